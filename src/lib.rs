@@ -1,0 +1,49 @@
+//! spanmill turns trace streams into metrics.
+//!
+//! Workers of one Kafka consumer group read OTLP span batches from topics partitioned by trace ID, derive span metrics
+//! and service graphs, and remote-write the series to Prometheus or a compatible receiver.
+//!
+//! # The map of the house
+//!
+//! Data walks one way. Everything in the first list is pure: it takes bytes, time and randomness as arguments and
+//! returns values; it builds alone with `cargo check --lib --no-default-features`.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
+//! | [`config`] | the file, its check, its secrets |
+//! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`spanmetrics`] | spans → span-metric deltas |
+//! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
+//! | [`deltas`] | the open step of a span task; shares and their bytes |
+//! | [`journal`] | frames, the fold, the writer's state machine |
+//! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
+//! | [`remotewrite`] | samples → bytes, answers → verdicts |
+//! | [`loadgen`] | seeded topologies and traces, and what they must count to |
+//!
+//! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
+//! `worker`, `admin`, `cli`.
+
+pub mod config;
+pub mod deltas;
+pub mod journal;
+pub mod loadgen;
+pub mod model;
+pub mod otlp;
+pub mod remotewrite;
+pub mod series;
+pub mod servicegraph;
+pub mod spanmetrics;
+
+#[cfg(feature = "http")]
+pub mod admin;
+#[cfg(all(feature = "http", feature = "kafka"))]
+pub mod cli;
+#[cfg(feature = "http")]
+pub mod export;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "http")]
+pub mod telemetry;
+#[cfg(all(feature = "http", feature = "kafka"))]
+pub mod worker;

@@ -1,0 +1,231 @@
+//! Label sets in their canonical form, and the 128-bit names that stand for them.
+//!
+//! A **label block** is the label set as remote write 1.0 wants it on the wire: `Label` messages (`name = 1`,
+//! `value = 2`), each behind the tag of `TimeSeries.labels` (field 1), sorted by name in byte order, names unique,
+//! values non-empty. `__name__` and `le` are not part of it; [`Cuts`] says where they go. The block is the identity of a
+//! series, so it has exactly one form.
+
+use super::Family;
+
+/// The tag byte of `TimeSeries.labels` (field 1, length-delimited).
+const LABEL_TAG: u8 = 0x0a;
+/// The tag bytes of `Label.name` and `Label.value`.
+const NAME_TAG: u8 = 0x0a;
+const VALUE_TAG: u8 = 0x12;
+
+/// The 128-bit name of a label set of one tenant and family: the identity of a series, and what decides its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetName(pub u128);
+
+impl SetName {
+    /// The name of a label block.
+    #[must_use]
+    pub fn of(tenant: &str, family: Family, block: &[u8]) -> Self {
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        h.update(&(tenant.len() as u64).to_le_bytes());
+        h.update(tenant.as_bytes());
+        h.update(&[family as u8]);
+        h.update(block);
+        Self(h.digest128())
+    }
+
+    /// The shard, out of `shards`, that owns this label set.
+    #[must_use]
+    pub fn shard(self, shards: u32) -> u32 {
+        ((self.0 >> 64) as u64 % u64::from(shards)) as u32
+    }
+}
+
+/// Where `__name__` and `le` belong inside a label block, as byte offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cuts {
+    /// The offset at which `__name__` is inserted.
+    pub name: u32,
+    /// The offset at which `le` is inserted.
+    pub le: u32,
+}
+
+/// Collects labels by Tempo's rules: the last value of a name wins, an empty value removes the name.
+#[derive(Debug, Default)]
+pub struct LabelBuilder {
+    labels: Vec<(String, String)>,
+}
+
+impl LabelBuilder {
+    /// Starts over, keeping the memory.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+    }
+
+    /// Sets a label, or removes it when `value` is empty.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let at = self.labels.binary_search_by(|(n, _)| n.as_str().cmp(name));
+        match (at, value.is_empty()) {
+            (Ok(i), true) => drop(self.labels.remove(i)),
+            (Ok(i), false) => value.clone_into(&mut self.labels[i].1),
+            (Err(_), true) => {}
+            (Err(i), false) => self.labels.insert(i, (name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// The label block of what has been set.
+    #[must_use]
+    pub fn block(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in &self.labels {
+            put_label(&mut out, name, value);
+        }
+        out
+    }
+}
+
+/// Appends one label in wire form.
+pub fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    let body = field_len(name.len()) + field_len(value.len());
+    out.push(LABEL_TAG);
+    super::wire::put_u64(out, body as u64);
+    out.push(NAME_TAG);
+    super::wire::put_bytes(out, name.as_bytes());
+    out.push(VALUE_TAG);
+    super::wire::put_bytes(out, value.as_bytes());
+}
+
+fn field_len(n: usize) -> usize {
+    let varint = (usize::BITS - (n | 1).leading_zeros()).div_ceil(7) as usize;
+    1 + varint + n
+}
+
+/// Iterates over the `(name, value)` pairs of a label block. Stops at the first malformed byte; see [`check`].
+pub fn iter(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = super::wire::Reader::new(block);
+    std::iter::from_fn(move || next_label(&mut rest).ok().flatten())
+}
+
+/// Whether `block` is canonical: well-formed, sorted, unique, no empty name or value, neither `__name__` nor `le`.
+///
+/// # Errors
+/// Names the first rule that is broken.
+pub fn check(block: &[u8]) -> Result<(), super::wire::Malformed> {
+    let mut rest = super::wire::Reader::new(block);
+    let mut last = "";
+    while let Some((name, value)) = next_label(&mut rest)? {
+        if name <= last || value.is_empty() {
+            return Err(super::wire::Malformed("labels not sorted, not unique or empty"));
+        }
+        if name == "__name__" || name == "le" {
+            return Err(super::wire::Malformed("reserved label in a label block"));
+        }
+        last = name;
+    }
+    Ok(())
+}
+
+/// Where `__name__` and `le` belong in `block`.
+#[must_use]
+pub fn cuts(block: &[u8]) -> Cuts {
+    let mut rest = super::wire::Reader::new(block);
+    let mut cuts = Cuts { name: 0, le: 0 };
+    while let Ok(Some((name, _))) = next_label(&mut rest) {
+        let end = (block.len() - rest.rest().len()) as u32;
+        if name < "__name__" {
+            cuts.name = end;
+        }
+        if name < "le" {
+            cuts.le = end;
+        }
+    }
+    cuts.le = cuts.le.max(cuts.name);
+    cuts
+}
+
+fn next_label<'a>(rest: &mut super::wire::Reader<'a>) -> Result<Option<(&'a str, &'a str)>, super::wire::Malformed> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    expect(rest, LABEL_TAG)?;
+    let mut label = super::wire::Reader::new(rest.bytes()?);
+    expect(&mut label, NAME_TAG)?;
+    let name = label.str()?;
+    expect(&mut label, VALUE_TAG)?;
+    let value = label.str()?;
+    if label.is_empty() { Ok(Some((name, value))) } else { Err(super::wire::Malformed("bytes after a label")) }
+}
+
+fn expect(r: &mut super::wire::Reader<'_>, tag: u8) -> Result<(), super::wire::Malformed> {
+    if r.u8()? == tag { Ok(()) } else { Err(super::wire::Malformed("unexpected tag in a label block")) }
+}
+
+/// Makes an attribute name a legal label name: every character outside `[A-Za-z0-9_]` becomes one `_`.
+#[must_use]
+pub fn sanitize_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let mut b = LabelBuilder::default();
+        for (n, v) in pairs {
+            b.set(n, v);
+        }
+        b.block()
+    }
+
+    #[test]
+    fn the_order_of_setting_does_not_change_the_block() {
+        assert_eq!(block(&[("a", "1"), ("b", "2")]), block(&[("b", "2"), ("a", "1")]));
+    }
+
+    #[test]
+    fn the_last_value_wins_and_an_empty_one_removes_the_label() {
+        let b = block(&[("a", "1"), ("a", "2"), ("b", "x"), ("b", "")]);
+        assert_eq!(iter(&b).collect::<Vec<_>>(), vec![("a", "2")]);
+    }
+
+    #[test]
+    fn a_built_block_is_canonical_and_a_foreign_one_is_checked() {
+        assert_eq!(check(&block(&[("client", "a"), ("server", "b")])), Ok(()));
+        let mut unsorted = Vec::new();
+        put_label(&mut unsorted, "b", "1");
+        put_label(&mut unsorted, "a", "1");
+        assert!(check(&unsorted).is_err());
+        assert!(check(&[1, 2, 3]).is_err());
+        assert!(check(&block(&[("le", "1")])).is_err());
+    }
+
+    #[test]
+    fn the_cuts_keep_the_whole_set_sorted() {
+        let b = block(&[("Z", "1"), ("client", "a"), ("server", "b")]);
+        let c = cuts(&b);
+        let names: Vec<_> = iter(&b[..c.name as usize]).map(|(n, _)| n).collect();
+        assert_eq!(names, ["Z"]);
+        let names: Vec<_> = iter(&b[c.name as usize..c.le as usize]).map(|(n, _)| n).collect();
+        assert_eq!(names, ["client"]);
+    }
+
+    #[test]
+    fn long_values_get_long_lengths() {
+        let long = "x".repeat(300);
+        let b = block(&[("a", &long)]);
+        assert_eq!(iter(&b).collect::<Vec<_>>(), vec![("a", long.as_str())]);
+        assert_eq!(check(&b), Ok(()));
+    }
+
+    #[test]
+    fn tenant_family_and_labels_all_count_for_the_name() {
+        let b = block(&[("a", "1")]);
+        let name = SetName::of("t", Family::SpanMetrics, &b);
+        assert_eq!(name, SetName::of("t", Family::SpanMetrics, &b));
+        assert_ne!(name, SetName::of("u", Family::SpanMetrics, &b));
+        assert_ne!(name, SetName::of("t", Family::ServiceGraph, &b));
+        assert!(name.shard(16) < 16);
+    }
+
+    #[test]
+    fn attribute_names_become_label_names() {
+        assert_eq!(sanitize_name("http.method-x y"), "http_method_x_y");
+        assert_eq!(sanitize_name("größe"), "gr__e");
+    }
+}

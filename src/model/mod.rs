@@ -1,0 +1,18 @@
+//! The nouns that every room shares: time, labels, layouts, exemplars, the ledger.
+//!
+//! *In/Out:* plain values. *Owner:* nobody; everything here is copied or borrowed. *Never:* a clock, I/O, a float before
+//! a sample is written.
+
+pub mod exemplar;
+pub mod hash;
+pub mod labels;
+pub mod layout;
+pub mod ledger;
+pub mod time;
+pub mod wire;
+
+pub use exemplar::Exemplar;
+pub use labels::{LabelBuilder, SetName};
+pub use layout::{Family, Layout};
+pub use ledger::{Ledger, Tally};
+pub use time::{Millis, StepWidth};
