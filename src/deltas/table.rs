@@ -1,0 +1,340 @@
+//! The deltas of the open step: label sets found by a raw key, and the cells that they have added since the last cut.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::share::{PartBuilder, SetRef, ShareHead};
+use crate::model::wire::put_u64;
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, SetName, exemplar};
+
+/// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
+const MAX_PART: usize = 512 << 10;
+
+/// A label set of a [`DeltaTable`], valid until the next cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetId(u32);
+
+/// What a processor says about a label set that the table sees for the first time.
+#[derive(Debug, Clone)]
+pub struct Define {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// What the cells mean.
+    pub layout: Arc<Layout>,
+}
+
+/// What a cut produced.
+#[derive(Debug)]
+pub struct Cut {
+    /// Per shard, the records to append to its partition of the deltas topic, in order; at least one each.
+    pub shares: Vec<Vec<Vec<u8>>>,
+    /// The label sets that had grown.
+    pub sets: usize,
+}
+
+/// The deltas of one span task since its last cut.
+///
+/// Zero allocations on a hit: a raw key is hashed once, compared byte by byte, and leads to cells in place. Label sets
+/// stay interned across cuts while they are in use; after `respell_after` without use they are forgotten here and
+/// spelled out again when they return.
+#[derive(Debug)]
+pub struct DeltaTable {
+    index: HashTable<u32>,
+    sets: Vec<Option<Set>>,
+    free: Vec<u32>,
+    touched: Vec<u32>,
+    builder: LabelBuilder,
+    layouts: Vec<Arc<Layout>>,
+    respell_after: Millis,
+    estimate: usize,
+}
+
+#[derive(Debug)]
+struct Set {
+    hash: u64,
+    key: Box<[u8]>,
+    name: SetName,
+    tenant: Arc<str>,
+    block: Box<[u8]>,
+    layout: usize,
+    cells: Box<[u64]>,
+    exemplars: Vec<(u16, Exemplar)>,
+    touched: bool,
+    /// The stream time of the share that last mentioned the set; none before the first.
+    mentioned: Option<Millis>,
+}
+
+impl DeltaTable {
+    /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again;
+    /// it must not exceed the time for which shards remember idle sets.
+    #[must_use]
+    pub fn new(respell_after: Millis) -> Self {
+        Self {
+            index: HashTable::new(),
+            sets: Vec::new(),
+            free: Vec::new(),
+            touched: Vec::new(),
+            builder: LabelBuilder::default(),
+            layouts: Vec::new(),
+            respell_after,
+            estimate: 0,
+        }
+    }
+
+    /// Finds the set behind a raw key; an unknown key is defined by `define`, which sets its labels. Different keys may
+    /// define equal labels: their deltas meet in the shard.
+    ///
+    /// # Errors
+    /// Whatever `define` returns; the key stays unknown then.
+    pub fn find<E>(
+        &mut self,
+        key: &[u8],
+        define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
+    ) -> Result<SetId, E> {
+        let hash = xxhash_rust::xxh3::xxh3_64(key);
+        let sets = &self.sets;
+        let found =
+            self.index.find(hash, |&id| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && *s.key == *key));
+        let id = match found {
+            Some(&id) => id,
+            None => {
+                self.builder.clear();
+                let definition = define(&mut self.builder)?;
+                self.insert(hash, key, definition)
+            }
+        };
+        Ok(SetId(id))
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], definition: Define) -> u32 {
+        let layout = self.layouts.iter().position(|l| *l == definition.layout).unwrap_or_else(|| {
+            self.layouts.push(Arc::clone(&definition.layout));
+            self.layouts.len() - 1
+        });
+        let block = self.builder.block().into_boxed_slice();
+        let set = Set {
+            hash,
+            key: key.into(),
+            name: SetName::of(&definition.tenant, definition.layout.family(), &block),
+            tenant: definition.tenant,
+            block,
+            layout,
+            cells: vec![0; definition.layout.cells()].into_boxed_slice(),
+            exemplars: Vec::new(),
+            touched: false,
+            mentioned: None,
+        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.sets.push(None);
+            (self.sets.len() - 1) as u32
+        });
+        self.sets[id as usize] = Some(set);
+        let sets = &self.sets;
+        self.index.insert_unique(hash, id, |&i| sets[i as usize].as_ref().map_or(0, |s| s.hash));
+        id
+    }
+
+    fn touch(&mut self, id: SetId) -> (&mut Set, &Layout) {
+        let set = self.sets[id.0 as usize].as_mut().expect("a set ID is used only until the next cut");
+        if !set.touched {
+            set.touched = true;
+            self.touched.push(id.0);
+            self.estimate += 64 + if set.mentioned.is_none() { set.block.len() } else { 0 };
+        }
+        let at = set.layout;
+        (set, &self.layouts[at])
+    }
+
+    /// Adds `n` to counter `counter` of the set.
+    pub fn add(&mut self, id: SetId, counter: usize, n: u64) {
+        self.touch(id).0.cells[counter] += n;
+    }
+
+    /// Counts one observation of `value_ns` in histogram `histogram`; `example` is its span end and trace ID.
+    pub fn observe(&mut self, id: SetId, histogram: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
+        let (set, layout) = self.touch(id);
+        let cell = layout.observe(&mut set.cells, histogram, value_ns);
+        if let Some((at, trace_id)) = example {
+            exemplar::offer(&mut set.exemplars, cell as u16, Exemplar { at, trace_id, value_ns });
+        }
+    }
+
+    /// Roughly how many bytes a cut would produce now.
+    #[must_use]
+    pub fn estimate(&self) -> usize {
+        self.estimate
+    }
+
+    /// The number of interned label sets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sets.len() - self.free.len()
+    }
+
+    /// Whether no label set is interned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
+    /// cells, and forgets sets that have been idle for too long.
+    pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
+        let mut parts: Vec<PartBuilder> = (0..shards).map(|_| PartBuilder::default()).collect();
+        for &id in &self.touched {
+            let set = self.sets[id as usize].as_mut().expect("touched sets exist");
+            let respell = set.mentioned.is_none_or(|at| head.stream_time - at > self.respell_after);
+            let part = SetRef {
+                name: set.name,
+                layout: set.layout,
+                spelled: respell.then_some((&*set.tenant, &*set.block)),
+                cells: &set.cells,
+                exemplars: &set.exemplars,
+            };
+            parts[set.name.shard(shards) as usize].push(MAX_PART, head.step, &part);
+            set.cells.fill(0);
+            set.exemplars.clear();
+            set.touched = false;
+            set.mentioned = Some(head.stream_time);
+        }
+        let sets = self.touched.len();
+        self.touched.clear();
+        self.estimate = 0;
+        let mut layouts = Vec::new();
+        put_u64(&mut layouts, self.layouts.len() as u64);
+        for layout in &self.layouts {
+            layout.encode(&mut layouts);
+        }
+        let shares = parts.into_iter().map(|p| p.finish(&mut head, &layouts)).collect();
+        self.forget_idle(head.stream_time);
+        Cut { shares, sets }
+    }
+
+    fn forget_idle(&mut self, now: Millis) {
+        for id in 0..self.sets.len() {
+            let idle = |s: &Set| s.mentioned.is_none_or(|at| now - at > self.respell_after);
+            let Some(set) = self.sets[id].take_if(|s| idle(s)) else { continue };
+            if let Ok(entry) = self.index.find_entry(set.hash, |&i| i as usize == id) {
+                entry.remove();
+            }
+            self.free.push(id as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deltas::{CellDelta, Share};
+    use crate::model::Family;
+
+    fn layout() -> Arc<Layout> {
+        Arc::new(Layout::new(Family::SpanMetrics, &[100, 200]))
+    }
+
+    fn head(k: u64, stream_time: Millis) -> ShareHead {
+        ShareHead { topic: "spans".into(), partition: 3, k, part: 0, parts: 0, step: 15_000, stream_time }
+    }
+
+    fn find(t: &mut DeltaTable, service: &str) -> SetId {
+        let layout = layout();
+        t.find(service.as_bytes(), |b| {
+            b.set("service", service);
+            Ok::<_, ()>(Define { tenant: "t".into(), layout })
+        })
+        .expect("defines")
+    }
+
+    fn sets(cut: &Cut) -> Vec<(SetName, bool, Vec<CellDelta>)> {
+        let mut out = Vec::new();
+        for record in cut.shares.iter().flatten() {
+            let mut share = Share::decode(record).expect("decodes");
+            while let Some(s) = share.next_set().expect("decodes") {
+                out.push((s.name, s.spelled.is_some(), s.cells));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_cut_holds_what_was_added_and_the_next_one_starts_at_zero() {
+        let mut t = DeltaTable::new(1_000);
+        let id = find(&mut t, "a");
+        t.add(id, 0, 2);
+        t.observe(id, 0, 150, Some((14_000, [7; 16])));
+        let cut = t.cut(head(0, 15_000), 4);
+        assert_eq!(cut.shares.len(), 4);
+        let got = sets(&cut);
+        assert_eq!(got.len(), 1);
+        assert!(got[0].1, "spelled the first time");
+        let cells: Vec<_> = got[0].2.iter().map(|c| (c.cell, c.value)).collect();
+        assert_eq!(cells, [(0, 2), (3, 1), (5, 150)]);
+        assert!(sets(&t.cut(head(1, 15_000), 4)).is_empty());
+    }
+
+    #[test]
+    fn a_set_in_use_is_named_and_an_idle_one_is_spelled_again() {
+        let mut t = DeltaTable::new(1_000);
+        for (k, at, spelled) in [(0, 0, true), (1, 900, false), (2, 1_800, false), (3, 2_900, true)] {
+            let id = find(&mut t, "a");
+            t.add(id, 0, 1);
+            assert_eq!(sets(&t.cut(head(k, at), 2))[0].1, spelled, "share {k}");
+        }
+    }
+
+    #[test]
+    fn idle_sets_are_forgotten() {
+        let mut t = DeltaTable::new(1_000);
+        let id = find(&mut t, "a");
+        t.add(id, 0, 1);
+        t.cut(head(0, 0), 1);
+        assert_eq!(t.len(), 1);
+        t.cut(head(1, 1_001), 1);
+        assert!(t.is_empty());
+        find(&mut t, "a");
+        assert_eq!(t.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_share_still_carries_the_stream_time() {
+        let mut t = DeltaTable::new(1_000);
+        let cut = t.cut(head(5, 77), 3);
+        for records in &cut.shares {
+            let share = Share::decode(&records[0]).expect("decodes");
+            assert_eq!((share.head.k, share.head.stream_time, share.head.parts), (5, 77, 1));
+        }
+    }
+
+    #[test]
+    fn a_large_share_is_cut_into_parts_below_the_limit() {
+        let mut t = DeltaTable::new(1_000);
+        for i in 0..20_000 {
+            let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
+            t.observe(id, 0, i, Some((0, [1; 16])));
+        }
+        let cut = t.cut(head(0, 0), 1);
+        let records = &cut.shares[0];
+        assert!(records.len() > 1);
+        for (i, r) in records.iter().enumerate() {
+            assert!(r.len() < 900_000);
+            let share = Share::decode(r).expect("decodes");
+            assert_eq!((share.head.part as usize, share.head.parts as usize), (i, records.len()));
+        }
+        assert_eq!(sets(&cut).len(), 20_000);
+    }
+
+    #[test]
+    fn damaged_shares_are_errors() {
+        let mut t = DeltaTable::new(1_000);
+        let id = find(&mut t, "a");
+        t.observe(id, 0, 1, Some((0, [1; 16])));
+        let record = t.cut(head(0, 0), 1).shares.remove(0).remove(0);
+        for i in 0..record.len() {
+            let mut bad = record.clone();
+            bad[i] ^= 0x10;
+            assert!(Share::decode(&bad).is_err());
+            assert!(Share::decode(&record[..i]).is_err());
+        }
+    }
+}
