@@ -18,6 +18,7 @@
 //! | [`deltas`] | the open step of a span task; shares and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
+//! | [`tasks`] | the pure halves of the span task and the series task, made of the rooms above |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
@@ -34,6 +35,7 @@ pub mod remotewrite;
 pub mod series;
 pub mod servicegraph;
 pub mod spanmetrics;
+pub mod tasks;
 
 #[cfg(feature = "http")]
 pub mod admin;
