@@ -1,1 +1,23 @@
-//! (being built)
+//! The Kafka edge: clients, internal topics, log reading and appending, fetching, group membership.
+//!
+//! *In:* settings, commands of the worker. *Out:* records, acknowledgements, assignments. *Owner:* the worker.
+//! *Never:* what a record means.
+//!
+//! Membership and fetching are separate consumers. The group decides who works on what, and nothing else: its consumer
+//! never fetches. Each worker thread fetches with a consumer of its own, assigned by hand at the offsets that the journals
+//! name. So a rebalance cannot leak records into the wrong queue, and takes no longer than its callback.
+
+#![allow(clippy::disallowed_methods, reason = "an edge: it waits for brokers by the clock")]
+
+pub mod appender;
+pub mod client;
+pub mod fetch;
+pub mod members;
+pub mod reader;
+pub mod topics;
+
+pub use appender::Appender;
+pub use client::KafkaError;
+pub use fetch::Fetcher;
+pub use reader::LogReader;
+pub use topics::TopicNames;

@@ -1,0 +1,126 @@
+//! Client configurations, and the error of this room.
+
+use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::config::settings::Kafka;
+
+/// Something that Kafka refused, or did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KafkaError {
+    /// A client could not be created: one of its settings is wrong.
+    #[error("cannot create a Kafka {role}: {source}; check kafka.brokers and kafka.properties")]
+    Client {
+        /// What the client is for.
+        role: &'static str,
+        /// librdkafka's words.
+        source: rdkafka::error::KafkaError,
+    },
+    /// A request failed.
+    #[error("{what}: {source}")]
+    Request {
+        /// What was asked.
+        what: String,
+        /// librdkafka's words.
+        source: rdkafka::error::KafkaError,
+    },
+    /// No answer within the time allowed.
+    #[error("{what}: no answer within {seconds} s; are the brokers in kafka.brokers reachable?")]
+    Timeout {
+        /// What was asked.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// An internal topic is not as it must be.
+    #[error("{0}")]
+    Topic(String),
+    /// The worker is stopping.
+    #[error("stopping")]
+    Stopping,
+}
+
+impl KafkaError {
+    /// Wraps a failed request.
+    pub(crate) fn request(what: impl Into<String>, source: rdkafka::error::KafkaError) -> Self {
+        Self::Request { what: what.into(), source }
+    }
+
+    /// librdkafka's code, when there is one.
+    #[must_use]
+    pub fn code(&self) -> Option<RDKafkaErrorCode> {
+        match self {
+            Self::Client { source, .. } | Self::Request { source, .. } => source.rdkafka_error_code(),
+            _ => None,
+        }
+    }
+}
+
+/// What every client shares: brokers, identity, and the user's own properties, which come last and win.
+pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill").set("log.connection.close", "false");
+    for (key, value) in ours {
+        config.set(*key, *value);
+    }
+    for (key, value) in &kafka.properties {
+        config.set(key, value.reveal());
+    }
+    config
+}
+
+/// A consumer that is assigned by hand and never commits.
+pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
+    let kbytes = (buffer_bytes / 1024).max(1).to_string();
+    base(
+        kafka,
+        &[
+            ("group.id", &format!("{}-readers", kafka.group)),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            // Bounds every split queue on its own.
+            ("queued.max.messages.kbytes", &kbytes),
+            // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.wait.max.ms", "100"),
+            ("statistics.interval.ms", "2000"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+        ],
+    )
+}
+
+/// The membership consumer: it owns partitions for the group and fetches nothing.
+pub(crate) fn member(kafka: &Kafka) -> ClientConfig {
+    base(
+        kafka,
+        &[
+            ("group.id", &kafka.group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "3000"),
+            ("max.poll.interval.ms", "60000"),
+            ("auto.offset.reset", "latest"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+        ],
+    )
+}
+
+/// The producer of journals and shares: idempotent, so that what one task appends keeps its order.
+pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
+    base(
+        kafka,
+        &[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "2"),
+            ("message.timeout.ms", "60000"),
+            ("queue.buffering.max.kbytes", "262144"),
+        ],
+    )
+}

@@ -1,0 +1,108 @@
+//! Fetching for one worker thread: one consumer, one queue per partition.
+
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::statistics::Statistics;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use crate::config::settings::Kafka;
+
+/// Told from time to time how far a partition reaches: topic, partition, the offset after its last record.
+pub type OnEnd = Box<dyn Fn(&str, i32, i64) + Send + Sync>;
+
+/// The records of one partition.
+pub type Queue = PartitionQueue<Context>;
+
+/// The consumer of one worker thread. Only that thread opens and closes partitions.
+pub struct Fetcher {
+    consumer: Arc<BaseConsumer<Context>>,
+    thread: Thread,
+}
+
+/// Receives librdkafka's statistics.
+pub struct Context {
+    on_end: OnEnd,
+}
+
+// === impl Context ===
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        for topic in statistics.topics.into_values() {
+            for (partition, p) in &topic.partitions {
+                if *partition >= 0 && p.hi_offset >= 0 {
+                    (self.on_end)(&topic.topic, *partition, p.hi_offset);
+                }
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+// === impl Fetcher ===
+
+impl Fetcher {
+    /// A consumer for the calling thread, which is woken when a queue gets its first record.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(kafka: &Kafka, buffer_bytes: usize, on_end: OnEnd) -> Result<Self, KafkaError> {
+        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context { on_end })
+            .map_err(|source| KafkaError::Client { role: "consumer", source })?;
+        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current() })
+    }
+
+    /// Starts fetching a partition at `offset`.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn open(&self, topic: &str, partition: i32, offset: i64) -> Result<Queue, KafkaError> {
+        let what = || format!("start fetching {topic}[{partition}] at {offset}");
+        // The queue is split off before the partition is assigned: afterwards records could still reach the main queue.
+        let mut queue = self
+            .consumer
+            .split_partition_queue(topic, partition)
+            .ok_or_else(|| KafkaError::Topic(format!("{}: no such partition", what())))?;
+        let thread = self.thread.clone();
+        queue.set_nonempty_callback(move || thread.unpark());
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|e| KafkaError::request(what(), e))?;
+        Ok(queue)
+    }
+
+    /// Stops fetching a partition.
+    pub fn close(&self, topic: &str, partition: i32, queue: Queue) {
+        drop(queue);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::debug!(%error, topic, partition, "stop fetching");
+        }
+    }
+
+    /// Serves librdkafka's events; returns an error event, if there was one. To be called now and then.
+    pub fn serve(&self) -> Option<rdkafka::error::KafkaError> {
+        self.consumer.poll(Duration::ZERO)?.err()
+    }
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fetcher")
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Context")
+    }
+}

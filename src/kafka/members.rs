@@ -1,0 +1,164 @@
+//! Membership in the consumer group: which partitions this worker is to work on.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use crate::config::settings::Kafka;
+
+/// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
+/// for lag dashboards.
+const COMMIT_MARK: &str = "spanmill";
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// What the group decides. Called on the thread that polls; a revocation must return only once the partitions are let go.
+pub trait OnChange: Send + Sync {
+    /// These partitions are now ours.
+    fn assigned(&self, partitions: Vec<Partition>);
+    /// These partitions are to be handed over; `lost` when they already belong to somebody else.
+    fn revoked(&self, partitions: Vec<Partition>, lost: bool);
+}
+
+/// One member of the group. It owns partitions and fetches nothing.
+pub struct Member {
+    consumer: BaseConsumer<Context>,
+}
+
+struct Context {
+    on_change: Box<dyn OnChange>,
+    /// Covers what is owned now, so that leaving can revoke all of it.
+    owned: Mutex<Vec<Partition>>,
+}
+
+// === impl Context ===
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let done = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "a rebalance failed; the group will try again");
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), RdError>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "committing offsets to the group (for lag dashboards only)");
+        }
+    }
+}
+
+impl Context {
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), RdError> {
+        // Position at the end and pause: this consumer must not fetch.
+        let mut idle = TopicPartitionList::new();
+        for e in list.elements() {
+            idle.add_partition_offset(e.topic(), e.partition(), Offset::End)?;
+        }
+        if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            consumer.incremental_assign(&idle)?;
+        } else {
+            consumer.assign(&idle)?;
+        }
+        consumer.pause(&idle)?;
+        let partitions = partitions(list);
+        if let Ok(mut owned) = self.owned.lock() {
+            owned.extend(partitions.iter().cloned());
+        }
+        self.on_change.assigned(partitions);
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), RdError> {
+        let partitions = partitions(list);
+        if let Ok(mut owned) = self.owned.lock() {
+            owned.retain(|p| !partitions.contains(p));
+        }
+        self.on_change.revoked(partitions, consumer.assignment_lost());
+        if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            consumer.incremental_unassign(list)
+        } else {
+            consumer.unassign()
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|e| Partition { topic: e.topic().to_owned(), partition: e.partition() }).collect()
+}
+
+// === impl Member ===
+
+impl Member {
+    /// Joins the group for `topics`.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn join(kafka: &Kafka, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
+        let context = Context { on_change, owned: Mutex::new(Vec::new()) };
+        let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client::member(kafka), context)
+            .map_err(|source| KafkaError::Client { role: "group member", source })?;
+        consumer.subscribe(topics).map_err(|e| KafkaError::request("subscribe", e))?;
+        Ok(Self { consumer })
+    }
+
+    /// Serves the group for up to `timeout`: heartbeats, rebalances. To be called again and again by one thread.
+    pub fn serve(&self, timeout: Duration) -> Option<RdError> {
+        self.consumer.poll(timeout)?.err()
+    }
+
+    /// Tells the group how far the journals are, for lag dashboards.
+    pub fn commit(&self, positions: &[(Partition, i64)]) {
+        let mut list = TopicPartitionList::new();
+        for (p, offset) in positions {
+            let mut element = list.add_partition(&p.topic, p.partition);
+            element.set_metadata(COMMIT_MARK);
+            if let Err(error) = element.set_offset(Offset::Offset(*offset)) {
+                tracing::debug!(%error, "offset not committed");
+                return;
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "committing offsets to the group (for lag dashboards only)");
+        }
+    }
+
+    /// What this member owns now.
+    #[must_use]
+    pub fn owned(&self) -> Vec<Partition> {
+        self.consumer.context().owned.lock().map(|o| o.clone()).unwrap_or_default()
+    }
+
+    /// Whether the group has let this member in: it has an assignment, possibly an empty one.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::None)
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Member")
+    }
+}

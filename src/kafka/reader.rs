@@ -1,0 +1,120 @@
+//! Reading a stretch of one partition: journals at a take-over, gaps, deltas at a restore.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use crate::config::settings::Kafka;
+
+/// How long a read may make no progress before it fails.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A consumer that reads stretches, one at a time.
+pub struct LogReader {
+    consumer: BaseConsumer,
+}
+
+/// A stretch of a partition: `[from, to)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last one.
+    pub to: i64,
+}
+
+impl LogReader {
+    /// A reader with a buffer of its own.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
+        let consumer = client::reader(kafka, 16 << 20)
+            .create()
+            .map_err(|source| KafkaError::Client { role: "log reader", source })?;
+        Ok(Self { consumer })
+    }
+
+    /// The lowest offset that a partition still has, and the one after its last record.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+        self.consumer
+            .fetch_watermarks(topic, partition, Duration::from_secs(10))
+            .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+    }
+
+    /// Hands every record of the stretch, in order, to `each`. Ends when the stretch or the log ends.
+    ///
+    /// # Errors
+    /// When the broker makes no progress, `stop` is raised, or `each` fails.
+    pub fn read<E: From<KafkaError>>(
+        &self,
+        stretch: Stretch<'_>,
+        stop: &AtomicBool,
+        each: &mut dyn FnMut(i64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if stretch.from >= stretch.to {
+            return Ok(());
+        }
+        let done = self.assign(stretch).map_err(E::from).and_then(|()| self.drain(stretch, stop, each));
+        // Nothing of this stretch may be fetched on behind the back of the next one.
+        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        done
+    }
+
+    fn assign(&self, stretch: Stretch<'_>) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(stretch.topic, stretch.partition, Offset::Offset(stretch.from))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|e| KafkaError::request(format!("start reading {}[{}]", stretch.topic, stretch.partition), e))
+    }
+
+    fn drain<E: From<KafkaError>>(
+        &self,
+        stretch: Stretch<'_>,
+        stop: &AtomicBool,
+        each: &mut dyn FnMut(i64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let what = || format!("read {}[{}] up to offset {}", stretch.topic, stretch.partition, stretch.to);
+        let mut progress = Instant::now();
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(KafkaError::Stopping.into());
+            }
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(m)) if m.topic() == stretch.topic && m.partition() == stretch.partition => {
+                    if m.offset() < stretch.to {
+                        each(m.offset(), m.payload().unwrap_or_default())?;
+                    }
+                    if m.offset() + 1 >= stretch.to {
+                        return Ok(());
+                    }
+                    progress = Instant::now();
+                }
+                Some(Err(RdError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "log read: retrying"),
+                Some(Ok(_)) | None => {}
+            }
+            if progress.elapsed() > STALL {
+                return Err(KafkaError::Timeout { what: what(), seconds: STALL.as_secs() }.into());
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogReader")
+    }
+}

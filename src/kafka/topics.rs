@@ -1,0 +1,205 @@
+//! The internal topics: their names, their creation, their check.
+//!
+//! For a group `g` and each source topic `t`: `g-t-journal` (one partition per partition of `t`), and for the group
+//! `g-deltas` and `g-series-journal` (one partition per shard). None of them may be compacted or expire by time: spanmill
+//! deletes what it no longer needs itself.
+
+use std::time::Duration;
+
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use crate::config::settings::Kafka;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The names of the internal topics of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicNames {
+    group: String,
+}
+
+/// Creates and checks topics.
+pub struct Topics {
+    admin: AdminClient<DefaultClientContext>,
+    names: TopicNames,
+    replication: i32,
+}
+
+// === impl TopicNames ===
+
+impl TopicNames {
+    /// The names of a group.
+    #[must_use]
+    pub fn new(group: &str) -> Self {
+        Self { group: group.to_owned() }
+    }
+
+    /// The journal of the span tasks of a source topic.
+    #[must_use]
+    pub fn journal(&self, source: &str) -> String {
+        format!("{}-{source}-journal", self.group)
+    }
+
+    /// The deltas topic.
+    #[must_use]
+    pub fn deltas(&self) -> String {
+        format!("{}-deltas", self.group)
+    }
+
+    /// The journal of the series tasks.
+    #[must_use]
+    pub fn series_journal(&self) -> String {
+        format!("{}-series-journal", self.group)
+    }
+}
+
+// === impl Topics ===
+
+impl Topics {
+    /// Connects the admin client.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
+        let admin =
+            client::base(kafka, &[]).create().map_err(|source| KafkaError::Client { role: "admin client", source })?;
+        Ok(Self { admin, names: TopicNames::new(&kafka.group), replication: kafka.replication })
+    }
+
+    /// The number of partitions of a topic; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>, KafkaError> {
+        let metadata = self
+            .admin
+            .inner()
+            .fetch_metadata(Some(topic), TIMEOUT)
+            .map_err(|e| KafkaError::request(format!("look up topic {topic}"), e))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+        Ok(found.map(|t| t.partitions().len() as i32).filter(|&n| n > 0))
+    }
+
+    /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
+    /// partition counts.
+    ///
+    /// # Errors
+    /// When a topic cannot be created, or exists with properties under which data would be lost.
+    pub fn ensure(&self, sources: &[(String, i32)], shards: u32) -> Result<(), KafkaError> {
+        for (source, partitions) in sources {
+            self.ensure_one(&self.names.journal(source), *partitions, true)?;
+        }
+        self.ensure_one(&self.names.deltas(), shards as i32, false)?;
+        self.ensure_one(&self.names.series_journal(), shards as i32, false)
+    }
+
+    fn ensure_one(&self, topic: &str, wanted: i32, may_grow: bool) -> Result<(), KafkaError> {
+        let Some(found) = self.partitions(topic)? else {
+            return self.create(topic, wanted);
+        };
+        if found < wanted && may_grow {
+            tracing::info!(topic, from = found, to = wanted, "the source grew: growing its journal");
+            return self.grow(topic, wanted);
+        }
+        if found != wanted && !(may_grow && found > wanted) {
+            return Err(KafkaError::Topic(format!(
+                "topic {topic} has {found} partitions, kafka.shards says {wanted}; the number of shards is fixed for the \
+                 life of a group: set kafka.shards to {found}, or use another kafka.group"
+            )));
+        }
+        self.check(topic)
+    }
+
+    fn create(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.replication))
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", "-1")
+            .set("retention.bytes", "-1");
+        let results = block_on(self.admin.create_topics([&new], &options()))
+            .map_err(|e| KafkaError::request(format!("create topic {topic}"), e))?;
+        for result in results {
+            match result {
+                Ok(_) => tracing::info!(topic, partitions, "created an internal topic"),
+                // Another worker was faster.
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => {
+                    return Err(KafkaError::Topic(format!(
+                        "cannot create topic {topic} with {partitions} partitions: {code}; grant the right to create \
+                         topics, or create it by hand with cleanup.policy=delete, retention.ms=-1, retention.bytes=-1"
+                    )));
+                }
+            }
+        }
+        self.wait_until_visible(topic)
+    }
+
+    /// A created topic takes a moment until every broker knows it.
+    fn wait_until_visible(&self, topic: &str) -> Result<(), KafkaError> {
+        for _ in 0..100 {
+            if self.partitions(topic)?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 10 })
+    }
+
+    fn grow(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+        let grown = NewPartitions::new(topic, partitions as usize);
+        block_on(self.admin.create_partitions([&grown], &options()))
+            .map_err(|e| KafkaError::request(format!("grow topic {topic}"), e))?;
+        Ok(())
+    }
+
+    /// Refuses a topic that would lose what spanmill still needs. Brokers that cannot describe topics are trusted.
+    fn check(&self, topic: &str) -> Result<(), KafkaError> {
+        let described = block_on(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
+        let Ok([Ok(resource)]) = described.as_deref() else {
+            tracing::debug!(topic, "the broker does not describe topics; its retention is not checked");
+            return Ok(());
+        };
+        let value = |key| resource.get(key).and_then(|e| e.value.as_deref()).unwrap_or_default();
+        if value("cleanup.policy").contains("compact") {
+            return Err(KafkaError::Topic(format!(
+                "topic {topic} is compacted, which destroys it; set cleanup.policy=delete"
+            )));
+        }
+        for key in ["retention.ms", "retention.bytes"] {
+            let limit = value(key);
+            if !limit.is_empty() && limit != "-1" {
+                return Err(KafkaError::Topic(format!(
+                    "topic {topic} has {key}={limit}, so the broker would delete what is still needed; set {key}=-1 \
+                     (spanmill deletes old records itself)"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the records below `offset`. Best effort: brokers that cannot are left alone.
+    pub fn trim(&self, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        if list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_err() {
+            return;
+        }
+        match block_on(self.admin.delete_records(&list, &options())) {
+            Ok(_) => tracing::debug!(topic, partition, offset, "trimmed"),
+            Err(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").field("names", &self.names).finish_non_exhaustive()
+    }
+}
