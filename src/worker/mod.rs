@@ -1,1 +1,129 @@
-//! (being built)
+//! The worker: group membership, worker threads, and the tasks that they own.
+//!
+//! ```text
+//! member thread ──Open/Close──▶ worker thread ──claim──▶ take-over pool ──Ready──▶ worker thread: runner.run() ...
+//!                                    ▲                                                 │
+//!                                    └── fates of appended records, deliveries ────────┘
+//! ```
+//!
+//! *In:* what the group assigns. *Out:* commits, shares, remote-write batches. *Owner:* the process, through [`Worker`].
+//! *Never:* two threads in one task; a wait on the hot path.
+//! *Next:* [`member`] opens tasks, [`thread`] runs them, [`takeover`] restores them, [`span`] and [`series`] are the
+//! running tasks around the pure halves in [`crate::tasks`].
+
+#![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
+
+mod command;
+mod member;
+mod series;
+mod shared;
+mod span;
+mod takeover;
+mod thread;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use crate::config::Config;
+use crate::export::{ExportError, Exporter};
+use crate::kafka::KafkaError;
+use crate::model::Millis;
+use crate::telemetry::Telemetry;
+use shared::Shared;
+
+/// Why a worker could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// Kafka refused or did not answer.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The remote-write client cannot be built.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The operating system refused a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// Something that only a restart can mend.
+    #[error("{0}; restart the worker")]
+    Fatal(String),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    member: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Worker {
+    /// Starts a worker. It waits for the source topics in the background; look at the telemetry for its progress.
+    ///
+    /// # Errors
+    /// When a client cannot be built from the configuration.
+    pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, WorkerError> {
+        let exporter = Exporter::start(&config.remote_write, telemetry.clone())?;
+        let shared = Arc::new(Shared::new(config, telemetry, exporter)?);
+        let member = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("member".to_owned())
+                .spawn(move || member::run(&shared))
+                .map_err(WorkerError::Thread)?
+        };
+        Ok(Self { shared, member })
+    }
+
+    /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] tells why.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        !self.member.is_finished()
+    }
+
+    /// A probe for the admin server: whether the main loop turned within the last half minute.
+    #[must_use]
+    pub fn alive_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || shared.beat_age() < Duration::from_secs(30))
+    }
+
+    /// A probe for the admin server: whether the group has let this worker in.
+    #[must_use]
+    pub fn joined_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || shared.joined.load(Ordering::Relaxed))
+    }
+
+    /// Stops gracefully: drains, commits, releases, leaves the group. Returns within `worker.shutdown_timeout`.
+    ///
+    /// # Errors
+    /// What made the worker end, if it did not end because of this call.
+    pub fn stop(self) -> Result<(), WorkerError> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let ended = self.member.join().unwrap_or_else(|_| Err(WorkerError::Fatal("the member thread died".to_owned())));
+        self.shared.exporter.stop(Duration::from_secs(1));
+        match ended {
+            Err(WorkerError::Kafka(KafkaError::Stopping)) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// The wall clock in milliseconds since the epoch.
+fn now() -> Millis {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
+}
+
+/// Sleeps in small pieces until `what` or until `stop` is raised; tells whether it was not stopped.
+fn pause(stop: &AtomicBool, what: Duration) -> bool {
+    let until = std::time::Instant::now() + what;
+    while std::time::Instant::now() < until {
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50).min(what));
+    }
+    true
+}

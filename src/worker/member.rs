@@ -1,0 +1,195 @@
+//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
+//! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use super::command::{Close, Command, Inbox};
+use super::shared::Shared;
+use super::{WorkerError, pause, takeover, thread};
+use crate::kafka::KafkaError;
+use crate::kafka::members::{Member, OnChange, Partition};
+use crate::kafka::topics::Topics;
+use crate::telemetry::{Rebalance, TaskId, TaskKind};
+
+/// How often the group learns the positions, for lag dashboards.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// How often source topics are looked at for new partitions, and old records are deleted.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
+
+/// The threads that run tasks. Shared by the rebalance callback and the member loop.
+struct Crew {
+    shared: Arc<Shared>,
+    inboxes: Vec<Inbox>,
+}
+
+/// Runs until the worker is stopped.
+pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
+    let topics = Topics::new(&shared.config.kafka)?;
+    let sources = wait_for_sources(shared, &topics)?;
+    topics.ensure(&sources, shared.config.kafka.shards)?;
+    publish(shared, &sources);
+
+    let pool = takeover::Pool::start(shared)?;
+    let threads = thread::start(shared, &pool)?;
+    let crew = Arc::new(Crew { shared: Arc::clone(shared), inboxes: threads.inboxes() });
+    let deltas = shared.names.deltas();
+    let mut subscription: Vec<&str> = shared.config.kafka.topics.iter().map(String::as_str).collect();
+    subscription.push(&deltas);
+    let member = Member::join(&shared.config.kafka, &subscription, Box::new(Arc::clone(&crew)))?;
+
+    let served = serve(shared, &topics, &member, sources);
+    tracing::info!("stopping: draining the tasks");
+    crew.let_go(&member.owned(), true);
+    member.commit(&shared.take_positions());
+    drop(member);
+    threads.end();
+    pool.end();
+    served
+}
+
+fn serve(
+    shared: &Shared,
+    topics: &Topics,
+    member: &Member,
+    mut sources: Vec<(String, i32)>,
+) -> Result<(), WorkerError> {
+    let (mut committed, mut kept) = (Instant::now(), Instant::now());
+    while !shared.stop.load(Ordering::Relaxed) {
+        shared.beat();
+        if let Some(error) = member.serve(Duration::from_millis(100)) {
+            tracing::warn!(%error, "the group consumer reports");
+        }
+        shared.joined.store(member.joined(), Ordering::Relaxed);
+        if let Some(text) = shared.appender.fatal() {
+            return Err(WorkerError::Fatal(format!("the producer cannot go on: {text}")));
+        }
+        if committed.elapsed() > COMMIT_EVERY {
+            member.commit(&shared.take_positions());
+            committed = Instant::now();
+        }
+        if kept.elapsed() > HOUSEKEEPING_EVERY {
+            keep_house(shared, topics, &mut sources);
+            kept = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every source topic exists, as long as it takes: a Collector creates its topic with its first record.
+fn wait_for_sources(shared: &Shared, topics: &Topics) -> Result<Vec<(String, i32)>, WorkerError> {
+    let mut told = None::<Instant>;
+    loop {
+        shared.beat();
+        match look_up_sources(shared, topics) {
+            Ok(sources) => return Ok(sources),
+            Err(error) => {
+                if told.is_none_or(|t| t.elapsed() > Duration::from_secs(30)) {
+                    tracing::warn!(%error, brokers = shared.config.kafka.brokers, "waiting for the source topics");
+                    told = Some(Instant::now());
+                }
+            }
+        }
+        if !pause(&shared.stop, Duration::from_millis(500)) {
+            return Err(KafkaError::Stopping.into());
+        }
+    }
+}
+
+fn look_up_sources(shared: &Shared, topics: &Topics) -> Result<Vec<(String, i32)>, KafkaError> {
+    let mut sources = Vec::new();
+    for topic in &shared.config.kafka.topics {
+        let partitions = topics
+            .partitions(topic)?
+            .ok_or_else(|| KafkaError::Topic(format!("topic {topic} does not exist; create it, or check kafka.topics")))?;
+        sources.push((topic.clone(), partitions));
+    }
+    Ok(sources)
+}
+
+fn publish(shared: &Shared, sources: &[(String, i32)]) {
+    let mut all: Vec<_> =
+        sources.iter().flat_map(|(topic, n)| (0..*n).map(move |p| (topic.clone(), p))).collect();
+    all.sort();
+    shared.set_sources(all);
+}
+
+fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>) {
+    for (p, offset) in shared.take_trims() {
+        topics.trim(&p.topic, p.partition, offset);
+    }
+    match look_up_sources(shared, topics) {
+        Ok(found) if found != *sources => {
+            tracing::info!(?found, "the source topics have changed");
+            if let Err(error) = topics.ensure(&found, shared.config.kafka.shards) {
+                tracing::error!(%error, "the internal topics do not follow the source topics");
+                return;
+            }
+            publish(shared, &found);
+            *sources = found;
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "looking at the source topics"),
+    }
+}
+
+// === impl Crew ===
+
+impl Crew {
+    fn task(&self, p: &Partition) -> TaskId {
+        let kind = if p.topic == self.shared.names.deltas() { TaskKind::Series } else { TaskKind::Span };
+        TaskId { kind, topic: p.topic.clone(), partition: p.partition }
+    }
+
+    /// The tasks of `partitions` and of one kind, by the thread that runs them.
+    fn by_thread(&self, partitions: &[Partition], kind: TaskKind) -> Vec<Vec<TaskId>> {
+        let mut out = vec![Vec::new(); self.inboxes.len()];
+        for task in partitions.iter().map(|p| self.task(p)).filter(|t| t.kind == kind) {
+            out[task.partition.unsigned_abs() as usize % self.inboxes.len()].push(task);
+        }
+        out
+    }
+
+    /// Closes tasks and waits until they are gone: span tasks first, so that their last shares are out.
+    fn let_go(&self, partitions: &[Partition], drain: bool) {
+        for kind in [TaskKind::Span, TaskKind::Series] {
+            let (done, all_done) = sync_channel(self.inboxes.len());
+            for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(partitions, kind)) {
+                if !tasks.is_empty() {
+                    inbox.send(Command::Close(Close { tasks, drain, done: done.clone() }));
+                }
+            }
+            drop(done);
+            // Ends when every thread has answered: each has a deadline of its own.
+            while all_done.recv().is_ok() {}
+        }
+    }
+}
+
+impl OnChange for Arc<Crew> {
+    fn assigned(&self, partitions: Vec<Partition>) {
+        if partitions.is_empty() {
+            return;
+        }
+        self.shared.telemetry.rebalance(Rebalance::Assigned);
+        tracing::info!(count = partitions.len(), "assigned");
+        for kind in [TaskKind::Span, TaskKind::Series] {
+            for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
+                if !tasks.is_empty() {
+                    inbox.send(Command::Open(tasks));
+                }
+            }
+        }
+    }
+
+    fn revoked(&self, partitions: Vec<Partition>, lost: bool) {
+        if partitions.is_empty() {
+            return;
+        }
+        self.shared.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
+        tracing::info!(count = partitions.len(), lost, "revoked");
+        self.let_go(&partitions, !lost);
+    }
+}

@@ -1,0 +1,353 @@
+//! A running series task: shares in, steps closed and journaled, batches handed to the exporter.
+//!
+//! A closed step is in one of four places: *pending* (its mark is appended, not yet known to count), in the *outbox* (it
+//! counts; the exporter has not taken it), *delivering*, or acknowledged. When a few steps are under way, reading stops:
+//! the deltas topic is the buffer for a receiver that is down, and memory stays bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::Message;
+
+use super::command::{Command, Life, News};
+use super::takeover::{TakenSeries, apply};
+use super::thread::{Context, Ended, Turn, read_gap};
+use crate::export::Lane;
+use crate::journal::{EmitCause, EmitMark, FrameKind, Progress, SeriesSnapshot, Writer};
+use crate::kafka::Fetcher;
+use crate::kafka::appender::Fate;
+use crate::kafka::fetch::Queue;
+use crate::model::Millis;
+use crate::remotewrite::StepBatch;
+use crate::tasks::series::{ClosedStep, SeriesTask};
+use crate::telemetry::{Cause, TaskId, TaskState, TaskStatus};
+
+/// Records taken in one turn.
+const RECORDS_PER_TURN: usize = 64;
+/// Steps that may be under way to the receiver before reading pauses.
+const STEPS_UNDER_WAY: usize = 3;
+
+/// One series task at work.
+pub(super) struct SeriesRunner {
+    id: TaskId,
+    life: Life,
+    task: SeriesTask,
+    writer: Writer,
+    queue: Queue,
+    journal: String,
+    /// The offset after the last share record that was applied.
+    position: i64,
+    /// Where the last mark ended.
+    marked: i64,
+    /// Closed steps whose marks are not yet known to count.
+    pending: VecDeque<(u64, ClosedStep)>,
+    outbox: VecDeque<StepBatch>,
+    /// Per step, the batches that are not settled yet, those in the outbox included.
+    delivering: BTreeMap<Millis, usize>,
+    lane: Lane,
+    acknowledged: Option<Millis>,
+    /// The last step whose state a snapshot holds, and one that is being written.
+    snapshot: Option<Millis>,
+    writing: Option<(Millis, i64)>,
+    /// Whether the end of the deltas has been reached.
+    at_end: bool,
+    /// When a share of each source was last seen.
+    heard: BTreeMap<(String, i32), Instant>,
+    started: Instant,
+    draining: bool,
+    released: Option<bool>,
+}
+
+impl SeriesRunner {
+    /// Starts fetching, and sends again what the receiver may not have.
+    pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSeries) -> Result<Self, Ended> {
+        let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
+        let lane = {
+            let (id, inbox) = (id.clone(), context.inbox.clone());
+            let done = move |d: crate::export::Delivered| {
+                inbox.send(Command::News(id.clone(), life, News::Delivered(d.step)));
+            };
+            context.shared.exporter.open(id.partition.unsigned_abs(), Box::new(done))
+        };
+        let snapshot = taken.task.closed();
+        let mut runner = Self {
+            journal: context.shared.names.series_journal(),
+            id,
+            life,
+            task: taken.task,
+            writer: taken.writer,
+            queue,
+            position: taken.start,
+            marked: taken.start,
+            pending: VecDeque::new(),
+            outbox: VecDeque::new(),
+            delivering: BTreeMap::new(),
+            lane,
+            acknowledged: taken.acknowledged,
+            snapshot,
+            writing: None,
+            at_end: false,
+            heard: BTreeMap::new(),
+            started: Instant::now(),
+            draining: false,
+            released: None,
+        };
+        for (step, batches) in taken.resend {
+            runner.deliver(step, batches);
+        }
+        Ok(runner)
+    }
+
+    /// Takes some share records and closes what can be closed.
+    pub(super) fn turn(&mut self, context: &Context<'_>) -> Result<Turn, Ended> {
+        self.send();
+        if self.draining {
+            self.finish(context);
+            return Ok(Turn::Idle);
+        }
+        self.close_ready(context);
+        for _ in 0..RECORDS_PER_TURN {
+            if self.full() {
+                return Ok(Turn::Idle);
+            }
+            let Some(polled) = self.queue.poll(Duration::ZERO) else {
+                self.force(context);
+                self.write_snapshot(context);
+                return Ok(Turn::Idle);
+            };
+            match polled {
+                Ok(message) => {
+                    self.at_end = false;
+                    let (offset, record) = (message.offset(), message.payload().unwrap_or_default());
+                    apply(&mut self.task, self.id.partition, offset, record)
+                        .map_err(|e| Ended::Data(e.to_string()))?;
+                    self.position = offset + 1;
+                    drop(message);
+                    self.hear();
+                    self.close_ready(context);
+                }
+                Err(RdError::PartitionEOF(_)) => self.at_end = true,
+                Err(error) => tracing::warn!(task = ?self.id, %error, "fetching; it will be tried again"),
+            }
+        }
+        Ok(Turn::Busy)
+    }
+
+    /// Whether enough steps are under way.
+    fn full(&self) -> bool {
+        self.pending.len() + self.delivering.len() >= STEPS_UNDER_WAY
+    }
+
+    fn close_ready(&mut self, context: &Context<'_>) {
+        let sources = context.shared.sources();
+        while !self.full()
+            && let Some(step) = self.task.closable(&sources)
+        {
+            self.close(context, step, EmitCause::Watermark);
+        }
+    }
+
+    /// Notes which sources have moved.
+    fn hear(&mut self) {
+        let times: Vec<_> = self.task.source_times().map(|(t, p, at)| (t.to_owned(), p, at)).collect();
+        for (topic, partition, _) in times {
+            self.heard.entry((topic, partition)).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Closes a step without sources that have been silent for longer than the grace time.
+    fn force(&mut self, context: &Context<'_>) {
+        let grace = Duration::from_millis(context.shared.config.time.stall_grace.unsigned_abs());
+        if !self.at_end || self.full() {
+            return;
+        }
+        let (Some(step), behind) = self.task.held_back_by(&context.shared.sources()) else { return };
+        let silent = |source| self.heard.get(source).unwrap_or(&self.started).elapsed() >= grace;
+        if behind.iter().all(silent) {
+            tracing::warn!(shard = self.id.partition, step, without = ?behind,
+                "closing a step without partitions that have been silent; is a worker missing?");
+            self.close(context, step, EmitCause::Forced);
+        }
+    }
+
+    fn close(&mut self, context: &Context<'_>, step: Millis, cause: EmitCause) {
+        let closed = self.task.close(step);
+        context.shared.telemetry.step_closed(match cause {
+            EmitCause::Watermark => Cause::Watermark,
+            EmitCause::Forced => Cause::Forced,
+        });
+        let mark = EmitMark { step, cause, acknowledged: self.acknowledged };
+        let k = self.writer.next_k();
+        let records = self.writer.commit(self.marked, self.position, &mark.encode());
+        self.marked = self.position;
+        self.pending.push_back((k, closed));
+        self.append(context, records);
+    }
+
+    /// Writes the state to the journal, at a moment when the receiver has everything that the state contains.
+    fn write_snapshot(&mut self, context: &Context<'_>) {
+        let Some(closed) = self.task.closed() else { return };
+        let every = context.shared.config.series.snapshot_every;
+        let due = self.snapshot.is_none_or(|last| closed - last >= every);
+        if due || self.draining {
+            self.snapshot_now(context, closed);
+        }
+    }
+
+    fn snapshot_now(&mut self, context: &Context<'_>, closed: Millis) {
+        let settled = self.pending.is_empty() && self.delivering.is_empty() && self.acknowledged >= Some(closed);
+        if !settled || self.writing.is_some() || self.snapshot == Some(closed) {
+            return;
+        }
+        let body = SeriesSnapshot { body: self.task.snapshot(), deltas_offset: self.position, step: closed }.encode();
+        let records = self.writer.snapshot(&body);
+        self.writing = Some((closed, self.position));
+        self.append(context, records);
+    }
+
+    fn append(&self, context: &Context<'_>, records: Vec<Vec<u8>>) {
+        for record in records {
+            let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
+            context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
+        }
+    }
+
+    /// Learns the fate of a mark, or that a batch is settled.
+    pub(super) fn tell(&mut self, context: &Context<'_>, news: News) -> Result<(), Ended> {
+        match news {
+            News::Journal(fate) => self.journaled(context, fate),
+            News::Delivered(step) => {
+                self.settled(step);
+                Ok(())
+            }
+            News::Share(..) => Ok(()),
+        }
+    }
+
+    fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
+        let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
+        let mut progress = self.writer.acknowledged(offset);
+        while let Progress::ReadGap { after, before } = progress {
+            let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
+            let read = self.writer.gap_read(records.iter().map(|(offset, record)| (*offset, record.as_slice())));
+            progress = read.map_err(|e| Ended::Data(format!("{}: {e}", self.journal)))?;
+        }
+        let frames = match progress {
+            Progress::Accepted(frames) => frames,
+            Progress::Fenced => return Err(Ended::Fenced),
+            Progress::Unknown => return Err(Ended::Unknown("the journal does not tell".to_owned())),
+            Progress::Pending | Progress::ReadGap { .. } => return Ok(()),
+        };
+        for frame in frames {
+            match frame.kind {
+                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Snapshot => self.snapshotted(context),
+                FrameKind::Release => self.released = Some(true),
+                FrameKind::Claim => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, context: &Context<'_>, k: u64, to: i64) {
+        context.shared.telemetry.commit(self.id.kind);
+        context.shared.note_position(&self.id.topic, self.id.partition, to);
+        while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
+            self.deliver(closed.step, closed.batches);
+        }
+        self.send();
+    }
+
+    fn snapshotted(&mut self, context: &Context<'_>) {
+        if let Some((step, position)) = self.writing.take() {
+            self.snapshot = Some(step);
+            context.shared.note_trim(&self.id.topic, self.id.partition, position);
+        }
+    }
+
+    fn deliver(&mut self, step: Millis, batches: Vec<StepBatch>) {
+        if batches.is_empty() {
+            // A step without samples is acknowledged as soon as everything before it is.
+            self.delivering.insert(step, 0);
+            self.advance();
+            return;
+        }
+        self.delivering.insert(step, batches.len());
+        self.outbox.extend(batches);
+    }
+
+    /// Hands batches to the exporter until it refuses one.
+    fn send(&mut self) {
+        while let Some(batch) = self.outbox.pop_front() {
+            if let Err(refused) = self.lane.try_send(batch) {
+                self.outbox.push_front(refused);
+                return;
+            }
+        }
+    }
+
+    fn settled(&mut self, step: Millis) {
+        if let Some(left) = self.delivering.get_mut(&step) {
+            *left = left.saturating_sub(1);
+        }
+        self.advance();
+        self.send();
+    }
+
+    /// Moves the acknowledged mark over every step that is settled, in order.
+    fn advance(&mut self) {
+        while let Some(entry) = self.delivering.first_entry() {
+            if *entry.get() > 0 {
+                return;
+            }
+            self.acknowledged = self.acknowledged.max(Some(entry.remove_entry().0));
+        }
+    }
+
+    /// Stops reading; what was closed is delivered if the receiver takes it in time.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    fn finish(&mut self, context: &Context<'_>) {
+        if self.released.is_some() || !self.pending.is_empty() || !self.delivering.is_empty() {
+            return;
+        }
+        self.write_snapshot(context);
+        let records = self.writer.release();
+        self.released = Some(false);
+        self.append(context, records);
+    }
+
+    /// Whether the task is on its way out.
+    pub(super) fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether all that was closed has been delivered, and the journal released.
+    pub(super) fn drained(&self) -> bool {
+        self.released == Some(true)
+    }
+
+    /// Shows its state on the board.
+    pub(super) fn show(&self, status: &mut TaskStatus, _present: Millis) {
+        status.state = if self.draining { TaskState::Closing } else { TaskState::Running };
+        status.restored = true;
+        status.stream_time = self.task.source_times().map(|(_, _, at)| at).min();
+        status.position = self.position;
+        if self.at_end {
+            status.end_offset = status.end_offset.max(self.position);
+        }
+        status.lag_records = (status.end_offset - self.position).max(0).unsigned_abs();
+        status.lag_millis = 0;
+        status.closed_step = self.task.closed();
+        status.active_series = self.task.active_series();
+    }
+
+    /// Stops fetching and sending.
+    pub(super) fn end(self, fetcher: &Fetcher) {
+        fetcher.close(&self.id.topic, self.id.partition, self.queue);
+    }
+}

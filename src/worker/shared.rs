@@ -1,0 +1,111 @@
+//! What all threads of a worker share: clients, names, and a few boards.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use super::{WorkerError, now};
+use crate::config::Config;
+use crate::export::Exporter;
+use crate::kafka::members::Partition;
+use crate::kafka::{Appender, TopicNames};
+use crate::telemetry::Telemetry;
+
+/// Every partition of every source topic, sorted.
+pub(super) type Sources = Arc<Vec<(String, i32)>>;
+
+/// Shared by all threads of a worker. Locks are held for a few instructions and never two at a time.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) names: TopicNames,
+    pub(super) telemetry: Telemetry,
+    pub(super) appender: Appender,
+    pub(super) exporter: Exporter,
+    /// Raised once: end gracefully.
+    pub(super) stop: AtomicBool,
+    /// Whether the group has let this worker in.
+    pub(super) joined: AtomicBool,
+    /// When the member thread last turned, in milliseconds since the epoch.
+    beat: AtomicI64,
+    /// Numbers the lives of tasks.
+    lives: AtomicU64,
+    sources: RwLock<Sources>,
+    /// How far the journal of a partition has accepted, for the group's lag dashboards.
+    positions: Mutex<BTreeMap<Partition, i64>>,
+    /// Below which offset a partition of an internal topic is not needed any more.
+    trims: Mutex<BTreeMap<Partition, i64>>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, telemetry: Telemetry, exporter: Exporter) -> Result<Self, WorkerError> {
+        Ok(Self {
+            names: TopicNames::new(&config.kafka.group),
+            appender: Appender::new(&config.kafka)?,
+            config,
+            telemetry,
+            exporter,
+            stop: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            beat: AtomicI64::new(now()),
+            lives: AtomicU64::new(0),
+            sources: RwLock::new(Arc::new(Vec::new())),
+            positions: Mutex::new(BTreeMap::new()),
+            trims: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    pub(super) fn new_life(&self) -> u64 {
+        self.lives.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn beat(&self) {
+        self.beat.store(now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn beat_age(&self) -> Duration {
+        Duration::from_millis((now() - self.beat.load(Ordering::Relaxed)).unsigned_abs())
+    }
+
+    pub(super) fn sources(&self) -> Sources {
+        self.sources.read().map(|s| Arc::clone(&s)).unwrap_or_default()
+    }
+
+    pub(super) fn set_sources(&self, sources: Vec<(String, i32)>) {
+        if let Ok(mut slot) = self.sources.write() {
+            *slot = Arc::new(sources);
+        }
+    }
+
+    pub(super) fn note_position(&self, topic: &str, partition: i32, offset: i64) {
+        note(&self.positions, topic, partition, offset);
+    }
+
+    pub(super) fn note_trim(&self, topic: &str, partition: i32, offset: i64) {
+        note(&self.trims, topic, partition, offset);
+    }
+
+    pub(super) fn take_positions(&self) -> Vec<(Partition, i64)> {
+        take(&self.positions)
+    }
+
+    pub(super) fn take_trims(&self) -> Vec<(Partition, i64)> {
+        take(&self.trims)
+    }
+}
+
+fn note(board: &Mutex<BTreeMap<Partition, i64>>, topic: &str, partition: i32, offset: i64) {
+    if let Ok(mut board) = board.lock() {
+        board.insert(Partition { topic: topic.to_owned(), partition }, offset);
+    }
+}
+
+fn take(board: &Mutex<BTreeMap<Partition, i64>>) -> Vec<(Partition, i64)> {
+    board.lock().map(|mut b| std::mem::take(&mut *b).into_iter().collect()).unwrap_or_default()
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("group", &self.config.kafka.group).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,292 @@
+//! A running span task: records in, commits journaled, shares forwarded.
+//!
+//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its shares
+//! are on their way to the shards), or done. Nothing of it leaves before it counts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use super::command::{Command, Life, News};
+use super::now;
+use super::takeover::TakenSpan;
+use super::thread::{Context, Ended, Turn, read_gap};
+use crate::config::settings::TenantSource;
+use crate::journal::{Cause, FrameKind, Progress, Shares, SpanCommit, Writer};
+use crate::kafka::Fetcher;
+use crate::kafka::appender::Fate;
+use crate::kafka::fetch::Queue;
+use crate::model::Millis;
+use crate::tasks::span::{Offer, Record, SpanTask, StepCut};
+use crate::telemetry::{TaskId, TaskState, TaskStatus};
+
+/// Records taken in one turn, so that the tasks of a thread take turns.
+const RECORDS_PER_TURN: usize = 64;
+/// Commits that may be on their way to the journal and the shards before reading pauses.
+const COMMITS_IN_FLIGHT: usize = 4;
+
+/// One span task at work.
+pub(super) struct SpanRunner {
+    id: TaskId,
+    life: Life,
+    task: SpanTask,
+    writer: Writer,
+    queue: Queue,
+    journal: String,
+    /// Appended commits that are not yet known to count, with their number.
+    pending: VecDeque<(u64, Shares)>,
+    /// Accepted commits with the number of their share records that are not yet acknowledged.
+    forwarding: BTreeMap<u64, usize>,
+    /// Every share below this `k` has been acknowledged by all shards.
+    forwarded: u64,
+    /// Whether the end of the partition has been reached, and since when.
+    at_end: Option<Instant>,
+    /// When the release was appended, and whether it counts.
+    draining: bool,
+    released: Option<bool>,
+}
+
+impl SpanRunner {
+    /// Starts fetching, and sends again what the shards may not have.
+    pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSpan) -> Result<Self, Ended> {
+        let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
+        let mut runner = Self {
+            journal: context.shared.names.journal(&id.topic),
+            id,
+            life,
+            task: taken.task,
+            writer: taken.writer,
+            queue,
+            pending: VecDeque::new(),
+            forwarding: BTreeMap::new(),
+            forwarded: taken.forwarded,
+            at_end: None,
+            draining: false,
+            released: None,
+        };
+        for (k, shares) in taken.unforwarded {
+            runner.forward(context, k, &shares);
+        }
+        Ok(runner)
+    }
+
+    /// Takes some records.
+    pub(super) fn turn(&mut self, context: &Context<'_>) -> Result<Turn, Ended> {
+        if self.draining {
+            self.finish(context);
+            return Ok(Turn::Idle);
+        }
+        for _ in 0..RECORDS_PER_TURN {
+            if self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT {
+                return Ok(Turn::Idle);
+            }
+            // The message borrows the queue; it is done with before the queue is touched again.
+            let Some(polled) = self.queue.poll(Duration::ZERO) else {
+                self.tick(context);
+                return Ok(Turn::Idle);
+            };
+            match polled {
+                Ok(message) => {
+                    self.at_end = None;
+                    let cuts = take(&mut self.task, &message, &context.shared.config.tenant);
+                    drop(message);
+                    cuts.into_iter().for_each(|cut| self.commit(context, cut));
+                }
+                Err(RdError::PartitionEOF(_)) => self.reach_end(context)?,
+                Err(error) => tracing::warn!(task = ?self.id, %error, "fetching; it will be tried again"),
+            }
+        }
+        Ok(Turn::Busy)
+    }
+
+    fn reach_end(&mut self, context: &Context<'_>) -> Result<(), Ended> {
+        self.at_end.get_or_insert_with(Instant::now);
+        if self.task.rebuilding() {
+            // The last records of the stretch to read again may be missing; the end of the log tells that none follow.
+            let (_, end) = context.reader.bounds(&self.id.topic, self.id.partition)?;
+            self.task.reached(end);
+        }
+        Ok(())
+    }
+
+    /// Advances a partition that has been silent for long enough.
+    fn tick(&mut self, context: &Context<'_>) {
+        let idle = context.shared.config.time.idle;
+        let silent = self.at_end.is_some_and(|since| since.elapsed() >= Duration::from_millis(idle.unsigned_abs()));
+        if silent && let Some(cut) = self.task.tick(now() - idle) {
+            context.shared.telemetry.tick();
+            self.commit(context, cut);
+        }
+    }
+
+    /// Appends a commit to the journal.
+    fn commit(&mut self, context: &Context<'_>, cut: StepCut) {
+        let commit = SpanCommit {
+            cause: if cut.tick { Cause::Tick } else { Cause::Records },
+            step: cut.step,
+            stream_time: Some(cut.stream_time),
+            forwarded: self.forwarded,
+            reread_from: cut.reread_from,
+            live: cut.live,
+            ledger: cut.ledger,
+            shares: cut.shares,
+        };
+        let records = self.writer.commit(cut.from, cut.to, &commit.encode());
+        self.pending.push_back((cut.k, commit.shares));
+        self.append(context, records);
+    }
+
+    fn append(&self, context: &Context<'_>, records: Vec<Vec<u8>>) {
+        for record in records {
+            let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
+            context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
+        }
+    }
+
+    /// Sends the shares of an accepted commit to their shards.
+    fn forward(&mut self, context: &Context<'_>, k: u64, shares: &Shares) {
+        let deltas = context.shared.names.deltas();
+        self.forwarding.insert(k, shares.iter().map(Vec::len).sum());
+        for (shard, parts) in (0..).zip(shares) {
+            for part in parts {
+                let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
+                let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Share(k, fate))));
+                context.shared.appender.append(&deltas, shard, part, on_fate);
+            }
+        }
+    }
+
+    /// Learns the fate of something that it appended.
+    pub(super) fn tell(&mut self, context: &Context<'_>, news: News) -> Result<(), Ended> {
+        match news {
+            News::Journal(fate) => self.journaled(context, fate),
+            News::Share(k, fate) => self.shared(k, fate),
+            News::Delivered(_) => Ok(()),
+        }
+    }
+
+    fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
+        let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
+        let mut progress = self.writer.acknowledged(offset);
+        while let Progress::ReadGap { after, before } = progress {
+            let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
+            let read = self.writer.gap_read(records.iter().map(|(offset, record)| (*offset, record.as_slice())));
+            progress = read.map_err(|e| Ended::Data(format!("{}: {e}", self.journal)))?;
+        }
+        let frames = match progress {
+            Progress::Accepted(frames) => frames,
+            Progress::Fenced => return Err(Ended::Fenced),
+            Progress::Unknown => return Err(Ended::Unknown("the journal does not tell".to_owned())),
+            Progress::Pending | Progress::ReadGap { .. } => return Ok(()),
+        };
+        for frame in frames {
+            match frame.kind {
+                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Release => self.released = Some(true),
+                FrameKind::Claim | FrameKind::Snapshot => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, context: &Context<'_>, k: u64, to: i64) {
+        context.shared.telemetry.commit(self.id.kind);
+        context.shared.note_position(&self.id.topic, self.id.partition, to);
+        while let Some((pending, shares)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
+            self.forward(context, pending, &shares);
+        }
+    }
+
+    fn shared(&mut self, k: u64, fate: Fate) -> Result<(), Ended> {
+        // A share that is missing would hold its shard back for good: take over again and send it again.
+        fate.map_err(|e| Ended::Unknown(format!("a share was not stored: {e}")))?;
+        if let Some(left) = self.forwarding.get_mut(&k) {
+            *left -= 1;
+            if *left == 0 {
+                self.forwarding.remove(&k);
+            }
+        }
+        let next = self.pending.front().map_or(self.writer.next_k(), |(k, _)| *k);
+        self.forwarded = self.forwarding.keys().next().copied().unwrap_or(next);
+        Ok(())
+    }
+
+    /// Stops reading; what was read is committed and the journal released.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    fn finish(&mut self, context: &Context<'_>) {
+        if self.released.is_some() {
+            return;
+        }
+        if let Some(cut) = self.task.cut() {
+            self.commit(context, cut);
+        }
+        let records = self.writer.release();
+        self.released = Some(false);
+        self.append(context, records);
+    }
+
+    /// Whether the task is on its way out.
+    pub(super) fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether all that was read is journaled and forwarded.
+    pub(super) fn drained(&self) -> bool {
+        self.released == Some(true) && self.forwarding.is_empty()
+    }
+
+    /// Shows its state on the board.
+    pub(super) fn show(&self, status: &mut TaskStatus, present: Millis) {
+        status.state = if self.draining { TaskState::Closing } else { TaskState::Running };
+        status.restored = !self.task.rebuilding();
+        status.stream_time = self.task.stream_time();
+        status.position = self.task.position().unwrap_or_default();
+        if self.at_end.is_some() {
+            status.end_offset = status.end_offset.max(status.position);
+            status.lag_records = 0;
+        } else {
+            status.lag_records = (status.end_offset - status.position).max(0).unsigned_abs();
+        }
+        status.lag_millis = match self.task.stream_time() {
+            Some(at) if status.lag_records > 0 => (present - at).max(0),
+            _ => 0,
+        };
+        status.ledger = self.task.ledger().clone();
+    }
+
+    /// Stops fetching. What was not accepted is forgotten; the next owner reads it again.
+    pub(super) fn end(self, fetcher: &Fetcher) {
+        fetcher.close(&self.id.topic, self.id.partition, self.queue);
+    }
+}
+
+/// Offers one message to the task; returns the cuts that came before it.
+fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSource) -> Vec<StepCut> {
+    let record = Record {
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis().unwrap_or_default(),
+        tenant: tenant(message, source),
+        value: message.payload().unwrap_or_default(),
+    };
+    let mut cuts = Vec::new();
+    while let Offer::CutFirst { cut } = task.offer(&record, now()) {
+        cuts.push(*cut);
+    }
+    cuts
+}
+
+/// The tenant of a record, if it names one.
+fn tenant<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Option<&'a str> {
+    let bytes = match source {
+        TenantSource::Static(name) => return Some(name),
+        TenantSource::Key => message.key(),
+        TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
+    };
+    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty())
+}

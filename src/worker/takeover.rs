@@ -1,0 +1,331 @@
+//! Taking a task over: claim its journal, fold it, restore its state. Runs on a small pool, because it waits for brokers.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::WorkerError;
+use super::command::{Command, Inbox, Life};
+use super::shared::Shared;
+use crate::config::settings::Start;
+use crate::journal::{
+    EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer, claim,
+};
+use crate::kafka::reader::Stretch;
+use crate::kafka::{KafkaError, LogReader};
+use crate::model::{Millis, Tally};
+use crate::remotewrite::StepBatch;
+use crate::tasks::series::{ApplyError, SeriesSettings, SeriesTask, SnapshotError};
+use crate::tasks::span::{RestoreError, Restored, SpanSettings, SpanTask};
+use crate::telemetry::{TaskId, TaskKind, TaskState};
+
+/// How long a claim may take to be acknowledged.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a claim is made again when its offset is unknown.
+const CLAIM_TRIES: u32 = 5;
+
+/// A task that has been taken over and is ready to run.
+pub(super) enum Taken {
+    /// A span task.
+    Span(Box<TakenSpan>),
+    /// A series task.
+    Series(Box<TakenSeries>),
+}
+
+/// A restored span task.
+pub(super) struct TakenSpan {
+    pub(super) task: SpanTask,
+    pub(super) writer: Writer,
+    /// Where fetching starts.
+    pub(super) start: i64,
+    /// Every share with a smaller `k` has been acknowledged by all shards.
+    pub(super) forwarded: u64,
+    /// Shares that the journal accepted and that may not have reached the shards.
+    pub(super) unforwarded: Vec<(u64, Shares)>,
+}
+
+/// A restored series task.
+pub(super) struct TakenSeries {
+    pub(super) task: SeriesTask,
+    pub(super) writer: Writer,
+    /// Where fetching starts; also where the last mark ended.
+    pub(super) start: i64,
+    /// The last step that the receiver acknowledged as a whole.
+    pub(super) acknowledged: Option<Millis>,
+    /// Steps that the journal closed and the receiver may not have: to be sent again.
+    pub(super) resend: Vec<(Millis, Vec<StepBatch>)>,
+}
+
+/// Why a task could not be taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum TakeoverError {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("{topic}[{partition}]: {source}")]
+    Journal { topic: String, partition: i32, source: JournalError },
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    #[error("series journal of shard {shard}: {source}")]
+    Snapshot { shard: i32, source: SnapshotError },
+    #[error("deltas topic, shard {shard}, offset {offset}: {source}")]
+    Share { shard: i32, offset: i64, source: ApplyError },
+    #[error("{topic}[{partition}] begins at offset {low}, but {needed} is still needed: its records were deleted from \
+             outside; restore the topic, or start over with another kafka.group")]
+    Cut { topic: String, partition: i32, low: i64, needed: i64 },
+    #[error("somebody else claimed {topic}[{partition}] in the meantime")]
+    Overtaken { topic: String, partition: i32 },
+}
+
+/// The threads that take tasks over.
+pub(super) struct Pool {
+    jobs: Sender<Job>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Job {
+    task: TaskId,
+    life: Life,
+    inbox: Inbox,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Arc<Self>, WorkerError> {
+        // As many jobs as tasks: bounded by what the group assigns.
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut threads = Vec::new();
+        for i in 0..4 {
+            let (shared, queue) = (Arc::clone(shared), Arc::clone(&queue));
+            let reader = LogReader::new(&shared.config.kafka)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("takeover-{i}"))
+                .spawn(move || work(&shared, &reader, &queue))
+                .map_err(WorkerError::Thread)?;
+            threads.push(thread);
+        }
+        Ok(Arc::new(Self { jobs, threads }))
+    }
+
+    /// Takes `task` over; the outcome goes to `inbox`.
+    pub(super) fn submit(&self, task: TaskId, life: Life, inbox: Inbox) {
+        if self.jobs.send(Job { task, life, inbox }).is_err() {
+            tracing::error!("the take-over threads are gone");
+        }
+    }
+
+    /// Ends the threads. Take-overs under way are given up.
+    pub(super) fn end(self: Arc<Self>) {
+        let Some(pool) = Arc::into_inner(self) else { return };
+        drop(pool.jobs);
+        for thread in pool.threads {
+            if thread.join().is_err() {
+                tracing::error!("a take-over thread died");
+            }
+        }
+    }
+}
+
+fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = match queue.lock() {
+            Ok(queue) => queue.recv(),
+            Err(_) => return,
+        };
+        let Ok(Job { task, life, inbox }) = job else { return };
+        let started = Instant::now();
+        shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
+        let outcome = match task.kind {
+            TaskKind::Span => take_span(shared, reader, &task).map(|t| Taken::Span(Box::new(t))),
+            TaskKind::Series => take_series(shared, reader, &task).map(|t| Taken::Series(Box::new(t))),
+        };
+        match outcome {
+            Ok(taken) => {
+                shared.telemetry.restored(task.kind, started.elapsed());
+                inbox.send(Command::Ready(task, life, Box::new(taken)));
+            }
+            Err(error) => inbox.send(Command::Failed(task, life, error)),
+        }
+    }
+}
+
+/// Appends a claim of a fresh owner and waits for its offset. An unknown outcome means: claim again.
+fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i64), KafkaError> {
+    let note = format!("{} pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let mut last = None;
+    for _ in 0..CLAIM_TRIES {
+        if shared.stop.load(Ordering::Relaxed) {
+            return Err(KafkaError::Stopping);
+        }
+        let owner = Owner(rand::random());
+        match shared.appender.append_and_wait(topic, partition, &claim(owner, &note), CLAIM_TIMEOUT) {
+            Ok(Some(offset)) => return Ok((owner, offset)),
+            Ok(None) => tracing::debug!(topic, partition, "a claim without an offset; claiming again"),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or(KafkaError::Timeout { what: format!("claim {topic}[{partition}]"), seconds: 30 }))
+}
+
+/// Hands the journal up to and including the claim to `each`; tells whether its beginning had been cut off.
+fn read_journal(
+    shared: &Shared,
+    reader: &LogReader,
+    (topic, partition): (&str, i32),
+    claimed: i64,
+    each: &mut dyn FnMut(bool, i64, &[u8]) -> Result<(), JournalError>,
+) -> Result<(), TakeoverError> {
+    let (low, _) = reader.bounds(topic, partition)?;
+    let stretch = Stretch { topic, partition, from: low, to: claimed + 1 };
+    reader.read(stretch, &shared.stop, &mut |offset, record| {
+        each(low > 0, offset, record).map_err(|source| TakeoverError::Journal {
+            topic: topic.to_owned(),
+            partition,
+            source,
+        })
+    })
+}
+
+fn take_span(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSpan, TakeoverError> {
+    let journal = shared.names.journal(&id.topic);
+    let (owner, claimed) = stake_claim(shared, &journal, id.partition)?;
+    shared.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
+
+    let mut fold = None;
+    read_journal(shared, reader, (&journal, id.partition), claimed, &mut |cut, offset, record| {
+        let fold = fold.get_or_insert_with(|| if cut { SpanFold::after_cut() } else { SpanFold::new() });
+        fold.apply(offset, record).map(drop)
+    })?;
+    let damaged = |source| TakeoverError::Journal { topic: journal.clone(), partition: id.partition, source };
+    let state = fold.unwrap_or_default().into_state().map_err(damaged)?;
+    if state.owner != Some(owner) {
+        return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
+    }
+    if let Some(offset) = state.oldest_needed {
+        shared.note_trim(&journal, id.partition, offset);
+    }
+    restore_span(shared, reader, id, owner, claimed, state)
+}
+
+fn restore_span(
+    shared: &Shared,
+    reader: &LogReader,
+    id: &TaskId,
+    owner: Owner,
+    claimed: i64,
+    state: SpanState,
+) -> Result<TakenSpan, TakeoverError> {
+    let (low, high) = reader.bounds(&id.topic, id.partition)?;
+    let restored = Restored {
+        next: state.next,
+        next_k: state.next_k,
+        stream_time: state.stream_time,
+        reread_from: state.reread_from.or(state.next).unwrap_or(0),
+        live: state.live,
+        ledger: state.ledger,
+    };
+    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    match state.next {
+        None => task.set_start(match shared.config.kafka.start {
+            Start::Earliest => low,
+            Start::Latest => high,
+        }),
+        Some(next) if next < low => {
+            tracing::error!(topic = id.topic, partition = id.partition, from = next, to = low,
+                "retention has deleted records that were never read; give the topic a longer retention");
+            task.tally(Tally::RecordsLost, (low - next).unsigned_abs());
+        }
+        Some(next) if next > high => {
+            return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low: high, needed: next });
+        }
+        Some(_) => {}
+    }
+    let start = task.start_offset().unwrap_or(low).max(low);
+    // Nothing before `low` can be read again.
+    task.reached(start);
+    Ok(TakenSpan {
+        task,
+        writer: Writer::new(owner, claimed, state.next, state.next_k),
+        start,
+        forwarded: state.forwarded,
+        unforwarded: state.unforwarded.into(),
+    })
+}
+
+fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSeries, TakeoverError> {
+    let journal = shared.names.series_journal();
+    let (owner, claimed) = stake_claim(shared, &journal, id.partition)?;
+    shared.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
+
+    let mut fold = None;
+    read_journal(shared, reader, (&journal, id.partition), claimed, &mut |cut, offset, record| {
+        let fold = fold.get_or_insert_with(|| if cut { SeriesFold::after_cut() } else { SeriesFold::new() });
+        fold.apply(offset, record).map(drop)
+    })?;
+    let damaged = |source| TakeoverError::Journal { topic: journal.clone(), partition: id.partition, source };
+    let state = fold.unwrap_or_default().into_state().map_err(damaged)?;
+    if state.owner != Some(owner) {
+        return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
+    }
+    let writer = Writer::new(owner, claimed, state.next, state.next_k);
+    let (task, start, resend) = refold(shared, reader, id, &state)?;
+    if let Some(offset) = state.oldest_needed {
+        shared.note_trim(&journal, id.partition, offset);
+    }
+    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, resend })
+}
+
+/// A restored task, where its fetching starts, and the steps to send again.
+type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
+
+/// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
+/// the offset where it was closed first.
+fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
+    let settings = SeriesSettings::from(&shared.config);
+    let (low, _) = reader.bounds(&id.topic, id.partition)?;
+    let (mut task, from) = match &state.snapshot {
+        Some(s) => {
+            let task = SeriesTask::restore(settings, &s.body);
+            (task.map_err(|source| TakeoverError::Snapshot { shard: id.partition, source })?, s.deltas_offset)
+        }
+        None => (SeriesTask::new(settings), 0),
+    };
+    if low > from {
+        return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low, needed: from });
+    }
+    let to = state.marks.last().map_or(from, |(to, _)| *to).max(from);
+    let mut marks = state.marks.iter().peekable();
+    let mut resend = Vec::new();
+    let close = |task: &mut SeriesTask, mark: &EmitMark, resend: &mut Vec<(Millis, Vec<StepBatch>)>| {
+        let closed = task.close(mark.step);
+        if state.acknowledged.is_none_or(|a| mark.step > a) {
+            let again = closed.batches.into_iter().map(|b| StepBatch { resend: true, ..b });
+            resend.push((mark.step, again.collect()));
+        }
+    };
+    let stretch = Stretch { topic: &id.topic, partition: id.partition, from, to };
+    reader.read::<TakeoverError>(stretch, &shared.stop, &mut |offset, record| {
+        while let Some((_, mark)) = marks.next_if(|(to, _)| *to <= offset) {
+            close(&mut task, mark, &mut resend);
+        }
+        apply(&mut task, id.partition, offset, record)
+    })?;
+    for (_, mark) in marks {
+        close(&mut task, mark, &mut resend);
+    }
+    Ok((task, to, resend))
+}
+
+/// Adds one share record; what cannot be added is said loudly.
+pub(super) fn apply(task: &mut SeriesTask, shard: i32, offset: i64, record: &[u8]) -> Result<(), TakeoverError> {
+    let applied = task.apply(record).map_err(|source| TakeoverError::Share { shard, offset, source })?;
+    if let Some(first) = &applied.first_lost {
+        tracing::error!(shard, offset, lost = applied.lost, %first,
+            "deltas without a known label set are lost; this must not happen, please report it");
+    }
+    Ok(())
+}
