@@ -147,6 +147,11 @@ impl SeriesActor {
         taken
     }
 
+    /// All ways out of this process.
+    pub(crate) fn channels(&self) -> Vec<usize> {
+        vec![self.session.channel]
+    }
+
     /// Lets the task go, if nothing is in flight.
     pub(crate) fn release(&mut self, net: &mut Net) -> bool {
         let Some(writer) = self.session.writer().filter(|writer| writer.in_flight() == 0) else {

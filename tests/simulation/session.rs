@@ -9,7 +9,7 @@ use spanmill::journal::{AcceptedFrame, MAX_PART, Owner, Progress, Writer};
 pub(crate) struct Session {
     pub(crate) owner: Owner,
     topic: Topic,
-    channel: usize,
+    pub(crate) channel: usize,
     mutation: Mutation,
     stage: Stage,
 }

@@ -7,7 +7,7 @@ use super::net::{Net, Topic};
 use super::rng::Rng;
 use super::session::{Event, Session};
 use super::share;
-use super::source::{Deltas, Pairing, Record, step_of};
+use super::source::{Deltas, Pairing, Record, STEP, step_of};
 use super::world::Claims;
 use spanmill::journal::{Cause, FrameKind, Shares, SpanCommit, SpanFold, SpanState};
 use spanmill::model::{Ledger, Tally};
@@ -122,6 +122,9 @@ impl SpanActor {
         let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
             return;
         };
+        // The last expiries need a step after them that closes.
+        let early = now - 2 * STEP;
+        let now = if claims.healing && task.pairing.stream_time < Some(early) { early } else { now };
         let behind = usize::try_from(task.read).is_ok_and(|read| read < source.len());
         if behind || writer.in_flight() > 8 || task.pairing.stream_time >= Some(now) {
             return;
@@ -158,6 +161,12 @@ impl SpanActor {
             task.forward(net, (k, shares));
         }
         self.session.send(net, records);
+    }
+
+    /// All ways out of this process.
+    pub(crate) fn channels(&self) -> Vec<usize> {
+        let forwards = self.task.iter().flat_map(|task| task.forwards.iter().map(|f| f.channel));
+        forwards.chain([self.session.channel]).collect()
     }
 
     /// Lets the task go, if nothing is in flight.

@@ -208,15 +208,13 @@ impl World {
         }
         self.tally.crashes += 1;
         let i = self.rng.below(n);
-        if let Some(i) = i.checked_sub(self.spans.len()) {
-            self.series.swap_remove(i);
-        } else {
-            self.spans.swap_remove(i);
-        }
-        if self.rng.chance(50) && !self.net.channels.is_empty() {
-            let channel = self.rng.below(self.net.channels.len());
-            // A channel in the middle of nowhere: some of them belong to the dead.
-            if self.net.ack(channel).is_none() && channel + 12 < self.net.channels.len() {
+        let channels = match i.checked_sub(self.spans.len()) {
+            Some(i) => self.series.swap_remove(i).channels(),
+            None => self.spans.swap_remove(i).channels(),
+        };
+        // What has left the process goes on, unless it is lost as well.
+        for channel in channels {
+            if self.rng.chance(50) {
                 self.net.drop_queue(channel);
             }
         }
