@@ -95,6 +95,11 @@ impl<'a> Values<'a> {
 // === impl Value ===
 
 impl<'a> Value<'a> {
+    #[cfg(test)]
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// What the value is.
     #[must_use]
     pub fn kind(&self) -> Kind<'a> {
@@ -149,19 +154,22 @@ impl<'a> Value<'a> {
     /// # Errors
     /// When a text in it is not UTF-8; `out` is then as it was.
     pub fn stringify(&self, out: &mut String) -> Result<(), InvalidUtf8> {
-        out.push_str(std::str::from_utf8(&self.text()).map_err(|_| InvalidUtf8)?);
+        let kind = match self.as_str() {
+            Some(text) => Kind::Text(text),
+            None => self.kind(),
+        };
+        match kind {
+            Kind::Text(text) => out.push_str(std::str::from_utf8(text).map_err(|_| InvalidUtf8)?),
+            Kind::Array(_) | Kind::Map(_) => out.push_str(std::str::from_utf8(&self.text()).map_err(|_| InvalidUtf8)?),
+            scalar => put_scalar(scalar, out),
+        }
         Ok(())
     }
 
     fn write(&self, out: &mut Vec<u8>, nesting: u32) {
         let Some(nesting) = nesting.checked_sub(1) else { return };
         match self.kind() {
-            Kind::Unset | Kind::Bytes(_) => {}
             Kind::Text(text) => out.extend_from_slice(text),
-            Kind::Bool(true) => out.extend_from_slice(b"true"),
-            Kind::Bool(false) => out.extend_from_slice(b"false"),
-            Kind::Int(v) => out.extend_from_slice(v.to_string().as_bytes()),
-            Kind::Double(v) => out.extend_from_slice(decimal(v).as_bytes()),
             Kind::Array(values) => {
                 out.push(b'[');
                 values.iter().for_each(|value| value.write(out, nesting));
@@ -176,19 +184,26 @@ impl<'a> Value<'a> {
                 }
                 out.push(b'}');
             }
+            scalar => {
+                let mut text = String::new();
+                put_scalar(scalar, &mut text);
+                out.extend_from_slice(text.as_bytes());
+            }
         }
     }
 }
 
-/// The shortest decimal without exponent that reads back as `v`, as Go's `strconv.FormatFloat(v, 'f', -1, 64)`.
-fn decimal(v: f64) -> String {
-    let mut out = String::new();
-    if v.is_infinite() {
-        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
-    } else {
-        write!(out, "{v}").expect("writing to a String cannot fail");
-    }
-    out
+/// Appends a bool or a number. A double becomes the shortest decimal without exponent that reads back as the same, as
+/// Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
+fn put_scalar(kind: Kind<'_>, out: &mut String) {
+    let written = match kind {
+        Kind::Bool(v) => write!(out, "{v}"),
+        Kind::Int(v) => write!(out, "{v}"),
+        Kind::Double(v) if v.is_infinite() => write!(out, "{}", if v > 0.0 { "+Inf" } else { "-Inf" }),
+        Kind::Double(v) => write!(out, "{v}"),
+        _ => Ok(()),
+    };
+    written.expect("writing to a String cannot fail");
 }
 
 /// The next sub-message of a field whose key is one byte; other fields are passed over.

@@ -146,6 +146,16 @@ impl Batch {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn rewritten_len(&self) -> usize {
+        self.rewritten.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacities(&self) -> [usize; 3] {
+        [self.resources.capacity(), self.rows.capacity(), self.rewritten.capacity()]
+    }
+
     fn clear(&mut self) {
         self.resources.clear();
         self.rows.clear();
@@ -245,7 +255,7 @@ impl Batch {
 
 impl<'a> ResourceSpans<'a> {
     /// The spans of the resource, over all its scopes, in the record's order.
-    pub fn spans(&self) -> impl Iterator<Item = Span<'a>> + 'a {
+    pub fn spans(&self) -> impl Iterator<Item = Span<'a>> + use<'a> {
         let Self { first, rows, bytes, rewritten, .. } = *self;
         rows.iter()
             .zip(first..)

@@ -5,7 +5,7 @@
 
 use super::batch::{Place, Row};
 use super::plain::is_plain;
-use super::schema::{EVENT, IN_SPAN, LINK, STATUS};
+use super::schema::{EVENT, IN_SPAN, KEY_VALUE, LINK, STATUS};
 use super::wire::short_bytes;
 
 /// What has not been walked of a span.
@@ -108,8 +108,7 @@ impl Walk<'_> {
     fn attributes(&mut self) -> Option<Place> {
         let at = self.at();
         self.messages(0x4a, |attribute| {
-            key_value_is_plain(attribute)
-                || is_plain(&super::schema::KEY_VALUE, attribute, IN_SPAN - 1).is_ok_and(|plain| plain)
+            key_value_is_plain(attribute) || is_plain(&KEY_VALUE, attribute, IN_SPAN - 1).is_ok_and(|plain| plain)
         })?;
         Some(Place { at, len: self.at() - at })
     }
@@ -168,7 +167,7 @@ pub(super) fn key_value_is_plain(message: &[u8]) -> bool {
     !key.is_empty()
         && match value {
             [0x0a, tail @ ..] => matches!(short_bytes(tail), Some((_, []))),
-            [] | [0x10 | 0x18, 0..0x80] | [0x21, _, _, _, _, _, _, _, _] => true,
+            [] | [0x10, 0 | 1] | [0x18, 0..0x80] | [0x21, _, _, _, _, _, _, _, _] => true,
             // An int of 2 to 9 bytes.
             [0x18, head @ .., 1..0x80] => head.len() < 9 && head.iter().all(|&b| b >= 0x80),
             _ => false,

@@ -32,6 +32,9 @@ mod plain;
 mod schema;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use attributes::{Attributes, InvalidUtf8, Kind, Value, Values};
 pub use batch::{Batch, ResourceSpans, Span};
 pub use error::DecodeError;
