@@ -1,0 +1,349 @@
+//! A decoded record: positions of its resources and spans.
+
+use super::attributes::Attributes;
+use super::normalise::rewrite;
+use super::plain::is_plain;
+use super::schema::{IN_SPAN, RESOURCE, SCOPE, SPAN};
+use super::wire::{Fields, Payload};
+use super::{DecodeError, fast};
+
+/// The positions of everything in one record. Made to be reused: after the first few records it allocates nothing.
+///
+/// It borrows nothing; the record's bytes are handed in again for reading. Handing in other bytes than were decoded
+/// gives nonsense, but no panic.
+#[derive(Debug, Default)]
+pub struct Batch {
+    resources: Vec<ResourceRow>,
+    rows: Vec<Row>,
+    /// Canonical encodings of what was not plain.
+    rewritten: Vec<u8>,
+}
+
+/// The spans of one resource.
+#[derive(Debug, Clone, Copy)]
+pub struct ResourceSpans<'a> {
+    /// The attributes of the resource; empty also if the record names no resource.
+    pub resource: Attributes<'a>,
+    /// The resource message as bytes. Equal bytes mean equal attributes, so it can key a memo.
+    pub raw: &'a [u8],
+    first: u32,
+    rows: &'a [Row],
+    bytes: &'a [u8],
+    rewritten: &'a [u8],
+}
+
+/// One span, borrowed from the record. Texts are not checked to be UTF-8, ids may have any length.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    /// The index of the span within its record, from 0.
+    pub ordinal: u32,
+    /// 16 bytes when valid.
+    pub trace_id: &'a [u8],
+    /// 8 bytes when valid.
+    pub span_id: &'a [u8],
+    /// 8 bytes, or empty for a root span.
+    pub parent_span_id: &'a [u8],
+    /// The operation's name.
+    pub name: &'a [u8],
+    /// OTLP's `SpanKind`, or a number that it does not know.
+    pub kind: i32,
+    /// Unix time, nanoseconds.
+    pub start_ns: u64,
+    /// Unix time, nanoseconds; may lie before the start.
+    pub end_ns: u64,
+    /// OTLP's `StatusCode`, or a number that it does not know.
+    pub status_code: i32,
+    /// The status' description.
+    pub status_message: &'a [u8],
+    /// The W3C trace state.
+    pub trace_state: &'a [u8],
+    /// The span's own attributes.
+    pub attributes: Attributes<'a>,
+    /// Bytes of the span's canonical encoding: known fields only, no zeros, minimal varints.
+    pub size: u32,
+}
+
+/// A stretch of the record, or of the rewritten bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) at: u32,
+    pub(super) len: u32,
+}
+
+/// One span as positions.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) trace_id: Place,
+    pub(super) span_id: Place,
+    pub(super) trace_state: Place,
+    pub(super) parent_span_id: Place,
+    pub(super) name: Place,
+    pub(super) status_message: Place,
+    pub(super) attributes: Place,
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+    pub(super) kind: i32,
+    pub(super) status_code: i32,
+    pub(super) size: u32,
+    /// Whether the places lie in the rewritten bytes.
+    pub(super) rewritten: bool,
+}
+
+#[derive(Debug)]
+struct ResourceRow {
+    resource: Place,
+    rewritten: bool,
+    first: usize,
+    end: usize,
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the contents by those of a record, an `ExportTraceServiceRequest`.
+    ///
+    /// # Errors
+    /// When the bytes are no such message; the batch is then empty.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        self.clear();
+        let decoded = self.request(bytes);
+        if decoded.is_err() {
+            self.clear();
+        }
+        decoded
+    }
+
+    /// The number of spans.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no span. There may be resources without any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The resources with their spans, in the record's order. `bytes` is what was decoded.
+    pub fn resources<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = ResourceSpans<'a>> {
+        self.resources.iter().map(move |row| {
+            let raw = row.resource.of(if row.rewritten { &self.rewritten } else { bytes });
+            ResourceSpans {
+                resource: Attributes::of_resource(raw),
+                raw,
+                first: row.first as u32,
+                rows: &self.rows[row.first..row.end],
+                bytes,
+                rewritten: &self.rewritten,
+            }
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn rewritten_len(&self) -> usize {
+        self.rewritten.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacities(&self) -> [usize; 3] {
+        [self.resources.capacity(), self.rows.capacity(), self.rewritten.capacity()]
+    }
+
+    fn clear(&mut self) {
+        self.resources.clear();
+        self.rows.clear();
+        self.rewritten.clear();
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let end = position(bytes.len())?;
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.payload) {
+                (1, Payload::Bytes(b)) => self.resource_spans(b, end - position(fields.rest().len())?)?,
+                (1, _) => return Err(DecodeError::WireType { message: "ExportTraceServiceRequest", field: 1 }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a `ResourceSpans` that ends at `end` of the record.
+    fn resource_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
+        let first = self.rows.len();
+        let mut fields = Fields::of(bytes);
+        let mut resource = Place::default();
+        let (mut plain, mut resources) = (true, 0_u32);
+        while let Some(field) = fields.next()? {
+            let field_end = end - fields.rest().len() as u32;
+            match (field.number, field.payload) {
+                (1, Payload::Bytes(b)) => {
+                    plain &= is_plain(&RESOURCE, b, IN_SPAN + 1)?;
+                    resources += 1;
+                    resource = Place::ending(field_end, b);
+                }
+                (2, Payload::Bytes(b)) => self.scope_spans(b, field_end)?,
+                (3, Payload::Bytes(_)) => {}
+                (1..=3, _) => return Err(DecodeError::WireType { message: "ResourceSpans", field: field.number }),
+                _ => {}
+            }
+        }
+        let rewritten = !plain || resources > 1;
+        if rewritten {
+            resource = self.rewrite_resource(bytes)?;
+        }
+        self.resources.push(ResourceRow { resource, rewritten, first, end: self.rows.len() });
+        Ok(())
+    }
+
+    /// Merges the resources of a `ResourceSpans` into one canonical message.
+    fn rewrite_resource(&mut self, bytes: &[u8]) -> Result<Place, DecodeError> {
+        let mut merged = Vec::new();
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            if let (1, Payload::Bytes(b)) = (field.number, field.payload) {
+                merged.extend_from_slice(b);
+            }
+        }
+        let start = self.rewritten.len();
+        rewrite(&RESOURCE, &merged, &mut self.rewritten);
+        Ok(Place::ending(position(self.rewritten.len())?, &self.rewritten[start..]))
+    }
+
+    fn scope_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.payload) {
+                (2, Payload::Bytes(b)) => self.span(b, end - fields.rest().len() as u32 - b.len() as u32)?,
+                (1, Payload::Bytes(b)) => {
+                    // Nobody reads the scope; the check is there so that a broken record is refused as a whole.
+                    is_plain(&SCOPE, b, IN_SPAN)?;
+                }
+                (3, Payload::Bytes(_)) => {}
+                (1..=3, _) => return Err(DecodeError::WireType { message: "ScopeSpans", field: field.number }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn span(&mut self, bytes: &[u8], at: u32) -> Result<(), DecodeError> {
+        let row = match fast::span(bytes, at) {
+            Some(row) => row,
+            None if is_plain(&SPAN, bytes, IN_SPAN)? => Row::read(bytes, at),
+            None => {
+                let start = self.rewritten.len();
+                rewrite(&SPAN, bytes, &mut self.rewritten);
+                position(self.rewritten.len())?;
+                Row { rewritten: true, ..Row::read(&self.rewritten[start..], start as u32) }
+            }
+        };
+        self.rows.push(row);
+        Ok(())
+    }
+}
+
+// === impl ResourceSpans ===
+
+impl<'a> ResourceSpans<'a> {
+    /// The spans of the resource, over all its scopes, in the record's order.
+    pub fn spans(&self) -> impl Iterator<Item = Span<'a>> + use<'a> {
+        let Self { first, rows, bytes, rewritten, .. } = *self;
+        rows.iter()
+            .zip(first..)
+            .map(move |(row, ordinal)| row.span(ordinal, if row.rewritten { rewritten } else { bytes }))
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Reads a plain span, fields in any order, that starts at `at` of its source.
+    fn read(bytes: &[u8], at: u32) -> Self {
+        let mut row = Self { size: bytes.len() as u32, ..Self::default() };
+        let mut fields = Fields::of(bytes);
+        let mut before = bytes.len();
+        while let Ok(Some(field)) = fields.next() {
+            let end = at + (bytes.len() - fields.rest().len()) as u32;
+            match (field.number, field.payload) {
+                (1, Payload::Bytes(b)) => row.trace_id = Place::ending(end, b),
+                (2, Payload::Bytes(b)) => row.span_id = Place::ending(end, b),
+                (3, Payload::Bytes(b)) => row.trace_state = Place::ending(end, b),
+                (4, Payload::Bytes(b)) => row.parent_span_id = Place::ending(end, b),
+                (5, Payload::Bytes(b)) => row.name = Place::ending(end, b),
+                (6, Payload::Varint(v)) => row.kind = v as i32,
+                (7, Payload::Fixed64(b)) => row.start_ns = u64::from_le_bytes(b),
+                (8, Payload::Fixed64(b)) => row.end_ns = u64::from_le_bytes(b),
+                (9, Payload::Bytes(_)) => {
+                    if row.attributes.len == 0 {
+                        row.attributes.at = at + (bytes.len() - before) as u32;
+                    }
+                    row.attributes.len = end - row.attributes.at;
+                }
+                (15, Payload::Bytes(b)) => row.read_status(b, end - b.len() as u32),
+                _ => {}
+            }
+            before = fields.rest().len();
+        }
+        row
+    }
+
+    /// Reads a plain status that starts at `at` of its source.
+    pub(super) fn read_status(&mut self, status: &[u8], at: u32) {
+        let mut fields = Fields::of(status);
+        while let Ok(Some(field)) = fields.next() {
+            match (field.number, field.payload) {
+                (2, Payload::Bytes(b)) => {
+                    self.status_message = Place::ending(at + (status.len() - fields.rest().len()) as u32, b);
+                }
+                (3, Payload::Varint(v)) => self.status_code = v as i32,
+                _ => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn span<'a>(&self, ordinal: u32, source: &'a [u8]) -> Span<'a> {
+        Span {
+            ordinal,
+            trace_id: self.trace_id.of(source),
+            span_id: self.span_id.of(source),
+            parent_span_id: self.parent_span_id.of(source),
+            name: self.name.of(source),
+            kind: self.kind,
+            start_ns: self.start_ns,
+            end_ns: self.end_ns,
+            status_code: self.status_code,
+            status_message: self.status_message.of(source),
+            trace_state: self.trace_state.of(source),
+            attributes: Attributes::of_span(self.attributes.of(source)),
+            size: self.size,
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn ending(end: u32, bytes: &[u8]) -> Self {
+        let len = bytes.len() as u32;
+        Self { at: end - len, len }
+    }
+
+    #[inline(always)]
+    fn of(self, source: &[u8]) -> &[u8] {
+        source.get(self.at as usize..).and_then(|b| b.get(..self.len as usize)).unwrap_or_default()
+    }
+}
+
+fn position(n: usize) -> Result<u32, DecodeError> {
+    u32::try_from(n).map_err(|_| DecodeError::TooLarge)
+}

@@ -1,0 +1,45 @@
+//! Checks any message against its table, and tells whether it is already as long as its canonical encoding.
+
+use super::DecodeError;
+use super::fast;
+use super::schema::{KEY_VALUE, Label, Schema, Type};
+use super::wire::{Fields, Payload};
+
+/// Whether `message` is plain: writing it again canonically would change the order of fields at most, lists that must
+/// lie in one piece do, and no field needs merging. `nesting` is how many more messages may lie inside one another.
+///
+/// # Errors
+/// When the bytes are not such a message, however deep the flaw lies.
+pub(super) fn is_plain(schema: &Schema, message: &[u8], nesting: u32) -> Result<bool, DecodeError> {
+    let mut fields = Fields::of(message);
+    let (mut plain, mut seen, mut last) = (true, 0_u32, 0);
+    while let Some(field) = fields.next()? {
+        plain &= field.minimal;
+        let Some(known) = schema.field(&field)? else {
+            nesting.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+            plain = false;
+            last = 0;
+            continue;
+        };
+        // The alternatives of a one-of share the bit that no field number has.
+        let bit = if known.label == Label::OneOf { 1 } else { 1 << known.number };
+        let may_repeat =
+            known.label == Label::Repeated && (known.number != schema.in_one_piece || last == known.number);
+        plain &= may_repeat || seen & bit == 0;
+        seen |= bit;
+        last = known.number;
+        let keeps_zero = known.label != Label::Singular;
+        plain &= match (known.ty, field.payload) {
+            (Type::Message(inner), Payload::Bytes(b)) => {
+                let nesting = nesting.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+                (nesting > 0 && std::ptr::eq(inner, &KEY_VALUE) && fast::key_value_is_plain(b))
+                    || is_plain(inner, b, nesting)?
+            }
+            (_, Payload::Bytes(b)) => keeps_zero || !b.is_empty(),
+            (ty, Payload::Varint(v)) => ty.settle(v) == v && (keeps_zero || v != 0),
+            (_, Payload::Fixed64(b)) => keeps_zero || b != [0; 8],
+            (_, Payload::Fixed32(b)) => keeps_zero || b != [0; 4],
+        };
+    }
+    Ok(plain)
+}
