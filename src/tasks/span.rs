@@ -227,7 +227,10 @@ impl SpanTask {
     /// is empty, so that the configuration decides; see [`SpanTask::set_start`].
     #[must_use]
     pub fn start_offset(&self) -> Option<i64> {
-        self.reread.or(self.position)
+        match (self.reread, self.position) {
+            (Some(reread), Some(next)) => Some(reread.min(next)),
+            (reread, next) => reread.or(next),
+        }
     }
 
     /// Says where a partition without a journal begins. Does nothing once a position is known.
@@ -413,7 +416,8 @@ impl SpanTask {
         if let (Some(pairing), Some(tenant)) = (&mut self.processors.pairing, record.tenant)
             && self.batch.decode(record.value).is_ok()
         {
-            let at = pairing.record(tenant, record.offset, record.timestamp);
+            // The time does not matter: what opens here was created when the list says so.
+            let at = pairing.record(tenant, record.offset, 0);
             for resource_spans in self.batch.resources(record.value) {
                 let service = service_of(&resource_spans);
                 let block = pairing.block(at, service.as_deref(), resource_spans.resource);
