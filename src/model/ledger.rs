@@ -3,7 +3,8 @@
 //! It travels in the commits, so it is as exact as the counts. Two equations must always hold:
 //!
 //! * `spans_read = spans_counted + Σ spans_dropped_*`
-//! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* + pending`
+//! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* +
+//!   edges_lost + pending`
 
 use super::wire::{Malformed, Reader, put_u64};
 
@@ -72,6 +73,8 @@ tallies! {
     EdgesDroppedInvalidUtf8 = "edges_dropped_invalid_utf8",
     /// Records whose timestamp lay too far in the future, so that stream time was capped.
     RecordsFromFuture = "records_from_future",
+    /// Half edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
+    EdgesLost = "edges_lost",
 }
 
 /// The tallies of one source partition since the beginning of its journal.
@@ -125,6 +128,7 @@ impl Ledger {
             T::EdgesExpiredConsumer,
             T::EdgesDroppedFull,
             T::EdgesDroppedInvalidUtf8,
+            T::EdgesLost,
         ];
         i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }

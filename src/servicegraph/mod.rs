@@ -1,1 +1,36 @@
-//! (being built)
+//! Service graphs: client and server spans, paired in stream time into edges.
+//!
+//! *In:* the spans of records, with the record's offset and the stream time. *Out:* deltas of edges in a
+//! [`DeltaTable`](crate::deltas::DeltaTable), tallies, and the list of half edges that wait. *Owner:* one span task.
+//! *Never:* a clock, a half edge in a commit. *Next:* [`crate::deltas`].
+//!
+//! # Pairing
+//!
+//! A client or producer span opens or completes the edge (tenant, trace, own span); a server or consumer span the edge
+//! (tenant, trace, parent span). An edge with a client's and a server's name is complete. One that waited for `wait` in
+//! stream time becomes a virtual node if its other end is known (the user in front of a root, a peer by its attribute),
+//! and is counted as expired otherwise. A database answers no spans, so a client that names one completes at once.
+//!
+//! # Half edges are rebuilt by re-reading, from a list of what is alive
+//!
+//! A commit does not hold half edges, only where each of them was opened: offset, ordinal of the span, stream time. A new
+//! owner reads the source again from the first of these offsets up to the commit. A listed span opens its edge again, a
+//! span that meets an open edge updates it, everything else is passed over; nothing is emitted, no tally moves. The
+//! result is the state of the old owner: between its opening and the commit, the key of a living edge was its own, so
+//! every span with that key that came after the opening was an update of that very edge.
+//!
+//! Why a list, and not just "re-read the last two wait windows"? Because a window starts in the middle of the story. Say
+//! a client span was met by its server span before the window, and a second server span with the same parent (a fan-out,
+//! a retry, a record delivered twice) lies inside it. The old owner saw the pair complete and then the second server
+//! span open an edge of its own. Whoever starts at the window may see the same span, or the client's duplicate, without
+//! its partner; it cannot know whether a half had met its partner already, and whichever way it guesses, some topic proves
+//! it wrong: an edge is counted twice or never. No finite window helps, as halves can repeat for as long as they like.
+//! What is alive decides everything, and takes a byte or a few for each half edge.
+
+mod live;
+mod names;
+mod pairing;
+mod rules;
+mod store;
+
+pub use pairing::{Block, Pairing, RecordAt, Sink};

@@ -3,5 +3,7 @@
 //! *In:* records with their offsets, timestamps and the present time as arguments. *Out:* commits to journal, requests to
 //! send. *Owner:* one OS thread of the worker, the simulation, a replay or a test. *Never:* Kafka, HTTP, a clock.
 
+pub mod cases;
 pub mod series;
 pub mod span;
+pub mod totals;

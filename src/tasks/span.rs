@@ -1,1 +1,471 @@
-//! (being built)
+//! The span task: records of one source partition to commits.
+//!
+//! *In:* records in the order of their offsets, the present time, ticks. *Out:* [`StepCut`]s, to be journaled before
+//! anything else happens. *Owner:* the thread that owns the source partition. *Never:* a clock, a delta that is in no cut.
+//! *Next:* [`crate::journal`] for the commit, the deltas topic for its shares.
+//!
+//! # Stream time
+//!
+//! The greatest record timestamp so far, but never further ahead of the present than `max_future`. A record that takes
+//! stream time into another step ends the open one: the caller gets the cut, journals it, and offers the record again.
+//! When stream time moves, half edges expire first, and then the record's spans are paired. All of it belongs to the new
+//! step.
+//!
+//! # Taking over
+//!
+//! The journal says what the last commit knew ([`Restored`]). If half edges were waiting, [`SpanTask::start_offset`] lies
+//! before the commit, and the records up to it go through pairing alone ([`crate::servicegraph`] says why that is exact).
+
+use crate::config::Config;
+use crate::config::settings;
+use crate::deltas::{DeltaTable, ShareHead};
+use crate::model::wire::Malformed;
+use crate::model::{Ledger, Millis, StepWidth, Tally};
+use crate::otlp::{Batch, ResourceSpans};
+use crate::servicegraph::{Pairing, Sink};
+use crate::spanmetrics::{self, SpanMetrics};
+
+/// One record of the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp; one before the epoch counts as the epoch.
+    pub timestamp: Millis,
+    /// The tenant; `None` when the record lacks the key or header that names it. Its spans are then not read.
+    pub tenant: Option<&'a str>,
+    /// The value: an `ExportTraceServiceRequest`.
+    pub value: &'a [u8],
+}
+
+/// What a span task needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct SpanSettings {
+    /// The collection interval.
+    pub step: StepWidth,
+    /// How far stream time may run ahead of the present.
+    pub max_future: Millis,
+    /// Partitions of the deltas topic.
+    pub shards: u32,
+    /// A cut is due before the next record when the open deltas reach about this size.
+    pub max_commit_bytes: usize,
+    /// A label set that was idle for longer is spelled out again.
+    pub respell_after: Millis,
+    /// `span_metrics:`
+    pub span_metrics: settings::SpanMetrics,
+    /// `service_graphs:`
+    pub service_graphs: settings::ServiceGraphs,
+    /// Whether deltas bring exemplars along.
+    pub exemplars: bool,
+}
+
+/// What the journal knows about the partition. The default is that of an empty journal.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// The first offset that no commit covers; `None` when there is no commit.
+    pub next: Option<i64>,
+    /// The number of the next commit.
+    pub next_k: u64,
+    /// Stream time after the last commit.
+    pub stream_time: Option<Millis>,
+    /// Where to start reading so that the half edges come back.
+    pub reread_from: i64,
+    /// The half edges that were waiting.
+    pub live: Vec<u8>,
+    /// What became of everything up to `next`.
+    pub ledger: Ledger,
+}
+
+/// Why a task cannot start from what the journal says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The list of half edges does not decode.
+    #[error("the last commit of {topic}/{partition} has a damaged list of half edges ({source}); restore its journal")]
+    Live {
+        /// The source topic.
+        topic: String,
+        /// The source partition.
+        partition: i32,
+        /// What is wrong.
+        source: Malformed,
+    },
+}
+
+/// What became of an offered record.
+#[derive(Debug)]
+#[must_use]
+pub enum Offer {
+    /// It was taken.
+    Taken,
+    /// It was not: journal the cut, then offer the same record again.
+    CutFirst {
+        /// The open stretch, which ends before the record.
+        cut: Box<StepCut>,
+    },
+}
+
+/// One stretch of the source, as a commit wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepCut {
+    /// Whether a tick made it.
+    pub tick: bool,
+    /// The first offset of the stretch.
+    pub from: i64,
+    /// The offset after the stretch.
+    pub to: i64,
+    /// The number of the commit.
+    pub k: u64,
+    /// The end of the step that the deltas belong to.
+    pub step: Millis,
+    /// Stream time after the cut.
+    pub stream_time: Millis,
+    /// Where a new owner starts reading; `to` when no half edge waits.
+    pub reread_from: i64,
+    /// The half edges that wait.
+    pub live: Vec<u8>,
+    /// The ledger since the beginning of the journal.
+    pub ledger: Ledger,
+    /// Per shard, the records for its partition of the deltas topic; at least one each.
+    pub shares: Vec<Vec<Vec<u8>>>,
+}
+
+/// Turns the records of one source partition into cuts.
+#[derive(Debug)]
+pub struct SpanTask {
+    step: StepWidth,
+    max_future: Millis,
+    shards: u32,
+    max_commit_bytes: usize,
+    topic: String,
+    partition: i32,
+    /// The first offset of the open stretch.
+    from: Option<i64>,
+    /// The offset after the last record that was taken.
+    position: Option<i64>,
+    /// While half edges are being rebuilt: the next offset to read again.
+    reread: Option<i64>,
+    next_k: u64,
+    stream_time: Option<Millis>,
+    /// Whether a record was taken since the last cut.
+    open: bool,
+    batch: Batch,
+    processors: Processors,
+}
+
+/// Everything that spans flow through.
+#[derive(Debug)]
+struct Processors {
+    span_metrics: Option<SpanMetrics>,
+    pairing: Option<Pairing>,
+    table: DeltaTable,
+    ledger: Ledger,
+}
+
+// === impl SpanSettings ===
+
+impl From<&Config> for SpanSettings {
+    fn from(config: &Config) -> Self {
+        Self {
+            step: config.time.step,
+            max_future: config.time.max_future,
+            shards: config.kafka.shards,
+            max_commit_bytes: config.worker.max_commit_bytes,
+            respell_after: config.series.stale_after,
+            span_metrics: config.span_metrics.clone(),
+            service_graphs: config.service_graphs.clone(),
+            exemplars: config.series.exemplars,
+        }
+    }
+}
+
+// === impl SpanTask ===
+
+impl SpanTask {
+    /// Takes over partition `partition` of `topic`.
+    ///
+    /// # Errors
+    /// When the list of half edges is damaged.
+    pub fn new(settings: &SpanSettings, topic: String, partition: i32, restored: Restored) -> Result<Self, RestoreError> {
+        let s = settings;
+        let mut processors = Processors {
+            span_metrics: s.span_metrics.enabled.then(|| SpanMetrics::new(&s.span_metrics, s.exemplars)),
+            pairing: Some(Pairing::new(&s.service_graphs, s.exemplars)),
+            table: DeltaTable::new(s.respell_after),
+            ledger: restored.ledger,
+        };
+        let mut reread = None;
+        if let Some(pairing) = processors.pairing.as_mut().filter(|_| !restored.live.is_empty()) {
+            let begun = pairing.begin_rebuild(restored.reread_from, &restored.live);
+            begun.map_err(|source| RestoreError::Live { topic: topic.clone(), partition, source })?;
+            reread = Some(restored.reread_from);
+        }
+        let mut task = Self {
+            step: s.step,
+            max_future: s.max_future,
+            shards: s.shards,
+            max_commit_bytes: s.max_commit_bytes,
+            topic,
+            partition,
+            from: restored.next,
+            position: restored.next,
+            reread,
+            next_k: restored.next_k,
+            stream_time: restored.stream_time,
+            open: false,
+            batch: Batch::new(),
+            processors,
+        };
+        if !s.service_graphs.enabled {
+            task.reached(restored.next.unwrap_or(i64::MAX));
+            task.processors.pairing = None;
+        }
+        Ok(task)
+    }
+
+    /// The offset to read from: before the last commit's end while half edges are being rebuilt. `None` when the journal
+    /// is empty, so that the configuration decides; see [`SpanTask::set_start`].
+    #[must_use]
+    pub fn start_offset(&self) -> Option<i64> {
+        match (self.reread, self.position) {
+            (Some(reread), Some(next)) => Some(reread.min(next)),
+            (reread, next) => reread.or(next),
+        }
+    }
+
+    /// Says where a partition without a journal begins. Does nothing once a position is known.
+    pub fn set_start(&mut self, offset: i64) {
+        self.from.get_or_insert(offset);
+        self.position.get_or_insert(offset);
+    }
+
+    /// Whether half edges are being rebuilt. It ends with the first record after the last commit, or when
+    /// [`SpanTask::reached`] says that there is no further record before it.
+    #[must_use]
+    pub fn rebuilding(&self) -> bool {
+        self.reread.is_some()
+    }
+
+    /// Says that all records below `offset` have been offered, as the owner knows from its own reading position. Ends
+    /// rebuilding when no more records can come for it: the last ones may be missing, or have been deleted.
+    pub fn reached(&mut self, offset: i64) {
+        if self.reread.is_none() || self.position.is_some_and(|next| offset < next) {
+            return;
+        }
+        self.reread = None;
+        let Processors { pairing: Some(pairing), table, ledger, .. } = &mut self.processors else { return };
+        pairing.finish_rebuild(&mut Sink { table, ledger });
+        // The old owner went on here with the stream time of its last commit.
+        if let Some(stream_time) = self.stream_time {
+            self.processors.expire(stream_time);
+        }
+    }
+
+    /// Offers the next record; `now` is the present time. Records that a commit covers already are passed over.
+    pub fn offer(&mut self, record: &Record<'_>, now: Millis) -> Offer {
+        if self.rebuilding() {
+            if self.position.is_some_and(|next| record.offset < next) {
+                self.read_again(record);
+                return Offer::Taken;
+            }
+            self.reached(record.offset);
+        }
+        self.set_start(record.offset);
+        if self.position.is_some_and(|next| record.offset < next) {
+            return Offer::Taken;
+        }
+        let ceiling = now.saturating_add(self.max_future).max(0);
+        let timestamp = record.timestamp.clamp(0, ceiling);
+        let stream_time = self.stream_time.map_or(timestamp, |st| st.max(timestamp));
+        if let Some(cut) = self.cut_before(record.offset, stream_time) {
+            return Offer::CutFirst { cut: Box::new(cut) };
+        }
+        self.processors.ledger.add(Tally::RecordsFromFuture, u64::from(record.timestamp > ceiling));
+        self.advance(stream_time);
+        self.take(record, stream_time);
+        Offer::Taken
+    }
+
+    /// The cut that is due before the record at `offset` takes stream time to `stream_time`.
+    fn cut_before(&mut self, offset: i64, stream_time: Millis) -> Option<StepCut> {
+        let current = self.stream_time?;
+        let step = self.step.end_of(current);
+        if self.step.end_of(stream_time) != step {
+            let cut = self.end_stretch(offset, step, stream_time);
+            self.advance(stream_time);
+            return Some(cut);
+        }
+        let size = self.processors.table.estimate();
+        (size > 0 && size >= self.max_commit_bytes).then(|| self.end_stretch(offset, step, current))
+    }
+
+    /// Ends the open stretch now, for a stop or an early commit. `None` when nothing was read since the last cut.
+    pub fn cut(&mut self) -> Option<StepCut> {
+        let (stream_time, position) = (self.stream_time?, self.position?);
+        self.open.then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
+    }
+
+    /// Advances the stream time of a silent partition to `to`. Returns a cut when that passes the end of a step;
+    /// otherwise nothing happens, as a time that no journal knows must not decide anything. The same while the start
+    /// is unknown or half edges are being rebuilt.
+    pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
+        let position = self.position.filter(|_| !self.rebuilding())?;
+        let step = match self.stream_time {
+            Some(st) if self.step.end_of(st) > to => return None,
+            Some(st) => self.step.end_of(st),
+            None => self.step.passed(to),
+        };
+        let cut = StepCut { tick: true, ..self.end_stretch(position, step, to) };
+        self.advance(to);
+        Some(cut)
+    }
+
+    /// The stream time; `None` before the first record and tick.
+    #[must_use]
+    pub fn stream_time(&self) -> Option<Millis> {
+        self.stream_time
+    }
+
+    /// The offset after the last record that was taken.
+    #[must_use]
+    pub fn position(&self) -> Option<i64> {
+        self.position
+    }
+
+    /// What became of everything since the beginning of the journal.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.processors.ledger
+    }
+
+    /// The owner's own tallies, such as [`Tally::RecordsLost`].
+    pub fn tally(&mut self, tally: Tally, n: u64) {
+        self.processors.ledger.add(tally, n);
+    }
+
+    /// The number of half edges that wait.
+    #[must_use]
+    pub fn pending_edges(&self) -> usize {
+        self.processors.pairing.as_ref().map_or(0, Pairing::pending)
+    }
+
+    /// The number of label sets that the task knows.
+    #[must_use]
+    pub fn label_sets(&self) -> usize {
+        self.processors.table.len()
+    }
+
+    fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
+        let (reread_from, live) = self.processors.pairing.as_ref().map_or((None, Vec::new()), Pairing::live);
+        let k = self.next_k;
+        let head = ShareHead {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            k,
+            part: 0,
+            parts: 0,
+            step,
+            stream_time,
+        };
+        let from = self.from.replace(to).unwrap_or(to);
+        self.position = Some(to);
+        self.next_k += 1;
+        self.open = false;
+        StepCut {
+            tick: false,
+            from,
+            to,
+            k,
+            step,
+            stream_time,
+            reread_from: reread_from.unwrap_or(to),
+            live,
+            ledger: self.processors.ledger.clone(),
+            shares: self.processors.table.cut(head, self.shards).shares,
+        }
+    }
+
+    fn advance(&mut self, stream_time: Millis) {
+        if self.stream_time != Some(stream_time) {
+            self.stream_time = Some(stream_time);
+            self.processors.expire(stream_time);
+        }
+    }
+
+    fn take(&mut self, record: &Record<'_>, stream_time: Millis) {
+        self.open = true;
+        self.position = Some(record.offset + 1);
+        let ledger = &mut self.processors.ledger;
+        ledger.add(Tally::RecordsRead, 1);
+        ledger.add(Tally::BytesRead, record.value.len() as u64);
+        let Some(tenant) = record.tenant else {
+            return ledger.add(Tally::RecordsWithoutTenant, 1);
+        };
+        if self.batch.decode(record.value).is_err() {
+            return ledger.add(Tally::RecordsUndecodable, 1);
+        }
+        self.processors.record(&self.batch, record, tenant, stream_time);
+    }
+
+    /// Puts a record that a commit covers through pairing alone.
+    fn read_again(&mut self, record: &Record<'_>) {
+        if self.reread.is_some_and(|at| record.offset < at) {
+            return;
+        }
+        self.reread = Some(record.offset + 1);
+        if let (Some(pairing), Some(tenant)) = (&mut self.processors.pairing, record.tenant)
+            && self.batch.decode(record.value).is_ok()
+        {
+            // The time does not matter: what opens here was created when the list says so.
+            let at = pairing.record(tenant, record.offset, 0);
+            for resource_spans in self.batch.resources(record.value) {
+                let service = service_of(&resource_spans);
+                let block = pairing.block(at, service.as_deref(), resource_spans.resource);
+                resource_spans.spans().for_each(|span| pairing.rebuild_span(&block, &span));
+            }
+        }
+        if self.position == self.reread {
+            self.reached(record.offset + 1);
+        }
+    }
+}
+
+// === impl Processors ===
+
+impl Processors {
+    fn expire(&mut self, stream_time: Millis) {
+        if let Some(pairing) = &mut self.pairing {
+            pairing.expire(stream_time, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+        }
+    }
+
+    fn record(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str, stream_time: Millis) {
+        let Self { span_metrics, pairing, table, ledger } = self;
+        let mut pairing = pairing.as_mut().map(|p| (p.record(tenant, record.offset, stream_time), p));
+        for resource_spans in batch.resources(record.value) {
+            let service = service_of(&resource_spans);
+            let block = spanmetrics::Block { tenant, service: service.as_deref().unwrap_or_default() };
+            if let Some(span_metrics) = span_metrics {
+                span_metrics.block(&block);
+            }
+            let mut graph = pairing.as_mut().map(|(at, pairing)| {
+                (pairing.block(*at, service.as_deref(), resource_spans.resource), pairing)
+            });
+            for span in resource_spans.spans() {
+                ledger.add(Tally::SpansRead, 1);
+                match span_metrics {
+                    Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
+                    None => ledger.add(Tally::SpansDroppedDisabled, 1),
+                }
+                if let Some((block, pairing)) = &mut graph {
+                    pairing.span(block, &span, &mut Sink { table, ledger });
+                }
+            }
+        }
+    }
+}
+
+/// The first `service.name`, as text.
+fn service_of<'a>(resource_spans: &ResourceSpans<'a>) -> Option<std::borrow::Cow<'a, [u8]>> {
+    resource_spans.resource.get(b"service.name").map(|value| value.text())
+}
