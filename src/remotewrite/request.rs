@@ -1,0 +1,207 @@
+//! A request: the unit that is sent, retried, halved and settled.
+//!
+//! *In:* encoded `timeseries` fields with their counts. *Out:* compressed bodies. *Owner:* whoever sends it.
+//! *Never:* re-encoding: a half is a copy of bytes. *Next:* `export`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::model::Millis;
+use crate::model::wire::{Malformed, Reader};
+
+use super::decode;
+
+/// Tag of `WriteRequest.timeseries`.
+const SERIES_TAG: u64 = 0x0a;
+/// Tags of `TimeSeries.samples` and `TimeSeries.exemplars`.
+const SAMPLE_TAG: u64 = 0x12;
+const EXEMPLAR_TAG: u64 = 0x1a;
+/// A description is cut to this many characters.
+const MAX_DESCRIPTION: usize = 512;
+
+/// One remote-write request: compressed, ready to be sent any number of times. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// A snappy block that holds a `WriteRequest`.
+    pub body: Bytes,
+    /// Entries in it.
+    pub series: u32,
+    /// Samples in it.
+    pub samples: u32,
+    /// Exemplars in it.
+    pub exemplars: u32,
+}
+
+/// Everything that one shard says about one step and one tenant. Fresh and resent samples never share a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepBatch {
+    /// Whose series these are.
+    pub tenant: Arc<str>,
+    /// The step, named by its end.
+    pub step: Millis,
+    /// Whether the step may have been delivered before, by this task or by its predecessor.
+    pub resend: bool,
+    /// The requests, sent in this order.
+    pub requests: Vec<Request>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Compresses concatenated `timeseries` fields (each with its tag and length). `encoder` is scratch memory.
+    ///
+    /// # Panics
+    /// Never for requests below 4 GiB, the limit of the snappy format.
+    #[must_use]
+    pub fn compress(raw: &[u8], series: u32, samples: u32, exemplars: u32, encoder: &mut snap::raw::Encoder) -> Self {
+        let body = encoder.compress_vec(raw).expect("max_bytes keeps requests far below 4 GiB");
+        Self { body: body.into(), series, samples, exemplars }
+    }
+
+    /// Two halves, cut between two series; `None` when only one is left.
+    #[must_use]
+    pub fn split(&self) -> Option<(Self, Self)> {
+        if self.series < 2 {
+            return None;
+        }
+        let raw = snap::raw::Decoder::new().decompress_vec(&self.body).ok()?;
+        let entries = entries(&raw).ok()?;
+        let middle = entries.len() / 2;
+        let cut = entries.get(middle)?.start;
+        let half = |bytes: &[u8], entries: &[Entry]| {
+            let sum = |f: fn(&Entry) -> u32| entries.iter().map(f).sum();
+            let encoder = &mut snap::raw::Encoder::new();
+            Self::compress(bytes, entries.len() as u32, sum(|e| e.samples), sum(|e| e.exemplars), encoder)
+        };
+        let (first, second) = raw.split_at(cut);
+        (cut > 0).then(|| (half(first, &entries[..middle]), half(second, &entries[middle..])))
+    }
+
+    /// The labels of the first series, for a log line: bounded in length.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let first = snap::raw::Decoder::new().decompress_vec(&self.body).ok().and_then(|raw| {
+            let mut r = Reader::new(&raw);
+            (r.u64() == Ok(SERIES_TAG)).then_some(())?;
+            decode::series(r.bytes().ok()?).ok()
+        });
+        let Some(first) = first else { return "an undecodable series".to_owned() };
+        let text = decode::text(&first.labels);
+        match text.char_indices().nth(MAX_DESCRIPTION).and_then(|(i, _)| text.get(..i)) {
+            Some(head) => format!("{head}..."),
+            None => text,
+        }
+    }
+}
+
+// === impl StepBatch ===
+
+impl StepBatch {
+    /// Samples in all requests.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.requests.iter().map(|r| u64::from(r.samples)).sum()
+    }
+}
+
+/// One `timeseries` field inside a raw request.
+struct Entry {
+    start: usize,
+    samples: u32,
+    exemplars: u32,
+}
+
+fn entries(raw: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let mut r = Reader::new(raw);
+    let mut out = Vec::new();
+    while !r.is_empty() {
+        let start = raw.len() - r.rest().len();
+        if r.u64()? != SERIES_TAG {
+            return Err(Malformed("a request holds nothing but series"));
+        }
+        let mut inner = Reader::new(r.bytes()?);
+        let mut entry = Entry { start, samples: 0, exemplars: 0 };
+        while !inner.is_empty() {
+            match inner.u64()? {
+                SAMPLE_TAG => entry.samples += 1,
+                EXEMPLAR_TAG => entry.exemplars += 1,
+                tag if tag & 7 == 2 => {}
+                _ => return Err(Malformed("a series holds nothing but messages")),
+            }
+            inner.bytes()?;
+        }
+        out.push(entry);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::decode::proto::{Exemplar, Label, Sample, TimeSeries, WriteRequest};
+    use super::*;
+
+    fn series(i: u32) -> TimeSeries {
+        let label = |n: &str, v: String| Label { name: n.to_owned(), value: v };
+        TimeSeries {
+            labels: vec![label("__name__", "calls_total".to_owned()), label("service", format!("s{i}"))],
+            samples: (0..=i % 2).map(|k| Sample { value: f64::from(i), timestamp: i64::from(1 + k) }).collect(),
+            exemplars: (0..i % 3)
+                .map(|_| Exemplar { labels: vec![label("traceID", "ab".to_owned())], value: 1.0, timestamp: 5 })
+                .collect(),
+        }
+    }
+
+    fn request(n: u32) -> (WriteRequest, Request) {
+        let message = WriteRequest { timeseries: (0..n).map(series).collect() };
+        let samples = message.timeseries.iter().map(|t| t.samples.len() as u32).sum();
+        let exemplars = message.timeseries.iter().map(|t| t.exemplars.len() as u32).sum();
+        let encoder = &mut snap::raw::Encoder::new();
+        let request = Request::compress(&message.encode_to_vec(), n, samples, exemplars, encoder);
+        (message, request)
+    }
+
+    #[test]
+    fn what_is_compressed_can_be_decoded() {
+        let (message, request) = request(5);
+        assert_eq!(decode::body(&request.body).expect("our own body"), message);
+    }
+
+    #[test]
+    fn the_halves_are_the_whole_in_order() {
+        for n in 2..9 {
+            let (message, whole) = request(n);
+            let (a, b) = whole.split().expect("two series or more");
+            let (da, db) = (decode::body(&a.body).expect("half"), decode::body(&b.body).expect("half"));
+            assert_eq!((da.timeseries.len() as u32, db.timeseries.len() as u32), (a.series, b.series));
+            assert_eq!([da.timeseries, db.timeseries].concat(), message.timeseries);
+            assert_eq!(a.samples + b.samples, whole.samples);
+            assert_eq!(a.exemplars + b.exemplars, whole.exemplars);
+        }
+    }
+
+    #[test]
+    fn one_series_cannot_be_halved_and_names_itself() {
+        let (_, one) = request(1);
+        assert!(one.split().is_none());
+        assert_eq!(one.describe(), r#"calls_total{service="s0"}"#);
+    }
+
+    #[test]
+    fn a_description_is_bounded() {
+        let label = Label { name: "__name__".to_owned(), value: "\u{e4}".repeat(10_000) };
+        let one = WriteRequest { timeseries: vec![TimeSeries { labels: vec![label], ..TimeSeries::default() }] };
+        let encoder = &mut snap::raw::Encoder::new();
+        let request = Request::compress(&one.encode_to_vec(), 1, 0, 0, encoder);
+        assert_eq!(request.describe().chars().count(), MAX_DESCRIPTION + 3);
+    }
+
+    #[test]
+    fn a_body_that_is_not_ours_is_neither_halved_nor_described() {
+        let odd = Request { body: Bytes::from_static(b"\x03abc"), series: 2, samples: 2, exemplars: 0 };
+        assert!(odd.split().is_none());
+        assert_eq!(odd.describe(), "an undecodable series");
+    }
+}
