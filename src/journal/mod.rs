@@ -1,1 +1,75 @@
-//! (being built)
+//! The journal: the only truth about a task, as an append-only topic partition that anybody may write to.
+//!
+//! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to append.
+//! *Owner:* one [`Writer`] per claim, one fold per take-over. *Never:* Kafka, a clock, a guess. *Next:* the worker
+//! appends and reads, forwards shares and sends samples, but only what was accepted.
+//!
+//! To take a task over: append [`frame::claim`] with a fresh [`Owner`], wait for its offset, fold the journal up to it
+//! ([`SpanFold`] for a span task, [`SeriesFold`] for a series task), and go on with a [`Writer`]. `tests/simulation.rs`
+//! checks the whole protocol under crashes, zombies and lost acknowledgements.
+
+pub mod chain;
+pub mod fold;
+pub mod frame;
+pub mod series;
+pub mod span;
+pub mod writer;
+
+pub use chain::{ChainVerdict, ShareChain};
+pub use fold::{Fold, Ignored, Ruling, Verdict};
+pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
+pub use series::{EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
+pub use span::{Cause, Shares, SpanCommit, SpanFold, SpanState};
+pub use writer::{AcceptedFrame, Progress, Writer};
+
+use crate::model::wire::Malformed;
+
+/// Why a journal cannot be read. Nothing of this heals by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// A record is no frame.
+    #[error("journal offset {offset}: {source}")]
+    Frame {
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        source: FrameError,
+    },
+    /// A frame counts, but its body does not say what it must.
+    #[error("journal offset {offset}: the frame's body is damaged: {source}")]
+    Body {
+        /// The offset of the frame's last record.
+        offset: i64,
+        /// What is wrong with it.
+        source: Malformed,
+    },
+    /// Frames that a restore needs are gone.
+    #[error(
+        "the journal was cut: {missing}; something other than spanmill deleted its beginning (retention must be off); \
+         restore the topic, or reset the task"
+    )]
+    Cut {
+        /// What is missing.
+        missing: &'static str,
+    },
+}
+
+/// Decodes one record and names the offset when it cannot.
+fn decode_at(offset: i64, record: &[u8]) -> Result<Frame<'_>, JournalError> {
+    Frame::decode(record).map_err(|source| JournalError::Frame { offset, source })
+}
+
+/// The first offset of the frame that is being read, kept by the folds that say what may be deleted.
+#[derive(Debug, Clone, Copy, Default)]
+struct FrameStart(i64);
+
+impl FrameStart {
+    /// Follows one judged record; returns the offset at which its frame starts.
+    fn follow(&mut self, offset: i64, header: &Header, counts: bool) -> i64 {
+        if counts && header.part == 0 {
+            self.0 = offset;
+        }
+        self.0
+    }
+}

@@ -1,0 +1,204 @@
+//! What the journal of a series task says: which steps were closed at which deltas offset, and snapshots.
+
+use super::fold::{Fold, Ruling, Verdict};
+use super::frame::Owner;
+use super::span::{option, put_option};
+use super::{FrameStart, JournalError, decode_at};
+use crate::model::Millis;
+use crate::model::wire::{Malformed, Reader, put_i64};
+
+/// Why a step was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EmitCause {
+    /// Every source partition had passed it.
+    Watermark = 0,
+    /// The grace time was over; some source partition was left behind.
+    Forced = 1,
+}
+
+/// The body of a series task's commit: one closed step. The commit's `to` is the deltas offset up to which the step's
+/// values count the deltas; several steps may close at one offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmitMark {
+    /// The end of the step.
+    pub step: Millis,
+    /// Why it was closed.
+    pub cause: EmitCause,
+    /// The receiver has acknowledged all samples of all steps up to this one.
+    pub acknowledged: Option<Millis>,
+}
+
+/// The body of a series task's snapshot. Its writer guarantees that the receiver has acknowledged every step up to `step`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesSnapshot {
+    /// The state; opaque.
+    pub body: Vec<u8>,
+    /// The state counts the deltas below this offset. Not below the last mark's `to`: the task may have read on.
+    pub deltas_offset: i64,
+    /// The last step that was closed.
+    pub step: Millis,
+}
+
+/// Where a series task stands: what a new owner starts from. It reads the deltas from the snapshot on, closes the steps
+/// of the marks at their offsets, and sends those above `acknowledged` again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeriesState {
+    /// The latest claimer.
+    pub owner: Option<Owner>,
+    /// The latest snapshot.
+    pub snapshot: Option<SeriesSnapshot>,
+    /// The marks after it, each with its deltas offset, in order.
+    pub marks: Vec<(i64, EmitMark)>,
+    /// The receiver has acknowledged all samples of all steps up to this one.
+    pub acknowledged: Option<Millis>,
+    /// The deltas offset at which the next mark's commit starts; `None` before the first mark.
+    pub next: Option<i64>,
+    /// The number of the next commit.
+    pub next_k: u64,
+    /// The journal offset of the oldest record that a restore still needs: everything below may be deleted.
+    pub oldest_needed: Option<i64>,
+}
+
+/// Folds the journal of a series task.
+#[derive(Debug, Clone)]
+pub struct SeriesFold {
+    fold: Fold,
+    start: FrameStart,
+    state: SeriesState,
+    /// Marks before the first one here are gone, and no snapshot has made up for them.
+    headless: bool,
+}
+
+// === impl EmitMark ===
+
+impl EmitMark {
+    /// The commit's body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![self.cause as u8];
+        put_i64(&mut out, self.step);
+        put_option(&mut out, self.acknowledged);
+        out
+    }
+
+    /// Reads a commit's body.
+    ///
+    /// # Errors
+    /// When the bytes are not what [`EmitMark::encode`] writes.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(body);
+        let cause = match r.u8()? {
+            0 => EmitCause::Watermark,
+            1 => EmitCause::Forced,
+            _ => return Err(Malformed("unknown cause of an emit mark")),
+        };
+        let mark = Self { cause, step: r.i64()?, acknowledged: option(&mut r)? };
+        if r.is_empty() { Ok(mark) } else { Err(Malformed("bytes after the emit mark")) }
+    }
+}
+
+// === impl SeriesSnapshot ===
+
+impl SeriesSnapshot {
+    /// The snapshot's body in the journal.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len() + 20);
+        put_i64(&mut out, self.deltas_offset);
+        put_i64(&mut out, self.step);
+        out.extend_from_slice(&self.body);
+        out
+    }
+
+    /// Reads a snapshot's body.
+    ///
+    /// # Errors
+    /// When the bytes end too early.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(body);
+        let (deltas_offset, step) = (r.i64()?, r.i64()?);
+        Ok(Self { body: r.rest().to_vec(), deltas_offset, step })
+    }
+}
+
+// === impl SeriesFold ===
+
+impl Default for SeriesFold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SeriesFold {
+    /// For a journal that is there from its first record on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(Fold::new())
+    }
+
+    /// For a journal whose beginning was deleted up to an earlier [`SeriesState::oldest_needed`].
+    #[must_use]
+    pub fn after_cut() -> Self {
+        Self::with(Fold::after_cut())
+    }
+
+    fn with(fold: Fold) -> Self {
+        Self { fold, start: FrameStart::default(), state: SeriesState::default(), headless: false }
+    }
+
+    /// The next record of the journal.
+    ///
+    /// # Errors
+    /// When the record is no frame, or a frame counts whose body cannot be read. Both name the offset.
+    pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<Ruling, JournalError> {
+        let frame = decode_at(offset, record)?;
+        let verdict = self.fold.apply(&frame);
+        let counts = matches!(verdict, Verdict::Part | Verdict::Commit { .. } | Verdict::Snapshot { .. });
+        let start = self.start.follow(offset, &frame.header, counts);
+        let damaged = |source| JournalError::Body { offset, source };
+        Ok(match verdict {
+            Verdict::Claimed => Ruling::Claimed,
+            Verdict::Part => Ruling::Part,
+            Verdict::Released => Ruling::Released,
+            Verdict::Ignored(why) => Ruling::Ignored(why),
+            Verdict::Commit { k, to, body, .. } => {
+                let mark = EmitMark::decode(&body).map_err(damaged)?;
+                self.headless |= self.state.oldest_needed.is_none() && k > 0;
+                self.state.acknowledged = self.state.acknowledged.max(mark.acknowledged);
+                self.state.marks.push((to, mark));
+                self.state.oldest_needed.get_or_insert(start);
+                Ruling::Commit
+            }
+            Verdict::Snapshot { at, body } => {
+                let snapshot = SeriesSnapshot::decode(&body).map_err(damaged)?;
+                if snapshot.deltas_offset < at {
+                    return Err(damaged(Malformed("the snapshot counts less than the marks before it")));
+                }
+                self.headless = false;
+                self.state.acknowledged = self.state.acknowledged.max(Some(snapshot.step));
+                self.state.marks.clear();
+                self.state.snapshot = Some(snapshot);
+                self.state.oldest_needed = Some(start);
+                Ruling::Snapshot
+            }
+        })
+    }
+
+    /// The state at the end of what was applied.
+    ///
+    /// # Errors
+    /// [`JournalError::Cut`] when the first marks are gone and no snapshot makes up for them.
+    pub fn into_state(mut self) -> Result<SeriesState, JournalError> {
+        if self.headless {
+            return Err(JournalError::Cut { missing: "its first emit marks are gone and no snapshot follows" });
+        }
+        self.state.owner = self.fold.owner();
+        self.state.next = self.fold.next();
+        self.state.next_k = self.fold.next_k();
+        Ok(self.state)
+    }
+}
+
+#[cfg(test)]
+mod tests;

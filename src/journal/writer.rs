@@ -1,0 +1,259 @@
+//! The writer: what an owner may append, and what it knows about it.
+//!
+//! A frame was accepted when the acknowledged offsets of its records follow each other from the last known one;
+//! otherwise the writer asks for the gap and judges it as every reader will. Whatever it cannot know for sure it answers
+//! with [`Progress::Unknown`], and the task claims again.
+
+use std::collections::VecDeque;
+
+use super::fold::{Judge, Ruling};
+use super::frame::{Frame, FrameKind, Header, MAX_PART, Owner};
+use super::{JournalError, decode_at};
+
+/// The writer of one claim on one journal. Records go out in the order in which they are returned.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    owner: Owner,
+    max_part: usize,
+    /// The journal up to `last`, as every reader sees it.
+    judge: Judge,
+    /// The last offset whose record and all before it have been judged.
+    last: i64,
+    /// Where the next frame stands, if all before it are accepted.
+    tail: Tail,
+    /// Records without an acknowledgement, oldest first.
+    pending: VecDeque<Header>,
+    /// Acknowledgements that wait for a gap to be read.
+    acks: VecDeque<Option<i64>>,
+    /// The acknowledged offset above the gap that is being read.
+    gap: Option<i64>,
+    /// Frames known to be accepted and not reported yet.
+    accepted: Vec<AcceptedFrame>,
+    /// Frames up to this number were accepted.
+    accepted_seq: u64,
+    stopped: Option<Stop>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    seq: u64,
+    k: u64,
+    next: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Fenced,
+    Unknown,
+}
+
+/// A frame that everybody will count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedFrame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// The number of the commit.
+    pub k: u64,
+    /// First input offset.
+    pub from: i64,
+    /// Offset after the last one.
+    pub to: i64,
+}
+
+/// What the writer knows after an acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Nothing new.
+    Pending,
+    /// These frames count, in journal order. What they allow may now leave the process.
+    Accepted(Vec<AcceptedFrame>),
+    /// Others wrote in between: read the journal's records with `after < offset < before` and call
+    /// [`Writer::gap_read`]. Should the journal begin above `after + 1` by now, claim again instead.
+    ReadGap {
+        /// The last offset that is known.
+        after: i64,
+        /// The offset that was acknowledged.
+        before: i64,
+    },
+    /// Somebody else has claimed the journal: drop the task's state. Final.
+    Fenced,
+    /// The outcome cannot be known: drop the task's state and claim again. Final.
+    Unknown,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// A writer whose claim got the offset `claim_offset`. `next` and `next_k` are the fold's, after it has read the
+    /// journal up to and including that offset.
+    #[must_use]
+    pub fn new(owner: Owner, claim_offset: i64, next: Option<i64>, next_k: u64) -> Self {
+        Self {
+            owner,
+            max_part: MAX_PART,
+            judge: Judge::new(Some(owner), next, next_k),
+            last: claim_offset,
+            tail: Tail { seq: 1, k: next_k, next },
+            pending: VecDeque::new(),
+            acks: VecDeque::new(),
+            gap: None,
+            accepted: Vec::new(),
+            accepted_seq: 0,
+            stopped: None,
+        }
+    }
+
+    /// The same writer with at most `bytes` of body per record, for brokers that take less than [`MAX_PART`].
+    #[must_use]
+    pub fn with_max_part(self, bytes: usize) -> Self {
+        Self { max_part: bytes.max(1), ..self }
+    }
+
+    /// The records of the commit that moves the task from `from` to `to`. Unless it is the journal's first, `from` must be
+    /// [`Writer::next`]. More commits may follow before this one is acknowledged.
+    pub fn commit(&mut self, from: i64, to: i64, body: &[u8]) -> Vec<Vec<u8>> {
+        debug_assert!(self.tail.next.is_none_or(|next| next == from), "a commit must start where the last one ended");
+        let records = self.frame(FrameKind::Commit, from, to, body);
+        self.tail.k += 1;
+        self.tail.next = Some(to);
+        records
+    }
+
+    /// The records of a snapshot of the state after everything that was committed so far. None before the first commit:
+    /// there is nothing to take a snapshot of.
+    pub fn snapshot(&mut self, body: &[u8]) -> Vec<Vec<u8>> {
+        self.tail.next.map_or_else(Vec::new, |next| self.frame(FrameKind::Snapshot, next, next, body))
+    }
+
+    /// The record that lets the journal go. Nothing may be written after it.
+    pub fn release(&mut self) -> Vec<Vec<u8>> {
+        let next = self.tail.next.unwrap_or(0);
+        self.frame(FrameKind::Release, next, next, &[])
+    }
+
+    /// Where the next commit starts, if all before it are accepted; `None` when it is free to choose.
+    #[must_use]
+    pub fn next(&self) -> Option<i64> {
+        self.tail.next
+    }
+
+    /// The number that the next commit will have.
+    #[must_use]
+    pub fn next_k(&self) -> u64 {
+        self.tail.k
+    }
+
+    /// Records whose fate is not known yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The outcome of the oldest record that is in flight: its offset, or `None` when the broker's answer names none or
+    /// never came.
+    pub fn acknowledged(&mut self, offset: Option<i64>) -> Progress {
+        if let Some(stop) = self.stopped {
+            return stop.into();
+        }
+        self.acks.push_back(offset);
+        if self.gap.is_some() { Progress::Pending } else { self.settle() }
+    }
+
+    /// The journal's records between the offsets of [`Progress::ReadGap`], in order. Records outside are skipped.
+    ///
+    /// # Errors
+    /// A record that is no frame. The writer stops: from then on every answer is [`Progress::Unknown`].
+    pub fn gap_read<'a>(
+        &mut self,
+        records: impl Iterator<Item = (i64, &'a [u8])>,
+    ) -> Result<Progress, JournalError> {
+        let Some(before) = self.gap.take() else {
+            return Ok(self.stopped.map_or(Progress::Pending, Into::into));
+        };
+        for (offset, record) in records {
+            if offset <= self.last || offset >= before {
+                continue;
+            }
+            let frame = decode_at(offset, record).inspect_err(|_| self.stopped = Some(Stop::Unknown))?;
+            if frame.header.kind == FrameKind::Claim && frame.header.owner != self.owner {
+                return Ok(self.stop(Stop::Fenced));
+            }
+            // Our own record may be here as well, when a retry stored it twice.
+            self.judged(&frame.header);
+        }
+        Ok(if self.landed(before) { self.settle() } else { self.stop(Stop::Unknown) })
+    }
+
+    fn frame(&mut self, kind: FrameKind, from: i64, to: i64, body: &[u8]) -> Vec<Vec<u8>> {
+        let chunks: Vec<&[u8]> = if body.is_empty() { vec![body] } else { body.chunks(self.max_part).collect() };
+        let parts = u32::try_from(chunks.len()).expect("a body in memory has fewer than 2^32 parts");
+        let Tail { seq, k, .. } = self.tail;
+        self.tail.seq += 1;
+        let header = |part| Header { owner: self.owner, kind, seq, k, from, to, part, parts };
+        self.pending.extend((0..parts).map(header));
+        (0..parts).zip(chunks).map(|(part, body)| Frame { header: header(part), body }.encode()).collect()
+    }
+
+    /// Works through the acknowledgements until a gap stands in the way.
+    fn settle(&mut self) -> Progress {
+        while let Some(ack) = self.acks.pop_front() {
+            match ack {
+                Some(offset) if offset == self.last + 1 => {
+                    if !self.landed(offset) {
+                        return self.stop(Stop::Unknown);
+                    }
+                }
+                Some(before) if before > self.last && !self.pending.is_empty() => {
+                    self.gap = Some(before);
+                    return Progress::ReadGap { after: self.last, before };
+                }
+                // No offset, or one that cannot be: the log was cut back, or this is not our record's.
+                _ => return self.stop(Stop::Unknown),
+            }
+        }
+        if self.accepted.is_empty() { Progress::Pending } else { Progress::Accepted(std::mem::take(&mut self.accepted)) }
+    }
+
+    /// The oldest record in flight lies at `offset`, and all before it are judged. Whether it counts, or has counted.
+    fn landed(&mut self, offset: i64) -> bool {
+        let Some(header) = self.pending.pop_front() else {
+            return false;
+        };
+        self.last = offset;
+        !matches!(self.judged(&header), Ruling::Ignored(_)) || header.seq <= self.accepted_seq
+    }
+
+    fn judged(&mut self, header: &Header) -> Ruling {
+        let ruling = self.judge.rule(header);
+        let whole = matches!(ruling, Ruling::Commit | Ruling::Snapshot | Ruling::Released);
+        if whole && header.seq > self.accepted_seq {
+            let Header { kind, k, from, to, .. } = *header;
+            self.accepted.push(AcceptedFrame { kind, k, from, to });
+            self.accepted_seq = header.seq;
+        }
+        ruling
+    }
+
+    fn stop(&mut self, why: Stop) -> Progress {
+        self.stopped = Some(why);
+        self.pending.clear();
+        self.acks.clear();
+        self.accepted.clear();
+        why.into()
+    }
+}
+
+// === impl Progress ===
+
+impl From<Stop> for Progress {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fenced => Self::Fenced,
+            Stop::Unknown => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

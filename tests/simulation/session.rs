@@ -1,0 +1,121 @@
+//! What both kinds of task do with their journal: claim it, restore, write, and notice when it is no longer theirs.
+
+use super::mutation::Mutation;
+use super::net::{Net, Topic};
+use super::rng::Rng;
+use spanmill::journal::frame::claim;
+use spanmill::journal::{AcceptedFrame, MAX_PART, Owner, Progress, Writer};
+
+pub(crate) struct Session {
+    pub(crate) owner: Owner,
+    topic: Topic,
+    channel: usize,
+    mutation: Mutation,
+    stage: Stage,
+}
+
+enum Stage {
+    Claiming,
+    Restoring { claim: i64 },
+    Running { writer: Box<Writer>, gap: Option<(i64, i64)>, last: i64 },
+}
+
+/// What the task has to do next.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Event {
+    Nothing,
+    /// Fold the journal up to this offset, and call [`Session::run`].
+    Restore(i64),
+    Accepted(Vec<AcceptedFrame>),
+    Fenced,
+    /// Claim again.
+    Unknown,
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(crate) fn claim(net: &mut Net, rng: &mut Rng, topic: Topic, mutation: Mutation) -> Self {
+        let owner = Owner(rng.next().into());
+        let mut channel = net.open(topic);
+        net.send(channel, [claim(owner, "")]);
+        let mut stage = Stage::Claiming;
+        if mutation == Mutation::ClaimNotAwaited {
+            // The claim is on its way; surely it will be the next record.
+            stage = Stage::Restoring { claim: net.log(topic).end() };
+            channel = net.open(topic);
+        }
+        Self { owner, topic, channel, mutation, stage }
+    }
+
+    pub(crate) fn writer(&mut self) -> Option<&mut Writer> {
+        match &mut self.stage {
+            Stage::Running { writer, .. } => Some(writer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn run(&mut self, rng: &mut Rng, next: Option<i64>, next_k: u64) {
+        if let Stage::Restoring { claim } = self.stage {
+            let writer = Writer::new(self.owner, claim, next, next_k);
+            let writer = Box::new(writer.with_max_part([40, 90, MAX_PART][rng.below(3)]));
+            self.stage = Stage::Running { writer, gap: None, last: claim };
+        }
+    }
+
+    pub(crate) fn send(&self, net: &mut Net, records: Vec<Vec<u8>>) {
+        net.send(self.channel, records);
+    }
+
+    /// One acknowledgement, or one gap.
+    pub(crate) fn poll(&mut self, net: &mut Net) -> Result<Event, String> {
+        let log = net.log(self.topic);
+        let progress = match &mut self.stage {
+            Stage::Restoring { claim } if log.start > *claim => return Ok(Event::Unknown),
+            Stage::Restoring { claim } => return Ok(Event::Restore(*claim)),
+            Stage::Claiming => {
+                return Ok(match net.ack(self.channel) {
+                    Some(Some(claim)) => {
+                        self.stage = Stage::Restoring { claim };
+                        Event::Nothing
+                    }
+                    Some(None) => Event::Unknown,
+                    None => Event::Nothing,
+                });
+            }
+            Stage::Running { gap: Some((after, _)), .. } if log.start > *after + 1 => return Ok(Event::Unknown),
+            Stage::Running { writer, gap: gap @ Some(_), .. } => {
+                let (after, before) = gap.take().expect("matched");
+                let records = self.mutation.gap(log.read(after + 1, before));
+                writer.gap_read(records.iter().map(|(o, r)| (*o, &**r))).map_err(|e| e.to_string())?
+            }
+            Stage::Running { writer, last, .. } => {
+                let Some(mut ack) = net.ack(self.channel) else { return Ok(Event::Nothing) };
+                match (ack, self.mutation) {
+                    (None, Mutation::UnknownTakenAsAccepted) => ack = Some(*last + 1),
+                    (None, Mutation::UnknownTakenAsLost) => {
+                        let claim = *last;
+                        self.channel = net.open(self.topic);
+                        self.stage = Stage::Restoring { claim };
+                        return Ok(Event::Nothing);
+                    }
+                    _ => {}
+                }
+                *last = ack.unwrap_or(*last);
+                writer.acknowledged(ack)
+            }
+        };
+        Ok(match progress {
+            Progress::Pending => Event::Nothing,
+            Progress::Accepted(frames) => Event::Accepted(frames),
+            Progress::ReadGap { after, before } => {
+                if let Stage::Running { gap, .. } = &mut self.stage {
+                    *gap = Some((after, before));
+                }
+                Event::Nothing
+            }
+            Progress::Fenced => Event::Fenced,
+            Progress::Unknown => Event::Unknown,
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! A span task: reads its source, commits, and forwards the shares of what was accepted.
+
+use std::collections::VecDeque;
+
+use super::mutation::Mutation;
+use super::net::{Net, Topic};
+use super::rng::Rng;
+use super::session::{Event, Session};
+use super::share;
+use super::source::{Deltas, Pairing, Record, step_of};
+use super::world::Claims;
+use spanmill::journal::{Cause, FrameKind, Shares, SpanCommit, SpanFold, SpanState};
+use spanmill::model::{Ledger, Tally};
+
+pub(crate) struct SpanActor {
+    pub(crate) partition: usize,
+    session: Session,
+    task: Option<Task>,
+}
+
+/// The state between restore and the end.
+struct Task {
+    /// The source offset to read next.
+    read: i64,
+    pairing: Pairing,
+    ledger: Ledger,
+    /// The number of the next commit.
+    next_k: u64,
+    /// Commits in flight.
+    waiting: VecDeque<(u64, Shares)>,
+    forwards: Vec<Forward>,
+}
+
+/// The way to one shard.
+struct Forward {
+    channel: usize,
+    /// All shares below this commit were acknowledged.
+    acknowledged: u64,
+    /// The shares from there on.
+    queue: VecDeque<(u64, Vec<Vec<u8>>)>,
+    /// Per record under way, whether it is the last of its share.
+    in_flight: VecDeque<bool>,
+}
+
+// === impl SpanActor ===
+
+impl SpanActor {
+    pub(crate) fn new(net: &mut Net, rng: &mut Rng, partition: usize, mutation: Mutation) -> Self {
+        Self { partition, session: Session::claim(net, rng, Topic::Journal(partition), mutation), task: None }
+    }
+
+    /// Does one thing. False when it has lost its task for good.
+    pub(crate) fn step(&mut self, net: &mut Net, rng: &mut Rng, claims: &mut Claims<'_>) -> Result<bool, String> {
+        match self.session.poll(net)? {
+            Event::Nothing => {}
+            Event::Restore(claim) => self.restore(net, rng, claims, claim)?,
+            Event::Accepted(frames) => {
+                for frame in frames {
+                    if let (FrameKind::Commit, Some(task)) = (frame.kind, &mut self.task) {
+                        claims.accepted.push((Topic::Journal(self.partition), self.session.owner, frame.k));
+                        let shares = task.waiting.pop_front().ok_or("accepted, but not in flight")?;
+                        if claims.mutation != Mutation::ForwardBeforeAcceptance {
+                            task.forward(net, shares);
+                        }
+                    }
+                }
+            }
+            Event::Fenced if !claims.healing && rng.chance(60) => return Ok(false),
+            Event::Fenced | Event::Unknown => *self = Self::new(net, rng, self.partition, claims.mutation),
+        }
+        if let Some(task) = &mut self.task {
+            for (shard, forward) in task.forwards.iter_mut().enumerate() {
+                forward.poll(net, shard);
+            }
+        }
+        Ok(true)
+    }
+
+    fn restore(&mut self, net: &mut Net, rng: &mut Rng, claims: &Claims<'_>, claim: i64) -> Result<(), String> {
+        let topic = Topic::Journal(self.partition);
+        let log = net.log(topic);
+        let mut fold = if log.start > 0 { SpanFold::after_cut() } else { SpanFold::new() };
+        for (offset, record) in claims.mutation.restored(log.read(0, claim + 1)) {
+            fold.apply(offset, &record).map_err(|e| e.to_string())?;
+        }
+        let state = fold.into_state().map_err(|e| e.to_string())?;
+        if let (true, Some(needed)) = (rng.chance(30), state.oldest_needed) {
+            net.log_mut(topic).cut(needed);
+        }
+        self.session.run(rng, state.next, state.next_k);
+        self.task = Some(Task::new(net, claims, state)?);
+        Ok(())
+    }
+
+    /// Reads some records and commits them.
+    pub(crate) fn read(&mut self, net: &mut Net, rng: &mut Rng, claims: &Claims<'_>, source: &[Record]) {
+        let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
+            return;
+        };
+        if writer.in_flight() > 8 {
+            return;
+        }
+        let (from, mut deltas, mut step) = (task.read, Deltas::new(), None);
+        let unread = source.iter().skip(usize::try_from(from).expect("offsets start at 0"));
+        for record in unread.take(1 + rng.below(6)) {
+            // A commit belongs to one step.
+            let here = step_of(task.pairing.time_with(record));
+            if *step.get_or_insert(here) != here {
+                break;
+            }
+            task.pairing.read(task.read, record, &mut deltas);
+            task.ledger.add(Tally::SpansRead, 1);
+            task.read += 1;
+        }
+        if task.read > from {
+            self.commit(net, claims, from, Cause::Records, &deltas);
+        }
+    }
+
+    /// Advances stream time to `now`, if the source has nothing more to read.
+    pub(crate) fn tick(&mut self, net: &mut Net, claims: &Claims<'_>, now: i64, source: &[Record]) {
+        let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
+            return;
+        };
+        let behind = usize::try_from(task.read).is_ok_and(|read| read < source.len());
+        if behind || writer.in_flight() > 8 || task.pairing.stream_time >= Some(now) {
+            return;
+        }
+        let mut deltas = Deltas::new();
+        task.pairing.advance(now, &mut deltas);
+        let from = task.read;
+        self.commit(net, claims, from, Cause::Tick, &deltas);
+    }
+
+    fn commit(&mut self, net: &mut Net, claims: &Claims<'_>, from: i64, cause: Cause, deltas: &Deltas) {
+        let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
+            return;
+        };
+        let stream_time = task.pairing.stream_time.expect("there was a record or a tick");
+        let step = step_of(stream_time);
+        let k = task.next_k;
+        task.next_k += 1;
+        let shares = share::cut(self.partition, k, step, stream_time, deltas, claims.shards);
+        let early = claims.mutation == Mutation::ForwardedTooEarly;
+        let body = SpanCommit {
+            cause,
+            step,
+            stream_time: Some(stream_time),
+            forwarded: if early { k } else { task.forwarded() },
+            reread_from: task.pairing.reread_from(task.read),
+            live: task.pairing.live(),
+            ledger: task.ledger.clone(),
+            shares: shares.clone(),
+        };
+        let records = writer.commit(from, task.read, &body.encode());
+        task.waiting.push_back((k, shares.clone()));
+        if claims.mutation == Mutation::ForwardBeforeAcceptance {
+            task.forward(net, (k, shares));
+        }
+        self.session.send(net, records);
+    }
+
+    /// Lets the task go, if nothing is in flight.
+    pub(crate) fn release(&mut self, net: &mut Net) -> bool {
+        let Some(writer) = self.session.writer().filter(|writer| writer.in_flight() == 0) else {
+            return false;
+        };
+        let records = writer.release();
+        self.session.send(net, records);
+        true
+    }
+
+    /// Whether all is read, ticked to `end`, accepted and forwarded.
+    pub(crate) fn is_done(&mut self, end: i64, source: &[Record]) -> bool {
+        let idle = self.session.writer().is_some_and(|writer| writer.in_flight() == 0);
+        idle && self.task.as_ref().is_some_and(|task| {
+            task.pairing.stream_time >= Some(end)
+                && usize::try_from(task.read).is_ok_and(|read| read == source.len())
+                && task.forwards.iter().all(|f| f.queue.is_empty())
+        })
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    fn new(net: &mut Net, claims: &Claims<'_>, state: SpanState) -> Result<Self, String> {
+        let read = state.next.unwrap_or(0);
+        let mut from = state.reread_from.unwrap_or(read);
+        if claims.mutation == Mutation::HalfEdgesNotReread {
+            from = read;
+        }
+        let reread: Vec<_> = (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
+        let pairing = Pairing::rebuild(state.stream_time, &state.live, &reread).map_err(|e| e.to_string())?;
+        let forward = |shard| Forward {
+            channel: net.open(Topic::Deltas(shard)),
+            acknowledged: state.forwarded,
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+        };
+        let forwards = (0..claims.shards).map(forward).collect();
+        let (ledger, next_k) = (state.ledger, state.next_k);
+        let mut task = Self { read, pairing, ledger, next_k, waiting: VecDeque::new(), forwards };
+        for (k, shares) in state.unforwarded {
+            if claims.mutation == Mutation::SharesNotResent {
+                task.forwards.iter_mut().for_each(|f| f.acknowledged = k + 1);
+            } else {
+                task.forward(net, (k, shares));
+            }
+        }
+        Ok(task)
+    }
+
+    fn forward(&mut self, net: &mut Net, (k, shares): (u64, Shares)) {
+        for (forward, parts) in self.forwards.iter_mut().zip(shares) {
+            forward.send(net, &parts);
+            forward.queue.push_back((k, parts));
+        }
+    }
+
+    fn forwarded(&self) -> u64 {
+        self.forwards.iter().map(|f| f.acknowledged).min().unwrap_or(0)
+    }
+}
+
+// === impl Forward ===
+
+impl Forward {
+    fn send(&mut self, net: &mut Net, parts: &[Vec<u8>]) {
+        self.in_flight.extend((1..=parts.len()).map(|n| n == parts.len()));
+        net.send(self.channel, parts.iter().cloned());
+    }
+
+    fn poll(&mut self, net: &mut Net, shard: usize) {
+        match net.ack(self.channel) {
+            Some(Some(_)) => {
+                if self.in_flight.pop_front() == Some(true) {
+                    self.acknowledged = self.queue.pop_front().map_or(self.acknowledged, |(k, _)| k + 1);
+                }
+            }
+            Some(None) => {
+                // Perhaps lost, and then all after it is ahead of the chain: send everything again.
+                self.channel = net.open(Topic::Deltas(shard));
+                self.in_flight.clear();
+                for (_, parts) in std::mem::take(&mut self.queue) {
+                    self.send(net, &parts);
+                    self.queue.push_back((self.acknowledged + self.queue.len() as u64, parts));
+                }
+            }
+            None => {}
+        }
+    }
+}
