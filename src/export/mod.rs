@@ -1,1 +1,173 @@
-//! (being built)
+//! Remote write over HTTP: lanes that send the steps of a shard in order and retry until every sample is settled.
+//!
+//! *In:* [`StepBatch`](crate::remotewrite::StepBatch)es from series tasks. *Out:* requests; [`Delivered`] per batch.
+//! *Owner:* [`Exporter`] owns the client and an async runtime of its own; a series task owns its [`Lane`]. *Never:* a
+//! sample that is lost without a counted reason, a body text that is interpreted, a secret in a log.
+
+mod auth;
+mod client;
+mod lane;
+pub mod receiver;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinSet;
+
+use crate::config::settings::RemoteWrite;
+use crate::model::Millis;
+use crate::remotewrite::Backoff;
+use crate::telemetry::Telemetry;
+
+pub use lane::Lane;
+
+/// HTTP needs few threads: the work is waiting.
+const THREADS: usize = 2;
+
+/// Why remote write cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The URL cannot be used.
+    #[error("remote_write.url: {0}; write it as http://host:port/path or https://host/path")]
+    Url(String),
+    /// A header name or value is illegal.
+    #[error("{key}: {name:?} is not a legal header or has an illegal value")]
+    Header {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The header.
+        name: String,
+    },
+    /// A header belongs to the protocol.
+    #[error("remote_write.headers: {0:?} is set by spanmill itself; remove it")]
+    ReservedHeader(String),
+    /// A file cannot be read.
+    #[error("{key}: cannot read {path}: {source}")]
+    Read {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{key}: {path} is not usable: {source}; it must be PEM")]
+    Pem {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: reqwest::Error,
+    },
+    /// A certificate without its key, or a key without its certificate.
+    #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
+    HalfIdentity,
+    /// The HTTP client cannot be built.
+    #[error("remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates")]
+    Client(String),
+    /// No threads for it.
+    #[error("remote_write: cannot start its threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// What became of one batch; counts are samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The step of the batch.
+    pub step: Millis,
+    /// Its tenant.
+    pub tenant: Arc<str>,
+    /// Stored by the receiver.
+    pub acknowledged: u64,
+    /// Refused by the receiver because a predecessor had delivered them.
+    pub already_there: u64,
+    /// Refused by the receiver for good.
+    pub rejected: u64,
+}
+
+/// The sender of all shards of this process. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Exporter(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<lane::Shared>,
+    handle: Handle,
+    /// `None` once stopped.
+    lanes: Mutex<Option<JoinSet<()>>>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+// === impl Exporter ===
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("url", &self.0.shared.client.shown()).finish_non_exhaustive()
+    }
+}
+
+impl Exporter {
+    /// Sets up the client. Nothing is sent yet, and the receiver need not be there. Call it outside of any async runtime.
+    ///
+    /// # Errors
+    /// Names the key of the configuration that cannot be used.
+    pub fn start(cfg: &RemoteWrite, telemetry: Telemetry) -> Result<Self, ExportError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("export")
+            .enable_all()
+            .build()
+            .map_err(ExportError::Threads)?;
+        let client = runtime.block_on(client::Client::new(cfg))?;
+        let backoff = Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) };
+        Ok(Self(Arc::new(Inner {
+            shared: Arc::new(lane::Shared::new(client, telemetry, backoff)),
+            handle: runtime.handle().clone(),
+            lanes: Mutex::new(Some(JoinSet::new())),
+            runtime: Mutex::new(Some(runtime)),
+        })))
+    }
+
+    /// Opens the lane of a shard. `done` is called once per batch, from a thread of the exporter, after the last request
+    /// of the batch is settled; it must not block. After [`Exporter::stop`] the lane takes nothing.
+    pub fn open(&self, shard: u32, done: Box<dyn Fn(Delivered) + Send + Sync>) -> Lane {
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = lanes.as_mut() {
+            while open.try_join_next().is_some() {}
+        }
+        Lane::open(shard, done, Arc::clone(&self.0.shared), lanes.as_mut(), &self.0.handle)
+    }
+
+    /// Waits until everything that was handed over is settled, for at most `deadline`, then stops all lanes. Call it
+    /// outside of any async runtime.
+    pub fn stop(&self, deadline: Duration) {
+        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(mut lanes), Some(runtime)) = (lanes, runtime) else { return };
+        let idle = runtime.block_on(async { tokio::time::timeout(deadline, self.0.shared.idle()).await });
+        if idle.is_err() {
+            tracing::warn!(
+                batches = self.0.shared.pending(),
+                "remote write stops with unsettled batches; the next owner of their shards sends them again"
+            );
+        }
+        lanes.abort_all();
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn millis(ms: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}

@@ -1,1 +1,284 @@
-//! (being built)
+//! Telemetry: spanmill's own metrics and logs, and the board on which tasks report.
+//!
+//! *In:* what task threads and lanes report. *Out:* text exposition, the board. *Owner:* the process; [`Telemetry`] is a
+//! handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
+
+mod board;
+pub mod log;
+pub mod names;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
+use names::Metric;
+
+/// Seconds: from a quick answer on the same host to a receiver that hangs until the timeout.
+const REQUEST_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+const RESTORE_BOUNDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
+/// What happened in a rebalance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebalance {
+    /// Partitions came.
+    Assigned,
+    /// Partitions went, in order.
+    Revoked,
+    /// Partitions had gone before the worker knew.
+    Lost,
+}
+
+/// Why a step was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Every source partition had passed it.
+    Watermark,
+    /// A silent partition was left out after the grace time.
+    Forced,
+}
+
+/// Metrics and the board. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    board: Board,
+    rebalances: IntCounterVec,
+    commits: IntCounterVec,
+    ticks: IntCounter,
+    fenced: IntCounterVec,
+    restores: HistogramVec,
+    steps: IntCounterVec,
+    export: ExportMeters,
+}
+
+/// The meters of remote write.
+pub(crate) struct ExportMeters {
+    pub(crate) built: IntCounter,
+    pub(crate) acknowledged: IntCounter,
+    pub(crate) already_there: IntCounter,
+    pub(crate) rejected: IntCounterVec,
+    pub(crate) abandoned: IntCounter,
+    pub(crate) pending_samples: IntGauge,
+    pub(crate) requests: IntCounterVec,
+    pub(crate) retries: IntCounter,
+    pub(crate) bytes: IntCounter,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) seconds: Histogram,
+    pub(crate) pending_batches: IntGauge,
+}
+
+// === impl Telemetry ===
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").field("board", &self.0.board).finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// A registry of its own, with everything at zero.
+    ///
+    /// # Panics
+    /// Never: `names.rs` holds legal metrics with distinct names, which its tests check.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let board = Board::default();
+        registry.register(Box::new(board::BoardCollector::new(board.clone()))).expect("names are distinct");
+        let info: GaugeVec = keep(&registry, GaugeVec::new(opts(names::BUILD_INFO), names::BUILD_INFO.labels));
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Self(Arc::new(Inner {
+            board,
+            rebalances: counters(&registry, names::REBALANCES),
+            commits: counters(&registry, names::COMMITS),
+            ticks: counter(&registry, names::TICKS),
+            fenced: counters(&registry, names::FENCED),
+            restores: keep(
+                &registry,
+                HistogramVec::new(histogram(names::RESTORES, &RESTORE_BOUNDS), names::RESTORES.labels),
+            ),
+            steps: counters(&registry, names::STEPS_CLOSED),
+            export: ExportMeters::new(&registry),
+            registry,
+        }))
+    }
+
+    /// The board on which tasks report.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.0.board
+    }
+
+    /// Counts a rebalance.
+    pub fn rebalance(&self, event: Rebalance) {
+        let event = match event {
+            Rebalance::Assigned => "assigned",
+            Rebalance::Revoked => "revoked",
+            Rebalance::Lost => "lost",
+        };
+        self.0.rebalances.with_label_values(&[event]).inc();
+    }
+
+    /// Counts an accepted commit or emit mark.
+    pub fn commit(&self, kind: TaskKind) {
+        self.0.commits.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// Counts a tick.
+    pub fn tick(&self) {
+        self.0.ticks.inc();
+    }
+
+    /// Counts a task that was fenced.
+    pub fn fenced(&self, kind: TaskKind) {
+        self.0.fenced.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// Counts a restore and its time from claim to running.
+    pub fn restored(&self, kind: TaskKind, took: Duration) {
+        self.0.restores.with_label_values(&[kind.name()]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a closed step.
+    pub fn step_closed(&self, cause: Cause) {
+        let cause = match cause {
+            Cause::Watermark => "watermark",
+            Cause::Forced => "forced",
+        };
+        self.0.steps.with_label_values(&[cause]).inc();
+    }
+
+    /// All metrics in the text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+    }
+
+    pub(crate) fn export(&self) -> &ExportMeters {
+        &self.0.export
+    }
+}
+
+// === impl ExportMeters ===
+
+impl ExportMeters {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |m: Metric| keep(registry, IntGauge::with_opts(opts(m)));
+        Self {
+            built: counter(registry, names::SAMPLES_BUILT),
+            acknowledged: counter(registry, names::SAMPLES_ACKNOWLEDGED),
+            already_there: counter(registry, names::SAMPLES_ALREADY_THERE),
+            rejected: counters(registry, names::SAMPLES_REJECTED),
+            abandoned: counter(registry, names::SAMPLES_ABANDONED),
+            pending_samples: gauge(names::SAMPLES_PENDING),
+            requests: counters(registry, names::REQUESTS),
+            retries: counter(registry, names::RETRIES),
+            bytes: counter(registry, names::BYTES),
+            in_flight: gauge(names::IN_FLIGHT),
+            seconds: keep(registry, Histogram::with_opts(histogram(names::REQUEST_SECONDS, &REQUEST_BOUNDS))),
+            pending_batches: gauge(names::PENDING_BATCHES),
+        }
+    }
+}
+
+fn opts(m: Metric) -> Opts {
+    Opts::new(m.name, m.help)
+}
+
+fn histogram(m: Metric, bounds: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(m.name, m.help).buckets(bounds.to_vec())
+}
+
+fn counter(registry: &Registry, m: Metric) -> IntCounter {
+    keep(registry, IntCounter::with_opts(opts(m)))
+}
+
+fn counters(registry: &Registry, m: Metric) -> IntCounterVec {
+    keep(registry, IntCounterVec::new(opts(m), m.labels))
+}
+
+fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let made = made.expect("names.rs holds legal metrics");
+    registry.register(Box::new(made.clone())).expect("names are distinct");
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ledger, Tally};
+
+    fn span_task(partition: i32) -> TaskId {
+        TaskId { kind: TaskKind::Span, topic: "otlp_spans".to_owned(), partition }
+    }
+
+    #[test]
+    fn a_task_that_leaves_takes_its_series_along() {
+        let t = Telemetry::new();
+        let mut ledger = Ledger::default();
+        ledger.add(Tally::SpansRead, 7);
+        t.board().update(&span_task(3), |s| {
+            s.state = TaskState::Running;
+            s.ledger = ledger;
+            s.lag_millis = 1_500;
+        });
+        let text = t.render();
+        let spans_read = r#"spanmill_ledger_total{partition="3",tally="spans_read",topic="otlp_spans"} 7"#;
+        assert!(text.contains(spans_read), "{text}");
+        assert!(text.contains(r#"spanmill_lag_seconds{partition="3",topic="otlp_spans"} 1.5"#), "{text}");
+        assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 1"#), "{text}");
+        t.board().remove(&span_task(3));
+        let text = t.render();
+        assert!(!text.contains(r#"partition="3""#), "{text}");
+        assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 0"#), "{text}");
+    }
+
+    #[test]
+    fn every_name_in_the_list_is_exposed() {
+        let t = Telemetry::new();
+        t.rebalance(Rebalance::Assigned);
+        t.commit(TaskKind::Span);
+        t.tick();
+        t.fenced(TaskKind::Series);
+        t.restored(TaskKind::Span, Duration::from_millis(20));
+        t.step_closed(Cause::Forced);
+        t.export().rejected.with_label_values(&["bad_data"]).inc();
+        t.export().requests.with_label_values(&["2xx"]).inc();
+        let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };
+        for id in [&span_task(0), &shard] {
+            t.board().update(id, |s| {
+                s.stream_time = Some(15_000);
+                s.closed_step = Some(15_000);
+            });
+        }
+        let text = t.render();
+        for m in names::ALL {
+            assert!(text.contains(&format!("# HELP {} ", m.name)), "{} is not exposed", m.name);
+        }
+    }
+
+    #[test]
+    fn an_update_changes_only_what_it_names() {
+        let board = Board::default();
+        board.update(&span_task(1), |s| s.position = 5);
+        board.update(&span_task(1), |s| s.restored = true);
+        board.update(&span_task(0), |s| s.position = 9);
+        let all = board.snapshot();
+        assert_eq!(all.iter().map(|(id, s)| (id.partition, s.position)).collect::<Vec<_>>(), [(0, 9), (1, 5)]);
+        assert!(board.get(&span_task(1)).expect("known").restored);
+    }
+}

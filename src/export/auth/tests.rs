@@ -1,0 +1,88 @@
+use super::*;
+use crate::config::settings::Secret;
+
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn credentials(expires: Option<SystemTime>) -> Credentials {
+    let (id, secret) = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+    Credentials::new(id, secret, Some("session".to_owned()), expires, "test")
+}
+
+fn signer(expires: Option<SystemTime>) -> Signer {
+    Signer::new("eu-central-1", "aps", Some(SharedCredentialsProvider::new(credentials(expires))))
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn header(headers: &[(HeaderName, HeaderValue)], name: &str) -> String {
+    let (_, value) = headers.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name}"));
+    value.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn base64_agrees_with_the_known_vectors() {
+    let vectors =
+        [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")];
+    for (plain, coded) in vectors {
+        assert_eq!(base64(plain.as_bytes()), coded);
+    }
+    assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");
+}
+
+#[test]
+fn basic_and_bearer_are_fixed_and_never_printed() {
+    let basic = Auth::Basic { username: "Aladdin".to_owned(), password: Secret::new("open sesame") };
+    for (auth, expected) in
+        [(basic, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), (Auth::Bearer(Secret::new("tok")), "Bearer tok")]
+    {
+        let mut headers = HeaderMap::new();
+        let authorizer = ready(Authorizer::new(&auth)).unwrap();
+        ready(authorizer.authorize("http://x/", &mut headers, b"")).unwrap();
+        assert_eq!(headers[AUTHORIZATION], expected);
+        assert_eq!(format!("{:?}", headers[AUTHORIZATION]), "Sensitive");
+    }
+}
+
+#[test]
+fn a_token_with_a_line_break_is_refused_without_being_shown() {
+    let error = ready(Authorizer::new(&Auth::Bearer(Secret::new("hush\nhush")))).err().unwrap().to_string();
+    assert!(error.contains("remote_write.auth.token") && !error.contains("hush"), "{error}");
+}
+
+#[test]
+fn a_signature_covers_body_date_and_session() {
+    let (s, url, now) = (signer(None), "https://aps.example.com/workspaces/ws/api/v1/remote_write", at(1_700_000_000));
+    let signed = s.sign(credentials(None), url, b"body", now).unwrap();
+    assert_eq!(header(&signed, "x-amz-date"), "20231114T221320Z");
+    assert_eq!(header(&signed, "x-amz-security-token"), "session");
+    let sha = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    assert_eq!(header(&signed, "x-amz-content-sha256"), sha);
+    let authorization = header(&signed, "authorization");
+    let scope = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20231114/eu-central-1/aps/aws4_request, \
+        SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, Signature=";
+    let signature = authorization.strip_prefix(scope).unwrap_or_else(|| panic!("{authorization}"));
+    assert!(signature.len() == 64 && signature.bytes().all(|b| b.is_ascii_hexdigit()), "{signature}");
+    let again = |body: &[u8], now| header(&s.sign(credentials(None), url, body, now).unwrap(), "authorization");
+    assert_eq!(again(b"body", now), authorization);
+    assert_ne!(again(b"Body", now), authorization);
+    assert_ne!(again(b"body", at(1_700_000_001)), authorization);
+}
+
+#[test]
+fn credentials_are_kept_until_shortly_before_they_expire() {
+    let s = signer(Some(at(10_000)));
+    for now in [1, 9_699] {
+        assert!(ready(s.credentials(at(now))).is_ok());
+        assert_eq!(ready(s.cached.lock()).as_ref().unwrap().renew_at, at(9_700));
+    }
+}
+
+#[test]
+fn an_empty_chain_is_an_error_that_can_be_retried() {
+    let s = Signer::new("r", "aps", None);
+    assert!(ready(s.credentials(at(1))).unwrap_err().contains("chain is empty"));
+}
