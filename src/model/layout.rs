@@ -130,12 +130,12 @@ impl Layout {
     pub fn add(&self, total: &mut [u64], delta: &[u64]) {
         let counters = self.family.counters().len();
         for (t, d) in total[..counters].iter_mut().zip(delta) {
-            *t += d;
+            *t = t.wrapping_add(*d);
         }
         for h in 0..self.bounds.len() {
             let first = self.histogram(h);
             for i in first..=first + self.bounds[h].len() {
-                total[i] += delta[i];
+                total[i] = total[i].wrapping_add(delta[i]);
             }
             self.add_sum(total, h, self.sum_of(delta, h));
         }
@@ -152,7 +152,8 @@ impl Layout {
         for h in 0..self.bounds.len() {
             let first = from.histogram(h);
             for (i, count) in cells[first..=first + from.bounds[h].len()].iter().enumerate() {
-                out[self.rebucket_cell(from, h, first + i)] += count;
+                let cell = &mut out[self.rebucket_cell(from, h, first + i)];
+                *cell = cell.wrapping_add(*count);
             }
             self.add_sum(&mut out, h, from.sum_of(cells, h));
         }

@@ -5,6 +5,7 @@
 //! *Next:* `export`.
 
 pub mod decode;
+pub mod encode;
 pub mod request;
 pub mod verdict;
 

@@ -1,1 +1,102 @@
-//! (being built)
+//! The cumulative series of a shard: what shares add up to, step by step.
+//!
+//! *In:* the label sets of accepted shares, steps to close. *Out:* a [`ClosedStep`]: the requests of that step.
+//! *Owner:* one series task; it is the only writer of these series. *Never:* a clock, the order of arrival in a result, a
+//! float that is added to. *Next:* [`crate::remotewrite`] holds the requests, `export` sends them.
+//!
+//! # The life of a label set
+//!
+//! | state | what the receiver gets | ends when |
+//! |---|---|---|
+//! | live | all its samples at every step, changed or not, as a scrape would | no step touched it for `stale_after` |
+//! | cold | one stale marker per series, then nothing; the values are kept | touched: live again, or `forget_after` passes |
+//! | forgotten | nothing | touched: a new set, from zero |
+//!
+//! A set that comes back from the cold goes on counting where it stopped, without a zero: the receiver still has the old
+//! value before the gap, so the difference is exactly what was added, and a zero would look like a reset. A set that
+//! comes back after `stale_after + forget_after` begins again at zero with a zero sample, whether or not its memory has
+//! been freed by then, so the samples do not depend on when memory is freed.
+//!
+//! # Why a share never names a forgotten set
+//!
+//! A span task spells a set out when it has not mentioned it for more than `stale_after` of its own stream time. So when
+//! a share with stream time `s` only names a set, an earlier share of the same source mentioned it at some
+//! `m >= s - stale_after`, and the chain has accepted that one first. Until the share itself is accepted, the stream time
+//! known here of this source is at most `s`, so the least one over all sources, the watermark `w`, is at most
+//! `m + stale_after <= last_mentioned + stale_after`. A set is freed only when `w > last_mentioned + stale_after +
+//! forget_after`, which cannot hold then. Steps do not occur in the argument, so it covers forced closes, too.
+//! It needs every source in the watermark: one that is no longer read holds freeing back, never correctness.
+//!
+//! # Why results do not depend on the order of arrival
+//!
+//! Everything is decided while a step is folded, from sums, maxima and the step itself: cells add up, an exemplar is the
+//! greatest candidate, a set takes the layout of its latest definition (by step; of two in one step the greater layout),
+//! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
+//! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
+
+mod emit;
+mod metrics;
+mod open;
+mod registry;
+mod snapshot;
+
+pub use emit::ClosedStep;
+pub use registry::{AddError, Registry};
+
+use std::collections::BTreeMap;
+
+use crate::config::settings::Config;
+use crate::model::{Millis, StepWidth};
+
+/// Steps and stream times are at most this far from the epoch, so that adding a duration cannot overflow.
+pub(crate) const MAX_TIME: Millis = 1 << 52;
+
+/// What a series task needs of the configuration. Durations are milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesSettings {
+    /// `time.step`
+    pub step: StepWidth,
+    /// `series.stale_after`
+    pub stale_after: Millis,
+    /// `series.forget_after`
+    pub forget_after: Millis,
+    /// `series.zero_offset`; 0 switches zero samples off.
+    pub zero_offset: Millis,
+    /// `series.external_labels`, without `__name__` and `le`, which belong to the metrics.
+    pub external_labels: BTreeMap<String, String>,
+    /// `series.exemplars.enabled`
+    pub exemplars: bool,
+    /// `series.exemplars.label`
+    pub exemplar_label: String,
+    /// `remote_write.max_samples`
+    pub max_samples: usize,
+    /// `remote_write.max_bytes`
+    pub max_bytes: usize,
+}
+
+// === impl SeriesSettings ===
+
+impl From<&Config> for SeriesSettings {
+    fn from(config: &Config) -> Self {
+        let mut external_labels = config.series.external_labels.clone();
+        external_labels.retain(|name, _| name != "__name__" && name != "le");
+        Self {
+            step: config.time.step,
+            stale_after: config.series.stale_after,
+            forget_after: config.series.forget_after,
+            zero_offset: config.series.zero_offset,
+            external_labels,
+            exemplars: config.series.exemplars,
+            exemplar_label: config.series.exemplar_label.clone(),
+            max_samples: config.remote_write.max_samples,
+            max_bytes: config.remote_write.max_bytes,
+        }
+    }
+}
+
+impl SeriesSettings {
+    /// How long after its last touch a set counts as new.
+    fn memory(&self) -> Millis {
+        self.stale_after.saturating_add(self.forget_after)
+    }
+}

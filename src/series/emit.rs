@@ -1,0 +1,208 @@
+//! A closed step as requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::SeriesSettings;
+use super::metrics::{Line, Metrics};
+use super::registry::{LabelSet, News};
+use crate::model::labels::{self, Cuts, put_label};
+use crate::model::{Exemplar, Millis};
+use crate::remotewrite::StepBatch;
+use crate::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
+
+/// An exemplar that lies further after its step than this is left out: receivers refuse the far future, and it would
+/// block all later ones of its series.
+const MAX_EXEMPLAR_LEAD: Millis = 300_000;
+/// No family has more histograms.
+const MAX_HISTOGRAMS: usize = 2;
+
+/// What a series task has to say about one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedStep {
+    /// The step, named by its end: the timestamp of its samples.
+    pub step: Millis,
+    /// One batch per tenant that has samples, sorted by tenant, marked as fresh.
+    pub batches: Vec<StepBatch>,
+    /// All samples in the batches, including the next two.
+    pub samples: u64,
+    /// Zeros before the first value of a series.
+    pub zero_samples: u64,
+    /// Markers that end a series.
+    pub stale_markers: u64,
+    /// Exemplars in the batches.
+    pub exemplars: u64,
+}
+
+/// Writes the sets of one step, which come in their final order.
+pub(super) struct Emitter<'a> {
+    settings: &'a SeriesSettings,
+    writer: &'a mut SeriesWriter,
+    zero_at: Option<Millis>,
+    tenant: Option<Arc<str>>,
+    /// The label block with the external labels, when there are any.
+    merged: Vec<u8>,
+    live: usize,
+    active_series: u64,
+    closed: ClosedStep,
+}
+
+// === impl ClosedStep ===
+
+impl ClosedStep {
+    pub(super) fn empty(step: Millis) -> Self {
+        Self { step, batches: Vec::new(), samples: 0, zero_samples: 0, stale_markers: 0, exemplars: 0 }
+    }
+}
+
+// === impl Emitter ===
+
+impl<'a> Emitter<'a> {
+    pub(super) fn new(settings: &'a SeriesSettings, writer: &'a mut SeriesWriter, step: Millis) -> Self {
+        let zero_at = (settings.zero_offset > 0).then(|| step - settings.zero_offset).filter(|&at| at > 0);
+        let closed = ClosedStep::empty(step);
+        Self { settings, writer, zero_at, tenant: None, merged: Vec::new(), live: 0, active_series: 0, closed }
+    }
+
+    /// Writes the samples of a live set, or the markers that end it.
+    pub(super) fn emit(&mut self, set: &mut LabelSet, all: &[Metrics], news: Option<&News>) {
+        if self.tenant.as_ref() != Some(&set.tenant) {
+            self.end_batch();
+            self.tenant = Some(Arc::clone(&set.tenant));
+        }
+        let metrics = &all[set.layout as usize];
+        let idle = self.closed.step.saturating_sub(set.touched);
+        self.merged.clear();
+        if !self.settings.external_labels.is_empty() {
+            merge(&mut self.merged, &set.block, &self.settings.external_labels);
+        }
+        if let Some(replaced) = news.and_then(|n| n.replaced) {
+            self.end_vanished(set, &all[replaced as usize], metrics);
+        }
+        if idle > 0 && idle >= self.settings.stale_after {
+            let mut writer = self.lines(set);
+            metrics.each(&set.numbers, |line| writer.stale(&line));
+            set.live = false;
+        } else {
+            self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
+            self.live += 1;
+        }
+    }
+
+    /// Buckets whose `le` the new layout no longer has would stay behind, flat, for the receiver's look-back time. They
+    /// end here. The `le`s that are new get no zero: the set is old, their first value holds its whole past, and a
+    /// zero would turn that into an increase.
+    fn end_vanished(&mut self, set: &LabelSet, old: &Metrics, new: &Metrics) {
+        let emitted = set.emitted;
+        let mut writer = self.lines(set);
+        old.each_vanished(&new.layout, |line| {
+            if emitted & (1 << line.metric) != 0 {
+                writer.stale(&line);
+            }
+        });
+    }
+
+    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u16, Exemplar)]) {
+        let times = metrics.layout.cells();
+        let (step, zero_at) = (self.closed.step, self.zero_at);
+        let mut latest = [0u64; MAX_HISTOGRAMS];
+        let mut emitted = set.emitted;
+        let mut series = 0;
+        let mut writer = self.lines(set);
+        metrics.each(&set.numbers, |line| {
+            let zero_at = zero_at.filter(|_| set.emitted & (1 << line.metric) == 0);
+            let exemplar = line.bucket.and_then(|cell| {
+                let at = exemplars.binary_search_by_key(&cell, |(c, _)| usize::from(*c)).ok()?;
+                let h = line.metric - metrics.metric_of(0);
+                let e = &exemplars[at].1;
+                let after = set.numbers[times + h].cast_signed();
+                (e.at > after && e.at <= step.saturating_add(MAX_EXEMPLAR_LEAD)).then(|| {
+                    latest[h] = latest[h].max(e.at.cast_unsigned());
+                    e
+                })
+            });
+            writer.value(&line, zero_at, exemplar);
+            emitted |= 1 << line.metric;
+            series += 1;
+        });
+        set.emitted = emitted;
+        self.active_series += series;
+        for h in 0..metrics.histograms() {
+            set.numbers[times + h] = set.numbers[times + h].max(latest[h]);
+        }
+    }
+
+    fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
+        let (block, cuts) = if self.settings.external_labels.is_empty() {
+            (&*set.block, set.cuts)
+        } else {
+            (self.merged.as_slice(), labels::cuts(&self.merged))
+        };
+        Lines { block, cuts, writer: self.writer, closed: &mut self.closed }
+    }
+
+    fn end_batch(&mut self) {
+        let requests = self.writer.finish();
+        if let Some(tenant) = self.tenant.take().filter(|_| !requests.is_empty()) {
+            self.closed.batches.push(StepBatch { tenant, step: self.closed.step, resend: false, requests });
+        }
+    }
+
+    /// The step, the number of live sets and the number of their series.
+    pub(super) fn finish(mut self) -> (ClosedStep, usize, u64) {
+        self.end_batch();
+        (self.closed, self.live, self.active_series)
+    }
+}
+
+/// Writes the lines of one set and counts them.
+struct Lines<'a> {
+    block: &'a [u8],
+    cuts: Cuts,
+    writer: &'a mut SeriesWriter,
+    closed: &'a mut ClosedStep,
+}
+
+// === impl Lines ===
+
+impl Lines<'_> {
+    fn stale(&mut self, line: &Line<'_>) {
+        self.closed.stale_markers += 1;
+        self.put(line, None, STALE, None);
+    }
+
+    fn value(&mut self, line: &Line<'_>, zero_at: Option<Millis>, exemplar: Option<&Exemplar>) {
+        self.closed.zero_samples += u64::from(zero_at.is_some());
+        self.closed.exemplars += u64::from(exemplar.is_some());
+        self.put(line, zero_at, line.value, exemplar);
+    }
+
+    fn put(&mut self, line: &Line<'_>, zero_at: Option<Millis>, value: f64, exemplar: Option<&Exemplar>) {
+        self.closed.samples += 1 + u64::from(zero_at.is_some());
+        let labels = SeriesLabels { block: self.block, cuts: self.cuts, name: line.name, le: line.le };
+        self.writer.push(&labels, Point { zero_at, at: self.closed.step, value }, exemplar);
+    }
+}
+
+/// Appends `block` with the external labels in their places. They replace labels of the same name; an empty value
+/// removes one.
+fn merge(out: &mut Vec<u8>, block: &[u8], external: &BTreeMap<String, String>) {
+    let mut external = external.iter().peekable();
+    let mut put = |name: &str, value: &str| {
+        if !value.is_empty() {
+            put_label(out, name, value);
+        }
+    };
+    for (name, value) in labels::iter(block) {
+        while let Some((n, v)) = external.next_if(|(n, _)| n.as_str() < name) {
+            put(n, v);
+        }
+        match external.next_if(|(n, _)| n.as_str() == name) {
+            Some((n, v)) => put(n, v),
+            None => put(name, value),
+        }
+    }
+    for (n, v) in external {
+        put(n, v);
+    }
+}

@@ -1,0 +1,251 @@
+//! Any interleaving, any restart: the same bytes; and the bytes say what a naive model says.
+
+use super::*;
+
+/// Splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+const START: Millis = 50 * W;
+const END: Millis = START + 60 * W;
+const SOURCES: i32 = 3;
+
+/// What one source saw, by step, and the records that tell it.
+struct Told {
+    seen: Vec<(Millis, Seen)>,
+    records: Vec<Vec<u8>>,
+}
+
+fn seen(rng: &mut Rng, at: Millis) -> Seen {
+    let family = if rng.below(3) == 0 { Family::ServiceGraph } else { Family::SpanMetrics };
+    let counts = [1 + rng.below(3), if rng.below(4) == 0 { rng.below(50) } else { 0 }];
+    let ns =
+        (0..family.histograms().len()).map(|_| [50, 100, 150, 399, 1_000, u64::MAX][rng.below(6) as usize]).collect();
+    let example = (rng.below(3) == 0).then(|| (at - rng.below(1_500) as i64, [rng.below(9) as u8; 16]));
+    let tenant = ["acme", "t"][rng.below(2) as usize];
+    Seen { tenant, service: format!("s{}", rng.below(6)), family, counts, ns, example }
+}
+
+/// A source with pauses of all lengths, so that sets go cold, come back and are forgotten. With `rolling`, the buckets
+/// change somewhere in the middle.
+fn tell(rng: &mut Rng, partition: i32, rolling: bool) -> Told {
+    let width = settings().step;
+    let mut source = Source::new(partition, settings().stale_after);
+    let change = START + rng.below(60 * W as u64) as i64;
+    let mut told = Told { seen: Vec::new(), records: Vec::new() };
+    let mut at = START + rng.below(5 * W as u64) as i64;
+    while at < END {
+        if rolling && at > change && source.bounds.len() == 3 {
+            // A worker with another configuration takes over: it knows no set and spells all of them.
+            source.table = DeltaTable::new(settings().stale_after);
+            source.bounds = vec![150, 200, 800, 1_600];
+        }
+        let step = width.end_of(at);
+        for _ in 0..rng.below(4) {
+            let seen = seen(rng, at);
+            source.see(&seen);
+            told.seen.push((step, seen));
+        }
+        let pauses = [1, 100, 700, 1_000, 1_000, 2_500, 5_000, 14_000];
+        at += 1 + pauses[rng.below(8) as usize];
+        told.records.extend(source.cut(step, at.min(END)));
+    }
+    told.records.extend(source.cut(END, END + 40 * W));
+    told
+}
+
+fn interleave(rng: &mut Rng, told: &[Told]) -> Vec<Vec<u8>> {
+    let mut queues: Vec<_> = told.iter().map(|t| t.records.iter()).collect();
+    let mut out = Vec::new();
+    while queues.iter().any(|q| q.len() > 0) {
+        // In bursts, so that sources run far ahead of each other.
+        let queue = &mut queues[rng.below(told.len() as u64) as usize];
+        for _ in 0..1 + rng.below(12) {
+            out.extend(queue.next().cloned());
+        }
+    }
+    out
+}
+
+fn story(seed: u64, rolling: bool) -> (Rng, Vec<Told>) {
+    let mut rng = Rng(seed);
+    let told = (0..SOURCES).map(|p| tell(&mut rng, p, rolling)).collect();
+    (rng, told)
+}
+
+#[test]
+fn any_interleaving_of_the_sources_gives_the_same_bytes() {
+    for seed in 0..60 {
+        let (mut rng, told) = story(seed, seed % 2 == 1);
+        let first = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
+        assert!(first.len() > 20, "seed {seed} closes only {} steps", first.len());
+        for _ in 0..4 {
+            let again = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
+            assert!(first == again, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn closing_later_changes_nothing() {
+    for seed in 0..30 {
+        let (mut rng, told) = story(seed, false);
+        let records = interleave(&mut rng, &told);
+        let eager = run(&mut SeriesTask::new(settings()), SOURCES, &records);
+        let mut task = SeriesTask::new(settings());
+        for record in &records {
+            task.apply(record).expect("a share");
+        }
+        let mut lazy = Vec::new();
+        while let Some(step) = task.closable(&sources(SOURCES)) {
+            lazy.push(task.close(step));
+        }
+        assert!(eager == lazy, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_restart_from_a_snapshot_at_any_point_goes_on_bit_for_bit() {
+    for seed in 0..40 {
+        let (mut rng, told) = story(seed, seed % 2 == 1);
+        let records = interleave(&mut rng, &told);
+        let straight = run(&mut SeriesTask::new(settings()), SOURCES, &records);
+        let mut task = SeriesTask::new(settings());
+        let mut steps = Vec::new();
+        for record in &records {
+            if rng.below(5) == 0 {
+                let snapshot = task.snapshot();
+                let live = task.active_series();
+                task = SeriesTask::restore(settings(), &snapshot).expect("our own snapshot");
+                assert_eq!(task.active_series(), live);
+                assert_eq!(task.snapshot(), snapshot);
+            }
+            steps.extend(run(&mut task, SOURCES, std::slice::from_ref(record)));
+        }
+        assert!(straight == steps, "seed {seed}");
+    }
+}
+
+#[test]
+fn records_that_come_again_change_nothing() {
+    for seed in 0..20 {
+        let (mut rng, told) = story(seed, false);
+        let records = interleave(&mut rng, &told);
+        let straight = run(&mut SeriesTask::new(settings()), SOURCES, &records);
+        let mut twice = Vec::new();
+        for (i, record) in records.iter().enumerate() {
+            twice.push(record.clone());
+            twice.push(records[rng.below(i as u64 + 1) as usize].clone());
+        }
+        assert!(straight == run(&mut SeriesTask::new(settings()), SOURCES, &twice), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_bytes_say_what_a_naive_model_says() {
+    for seed in 0..60 {
+        let (mut rng, told) = story(seed, false);
+        let closed = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
+        let seen: Vec<_> = told.iter().flat_map(|t| t.seen.clone()).collect();
+        let expected = naive(&seen, END + 40 * W);
+        assert_eq!(closed.iter().map(|c| c.step).collect::<Vec<_>>(), expected.iter().map(|e| e.0).collect::<Vec<_>>());
+        for (got, (step, expected)) in closed.iter().zip(&expected) {
+            assert_eq!(&said(got), expected, "seed {seed}, step {step}");
+        }
+    }
+}
+
+/// A set of the naive model: every observation since it began.
+#[derive(Default)]
+struct NaiveSet {
+    all: Vec<Seen>,
+    touched: Millis,
+    live: bool,
+    last_exemplar: [Millis; 2],
+}
+
+/// Steps with what each series says, computed from scratch at every step, the slow way.
+fn naive(seen: &[(Millis, Seen)], until: Millis) -> Vec<(Millis, BTreeMap<String, Said>)> {
+    let s = settings();
+    let mut sets: BTreeMap<(String, Family, String), NaiveSet> = BTreeMap::new();
+    let mut steps = Vec::new();
+    let mut at = Millis::MIN;
+    loop {
+        let data = seen.iter().map(|(step, _)| *step).filter(|&step| step > at).min();
+        let next = if sets.values().any(|set| set.live) { Some(at + W) } else { data };
+        let Some(step) = next.filter(|&step| step <= until) else { return steps };
+        at = step;
+        let mut before: BTreeMap<(String, Family, String), Vec<Seen>> = BTreeMap::new();
+        for (_, x) in seen.iter().filter(|(of, _)| *of == step) {
+            let key = (x.tenant.to_owned(), x.family, x.service.clone());
+            let set = sets.entry(key.clone()).or_default();
+            if !set.live && step - set.touched > s.stale_after + s.forget_after {
+                *set = NaiveSet::default();
+            }
+            before.entry(key).or_insert_with(|| set.all.clone());
+            (set.touched, set.live) = (step, true);
+            set.all.push(x.clone());
+        }
+        let mut out = BTreeMap::new();
+        for (key, set) in sets.iter_mut().filter(|(_, set)| set.live) {
+            let stale = step - set.touched >= s.stale_after;
+            let old = before.get(key).cloned().unwrap_or_else(|| set.all.clone());
+            speak(&mut out, key, set, &old, step, stale);
+            set.live = !stale;
+        }
+        steps.push((step, out));
+    }
+}
+
+/// Everything that one set says at `step`; `old` is what it had observed before.
+fn speak(
+    out: &mut BTreeMap<String, Said>,
+    (tenant, family, service): &(String, Family, String),
+    set: &mut NaiveSet,
+    old: &[Seen],
+    step: Millis,
+    stale: bool,
+) {
+    let mut put = |name: String, le: &str, value: f64, new: bool, exemplars: Vec<(Millis, u64)>| {
+        let le = if le.is_empty() { String::new() } else { format!("le={le:?},") };
+        let key = format!("{tenant} {name}{{{le}service={service:?}}}");
+        let samples = match (stale, new) {
+            (true, _) => vec![(step, decode::STALE_MARKER)],
+            (_, true) => vec![(step - 1, 0), (step, value.to_bits())],
+            _ => vec![(step, value.to_bits())],
+        };
+        out.insert(key, (samples, exemplars));
+    };
+    for (c, name) in family.counters().iter().enumerate() {
+        let total = |list: &[Seen]| list.iter().map(|x| x.counts[c]).sum::<u64>();
+        if total(&set.all) > 0 {
+            put((*name).to_owned(), "", total(&set.all) as f64, total(old) == 0, Vec::new());
+        }
+    }
+    for (h, name) in family.histograms().iter().enumerate() {
+        let new = old.is_empty();
+        let sum: u128 = set.all.iter().map(|x| u128::from(x.ns[h])).sum();
+        put(format!("{name}_sum"), "", sum as f64 / 1e9, new, Vec::new());
+        put(format!("{name}_count"), "", set.all.len() as f64, new, Vec::new());
+        let bounds = [(0, 100, "0.0000001"), (101, 200, "0.0000002"), (201, 400, "0.0000004"), (401, u64::MAX, "+Inf")];
+        let mut latest = set.last_exemplar[h];
+        for (low, high, le) in bounds {
+            let below = set.all.iter().filter(|x| x.ns[h] <= high).count();
+            let candidates = set.all[old.len()..].iter().filter(|x| (low..=high).contains(&x.ns[h]));
+            let best = candidates.filter_map(|x| x.example.map(|(at, id)| (at, id, x.ns[h]))).max();
+            let best = best.filter(|(at, ..)| *at > set.last_exemplar[h]);
+            latest = latest.max(best.map_or(0, |(at, ..)| at));
+            let exemplars = best.map(|(at, _, ns)| (at, (ns as f64 / 1e9).to_bits())).into_iter().collect();
+            put(format!("{name}_bucket"), le, below as f64, new, exemplars);
+        }
+        set.last_exemplar[h] = latest;
+    }
+}
