@@ -82,10 +82,9 @@ fn span(of: &Value) -> Span {
         start_time_unix_nano: number(&of["startTimeUnixNano"]),
         end_time_unix_nano: number(&of["endTimeUnixNano"]),
         attributes: attributes(of),
-        status: of.get("status").map(|s| Status {
-            code: named(&codes, "STATUS_CODE_", &s["code"]),
-            message: text(&s["message"]),
-        }),
+        status: of
+            .get("status")
+            .map(|s| Status { code: named(&codes, "STATUS_CODE_", &s["code"]), message: text(&s["message"]) }),
         ..Span::default()
     }
 }
@@ -190,8 +189,10 @@ fn the_trace_files_give_the_values_that_tempo_gives() {
         }
         let json: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
         let (pushed, expired, ledger) = run(&json);
-        let expect = |kind: &str, variant: &str| dump(&dir.join("expected").join(kind).join(format!("{name}.{variant}.prom")));
-        let stages = [("servicegraphs", "default.1-after-push", &pushed), ("servicegraphs", "default.2-after-expiry", &expired)];
+        let expect =
+            |kind: &str, variant: &str| dump(&dir.join("expected").join(kind).join(format!("{name}.{variant}.prom")));
+        let stages =
+            [("servicegraphs", "default.1-after-push", &pushed), ("servicegraphs", "default.2-after-expiry", &expired)];
         for (kind, variant, totals) in stages {
             let (series, comments) = expect(kind, variant);
             values += compare(&format!("{name}.{variant}"), &family(totals, "traces_service_graph_"), &series);

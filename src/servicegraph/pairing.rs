@@ -283,7 +283,8 @@ fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge
         EdgeKind::Server | EdgeKind::Consumer => span.parent_span_id.try_into().map_err(|_| NoEdge::InvalidId)?,
     };
     let key = Key { tenant: block.record.tenant, trace_id, span_id };
-    let half = Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
+    let half =
+        Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
     Ok(Side { key, kind, service, half, span })
 }
 

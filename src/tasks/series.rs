@@ -27,6 +27,8 @@ pub struct SeriesTask {
 /// What became of a share record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
+    /// The source that the share comes from: topic and partition.
+    pub source: (String, i32),
     /// Whether it was added up; if not, it says why, and nothing changed.
     pub verdict: ChainVerdict,
     /// Its step was closed already, so its deltas went to the oldest open one. Only after a forced close.
@@ -128,7 +130,8 @@ impl SeriesTask {
         }
         let head = &share.head;
         let verdict = self.chain.accept(&head.topic, head.partition, head.k, head.part, head.parts);
-        let mut applied = Applied { verdict, late: false, lost: 0, first_lost: None };
+        let source = (head.topic.clone(), head.partition);
+        let mut applied = Applied { source, verdict, late: false, lost: 0, first_lost: None };
         let ChainVerdict::Accepted { complete } = verdict else { return Ok(applied) };
         applied.late = !sets.is_empty() && self.closed().is_some_and(|closed| head.step <= closed);
         for set in &sets {

@@ -101,17 +101,16 @@ fn wait_for_sources(shared: &Shared, topics: &Topics) -> Result<Vec<(String, i32
 fn look_up_sources(shared: &Shared, topics: &Topics) -> Result<Vec<(String, i32)>, KafkaError> {
     let mut sources = Vec::new();
     for topic in &shared.config.kafka.topics {
-        let partitions = topics
-            .partitions(topic)?
-            .ok_or_else(|| KafkaError::Topic(format!("topic {topic} does not exist; create it, or check kafka.topics")))?;
+        let partitions = topics.partitions(topic)?.ok_or_else(|| {
+            KafkaError::Topic(format!("topic {topic} does not exist; create it, or check kafka.topics"))
+        })?;
         sources.push((topic.clone(), partitions));
     }
     Ok(sources)
 }
 
 fn publish(shared: &Shared, sources: &[(String, i32)]) {
-    let mut all: Vec<_> =
-        sources.iter().flat_map(|(topic, n)| (0..*n).map(move |p| (topic.clone(), p))).collect();
+    let mut all: Vec<_> = sources.iter().flat_map(|(topic, n)| (0..*n).map(move |p| (topic.clone(), p))).collect();
     all.sort();
     shared.set_sources(all);
 }

@@ -64,9 +64,9 @@ impl SeriesRunner {
     pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSeries) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
         let lane = {
-            let (id, inbox) = (id.clone(), context.inbox.clone());
+            let (task, inbox) = (id.clone(), context.inbox.clone());
             let done = move |d: crate::export::Delivered| {
-                inbox.send(Command::News(id.clone(), life, News::Delivered(d.step)));
+                inbox.send(Command::News(task.clone(), life, News::Delivered(d.step)));
             };
             context.shared.exporter.open(id.partition.unsigned_abs(), Box::new(done))
         };
@@ -120,11 +120,11 @@ impl SeriesRunner {
                 Ok(message) => {
                     self.at_end = false;
                     let (offset, record) = (message.offset(), message.payload().unwrap_or_default());
-                    apply(&mut self.task, self.id.partition, offset, record)
+                    let source = apply(&mut self.task, self.id.partition, offset, record)
                         .map_err(|e| Ended::Data(e.to_string()))?;
                     self.position = offset + 1;
                     drop(message);
-                    self.hear();
+                    self.heard.insert(source, Instant::now());
                     self.close_ready(context);
                 }
                 Err(RdError::PartitionEOF(_)) => self.at_end = true,
@@ -145,14 +145,6 @@ impl SeriesRunner {
             && let Some(step) = self.task.closable(&sources)
         {
             self.close(context, step, EmitCause::Watermark);
-        }
-    }
-
-    /// Notes which sources have moved.
-    fn hear(&mut self) {
-        let times: Vec<_> = self.task.source_times().map(|(t, p, at)| (t.to_owned(), p, at)).collect();
-        for (topic, partition, _) in times {
-            self.heard.entry((topic, partition)).or_insert_with(Instant::now);
         }
     }
 

@@ -10,9 +10,8 @@ use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::shared::Shared;
 use crate::config::settings::Start;
-use crate::journal::{
-    EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer, claim,
-};
+use crate::journal::frame::claim;
+use crate::journal::{EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer};
 use crate::kafka::reader::Stretch;
 use crate::kafka::{KafkaError, LogReader};
 use crate::model::{Millis, Tally};
@@ -72,8 +71,10 @@ pub(super) enum TakeoverError {
     Snapshot { shard: i32, source: SnapshotError },
     #[error("deltas topic, shard {shard}, offset {offset}: {source}")]
     Share { shard: i32, offset: i64, source: ApplyError },
-    #[error("{topic}[{partition}] begins at offset {low}, but {needed} is still needed: its records were deleted from \
-             outside; restore the topic, or start over with another kafka.group")]
+    #[error(
+        "{topic}[{partition}] begins at offset {low}, but {needed} is still needed: its records were deleted from \
+             outside; restore the topic, or start over with another kafka.group"
+    )]
     Cut { topic: String, partition: i32, low: i64, needed: i64 },
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
     Overtaken { topic: String, partition: i32 },
@@ -235,12 +236,22 @@ fn restore_span(
             Start::Latest => high,
         }),
         Some(next) if next < low => {
-            tracing::error!(topic = id.topic, partition = id.partition, from = next, to = low,
-                "retention has deleted records that were never read; give the topic a longer retention");
+            tracing::error!(
+                topic = id.topic,
+                partition = id.partition,
+                from = next,
+                to = low,
+                "retention has deleted records that were never read; give the topic a longer retention"
+            );
             task.tally(Tally::RecordsLost, (low - next).unsigned_abs());
         }
         Some(next) if next > high => {
-            return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low: high, needed: next });
+            return Err(TakeoverError::Cut {
+                topic: id.topic.clone(),
+                partition: id.partition,
+                low: high,
+                needed: next,
+            });
         }
         Some(_) => {}
     }
@@ -312,7 +323,7 @@ fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState)
         while let Some((_, mark)) = marks.next_if(|(to, _)| *to <= offset) {
             close(&mut task, mark, &mut resend);
         }
-        apply(&mut task, id.partition, offset, record)
+        apply(&mut task, id.partition, offset, record).map(drop)
     })?;
     for (_, mark) in marks {
         close(&mut task, mark, &mut resend);
@@ -320,12 +331,17 @@ fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState)
     Ok((task, to, resend))
 }
 
-/// Adds one share record; what cannot be added is said loudly.
-pub(super) fn apply(task: &mut SeriesTask, shard: i32, offset: i64, record: &[u8]) -> Result<(), TakeoverError> {
+/// Adds one share record and tells its source; what cannot be added is said loudly.
+pub(super) fn apply(
+    task: &mut SeriesTask,
+    shard: i32,
+    offset: i64,
+    record: &[u8],
+) -> Result<(String, i32), TakeoverError> {
     let applied = task.apply(record).map_err(|source| TakeoverError::Share { shard, offset, source })?;
     if let Some(first) = &applied.first_lost {
         tracing::error!(shard, offset, lost = applied.lost, %first,
             "deltas without a known label set are lost; this must not happen, please report it");
     }
-    Ok(())
+    Ok(applied.source)
 }

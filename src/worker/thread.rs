@@ -116,7 +116,8 @@ pub(super) fn start(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Result<Threads, W
                 }
             })
             .map_err(WorkerError::Thread)?;
-        let inbox = started.recv().map_err(|_| WorkerError::Fatal("a worker thread died at its start".to_owned()))??;
+        let inbox =
+            started.recv().map_err(|_| WorkerError::Fatal("a worker thread died at its start".to_owned()))??;
         running.push((inbox, handle));
     }
     Ok(Threads { running })
