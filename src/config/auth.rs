@@ -69,8 +69,8 @@ impl Layers<'_> {
         ];
         for (name, of, given) in keys {
             if given && of != auth.kind {
-                let message =
-                    format!("is only read with `type: {}`, not `{}`; remove one of them", of.word(), auth.kind.word());
+                let remedy = if auth.kind == AuthType::None { "write that" } else { "remove one of them" };
+                let message = format!("is only read with `type: {}`, not `{}`; {remedy}", of.word(), auth.kind.word());
                 self.broken(&[&format!("remote_write.auth.{name}"), TYPE], message);
             }
         }

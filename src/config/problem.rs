@@ -160,7 +160,7 @@ impl Shown {
             if start < done {
                 continue;
             }
-            gap(line.get(done..start)?, &mut out);
+            gap(line.get(done..start)?, true, &mut out);
             if (start..end).contains(&(at.column - 1)) {
                 caret = Some(out.chars().count() + at.column - 1 - start);
             }
@@ -172,7 +172,7 @@ impl Shown {
         }
         // A blanked value is marked where its blank begins.
         let caret = caret.unwrap_or_else(|| out.trim_end().chars().count() + 2);
-        gap(line.get(done..)?, &mut out);
+        gap(line.get(done..)?, false, &mut out);
         Some(format!("    {}\n    {}^", out.trim_end(), " ".repeat(caret)))
     }
 }
@@ -188,7 +188,7 @@ fn columns(start: Pos, end: Pos, line: usize, length: usize) -> Option<(usize, u
 }
 
 /// What stands between two shown stretches: punctuation stays, a comment goes, anything else is blanked.
-fn gap(chars: &[char], out: &mut String) {
+fn gap(chars: &[char], more: bool, out: &mut String) {
     let punctuation = |c: &char| c.is_whitespace() || ":,[]{}-?".contains(*c);
     let kept = chars.iter().take_while(|c| punctuation(c) && **c != '-').count();
     let (lead, rest) = chars.split_at(kept);
@@ -196,6 +196,6 @@ fn gap(chars: &[char], out: &mut String) {
     match rest.first() {
         None | Some('#') => {}
         Some(_) if rest.iter().all(punctuation) => out.extend(rest),
-        Some(_) => out.push_str("***"),
+        Some(_) => out.push_str(if more { "***, " } else { "***" }),
     }
 }

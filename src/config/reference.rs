@@ -10,10 +10,10 @@ const HEAD: &str = "\
 # spanmill: every key, its default, and what it is for. A file needs only what differs.
 #
 # Stronger layers replace weaker ones: defaults < file < environment < flags.
-#   environment   SPANMILL_ and the path in upper case with _ for . : SPANMILL_KAFKA_BROKERS=kafka-1:9092
-#   flags         --set path=value                                 : --set kafka.brokers=kafka-1:9092
-# There, a list is written a,b and a map {name: value}; the entries of a map are layered one by one, and a flag can
-# set a single one: --set remote_write.headers.X-Team=checkout
+#   environment   SPANMILL_ and the path in upper case with _ for dots, as in SPANMILL_KAFKA_BROKERS=kafka-1:9092
+#   flags         --set path=value, as in --set kafka.brokers=kafka-1:9092
+# There, a list is written a,b and a map {name: value}. The entries of a map are layered one by one, and a flag can set
+# a single one: --set remote_write.headers.X-Team=checkout
 #
 # Durations: 250ms, 5s, 15m, 1h. Sizes: 900KB, 64MiB. Empty text (\"\") means not set.
 # Every secret can be read from a file instead: password_file, token_file, and {file: path} in place of the value of a

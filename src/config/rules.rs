@@ -130,12 +130,11 @@ impl Layers<'_> {
                 at_least("series.forget_after", series.forget_after, "series.stale_after", series.stale_after),
             );
         }
-        for (path, value) in
-            [("series.stale_after", series.stale_after), ("series.snapshot_every", series.snapshot_every)]
-        {
-            if value < draft.step {
-                self.broken(&[path, "time.step"], at_least(path, value, "time.step", draft.step));
-            }
+        if series.stale_after < draft.step {
+            self.broken(
+                &["series.stale_after", "time.step"],
+                at_least("series.stale_after", series.stale_after, "time.step", draft.step),
+            );
         }
         if series.zero_offset >= draft.step {
             let (offset, step) = (show_duration(series.zero_offset), show_duration(draft.step));
@@ -234,7 +233,6 @@ impl Layers<'_> {
     /// A secret from its key or from the file that stands in for it; `None` was noted as a problem.
     pub(super) fn secret(&mut self, path: &str, value: &Secret, file: Option<&std::path::Path>) -> Option<Secret> {
         let file_path = format!("{path}_file");
-        let kind = "remote_write.auth.type";
         match (value.reveal().is_empty(), file) {
             (false, None) => Some(value.clone()),
             (true, Some(file)) => match secret_file(file, self.read_file) {
@@ -249,7 +247,7 @@ impl Layers<'_> {
                 None
             }
             (true, None) => {
-                self.broken(&[kind, path, &file_path], format!("needs `{file_path}` or `{path}`"));
+                self.broken(&["remote_write.auth.type", path, &file_path], format!("needs `{file_path}`, or `{path}`"));
                 None
             }
         }

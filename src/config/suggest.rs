@@ -8,8 +8,14 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
     if typed.len() > LONGEST {
         return None;
     }
+    let candidates: Vec<&str> = candidates.collect();
+    // `ca` for `ca_file`.
+    let whole_word = |long: &str| long.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    if let [only] = candidates.iter().filter(|long| whole_word(long)).collect::<Vec<_>>().as_slice() {
+        return Some(only);
+    }
     let slips = |candidate: &'a str| (distance(&typed, &candidate.chars().collect::<Vec<_>>()), candidate);
-    let (slips, candidate) = candidates.map(slips).min()?;
+    let (slips, candidate) = candidates.into_iter().map(slips).min()?;
     (slips <= (candidate.chars().count() / 3).clamp(1, 3)).then_some(candidate)
 }
 
@@ -41,6 +47,8 @@ mod tests {
         assert_eq!(nearest("broker", names.into_iter()), Some("brokers"));
         assert_eq!(nearest("gruop", names.into_iter()), Some("group"));
         assert_eq!(nearest("toppics", names.into_iter()), Some("topics"));
+        assert_eq!(nearest("ca", ["ca_file", "key_file"].into_iter()), Some("ca_file"));
+        assert_eq!(nearest("max", ["max_bytes", "max_samples"].into_iter()), None);
         assert_eq!(nearest("bootstrap", names.into_iter()), None);
         assert_eq!(nearest("x", names.into_iter()), None);
         assert_eq!(nearest("", [].into_iter()), None);

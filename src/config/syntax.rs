@@ -15,18 +15,18 @@ pub(super) fn is_internal_topic(topic: &str, group: &str) -> bool {
 
 /// A Kafka topic.
 pub(super) fn topic(name: &str) -> Result<(), String> {
-    kafka_name(name, TOPIC_MAX)
+    kafka_name(name, TOPIC_MAX, "is not a topic name")
 }
 
 /// A consumer group that is also the prefix of topics.
 pub(super) fn group(name: &str) -> Result<(), String> {
-    kafka_name(name, TOPIC_MAX - SUFFIX_MAX)
+    kafka_name(name, TOPIC_MAX - SUFFIX_MAX, "cannot begin the names of the internal topics")
 }
 
-fn kafka_name(name: &str, longest: usize) -> Result<(), String> {
+fn kafka_name(name: &str, longest: usize, wrong: &str) -> Result<(), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > longest || name == "." || name == ".." || !name.chars().all(legal) {
-        return Err(format!("is not a topic name; use 1 to {longest} letters, digits, `.`, `_` and `-`"));
+        return Err(format!("{wrong}; use 1 to {longest} letters, digits, `.`, `_` and `-`"));
     }
     Ok(())
 }

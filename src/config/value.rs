@@ -22,7 +22,7 @@ pub(super) fn duration(text: &str) -> Result<Millis, String> {
             ));
         }
     };
-    scaled(digits, factor).ok_or_else(|| format!("{} is not a duration; write one such as `15s`", quoted(text)))
+    scaled(digits, factor).ok_or_else(|| format!("{} is far too long; write one such as `15s`", quoted(text)))
 }
 
 /// `64MiB`, `900KB`, `512B` to bytes.
@@ -37,14 +37,14 @@ pub(super) fn size(text: &str) -> Result<i64, String> {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         "" if !digits.is_empty() => {
-            return Err(format!("{} has no unit; write `{digits}B`, `{digits}KiB` or `{digits}MiB`", quoted(text)));
+            return Err(format!("{} has no unit; write `{digits}B`, or one such as `4MiB`", quoted(text)));
         }
         _ => {
             let units = "B, KB, MB, GB, KiB, MiB or GiB";
             return Err(format!("{} is not a size; write a whole number and {units}, as in `4MiB`", quoted(text)));
         }
     };
-    scaled(digits, factor).ok_or_else(|| format!("{} is not a size; write one such as `4MiB`", quoted(text)))
+    scaled(digits, factor).ok_or_else(|| format!("{} is far too big; write one such as `4MiB`", quoted(text)))
 }
 
 /// Seconds to whole nanoseconds; a bound of a histogram.
