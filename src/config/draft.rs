@@ -1,0 +1,160 @@
+//! A configuration while it is being filled: one slot per key, and the keys that together make one typed setting.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::settings::{Config, Encoding, LogFormat, SINGLE_TENANT, Secret, Start};
+use crate::model::Millis;
+
+/// What the keys say so far. `config` holds all that is settled by a single key.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) tenant: Tenant,
+    pub(super) auth: AuthKeys,
+    /// `time.step`
+    pub(super) step: Millis,
+    /// `worker.threads`; 0 means the number of cores.
+    pub(super) threads: usize,
+}
+
+/// `tenant:`
+#[derive(Debug, Clone)]
+pub(super) struct Tenant {
+    pub(super) source: TenantFrom,
+    pub(super) name: String,
+    pub(super) header: String,
+}
+
+/// `remote_write.auth:`; empty text means not given.
+#[derive(Debug, Clone)]
+pub(super) struct AuthKeys {
+    pub(super) kind: AuthType,
+    pub(super) username: String,
+    pub(super) password: Secret,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) token: Secret,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) region: String,
+    pub(super) service: String,
+    pub(super) profile: String,
+    pub(super) role_arn: String,
+}
+
+/// `tenant.source`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TenantFrom {
+    Static,
+    Key,
+    Header,
+}
+
+/// `remote_write.auth.type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AuthType {
+    None,
+    Basic,
+    Bearer,
+    SigV4,
+}
+
+/// The place in a [`Draft`] that a key fills, which also says how its text is read.
+pub(super) enum Slot<'a> {
+    Text(&'a mut String),
+    Path(&'a mut Option<PathBuf>),
+    Secret(&'a mut Secret),
+    Bool(&'a mut bool),
+    Choice(&'a mut dyn Choice),
+    Whole(&'a mut dyn Whole, RangeInclusive<i64>),
+    /// Bytes.
+    Size(&'a mut usize, RangeInclusive<i64>),
+    Duration(&'a mut Millis, RangeInclusive<Millis>),
+    /// Histogram bounds in nanoseconds.
+    Buckets(&'a mut Vec<u64>),
+    List(&'a mut Vec<String>),
+    Labels(&'a mut BTreeMap<String, String>),
+    Secrets(&'a mut BTreeMap<String, Secret>),
+}
+
+/// One of a few words.
+pub(super) trait Choice {
+    /// The words.
+    fn words(&self) -> &'static [&'static str];
+    /// The chosen one.
+    fn word(&self) -> &'static str;
+    /// Chooses; false if it is none of the words.
+    fn choose(&mut self, word: &str) -> bool;
+}
+
+/// A whole number of some width.
+pub(super) trait Whole {
+    /// The number.
+    fn get(&self) -> i64;
+    /// Sets it; false if it does not fit.
+    fn set(&mut self, value: i64) -> bool;
+}
+
+macro_rules! choice {
+    ($type:ty { $($word:literal => $variant:ident),+ $(,)? }) => {
+        impl Choice for $type {
+            fn words(&self) -> &'static [&'static str] {
+                &[$($word),+]
+            }
+            fn word(&self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+            fn choose(&mut self, word: &str) -> bool {
+                match word { $($word => *self = Self::$variant,)+ _ => return false }
+                true
+            }
+        }
+    };
+}
+
+choice!(Encoding { "otlp_proto" => OtlpProto });
+choice!(Start { "earliest" => Earliest, "latest" => Latest });
+choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header });
+choice!(AuthType { "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4 });
+choice!(LogFormat { "text" => Text, "json" => Json });
+
+macro_rules! whole {
+    ($($type:ty),+) => { $(
+        impl Whole for $type {
+            fn get(&self) -> i64 {
+                i64::try_from(*self).unwrap_or(i64::MAX)
+            }
+            fn set(&mut self, value: i64) -> bool {
+                <$type>::try_from(value).map(|value| *self = value).is_ok()
+            }
+        }
+    )+ };
+}
+
+whole!(u32, i32, usize);
+
+// === impl Draft ===
+
+impl Default for Draft {
+    fn default() -> Self {
+        let config = Config::default();
+        Self {
+            step: config.time.step.ms(),
+            config,
+            tenant: Tenant { source: TenantFrom::Static, name: SINGLE_TENANT.to_owned(), header: String::new() },
+            auth: AuthKeys {
+                kind: AuthType::None,
+                username: String::new(),
+                password: Secret::default(),
+                password_file: None,
+                token: Secret::default(),
+                token_file: None,
+                region: String::new(),
+                service: "aps".to_owned(),
+                profile: String::new(),
+                role_arn: String::new(),
+            },
+            threads: 0,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is in force and why: every key with its value and where that comes from. Secrets print as `***`.
+
+use std::fmt::Write;
+
+use super::draft::Slot;
+use super::keys::KEYS;
+use super::layers::Layers;
+use super::problem::Place;
+use super::value::{show, show_text};
+use super::{Effective, Loaded, Origin};
+
+/// librdkafka properties that tell an operator something and an attacker nothing. All others print as `***`, so that
+/// a property nobody has thought of is not the one that leaks.
+const HARMLESS: [&str; 14] = [
+    "client.id",
+    "client.rack",
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "ssl.ca.location",
+    "ssl.endpoint.identification.algorithm",
+    "enable.ssl.certificate.verification",
+    "broker.address.family",
+    "group.instance.id",
+    "session.timeout.ms",
+    "max.poll.interval.ms",
+    "linger.ms",
+    "debug",
+];
+
+/// Beginnings of more of them: sizes, times and codecs.
+const HARMLESS_GROUPS: [&str; 7] =
+    ["compression.", "fetch.", "socket.", "queue.buffering.", "message.", "reconnect.backoff.", "topic.metadata."];
+
+/// One line per key: `path = value   # origin`, aligned.
+#[must_use]
+pub fn render_effective(loaded: &Loaded) -> String {
+    // Longer ones, such as bucket lists, stick out rather than push everything to the right.
+    const WIDEST: usize = 60;
+    let paths = loaded.effective.iter().map(|e| e.path.chars().count()).max().unwrap_or(0).min(WIDEST);
+    let width = |e: &Effective| e.value.chars().count();
+    let values = loaded.effective.iter().map(width).filter(|width| *width <= WIDEST).max().unwrap_or(0);
+    let mut out = String::new();
+    for Effective { path, value, origin } in &loaded.effective {
+        let origin = match origin {
+            Origin::Default => "default".to_owned(),
+            Origin::File { name, line } => format!("{name}:{line}"),
+            Origin::Env(name) => format!("env {name}"),
+            Origin::Flag => "--set".to_owned(),
+        };
+        writeln!(out, "{path:paths$} = {value:values$}   # {origin}").expect("a string takes everything");
+    }
+    out
+}
+
+/// The value of a key of type text, fit for printing.
+fn text(path: &str, value: &str) -> String {
+    match value.split_once('?') {
+        // Some receivers take a token in the query.
+        Some((base, _)) if path == "remote_write.url" => show_text(&format!("{base}?***")),
+        _ => show_text(value),
+    }
+}
+
+fn harmless(property: &str) -> bool {
+    HARMLESS.contains(&property) || HARMLESS_GROUPS.iter().any(|group| property.starts_with(group))
+}
+
+// === impl Layers ===
+
+impl Layers<'_> {
+    /// Every key, in the order of the table; maps entry by entry.
+    pub(super) fn effective(&self) -> Vec<Effective> {
+        let mut draft = self.draft.clone();
+        let mut all = Vec::new();
+        for key in KEYS {
+            let slot = (key.slot)(&mut draft);
+            let entries: Vec<(String, String)> = match &slot {
+                Slot::Labels(labels) => labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect(),
+                Slot::Secrets(values) => {
+                    let open = |name: &str| key.path == "kafka.properties" && harmless(name);
+                    let shown = |name: &str, value: &str| if open(name) { show_text(value) } else { "***".to_owned() };
+                    values.iter().map(|(name, value)| (name.clone(), shown(name, value.reveal()))).collect()
+                }
+                _ => Vec::new(),
+            };
+            if entries.is_empty() {
+                let value = if let Slot::Text(value) = &slot { text(key.path, value) } else { show(&slot) };
+                all.push(self.one(key.path.to_owned(), value));
+            }
+            all.extend(entries.into_iter().map(|(name, value)| self.one(format!("{}.{name}", key.path), value)));
+        }
+        all
+    }
+
+    fn one(&self, path: String, value: String) -> Effective {
+        let origin = match self.places.get(&path) {
+            Some(Place::File(at)) => Origin::File { name: self.file.to_owned(), line: at.line },
+            Some(Place::Env(name)) => Origin::Env(name.clone()),
+            Some(Place::Flag) => Origin::Flag,
+            Some(Place::WholeFile) | None => Origin::Default,
+        };
+        Effective { path, value, origin }
+    }
+}

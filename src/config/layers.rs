@@ -1,0 +1,245 @@
+//! The layers, one over the other: defaults, file, environment, flags. Remembers where each value came from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::{Draft, Slot};
+use super::keys::{self, Key, env_name};
+use super::problem::{Place, Problem, Shown};
+use super::read::{node_of, read};
+use super::suggest::nearest;
+use super::yaml::{self, Body, Complaint, Entry, Node};
+use super::{ReadFile, Sources};
+
+/// What the layers add up to.
+pub(super) struct Layers<'a> {
+    pub(super) draft: Draft,
+    /// Where each given value comes from; what is not here has its default.
+    pub(super) places: BTreeMap<String, Place>,
+    /// Keys whose value could not be read.
+    pub(super) unread: BTreeSet<&'static str>,
+    pub(super) problems: Vec<Problem>,
+    /// False if the file could not be parsed.
+    pub(super) complete: bool,
+    /// What an excerpt of the file may show.
+    pub(super) shown: Shown,
+    pub(super) file: &'a str,
+    pub(super) read_file: &'a ReadFile<'a>,
+}
+
+// === impl Layers ===
+
+impl<'a> Layers<'a> {
+    /// Reads all layers.
+    pub(super) fn read(sources: &Sources<'a>) -> Self {
+        let mut layers = Self {
+            draft: Draft::default(),
+            places: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            problems: Vec::new(),
+            complete: true,
+            shown: Shown::default(),
+            file: sources.file.map_or("", |(name, _)| name),
+            read_file: sources.read_file,
+        };
+        if let Some((_, text)) = sources.file {
+            layers.file(text);
+        }
+        for (name, value) in sources.env {
+            layers.env(name, value);
+        }
+        for flag in sources.set {
+            layers.flag(flag);
+        }
+        layers
+    }
+
+    pub(super) fn problem(&mut self, place: Place, path: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(place, self.file, path, message));
+    }
+
+    fn file(&mut self, text: &str) {
+        let (tree, complaints) = yaml::parse(text);
+        for Complaint { at, message } in complaints {
+            self.problem(Place::File(at), "", message);
+        }
+        match tree {
+            Some(tree) => self.section("", &tree),
+            None => self.complete = false,
+        }
+    }
+
+    /// A section of the file, or the file itself if `path` is empty.
+    fn section(&mut self, path: &str, node: &Node) {
+        match &node.body {
+            Body::Map(entries) => {
+                for (i, entry) in entries.iter().enumerate() {
+                    self.shown.add(entry.start, entry.end);
+                    let first = entries.iter().take(i).find(|other| other.name == entry.name);
+                    self.entry(path, entry, first);
+                }
+            }
+            // An empty section has its defaults.
+            Body::Null | Body::Refused => {}
+            Body::Scalar(_) | Body::List(_) => {
+                let children = listed(path);
+                self.problem(
+                    Place::File(node.start),
+                    path,
+                    format!("must be a section with keys under it: {children}"),
+                );
+            }
+        }
+    }
+
+    fn entry(&mut self, section: &str, entry: &Entry, first: Option<&Entry>) {
+        let path = if section.is_empty() { entry.name.clone() } else { format!("{section}.{}", entry.name) };
+        let key = keys::find(&path).filter(|_| !entry.name.contains('.'));
+        let inner = keys::section(&path).filter(|_| !entry.name.contains('.'));
+        if let Some(first) = first {
+            let message = format!("stands twice, first on line {}; keep one", first.start.line);
+            self.problem(Place::File(entry.start), &path, message);
+        } else if let Some(key) = key {
+            self.show(key, &entry.value);
+            self.put(key, &entry.value, Place::File);
+        } else if let Some(inner) = inner {
+            self.section(inner, &entry.value);
+        } else {
+            let message = format!("unknown key; {}", remedy(section, &entry.name));
+            self.problem(Place::File(entry.start), &path, message);
+        }
+    }
+
+    /// Notes what of a value may be shown.
+    fn show(&mut self, key: &Key, node: &Node) {
+        let slot = (key.slot)(&mut self.draft);
+        match (slot, &node.body) {
+            (Slot::Secret(_), _) => {}
+            // A URL may carry credentials.
+            (Slot::Text(_), Body::Scalar(text)) if text.contains(['@', '?']) => {}
+            (Slot::Secrets(_), Body::Map(entries)) => {
+                for entry in entries {
+                    self.shown.add(entry.start, entry.end);
+                }
+            }
+            (Slot::Labels(_), Body::Map(entries)) => {
+                for entry in entries {
+                    self.shown.add(entry.start, entry.end);
+                    self.shown.add(entry.value.start, entry.value.end);
+                }
+            }
+            (Slot::List(_) | Slot::Buckets(_), Body::List(items)) => {
+                for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(_))) {
+                    self.shown.add(item.start, item.end);
+                }
+            }
+            (Slot::Secrets(_) | Slot::Labels(_), _) => {}
+            (_, Body::Scalar(_)) => self.shown.add(node.start, node.end),
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, key: &'static Key, node: &Node, place: impl Fn(yaml::Pos) -> Place) {
+        let reading = read((key.slot)(&mut self.draft), node, self.read_file);
+        if reading.found.iter().any(|found| found.suffix.is_empty()) {
+            // Items of an earlier layer's list are gone with it.
+            self.places.retain(|path, _| path.strip_prefix(key.path).is_none_or(|rest| !rest.starts_with('[')));
+        } else {
+            self.unread.insert(key.path);
+        }
+        for found in reading.found {
+            self.places.insert(format!("{}{}", key.path, found.suffix), place(found.start));
+        }
+        for wrong in reading.wrong {
+            if let Some(message) = wrong.message {
+                self.problem(place(wrong.at), &format!("{}{}", key.path, wrong.suffix), message);
+            }
+        }
+    }
+
+    fn env(&mut self, name: &str, value: &str) {
+        let place = |_| Place::Env(name.to_owned());
+        let Some(key) = keys::KEYS.iter().find(|key| env_name(key.path) == name) else {
+            if !of_kubernetes(name) {
+                let names: Vec<String> = keys::KEYS.iter().map(|key| env_name(key.path)).collect();
+                let message = nearest(name, names.iter().map(String::as_str)).map_or_else(
+                    || "no key has this name; remove it, or see the reference file for the keys".to_owned(),
+                    |near| format!("no key has this name; did you mean `{near}`?"),
+                );
+                self.problem(place(()), "", message);
+            }
+            return;
+        };
+        self.text(key, value, || place(()));
+    }
+
+    fn flag(&mut self, flag: &str) {
+        let Some((path, value)) = flag.split_once('=') else {
+            // Nothing of it is repeated: it may be a value.
+            self.problem(Place::Flag, "", "has no `=`; write `path=value`, as in `kafka.group=spanmill`");
+            return;
+        };
+        if let Some(key) = keys::find(path) {
+            self.text(key, value, || Place::Flag);
+            return;
+        }
+        let map = keys::KEYS.iter().find_map(|key| {
+            let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
+            matches!((key.slot)(&mut Draft::default()), Slot::Labels(_) | Slot::Secrets(_)).then_some((key, name))
+        });
+        if let Some((key, name)) = map {
+            let at = yaml::Pos { line: 1, column: 1 };
+            let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned()) };
+            let entry = Entry { name: name.to_owned(), start: at, end: at, value };
+            self.put(key, &Node { start: at, end: at, body: Body::Map(vec![entry]) }, |_| Place::Flag);
+        } else if let Some(section) = keys::section(path) {
+            let message = format!("is a section; set one of its keys: {}", listed(section));
+            self.problem(Place::Flag, path, message);
+        } else {
+            let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+            self.problem(Place::Flag, path, format!("unknown key; {}", remedy(section, name)));
+        }
+    }
+
+    /// A value that is only text.
+    fn text(&mut self, key: &'static Key, value: &str, place: impl Fn() -> Place) {
+        match node_of(&(key.slot)(&mut self.draft), value) {
+            Ok(node) => self.put(key, &node, |_| place()),
+            Err(message) => {
+                self.unread.insert(key.path);
+                self.problem(place(), key.path, message);
+            }
+        }
+    }
+}
+
+/// What to do about a key that does not exist.
+fn remedy(section: &str, name: &str) -> String {
+    let siblings = keys::children(section);
+    if let Some(near) = nearest(name, siblings.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    // Right name, wrong place: `brokers:` at the top, or `kafka.brokers:` written flat.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let elsewhere = keys::KEYS.iter().map(|key| key.path);
+    let homes: Vec<&str> = elsewhere.filter(|path| path.rsplit('.').next() == Some(last)).collect();
+    if let [home] = homes.as_slice()
+        && let Some((parent, _)) = home.rsplit_once('.')
+    {
+        return format!("write `{last}` under `{}:`", parent.replace('.', ": "));
+    }
+    if siblings.is_empty() {
+        return "see the reference file for the keys".to_owned();
+    }
+    format!("the keys here are {}", listed(section))
+}
+
+fn listed(section: &str) -> String {
+    keys::children(section).join(", ")
+}
+
+/// Kubernetes puts the addresses of a service named `spanmill...` into every pod: `SPANMILL_SERVICE_HOST`,
+/// `SPANMILL_PORT_9464_TCP_ADDR` and so on. They are not ours.
+fn of_kubernetes(name: &str) -> bool {
+    let numbered = name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()));
+    numbered || name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
+}

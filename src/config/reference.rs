@@ -1,0 +1,50 @@
+//! The reference file, `config/spanmill.yaml`: every key with its default and one line on it.
+
+use std::fmt::Write;
+
+use super::draft::Draft;
+use super::keys::{KEYS, SECTIONS};
+use super::value::show;
+
+const HEAD: &str = "\
+# spanmill: every key, its default, and what it is for. A file needs only what differs.
+#
+# Stronger layers replace weaker ones: defaults < file < environment < flags.
+#   environment   SPANMILL_ and the path in upper case with _ for dots, as in SPANMILL_KAFKA_BROKERS=kafka-1:9092
+#   flags         --set path=value, as in --set kafka.brokers=kafka-1:9092
+# There, a list is written a,b and a map {name: value}. The entries of a map are layered one by one, and a flag can set
+# a single one: --set remote_write.headers.X-Team=checkout
+#
+# Durations: 250ms, 5s, 15m, 1h. Sizes: 900KB, 64MiB. Empty text (\"\") means not set.
+# Every secret can be read from a file instead: password_file, token_file, and {file: path} in place of the value of a
+# header or Kafka property. Relative paths start at the working directory. Secrets are never printed.
+#
+# `spanmill check` reports everything that is wrong with a file, or prints what is in force and where it comes from.
+";
+
+/// The text of the reference file. It loads as [`Config::default`](super::Config::default).
+#[must_use]
+pub fn reference() -> String {
+    let mut out = HEAD.to_owned();
+    let mut draft = Draft::default();
+    let mut written: Vec<&str> = Vec::new();
+    for key in KEYS {
+        for (section, doc) in SECTIONS {
+            let around = key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+            if around && !written.contains(section) {
+                let blank = if section.contains('.') { "" } else { "\n" };
+                out.push_str(blank);
+                entry(&mut out, section, doc, "");
+                written.push(section);
+            }
+        }
+        entry(&mut out, key.path, key.doc, &format!(" {}", show(&(key.slot)(&mut draft))));
+    }
+    out
+}
+
+fn entry(out: &mut String, path: &str, doc: &str, value: &str) {
+    let indent = "  ".repeat(path.matches('.').count());
+    let name = path.rsplit('.').next().unwrap_or(path);
+    write!(out, "{indent}# {doc}\n{indent}{name}:{value}\n").expect("a string takes everything");
+}

@@ -1,0 +1,277 @@
+//! What values must be to each other and to the world, beyond being readable one by one; then the finished settings.
+
+use super::draft::{AuthType, Draft, TenantFrom};
+use super::layers::Layers;
+use super::problem::{Place, quoted};
+use super::read::{readable, secret_file};
+use super::settings::{Auth, Config, SINGLE_TENANT, Secret, TenantSource};
+use super::syntax;
+use super::value::show_duration;
+use crate::model::StepWidth;
+
+/// Headers that spanmill sets itself.
+const OWN_HEADERS: [&str; 6] = [
+    "content-type",
+    "content-encoding",
+    "content-length",
+    "host",
+    "transfer-encoding",
+    "x-prometheus-remote-write-version",
+];
+
+// === impl Layers ===
+
+impl Layers<'_> {
+    /// Applies every rule. Rules about a value that could not be read are left out: one slip, one problem.
+    /// Returns the authentication, which takes reading files to know.
+    pub(super) fn check(&mut self) -> Auth {
+        let draft = self.draft.clone();
+        self.check_kafka(&draft);
+        self.check_tenant(&draft);
+        self.check_time(&draft);
+        self.check_processors(&draft);
+        self.check_series(&draft);
+        self.check_remote_write(&draft);
+        self.check_headers(&draft);
+        self.check_process(&draft);
+        self.check_auth(&draft)
+    }
+
+    /// Notes a broken rule about `path`, unless one of the keys it looks at could not be read. It is reported where
+    /// the first of them that was given stands.
+    pub(super) fn broken(&mut self, paths: &[&str], message: impl Into<String>) {
+        if paths.iter().any(|path| self.unread.contains(*path)) {
+            return;
+        }
+        let given = paths.iter().find_map(|path| self.places.get(*path).cloned().map(|place| (place, *path)));
+        let (place, path) = given.unwrap_or((Place::WholeFile, paths.first().copied().unwrap_or_default()));
+        self.problem(place, path, message);
+    }
+
+    /// Notes what a check of one value found.
+    fn must(&mut self, path: &str, found: Result<(), String>) {
+        if let Err(message) = found {
+            self.broken(&[path], message);
+        }
+    }
+
+    fn check_kafka(&mut self, draft: &Draft) {
+        let kafka = &draft.config.kafka;
+        self.must("kafka.brokers", syntax::brokers(&kafka.brokers));
+        self.must("kafka.group", syntax::group(&kafka.group));
+        if kafka.topics.is_empty() {
+            self.broken(&["kafka.topics"], "is empty; name at least one source topic");
+        }
+        if !self.unread.contains("kafka.topics") {
+            for (i, topic) in kafka.topics.iter().enumerate() {
+                let path = format!("kafka.topics[{i}]");
+                self.must(&path, syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic))));
+                if syntax::is_internal_topic(topic, &kafka.group) {
+                    self.broken(&[&path, "kafka.group"], "is an internal topic of this group; name a source topic");
+                }
+            }
+        }
+        if kafka.replication == 0 {
+            self.broken(&["kafka.replication"], "0 keeps no copy; write -1 for the broker's default, or 1 and more");
+        }
+        for name in kafka.properties.keys() {
+            if let Some(reason) = syntax::property(name) {
+                self.broken(&[&format!("kafka.properties.{name}")], reason);
+            }
+        }
+    }
+
+    fn check_tenant(&mut self, draft: &Draft) {
+        let tenant = &draft.tenant;
+        let usual = Draft::default().tenant;
+        let source = tenant.source;
+        if source == TenantFrom::Static {
+            if tenant.name.is_empty() {
+                self.broken(&["tenant.name"], "is empty; write the tenant, or `single-tenant` for none");
+            }
+            let carried = syntax::header_value(&tenant.name);
+            self.must("tenant.name", carried);
+        } else if tenant.name != usual.name {
+            self.broken(&["tenant.name", "tenant.source"], "is only read with `source: static`; remove one of them");
+        }
+        if source == TenantFrom::Header && tenant.header.is_empty() {
+            self.broken(
+                &["tenant.source", "tenant.header"],
+                "`header` needs `tenant.header`, the name of a record header",
+            );
+        }
+        if source != TenantFrom::Header && tenant.header != usual.header {
+            self.broken(&["tenant.header", "tenant.source"], "is only read with `source: header`; remove one of them");
+        }
+    }
+
+    fn check_time(&mut self, draft: &Draft) {
+        let time = &draft.config.time;
+        if time.stall_grace < time.idle {
+            self.broken(
+                &["time.stall_grace", "time.idle"],
+                at_least("time.stall_grace", time.stall_grace, "time.idle", time.idle),
+            );
+        }
+    }
+
+    fn check_processors(&mut self, draft: &Draft) {
+        if !draft.config.span_metrics.enabled && !draft.config.service_graphs.enabled {
+            let paths = ["span_metrics.enabled", "service_graphs.enabled"];
+            self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
+        }
+    }
+
+    fn check_series(&mut self, draft: &Draft) {
+        let series = &draft.config.series;
+        if series.forget_after < series.stale_after {
+            self.broken(
+                &["series.forget_after", "series.stale_after"],
+                at_least("series.forget_after", series.forget_after, "series.stale_after", series.stale_after),
+            );
+        }
+        if series.stale_after < draft.step {
+            self.broken(
+                &["series.stale_after", "time.step"],
+                at_least("series.stale_after", series.stale_after, "time.step", draft.step),
+            );
+        }
+        if series.zero_offset >= draft.step {
+            let (offset, step) = (show_duration(series.zero_offset), show_duration(draft.step));
+            let message = format!("series.zero_offset ({offset}) must be below time.step ({step})");
+            self.broken(&["series.zero_offset", "time.step"], message);
+        }
+        self.must("series.exemplars.label", syntax::label_name(&series.exemplar_label));
+        for (name, value) in &series.external_labels {
+            let path = format!("series.external_labels.{name}");
+            if name == "le" || name.starts_with("__") {
+                self.broken(&[&path], "is a label that Prometheus gives a meaning; choose another name");
+            } else if value.is_empty() {
+                self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
+            } else {
+                self.must(&path, syntax::label_name(name));
+            }
+        }
+    }
+
+    fn check_remote_write(&mut self, draft: &Draft) {
+        let remote = &draft.config.remote_write;
+        self.must("remote_write.url", syntax::url(&remote.url));
+        if !remote.tenant_header.is_empty() {
+            self.must("remote_write.tenant_header", syntax::header_name(&remote.tenant_header));
+        }
+        if remote.max_backoff < remote.min_backoff {
+            self.broken(
+                &["remote_write.max_backoff", "remote_write.min_backoff"],
+                at_least(
+                    "remote_write.max_backoff",
+                    remote.max_backoff,
+                    "remote_write.min_backoff",
+                    remote.min_backoff,
+                ),
+            );
+        }
+        let (cert, key) = ("remote_write.tls.cert_file", "remote_write.tls.key_file");
+        match (&remote.tls.cert_file, &remote.tls.key_file) {
+            (Some(_), None) => self.broken(&[cert, key], "needs `key_file`, the private key of the certificate"),
+            (None, Some(_)) => self.broken(&[key, cert], "needs `cert_file`, the certificate of the key"),
+            _ => {}
+        }
+        for (path, file) in [
+            ("remote_write.tls.ca_file", &remote.tls.ca_file),
+            (cert, &remote.tls.cert_file),
+            (key, &remote.tls.key_file),
+        ] {
+            let read = file.as_ref().map_or(Ok(()), |file| readable(file, self.read_file).map(|_| ()));
+            self.must(path, read);
+        }
+    }
+
+    fn check_headers(&mut self, draft: &Draft) {
+        let remote = &draft.config.remote_write;
+        let tenants = draft.tenant.source != TenantFrom::Static || draft.tenant.name != SINGLE_TENANT;
+        let mut seen: Vec<String> = Vec::new();
+        for (name, value) in &remote.headers {
+            let path = format!("remote_write.headers.{name}");
+            let paths = [path.as_str()];
+            let lower = name.to_ascii_lowercase();
+            self.must(&path, syntax::header_name(name));
+            self.must(&path, syntax::header_value(value.reveal()));
+            if OWN_HEADERS.contains(&lower.as_str()) {
+                self.broken(&paths, "is set by spanmill; remove it");
+            }
+            if seen.contains(&lower) {
+                self.broken(&paths, "stands twice, headers do not tell upper from lower case; keep one");
+            }
+            if lower == "authorization" && draft.auth.kind != AuthType::None {
+                self.broken(&[&path, "remote_write.auth.type"], "is set by `remote_write.auth` too; keep one");
+            }
+            if tenants && lower == remote.tenant_header.to_ascii_lowercase() {
+                let message = "carries the tenant of every request (`remote_write.tenant_header`); remove one of them";
+                self.broken(&[&path, "tenant.source", "tenant.name"], message);
+            }
+            seen.push(lower);
+        }
+    }
+
+    fn check_process(&mut self, draft: &Draft) {
+        if !draft.config.admin.listen.is_empty() {
+            self.must("admin.listen", syntax::listen(&draft.config.admin.listen));
+        }
+        let level = &draft.config.log.level;
+        let words = ["off", "error", "warn", "info", "debug", "trace"];
+        // A lone word that is no level would be taken as a module, and log nothing else.
+        let lone = level.is_empty() || level.chars().all(|c| c.is_ascii_alphabetic());
+        let filter = tracing_subscriber::EnvFilter::builder().parse(level);
+        if (lone && !words.contains(&level.to_ascii_lowercase().as_str())) || filter.is_err() {
+            let message =
+                format!("{} is no level; write one of {}, or `warn,spanmill=debug`", quoted(level), words.join(", "));
+            self.broken(&["log.level"], message);
+        }
+    }
+
+    /// A secret from its key or from the file that stands in for it; `None` was noted as a problem.
+    pub(super) fn secret(&mut self, path: &str, value: &Secret, file: Option<&std::path::Path>) -> Option<Secret> {
+        let file_path = format!("{path}_file");
+        match (value.reveal().is_empty(), file) {
+            (false, None) => Some(value.clone()),
+            (true, Some(file)) => match secret_file(file, self.read_file) {
+                Ok(secret) => Some(secret),
+                Err(message) => {
+                    self.broken(&[&file_path], message);
+                    None
+                }
+            },
+            (false, Some(_)) => {
+                self.broken(&[path, &file_path], format!("`{file_path}` is given too; keep one"));
+                None
+            }
+            (true, None) => {
+                self.broken(&["remote_write.auth.type", path, &file_path], format!("needs `{file_path}`, or `{path}`"));
+                None
+            }
+        }
+    }
+
+    /// The settings, if nothing is wrong with them.
+    pub(super) fn finish(&self, auth: Auth) -> Config {
+        let draft = self.draft.clone();
+        let mut config = draft.config;
+        config.time.step = StepWidth::new(draft.step).unwrap_or(config.time.step);
+        config.tenant = match draft.tenant.source {
+            TenantFrom::Static => TenantSource::Static(draft.tenant.name),
+            TenantFrom::Key => TenantSource::Key,
+            TenantFrom::Header => TenantSource::Header(draft.tenant.header),
+        };
+        config.remote_write.auth = auth;
+        if draft.threads > 0 {
+            config.worker.threads = draft.threads;
+        }
+        config
+    }
+}
+
+fn at_least(path: &str, value: i64, other: &str, least: i64) -> String {
+    let (value, least) = (show_duration(value), show_duration(least));
+    format!("{path} ({value}) must not be below {other} ({least})")
+}
