@@ -1,1 +1,30 @@
-//! (being built)
+//! Seeded topologies and traces, and exactly what they must count to.
+//!
+//! * *In:* a [`Topology`], a seed, [`Options`].
+//! * *Out:* [`Record`]s as the OpenTelemetry Collector would put them into Kafka, and the [`Expectation`]: every series
+//!   that a correct worker with default settings derives from them.
+//! * *Owner:* nobody; a [`Generator`] is a value. The same arguments give the same bytes.
+//! * *Never:* a clock, I/O, or a line of the code that it is there to check: the expectation comes from the edges that
+//!   the generator planned, not from reading spans back.
+//! * *Next:* `produce` sends the records; `demo`, tests and benches feed them to the worker's rooms.
+
+mod count;
+mod dice;
+mod expect;
+mod generator;
+mod hash;
+mod pack;
+mod plan;
+mod scaled;
+mod shop;
+mod template;
+mod topology;
+
+pub use expect::{Expectation, ParseError};
+pub use generator::{Generator, Group, Options, Record};
+pub use hash::partition_of;
+pub use scaled::Scale;
+pub use topology::Topology;
+
+#[cfg(test)]
+mod tests;
