@@ -27,8 +27,11 @@ pub struct Row {
 impl Api {
     /// A client of the server at `host:port`.
     pub fn new(address: &str) -> Self {
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client can be built");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client can be built");
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
         Self { base: format!("http://{address}"), client, runtime }
@@ -42,7 +45,7 @@ impl Api {
     /// The status of a GET without a body that matters.
     pub fn status(&self, path: &str) -> Result<u16, String> {
         let url = format!("{}{path}", self.base);
-        let answer = self.runtime.block_on(self.client.get(url).send());
+        let answer = self.send(self.client.get(url));
         answer.map(|a| a.status().as_u16()).map_err(|e| e.to_string())
     }
 
@@ -56,7 +59,7 @@ impl Api {
             .header("Content-Type", "application/x-protobuf")
             .header("X-Prometheus-Remote-Write-Version", "0.1.0")
             .body(compressed);
-        self.runtime.block_on(request.send()).expect("the server answers").status().as_u16()
+        self.send(request).expect("the server answers").status().as_u16()
     }
 
     /// An instant query, evaluated now.
@@ -75,13 +78,16 @@ impl Api {
         Ok(exemplars.map(|e| labels(&e["labels"])).collect())
     }
 
+    /// The timeout of a request is made inside the runtime, so the request is sent from there.
+    fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+        self.runtime.block_on(async { request.send().await })
+    }
+
     fn call(&self, endpoint: &str, form: &[(&str, String)]) -> Result<Value, String> {
         let mut url = reqwest::Url::parse(&format!("{}/api/v1/{endpoint}", self.base)).expect("the base is a URL");
         url.query_pairs_mut().extend_pairs(form);
-        let text = self.runtime.block_on(async {
-            let answer = self.client.get(url).send().await.map_err(|e| e.to_string())?;
-            answer.text().await.map_err(|e| e.to_string())
-        })?;
+        let answer = self.send(self.client.get(url)).map_err(|e| e.to_string())?;
+        let text = self.runtime.block_on(answer.text()).map_err(|e| e.to_string())?;
         let mut json: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
         match json["status"].as_str() {
             Some("success") => Ok(json["data"].take()),
