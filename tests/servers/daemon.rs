@@ -18,7 +18,8 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
-    dir: TempDir,
+    /// Its files live as long as the child.
+    _dir: TempDir,
 }
 
 /// Reads an environment variable that `tests/run` sets.
@@ -71,12 +72,7 @@ impl Daemon {
             .stderr(err)
             .spawn()
             .unwrap_or_else(|e| panic!("{name} does not start: {e}"));
-        Self { name: name.to_owned(), child, log, dir }
-    }
-
-    /// The directory that lives as long as the child.
-    pub fn dir(&self) -> &TempDir {
-        &self.dir
+        Self { name: name.to_owned(), child, log, _dir: dir }
     }
 
     /// How it ended, if it did.

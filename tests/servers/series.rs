@@ -18,7 +18,7 @@ pub type Values = BTreeMap<Series, f64>;
 // === impl Series ===
 
 impl Series {
-    /// Reads `name{a="b",...}`, where `\`, `"` and line feeds in values are escaped.
+    /// Reads `name{a="b",...}`, where `\`, `"` and line feeds in values are escaped. A label without a value is no label.
     ///
     /// # Panics
     /// On anything else.
@@ -46,7 +46,9 @@ impl Series {
                     c => value.push(c),
                 }
             }
-            assert!(labels.insert(key, value).is_none(), "a label comes twice: {text}");
+            if !value.is_empty() {
+                assert!(labels.insert(key, value).is_none(), "a label comes twice: {text}");
+            }
             assert!(matches!(chars.next(), None | Some(',')), "no comma between labels: {text}");
         }
     }
