@@ -1,0 +1,88 @@
+//! Receivers of remote write: Prometheus and VictoriaMetrics.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::api::Api;
+use super::daemon::{Daemon, free_ports, setting, start};
+
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A Prometheus that scrapes nothing and takes remote write and exemplars.
+pub struct RealPrometheus {
+    /// Its API.
+    pub api: Api,
+    _daemon: Daemon,
+}
+
+/// A single-node VictoriaMetrics.
+pub struct RealVictoria {
+    /// Its API.
+    pub api: Api,
+    _daemon: Daemon,
+}
+
+// === impl RealPrometheus ===
+
+impl RealPrometheus {
+    /// Starts it and waits until it is ready.
+    pub fn start() -> Self {
+        let (daemon, api) = start(
+            "prometheus",
+            STARTS_WITHIN,
+            |dir| {
+                let config = dir.path().join("prometheus.yml");
+                std::fs::write(&config, "global: {}\n").expect("a file can be written");
+                let [port] = free_ports();
+                let mut command = Command::new(setting("SPANMILL_PROMETHEUS"));
+                command
+                    .arg(format!("--config.file={}", config.display()))
+                    .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+                    .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                    .args(["--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage"])
+                    // An instant query then shows the last value of a series, however slow the machine.
+                    .arg("--query.lookback-delta=1h");
+                (command, Api::new(&format!("127.0.0.1:{port}")))
+            },
+            |api| ready(api, "/-/ready"),
+        );
+        Self { api, _daemon: daemon }
+    }
+}
+
+// === impl RealVictoria ===
+
+impl RealVictoria {
+    /// Starts it and waits until it is ready.
+    pub fn start() -> Self {
+        let (daemon, api) = start(
+            "victoriametrics",
+            STARTS_WITHIN,
+            |dir| {
+                let [port] = free_ports();
+                let mut command = Command::new(setting("SPANMILL_VICTORIAMETRICS"));
+                command
+                    .arg(format!("-storageDataPath={}", dir.path().join("data").display()))
+                    .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
+                    .args(["-retentionPeriod=100y", "-dedup.minScrapeInterval=1ms"])
+                    // An instant query sees the newest sample, and an old one too.
+                    .args(["-search.latencyOffset=0s", "-search.maxStalenessInterval=1h", "-search.disableCache"]);
+                (command, Api::new(&format!("127.0.0.1:{port}")))
+            },
+            |api| ready(api, "/health"),
+        );
+        Self { api, _daemon: daemon }
+    }
+
+    /// Makes everything that was written visible to queries.
+    pub fn flush(&self) {
+        assert_eq!(self.api.status("/internal/force_flush"), Ok(200));
+    }
+}
+
+fn ready(api: &Api, path: &str) -> Result<(), String> {
+    match api.status(path)? {
+        200 => Ok(()),
+        status => Err(format!("{path} answers {status}")),
+    }
+}
