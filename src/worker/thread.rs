@@ -71,8 +71,8 @@ enum Runner {
 enum Slot {
     /// Being taken over.
     TakingOver(Life),
-    /// To be taken over again, after so many failures in a row.
-    Waiting { until: Instant, failures: u32 },
+    /// To be taken over again, later.
+    Waiting { until: Instant },
     /// At work.
     Running { life: Life, runner: Runner, failures: u32 },
 }
@@ -277,8 +277,7 @@ impl Thread {
             tracing::warn!(?task, %why, failures = *failures, ?delay, "cannot run; will be taken over again");
         }
         self.shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
-        let failures = *failures;
-        self.slots.insert(task, Slot::Waiting { until: Instant::now() + delay, failures });
+        self.slots.insert(task, Slot::Waiting { until: Instant::now() + delay });
     }
 
     fn ready(&mut self, task: TaskId, life: Life, taken: Taken) {
@@ -323,7 +322,7 @@ impl Thread {
         for (task, slot) in &mut self.slots {
             match slot {
                 Slot::TakingOver(_) => {}
-                Slot::Waiting { until, .. } if present >= *until => due.push(task.clone()),
+                Slot::Waiting { until } if present >= *until => due.push(task.clone()),
                 Slot::Waiting { .. } => {}
                 Slot::Running { runner, failures, .. } => {
                     match runner.turn(&context) {
@@ -397,7 +396,8 @@ impl Thread {
                 _ => false,
             });
             if closing.request.tasks.is_empty() {
-                drop(closing.request.done.send(()));
+                // Whoever waits may have given up; then nobody needs the news.
+                closing.request.done.send(()).unwrap_or_default();
             } else {
                 self.closing.push(closing);
             }

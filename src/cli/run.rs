@@ -1,0 +1,73 @@
+//! `spanmill run`: the worker as a service.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{ConfigArgs, USAGE, fail};
+use crate::admin::{Admin, Probes};
+use crate::config;
+use crate::telemetry::{self, Telemetry};
+use crate::worker::Worker;
+
+/// Runs until a signal or a failure.
+pub(super) fn run(args: &ConfigArgs) -> ExitCode {
+    let loaded = match config::load_from(args.config.as_deref(), &args.set) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let config = loaded.config;
+    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format) {
+        eprintln!("{error}");
+        return ExitCode::from(USAGE);
+    }
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = stop_signal()?;
+    let telemetry = Telemetry::new();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        group = config.kafka.group,
+        topics = ?config.kafka.topics,
+        brokers = config.kafka.brokers,
+        "starting"
+    );
+    let admin_settings = config.admin.clone();
+    let worker = Worker::start(config, telemetry.clone())?;
+    let probes = Probes { alive: worker.alive_probe(), joined: worker.joined_probe() };
+    let admin = Admin::start(&admin_settings, telemetry, probes)?;
+    if let Some(admin) = &admin {
+        tracing::info!(address = %admin.addr(), "admin server");
+    }
+    while worker.alive() && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ended = worker.stop();
+    if let Some(admin) = admin {
+        admin.stop();
+    }
+    ended?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.
+pub(super) fn stop_signal() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
