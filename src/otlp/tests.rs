@@ -126,6 +126,38 @@ fn unknown_fields_zeros_and_padding_do_not_count_in_the_size() {
 }
 
 #[test]
+fn an_explicit_zero_in_any_one_field_does_not_count_in_the_size() {
+    let written = |number: u8, zero: bool| {
+        let byte = u8::from(!zero);
+        match number {
+            6 | 10 | 12 | 14 => vec![number << 3, byte],
+            7 | 8 => [&[number << 3 | 1][..], &[byte; 8]].concat(),
+            9 if zero => field(9, &[field(1, b""), field(2, &string_value("v"))].concat()),
+            9 => field(9, &key_value("k", &string_value("v"))),
+            16 => [&[0x85, 0x01][..], &[byte; 4]].concat(),
+            _ if zero => field(number, b""),
+            11 => field(11, &field(2, b"event")),
+            13 => field(13, &field(3, b"link")),
+            15 => field(15, &[0x18, 2]),
+            _ => field(number, b"text"),
+        }
+    };
+    for order in [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
+        [1, 2, 3, 4, 16, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+    ] {
+        for zero in 1..=16 {
+            let bytes: Vec<u8> = order.iter().flat_map(|&number| written(number, number == zero)).collect();
+            let theirs = proto::Span::decode(&bytes[..]).expect("valid");
+            with_span(&record_of_span(&bytes), |span, _| {
+                assert_eq!(span.size as usize, theirs.encoded_len(), "field {zero}");
+                assert_eq!((span.kind, span.end_ns), (theirs.kind, theirs.end_time_unix_nano));
+            });
+        }
+    }
+}
+
+#[test]
 fn two_statuses_merge() {
     let span = [field(15, &[0x18, 1]), field(15, &field(2, b"broken")), field(15, &[0x18, 2])].concat();
     with_span(&record_of_span(&span), |span, _| {
