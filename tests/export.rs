@@ -357,3 +357,16 @@ fn authorization_is_sent_with_every_attempt() {
         assert!(seen.iter().all(|s| header(s, "authorization") == Some(expected)));
     }
 }
+
+/// Run again in a process of its own, because the environment belongs to the whole process.
+fn without_ca_certificates(test: &str) -> std::process::Output {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture"]).env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent");
+    again.output().unwrap()
+}
+
+#[test]
+fn plain_http_needs_no_ca_certificates() {
+    let out = without_ca_certificates("a_request_says_what_the_protocol_wants_to_hear");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}

@@ -69,12 +69,7 @@ impl Client {
                 Some(HeaderName::from_bytes(name.as_bytes()).map_err(illegal)?)
             }
         };
-        let builder = reqwest::Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(millis(cfg.timeout))
-            .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
-        let http = tls(builder, &cfg.tls)?.build().map_err(|e| ExportError::Client(chain(&e)))?;
+        let http = http(cfg, &url)?;
         Ok(Self { http, url, headers, tenant_header, auth: Authorizer::new(&cfg.auth).await? })
     }
 
@@ -119,6 +114,23 @@ async fn answer(mut response: Response) -> Answer {
     }
     let text = String::from_utf8_lossy(&bytes).trim().replace(|c: char| c.is_control(), " ");
     Answer { status, retry_after, text }
+}
+
+fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(millis(cfg.timeout))
+            .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
+        tls(builder, &cfg.tls)
+    };
+    match builder()?.build() {
+        // A slim container has no CA certificates, and plain HTTP does not need them.
+        Err(_) if url.scheme() == "http" => builder()?.tls_certs_only([]).build(),
+        built => built,
+    }
+    .map_err(|e| ExportError::Client(chain(&e)))
 }
 
 fn url(text: &str) -> Result<Url, ExportError> {
@@ -179,11 +191,14 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
         (None, None) => {}
         _ => return Err(ExportError::HalfIdentity),
     }
+    if cfg.insecure_skip_verify {
+        tracing::warn!("remote_write.tls.insecure_skip_verify is on: anybody can pose as the receiver");
+    }
     Ok(builder.tls_danger_accept_invalid_certs(cfg.insecure_skip_verify))
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(e) = cause {

@@ -105,3 +105,15 @@ fn every_attempt_is_signed_anew_with_the_time_of_day() {
     }
     assert_eq!(format!("{:?}", headers["x-amz-security-token"]), "Sensitive");
 }
+
+#[test]
+fn the_chain_is_set_up_without_asking_anybody() {
+    let auth = Auth::SigV4 {
+        region: "eu-central-1".to_owned(),
+        service: "aps".to_owned(),
+        profile: Some("metrics".to_owned()),
+        role_arn: Some("arn:aws:iam::123456789012:role/metrics".to_owned()),
+    };
+    let Authorizer::SigV4(signer) = ready(Authorizer::new(&auth)).unwrap() else { panic!("signed") };
+    assert!(signer.provider.is_some());
+}
