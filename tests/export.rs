@@ -370,3 +370,22 @@ fn plain_http_needs_no_ca_certificates() {
     let out = without_ca_certificates("a_request_says_what_the_protocol_wants_to_hear");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn signing_without_ca_certificates_is_an_error_with_a_remedy() {
+    if std::env::var_os("SSL_CERT_FILE").is_none() {
+        let out = without_ca_certificates("signing_without_ca_certificates_is_an_error_with_a_remedy");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    } else {
+        let error = Exporter::start(&sigv4(), Telemetry::new()).unwrap_err().to_string();
+        assert!(error.contains("CA certificates"), "{error}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn sigv4() -> RemoteWrite {
+    let role_arn = Some("arn:aws:iam::123456789012:role/metrics".to_owned());
+    let auth = Auth::SigV4 { region: "eu-central-1".to_owned(), service: "aps".to_owned(), profile: None, role_arn };
+    RemoteWrite { auth, ..RemoteWrite::default() }
+}

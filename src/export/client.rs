@@ -125,12 +125,17 @@ fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
             .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
         tls(builder, &cfg.tls)
     };
+    let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
+    if matches!(cfg.auth, Auth::SigV4 { .. }) {
+        // The credential chain talks TLS on its own account, and does not take a machine without CA certificates well.
+        reqwest::Client::builder().build().map_err(failed)?;
+    }
     match builder()?.build() {
         // A slim container has no CA certificates, and plain HTTP does not need them.
         Err(_) if url.scheme() == "http" => builder()?.tls_certs_only([]).build(),
         built => built,
     }
-    .map_err(|e| ExportError::Client(chain(&e)))
+    .map_err(failed)
 }
 
 fn url(text: &str) -> Result<Url, ExportError> {
