@@ -55,14 +55,14 @@ pub enum ExportError {
         source: std::io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{key}: {path} is not usable: {source}; it must be PEM")]
+    #[error("{key}: {path} is not usable: {why}; it must be PEM")]
     Pem {
         /// The key of the configuration.
         key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: reqwest::Error,
+        why: String,
     },
     /// A certificate without its key, or a key without its certificate.
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]

@@ -201,7 +201,7 @@ mod tests {
         #[test]
         fn no_header_and_no_number_panics(status: u16, header: String, attempt: u32, random: u64, min: u64, max: u64) {
             let verdict = judge(status, Some(&header), NOW, Past::Fresh);
-            proptest::prop_assert!(verdict != Verdict::Retry { after: Some(Duration::ZERO) });
+            proptest::prop_assert_ne!(verdict, Verdict::Retry { after: Some(Duration::ZERO) });
             let backoff = Backoff { min: Duration::from_millis(min), max: Duration::from_millis(max) };
             proptest::prop_assert!(!backoff.delay(attempt, random).is_zero());
         }
