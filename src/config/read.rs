@@ -38,7 +38,7 @@ pub(super) fn read(slot: Slot<'_>, node: &Node, read_file: &ReadFile<'_>) -> Rea
     let put = match slot {
         Slot::List(items) => list(node, &mut reading).map(|texts| *items = texts),
         Slot::Buckets(bounds) => buckets(node, &mut reading).map(|read| *bounds = read),
-        Slot::Labels(labels) => entries(node, &mut reading, |value| line(value)).map(|read| labels.extend(read)),
+        Slot::Labels(labels) => entries(node, &mut reading, line).map(|read| labels.extend(read)),
         Slot::Secrets(secrets) => {
             entries(node, &mut reading, |value| secret_of(value, read_file)).map(|read| secrets.extend(read))
         }
