@@ -136,8 +136,8 @@ impl SeriesActor {
         let (Some(task), Some(writer)) = (&self.task, self.session.writer()) else {
             return false;
         };
-        let hasty = claims.mutation == Mutation::SnapshotBeforeAcknowledged;
-        if !hasty && !(task.waiting.is_empty() && task.outbox.is_empty()) {
+        let unsent = !task.waiting.is_empty() || !task.outbox.is_empty();
+        if unsent && claims.mutation != Mutation::SnapshotBeforeAcknowledged {
             return false;
         }
         let (deltas_offset, step) = (task.read, task.state.closed);

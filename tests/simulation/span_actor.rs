@@ -135,6 +135,18 @@ impl SpanActor {
         self.commit(net, claims, from, Cause::Tick, &deltas);
     }
 
+    /// An operator has moved the task to `to`.
+    pub(crate) fn reset(&mut self, net: &mut Net, claims: &Claims<'_>, to: i64) -> bool {
+        let Some(task) = self.task.as_mut().filter(|task| task.pairing.stream_time.is_some()) else {
+            return false;
+        };
+        let mut deltas = Deltas::new();
+        task.pairing.give_up(&mut deltas);
+        let from = std::mem::replace(&mut task.read, to);
+        self.commit(net, claims, from, Cause::Reset, &deltas);
+        true
+    }
+
     fn commit(&mut self, net: &mut Net, claims: &Claims<'_>, from: i64, cause: Cause, deltas: &Deltas) {
         let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
             return;
@@ -199,7 +211,8 @@ impl Task {
         if claims.mutation == Mutation::HalfEdgesNotReread {
             from = read;
         }
-        let reread: Vec<_> = (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
+        let reread: Vec<_> =
+            (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
         let pairing = Pairing::rebuild(state.stream_time, &state.live, &reread).map_err(|e| e.to_string())?;
         let forward = |shard| Forward {
             channel: net.open(Topic::Deltas(shard)),
@@ -242,11 +255,10 @@ impl Forward {
 
     fn poll(&mut self, net: &mut Net, shard: usize) {
         match net.ack(self.channel) {
-            Some(Some(_)) => {
-                if self.in_flight.pop_front() == Some(true) {
-                    self.acknowledged = self.queue.pop_front().map_or(self.acknowledged, |(k, _)| k + 1);
-                }
+            Some(Some(_)) if self.in_flight.pop_front() == Some(true) => {
+                self.acknowledged = self.queue.pop_front().map_or(self.acknowledged, |(k, _)| k + 1);
             }
+            Some(Some(_)) | None => {}
             Some(None) => {
                 // Perhaps lost, and then all after it is ahead of the chain: send everything again.
                 self.channel = net.open(Topic::Deltas(shard));
@@ -256,7 +268,6 @@ impl Forward {
                     self.queue.push_back((self.acknowledged + self.queue.len() as u64, parts));
                 }
             }
-            None => {}
         }
     }
 }
