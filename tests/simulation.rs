@@ -18,6 +18,8 @@ mod simulation {
     pub(crate) mod world;
 }
 
+use std::panic::catch_unwind;
+
 use simulation::mutation::Mutation;
 use simulation::world::{Tally, World};
 
@@ -35,7 +37,8 @@ fn every_schedule_ends_with_exact_totals_and_no_contradicted_sample() {
     let whole = number("SPANMILL_SEED").is_none();
     let mut tally = Tally::default();
     for seed in seeds {
-        match World::new(seed, Mutation::None).run() {
+        let run = catch_unwind(|| World::new(seed, Mutation::None).run());
+        match run.unwrap_or_else(|_| Err("panicked, see above".to_owned())) {
             Ok(run) => tally.add(&run),
             Err(what) => {
                 panic!("schedule {seed}: {what}\nreplay: SPANMILL_SEED={seed} cargo test --test simulation every")

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::net::Log;
 use super::share::Share;
 use super::source::{Deltas, Pairing, Record};
-use spanmill::journal::{Cause, Frame, FrameKind, Owner, SpanCommit};
+use spanmill::journal::{Cause, Fold, Frame, FrameKind, Owner, SpanCommit, Verdict};
 use spanmill::model::Tally;
 
 /// A commit that counts.
@@ -49,6 +49,21 @@ pub(crate) fn counted(log: &Log) -> Vec<Counted> {
         }
     }
     out
+}
+
+/// Whether the product's fold comes to the same.
+pub(crate) fn agrees(log: &Log, counted: &[Counted]) -> bool {
+    let mut fold = Fold::new();
+    let mut counted = counted.iter();
+    let same = log.all.iter().all(|(_, record)| {
+        match fold.apply(&Frame::decode(record).expect("the simulation writes only frames")) {
+            Verdict::Commit { k, from, to, body } => counted
+                .next()
+                .is_some_and(|c| (Some(c.owner), c.k, c.from, c.to, &c.body) == (fold.owner(), k, from, to, &body)),
+            _ => true,
+        }
+    });
+    same && counted.next().is_none()
 }
 
 /// Checks a span journal against an undisturbed pass over its source, and adds what the pass counts to `totals`.

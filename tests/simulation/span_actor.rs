@@ -9,7 +9,7 @@ use super::session::{Event, Session};
 use super::share;
 use super::source::{Deltas, Pairing, Record, STEP, step_of};
 use super::world::Claims;
-use spanmill::journal::{Cause, FrameKind, Shares, SpanCommit, SpanFold, SpanState};
+use spanmill::journal::{Cause, FrameKind, JournalError, Shares, SpanCommit, SpanFold, SpanState};
 use spanmill::model::{Ledger, Tally};
 
 pub(crate) struct SpanActor {
@@ -83,7 +83,13 @@ impl SpanActor {
         for (offset, record) in claims.mutation.restored(log.read(0, claim + 1)) {
             fold.apply(offset, &record).map_err(|e| e.to_string())?;
         }
-        let state = fold.into_state().map_err(|e| e.to_string())?;
+        let state = match fold.into_state() {
+            Err(JournalError::Cut { .. }) if self.session.is_contested(net, claim)? => {
+                *self = Self::new(net, rng, self.partition, claims.mutation);
+                return Ok(());
+            }
+            state => state.map_err(|e| e.to_string())?,
+        };
         if let (true, Some(needed)) = (rng.chance(30), state.oldest_needed) {
             net.log_mut(topic).cut(needed);
         }

@@ -111,7 +111,7 @@ impl Tally {
 impl World {
     pub(crate) fn new(seed: u64, mutation: Mutation) -> Self {
         let mut rng = Rng::new(seed);
-        let (partitions, shards) = (1 + rng.below(2), 1 + rng.below(2));
+        let (partitions, shards) = (1 + rng.below(3), 1 + rng.below(2));
         let sources: Vec<_> = (0..partitions)
             .map(|_| {
                 let n = 15 + rng.below(25);
@@ -287,8 +287,8 @@ impl World {
         if alive {
             match rng.below(100) {
                 0..60 => actor.read(net, rng, &claims)?,
-                60..63 if !claims.healing => tally.forced += usize::from(actor.force(net, &claims)),
-                63..70 => tally.snapshots += usize::from(actor.snapshot(net, &claims)),
+                60..66 if !claims.healing => tally.forced += usize::from(actor.force(net, &claims)),
+                66..73 => tally.snapshots += usize::from(actor.snapshot(net, &claims)),
                 _ => requests.extend(actor.request().map(|step| Request { actor: actor.id, step })),
             }
         } else {
@@ -390,6 +390,9 @@ impl World {
         let journals = (0..self.sources.len()).map(Topic::Journal);
         for topic in journals.chain((0..self.shards).map(Topic::SeriesJournal)) {
             let counted = oracle::counted(self.net.log(topic));
+            if !oracle::agrees(self.net.log(topic), &counted) {
+                return Err(format!("{topic:?}: the fold and the letter of the rules differ"));
+            }
             for (_, owner, k) in self.accepted.iter().filter(|(t, ..)| *t == topic) {
                 if !counted.iter().any(|c| (c.owner, c.k) == (*owner, *k)) {
                     return Err(format!("{topic:?}: {owner} believes that commit {k} was accepted"));
