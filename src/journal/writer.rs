@@ -151,7 +151,8 @@ impl Writer {
     }
 
     /// The outcome of the oldest record that is in flight: its offset, or `None` when the broker's answer names none or
-    /// never came.
+    /// never came. Exactly one call per record, in the order of append: a skipped one would shift all after it, and with
+    /// them the knowledge of what was accepted.
     pub fn acknowledged(&mut self, offset: Option<i64>) -> Progress {
         if let Some(stop) = self.stopped {
             return stop.into();
