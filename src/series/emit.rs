@@ -127,8 +127,8 @@ impl<'a> Emitter<'a> {
         });
         set.emitted = emitted;
         self.active_series += series;
-        for h in 0..metrics.histograms() {
-            set.numbers[times + h] = set.numbers[times + h].max(latest[h]);
+        for (time, latest) in set.numbers[times..].iter_mut().zip(latest) {
+            *time = latest.max(*time);
         }
     }
 
