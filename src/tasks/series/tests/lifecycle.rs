@@ -127,6 +127,7 @@ fn a_set_is_never_freed_while_a_slow_source_may_still_name_it() {
         assert_eq!(task.held_back_by(&sources(2)).0.is_some(), step > 10 || task.closed().is_none());
         task.close(step * W);
     }
+    let mut task = SeriesTask::restore(settings(), &task.snapshot()).expect("our own snapshot");
     assert_eq!(task.label_sets(), 2);
     slow.see(&span("a", 1));
     let late = slow.cut(12 * W, 12 * W);
@@ -312,7 +313,7 @@ fn damaged_and_foreign_snapshots_are_errors_and_never_panics() {
             let mut bad = body.to_vec();
             bad[i] ^= flip;
             put_checksum(&mut bad, 0);
-            if let Ok(mut task) = SeriesTask::restore(settings(), &bad) {
+            if let Ok(task) = SeriesTask::restore(settings(), &bad) {
                 assert!(!task.snapshot().is_empty());
             }
         }
@@ -336,4 +337,40 @@ fn absurd_times_and_damaged_records_are_errors() {
     source.see(&span("a", 1));
     let record = source.cut(10 * W, 10 * W).remove(0);
     assert_eq!(task.apply(&record).expect("a share").verdict, ChainVerdict::Accepted { complete: true });
+}
+
+#[test]
+fn damage_behind_a_good_checksum_is_no_panic() {
+    let mut source = Source::new(0, 3 * W);
+    let edge = Seen { family: Family::ServiceGraph, ns: vec![1, 2], example: Some((9_000, [1; 16])), ..span("e", 0) };
+    let mut spelled = Vec::new();
+    for at in [10 * W, 11 * W] {
+        source.see(&edge);
+        source.see(&span("a", u64::MAX));
+        spelled.extend(source.cut(at, at));
+    }
+    for (n, record) in spelled.iter().enumerate() {
+        let body = &record[..record.len() - 8];
+        for i in 0..body.len() {
+            for flip in [0x01, 0x02, 0x10, 0x80, 0xff] {
+                let mut bad = body.to_vec();
+                bad[i] ^= flip;
+                put_checksum(&mut bad, 0);
+                let mut task = SeriesTask::new(settings());
+                let before = spelled[..n].iter().all(|r| task.apply(r).is_ok());
+                assert!(before);
+                if task.apply(&bad).is_ok() {
+                    said(&task.close(12 * W));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_before_the_epoch_go_to_the_first_one_after_it() {
+    let mut one = One::new(settings());
+    assert!(one.step(-5 * W, &[span("a", 1)]).is_empty());
+    assert!(one.step(0, &[span("a", 1)]).is_empty());
+    assert_eq!(value(&one.step(W, &[span("a", 1)])[0].1, SPANS), [(W - 1, 0), (W, bits(3.0))]);
 }
