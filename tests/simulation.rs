@@ -37,9 +37,7 @@ fn every_schedule_ends_with_exact_totals_and_no_contradicted_sample() {
     for seed in seeds {
         match World::new(seed, Mutation::None).run() {
             Ok(run) => tally.add(&run),
-            Err(what) => {
-                panic!("schedule {seed}: {what}\nreplay: SPANMILL_SEED={seed} cargo test --test simulation every")
-            }
+            Err(what) => panic!("schedule {seed}: {what}\nreplay: SPANMILL_SEED={seed} cargo test --test simulation every"),
         }
     }
     println!("{tally:#?}");

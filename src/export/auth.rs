@@ -149,11 +149,7 @@ impl Signer {
 }
 
 /// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
-async fn credential_chain(
-    region: &str,
-    profile: Option<&str>,
-    role: Option<&str>,
-) -> Option<SharedCredentialsProvider> {
+async fn credential_chain(region: &str, profile: Option<&str>, role: Option<&str>) -> Option<SharedCredentialsProvider> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(region.to_owned()));
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);

@@ -1,7 +1,9 @@
 //! One attempt: a POST with the headers of remote write 1.0, and what came back.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use reqwest::{Certificate, Identity, Response, Url};
 
 use crate::config::settings::{Auth, RemoteWrite, SINGLE_TENANT, Tls};
@@ -91,8 +93,7 @@ impl Client {
         if attempt > 0 {
             headers.insert(ATTEMPT, HeaderValue::from(attempt));
         }
-        if let Some(name) = self.tenant_header.as_ref().filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n))
-        {
+        if let Some(name) = self.tenant_header.as_ref().filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n)) {
             headers.insert(name, HeaderValue::from_str(tenant).map_err(|_| Failure::IllegalTenant)?);
         }
         let authorized = self.auth.authorize(self.url.as_str(), &mut headers, body).await;
@@ -159,11 +160,8 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
     };
     if let Some(path) = &cfg.ca_file {
         let key = "remote_write.tls.ca_file";
-        let certs = Certificate::from_pem_bundle(&read(key, path)?).map_err(|source| ExportError::Pem {
-            key,
-            path: path.clone(),
-            source,
-        })?;
+        let certs = Certificate::from_pem_bundle(&read(key, path)?)
+            .map_err(|source| ExportError::Pem { key, path: path.clone(), source })?;
         builder = builder.tls_certs_merge(certs);
     }
     match (&cfg.cert_file, &cfg.key_file) {

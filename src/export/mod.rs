@@ -68,9 +68,7 @@ pub enum ExportError {
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
     HalfIdentity,
     /// The HTTP client cannot be built.
-    #[error(
-        "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"
-    )]
+    #[error("remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates")]
     Client(String),
     /// No threads for it.
     #[error("remote_write: cannot start its threads: {0}")]

@@ -114,11 +114,8 @@ impl Receiver {
         let socket = TcpListener::bind(addr)?;
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("receiver")
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("receiver").enable_all().build()?;
         let shared = Arc::new(Shared::default());
         let app = Router::new()
             .route(PATH, post(write))

@@ -164,7 +164,10 @@ impl Writer {
     ///
     /// # Errors
     /// A record that is no frame. The writer stops: from then on every answer is [`Progress::Unknown`].
-    pub fn gap_read<'a>(&mut self, records: impl Iterator<Item = (i64, &'a [u8])>) -> Result<Progress, JournalError> {
+    pub fn gap_read<'a>(
+        &mut self,
+        records: impl Iterator<Item = (i64, &'a [u8])>,
+    ) -> Result<Progress, JournalError> {
         let Some(before) = self.gap.take() else {
             return Ok(self.stopped.map_or(Progress::Pending, Into::into));
         };
@@ -209,11 +212,7 @@ impl Writer {
                 _ => return self.stop(Stop::Unknown),
             }
         }
-        if self.accepted.is_empty() {
-            Progress::Pending
-        } else {
-            Progress::Accepted(std::mem::take(&mut self.accepted))
-        }
+        if self.accepted.is_empty() { Progress::Pending } else { Progress::Accepted(std::mem::take(&mut self.accepted)) }
     }
 
     /// The oldest record in flight lies at `offset`, and all before it are judged. Whether it counts, or has counted.

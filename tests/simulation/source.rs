@@ -106,7 +106,11 @@ impl Pairing {
     }
 
     /// The state of the old owner, from its list and the source.
-    pub(crate) fn rebuild(stream_time: Option<i64>, live: &[u8], reread: &[(i64, Record)]) -> Result<Self, Malformed> {
+    pub(crate) fn rebuild(
+        stream_time: Option<i64>,
+        live: &[u8],
+        reread: &[(i64, Record)],
+    ) -> Result<Self, Malformed> {
         let mut pairing = Self { stream_time, ..Self::default() };
         let mut r = Reader::new(live);
         let mut came = BTreeMap::new();

@@ -190,8 +190,7 @@ impl Task {
         if claims.mutation == Mutation::HalfEdgesNotReread {
             from = read;
         }
-        let reread: Vec<_> =
-            (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
+        let reread: Vec<_> = (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
         let pairing = Pairing::rebuild(state.stream_time, &state.live, &reread).map_err(|e| e.to_string())?;
         let forward = |shard| Forward {
             channel: net.open(Topic::Deltas(shard)),

@@ -370,9 +370,7 @@ impl World {
         for (&series, &total) in &totals {
             match self.sink.last(series) {
                 Some((ts, value)) if ts >= end && value == total => {}
-                last => {
-                    return Err(format!("series {series}: the receiver has {last:?}, it should be {total} at {end}"));
-                }
+                last => return Err(format!("series {series}: the receiver has {last:?}, it should be {total} at {end}")),
             }
         }
         if self.mutation == Mutation::None {
