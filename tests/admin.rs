@@ -1,5 +1,6 @@
 //! The admin server, asked over a real socket.
 #![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -36,7 +36,9 @@ const INDEX: &str = "spanmill\n\n\
 #[non_exhaustive]
 pub enum AdminError {
     /// The address cannot be listened on.
-    #[error("admin.listen: cannot listen on {address:?}: {source}; choose a free host:port, or \"\" for no admin server")]
+    #[error(
+        "admin.listen: cannot listen on {address:?}: {source}; choose a free host:port, or \"\" for no admin server"
+    )]
     Listen {
         /// What the configuration says.
         address: String,

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::config::settings::Auth;
 
 use super::ExportError;
+use super::client::chain;
 
 /// Credentials are renewed this long before they expire, and looked up again this often when they never do.
 const RENEW: Duration = Duration::from_secs(300);
@@ -106,9 +107,7 @@ impl Signer {
             Err(error) => {
                 // Credentials that are about to expire are better than none.
                 let usable = |c: &&Cached| c.credentials.expiry().is_none_or(|end| now < end);
-                let why = error.to_string();
-                let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
-                cached.as_ref().filter(usable).map(|c| c.credentials.clone()).ok_or_else(|| format!("{why}{source}"))
+                cached.as_ref().filter(usable).map(|c| c.credentials.clone()).ok_or_else(|| chain(&error))
             }
         }
     }
@@ -149,7 +148,11 @@ impl Signer {
 }
 
 /// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
-async fn credential_chain(region: &str, profile: Option<&str>, role: Option<&str>) -> Option<SharedCredentialsProvider> {
+async fn credential_chain(
+    region: &str,
+    profile: Option<&str>,
+    role: Option<&str>,
+) -> Option<SharedCredentialsProvider> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(region.to_owned()));
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);

@@ -1,9 +1,7 @@
 //! One attempt: a POST with the headers of remote write 1.0, and what came back.
 
 use bytes::Bytes;
-use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Certificate, Identity, Response, Url};
 
 use crate::config::settings::{Auth, RemoteWrite, SINGLE_TENANT, Tls};
@@ -71,12 +69,7 @@ impl Client {
                 Some(HeaderName::from_bytes(name.as_bytes()).map_err(illegal)?)
             }
         };
-        let builder = reqwest::Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(millis(cfg.timeout))
-            .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
-        let http = tls(builder, &cfg.tls)?.build().map_err(|e| ExportError::Client(chain(&e)))?;
+        let http = http(cfg, &url)?;
         Ok(Self { http, url, headers, tenant_header, auth: Authorizer::new(&cfg.auth).await? })
     }
 
@@ -93,7 +86,8 @@ impl Client {
         if attempt > 0 {
             headers.insert(ATTEMPT, HeaderValue::from(attempt));
         }
-        if let Some(name) = self.tenant_header.as_ref().filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n)) {
+        if let Some(name) = self.tenant_header.as_ref().filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n))
+        {
             headers.insert(name, HeaderValue::from_str(tenant).map_err(|_| Failure::IllegalTenant)?);
         }
         let authorized = self.auth.authorize(self.url.as_str(), &mut headers, body).await;
@@ -120,6 +114,28 @@ async fn answer(mut response: Response) -> Answer {
     }
     let text = String::from_utf8_lossy(&bytes).trim().replace(|c: char| c.is_control(), " ");
     Answer { status, retry_after, text }
+}
+
+fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(millis(cfg.timeout))
+            .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
+        tls(builder, &cfg.tls)
+    };
+    let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
+    if matches!(cfg.auth, Auth::SigV4 { .. }) {
+        // The credential chain talks TLS on its own account, and does not take a machine without CA certificates well.
+        reqwest::Client::builder().build().map_err(failed)?;
+    }
+    match builder()?.build() {
+        // A slim container has no CA certificates, and plain HTTP does not need them.
+        Err(_) if url.scheme() == "http" => builder()?.tls_certs_only([]).build(),
+        built => built,
+    }
+    .map_err(failed)
 }
 
 fn url(text: &str) -> Result<Url, ExportError> {
@@ -160,8 +176,11 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
     };
     if let Some(path) = &cfg.ca_file {
         let key = "remote_write.tls.ca_file";
-        let certs = Certificate::from_pem_bundle(&read(key, path)?)
-            .map_err(|source| ExportError::Pem { key, path: path.clone(), source })?;
+        let pem = |why| ExportError::Pem { key, path: path.clone(), why };
+        let certs = Certificate::from_pem_bundle(&read(key, path)?).map_err(|e| pem(chain(&e)))?;
+        if certs.is_empty() {
+            return Err(pem("it holds no certificate".to_owned()));
+        }
         builder = builder.tls_certs_merge(certs);
     }
     match (&cfg.cert_file, &cfg.key_file) {
@@ -171,17 +190,20 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
             pem.extend(read("remote_write.tls.key_file", key_file)?);
             let key = "remote_write.tls.cert_file";
             let identity =
-                Identity::from_pem(&pem).map_err(|source| ExportError::Pem { key, path: cert.clone(), source })?;
+                Identity::from_pem(&pem).map_err(|e| ExportError::Pem { key, path: cert.clone(), why: chain(&e) })?;
             builder = builder.identity(identity);
         }
         (None, None) => {}
         _ => return Err(ExportError::HalfIdentity),
     }
+    if cfg.insecure_skip_verify {
+        tracing::warn!("remote_write.tls.insecure_skip_verify is on: anybody can pose as the receiver");
+    }
     Ok(builder.tls_danger_accept_invalid_certs(cfg.insecure_skip_verify))
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(e) = cause {

@@ -55,20 +55,22 @@ pub enum ExportError {
         source: std::io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{key}: {path} is not usable: {source}; it must be PEM")]
+    #[error("{key}: {path} is not usable: {why}; it must be PEM")]
     Pem {
         /// The key of the configuration.
         key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: reqwest::Error,
+        why: String,
     },
     /// A certificate without its key, or a key without its certificate.
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
     HalfIdentity,
     /// The HTTP client cannot be built.
-    #[error("remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates")]
+    #[error(
+        "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"
+    )]
     Client(String),
     /// No threads for it.
     #[error("remote_write: cannot start its threads: {0}")]

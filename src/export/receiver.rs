@@ -114,8 +114,11 @@ impl Receiver {
         let socket = TcpListener::bind(addr)?;
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("receiver").enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("receiver")
+            .enable_all()
+            .build()?;
         let shared = Arc::new(Shared::default());
         let app = Router::new()
             .route(PATH, post(write))
@@ -272,18 +275,20 @@ impl Inside {
             Ok(request) => request,
             Err(error) => return refusal(400, &error.to_string(), None),
         };
-        let tenant = text("x-scope-orgid");
+        // A tenant may be any UTF-8.
+        let tenant =
+            headers.get("x-scope-orgid").map_or_else(Default::default, |v| String::from_utf8_lossy(v.as_bytes()));
         for series in &request.timeseries {
             let name = decode::text(&series.labels);
             if self.poison.as_ref().is_some_and(|bad| bad(&name)) {
                 return refusal(400, &format!("poisoned series {name}"), None);
             }
-            if self.refuse_old && self.memory.is_old(tenant, &name, series) {
+            if self.refuse_old && self.memory.is_old(&tenant, &name, series) {
                 return refusal(400, &format!("out of order sample: {name}"), None);
             }
         }
         for series in &request.timeseries {
-            self.memory.store(tenant, series);
+            self.memory.store(&tenant, series);
         }
         Outcome::Answer(StatusCode::NO_CONTENT, String::new(), None)
     }

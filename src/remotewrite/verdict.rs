@@ -183,10 +183,15 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_the_maximum_and_never_vanish() {
         let b = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
-        for (attempt, top_ms) in [(1, 100), (2, 200), (3, 400), (7, 6_400), (8, 10_000), (40, 10_000), (u32::MAX, 10_000)] {
+        for (attempt, top_ms) in
+            [(1, 100), (2, 200), (3, 400), (7, 6_400), (8, 10_000), (40, 10_000), (u32::MAX, 10_000)]
+        {
             assert_eq!(b.delay(attempt, 0), Duration::from_millis(1));
             let top = b.delay(attempt, u64::MAX);
-            assert!(top <= Duration::from_millis(top_ms) && top >= Duration::from_millis(top_ms - 1), "{attempt}: {top:?}");
+            assert!(
+                top <= Duration::from_millis(top_ms) && top >= Duration::from_millis(top_ms - 1),
+                "{attempt}: {top:?}"
+            );
             let half = b.delay(attempt, u64::MAX / 2).as_millis() as u64;
             assert!(half.abs_diff(top_ms / 2) <= 1, "{attempt}: {half}");
         }
@@ -196,7 +201,7 @@ mod tests {
         #[test]
         fn no_header_and_no_number_panics(status: u16, header: String, attempt: u32, random: u64, min: u64, max: u64) {
             let verdict = judge(status, Some(&header), NOW, Past::Fresh);
-            proptest::prop_assert!(verdict != Verdict::Retry { after: Some(Duration::ZERO) });
+            proptest::prop_assert_ne!(verdict, Verdict::Retry { after: Some(Duration::ZERO) });
             let backoff = Backoff { min: Duration::from_millis(min), max: Duration::from_millis(max) };
             proptest::prop_assert!(!backoff.delay(attempt, random).is_zero());
         }

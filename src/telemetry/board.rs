@@ -168,7 +168,10 @@ impl Board {
 
 impl BoardCollector {
     pub(super) fn new(board: Board) -> Self {
-        let descs = METRICS.iter().chain([&names::TASKS]).flat_map(|m| gauges(*m).desc().into_iter().cloned().collect::<Vec<_>>());
+        let descs = METRICS
+            .iter()
+            .chain([&names::TASKS])
+            .flat_map(|m| gauges(*m).desc().into_iter().cloned().collect::<Vec<_>>());
         Self { board, descs: descs.collect() }
     }
 }

@@ -17,7 +17,9 @@ const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn
 #[non_exhaustive]
 pub enum LogError {
     /// The filter cannot be parsed.
-    #[error("log.level: {filter:?} is not a filter ({source}); write a level such as info, or warn,spanmill::worker=debug")]
+    #[error(
+        "log.level: {filter:?} is not a filter ({source}); write a level such as info, or warn,spanmill::worker=debug"
+    )]
     Filter {
         /// What was given.
         filter: String,

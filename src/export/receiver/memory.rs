@@ -114,8 +114,7 @@ impl Remembered {
     fn new(labels: &[Label]) -> Self {
         let name = labels.iter().find(|l| l.name == "__name__").map_or("", |l| l.value.as_str());
         let counter = ["_total", "_bucket", "_count", "_sum"].iter().any(|end| name.ends_with(end));
-        let state =
-            SeriesState { last_ts: Millis::MIN, last_value: f64::NAN, stale: false, samples: 0, exemplars: 0 };
+        let state = SeriesState { last_ts: Millis::MIN, last_value: f64::NAN, stale: false, samples: 0, exemplars: 0 };
         Self { counter, state, values: BTreeMap::new() }
     }
 
