@@ -64,7 +64,9 @@ impl ShareChain {
 
     /// Every source partition that has sent anything, with what counts next, sorted.
     pub fn sources(&self) -> impl Iterator<Item = (&str, i32, (u64, u32))> {
-        self.topics.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |(&p, &next)| (topic.as_str(), p, next)))
+        self.topics
+            .iter()
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(&p, &next)| (topic.as_str(), p, next)))
     }
 
     /// Appends the chain's bytes, for a snapshot.

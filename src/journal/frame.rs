@@ -232,7 +232,9 @@ mod tests {
                 put_checksum(&mut sealed, 0);
                 bytes = sealed;
             }
-            let _: Result<Frame<'_>, FrameError> = Frame::decode(&bytes);
+            if let Ok(frame) = Frame::decode(&bytes) {
+                assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum JournalError {
         /// What is wrong with it.
         source: Malformed,
     },
-    /// Frames that a restore needs are gone.
+    /// Frames that a restore needs are gone. Ask [`is_contested`] before believing it.
     #[error(
         "the journal was cut: {missing}; something other than spanmill deleted its beginning (retention must be off); \
          restore the topic, or reset the task"
@@ -53,6 +53,24 @@ pub enum JournalError {
         /// What is missing.
         missing: &'static str,
     },
+}
+
+/// Whether somebody else has claimed the journal in these records, which follow `owner`'s own claim.
+///
+/// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner has
+/// deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to claim
+/// again. Only a cut journal that nobody else has claimed has lost something.
+///
+/// # Errors
+/// When a record is no frame; the error names its offset.
+pub fn is_contested<'a>(
+    owner: Owner,
+    mut records: impl Iterator<Item = (i64, &'a [u8])>,
+) -> Result<bool, JournalError> {
+    records.try_fold(false, |found, (offset, record)| {
+        let Header { kind, owner: other, .. } = decode_at(offset, record)?.header;
+        Ok(found || (kind == FrameKind::Claim && other != owner))
+    })
 }
 
 /// Decodes one record and names the offset when it cannot.
@@ -71,5 +89,20 @@ impl FrameStart {
             self.0 = offset;
         }
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_foreign_claim_contests_a_journal() {
+        let (mine, other) = (frame::claim(Owner(1), ""), frame::claim(Owner(2), ""));
+        let commit = Writer::new(Owner(2), 0, None, 0).commit(0, 1, b"").remove(0);
+        let contested = |records: &[&[u8]]| is_contested(Owner(1), (5..).zip(records.iter().copied()));
+        assert_eq!(contested(&[&mine, &commit]), Ok(false));
+        assert_eq!(contested(&[&commit, &other, &mine]), Ok(true));
+        assert!(matches!(contested(&[&mine, b""]), Err(JournalError::Frame { offset: 6, .. })));
     }
 }

@@ -243,7 +243,7 @@ impl SpanFold {
     /// The state at the end of what was applied.
     ///
     /// # Errors
-    /// [`JournalError::Cut`] when shares that were not forwarded yet are gone.
+    /// [`JournalError::Cut`] when shares that were not forwarded yet are gone; see [`super::is_contested`].
     pub fn into_state(mut self) -> Result<SpanState, JournalError> {
         // A journal that was never committed to has none, and its forwarded mark is 0.
         if self.state.unforwarded.front().is_some_and(|&(k, _)| k != self.state.forwarded) {

@@ -151,7 +151,8 @@ impl Writer {
     }
 
     /// The outcome of the oldest record that is in flight: its offset, or `None` when the broker's answer names none or
-    /// never came.
+    /// never came. Exactly one call per record, in the order of append: a skipped one would shift all after it, and with
+    /// them the knowledge of what was accepted.
     pub fn acknowledged(&mut self, offset: Option<i64>) -> Progress {
         if let Some(stop) = self.stopped {
             return stop.into();
@@ -164,10 +165,7 @@ impl Writer {
     ///
     /// # Errors
     /// A record that is no frame. The writer stops: from then on every answer is [`Progress::Unknown`].
-    pub fn gap_read<'a>(
-        &mut self,
-        records: impl Iterator<Item = (i64, &'a [u8])>,
-    ) -> Result<Progress, JournalError> {
+    pub fn gap_read<'a>(&mut self, records: impl Iterator<Item = (i64, &'a [u8])>) -> Result<Progress, JournalError> {
         let Some(before) = self.gap.take() else {
             return Ok(self.stopped.map_or(Progress::Pending, Into::into));
         };
@@ -212,7 +210,11 @@ impl Writer {
                 _ => return self.stop(Stop::Unknown),
             }
         }
-        if self.accepted.is_empty() { Progress::Pending } else { Progress::Accepted(std::mem::take(&mut self.accepted)) }
+        if self.accepted.is_empty() {
+            Progress::Pending
+        } else {
+            Progress::Accepted(std::mem::take(&mut self.accepted))
+        }
     }
 
     /// The oldest record in flight lies at `offset`, and all before it are judged. Whether it counts, or has counted.

@@ -43,9 +43,7 @@ impl Mutation {
     pub(crate) fn gap(self, records: &[(i64, Rc<[u8]>)]) -> Records {
         match self {
             Self::GapNotRead => Vec::new(),
-            Self::ClaimRuleOff => {
-                records.iter().filter(|(_, r)| header(r).kind != FrameKind::Claim).cloned().collect()
-            }
+            Self::ClaimRuleOff => records.iter().filter(|(_, r)| header(r).kind != FrameKind::Claim).cloned().collect(),
             _ => records.to_vec(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::net::Log;
 use super::share::Share;
 use super::source::{Deltas, Pairing, Record};
-use spanmill::journal::{Cause, Frame, FrameKind, Owner, SpanCommit};
+use spanmill::journal::{Cause, Fold, Frame, FrameKind, Owner, SpanCommit, Verdict};
 use spanmill::model::Tally;
 
 /// A commit that counts.
@@ -51,17 +51,38 @@ pub(crate) fn counted(log: &Log) -> Vec<Counted> {
     out
 }
 
+/// Whether the product's fold comes to the same.
+pub(crate) fn agrees(log: &Log, counted: &[Counted]) -> bool {
+    let mut fold = Fold::new();
+    let mut counted = counted.iter();
+    let same = log.all.iter().all(|(_, record)| {
+        match fold.apply(&Frame::decode(record).expect("the simulation writes only frames")) {
+            Verdict::Commit { k, from, to, body } => counted
+                .next()
+                .is_some_and(|c| (Some(c.owner), c.k, c.from, c.to, &c.body) == (fold.owner(), k, from, to, &body)),
+            _ => true,
+        }
+    });
+    same && counted.next().is_none()
+}
+
 /// Checks a span journal against an undisturbed pass over its source, and adds what the pass counts to `totals`.
-pub(crate) fn check_span_journal(log: &Log, source: &[Record], totals: &mut Deltas) -> Result<(), String> {
+/// Returns how often an operator has moved the task.
+pub(crate) fn check_span_journal(log: &Log, source: &[Record], totals: &mut Deltas) -> Result<usize, String> {
     let mut ideal = Pairing::default();
-    let mut at = 0;
+    let (mut at, mut read, mut resets) = (0, 0, 0);
     for commit in counted(log) {
         let body = SpanCommit::decode(&commit.body).map_err(|e| e.to_string())?;
         let mut deltas = Deltas::new();
         if commit.from != at {
             return Err(format!("commit {} starts at {} instead of {at}", commit.k, commit.from));
         }
-        for offset in commit.from..commit.to {
+        if body.cause == Cause::Reset {
+            ideal.give_up(&mut deltas);
+            resets += 1;
+        }
+        for offset in if body.cause == Cause::Records { commit.from..commit.to } else { 0..0 } {
+            read += 1;
             ideal.read(offset, &source[usize::try_from(offset).expect("not negative")], &mut deltas);
         }
         if body.cause == Cause::Tick {
@@ -75,14 +96,18 @@ pub(crate) fn check_span_journal(log: &Log, source: &[Record], totals: &mut Delt
         if shares != deltas || body.stream_time != ideal.stream_time {
             return Err(format!("commit {} says {shares:?}, undisturbed it is {deltas:?}", commit.k));
         }
-        if i64::try_from(body.ledger.get(Tally::SpansRead)) != Ok(at) {
+        if body.ledger.get(Tally::SpansRead) != read {
             return Err(format!("commit {}: the ledger is wrong", commit.k));
         }
         for (series, amount) in deltas {
             *totals.entry(series).or_default() += amount;
         }
     }
-    if usize::try_from(at) == Ok(source.len()) { Ok(()) } else { Err(format!("only {at} of {} records", source.len())) }
+    if usize::try_from(at) == Ok(source.len()) {
+        Ok(resets)
+    } else {
+        Err(format!("only {at} of {} records", source.len()))
+    }
 }
 
 /// What the plain series must come to, straight from the sources.

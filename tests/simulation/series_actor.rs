@@ -10,7 +10,7 @@ use super::share::Share;
 use super::source::STEP;
 use super::world::Claims;
 use spanmill::journal::{
-    ChainVerdict, EmitCause, EmitMark, FrameKind, SeriesFold, SeriesSnapshot, SeriesState, ShareChain,
+    ChainVerdict, EmitCause, EmitMark, FrameKind, JournalError, SeriesFold, SeriesSnapshot, SeriesState, ShareChain,
 };
 use spanmill::model::wire::{Malformed, Reader, put_i64, put_u64};
 
@@ -84,7 +84,13 @@ impl SeriesActor {
         for (offset, record) in claims.mutation.restored(log.read(0, claim + 1)) {
             fold.apply(offset, &record).map_err(|e| e.to_string())?;
         }
-        let state = fold.into_state().map_err(|e| e.to_string())?;
+        let state = match fold.into_state() {
+            Err(JournalError::Cut { .. }) if self.session.is_contested(net, claim)? => {
+                *self = Self::new(net, rng, self.shard, claims.mutation);
+                return Ok(());
+            }
+            state => state.map_err(|e| e.to_string())?,
+        };
         if let (true, Some(needed)) = (rng.chance(30), state.oldest_needed) {
             net.log_mut(topic).cut(needed);
         }
@@ -136,8 +142,8 @@ impl SeriesActor {
         let (Some(task), Some(writer)) = (&self.task, self.session.writer()) else {
             return false;
         };
-        let hasty = claims.mutation == Mutation::SnapshotBeforeAcknowledged;
-        if !hasty && !(task.waiting.is_empty() && task.outbox.is_empty()) {
+        let unsent = !task.waiting.is_empty() || !task.outbox.is_empty();
+        if unsent && claims.mutation != Mutation::SnapshotBeforeAcknowledged {
             return false;
         }
         let (deltas_offset, step) = (task.read, task.state.closed);
@@ -145,6 +151,11 @@ impl SeriesActor {
         let taken = !records.is_empty();
         self.session.send(net, records);
         taken
+    }
+
+    /// All ways out of this process.
+    pub(crate) fn channels(&self) -> Vec<usize> {
+        vec![self.session.channel]
     }
 
     /// Lets the task go, if nothing is in flight.

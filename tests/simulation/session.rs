@@ -4,12 +4,12 @@ use super::mutation::Mutation;
 use super::net::{Net, Topic};
 use super::rng::Rng;
 use spanmill::journal::frame::claim;
-use spanmill::journal::{AcceptedFrame, MAX_PART, Owner, Progress, Writer};
+use spanmill::journal::{AcceptedFrame, MAX_PART, Owner, Progress, Writer, is_contested};
 
 pub(crate) struct Session {
     pub(crate) owner: Owner,
     topic: Topic,
-    channel: usize,
+    pub(crate) channel: usize,
     mutation: Mutation,
     stage: Stage,
 }
@@ -53,6 +53,13 @@ impl Session {
             Stage::Running { writer, .. } => Some(writer),
             _ => None,
         }
+    }
+
+    /// Whether somebody has claimed the journal after us.
+    pub(crate) fn is_contested(&self, net: &Net, claim: i64) -> Result<bool, String> {
+        let log = net.log(self.topic);
+        let later = log.read(claim + 1, log.end()).iter().map(|(o, r)| (*o, &**r));
+        is_contested(self.owner, later).map_err(|e| e.to_string())
     }
 
     pub(crate) fn run(&mut self, rng: &mut Rng, next: Option<i64>, next_k: u64) {

@@ -89,6 +89,13 @@ impl Pairing {
         });
     }
 
+    /// Gives up all halves: an operator has moved the task, and their others may never come.
+    pub(crate) fn give_up(&mut self, deltas: &mut Deltas) {
+        for (edge, _) in std::mem::take(&mut self.waiting) {
+            *deltas.entry(200 + edge % 2).or_default() += 1;
+        }
+    }
+
     /// Where re-reading starts when the task has read up to `to`.
     pub(crate) fn reread_from(&self, to: i64) -> i64 {
         self.waiting.values().map(|&(offset, _)| offset).min().unwrap_or(to)
@@ -106,11 +113,7 @@ impl Pairing {
     }
 
     /// The state of the old owner, from its list and the source.
-    pub(crate) fn rebuild(
-        stream_time: Option<i64>,
-        live: &[u8],
-        reread: &[(i64, Record)],
-    ) -> Result<Self, Malformed> {
+    pub(crate) fn rebuild(stream_time: Option<i64>, live: &[u8], reread: &[(i64, Record)]) -> Result<Self, Malformed> {
         let mut pairing = Self { stream_time, ..Self::default() };
         let mut r = Reader::new(live);
         let mut came = BTreeMap::new();

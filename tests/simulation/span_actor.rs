@@ -7,9 +7,9 @@ use super::net::{Net, Topic};
 use super::rng::Rng;
 use super::session::{Event, Session};
 use super::share;
-use super::source::{Deltas, Pairing, Record, step_of};
+use super::source::{Deltas, Pairing, Record, STEP, step_of};
 use super::world::Claims;
-use spanmill::journal::{Cause, FrameKind, Shares, SpanCommit, SpanFold, SpanState};
+use spanmill::journal::{Cause, FrameKind, JournalError, Shares, SpanCommit, SpanFold, SpanState};
 use spanmill::model::{Ledger, Tally};
 
 pub(crate) struct SpanActor {
@@ -83,7 +83,13 @@ impl SpanActor {
         for (offset, record) in claims.mutation.restored(log.read(0, claim + 1)) {
             fold.apply(offset, &record).map_err(|e| e.to_string())?;
         }
-        let state = fold.into_state().map_err(|e| e.to_string())?;
+        let state = match fold.into_state() {
+            Err(JournalError::Cut { .. }) if self.session.is_contested(net, claim)? => {
+                *self = Self::new(net, rng, self.partition, claims.mutation);
+                return Ok(());
+            }
+            state => state.map_err(|e| e.to_string())?,
+        };
         if let (true, Some(needed)) = (rng.chance(30), state.oldest_needed) {
             net.log_mut(topic).cut(needed);
         }
@@ -122,6 +128,9 @@ impl SpanActor {
         let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
             return;
         };
+        // The last expiries need a step after them that closes.
+        let early = now - 2 * STEP;
+        let now = if claims.healing && task.pairing.stream_time < Some(early) { early } else { now };
         let behind = usize::try_from(task.read).is_ok_and(|read| read < source.len());
         if behind || writer.in_flight() > 8 || task.pairing.stream_time >= Some(now) {
             return;
@@ -130,6 +139,18 @@ impl SpanActor {
         task.pairing.advance(now, &mut deltas);
         let from = task.read;
         self.commit(net, claims, from, Cause::Tick, &deltas);
+    }
+
+    /// An operator has moved the task to `to`.
+    pub(crate) fn reset(&mut self, net: &mut Net, claims: &Claims<'_>, to: i64) -> bool {
+        let Some(task) = self.task.as_mut().filter(|task| task.pairing.stream_time.is_some()) else {
+            return false;
+        };
+        let mut deltas = Deltas::new();
+        task.pairing.give_up(&mut deltas);
+        let from = std::mem::replace(&mut task.read, to);
+        self.commit(net, claims, from, Cause::Reset, &deltas);
+        true
     }
 
     fn commit(&mut self, net: &mut Net, claims: &Claims<'_>, from: i64, cause: Cause, deltas: &Deltas) {
@@ -158,6 +179,12 @@ impl SpanActor {
             task.forward(net, (k, shares));
         }
         self.session.send(net, records);
+    }
+
+    /// All ways out of this process.
+    pub(crate) fn channels(&self) -> Vec<usize> {
+        let forwards = self.task.iter().flat_map(|task| task.forwards.iter().map(|f| f.channel));
+        forwards.chain([self.session.channel]).collect()
     }
 
     /// Lets the task go, if nothing is in flight.
@@ -190,7 +217,8 @@ impl Task {
         if claims.mutation == Mutation::HalfEdgesNotReread {
             from = read;
         }
-        let reread: Vec<_> = (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
+        let reread: Vec<_> =
+            (from..read).map(|o| (o, claims.source[usize::try_from(o).expect("not negative")])).collect();
         let pairing = Pairing::rebuild(state.stream_time, &state.live, &reread).map_err(|e| e.to_string())?;
         let forward = |shard| Forward {
             channel: net.open(Topic::Deltas(shard)),
@@ -233,11 +261,10 @@ impl Forward {
 
     fn poll(&mut self, net: &mut Net, shard: usize) {
         match net.ack(self.channel) {
-            Some(Some(_)) => {
-                if self.in_flight.pop_front() == Some(true) {
-                    self.acknowledged = self.queue.pop_front().map_or(self.acknowledged, |(k, _)| k + 1);
-                }
+            Some(Some(_)) if self.in_flight.pop_front() == Some(true) => {
+                self.acknowledged = self.queue.pop_front().map_or(self.acknowledged, |(k, _)| k + 1);
             }
+            Some(Some(_)) | None => {}
             Some(None) => {
                 // Perhaps lost, and then all after it is ahead of the chain: send everything again.
                 self.channel = net.open(Topic::Deltas(shard));
@@ -247,7 +274,6 @@ impl Forward {
                     self.queue.push_back((self.acknowledged + self.queue.len() as u64, parts));
                 }
             }
-            None => {}
         }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct Tally {
     broken_appends: usize,
     cuts: usize,
     ticks: usize,
+    resets: usize,
     forced: usize,
     snapshots: usize,
     releases: usize,
@@ -70,7 +71,7 @@ pub(crate) struct World {
 // === impl Tally ===
 
 impl Tally {
-    fn counts(&mut self) -> [&mut usize; 13] {
+    fn counts(&mut self) -> [&mut usize; 14] {
         [
             &mut self.schedules,
             &mut self.crashes,
@@ -79,6 +80,7 @@ impl Tally {
             &mut self.broken_appends,
             &mut self.cuts,
             &mut self.ticks,
+            &mut self.resets,
             &mut self.forced,
             &mut self.snapshots,
             &mut self.releases,
@@ -89,10 +91,12 @@ impl Tally {
     }
 
     pub(crate) fn add(&mut self, run: &Tally) {
-        let Tally { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, forced, .. } = *run;
-        let Tally { snapshots, releases, outages, resent_samples, accepted, .. } = *run;
-        let run = [schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, forced, snapshots, releases];
-        for (mine, n) in self.counts().into_iter().zip(run.into_iter().chain([outages, resent_samples, accepted])) {
+        let Tally { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, .. } = *run;
+        let Tally { forced, snapshots, releases, outages, resent_samples, accepted, .. } = *run;
+        let run = [schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, forced, snapshots];
+        for (mine, n) in
+            self.counts().into_iter().zip(run.into_iter().chain([releases, outages, resent_samples, accepted]))
+        {
             *mine += n;
         }
     }
@@ -107,7 +111,7 @@ impl Tally {
 impl World {
     pub(crate) fn new(seed: u64, mutation: Mutation) -> Self {
         let mut rng = Rng::new(seed);
-        let (partitions, shards) = (1 + rng.below(2), 1 + rng.below(2));
+        let (partitions, shards) = (1 + rng.below(3), 1 + rng.below(2));
         let sources: Vec<_> = (0..partitions)
             .map(|_| {
                 let n = 15 + rng.below(25);
@@ -208,15 +212,13 @@ impl World {
         }
         self.tally.crashes += 1;
         let i = self.rng.below(n);
-        if let Some(i) = i.checked_sub(self.spans.len()) {
-            self.series.swap_remove(i);
-        } else {
-            self.spans.swap_remove(i);
-        }
-        if self.rng.chance(50) && !self.net.channels.is_empty() {
-            let channel = self.rng.below(self.net.channels.len());
-            // A channel in the middle of nowhere: some of them belong to the dead.
-            if self.net.ack(channel).is_none() && channel + 12 < self.net.channels.len() {
+        let channels = match i.checked_sub(self.spans.len()) {
+            Some(i) => self.series.swap_remove(i).channels(),
+            None => self.spans.swap_remove(i).channels(),
+        };
+        // What has left the process goes on, unless it is lost as well.
+        for channel in channels {
+            if self.rng.chance(50) {
                 self.net.drop_queue(channel);
             }
         }
@@ -229,11 +231,9 @@ impl World {
             self.tally.releases += usize::from(gone);
             !gone
         });
-        if let Some(actor) = series.first_mut() {
-            if actor.release(net) {
-                self.tally.releases += 1;
-                series.swap_remove(0);
-            }
+        if series.first_mut().is_some_and(|actor| actor.release(net)) {
+            self.tally.releases += 1;
+            series.swap_remove(0);
         }
     }
 
@@ -258,7 +258,10 @@ impl World {
         let actor = &mut spans[i];
         let alive = actor.step(net, rng, &mut claims)?;
         if alive {
-            if rng.chance(60) {
+            if !claims.healing && rng.below(1500) == 0 {
+                let to = i64::try_from(rng.below(visible.len() + 1)).expect("small");
+                tally.resets += usize::from(actor.reset(net, &claims, to));
+            } else if rng.chance(60) {
                 actor.read(net, rng, &claims, visible);
             } else if let Some(now) = now.filter(|_| rng.chance(if claims.healing { 50 } else { 10 })) {
                 tally.ticks += 1;
@@ -284,8 +287,8 @@ impl World {
         if alive {
             match rng.below(100) {
                 0..60 => actor.read(net, rng, &claims)?,
-                60..63 if !claims.healing => tally.forced += usize::from(actor.force(net, &claims)),
-                63..70 => tally.snapshots += usize::from(actor.snapshot(net, &claims)),
+                60..66 if !claims.healing => tally.forced += usize::from(actor.force(net, &claims)),
+                66..73 => tally.snapshots += usize::from(actor.snapshot(net, &claims)),
                 _ => requests.extend(actor.request().map(|step| Request { actor: actor.id, step })),
             }
         } else {
@@ -356,13 +359,14 @@ impl World {
     }
 
     fn reckon(&mut self) -> Result<(), String> {
-        let mut totals = Deltas::new();
+        let (mut totals, mut resets) = (Deltas::new(), 0);
         for (p, source) in self.sources.iter().enumerate() {
-            oracle::check_span_journal(self.net.log(Topic::Journal(p)), source, &mut totals)
+            resets += oracle::check_span_journal(self.net.log(Topic::Journal(p)), source, &mut totals)
                 .map_err(|what| format!("partition {p}: {what}"))?;
         }
         for (series, total) in oracle::plain_totals(&self.sources) {
-            if totals.get(&series) != Some(&total) {
+            // Unless somebody wanted records counted twice, or not at all.
+            if resets == 0 && totals.get(&series) != Some(&total) {
                 return Err(format!("series {series}: the journals say {:?} of {total}", totals.get(&series)));
             }
         }
@@ -370,7 +374,9 @@ impl World {
         for (&series, &total) in &totals {
             match self.sink.last(series) {
                 Some((ts, value)) if ts >= end && value == total => {}
-                last => return Err(format!("series {series}: the receiver has {last:?}, it should be {total} at {end}")),
+                last => {
+                    return Err(format!("series {series}: the receiver has {last:?}, it should be {total} at {end}"));
+                }
             }
         }
         if self.mutation == Mutation::None {
@@ -384,6 +390,9 @@ impl World {
         let journals = (0..self.sources.len()).map(Topic::Journal);
         for topic in journals.chain((0..self.shards).map(Topic::SeriesJournal)) {
             let counted = oracle::counted(self.net.log(topic));
+            if !oracle::agrees(self.net.log(topic), &counted) {
+                return Err(format!("{topic:?}: the fold and the letter of the rules differ"));
+            }
             for (_, owner, k) in self.accepted.iter().filter(|(t, ..)| *t == topic) {
                 if !counted.iter().any(|c| (c.owner, c.k) == (*owner, *k)) {
                     return Err(format!("{topic:?}: {owner} believes that commit {k} was accepted"));
