@@ -69,7 +69,8 @@ pub struct SeriesSettings {
     pub stale_after: Millis,
     /// `series.forget_after`
     pub forget_after: Millis,
-    /// `series.zero_offset`; 0 switches zero samples off.
+    /// `series.zero_offset`; 0 switches zero samples off. Above `forget_after`, the zero of a set that begins anew could
+    /// lie before the marker that ended its series.
     pub zero_offset: Millis,
     /// `series.external_labels`, without `__name__` and `le`, which belong to the metrics.
     pub external_labels: BTreeMap<String, String>,
