@@ -14,8 +14,8 @@ use crate::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
 /// An exemplar that lies further after its step than this is left out: receivers refuse the far future, and it would
 /// block all later ones of its series.
 const MAX_EXEMPLAR_LEAD: Millis = 300_000;
-/// No family has more histograms.
-const MAX_HISTOGRAMS: usize = 2;
+/// No family has more metrics: each has a bit in [`LabelSet::emitted`].
+const MAX_METRICS: usize = u8::BITS as usize;
 
 /// What a series task has to say about one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl<'a> Emitter<'a> {
     fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u16, Exemplar)]) {
         let times = metrics.layout.cells();
         let (step, zero_at) = (self.closed.step, self.zero_at);
-        let mut latest = [0u64; MAX_HISTOGRAMS];
+        let mut latest = [0u64; MAX_METRICS];
         let mut emitted = set.emitted;
         let mut series = 0;
         let mut writer = self.lines(set);
@@ -127,8 +127,8 @@ impl<'a> Emitter<'a> {
         });
         set.emitted = emitted;
         self.active_series += series;
-        for h in 0..metrics.histograms() {
-            set.numbers[times + h] = set.numbers[times + h].max(latest[h]);
+        for (time, latest) in set.numbers[times..].iter_mut().zip(latest) {
+            *time = latest.max(*time);
         }
     }
 

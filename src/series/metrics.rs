@@ -50,11 +50,6 @@ impl Metrics {
         self.layout.cells() + self.histograms.len()
     }
 
-    /// The number of histograms.
-    pub(super) fn histograms(&self) -> usize {
-        self.histograms.len()
-    }
-
     /// The bit of histogram `h` among the metrics.
     pub(super) fn metric_of(&self, h: usize) -> usize {
         self.counters.len() + h

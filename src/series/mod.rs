@@ -17,6 +17,15 @@
 //! comes back after `stale_after + forget_after` begins again at zero with a zero sample, whether or not its memory has
 //! been freed by then, so the samples do not depend on when memory is freed.
 //!
+//! # What differs from Tempo
+//!
+//! - The zero before a first value goes to `_sum`, too: without it an average over the first window divides a sum that
+//!   lacks the first step by a count that has it.
+//! - A series that ends gets a stale marker.
+//! - An exemplar keeps its trace ID as 32 hex characters, leading zeros included, and the time of its own span. A time
+//!   that is not later than the last one told of the same histogram is left out, because some receivers would refuse the
+//!   whole sample; so is one far ahead of its step.
+//!
 //! # Why a share never names a forgotten set
 //!
 //! A span task spells a set out when it has not mentioned it for more than `stale_after` of its own stream time. So when
@@ -60,7 +69,8 @@ pub struct SeriesSettings {
     pub stale_after: Millis,
     /// `series.forget_after`
     pub forget_after: Millis,
-    /// `series.zero_offset`; 0 switches zero samples off.
+    /// `series.zero_offset`; 0 switches zero samples off. Above `forget_after`, the zero of a set that begins anew could
+    /// lie before the marker that ended its series.
     pub zero_offset: Millis,
     /// `series.external_labels`, without `__name__` and `le`, which belong to the metrics.
     pub external_labels: BTreeMap<String, String>,

@@ -183,10 +183,11 @@ impl Registry {
     }
 
     /// The open step that takes deltas of `step`. After a change of the step width, steps of the old width are still
-    /// under way; they go to the step that holds them.
+    /// under way; they go to the step that holds them. Receivers refuse timestamps that are not positive, so the first
+    /// step after the epoch takes what is older.
     pub(super) fn open_step(&self, step: Millis) -> Millis {
         let width = self.settings.step;
-        let aligned = width.end_of(step - 1);
+        let aligned = width.end_of((step - 1).max(0));
         self.closed.map_or(aligned, |closed| aligned.max(width.end_of(closed)))
     }
 
@@ -246,18 +247,22 @@ impl Registry {
         self.index.contains_key(&name)
     }
 
-    /// All sets by tenant, family and label block. The sort is stable and adaptive: a few new sets behind many sorted
-    /// ones cost one pass.
-    pub(super) fn sort(&mut self) {
-        if std::mem::replace(&mut self.sorted, true) {
-            return;
+    /// Puts all sets in the order of tenant, family and label block. The sort is adaptive: a few new sets behind many
+    /// sorted ones cost one pass.
+    fn sort(&mut self) {
+        if !std::mem::replace(&mut self.sorted, true) {
+            self.order = self.sorted_order();
         }
-        let (sets, metrics) = (&self.sets, &self.metrics);
+    }
+
+    pub(super) fn sorted_order(&self) -> Vec<u32> {
         let key = |id: u32| {
-            let set = sets[id as usize].as_ref();
-            set.map(|s| (&*s.tenant, metrics[s.layout as usize].layout.family(), &*s.block))
+            let set = self.sets[id as usize].as_ref();
+            set.map(|s| (&*s.tenant, self.metrics[s.layout as usize].layout.family(), &*s.block))
         };
-        self.order.sort_by(|&a, &b| key(a).cmp(&key(b)));
+        let mut order = self.order.clone();
+        order.sort_by(|&a, &b| key(a).cmp(&key(b)));
+        order
     }
 
     fn fold(&mut self, step: Millis) -> Map<u32, News> {
@@ -380,3 +385,6 @@ impl LabelSet {
         !self.live && self.pending == 0 && step.saturating_sub(self.touched) > memory
     }
 }
+
+#[cfg(test)]
+mod tests;

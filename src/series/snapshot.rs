@@ -19,8 +19,8 @@ use crate::model::{Exemplar, Layout, Millis, SetName, labels};
 
 impl Registry {
     /// Appends the registry's bytes.
-    pub fn encode(&mut self, out: &mut Vec<u8>) {
-        self.sort();
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let order = self.sorted_order();
         let base = self.closed.unwrap_or(0);
         put_u64(out, u64::from(self.closed.is_some()));
         put_i64(out, base);
@@ -28,9 +28,9 @@ impl Registry {
         for metrics in &self.metrics {
             metrics.layout.encode(out);
         }
-        put_u64(out, self.order.len() as u64);
+        put_u64(out, order.len() as u64);
         let mut numbers = vec![0u32; self.sets.len()];
-        for (number, &id) in self.order.iter().enumerate() {
+        for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
             encode_set(out, base, self.sets[id as usize].as_ref().expect("ordered sets exist"));
         }

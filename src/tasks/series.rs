@@ -99,7 +99,7 @@ impl SeriesTask {
 
     /// The whole state as bytes; the offset in the deltas topic is the caller's.
     #[must_use]
-    pub fn snapshot(&mut self) -> Vec<u8> {
+    pub fn snapshot(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         self.chain.encode(&mut out);
         put_u64(&mut out, self.source_times().count() as u64);
