@@ -62,9 +62,7 @@ pub(super) fn decode(from: i64, bytes: &[u8]) -> Result<Vec<Origin>, Malformed> 
                     created: created.checked_add(r.i64()?).ok_or(RANGE)?,
                 }
             }
-            (_, Some(l)) if number > 0 => {
-                Origin { ordinal: l.ordinal.checked_add(number).ok_or(RANGE)?, ..l }
-            }
+            (_, Some(l)) if number > 0 => Origin { ordinal: l.ordinal.checked_add(number).ok_or(RANGE)?, ..l },
             _ => return Err(Malformed("pending edges are out of order")),
         };
         out.push(origin);
@@ -82,7 +80,13 @@ mod tests {
 
     #[test]
     fn the_list_survives_the_round_trip() {
-        let all = [origin(7, 3, 1_000), origin(7, 4, 1_000), origin(7, 900, 1_000), origin(9, 0, 1_000), origin(700, 1, 2_500)];
+        let all = [
+            origin(7, 3, 1_000),
+            origin(7, 4, 1_000),
+            origin(7, 900, 1_000),
+            origin(9, 0, 1_000),
+            origin(700, 1, 2_500),
+        ];
         let (from, bytes) = encode(all.into_iter());
         assert_eq!(from, Some(7));
         assert_eq!(decode(7, &bytes), Ok(all.to_vec()));

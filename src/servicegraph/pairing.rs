@@ -93,7 +93,8 @@ impl Pairing {
         Self {
             rules: Rules::new(settings),
             layout: Arc::new(Layout::new(Family::ServiceGraph, &settings.bounds_ns)),
-            wait: settings.wait,
+            // Never at the instant of its creation: spans of one instant may come in several records.
+            wait: settings.wait.max(1),
             max_items: settings.max_items,
             exemplars,
             names: Names::default(),
@@ -283,7 +284,8 @@ fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge
         EdgeKind::Server | EdgeKind::Consumer => span.parent_span_id.try_into().map_err(|_| NoEdge::InvalidId)?,
     };
     let key = Key { tenant: block.record.tenant, trace_id, span_id };
-    let half = Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
+    let half =
+        Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
     Ok(Side { key, kind, service, half, span })
 }
 

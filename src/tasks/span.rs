@@ -186,7 +186,12 @@ impl SpanTask {
     ///
     /// # Errors
     /// When the list of half edges is damaged.
-    pub fn new(settings: &SpanSettings, topic: String, partition: i32, restored: Restored) -> Result<Self, RestoreError> {
+    pub fn new(
+        settings: &SpanSettings,
+        topic: String,
+        partition: i32,
+        restored: Restored,
+    ) -> Result<Self, RestoreError> {
         let s = settings;
         let mut processors = Processors {
             span_metrics: s.span_metrics.enabled.then(|| SpanMetrics::new(&s.span_metrics, s.exemplars)),
@@ -299,10 +304,12 @@ impl SpanTask {
         (size > 0 && size >= self.max_commit_bytes).then(|| self.end_stretch(offset, step, current))
     }
 
-    /// Ends the open stretch now, for a stop or an early commit. `None` when nothing was read since the last cut.
+    /// Ends the open stretch now, for a stop or an early commit. `None` when nothing was read and nothing expired since
+    /// the last cut.
     pub fn cut(&mut self) -> Option<StepCut> {
         let (stream_time, position) = (self.stream_time?, self.position?);
-        self.open.then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
+        let open = self.open || self.processors.table.estimate() > 0;
+        (open && !self.rebuilding()).then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
     }
 
     /// Advances the stream time of a silent partition to `to`. Returns a cut when that passes the end of a step;
@@ -358,15 +365,8 @@ impl SpanTask {
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         let (reread_from, live) = self.processors.pairing.as_ref().map_or((None, Vec::new()), Pairing::live);
         let k = self.next_k;
-        let head = ShareHead {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            k,
-            part: 0,
-            parts: 0,
-            step,
-            stream_time,
-        };
+        let head =
+            ShareHead { topic: self.topic.clone(), partition: self.partition, k, part: 0, parts: 0, step, stream_time };
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
         self.next_k += 1;
@@ -448,9 +448,9 @@ impl Processors {
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block);
             }
-            let mut graph = pairing.as_mut().map(|(at, pairing)| {
-                (pairing.block(*at, service.as_deref(), resource_spans.resource), pairing)
-            });
+            let mut graph = pairing
+                .as_mut()
+                .map(|(at, pairing)| (pairing.block(*at, service.as_deref(), resource_spans.resource), pairing));
             for span in resource_spans.spans() {
                 ledger.add(Tally::SpansRead, 1);
                 match span_metrics {
