@@ -2,6 +2,7 @@
 //!
 //! The files lie beside the repository, in `../shared/conformance`, or where `SPANMILL_CONFORMANCE` points; without them
 //! there is nothing to compare and the test passes.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

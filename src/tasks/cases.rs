@@ -126,8 +126,7 @@ impl Case {
     /// # Errors
     /// Names the first line that is not in the language.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        let (settings, steps) = parse::parse(SpanSettings::from(&Config::default()), text)?;
-        Ok(Self { settings, steps })
+        parse::parse(SpanSettings::from(&Config::default()), text)
     }
 
     /// Runs it.

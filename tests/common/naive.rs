@@ -15,12 +15,15 @@ type Labels = Vec<(String, String)>;
 /// Step, tenant, labels; the labels tell span metrics and edges apart.
 pub(crate) type Key = (i64, String, Labels);
 
+/// The end of a span in milliseconds, and its trace ID.
+type Example = Option<(i64, Vec<u8>)>;
+
 /// What one step adds to one label set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Added {
     pub(crate) counters: [u64; 2],
-    /// Per histogram: observed nanoseconds, end of the example span in milliseconds, trace ID.
-    pub(crate) observed: [Vec<(u64, Option<(i64, Vec<u8>)>)>; 2],
+    /// Per histogram: observed nanoseconds and the example.
+    pub(crate) observed: [Vec<(u64, Example)>; 2],
 }
 
 #[derive(Debug, Clone, Default)]
@@ -248,11 +251,7 @@ fn find(attributes: &[KeyValue], key: &str) -> Option<String> {
 }
 
 fn duration(span: &Span) -> u64 {
-    if span.end_time_unix_nano > span.start_time_unix_nano {
-        span.end_time_unix_nano - span.start_time_unix_nano
-    } else {
-        0
-    }
+    span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)
 }
 
 fn end_ms(span: &Span) -> i64 {

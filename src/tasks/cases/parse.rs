@@ -2,7 +2,7 @@
 
 use super::record::{RecordBuilder, SpanSpec};
 use super::words::{Word, duration, id, milliseconds, nanoseconds, series, words};
-use super::{CaseError, Owned, Step};
+use super::{Case, CaseError, Owned, Step};
 use crate::config::settings::SINGLE_TENANT;
 use crate::model::{Exemplar, Millis, StepWidth, Tally};
 use crate::tasks::span::SpanSettings;
@@ -18,7 +18,7 @@ struct Parser {
     last: Option<Owned>,
 }
 
-pub(super) fn parse(settings: SpanSettings, text: &str) -> Result<(SpanSettings, Vec<(usize, Step)>), CaseError> {
+pub(super) fn parse(settings: SpanSettings, text: &str) -> Result<Case, CaseError> {
     let tenant = Some(SINGLE_TENANT.to_owned());
     let mut parser = Parser { settings, steps: Vec::new(), tenant, open: None, last: None };
     for (number, line) in (1..).zip(text.lines()) {
@@ -29,7 +29,7 @@ pub(super) fn parse(settings: SpanSettings, text: &str) -> Result<(SpanSettings,
         parser.line(number, line).map_err(|message| CaseError { line: number, message })?;
     }
     parser.close();
-    Ok((parser.settings, parser.steps))
+    Ok(Case { settings: parser.settings, steps: parser.steps })
 }
 
 impl Parser {
