@@ -11,7 +11,7 @@ const NESTING: u32 = super::schema::NESTING;
 /// A list of attributes, in the record's order. Keys may repeat.
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
-    /// Fields with the key below, perhaps among others.
+    /// Fields with the key below, and others between them if the encoder mixed them.
     bytes: &'a [u8],
     field_key: u8,
 }

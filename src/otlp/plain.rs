@@ -5,29 +5,24 @@ use super::fast;
 use super::schema::{KEY_VALUE, Label, Schema, Type};
 use super::wire::{Fields, Payload};
 
-/// Whether `message` is plain: writing it again canonically would change the order of fields at most, lists that must
-/// lie in one piece do, and no field needs merging. `nesting` is how many more messages may lie inside one another.
+/// Whether `message` is plain: writing it again canonically would change the order of fields at most. `nesting` is how many more messages may lie inside one another.
 ///
 /// # Errors
 /// When the bytes are not such a message, however deep the flaw lies.
 pub(super) fn is_plain(schema: &Schema, message: &[u8], nesting: u32) -> Result<bool, DecodeError> {
     let mut fields = Fields::of(message);
-    let (mut plain, mut seen, mut last) = (true, 0_u32, 0);
+    let (mut plain, mut seen) = (true, 0_u32);
     while let Some(field) = fields.next()? {
         plain &= field.minimal;
         let Some(known) = schema.field(&field)? else {
             nesting.checked_sub(1).ok_or(DecodeError::TooDeep)?;
             plain = false;
-            last = 0;
             continue;
         };
         // The alternatives of a one-of share the bit that no field number has.
         let bit = if known.label == Label::OneOf { 1 } else { 1 << known.number };
-        let may_repeat =
-            known.label == Label::Repeated && (known.number != schema.in_one_piece || last == known.number);
-        plain &= may_repeat || seen & bit == 0;
+        plain &= known.label == Label::Repeated || seen & bit == 0;
         seen |= bit;
-        last = known.number;
         let keeps_zero = known.label != Label::Singular;
         plain &= match (known.ty, field.payload) {
             (Type::Message(inner), Payload::Bytes(b)) => {

@@ -48,8 +48,6 @@ pub(super) struct FieldType {
 pub(super) struct Schema {
     pub(super) name: &'static str,
     pub(super) fields: &'static [FieldType],
-    /// The list that must lie in one piece, for we keep one position for it; zero if there is none.
-    pub(super) in_one_piece: u32,
 }
 
 // === impl Schema ===
@@ -100,13 +98,12 @@ const fn either(number: u32, ty: Type) -> FieldType {
 }
 
 const fn message(name: &'static str, fields: &'static [FieldType]) -> Schema {
-    Schema { name, fields, in_one_piece: 0 }
+    Schema { name, fields }
 }
 
 /// `opentelemetry.proto.trace.v1.Span`
 pub(super) static SPAN: Schema = Schema {
     name: "Span",
-    in_one_piece: 9,
     fields: &[
         one(1, Type::Bytes),
         one(2, Type::Bytes),

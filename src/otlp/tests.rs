@@ -126,6 +126,38 @@ fn unknown_fields_zeros_and_padding_do_not_count_in_the_size() {
 }
 
 #[test]
+fn an_explicit_zero_in_any_one_field_does_not_count_in_the_size() {
+    let written = |number: u8, zero: bool| {
+        let byte = u8::from(!zero);
+        match number {
+            6 | 10 | 12 | 14 => vec![number << 3, byte],
+            7 | 8 => [&[number << 3 | 1][..], &[byte; 8]].concat(),
+            9 if zero => field(9, &[field(1, b""), field(2, &string_value("v"))].concat()),
+            9 => field(9, &key_value("k", &string_value("v"))),
+            16 => [&[0x85, 0x01][..], &[byte; 4]].concat(),
+            _ if zero => field(number, b""),
+            11 => field(11, &field(2, b"event")),
+            13 => field(13, &field(3, b"link")),
+            15 => field(15, &[0x18, 2]),
+            _ => field(number, b"text"),
+        }
+    };
+    for order in [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
+        [1, 2, 3, 4, 16, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+    ] {
+        for zero in 1..=16 {
+            let bytes: Vec<u8> = order.iter().flat_map(|&number| written(number, number == zero)).collect();
+            let theirs = proto::Span::decode(&bytes[..]).expect("valid");
+            with_span(&record_of_span(&bytes), |span, _| {
+                assert_eq!(span.size as usize, theirs.encoded_len(), "field {zero}");
+                assert_eq!((span.kind, span.end_ns), (theirs.kind, theirs.end_time_unix_nano));
+            });
+        }
+    }
+}
+
+#[test]
 fn two_statuses_merge() {
     let span = [field(15, &[0x18, 1]), field(15, &field(2, b"broken")), field(15, &[0x18, 2])].concat();
     with_span(&record_of_span(&span), |span, _| {
@@ -260,23 +292,51 @@ fn the_inside_of_an_unknown_field_is_not_looked_at() {
 
 #[test]
 fn nesting_ends_exactly_where_it_ends_for_prost() {
-    let nested = |levels: u32| {
-        let mut value = string_value("deep");
-        for _ in 0..levels {
-            value = field(5, &field(1, &value));
+    type Wrap = fn(&[u8]) -> Vec<u8>;
+    let shapes: [(Wrap, Vec<u8>); 5] = [
+        (|value| field(5, &field(1, value)), string_value("deep")),
+        (|value| field(6, &field(1, &key_value("k", value))), string_value("deep")),
+        (|value| field(6, &field(1, &key_value("k", value))), field(6, &field(1, &key_value("k", b"")))),
+        (|value| field(6, &field(1, &key_value("k", value))), field(6, &field(1, &field(1, b"k")))),
+        (|value| field(5, &field(1, value)), field(5, &field(9, b"unknown"))),
+    ];
+    for (wrap, innermost) in shapes {
+        let mut value = innermost;
+        let mut verdicts = Vec::new();
+        for _ in 0..NESTING {
+            let record = record_of_span(&field(9, &key_value("k", &value)));
+            verdicts.push(decode(&record));
+            assert_eq!(verdicts.last() == Some(&Ok(())), ExportTraceServiceRequest::decode(&record[..]).is_ok());
+            value = wrap(&value);
         }
-        record_of_span(&field(9, &key_value("k", &value)))
-    };
-    let accepted = |levels| (decode(&nested(levels)), ExportTraceServiceRequest::decode(&nested(levels)[..]).is_ok());
-    // Request, ResourceSpans, ScopeSpans, Span, KeyValue and AnyValue lie around the arrays, two levels each.
-    let deepest = (NESTING - 5) / 2;
-    assert_eq!(accepted(deepest), (Ok(()), true));
-    assert_eq!(accepted(deepest + 1), (Err(DecodeError::TooDeep), false));
-    assert_eq!(accepted(20_000), (Err(DecodeError::TooDeep), false));
-    with_span(&nested(deepest), |span, _| {
-        let text = span.attributes.get(b"k").map(|v| v.text().into_owned()).unwrap_or_default();
-        assert_eq!(text.len(), "deep".len() + 2 * deepest as usize);
-    });
+        assert_eq!(verdicts.last(), Some(&Err(DecodeError::TooDeep)));
+    }
+}
+
+#[test]
+fn a_nesting_bomb_is_an_error_and_not_a_stack_overflow() {
+    let mut value = string_value("deep");
+    for _ in 0..20_000 {
+        value = field(5, &field(1, &value));
+    }
+    assert_eq!(decode(&record_of_span(&field(9, &key_value("k", &value)))), Err(DecodeError::TooDeep));
+    assert_eq!(Value::of(&value).text().len(), 2 * NESTING as usize, "bytes that were never decoded");
+}
+
+#[test]
+fn flags_on_both_sides_count_once() {
+    let flags = [0x85, 0x01, 1, 0, 0, 0];
+    let times = [&[0x39][..], &[1; 8], &[0x41], &[2; 8]].concat();
+    let record = record_of_span(&[&flags[..], &times, &flags].concat());
+    with_span(&record, |span, _| assert_eq!(span.size as usize, flags.len() + times.len()));
+}
+
+#[test]
+fn a_varint_of_more_than_64_bits_is_refused() {
+    let nine = [0xff_u8; 9];
+    let with_last = |last: u8| record_of_span(&[&[0x50][..], &nine, &[last]].concat());
+    assert_eq!(decode(&with_last(1)), Ok(()));
+    assert_eq!(decode(&with_last(2)), Err(DecodeError::Varint));
 }
 
 #[test]

@@ -3,20 +3,23 @@
 /// A small random stream (SplitMix64).
 pub(crate) struct Dice(pub(crate) u64);
 
-/// The fields of a message that are messages: number and which. Index 0 is `ExportTraceServiceRequest`.
-const MESSAGES: [&[(u64, usize)]; 12] = [
-    &[(1, 1)],                             // ExportTraceServiceRequest
-    &[(1, 2), (2, 3)],                     // ResourceSpans
-    &[(1, 8)],                             // Resource
-    &[(1, 4), (2, 5)],                     // ScopeSpans
-    &[(3, 8)],                             // InstrumentationScope
-    &[(9, 8), (11, 6), (13, 7), (15, 11)], // Span
-    &[(3, 8)],                             // Event
-    &[(4, 8)],                             // Link
-    &[(2, 9)],                             // KeyValue
-    &[(5, 10), (6, 2)],                    // AnyValue; a KeyValueList has the shape of a Resource
-    &[(1, 9)],                             // ArrayValue
-    &[],                                   // Status
+/// A message: the wire types of its fields from number 1 on, and those that are messages, number and which.
+type Shape = (&'static [u64], &'static [(u64, usize)]);
+
+/// Index 0 is `ExportTraceServiceRequest`.
+const MESSAGES: [Shape; 12] = [
+    (&[2], &[(1, 1)]),               // ExportTraceServiceRequest
+    (&[2, 2, 2], &[(1, 2), (2, 3)]), // ResourceSpans
+    (&[2, 0, 2], &[(1, 8)]),         // Resource
+    (&[2, 2, 2], &[(1, 4), (2, 5)]), // ScopeSpans
+    (&[2, 2, 2, 0], &[(3, 8)]),      // InstrumentationScope
+    (&[2, 2, 2, 2, 2, 0, 1, 1, 2, 0, 2, 0, 2, 0, 2, 5], &[(9, 8), (11, 6), (13, 7), (15, 11)]), // Span
+    (&[1, 2, 2, 0], &[(3, 8)]),      // Event
+    (&[2, 2, 2, 2, 0, 5], &[(4, 8)]), // Link
+    (&[2, 2, 0], &[(2, 9)]),         // KeyValue
+    (&[2, 0, 0, 1, 2, 2, 2, 0], &[(5, 10), (6, 2)]), // AnyValue; a KeyValueList has the shape of a Resource
+    (&[2], &[(1, 9)]),               // ArrayValue
+    (&[2, 2, 0], &[]),               // Status
 ];
 
 struct Field {
@@ -42,7 +45,7 @@ pub(crate) fn scramble(message: &[u8], which: usize, calm: u64, dice: &mut Dice)
     let mut rest = message;
     while !rest.is_empty() {
         let mut field = take_field(&mut rest);
-        let inner = MESSAGES[which].iter().find(|(number, _)| field.wire_type == 2 && *number == field.number);
+        let inner = MESSAGES[which].1.iter().find(|(number, _)| field.wire_type == 2 && *number == field.number);
         if let Some((_, inner)) = inner {
             field.bytes = scramble(&field.bytes, *inner, calm, dice);
             if dice.below(calm) == 0 {
@@ -65,6 +68,15 @@ pub(crate) fn scramble(message: &[u8], which: usize, calm: u64, dice: &mut Dice)
         let at = dice.below(fields.len() as u64 + 1) as usize;
         fields.insert(at, strange_field(dice));
     }
+    if dice.below(calm) == 0 {
+        let field = fitting_field(MESSAGES[which].0, dice);
+        let at = fields.iter().position(|f| f.number >= field.number).unwrap_or(fields.len());
+        fields.insert(at, field);
+    }
+    if which == 5 && dice.below(3) == 0 {
+        // The Collector's order: flags before the name.
+        fields.sort_by_key(|f| if f.number == 16 { 9 } else { f.number * 2 });
+    }
     let mut out = Vec::new();
     fields.iter().for_each(|field| put_field(field, calm, dice, &mut out));
     out
@@ -80,6 +92,15 @@ fn split_off_one_field(field: &mut Field) -> Field {
     let mut bytes = std::mem::replace(&mut field.bytes, keep);
     bytes.truncate(bytes.len() - field.bytes.len());
     Field { bytes, ..*field }
+}
+
+/// A field that the message knows, often a zero that should not have been written.
+fn fitting_field(wire_types: &[u64], dice: &mut Dice) -> Field {
+    let number = 1 + dice.below(wire_types.len() as u64);
+    let wire_type = wire_types[number as usize - 1];
+    let varint = [0, 0, 0, 1, 127, 128, u64::MAX, 1 << 32, (1 << 32) + 1][dice.below(9) as usize];
+    let bytes = vec![dice.below(2) as u8; [0, 8, 0, 0, 0, 4][wire_type as usize]];
+    Field { number, wire_type, varint, bytes }
 }
 
 /// An unknown field, or a known one with a zero, a huge number or a wrong type.
