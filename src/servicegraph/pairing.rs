@@ -93,7 +93,8 @@ impl Pairing {
         Self {
             rules: Rules::new(settings),
             layout: Arc::new(Layout::new(Family::ServiceGraph, &settings.bounds_ns)),
-            wait: settings.wait,
+            // Never at the instant of its creation: spans of one instant may come in several records.
+            wait: settings.wait.max(1),
             max_items: settings.max_items,
             exemplars,
             names: Names::default(),

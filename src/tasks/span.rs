@@ -16,14 +16,16 @@
 //! The journal says what the last commit knew ([`Restored`]). If half edges were waiting, [`SpanTask::start_offset`] lies
 //! before the commit, and the records up to it go through pairing alone ([`crate::servicegraph`] says why that is exact).
 
+mod processors;
+
+use self::processors::Processors;
 use crate::config::Config;
 use crate::config::settings;
-use crate::deltas::{DeltaTable, ShareHead};
+use crate::deltas::ShareHead;
 use crate::model::wire::Malformed;
 use crate::model::{Ledger, Millis, StepWidth, Tally};
-use crate::otlp::{Batch, ResourceSpans};
-use crate::servicegraph::{Pairing, Sink};
-use crate::spanmetrics::{self, SpanMetrics};
+use crate::otlp::Batch;
+use crate::servicegraph::Pairing;
 
 /// One record of the source.
 #[derive(Debug, Clone, Copy)]
@@ -153,15 +155,6 @@ pub struct SpanTask {
     processors: Processors,
 }
 
-/// Everything that spans flow through.
-#[derive(Debug)]
-struct Processors {
-    span_metrics: Option<SpanMetrics>,
-    pairing: Option<Pairing>,
-    table: DeltaTable,
-    ledger: Ledger,
-}
-
 // === impl SpanSettings ===
 
 impl From<&Config> for SpanSettings {
@@ -193,12 +186,7 @@ impl SpanTask {
         restored: Restored,
     ) -> Result<Self, RestoreError> {
         let s = settings;
-        let mut processors = Processors {
-            span_metrics: s.span_metrics.enabled.then(|| SpanMetrics::new(&s.span_metrics, s.exemplars)),
-            pairing: Some(Pairing::new(&s.service_graphs, s.exemplars)),
-            table: DeltaTable::new(s.respell_after),
-            ledger: restored.ledger,
-        };
+        let mut processors = Processors::new(s, restored.ledger);
         let mut reread = None;
         if let Some(pairing) = processors.pairing.as_mut().filter(|_| !restored.live.is_empty()) {
             let begun = pairing.begin_rebuild(restored.reread_from, &restored.live);
@@ -258,8 +246,7 @@ impl SpanTask {
             return;
         }
         self.reread = None;
-        let Processors { pairing: Some(pairing), table, ledger, .. } = &mut self.processors else { return };
-        pairing.finish_rebuild(&mut Sink { table, ledger });
+        self.processors.finish_rebuild();
         // The old owner went on here with the stream time of its last commit.
         if let Some(stream_time) = self.stream_time {
             self.processors.expire(stream_time);
@@ -304,10 +291,12 @@ impl SpanTask {
         (size > 0 && size >= self.max_commit_bytes).then(|| self.end_stretch(offset, step, current))
     }
 
-    /// Ends the open stretch now, for a stop or an early commit. `None` when nothing was read since the last cut.
+    /// Ends the open stretch now, for a stop or an early commit. `None` when nothing was read and nothing expired since
+    /// the last cut.
     pub fn cut(&mut self) -> Option<StepCut> {
         let (stream_time, position) = (self.stream_time?, self.position?);
-        self.open.then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
+        let open = self.open || self.processors.table.estimate() > 0;
+        (open && !self.rebuilding()).then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
     }
 
     /// Advances the stream time of a silent partition to `to`. Returns a cut when that passes the end of a step;
@@ -411,16 +400,10 @@ impl SpanTask {
             return;
         }
         self.reread = Some(record.offset + 1);
-        if let (Some(pairing), Some(tenant)) = (&mut self.processors.pairing, record.tenant)
+        if let Some(tenant) = record.tenant
             && self.batch.decode(record.value).is_ok()
         {
-            // The time does not matter: what opens here was created when the list says so.
-            let at = pairing.record(tenant, record.offset, 0);
-            for resource_spans in self.batch.resources(record.value) {
-                let service = service_of(&resource_spans);
-                let block = pairing.block(at, service.as_deref(), resource_spans.resource);
-                resource_spans.spans().for_each(|span| pairing.rebuild_span(&block, &span));
-            }
+            self.processors.rebuild(&self.batch, record, tenant);
         }
         if self.position == self.reread {
             self.reached(record.offset + 1);
@@ -428,42 +411,5 @@ impl SpanTask {
     }
 }
 
-// === impl Processors ===
-
-impl Processors {
-    fn expire(&mut self, stream_time: Millis) {
-        if let Some(pairing) = &mut self.pairing {
-            pairing.expire(stream_time, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
-        }
-    }
-
-    fn record(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str, stream_time: Millis) {
-        let Self { span_metrics, pairing, table, ledger } = self;
-        let mut pairing = pairing.as_mut().map(|p| (p.record(tenant, record.offset, stream_time), p));
-        for resource_spans in batch.resources(record.value) {
-            let service = service_of(&resource_spans);
-            let block = spanmetrics::Block { tenant, service: service.as_deref().unwrap_or_default() };
-            if let Some(span_metrics) = span_metrics {
-                span_metrics.block(&block);
-            }
-            let mut graph = pairing
-                .as_mut()
-                .map(|(at, pairing)| (pairing.block(*at, service.as_deref(), resource_spans.resource), pairing));
-            for span in resource_spans.spans() {
-                ledger.add(Tally::SpansRead, 1);
-                match span_metrics {
-                    Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
-                    None => ledger.add(Tally::SpansDroppedDisabled, 1),
-                }
-                if let Some((block, pairing)) = &mut graph {
-                    pairing.span(block, &span, &mut Sink { table, ledger });
-                }
-            }
-        }
-    }
-}
-
-/// The first `service.name`, as text.
-fn service_of<'a>(resource_spans: &ResourceSpans<'a>) -> Option<std::borrow::Cow<'a, [u8]>> {
-    resource_spans.resource.get(b"service.name").map(|value| value.text())
-}
+#[cfg(test)]
+mod tests;

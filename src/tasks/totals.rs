@@ -36,6 +36,15 @@ pub struct Sum {
     pub exemplars: Vec<(u16, Exemplar)>,
 }
 
+/// A series by name and labels. Shown as `name{a="x", b="y"}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Series {
+    /// The metric name.
+    pub name: String,
+    /// The labels, `le` among them, sorted by name.
+    pub labels: Vec<(String, String)>,
+}
+
 /// A share that does not add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -87,31 +96,29 @@ impl Totals {
         self.sums.iter().filter_map(|((step, name), sum)| Some((*step, self.names.get(name)?, sum)))
     }
 
-    /// The values of a tenant's series over all steps, by their spelling ([`series_key`]). As a receiver would see them,
-    /// with one exception: what has never grown (a bucket, a failure) is left out.
+    /// The values of a tenant's series over all steps. As a receiver would see them, with one exception: what has never
+    /// grown (a bucket, a failure) is left out.
     #[must_use]
-    pub fn values(&self, tenant: &str) -> BTreeMap<String, f64> {
-        let mut all: BTreeMap<SetName, Vec<u64>> = BTreeMap::new();
+    pub fn values(&self, tenant: &str) -> BTreeMap<Series, f64> {
+        let mut all: BTreeMap<SetName, (&Spelled, Vec<u64>)> = BTreeMap::new();
         for ((_, name), sum) in &self.sums {
             let Some(spelled) = self.names.get(name).filter(|s| s.tenant == tenant) else { continue };
-            let total = all.entry(*name).or_insert_with(|| vec![0; sum.cells.len()]);
+            let (_, total) = all.entry(*name).or_insert_with(|| (spelled, vec![0; sum.cells.len()]));
             spelled.layout.add(total, &sum.cells);
         }
         let mut out = BTreeMap::new();
-        for (name, cells) in all {
-            values_of(&self.names[&name], &cells, &mut out);
-        }
+        all.values().for_each(|(set, cells)| set.values(cells, &mut out));
         out
     }
 
-    /// The exemplars of a tenant, by the spelling of their bucket's series; the greatest over all steps.
+    /// The exemplars of a tenant by their bucket's series, the greatest over all steps.
     #[must_use]
-    pub fn exemplars(&self, tenant: &str) -> BTreeMap<String, Exemplar> {
-        let mut out: BTreeMap<String, Exemplar> = BTreeMap::new();
+    pub fn exemplars(&self, tenant: &str) -> BTreeMap<Series, Exemplar> {
+        let mut out: BTreeMap<Series, Exemplar> = BTreeMap::new();
         for (_, spelled, sum) in self.steps().filter(|(_, s, _)| s.tenant == tenant) {
             for &(cell, candidate) in &sum.exemplars {
-                let Some(key) = bucket_key(spelled, usize::from(cell)) else { continue };
-                let best = out.entry(key).or_insert(candidate);
+                let Some(series) = spelled.bucket(usize::from(cell)) else { continue };
+                let best = out.entry(series).or_insert(candidate);
                 *best = candidate.max(*best);
             }
         }
@@ -119,48 +126,63 @@ impl Totals {
     }
 }
 
-/// How a series is spelled: `name{a="x", b="y"}`, with the labels sorted by name.
-#[must_use]
-pub fn series_key(name: &str, labels: &[(String, String)]) -> String {
-    let mut labels: Vec<_> = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
-    labels.sort();
-    format!("{name}{{{}}}", labels.join(", "))
-}
+// === impl Spelled ===
 
-fn with_le(labels: &[(String, String)], le: &str) -> Vec<(String, String)> {
-    labels.iter().cloned().chain([("le".to_owned(), le.to_owned())]).collect()
-}
-
-fn values_of(set: &Spelled, cells: &[u64], out: &mut BTreeMap<String, f64>) {
-    let family = set.layout.family();
-    for (name, &value) in family.counters().iter().zip(cells).filter(|&(_, &value)| value > 0) {
-        out.insert(series_key(name, &set.labels), value as f64);
-    }
-    for (h, name) in family.histograms().iter().enumerate() {
-        let first = set.layout.histogram(h);
-        let mut count = 0;
-        for (i, le) in les(&set.layout, h).enumerate() {
-            count += cells[first + i];
+impl Spelled {
+    fn values(&self, cells: &[u64], out: &mut BTreeMap<Series, f64>) {
+        let family = self.layout.family();
+        let series = |name: String| Series { name, labels: self.labels.clone() };
+        for (name, &value) in family.counters().iter().zip(cells).filter(|&(_, &value)| value > 0) {
+            out.insert(series((*name).to_owned()), value as f64);
+        }
+        for (h, name) in family.histograms().iter().enumerate() {
+            let first = self.layout.histogram(h);
+            let mut count = 0;
+            for (i, le) in les(&self.layout, h).enumerate() {
+                count += cells[first + i];
+                if count > 0 {
+                    out.insert(series(format!("{name}_bucket")).with("le", le), count as f64);
+                }
+            }
             if count > 0 {
-                out.insert(series_key(&format!("{name}_bucket"), &with_le(&set.labels, &le)), count as f64);
+                out.insert(series(format!("{name}_count")), count as f64);
+                out.insert(series(format!("{name}_sum")), self.layout.sum_of(cells, h) as f64 / 1e9);
             }
         }
-        if count > 0 {
-            out.insert(series_key(&format!("{name}_count"), &set.labels), count as f64);
-            let seconds = set.layout.sum_of(cells, h) as f64 / 1e9;
-            out.insert(series_key(&format!("{name}_sum"), &set.labels), seconds);
-        }
     }
-}
 
-fn bucket_key(set: &Spelled, cell: usize) -> Option<String> {
-    set.layout.family().histograms().iter().enumerate().find_map(|(h, name)| {
-        let le = les(&set.layout, h).nth(cell.checked_sub(set.layout.histogram(h))?)?;
-        Some(series_key(&format!("{name}_bucket"), &with_le(&set.labels, &le)))
-    })
+    /// The series of a bucket cell.
+    fn bucket(&self, cell: usize) -> Option<Series> {
+        self.layout.family().histograms().iter().enumerate().find_map(|(h, name)| {
+            let le = les(&self.layout, h).nth(cell.checked_sub(self.layout.histogram(h))?)?;
+            Some(Series { name: format!("{name}_bucket"), labels: self.labels.clone() }.with("le", le))
+        })
+    }
 }
 
 /// The values of `le` of one histogram, in the order of its cells.
 fn les(layout: &Layout, h: usize) -> impl Iterator<Item = String> {
     layout.bounds(h).iter().map(|&ns| (ns as f64 / 1e9).to_string()).chain(["+Inf".to_owned()])
+}
+
+// === impl Series ===
+
+impl Series {
+    /// Adds a label.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        let at = self.labels.partition_point(|(n, _)| n.as_str() < name);
+        self.labels.insert(at, (name.to_owned(), value.into()));
+        self
+    }
+}
+
+impl std::fmt::Display for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{{", self.name)?;
+        for (i, (name, value)) in self.labels.iter().enumerate() {
+            write!(f, "{}{name}={value:?}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("}")
+    }
 }

@@ -1,0 +1,133 @@
+//! Writes records: OTLP requests in protobuf, byte by byte, so that a case can also hold what no SDK would send.
+
+use super::words::Word;
+use crate::model::wire::{put_bytes, put_u64};
+
+/// A record under construction.
+#[derive(Debug, Default)]
+pub(super) struct RecordBuilder {
+    /// Finished `ResourceSpans` fields.
+    done: Vec<u8>,
+    /// The `Resource` of the spans that follow.
+    resource: Vec<u8>,
+    /// Finished `Span` fields.
+    spans: Vec<u8>,
+}
+
+/// A span as a case states it.
+#[derive(Debug, Default)]
+pub(super) struct SpanSpec {
+    pub(super) trace_id: Vec<u8>,
+    pub(super) span_id: Vec<u8>,
+    pub(super) parent: Vec<u8>,
+    pub(super) name: Vec<u8>,
+    pub(super) kind: i32,
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+    /// Code and message.
+    pub(super) status: Option<(i32, Vec<u8>)>,
+    pub(super) attributes: Vec<(String, Word)>,
+}
+
+impl RecordBuilder {
+    /// The spans that follow come from this service.
+    pub(super) fn from(&mut self, service: Option<&Word>, attributes: &[(String, Word)]) {
+        self.end_resource();
+        if let Some(service) = service {
+            let service = Word { quoted: true, ..service.clone() };
+            put_attribute(&mut self.resource, 1, "service.name", &service);
+        }
+        for (key, value) in attributes {
+            put_attribute(&mut self.resource, 1, key, value);
+        }
+    }
+
+    pub(super) fn span(&mut self, span: &SpanSpec) {
+        put_field(&mut self.spans, 2, &span.encode());
+    }
+
+    fn end_resource(&mut self) {
+        let (resource, spans) = (std::mem::take(&mut self.resource), std::mem::take(&mut self.spans));
+        if spans.is_empty() {
+            return;
+        }
+        let mut resource_spans = Vec::new();
+        put_field(&mut resource_spans, 1, &resource);
+        put_field(&mut resource_spans, 2, &spans);
+        put_field(&mut self.done, 1, &resource_spans);
+    }
+
+    /// The value of the record.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.end_resource();
+        self.done
+    }
+}
+
+impl SpanSpec {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (number, bytes) in [(1, &self.trace_id), (2, &self.span_id), (4, &self.parent), (5, &self.name)] {
+            if !bytes.is_empty() {
+                put_field(&mut out, number, bytes);
+            }
+        }
+        put_enum(&mut out, 6, self.kind);
+        for (number, ns) in [(7, self.start_ns), (8, self.end_ns)] {
+            if ns != 0 {
+                put_u64(&mut out, number << 3 | 1);
+                out.extend_from_slice(&ns.to_le_bytes());
+            }
+        }
+        for (key, value) in &self.attributes {
+            put_attribute(&mut out, 9, key, value);
+        }
+        if let Some((code, message)) = &self.status {
+            let mut status = Vec::new();
+            if !message.is_empty() {
+                put_field(&mut status, 2, message);
+            }
+            put_enum(&mut status, 3, *code);
+            put_field(&mut out, 15, &status);
+        }
+        out
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    put_u64(out, number << 3 | 2);
+    put_bytes(out, bytes);
+}
+
+fn put_enum(out: &mut Vec<u8>, number: u64, value: i32) {
+    if value != 0 {
+        put_u64(out, number << 3);
+        put_u64(out, i64::from(value).cast_unsigned());
+    }
+}
+
+fn put_attribute(out: &mut Vec<u8>, number: u64, key: &str, value: &Word) {
+    let mut attribute = Vec::new();
+    put_field(&mut attribute, 1, key.as_bytes());
+    put_field(&mut attribute, 2, &any_value(value));
+    put_field(out, number, &attribute);
+}
+
+fn any_value(word: &Word) -> Vec<u8> {
+    let mut out = Vec::new();
+    let bare = std::str::from_utf8(&word.text).ok().filter(|_| !word.quoted);
+    match bare {
+        Some("") => {}
+        Some(flag @ ("true" | "false")) => out.extend([2 << 3, u8::from(flag == "true")]),
+        Some(text) if text.parse::<i64>().is_ok() => {
+            out.push(3 << 3);
+            put_u64(&mut out, text.parse().unwrap_or(0_i64).cast_unsigned());
+        }
+        Some(text) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') && text.parse::<f64>().is_ok() => {
+            out.push(4 << 3 | 1);
+            out.extend_from_slice(&text.parse().unwrap_or(0.0_f64).to_le_bytes());
+        }
+        _ => put_field(&mut out, 1, &word.text),
+    }
+    out
+}

@@ -1,0 +1,45 @@
+use super::*;
+
+fn error(text: &str) -> String {
+    Case::parse(text).expect_err("not a case").to_string()
+}
+
+#[test]
+fn a_statement_that_does_not_hold_is_named_with_its_line() {
+    let text =
+        "at 1\nfrom shop\nserver get took=50ms\ntally spans_read 2\nexpect traces_spanmetrics_calls_total{a=\"b\"} 1\n";
+    let report = Case::parse(text).expect("a case").run(Owners::One);
+    assert_eq!(report.checks, 2);
+    let lines: Vec<_> = report.failures.iter().map(|f| f.line).collect();
+    assert_eq!(lines, [4, 5]);
+    assert_eq!(report.failures[0].to_string(), "line 4: it is 1, not 2");
+    assert!(report.failures[1].message.contains("span_name=\"get\""), "the real series is shown");
+}
+
+#[test]
+fn a_line_outside_the_language_is_refused_with_its_number() {
+    assert_eq!(error("# fine\n\nsing\n"), "line 3: sing is no statement");
+    assert!(error("server get").contains("below `at`"));
+    assert!(error("at x").contains("is no time"));
+    assert!(error("at 1.2345").contains("milliseconds"));
+    assert!(error("at 1\nserver get colour=red").contains("colour is no field"));
+    assert!(error("at 1\nserver get id=xyz").contains("no ID"));
+    assert!(error("at 1\nserver get id=11223344556677889").contains("no ID"));
+    assert!(error("at 1\nserver get took=5").contains("no duration"));
+    assert!(error("at 1\nset wait 5s").contains("before everything"));
+    assert!(error("again 1").contains("no record"));
+    assert!(error("tally nonsense 1").contains("no tally"));
+    assert!(error("expect a{b=\"c\" 1").contains("brace") || error("expect a{b=\"c\" 1").contains("label"));
+    assert!(error("expect a{b=\"c} 1").contains("quote"));
+    assert!(error("at 1\nserver \"\\q\"").contains("after \\"));
+}
+
+#[test]
+fn a_hand_over_that_changes_something_would_be_seen() {
+    let text = "at 1\nfrom shop\nclient get id=7 took=50ms\nat 2\nfrom cart\nserver get parent=7 took=1ms\nexpect \
+                traces_service_graph_request_total{client=\"shop\", server=\"cart\"} 1\npending 0";
+    let case = Case::parse(text).expect("a case");
+    for owners in [Owners::One, Owners::OneForEachRecord] {
+        assert_eq!(case.run(owners), Report { checks: 2, failures: Vec::new() });
+    }
+}

@@ -1,0 +1,204 @@
+use super::*;
+use crate::deltas::Share;
+use crate::model::wire::put_bytes;
+
+const NOW: Millis = 1 << 50;
+
+fn settings() -> SpanSettings {
+    SpanSettings::from(&Config::default())
+}
+
+fn new_task(settings: &SpanSettings, restored: Restored) -> SpanTask {
+    SpanTask::new(settings, "spans".into(), 4, restored).expect("a sound journal")
+}
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    put_bytes(&mut out, bytes);
+    out
+}
+
+/// A record of one service with a client span of each of the given IDs.
+fn clients(ids: &[u8]) -> Vec<u8> {
+    let name = field(1, &[field(1, b"service.name"), field(2, &field(1, b"web"))].concat());
+    let span = |&id: &u8| field(2, &[field(1, &[7; 16]), field(2, &[id; 8]), vec![6 << 3, 3]].concat());
+    let spans: Vec<u8> = ids.iter().flat_map(span).collect();
+    field(1, &[field(1, &name), field(2, &spans)].concat())
+}
+
+fn record(offset: i64, timestamp: Millis, value: &[u8]) -> Record<'_> {
+    Record { offset, timestamp, tenant: Some("one"), value }
+}
+
+fn take(task: &mut SpanTask, record: &Record<'_>) {
+    assert!(matches!(task.offer(record, NOW), Offer::Taken));
+}
+
+fn cut_first(task: &mut SpanTask, record: &Record<'_>) -> StepCut {
+    match task.offer(record, NOW) {
+        Offer::CutFirst { cut } => *cut,
+        Offer::Taken => panic!("it was taken"),
+    }
+}
+
+fn restored(cut: StepCut) -> Restored {
+    Restored {
+        next: Some(cut.to),
+        next_k: cut.k + 1,
+        stream_time: Some(cut.stream_time),
+        reread_from: cut.reread_from,
+        live: cut.live,
+        ledger: cut.ledger,
+    }
+}
+
+#[test]
+fn a_record_of_a_later_step_ends_the_open_one_before_it_is_taken() {
+    let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
+    assert_eq!(task.start_offset(), None);
+    take(&mut task, &record(5, 1_000, &value));
+    take(&mut task, &record(6, 14_999, &value));
+    let next = record(9, 31_000, &value);
+    let cut = cut_first(&mut task, &next);
+    assert_eq!((cut.from, cut.to, cut.k, cut.tick), (5, 9, 0, false));
+    assert_eq!((cut.step, cut.stream_time), (15_000, 31_000));
+    assert_eq!((cut.ledger.get(Tally::RecordsRead), task.position()), (2, Some(9)));
+    take(&mut task, &next);
+    let cut = task.cut().expect("a record was taken");
+    assert_eq!((cut.from, cut.to, cut.k, cut.step, cut.stream_time), (9, 10, 1, 45_000, 31_000));
+    assert!(task.cut().is_none(), "nothing was read since");
+}
+
+#[test]
+fn every_share_says_what_the_cut_says() {
+    let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
+    take(&mut task, &record(5, 1_000, &value));
+    let cut = task.tick(16_000).expect("the step is over");
+    assert_eq!(cut.shares.len(), 16);
+    for part in cut.shares.iter().flatten() {
+        let head = Share::decode(part).expect("a share").head;
+        assert_eq!((head.topic.as_str(), head.partition, head.k), ("spans", 4, cut.k));
+        assert_eq!((head.step, head.stream_time), (15_000, 16_000));
+    }
+}
+
+#[test]
+fn a_tick_counts_only_when_it_passes_a_step() {
+    let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
+    assert!(task.tick(20_000).is_none(), "nobody knows where the partition stands");
+    take(&mut task, &record(5, 1_000, &value));
+    assert!(task.tick(14_999).is_none());
+    assert_eq!(task.stream_time(), Some(1_000), "a time that no journal knows decides nothing");
+    let cut = task.tick(15_000).expect("the step is over");
+    assert!(cut.tick);
+    assert_eq!((cut.from, cut.to, cut.step, cut.stream_time), (5, 6, 15_000, 15_000));
+    assert_eq!(task.pending_edges(), 0, "14 s are longer than the wait");
+    let cut = task.tick(77_000).expect("more steps are over");
+    assert_eq!((cut.from, cut.to, cut.step, cut.stream_time), (6, 6, 30_000, 77_000));
+    assert_eq!(cut.ledger.get(Tally::EdgesExpiredClient), 1);
+    assert!(task.tick(70_000).is_none(), "time does not go back");
+}
+
+#[test]
+fn an_empty_partition_ticks_from_where_it_starts() {
+    let mut task = new_task(&settings(), Restored::default());
+    task.set_start(42);
+    task.set_start(43);
+    let cut = task.tick(20_000).expect("its stream time becomes known");
+    assert_eq!((cut.from, cut.to, cut.step, cut.stream_time), (42, 42, 15_000, 20_000));
+    assert!(task.tick(29_999).is_none());
+    assert!(task.tick(30_000).is_some());
+}
+
+#[test]
+fn a_big_stretch_is_cut_within_its_step() {
+    let settings = SpanSettings { max_commit_bytes: 1, ..settings() };
+    let (mut task, value) = (new_task(&settings, Restored::default()), clients(&[1]));
+    take(&mut task, &record(0, 1_000, &value));
+    let next = record(1, 2_000, &value);
+    let cut = cut_first(&mut task, &next);
+    assert_eq!((cut.from, cut.to, cut.step, cut.stream_time), (0, 1, 15_000, 1_000));
+    take(&mut task, &next);
+    let nothing = SpanSettings { max_commit_bytes: 0, ..settings };
+    take(&mut new_task(&nothing, Restored::default()), &next);
+}
+
+#[test]
+fn half_edges_come_back_and_the_records_in_between_are_read_only_for_them() {
+    let mut task = new_task(&settings(), Restored::default());
+    take(&mut task, &record(5, 1_000, &clients(&[1, 2, 3])));
+    take(&mut task, &record(6, 2_000, b"garbage"));
+    let cut = task.cut().expect("records were taken");
+    assert_eq!((cut.reread_from, cut.to), (5, 7));
+    let mut next = new_task(&settings(), restored(cut));
+    assert_eq!((next.start_offset(), next.rebuilding()), (Some(5), true));
+    assert!(next.tick(60_000).is_none(), "not before the half edges are back");
+    take(&mut next, &record(5, 1_000, &clients(&[1, 2, 3])));
+    assert_eq!(next.start_offset(), Some(6));
+    assert!(next.cut().is_none());
+    take(&mut next, &record(6, 2_000, b"garbage"));
+    assert!(!next.rebuilding(), "the last record before the commit was read");
+    assert_eq!((next.pending_edges(), next.start_offset()), (3, Some(7)));
+    assert_eq!(next.ledger(), task.ledger());
+    take(&mut next, &record(6, 2_000, b"garbage"));
+    assert_eq!(next.ledger(), task.ledger(), "what a commit covers is not read twice");
+}
+
+#[test]
+fn half_edges_whose_records_are_gone_are_lost_by_name() {
+    let mut task = new_task(&settings(), Restored::default());
+    take(&mut task, &record(5, 1_000, &clients(&[1, 2])));
+    take(&mut task, &record(6, 1_000, &clients(&[3])));
+    let restored = restored(task.cut().expect("records were taken"));
+    let mut next = new_task(&settings(), restored.clone());
+    take(&mut next, &record(6, 1_000, &clients(&[3])));
+    assert_eq!((next.ledger().get(Tally::EdgesLost), next.ledger().pending_edges()), (2, 1));
+    assert_eq!(next.pending_edges(), 1);
+
+    let mut next = new_task(&settings(), restored.clone());
+    next.reached(6);
+    assert!(next.rebuilding(), "one more may come");
+    next.reached(7);
+    assert_eq!((next.ledger().get(Tally::EdgesLost), next.ledger().pending_edges()), (3, 0));
+
+    let mut off = settings();
+    off.service_graphs.enabled = false;
+    let next = new_task(&off, restored);
+    assert_eq!((next.start_offset(), next.ledger().get(Tally::EdgesLost)), (Some(7), 3));
+}
+
+#[test]
+fn what_the_settings_now_call_complete_is_emitted_after_the_rebuild() {
+    let mut settings = settings();
+    let value = clients(&[1]);
+    let mut task = new_task(&settings, Restored::default());
+    take(&mut task, &record(5, 1_000, &value));
+    let restored = restored(task.cut().expect("a record was taken"));
+    settings.service_graphs.database_name_attributes.push("service.name".to_owned());
+    let mut next = new_task(&settings, restored);
+    take(&mut next, &record(5, 1_000, &value));
+    assert_eq!((next.ledger().get(Tally::EdgesCompleted), next.ledger().pending_edges()), (1, 0));
+    assert_eq!(next.pending_edges(), 0);
+}
+
+#[test]
+fn a_damaged_list_names_the_partition() {
+    let bad = Restored { next: Some(7), live: vec![0x80], ..Restored::default() };
+    let error = SpanTask::new(&settings(), "spans".into(), 4, bad).expect_err("damaged");
+    assert!(error.to_string().contains("spans/4"));
+}
+
+#[test]
+fn timestamps_at_the_ends_of_time_are_harmless() {
+    let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
+    take(&mut task, &record(0, Millis::MIN, &value));
+    assert_eq!(task.stream_time(), Some(0));
+    for timestamp in [Millis::MAX, -1] {
+        let last = record(1, timestamp, &value);
+        while let Offer::CutFirst { cut } = task.offer(&last, 20_000) {
+            assert_eq!(cut.stream_time, 30_000, "the present and max_future");
+        }
+    }
+    assert_eq!(task.ledger().get(Tally::RecordsFromFuture), 1);
+    take(&mut new_task(&settings(), Restored::default()), &record(0, -1, &value));
+}
