@@ -91,7 +91,7 @@ const FORBIDDEN: [&str; 14] = [
     "reqwest",
     "axum",
     "std::time::Instant",
-    "std::time::SystemTime",
+    "std::time::SystemTime::now",
     "Instant::now",
     "SystemTime::now",
     "std::env",

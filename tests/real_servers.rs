@@ -94,7 +94,10 @@ fn victoriametrics_gives_back_the_sample_it_was_given() {
 fn two_workers_on_real_kafka_give_prometheus_exactly_what_was_produced() {
     let prometheus = RealPrometheus::start();
     let mut run = Run::start("spans_to_prometheus", &prometheus.api.write_url());
-    wait_until("every series is exact", PATIENCE, || compare(&run.expected, &stored(&prometheus.api)?, SHOWN));
+    wait_until("every series is exact", PATIENCE, || {
+        run.still_works();
+        compare(&run.expected, &stored(&prometheus.api)?, SHOWN)
+    });
 
     no_counter_went_down(&prometheus.api, &run.expected);
     grafana_draws_the_expected_graph(&prometheus.api, &run.expected);
@@ -119,6 +122,7 @@ fn two_workers_on_real_kafka_give_victoriametrics_the_same_counts() {
     let counts = |values: Values| -> Values { values.into_iter().filter(|(s, _)| !s.name.ends_with("_sum")).collect() };
     let expected = counts(run.expected.clone());
     wait_until("every count is exact", PATIENCE, || {
+        run.still_works();
         victoria.flush();
         compare(&expected, &counts(stored(&victoria.api)?), SHOWN)
     });
@@ -156,13 +160,15 @@ impl Run {
         );
         wait_until("the topic is there", PATIENCE, || match (kafka.partitions(topic), produce.exited()) {
             (4, _) => Ok(()),
-            (n, ended) => Err(format!("{n} partitions, produce {ended:?}\n{}", produce.tail())),
+            (_, Some(status)) => panic!("produce ended with {status}:\n{}", produce.tail()),
+            (n, None) => Err(format!("{n} partitions\n{}", produce.tail())),
         });
-        let first = spanmill("worker 1", &["run", "--config", config]);
+        let mut first = spanmill("worker 1", &["run", "--config", config]);
         let group = format!("{topic}-group");
         wait_until("the first worker reads", PATIENCE, || {
-            let members = kafka.tool("ConsumerGroupCommand", &["--list"]);
-            if members.lines().any(|l| l == group) { Ok(()) } else { Err(format!("{}\n{members}", first.tail())) }
+            must_run(&mut first);
+            let groups = kafka.tool("ConsumerGroupCommand", &["--list"]);
+            if groups.lines().any(|l| l == group) { Ok(()) } else { Err(format!("{}\n{groups}", first.tail())) }
         });
         let second = spanmill("worker 2", &["run", "--config", config]);
         assert!(produce.finish(PATIENCE).success(), "produce failed:\n{}", produce.tail());
@@ -173,12 +179,23 @@ impl Run {
         Self { workers: [first, second], expected, _kafka: kafka, _dir: dir }
     }
 
+    /// Fails at once when a worker has ended, rather than at the deadline.
+    fn still_works(&mut self) {
+        self.workers.iter_mut().for_each(must_run);
+    }
+
     /// SIGTERM: both end well and in time.
     fn stop(&mut self) {
         for worker in &mut self.workers {
             let status = worker.terminate(STOPS_WITHIN);
             assert_eq!(status.code(), Some(0), "{}", worker.tail());
         }
+    }
+}
+
+fn must_run(worker: &mut Daemon) {
+    if let Some(status) = worker.exited() {
+        panic!("a worker ended with {status}:\n{}", worker.tail());
     }
 }
 

@@ -63,7 +63,8 @@ func check(project *types.Project) []string {
 				}
 			}
 		}
-		if !healthy[service.Name] && service.Restart != "no" {
+		// A job has nobody who asks for its health.
+		if job := service.Restart == "no" || service.Restart == "on-failure"; !job && !healthy[service.Name] {
 			say(service.Name, "has no health check")
 		}
 		for _, volume := range service.Volumes {
