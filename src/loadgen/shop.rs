@@ -28,6 +28,9 @@ struct Backend {
     checkout: usize,
 }
 
+/// A page: its name, how often it is seen, and which operations it calls, with their chances.
+type Page<'a> = (&'a str, u64, &'a [(usize, &'a str, u32)]);
+
 /// A database, as its client spans describe it.
 #[derive(Debug, Clone, Copy)]
 enum Store {
@@ -234,7 +237,7 @@ impl Shop {
     /// What browsers and the app see.
     fn front(&mut self, backend: Backend) {
         let service = self.service("frontend", "node");
-        let pages: [(&str, u64, &[(usize, &str, u32)]); 6] = [
+        let pages: [Page<'_>; 6] = [
             ("GET /", 30, &[(backend.ads, "Ads/Pick", 90), (backend.recommendation, "Recommendation/List", 100)]),
             (
                 "GET /products/{id}",

@@ -1,0 +1,175 @@
+//! The producer: idempotent, never drops, remembers failures.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::{ProduceArgs, ProduceError, now};
+use crate::loadgen::Record;
+
+/// A topic that takes records.
+pub(super) struct Sink {
+    config: ClientConfig,
+    producer: ThreadedProducer<Reports>,
+    topic: String,
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+struct Reports {
+    failed: AtomicU64,
+    first: Mutex<Option<String>>,
+}
+
+/// How long a stopped command waits for the broker to take what is left.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one question to the broker may take.
+const QUESTION: Duration = Duration::from_secs(10);
+
+// === impl Sink ===
+
+impl Sink {
+    /// A producer for `args.topic`. Nothing is sent yet.
+    pub(super) fn new(args: &ProduceArgs) -> Result<Self, ProduceError> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &args.brokers).set("client.id", "spanmill-produce");
+        let mut producer = config.clone();
+        producer
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", args.compression.as_str())
+            .set("linger.ms", "10")
+            // The broker decides which record is too large, and the generator is faster than any broker.
+            .set("message.max.bytes", "100000000")
+            .set("queue.buffering.max.messages", "1000000")
+            .set("queue.buffering.max.kbytes", "131072");
+        for property in &args.properties {
+            config.set(&property.key, property.value.reveal());
+            producer.set(&property.key, property.value.reveal());
+        }
+        let producer = producer.create_with_context(Reports::default()).map_err(kafka("create a producer"))?;
+        Ok(Self { config, producer, topic: args.topic.clone() })
+    }
+
+    /// Creates the topic if that is wanted and it is absent. Returns its number of partitions.
+    pub(super) fn prepare(&self, create: Option<u32>) -> Result<u32, ProduceError> {
+        if let Some(partitions) = create {
+            self.create(partitions)?;
+        }
+        let deadline = now() + QUESTION;
+        loop {
+            let metadata = self.producer.client().fetch_metadata(Some(&self.topic), QUESTION);
+            let metadata = metadata.map_err(kafka("read the topic's metadata"))?;
+            match metadata.topics().first().map_or(0, |t| t.partitions().len()) {
+                // A topic that was just created needs a moment until every broker knows it.
+                0 if create.is_some() && now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                0 => return Err(ProduceError::NoTopic(self.topic.clone())),
+                partitions => return Ok(partitions as u32),
+            }
+        }
+    }
+
+    fn create(&self, partitions: u32) -> Result<(), ProduceError> {
+        let doing = format!("create topic `{}`", self.topic);
+        let admin: AdminClient<DefaultClientContext> = self.config.create().map_err(kafka(&doing))?;
+        let count = i32::try_from(partitions).unwrap_or(i32::MAX);
+        let topic = NewTopic::new(&self.topic, count, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(QUESTION)).request_timeout(Some(QUESTION));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ProduceError::Runtime)?;
+        let results = runtime.block_on(admin.create_topics([&topic], &options)).map_err(kafka(&doing))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(kafka(&doing)(KafkaError::AdminOp(code))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a record to the client; waits while its queue is full.
+    pub(super) fn send(&self, record: &Record, stop: &AtomicBool) -> Result<(), ProduceError> {
+        let mut base =
+            BaseRecord::to(&self.topic).key(&record.key[..]).payload(&record.value[..]).timestamp(record.timestamp);
+        if let Some(partition) = record.partition {
+            base = base.partition(partition.cast_signed());
+        }
+        let mut patience = None;
+        loop {
+            let Err((error, back)) = self.producer.send(base) else { return Ok(()) };
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(kafka("send a record")(error));
+            }
+            if stop.load(Ordering::Relaxed) && *patience.get_or_insert_with(|| now() + PATIENCE) < now() {
+                return Err(ProduceError::NotFlushed(self.in_flight()));
+            }
+            base = back;
+            self.producer.poll(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether everything that was answered so far has been delivered, of `sent` records.
+    pub(super) fn check(&self, sent: u64) -> Result<(), ProduceError> {
+        let reports = self.producer.context();
+        match reports.failed.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            failed => Err(ProduceError::NotDelivered { failed, sent, first: reports.first() }),
+        }
+    }
+
+    /// Waits until all `sent` records are acknowledged.
+    pub(super) fn drain(&self, stop: &AtomicBool, sent: u64) -> Result<(), ProduceError> {
+        let mut patience = None;
+        while let Err(error) = self.producer.flush(Duration::from_millis(500)) {
+            if error != KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) {
+                return Err(kafka("flush")(error));
+            }
+            self.check(sent)?;
+            if stop.load(Ordering::Relaxed) && *patience.get_or_insert_with(|| now() + PATIENCE) < now() {
+                return Err(ProduceError::NotFlushed(self.in_flight()));
+            }
+        }
+        self.check(sent)
+    }
+
+    fn in_flight(&self) -> u64 {
+        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+}
+
+fn kafka(doing: &str) -> impl FnOnce(KafkaError) -> ProduceError {
+    move |source| ProduceError::Kafka { doing: doing.to_owned(), source }
+}
+
+// === impl Reports ===
+
+impl Reports {
+    /// The first failure.
+    fn first(&self) -> String {
+        let first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        first.clone().unwrap_or_default()
+    }
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            first.get_or_insert_with(|| error.to_string());
+            drop(first);
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

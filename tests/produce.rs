@@ -1,0 +1,192 @@
+//! `produce` against a mock cluster: everything is read back and counted again.
+#![cfg(all(feature = "kafka", feature = "http"))]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Parser as _;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message as _;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use spanmill::cli::produce::{ProduceArgs, ProduceError, run};
+use spanmill::loadgen::{Expectation, partition_of};
+use spanmill::model::Tally;
+
+const TOPIC: &str = "otlp_spans";
+
+#[derive(Debug, clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    produce: ProduceArgs,
+}
+
+/// A record as it was read back.
+struct Read {
+    partition: i32,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    timestamp: i64,
+}
+
+fn cluster(partitions: i32) -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(1).expect("a mock cluster");
+    cluster.create_topic(TOPIC, partitions, 1).expect("a topic");
+    cluster
+}
+
+fn args(brokers: &str, line: &str) -> ProduceArgs {
+    let fixed = ["produce", "--brokers", brokers, "--print-every", "0s"];
+    Cli::try_parse_from(fixed.into_iter().chain(line.split_whitespace())).expect("legal arguments").produce
+}
+
+/// Everything in the topic.
+fn read_back(brokers: &str, partitions: i32) -> Vec<Read> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "reader").create().expect("a consumer");
+    let mut assignment = TopicPartitionList::new();
+    let mut left = 0;
+    for partition in 0..partitions {
+        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(10)).expect("watermarks");
+        left += high - low;
+        assignment.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&assignment).expect("an assignment");
+    let mut out = Vec::new();
+    while (out.len() as i64) < left {
+        let message = consumer.poll(Duration::from_secs(20)).expect("a record within 20 s").expect("no error");
+        out.push(Read {
+            partition: message.partition(),
+            key: message.key().expect("a key").to_vec(),
+            value: message.payload().expect("a value").to_vec(),
+            timestamp: message.timestamp().to_millis().expect("a timestamp"),
+        });
+    }
+    out
+}
+
+/// Calls and sizes by label set, in the text form of an expectation.
+fn recount(records: &[Read]) -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for record in records {
+        let request = ExportTraceServiceRequest::decode(&*record.value).expect("a record decodes");
+        for rs in request.resource_spans {
+            let resource = rs.resource.expect("a resource");
+            let name = resource.attributes.iter().find(|kv| kv.key == "service.name").expect("a name");
+            let Some(Value::StringValue(service)) = name.value.clone().and_then(|v| v.value) else {
+                panic!("the name of a service is a string")
+            };
+            for span in rs.scope_spans.into_iter().flat_map(|s| s.spans) {
+                let name = span.name.replace('\\', "\\\\").replace('"', "\\\"");
+                let kind = SpanKind::try_from(span.kind).expect("a kind").as_str_name();
+                let status = span.status.clone().unwrap_or_default().code().as_str_name().to_owned();
+                let labels = format!(
+                    "{{service=\"{service}\",span_kind=\"{kind}\",span_name=\"{name}\",status_code=\"{status}\"}}"
+                );
+                *out.entry(format!("traces_spanmetrics_calls_total{labels}")).or_default() += 1;
+                *out.entry(format!("traces_spanmetrics_size_total{labels}")).or_default() += span.encoded_len() as u64;
+            }
+        }
+    }
+    out
+}
+
+fn assert_as_expected(records: &[Read], expectation: &Expectation) {
+    let expected: BTreeMap<String, u64> = expectation
+        .series()
+        .filter(|(k, _)| {
+            k.starts_with("traces_spanmetrics_calls_total") || k.starts_with("traces_spanmetrics_size_total")
+        })
+        .map(|(k, v)| (k.to_owned(), v as u64))
+        .collect();
+    assert!(!expected.is_empty());
+    assert_eq!(recount(records), expected);
+    let ledger = expectation.ledger();
+    assert_eq!(ledger.get(Tally::RecordsRead), records.len() as u64);
+    assert_eq!(ledger.get(Tally::BytesRead), records.iter().map(|r| r.value.len() as u64).sum::<u64>());
+}
+
+/// Produces by `line`, reads back and recounts; returns the records, what was printed and the expectation.
+fn produce_and_recount(partitions: i32, line: &str, stop: &AtomicBool) -> (Vec<Read>, String, Expectation) {
+    let cluster = cluster(partitions);
+    let brokers = cluster.bootstrap_servers();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("expect.txt");
+    let mut args = args(&brokers, line);
+    args.expect = Some(file.clone());
+    let mut out = Vec::new();
+    run(&args, stop, &mut out).expect("a load that is produced");
+    let expectation = Expectation::parse(&std::fs::read_to_string(file).expect("a file")).expect("an expectation");
+    let records = read_back(&brokers, partitions);
+    assert_as_expected(&records, &expectation);
+    (records, String::from_utf8(out).expect("text"), expectation)
+}
+
+#[test]
+fn what_is_in_the_topic_is_what_was_expected_trace_by_trace() {
+    let line = "--rate 0 --spans 8000 --seed 3 --start-time 2026-01-31T12:00:00Z --virtual-rate 1000";
+    let (records, out, _) = produce_and_recount(6, line, &AtomicBool::new(false));
+    for record in &records {
+        assert_eq!(partition_of(&record.key, 6).cast_signed(), record.partition);
+        assert!((1_769_860_800_000..1_769_860_812_000).contains(&record.timestamp));
+    }
+    for word in ["spans 8", &format!("records {}", records.len()), "bytes ", "seconds ", "expectation "] {
+        assert!(out.contains(word), "{word} in {out}");
+    }
+}
+
+#[test]
+fn what_is_in_the_topic_is_what_was_expected_in_full_records() {
+    for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let line = format!(
+            "--rate 0 --spans 6000 --group partition --topology scaled --services 12 --operations 140 \
+             --spans-per-record 100 --virtual-rate 20000 --compression {compression} --error-share 0.1"
+        );
+        let (records, ..) = produce_and_recount(3, &line, &AtomicBool::new(false));
+        for record in &records {
+            assert_eq!(partition_of(&record.key, 3).cast_signed(), record.partition);
+        }
+    }
+}
+
+#[test]
+fn a_paced_load_takes_its_time_and_its_timestamps_are_the_wall_clocks() {
+    let (records, ..) = produce_and_recount(2, "--rate 2000 --duration 1s --seed 8", &AtomicBool::new(false));
+    let (first, last) = (records.iter().map(|r| r.timestamp).min(), records.iter().map(|r| r.timestamp).max());
+    let length = last.expect("records") - first.expect("records");
+    assert!((900..4_000).contains(&length), "{length} ms");
+}
+
+#[test]
+fn a_stopped_load_is_delivered_and_its_expectation_holds() {
+    let stop = AtomicBool::new(false);
+    let (records, _, expectation) = std::thread::scope(|scope| {
+        let handle = scope.spawn(|| produce_and_recount(2, "--rate 3000 --seed 8", &stop));
+        std::thread::sleep(Duration::from_millis(700));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        handle.join().expect("no panic")
+    });
+    assert!(!records.is_empty());
+    assert_eq!(expectation.ledger().pending_edges(), 0);
+}
+
+#[test]
+fn a_refused_record_is_an_error_and_leaves_no_expectation() {
+    let cluster = cluster(2);
+    let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 50];
+    cluster.request_errors(rdkafka::types::RDKafkaApiKey::Produce, &errors);
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("expect.txt");
+    let mut args = args(&cluster.bootstrap_servers(), "--rate 0 --spans 500");
+    args.expect = Some(file.clone());
+    let failed = run(&args, &AtomicBool::new(false), &mut Vec::new());
+    assert!(matches!(failed, Err(ProduceError::NotDelivered { .. } | ProduceError::Kafka { .. })), "{failed:?}");
+    assert!(!file.exists());
+}
