@@ -1,3 +1,87 @@
-//! (being built)
+//! The command line.
+//!
+//! *In:* arguments. *Out:* text and an exit code: 0 done, 1 failed, 64 the configuration or the arguments are wrong.
+//! *Owner:* `main`. *Next:* one module per command.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
+#![allow(clippy::disallowed_methods, reason = "an edge: commands run by the clock")]
+
+pub mod check;
 pub mod produce;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The exit code for a wrong configuration or wrong arguments (`EX_USAGE`).
+pub const USAGE: u8 = 64;
+
+/// spanmill turns OTLP trace streams in Kafka into exact span metrics and service graphs in Prometheus.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Work: read spans from Kafka, remote-write the series.
+    Run(ConfigArgs),
+    /// Check a configuration: name every problem, or print what is in force and where it comes from.
+    Check(ConfigArgs),
+    /// Send a synthetic load whose result is known exactly.
+    Produce(Box<produce::ProduceArgs>),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration file; without one, defaults and environment variables decide.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets one key, for example --set kafka.brokers=kafka:9092; may be repeated, and wins over file and environment.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Runs a command and returns its exit code.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => match check::run(args.config.as_deref(), &args.set, &mut std::io::stdout().lock()) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        Command::Produce(args) => produce(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn produce(args: &produce::ProduceArgs) -> ExitCode {
+    let stop = match run::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    match produce::run(args, &stop, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Says why a command failed.
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("spanmill: {error}");
+    ExitCode::FAILURE
+}
