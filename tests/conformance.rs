@@ -1,6 +1,6 @@
 //! Tempo's own trace files through the span task, value by value against what Tempo made of them.
 //!
-//! The files lie beside the repository, in `../shared/conformance`, or where `SPANMILL_CONFORMANCE` points; without them
+//! The files lie beside the repository, in `../shared/conformance`, or where `TEST_CONFORMANCE` points; without them
 //! there is nothing to compare and the test passes.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -23,7 +23,7 @@ const TENANT: &str = "single-tenant";
 fn files() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance");
     #[allow(clippy::disallowed_methods, reason = "a test finds its data")]
-    let root = std::env::var("SPANMILL_CONFORMANCE").map_or_else(|_| beside(), PathBuf::from);
+    let root = std::env::var("TEST_CONFORMANCE").map_or_else(|_| beside(), PathBuf::from);
     Some(root.join("tempo")).filter(|dir| dir.is_dir())
 }
 

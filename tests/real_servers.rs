@@ -167,7 +167,7 @@ impl Run {
         let group = format!("{topic}-group");
         wait_until("the first worker reads", PATIENCE, || {
             must_run(&mut first);
-            let groups = kafka.tool("ConsumerGroupCommand", &["--list"]);
+            let groups = kafka.tool("consumer.group.ConsumerGroupCommand", &["--list"]);
             if groups.lines().any(|l| l == group) { Ok(()) } else { Err(format!("{}\n{groups}", first.tail())) }
         });
         let second = spanmill("worker 2", &["run", "--config", config]);

@@ -2,7 +2,7 @@
 //! under random schedules of crashes, zombies, take-overs, delayed, doubled and lost records, acknowledgements without an
 //! offset, cut journals and receiver outages. The decisions are the product's own; the rest is made of vectors.
 //!
-//! `SPANMILL_SCHEDULES=20000` checks more schedules, `SPANMILL_SEED=17` only this one.
+//! `TEST_SCHEDULES=20000` checks more schedules, `TEST_SEED=17` only this one.
 
 mod simulation {
     pub(crate) mod mutation;
@@ -25,23 +25,23 @@ use simulation::world::{Tally, World};
 
 #[expect(clippy::disallowed_methods, reason = "how many schedules is the caller's choice")]
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|v| v.parse().expect("SPANMILL_SEED and SPANMILL_SCHEDULES are numbers"))
+    std::env::var(name).ok().map(|v| v.parse().expect("TEST_SEED and TEST_SCHEDULES are numbers"))
 }
 
 #[test]
 fn every_schedule_ends_with_exact_totals_and_no_contradicted_sample() {
-    let seeds = match number("SPANMILL_SEED") {
+    let seeds = match number("TEST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SPANMILL_SCHEDULES").unwrap_or(3_000),
+        None => 0..number("TEST_SCHEDULES").unwrap_or(3_000),
     };
-    let whole = number("SPANMILL_SEED").is_none();
+    let whole = number("TEST_SEED").is_none();
     let mut tally = Tally::default();
     for seed in seeds {
         let run = catch_unwind(|| World::new(seed, Mutation::None).run());
         match run.unwrap_or_else(|_| Err("panicked, see above".to_owned())) {
             Ok(run) => tally.add(&run),
             Err(what) => {
-                panic!("schedule {seed}: {what}\nreplay: SPANMILL_SEED={seed} cargo test --test simulation every")
+                panic!("schedule {seed}: {what}\nreplay: TEST_SEED={seed} cargo test --test simulation every")
             }
         }
     }

@@ -49,7 +49,7 @@ impl RealKafka {
 
 fn java() -> Command {
     let mut command = Command::new("java");
-    command.args(JVM).args(["-cp", &format!("{}/*", setting("SPANMILL_KAFKA_JARS"))]);
+    command.args(JVM).args(["-cp", &format!("{}/*", setting("TEST_KAFKA_JARS"))]);
     command
 }
 

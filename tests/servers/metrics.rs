@@ -34,7 +34,7 @@ impl RealPrometheus {
                 let config = dir.path().join("prometheus.yml");
                 std::fs::write(&config, "global: {}\n").expect("a file can be written");
                 let [port] = free_ports();
-                let mut command = Command::new(setting("SPANMILL_PROMETHEUS"));
+                let mut command = Command::new(setting("TEST_PROMETHEUS"));
                 command
                     .arg(format!("--config.file={}", config.display()))
                     .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
@@ -60,7 +60,7 @@ impl RealVictoria {
             STARTS_WITHIN,
             |dir| {
                 let [port] = free_ports();
-                let mut command = Command::new(setting("SPANMILL_VICTORIAMETRICS"));
+                let mut command = Command::new(setting("TEST_VICTORIAMETRICS"));
                 command
                     .arg(format!("-storageDataPath={}", dir.path().join("data").display()))
                     .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
