@@ -211,7 +211,7 @@ impl Progress {
 
     fn show(&mut self, sent: Sent) -> std::io::Result<()> {
         // A look at the clock per record would cost more than some records do.
-        if self.every.is_zero() || sent.records % 64 != 0 && sent.records > 64 {
+        if self.every.is_zero() || !sent.records.is_multiple_of(64) && sent.records > 64 {
             return Ok(());
         }
         let passed = self.last.elapsed();
