@@ -81,7 +81,7 @@ fn recount(records: &[Read]) -> BTreeMap<String, u64> {
             let resource = rs.resource.expect("a resource");
             let name = resource.attributes.iter().find(|kv| kv.key == "service.name").expect("a name");
             let Some(Value::StringValue(service)) = name.value.clone().and_then(|v| v.value) else {
-                panic!("the name of a service is a string")
+                unreachable!("the name of a service is a string")
             };
             for span in rs.scope_spans.into_iter().flat_map(|s| s.spans) {
                 let name = span.name.replace('\\', "\\\\").replace('"', "\\\"");

@@ -9,6 +9,10 @@ use super::syntax;
 use super::value::show_duration;
 use crate::model::StepWidth;
 
+/// The labels of the series that spanmill makes; an external label must not replace one.
+const OWN_LABELS: [&str; 8] =
+    ["service", "span_name", "span_kind", "status_code", "status_message", "client", "server", "connection_type"];
+
 /// Headers that spanmill sets itself.
 const OWN_HEADERS: [&str; 6] = [
     "content-type",
@@ -146,6 +150,9 @@ impl Layers<'_> {
             let path = format!("series.external_labels.{name}");
             if name == "le" || name.starts_with("__") {
                 self.broken(&[&path], "is a label that Prometheus gives a meaning; choose another name");
+            } else if OWN_LABELS.contains(&name.as_str()) {
+                // Replacing it would merge series that other shards write.
+                self.broken(&[&path], "is a label that spanmill's own series carry; choose another name");
             } else if value.is_empty() {
                 self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
             } else {

@@ -43,6 +43,8 @@ pub struct Record<'a> {
 /// What a span task needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct SpanSettings {
+    /// The format of record values.
+    pub encoding: settings::Encoding,
     /// The collection interval.
     pub step: StepWidth,
     /// How far stream time may run ahead of the present.
@@ -135,6 +137,7 @@ pub struct StepCut {
 /// Turns the records of one source partition into cuts.
 #[derive(Debug)]
 pub struct SpanTask {
+    encoding: settings::Encoding,
     step: StepWidth,
     max_future: Millis,
     shards: u32,
@@ -160,6 +163,7 @@ pub struct SpanTask {
 impl From<&Config> for SpanSettings {
     fn from(config: &Config) -> Self {
         Self {
+            encoding: config.kafka.encoding,
             step: config.time.step,
             max_future: config.time.max_future,
             shards: config.kafka.shards,
@@ -169,6 +173,13 @@ impl From<&Config> for SpanSettings {
             service_graphs: config.service_graphs.clone(),
             exemplars: config.series.exemplars,
         }
+    }
+}
+
+/// Reads a record's value; false when it is not what the encoding says.
+fn decode(encoding: settings::Encoding, batch: &mut Batch, value: &[u8]) -> bool {
+    match encoding {
+        settings::Encoding::OtlpProto => batch.decode(value).is_ok(),
     }
 }
 
@@ -194,6 +205,7 @@ impl SpanTask {
             reread = Some(restored.reread_from);
         }
         let mut task = Self {
+            encoding: s.encoding,
             step: s.step,
             max_future: s.max_future,
             shards: s.shards,
@@ -388,7 +400,7 @@ impl SpanTask {
         let Some(tenant) = record.tenant else {
             return ledger.add(Tally::RecordsWithoutTenant, 1);
         };
-        if self.batch.decode(record.value).is_err() {
+        if !decode(self.encoding, &mut self.batch, record.value) {
             return ledger.add(Tally::RecordsUndecodable, 1);
         }
         self.processors.record(&self.batch, record, tenant, stream_time);
@@ -401,7 +413,7 @@ impl SpanTask {
         }
         self.reread = Some(record.offset + 1);
         if let Some(tenant) = record.tenant
-            && self.batch.decode(record.value).is_ok()
+            && decode(self.encoding, &mut self.batch, record.value)
         {
             self.processors.rebuild(&self.batch, record, tenant);
         }

@@ -8,8 +8,8 @@
 //!
 //! *In:* what the group assigns. *Out:* commits, shares, remote-write batches. *Owner:* the process, through [`Worker`].
 //! *Never:* two threads in one task; a wait on the hot path.
-//! *Next:* [`member`] opens tasks, [`thread`] runs them, [`takeover`] restores them, [`span`] and [`series`] are the
-//! running tasks around the pure halves in [`crate::tasks`].
+//! *Next:* `member` opens tasks, `thread` runs them, `takeover` restores them, `span` and `series` are the running tasks
+//! around the pure halves in [`crate::tasks`].
 
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 
