@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Close, Command, Inbox};
 use super::shared::Shared;
+use super::thread::Threads;
 use super::{WorkerError, pause, takeover, thread};
 use crate::kafka::KafkaError;
 use crate::kafka::members::{Member, OnChange, Partition};
@@ -40,7 +41,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     subscription.push(&deltas);
     let member = Member::join(&shared.config.kafka, &subscription, Box::new(Arc::clone(&crew)))?;
 
-    let served = serve(shared, &topics, &member, sources);
+    let served = serve(shared, &topics, &member, &threads, sources);
     tracing::info!("stopping: draining the tasks");
     crew.let_go(&member.owned(), true);
     member.commit(&shared.take_positions());
@@ -54,6 +55,7 @@ fn serve(
     shared: &Shared,
     topics: &Topics,
     member: &Member,
+    threads: &Threads,
     mut sources: Vec<(String, i32)>,
 ) -> Result<(), WorkerError> {
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
@@ -63,6 +65,9 @@ fn serve(
             tracing::warn!(%error, "the group consumer reports");
         }
         shared.joined.store(member.joined(), Ordering::Relaxed);
+        if !threads.alive() {
+            return Err(WorkerError::Fatal("a worker thread has died; please report what the log says".to_owned()));
+        }
         if let Some(text) = shared.appender.fatal() {
             return Err(WorkerError::Fatal(format!("the producer cannot go on: {text}")));
         }

@@ -49,7 +49,9 @@ pub(super) struct SeriesRunner {
     acknowledged: Option<Millis>,
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
-    writing: Option<(Millis, i64)>,
+    writing: Option<Writing>,
+    /// For each record on its way to the journal, whether it begins a snapshot.
+    records: VecDeque<bool>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
     /// When a share of each source was last seen.
@@ -57,6 +59,16 @@ pub(super) struct SeriesRunner {
     started: Instant,
     draining: bool,
     released: Option<bool>,
+}
+
+/// A snapshot that is being written.
+struct Writing {
+    /// The step whose state it holds.
+    step: Millis,
+    /// The offset in the deltas topic up to which it counts.
+    position: i64,
+    /// Where it begins in the journal, once that is known.
+    begins: Option<i64>,
 }
 
 impl SeriesRunner {
@@ -87,6 +99,7 @@ impl SeriesRunner {
             acknowledged: taken.acknowledged,
             snapshot,
             writing: None,
+            records: VecDeque::new(),
             at_end: false,
             heard: BTreeMap::new(),
             started: Instant::now(),
@@ -174,7 +187,7 @@ impl SeriesRunner {
         let records = self.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
         self.pending.push_back((k, closed));
-        self.append(context, records);
+        self.append(context, records, false);
     }
 
     /// Writes the state to the journal, at a moment when the receiver has everything that the state contains.
@@ -194,12 +207,15 @@ impl SeriesRunner {
         }
         let body = SeriesSnapshot { body: self.task.snapshot(), deltas_offset: self.position, step: closed }.encode();
         let records = self.writer.snapshot(&body);
-        self.writing = Some((closed, self.position));
-        self.append(context, records);
+        self.writing = Some(Writing { step: closed, position: self.position, begins: None });
+        self.append(context, records, true);
     }
 
-    fn append(&self, context: &Context<'_>, records: Vec<Vec<u8>>) {
+    /// Appends the records of one frame.
+    fn append(&mut self, context: &Context<'_>, records: Vec<Vec<u8>>, snapshot: bool) {
+        let mut begins = snapshot;
         for record in records {
+            self.records.push_back(std::mem::take(&mut begins));
             let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
             let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
             context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
@@ -220,6 +236,11 @@ impl SeriesRunner {
 
     fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
         let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
+        if self.records.pop_front() == Some(true)
+            && let Some(writing) = &mut self.writing
+        {
+            writing.begins = offset;
+        }
         let mut progress = self.writer.acknowledged(offset);
         while let Progress::ReadGap { after, before } = progress {
             let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
@@ -253,9 +274,11 @@ impl SeriesRunner {
     }
 
     fn snapshotted(&mut self, context: &Context<'_>) {
-        if let Some((step, position)) = self.writing.take() {
-            self.snapshot = Some(step);
-            context.shared.note_trim(&self.id.topic, self.id.partition, position);
+        let Some(Writing { step, position, begins }) = self.writing.take() else { return };
+        self.snapshot = Some(step);
+        context.shared.note_trim(&self.id.topic, self.id.partition, position);
+        if let Some(offset) = begins {
+            context.shared.note_trim(&self.journal, self.id.partition, offset);
         }
     }
 
@@ -310,7 +333,7 @@ impl SeriesRunner {
         self.write_snapshot(context);
         let records = self.writer.release();
         self.released = Some(false);
-        self.append(context, records);
+        self.append(context, records, false);
     }
 
     /// Whether the task is on its way out.

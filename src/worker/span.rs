@@ -35,8 +35,12 @@ pub(super) struct SpanRunner {
     writer: Writer,
     queue: Queue,
     journal: String,
-    /// Appended commits that are not yet known to count, with their number.
-    pending: VecDeque<(u64, Shares)>,
+    /// Appended commits that are not yet known to count.
+    pending: VecDeque<Pending>,
+    /// For each record on its way to the journal, the commit that begins with it.
+    records: VecDeque<Option<u64>>,
+    /// Where the commits that a restore may still need begin in the journal.
+    begins: BTreeMap<u64, i64>,
     /// Accepted commits with the number of their share records that are not yet acknowledged.
     forwarding: BTreeMap<u64, usize>,
     /// Every share below this `k` has been acknowledged by all shards.
@@ -46,6 +50,14 @@ pub(super) struct SpanRunner {
     /// When the release was appended, and whether it counts.
     draining: bool,
     released: Option<bool>,
+}
+
+/// A commit that is not yet known to count.
+struct Pending {
+    k: u64,
+    /// What it says about the shares before it.
+    forwarded: u64,
+    shares: Shares,
 }
 
 impl SpanRunner {
@@ -60,6 +72,8 @@ impl SpanRunner {
             writer: taken.writer,
             queue,
             pending: VecDeque::new(),
+            records: VecDeque::new(),
+            begins: BTreeMap::new(),
             forwarding: BTreeMap::new(),
             forwarded: taken.forwarded,
             at_end: None,
@@ -134,12 +148,15 @@ impl SpanRunner {
             shares: cut.shares,
         };
         let records = self.writer.commit(cut.from, cut.to, &commit.encode());
-        self.pending.push_back((cut.k, commit.shares));
-        self.append(context, records);
+        self.pending.push_back(Pending { k: cut.k, forwarded: commit.forwarded, shares: commit.shares });
+        self.append(context, records, Some(cut.k));
     }
 
-    fn append(&self, context: &Context<'_>, records: Vec<Vec<u8>>) {
+    /// Appends the records of one frame; `k` when it is a commit.
+    fn append(&mut self, context: &Context<'_>, records: Vec<Vec<u8>>, k: Option<u64>) {
+        let mut begins = k;
         for record in records {
+            self.records.push_back(begins.take());
             let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
             let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
             context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
@@ -170,6 +187,9 @@ impl SpanRunner {
 
     fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
         let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
+        if let (Some(Some(k)), Some(offset)) = (self.records.pop_front(), offset) {
+            self.begins.insert(k, offset);
+        }
         let mut progress = self.writer.acknowledged(offset);
         while let Progress::ReadGap { after, before } = progress {
             let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
@@ -195,8 +215,13 @@ impl SpanRunner {
     fn accepted(&mut self, context: &Context<'_>, k: u64, to: i64) {
         context.shared.telemetry.commit(self.id.kind);
         context.shared.note_position(&self.id.topic, self.id.partition, to);
-        while let Some((pending, shares)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
-            self.forward(context, pending, &shares);
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.k <= k) {
+            self.forward(context, pending.k, &pending.shares);
+            // A restore needs this commit and those whose shares it does not call forwarded; the rest may go.
+            self.begins = self.begins.split_off(&pending.forwarded);
+            if let Some(offset) = self.begins.get(&pending.forwarded) {
+                context.shared.note_trim(&self.journal, self.id.partition, *offset);
+            }
         }
     }
 
@@ -209,7 +234,7 @@ impl SpanRunner {
                 self.forwarding.remove(&k);
             }
         }
-        let next = self.pending.front().map_or(self.writer.next_k(), |(k, _)| *k);
+        let next = self.pending.front().map_or(self.writer.next_k(), |pending| pending.k);
         self.forwarded = self.forwarding.keys().next().copied().unwrap_or(next);
         Ok(())
     }
@@ -228,7 +253,7 @@ impl SpanRunner {
         }
         let records = self.writer.release();
         self.released = Some(false);
-        self.append(context, records);
+        self.append(context, records, None);
     }
 
     /// Whether the task is on its way out.

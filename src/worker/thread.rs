@@ -183,6 +183,11 @@ impl Threads {
         self.running.iter().map(|(inbox, _)| inbox.clone()).collect()
     }
 
+    /// Whether all threads are alive. They end only when told to, or by a bug.
+    pub(super) fn alive(&self) -> bool {
+        self.running.iter().all(|(_, handle)| !handle.is_finished())
+    }
+
     /// Ends the threads, whose tasks have been closed before.
     pub(super) fn end(self) {
         for (inbox, handle) in self.running {
