@@ -9,6 +9,7 @@
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -115,6 +116,65 @@ fn two_workers_on_real_kafka_give_prometheus_exactly_what_was_produced() {
 }
 
 #[test]
+fn workers_that_are_killed_on_real_kafka_leave_exact_series_in_prometheus() {
+    let prometheus = RealPrometheus::start();
+    let kafka = RealKafka::start();
+    let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+    let topic = "spans_and_kills";
+    let config = worker_config(dir.path(), &kafka.brokers, topic, &prometheus.api.write_url());
+    let work = |name: &str| spanmill(name, &["run", "--config", config.to_str().expect("a path of ours is UTF-8")]);
+    let expect = dir.path().join("expected.txt");
+    let mut produce = produce(&kafka, topic, &expect);
+    wait_until("something is stored", PATIENCE, {
+        let mut first = None;
+        let (api, work) = (&prometheus.api, &work);
+        move || {
+            // Dropping the daemon at the end of the wait is `kill -9` in the middle of the load.
+            must_run(first.get_or_insert_with(|| work("worker 1")));
+            if stored(api)?.is_empty() { Err("nothing yet".to_owned()) } else { Ok(()) }
+        }
+    });
+    let half = stored(&prometheus.api).expect("a query").len();
+    let mut second = work("worker 2");
+    wait_until("the second worker goes on", PATIENCE, || {
+        must_run(&mut second);
+        let now = stored(&prometheus.api)?.len();
+        if now > half { Ok(()) } else { Err(format!("{now} series\n{}", second.tail())) }
+    });
+    drop(second);
+    let mut third = work("worker 3");
+    assert!(produce.finish(PATIENCE).success(), "produce failed:\n{}", produce.tail());
+    let expected = expectation(&std::fs::read_to_string(&expect).expect("produce writes the expectation"));
+    wait_until("every series is exact", PATIENCE, || {
+        must_run(&mut third);
+        compare(&expected, &stored(&prometheus.api)?, SHOWN)
+    });
+    no_counter_went_down(&prometheus.api, &expected);
+    let status = third.terminate(STOPS_WITHIN);
+    assert_eq!(status.code(), Some(0), "{}", third.tail());
+}
+
+#[test]
+fn internal_topics_on_real_kafka_that_would_lose_data_are_refused_with_the_remedy() {
+    let kafka = RealKafka::start();
+    let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+    for (topic, settings, said) in [
+        ("compacted", &["--partitions", "4", "--config", "cleanup.policy=compact"][..], "set cleanup.policy=delete"),
+        ("expiring", &["--partitions", "4", "--config", "retention.ms=60000"][..], "set retention.ms=-1"),
+        ("narrow", &["--partitions", "3", "--config", "retention.ms=-1"][..], "set kafka.shards to 3"),
+    ] {
+        kafka.tool("TopicCommand", &["--create", "--topic", topic, "--partitions", "2"]);
+        let deltas = format!("{topic}-group-deltas");
+        kafka.tool("TopicCommand", &[&["--create", "--topic", &deltas][..], settings].concat());
+        let config = worker_config(dir.path(), &kafka.brokers, topic, "http://127.0.0.1:9/");
+        let mut worker = spanmill("worker", &["run", "--config", config.to_str().expect("a path of ours is UTF-8")]);
+        let status = worker.finish(PATIENCE);
+        assert_eq!(status.code(), Some(1), "{}", worker.tail());
+        assert!(worker.tail().contains(said), "{topic}: {said:?} is not said:\n{}", worker.tail());
+    }
+}
+
+#[test]
 fn two_workers_on_real_kafka_give_victoriametrics_the_same_counts() {
     let victoria = RealVictoria::start();
     let mut run = Run::start("spans_to_victoriametrics", &victoria.api.write_url());
@@ -149,20 +209,7 @@ impl Run {
         let config = worker_config(dir.path(), &kafka.brokers, topic, write_url);
         let config = config.to_str().expect("a temporary path is UTF-8");
         let expect = dir.path().join("expected.txt");
-        let mut produce = spanmill(
-            "produce",
-            &[
-                &["produce", "--brokers", &kafka.brokers, "--topic", topic, "--create-partitions", "4"][..],
-                &["--rate", "2000", "--spans", "20000", "--spans-per-record", "20", "--seed", "7"],
-                &["--expect", expect.to_str().expect("a temporary path is UTF-8")],
-            ]
-            .concat(),
-        );
-        wait_until("the topic is there", PATIENCE, || match (kafka.partitions(topic), produce.exited()) {
-            (4, _) => Ok(()),
-            (_, Some(status)) => panic!("produce ended with {status}:\n{}", produce.tail()),
-            (n, None) => Err(format!("{n} partitions\n{}", produce.tail())),
-        });
+        let mut produce = produce(&kafka, topic, &expect);
         let mut first = spanmill("worker 1", &["run", "--config", config]);
         let group = format!("{topic}-group");
         wait_until("the first worker reads", PATIENCE, || {
@@ -191,6 +238,25 @@ impl Run {
             assert_eq!(status.code(), Some(0), "{}", worker.tail());
         }
     }
+}
+
+/// Starts a load into a new topic of four partitions; ends with what it must count to in `expect`.
+fn produce(kafka: &RealKafka, topic: &str, expect: &Path) -> Daemon {
+    let mut produce = spanmill(
+        "produce",
+        &[
+            &["produce", "--brokers", &kafka.brokers, "--topic", topic, "--create-partitions", "4"][..],
+            &["--rate", "2000", "--spans", "20000", "--spans-per-record", "20", "--seed", "7"],
+            &["--expect", expect.to_str().expect("a temporary path is UTF-8")],
+        ]
+        .concat(),
+    );
+    wait_until("the topic is there", PATIENCE, || match (kafka.partitions(topic), produce.exited()) {
+        (4, _) => Ok(()),
+        (_, Some(status)) => panic!("produce ended with {status}:\n{}", produce.tail()),
+        (n, None) => Err(format!("{n} partitions\n{}", produce.tail())),
+    });
+    produce
 }
 
 fn must_run(worker: &mut Daemon) {
