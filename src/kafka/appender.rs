@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
@@ -14,7 +15,7 @@ use crate::config::settings::Kafka;
 
 /// The fate of one appended record: its offset when the broker told it, `Ok(None)` when it was stored but the offset is
 /// not known (a retry that the broker recognised), or the error after which it may or may not be stored.
-pub type Fate = Result<Option<i64>, rdkafka::error::KafkaError>;
+pub type Fate = Result<Option<i64>, RdError>;
 
 /// Called once with the fate of a record, on the producer's own thread: it must only hand the news on.
 pub type OnFate = Box<dyn FnOnce(Fate) + Send + Sync>;
@@ -28,7 +29,11 @@ struct Context;
 
 // === impl Context ===
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: RdError, reason: &str) {
+        client::report(&error, reason);
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<OnFate>;

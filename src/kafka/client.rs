@@ -33,6 +33,16 @@ pub enum KafkaError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// A log lacks a record.
+    #[error("{what}: offset {wanted} is missing, {found} follows; it has been deleted, or the broker has lost it")]
+    Hole {
+        /// What was asked.
+        what: String,
+        /// The offset that should have come.
+        wanted: i64,
+        /// The one that came.
+        found: i64,
+    },
     /// An internal topic is not as it must be.
     #[error("{0}")]
     Topic(String),
@@ -92,6 +102,13 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     )
 }
 
+/// A consumer that reads logs, in which nothing may be skipped.
+pub(crate) fn log_reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
+    let mut config = reader(kafka, buffer_bytes);
+    config.set("auto.offset.reset", "error");
+    config
+}
+
 /// The membership consumer: it owns partitions for the group and fetches nothing.
 pub(crate) fn member(kafka: &Kafka) -> ClientConfig {
     base(
@@ -123,4 +140,11 @@ pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
             ("queue.buffering.max.kbytes", "262144"),
         ],
     )
+}
+
+/// What librdkafka reports beside the point. The end of a partition is no error, and what matters also fails a request.
+pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, "librdkafka: {reason}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError as RdError;
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -91,7 +92,7 @@ impl Fetcher {
     }
 
     /// Serves librdkafka's events; returns an error event, if there was one. To be called now and then.
-    pub fn serve(&self) -> Option<rdkafka::error::KafkaError> {
+    pub fn serve(&self) -> Option<RdError> {
         self.consumer.poll(Duration::ZERO)?.err()
     }
 }

@@ -46,7 +46,11 @@ struct Context {
 
 // === impl Context ===
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: RdError, reason: &str) {
+        client::report(&error, reason);
+    }
+}
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError as RdError;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
@@ -16,8 +17,10 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// A consumer that reads stretches, one at a time.
 pub struct LogReader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Context>,
 }
+
+struct Context;
 
 /// A stretch of a partition: `[from, to)`.
 #[derive(Debug, Clone, Copy)]
@@ -32,14 +35,25 @@ pub struct Stretch<'a> {
     pub to: i64,
 }
 
+// === impl Context ===
+
+impl ClientContext for Context {
+    fn error(&self, error: RdError, reason: &str) {
+        client::report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}
+
+// === impl LogReader ===
+
 impl LogReader {
     /// A reader with a buffer of its own.
     ///
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let consumer = client::reader(kafka, 16 << 20)
-            .create()
+        let consumer = BaseConsumer::from_config_and_context(&client::log_reader(kafka, 16 << 20), Context)
             .map_err(|source| KafkaError::Client { role: "log reader", source })?;
         Ok(Self { consumer })
     }
@@ -54,10 +68,11 @@ impl LogReader {
             .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
     }
 
-    /// Hands every record of the stretch, in order, to `each`. Ends when the stretch or the log ends.
+    /// Hands every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a
+    /// missing record means that the stretch has been deleted meanwhile, or that the broker has lost it.
     ///
     /// # Errors
-    /// When the broker makes no progress, `stop` is raised, or `each` fails.
+    /// When a record is missing, the broker makes no progress, `stop` is raised, or `each` fails.
     pub fn read<E: From<KafkaError>>(
         &self,
         stretch: Stretch<'_>,
@@ -87,24 +102,29 @@ impl LogReader {
         each: &mut dyn FnMut(i64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let what = || format!("read {}[{}] up to offset {}", stretch.topic, stretch.partition, stretch.to);
-        let mut progress = Instant::now();
+        let (mut progress, mut next) = (Instant::now(), stretch.from);
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Err(KafkaError::Stopping.into());
             }
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(m)) if m.topic() == stretch.topic && m.partition() == stretch.partition => {
-                    if m.offset() < stretch.to {
-                        each(m.offset(), m.payload().unwrap_or_default())?;
+                    if m.offset() != next {
+                        return Err(KafkaError::Hole { what: what(), wanted: next, found: m.offset() }.into());
                     }
-                    if m.offset() + 1 >= stretch.to {
+                    each(m.offset(), m.payload().unwrap_or_default())?;
+                    next += 1;
+                    if next >= stretch.to {
                         return Ok(());
                     }
                     progress = Instant::now();
                 }
-                Some(Err(RdError::PartitionEOF(_))) => return Ok(()),
+                // The stretch is known to be there: whoever answers is a little behind.
+                Some(Err(RdError::PartitionEOF(_)) | Ok(_)) | None => {}
+                Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    return Err(KafkaError::request(what(), e).into());
+                }
                 Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "log read: retrying"),
-                Some(Ok(_)) | None => {}
             }
             if progress.elapsed() > STALL {
                 return Err(KafkaError::Timeout { what: what(), seconds: STALL.as_secs() }.into());

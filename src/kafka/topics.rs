@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use futures_executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,6 +18,8 @@ use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The names of the internal topics of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,9 @@ impl Topics {
             self.ensure_one(&self.names.journal(source), *partitions, true)?;
         }
         self.ensure_one(&self.names.deltas(), shards as i32, false)?;
-        self.ensure_one(&self.names.series_journal(), shards as i32, false)
+        self.ensure_one(&self.names.series_journal(), shards as i32, false)?;
+        let journals = sources.iter().map(|(source, _)| self.names.journal(source));
+        self.check(&journals.chain([self.names.deltas(), self.names.series_journal()]).collect::<Vec<_>>())
     }
 
     fn ensure_one(&self, topic: &str, wanted: i32, may_grow: bool) -> Result<(), KafkaError> {
@@ -112,7 +118,7 @@ impl Topics {
                  life of a group: set kafka.shards to {found}, or use another kafka.group"
             )));
         }
-        self.check(topic)
+        Ok(())
     }
 
     fn create(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
@@ -156,29 +162,21 @@ impl Topics {
         Ok(())
     }
 
-    /// Refuses a topic that would lose what spanmill still needs. Brokers that cannot describe topics are trusted.
-    fn check(&self, topic: &str) -> Result<(), KafkaError> {
-        let described = block_on(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
-        let Ok([Ok(resource)]) = described.as_deref() else {
-            tracing::debug!(topic, "the broker does not describe topics; its retention is not checked");
-            return Ok(());
-        };
-        let value = |key| resource.get(key).and_then(|e| e.value.as_deref()).unwrap_or_default();
-        if value("cleanup.policy").contains("compact") {
-            return Err(KafkaError::Topic(format!(
-                "topic {topic} is compacted, which destroys it; set cleanup.policy=delete"
-            )));
-        }
-        for key in ["retention.ms", "retention.bytes"] {
-            let limit = value(key);
-            if !limit.is_empty() && limit != "-1" {
-                return Err(KafkaError::Topic(format!(
-                    "topic {topic} has {key}={limit}, so the broker would delete what is still needed; set {key}=-1 \
-                     (spanmill deletes old records itself)"
-                )));
+    /// Refuses topics that would lose what spanmill still needs. Brokers that cannot describe topics are trusted.
+    fn check(&self, topics: &[String]) -> Result<(), KafkaError> {
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(DESCRIBE_TIMEOUT));
+        let described = block_on(self.admin.describe_configs(&resources, &options)).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the broker does not describe topics; their retention is not checked");
+            Vec::new()
+        });
+        topics.iter().zip(described).try_for_each(|(topic, found)| match found {
+            Ok(resource) => check_one(topic, &resource),
+            Err(error) => {
+                tracing::debug!(topic, %error, "not described; its retention is not checked");
+                Ok(())
             }
-        }
-        Ok(())
+        })
     }
 
     /// Deletes the records below `offset`. Best effort: brokers that cannot are left alone.
@@ -192,6 +190,25 @@ impl Topics {
             Err(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
         }
     }
+}
+
+fn check_one(topic: &str, resource: &ConfigResource) -> Result<(), KafkaError> {
+    let value = |key| resource.get(key).and_then(|e| e.value.as_deref()).unwrap_or_default();
+    if value("cleanup.policy").contains("compact") {
+        return Err(KafkaError::Topic(format!(
+            "topic {topic} is compacted, which destroys it; set cleanup.policy=delete"
+        )));
+    }
+    for key in ["retention.ms", "retention.bytes"] {
+        let limit = value(key);
+        if !limit.is_empty() && limit != "-1" {
+            return Err(KafkaError::Topic(format!(
+                "topic {topic} has {key}={limit}, so the broker would delete what is still needed; set {key}=-1 \
+                 (spanmill deletes old records itself)"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn options() -> AdminOptions {

@@ -88,10 +88,11 @@ impl SeriesRunner {
             id,
             life,
             task: taken.task,
+            // A snapshot may have read on after the last mark.
+            marked: taken.writer.next().unwrap_or(taken.start),
             writer: taken.writer,
             queue,
             position: taken.start,
-            marked: taken.start,
             pending: VecDeque::new(),
             outbox: VecDeque::new(),
             delivering: BTreeMap::new(),

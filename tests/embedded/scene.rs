@@ -1,0 +1,222 @@
+//! One test's own world: an embedded broker, a receiver, a configuration; and the checks at the end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use spanmill::export::receiver::Receiver;
+use spanmill::journal::SpanFold;
+use spanmill::kafka::TopicNames;
+use spanmill::loadgen::Expectation;
+use spanmill::model::{Ledger, Tally};
+use tempfile::TempDir;
+
+use super::load::Load;
+use super::worker::Worker;
+use super::{PATIENCE, SOURCE, wait_until};
+
+/// Partitions of the source topic.
+pub const PARTITIONS: i32 = 4;
+/// Partitions of the deltas topic.
+pub const SHARDS: i32 = 4;
+/// A graceful stop may take this long, as the configuration says.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(20);
+const GROUP: &str = "mill";
+/// How many differences are shown.
+const SHOWN: usize = 12;
+
+/// A world.
+pub struct Scene {
+    seed: u64,
+    pub cluster: MockCluster<'static, DefaultProducerContext>,
+    pub receiver: Receiver,
+    dir: TempDir,
+    started: usize,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// A world without workers. `seed` decides everything that is random in it.
+    pub fn new(brokers: i32, seed: u64) -> Self {
+        let cluster = MockCluster::new(brokers).expect("an embedded broker");
+        let names = TopicNames::new(GROUP);
+        for (topic, partitions) in [
+            (SOURCE.to_owned(), PARTITIONS),
+            (names.journal(SOURCE), PARTITIONS),
+            (names.deltas(), SHARDS),
+            (names.series_journal(), SHARDS),
+        ] {
+            cluster.create_topic(&topic, partitions, brokers).expect("a topic");
+        }
+        let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+        let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+        let scene = Self { seed, cluster, receiver, dir, started: 0 };
+        std::fs::write(scene.config(), scene.settings()).expect("a file can be written");
+        scene
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("spanmill.yaml")
+    }
+
+    fn settings(&self) -> String {
+        format!(
+            r#"kafka:
+  brokers: "{brokers}"
+  topics: [{SOURCE}]
+  group: {GROUP}
+  shards: {SHARDS}
+  replication: 1
+  properties: {{session.timeout.ms: "4000", heartbeat.interval.ms: "500"}}
+time: {{step: 1s, idle: 700ms, stall_grace: 120s}}
+service_graphs: {{wait: 6s}}
+series: {{snapshot_every: 3s}}
+remote_write: {{url: "{url}", timeout: 1s, min_backoff: 20ms, max_backoff: 500ms}}
+worker: {{threads: 2, shutdown_timeout: 20s}}
+log: {{level: "info,spanmill::kafka=debug"}}
+admin: {{listen: "127.0.0.1:0"}}
+"#,
+            brokers = self.cluster.bootstrap_servers(),
+            url = self.receiver.url(),
+        )
+    }
+
+    /// Starts a worker.
+    pub fn worker(&mut self) -> Worker {
+        self.started += 1;
+        Worker::start(&format!("worker {}", self.started), &self.config())
+    }
+
+    /// Starts the load.
+    pub fn load(&self) -> Load {
+        Load::start(&self.cluster.bootstrap_servers(), self.seed)
+    }
+
+    /// Waits until steps have been stored beyond those that are there.
+    pub fn goes_on(&self) {
+        let newest = || self.receiver.snapshot().values().map(|s| s.last_ts).max().unwrap_or_default();
+        let before = newest();
+        wait_until("two further steps arrive", PATIENCE, || match newest() {
+            now if now >= before + 2_000 => Ok(()),
+            now => Err(format!("{before}, then {now}")),
+        });
+    }
+
+    /// Waits until every series has the value that it must end with, and checks what has led there.
+    pub fn ends_exactly(&self, expected: &Expectation, workers: &mut [&mut Worker]) {
+        self.ends_exactly_without(expected, workers, |_| false);
+    }
+
+    /// The same, with series that the receiver must not have.
+    pub fn ends_exactly_without(
+        &self,
+        expected: &Expectation,
+        workers: &mut [&mut Worker],
+        refused: impl Fn(&str) -> bool,
+    ) {
+        wait_until("every series is exact", PATIENCE, || {
+            workers.iter_mut().for_each(|w| w.must_run());
+            self.compare(expected, &refused)
+        });
+        for worker in workers.iter_mut() {
+            worker.stop(STOPS_WITHIN);
+        }
+        // The stop may not have added anything.
+        assert_eq!(self.compare(expected, &refused), Ok(()));
+        assert_eq!(self.receiver.violations(), Vec::<String>::new());
+        self.nothing_was_forgotten(expected);
+        assert_eq!(differences(&self.ledger(), expected.ledger()), Vec::<String>::new());
+    }
+
+    fn compare(&self, expected: &Expectation, refused: impl Fn(&str) -> bool) -> Result<(), String> {
+        let found: BTreeMap<String, f64> =
+            self.receiver.snapshot().into_iter().map(|(name, s)| (name, s.last_value)).collect();
+        let mut lines = Vec::new();
+        for (series, value) in expected.series().filter(|(s, _)| !refused(s)) {
+            match found.get(series) {
+                Some(other) if other.to_bits() == value.to_bits() => {}
+                Some(other) => lines.push(format!("{series}: expected {value}, found {other}")),
+                None => lines.push(format!("{series}: expected {value}, found nothing")),
+            }
+        }
+        for (series, value) in &found {
+            if expected.get(series).is_none() || refused(series) {
+                lines.push(format!("{series}: not expected, found {value}"));
+            }
+        }
+        let (total, shown) = (lines.len(), lines.iter().take(SHOWN).fold(String::new(), |a, l| a + "\n  " + l));
+        let violations = self.receiver.violations();
+        match total {
+            0 if expected.series().len() > 100 => Ok(()),
+            n => Err(format!("seed {}: {n} differences:{shown}\nviolations: {violations:?}", self.seed)),
+        }
+    }
+
+    /// The embedded broker forgets silently; then these tests would prove nothing.
+    fn nothing_was_forgotten(&self, expected: &Expectation) {
+        let names = TopicNames::new(GROUP);
+        let reader = self.reader();
+        let mut records = 0;
+        for topic in [SOURCE, &names.journal(SOURCE), &names.deltas(), &names.series_journal()] {
+            for partition in 0..PARTITIONS {
+                let (low, high) = reader.fetch_watermarks(topic, partition, PATIENCE).expect("bounds");
+                assert_eq!(low, 0, "{topic}[{partition}] lost its beginning: use a smaller load");
+                records += if topic == SOURCE { high } else { 0 };
+            }
+        }
+        assert_eq!(records.unsigned_abs(), expected.ledger().get(Tally::RecordsRead), "records in the source");
+    }
+
+    /// The sum of the ledgers of all journals.
+    fn ledger(&self) -> Ledger {
+        let (reader, topic) = (self.reader(), TopicNames::new(GROUP).journal(SOURCE));
+        let mut sum = Ledger::default();
+        for partition in 0..PARTITIONS {
+            let (_, high) = reader.fetch_watermarks(&topic, partition, PATIENCE).expect("bounds");
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, partition, Offset::Beginning).expect("an offset");
+            reader.assign(&list).expect("an assignment");
+            let mut fold = SpanFold::new();
+            let mut next = 0;
+            wait_until("the journal is read", PATIENCE, || {
+                while next < high {
+                    let record = reader.poll(Duration::from_secs(1)).ok_or("no record")?.map_err(|e| e.to_string())?;
+                    next = record.offset() + 1;
+                    fold.apply(next - 1, record.payload().expect("a frame")).expect("a sound journal");
+                }
+                Ok(())
+            });
+            sum.merge(&fold.into_state().expect("a whole journal").ledger);
+        }
+        sum
+    }
+
+    fn reader(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", self.cluster.bootstrap_servers())
+            .set("group.id", "test")
+            .create()
+            .expect("a consumer")
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {}; {:?}", self.seed, self.receiver.totals());
+        }
+    }
+}
+
+fn differences(found: &Ledger, expected: &Ledger) -> Vec<String> {
+    let differ = |(tally, n): (Tally, u64)| {
+        let m = expected.get(tally);
+        (n != m).then(|| format!("{}: expected {m}, found {n}", tally.name()))
+    };
+    found.iter().filter_map(differ).collect()
+}

@@ -1,0 +1,149 @@
+//! The program under test, as a child process that can be killed, stopped, continued and asked.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, wait_until};
+
+/// How many lines of a log are shown when a test fails.
+const TAIL: usize = 60;
+
+/// A running worker.
+pub struct Worker {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Starts `spanmill run` with this configuration.
+    pub fn start(name: &str, config: &Path) -> Self {
+        let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+        let log = dir.path().join("output.log");
+        let out = File::create(&log).expect("the log can be created");
+        let err = out.try_clone().expect("the log can be shared");
+        let child = Command::new(env!("CARGO_BIN_EXE_spanmill"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .expect("the worker starts");
+        Self { name: name.to_owned(), child, log, _dir: dir }
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.must_run();
+        self.child.kill().expect("a running child can be killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&mut self, name: &str) {
+        self.must_run();
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
+        assert!(sent.success(), "kill -{name} failed");
+    }
+
+    /// Sends SIGTERM; it must end well within that time.
+    pub fn stop(&mut self, within: Duration) {
+        self.signal("TERM");
+        let what = format!("{} ends after SIGTERM", self.name);
+        let status = wait_until(&what, within, || self.exited().ok_or_else(|| format!("it runs\n{}", self.tail())));
+        assert_eq!(status.code(), Some(0), "{}", self.tail());
+    }
+
+    /// Fails when it has ended.
+    pub fn must_run(&mut self) {
+        if let Some(status) = self.exited() {
+            panic!("it ended with {status}:\n{}", self.tail());
+        }
+        assert!(!self.tail().contains("panicked"), "{}", self.tail());
+    }
+
+    fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
+    /// Waits until it has said `words` in its log.
+    pub fn says(&mut self, words: &str) {
+        let what = format!("{} says {words:?}", self.name);
+        wait_until(&what, PATIENCE, || {
+            self.must_run();
+            if self.log().contains(words) { Ok(()) } else { Err(self.tail()) }
+        });
+    }
+
+    /// Waits until it runs this many tasks of a kind.
+    pub fn runs(&mut self, kind: &str, enough: impl Fn(u64) -> bool) {
+        let series = format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}");
+        let what = format!("{} runs enough {kind} tasks", self.name);
+        wait_until(&what, PATIENCE, || {
+            self.must_run();
+            let found = self.metric(&series)?;
+            if enough(found) { Ok(()) } else { Err(format!("{found}\n{}", self.tail())) }
+        });
+    }
+
+    /// A value of its own metrics: the sum over all lines that start so.
+    pub fn metric(&self, series: &str) -> Result<u64, String> {
+        let text = self.metrics()?;
+        let lines = text.lines().filter_map(|l| l.strip_prefix(series));
+        let values = lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum::<f64>() as u64)
+    }
+
+    fn metrics(&self) -> Result<String, String> {
+        let log = self.log();
+        let (_, rest) = log.split_once("admin server address=").ok_or("no admin server yet")?;
+        let address = rest.split_whitespace().next().ok_or("no address")?.to_owned();
+        let mut socket = TcpStream::connect(&address).map_err(|e| e.to_string())?;
+        socket.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        Ok(text)
+    }
+
+    /// Resident memory in KiB; `None` where the system does not say.
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of its log.
+    pub fn tail(&self) -> String {
+        let text = self.log();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("--- {}:\n{}", self.name, lines[lines.len().saturating_sub(TAIL)..].join("\n"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.tail());
+        }
+        // Both fail only for a child that has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
