@@ -85,17 +85,27 @@ impl Topics {
         Ok(found.map(|t| t.partitions().len() as i32).filter(|&n| n > 0))
     }
 
-    /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
-    /// partition counts.
+    /// Makes sure that the internal topics exist. `sources` are the source topics with their partition counts.
     ///
     /// # Errors
-    /// When a topic cannot be created, or exists with properties under which data would be lost.
+    /// When a topic cannot be created, or exists with another number of partitions.
     pub fn ensure(&self, sources: &[(String, i32)], shards: u32) -> Result<(), KafkaError> {
         for (source, partitions) in sources {
             self.ensure_one(&self.names.journal(source), *partitions, true)?;
         }
         self.ensure_one(&self.names.deltas(), shards as i32, false)?;
         self.ensure_one(&self.names.series_journal(), shards as i32, false)
+    }
+
+    /// Makes sure that none of the internal topics loses what spanmill still needs. Brokers that cannot describe topics may
+    /// not even refuse to, so this may take long.
+    ///
+    /// # Errors
+    /// When a topic exists with properties under which data would be lost.
+    pub fn check_all(&self, sources: &[(String, i32)]) -> Result<(), KafkaError> {
+        sources.iter().try_for_each(|(source, _)| self.check(&self.names.journal(source)))?;
+        self.check(&self.names.deltas())?;
+        self.check(&self.names.series_journal())
     }
 
     fn ensure_one(&self, topic: &str, wanted: i32, may_grow: bool) -> Result<(), KafkaError> {
@@ -112,7 +122,7 @@ impl Topics {
                  life of a group: set kafka.shards to {found}, or use another kafka.group"
             )));
         }
-        self.check(topic)
+        Ok(())
     }
 
     fn create(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::command::{Close, Command, Inbox};
@@ -19,6 +20,9 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// How often source topics are looked at for new partitions, and old records are deleted.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
+/// The check of the internal topics, under way.
+type TopicCheck = JoinHandle<Result<(), KafkaError>>;
+
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
 struct Crew {
     shared: Arc<Shared>,
@@ -31,6 +35,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let sources = wait_for_sources(shared, &topics)?;
     topics.ensure(&sources, shared.config.kafka.shards)?;
     publish(shared, &sources);
+    let check = check_topics(shared, sources.clone())?;
 
     let pool = takeover::Pool::start(shared)?;
     let threads = thread::start(shared, &pool)?;
@@ -40,7 +45,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     subscription.push(&deltas);
     let member = Member::join(&shared.config.kafka, &subscription, Box::new(Arc::clone(&crew)))?;
 
-    let served = serve(shared, &topics, &member, sources);
+    let served = serve(shared, &topics, &member, sources, check);
     tracing::info!("stopping: draining the tasks");
     crew.let_go(&member.owned(), true);
     member.commit(&shared.take_positions());
@@ -55,14 +60,19 @@ fn serve(
     topics: &Topics,
     member: &Member,
     mut sources: Vec<(String, i32)>,
+    check: TopicCheck,
 ) -> Result<(), WorkerError> {
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
+    let mut check = Some(check);
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
         if let Some(error) = member.serve(Duration::from_millis(100)) {
             tracing::warn!(%error, "the group consumer reports");
         }
         shared.joined.store(member.joined(), Ordering::Relaxed);
+        if let Some(check) = check.take_if(|check| check.is_finished()) {
+            check.join().map_err(|_| WorkerError::Fatal("the check of the internal topics died".to_owned()))??;
+        }
         if let Some(text) = shared.appender.fatal() {
             return Err(WorkerError::Fatal(format!("the producer cannot go on: {text}")));
         }
@@ -76,6 +86,14 @@ fn serve(
         }
     }
     Ok(())
+}
+
+/// Checks the retention of the internal topics on the side, so that no worker waits for a broker that does not describe
+/// topics. One that does answers before the group lets the worker in.
+fn check_topics(shared: &Shared, sources: Vec<(String, i32)>) -> Result<TopicCheck, WorkerError> {
+    let topics = Topics::new(&shared.config.kafka)?;
+    let check = move || topics.check_all(&sources);
+    std::thread::Builder::new().name("topic-check".to_owned()).spawn(check).map_err(WorkerError::Thread)
 }
 
 /// Waits until every source topic exists, as long as it takes: a Collector creates its topic with its first record.
