@@ -7,13 +7,18 @@
 #![allow(clippy::disallowed_methods, reason = "an edge: commands run by the clock")]
 
 pub mod check;
+pub mod demo;
 pub mod produce;
 mod run;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::settings::LogFormat;
+use crate::telemetry;
 
 /// The exit code for a wrong configuration or wrong arguments (`EX_USAGE`).
 pub const USAGE: u8 = 64;
@@ -34,6 +39,8 @@ enum Command {
     Check(ConfigArgs),
     /// Send a synthetic load whose result is known exactly.
     Produce(Box<produce::ProduceArgs>),
+    /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
+    Demo(demo::DemoArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -62,6 +69,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(&error),
         },
         Command::Produce(args) => produce(&args),
+        Command::Demo(args) => demo(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -76,6 +84,23 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
     };
     match produce::run(args, &stop, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn demo(args: &demo::DemoArgs) -> ExitCode {
+    // A live picture and log lines do not share a terminal; `2>FILE` keeps the logs.
+    let live = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if let Err(error) = telemetry::log::init(if live { "off" } else { "warn" }, LogFormat::Text) {
+        return fail(&error);
+    }
+    let stop = match run::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    match demo::run(args, &stop) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::error::KafkaError;
 
 pub use args::{Compression, GroupBy, ProduceArgs, Property, Shape, StartTime};
-use sink::Sink;
+pub(super) use args::duration;
+pub(super) use sink::{Sink, Target};
 
 use crate::loadgen::{Expectation, Generator, Group, Options, Record, Scale, Topology};
 use crate::model::Millis;
@@ -92,7 +93,8 @@ struct Progress {
 /// When the arguments contradict each other, Kafka refuses something, a record is not delivered, or a file cannot be
 /// written.
 pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), ProduceError> {
-    let sink = Sink::new(args)?;
+    let (brokers, topic, compression) = (&*args.brokers, &*args.topic, args.compression);
+    let sink = Sink::new(Target { brokers, topic, compression, properties: &args.properties })?;
     let partitions = sink.prepare(args.create_partitions)?;
     let options = options(args, partitions, wall_clock())?;
     let mut generator = Generator::new(topology(args), args.seed, options);
@@ -142,7 +144,7 @@ fn send_all(
 }
 
 /// Sleeps until the record's time has come or `stop` is set.
-fn wait_for(record: &Record, begin: Instant, start: Millis, stop: &AtomicBool) {
+pub(super) fn wait_for(record: &Record, begin: Instant, start: Millis, stop: &AtomicBool) {
     let due = begin + Duration::from_millis(u64::try_from(record.timestamp - start).unwrap_or(0));
     loop {
         let left = due.saturating_duration_since(now());
@@ -197,7 +199,7 @@ fn now() -> Instant {
 
 /// Milliseconds since the epoch by the wall clock.
 #[expect(clippy::disallowed_methods, reason = "a load that starts now starts by the wall clock")]
-fn wall_clock() -> Millis {
+pub(super) fn wall_clock() -> Millis {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
 }
 

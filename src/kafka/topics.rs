@@ -19,7 +19,7 @@ use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(4);
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The names of the internal topics of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]

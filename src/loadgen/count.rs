@@ -1,6 +1,6 @@
 //! Counts what was planned, densely: a cell per operation and outcome, a cell per edge.
 
-use super::expect::{EDGE_BOUNDS, Expectation, SPAN_BOUNDS, Series};
+use super::expect::{Bound, EDGE_BOUNDS, Expectation, SPAN_BOUNDS, Series};
 use super::plan::expired;
 use super::template::{Outcome, Span};
 use super::topology::{Kind, Op, Topology};
@@ -11,6 +11,7 @@ use crate::model::{Ledger, Tally};
 pub(super) struct Count {
     spans: Vec<SpanCell>,
     edges: Vec<EdgeCell>,
+    pub(super) edge_bounds: &'static [Bound],
     pub(super) ledger: Ledger,
 }
 
@@ -35,11 +36,14 @@ struct SpanCell {
 struct EdgeCell {
     total: u64,
     failed: u64,
-    server: Histogram<9>,
-    client: Histogram<9>,
+    server: Histogram<MAX_EDGE_BUCKETS>,
+    client: Histogram<MAX_EDGE_BUCKETS>,
 }
 
-/// `N` buckets, the last one without a bound.
+/// Room for the buckets of an edge's histograms, the one without a bound included.
+pub(super) const MAX_EDGE_BUCKETS: usize = 16;
+
+/// At most `N` buckets, the last one without a bound.
 #[derive(Debug, Clone, Copy)]
 struct Histogram<const N: usize> {
     counts: [u64; N],
@@ -53,6 +57,7 @@ impl Count {
         Self {
             spans: vec![SpanCell::default(); topology.ops.len() * Outcome::ALL.len()],
             edges: vec![EdgeCell::default(); topology.edges.len()],
+            edge_bounds: &EDGE_BOUNDS,
             ledger: Ledger::default(),
         }
     }
@@ -72,8 +77,8 @@ impl Count {
         let cell = &mut self.edges[index];
         cell.total += 1;
         cell.failed += u64::from(edge.failed);
-        cell.server.observe(&EDGE_BOUNDS, edge.server);
-        cell.client.observe(&EDGE_BOUNDS, edge.client);
+        cell.server.observe(self.edge_bounds, edge.server);
+        cell.client.observe(self.edge_bounds, edge.client);
         self.ledger.add(Tally::EdgesOpened, 1);
         self.ledger.add(how, 1);
     }
@@ -100,7 +105,7 @@ impl Count {
         for (labels, cell) in topology.edges.iter().zip(&self.edges).filter(|(_, c)| c.total > 0) {
             let labels =
                 [("client", &*labels.client), ("connection_type", labels.connection), ("server", &*labels.server)];
-            cell.spell(&labels, &mut series);
+            cell.spell(self.edge_bounds, &labels, &mut series);
         }
         Expectation::new(series, self.ledger.clone())
     }
@@ -125,13 +130,13 @@ impl SpanCell {
 // === impl EdgeCell ===
 
 impl EdgeCell {
-    fn spell(&self, labels: &[(&str, &str)], series: &mut Series) {
+    fn spell(&self, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
         series.count("traces_service_graph_request_total", labels, self.total);
         if self.failed > 0 {
             series.count("traces_service_graph_request_failed_total", labels, self.failed);
         }
-        self.server.spell("traces_service_graph_request_server_seconds", &EDGE_BOUNDS, labels, series);
-        self.client.spell("traces_service_graph_request_client_seconds", &EDGE_BOUNDS, labels, series);
+        self.server.spell("traces_service_graph_request_server_seconds", bounds, labels, series);
+        self.client.spell("traces_service_graph_request_client_seconds", bounds, labels, series);
     }
 }
 
@@ -144,7 +149,7 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn observe(&mut self, bounds: &[(u64, &str)], ns: u64) {
+    fn observe(&mut self, bounds: &[Bound], ns: u64) {
         let bucket = bounds.iter().take_while(|&&(bound, _)| ns > bound).count();
         self.counts[bucket] += 1;
         self.sum_ns += u128::from(ns);
@@ -154,7 +159,7 @@ impl<const N: usize> Histogram<N> {
         self.counts.iter().sum()
     }
 
-    fn spell(&self, name: &str, bounds: &[(u64, &str)], labels: &[(&str, &str)], series: &mut Series) {
+    fn spell(&self, name: &str, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
         let mut so_far = 0;
         for (count, le) in self.counts.iter().zip(bounds.iter().map(|&(_, le)| le).chain(["+Inf"])) {
             so_far += count;

@@ -54,8 +54,11 @@ enum Value {
 #[derive(Debug, Default)]
 pub(super) struct Series(BTreeMap<String, Value>);
 
-/// The default buckets of span metrics: nanoseconds, and `le`.
-pub(super) const SPAN_BOUNDS: [(u64, &str); 14] = [
+/// The upper bound of a bucket: nanoseconds, and `le`.
+pub type Bound = (u64, &'static str);
+
+/// The default buckets of span metrics.
+pub(super) const SPAN_BOUNDS: [Bound; 14] = [
     (2_000_000, "0.002"),
     (4_000_000, "0.004"),
     (8_000_000, "0.008"),
@@ -72,8 +75,8 @@ pub(super) const SPAN_BOUNDS: [(u64, &str); 14] = [
     (16_384_000_000, "16.384"),
 ];
 
-/// The default buckets of service graphs: nanoseconds, and `le`.
-pub(super) const EDGE_BOUNDS: [(u64, &str); 8] = [
+/// The default buckets of service graphs.
+pub(super) const EDGE_BOUNDS: [Bound; 8] = [
     (100_000_000, "0.1"),
     (200_000_000, "0.2"),
     (400_000_000, "0.4"),

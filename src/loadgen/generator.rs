@@ -8,9 +8,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::count::Count;
+use super::count::{Count, MAX_EDGE_BUCKETS};
 use super::dice::Dice;
-use super::expect::Expectation;
+use super::expect::{Bound, Expectation};
 use super::hash::partition_of;
 use super::pack::Packer;
 use super::plan::{Planner, settle};
@@ -158,6 +158,13 @@ impl Generator {
             topology,
             options,
         }
+    }
+
+    /// Expects a worker whose service graphs have these buckets, ascending, instead of the default ones; at most 15.
+    #[must_use]
+    pub fn with_edge_bounds(mut self, bounds: &'static [Bound]) -> Self {
+        self.count.edge_bounds = &bounds[..bounds.len().min(MAX_EDGE_BUCKETS - 1)];
+        self
     }
 
     /// Begins no further trace. What has begun is still sent.

@@ -20,7 +20,7 @@ mod shop;
 mod template;
 mod topology;
 
-pub use expect::{Expectation, ParseError};
+pub use expect::{Bound, Expectation, ParseError};
 pub use generator::{Generator, Group, Options, Record};
 pub use hash::partition_of;
 pub use scaled::Scale;

@@ -166,7 +166,7 @@ fn share(s: &str) -> Result<f64, String> {
 }
 
 /// A duration: a whole number and `ms`, `s`, `m` or `h`.
-pub(super) fn duration(s: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(s: &str) -> Result<Duration, String> {
     let digits = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
     let (number, unit) = s.split_at(digits);
     let ms = match unit {

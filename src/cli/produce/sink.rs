@@ -12,11 +12,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::{ProduceArgs, ProduceError, now};
+use super::{Compression, ProduceError, Property, now};
 use crate::loadgen::Record;
 
+/// Where records go, and how.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Target<'a> {
+    pub(in crate::cli) brokers: &'a str,
+    pub(in crate::cli) topic: &'a str,
+    pub(in crate::cli) compression: Compression,
+    pub(in crate::cli) properties: &'a [Property],
+}
+
 /// A topic that takes records.
-pub(super) struct Sink {
+pub(in crate::cli) struct Sink {
     config: ClientConfig,
     producer: ThreadedProducer<Reports>,
     topic: String,
@@ -37,27 +46,27 @@ const QUESTION: Duration = Duration::from_secs(10);
 // === impl Sink ===
 
 impl Sink {
-    /// A producer for `args.topic`. Nothing is sent yet.
-    pub(super) fn new(args: &ProduceArgs) -> Result<Self, ProduceError> {
+    /// A producer for a topic. Nothing is sent yet.
+    pub(in crate::cli) fn new(target: Target<'_>) -> Result<Self, ProduceError> {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &args.brokers).set("client.id", "spanmill-produce");
+        config.set("bootstrap.servers", target.brokers).set("client.id", "spanmill-produce");
         let mut producer = config.clone();
         producer
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            .set("compression.type", args.compression.as_str())
+            .set("compression.type", target.compression.as_str())
             .set("linger.ms", "10")
             // The broker decides which record is too large, and the generator is faster than any broker.
             .set("message.max.bytes", "100000000")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "131072");
-        for property in &args.properties {
+        for property in target.properties {
             config.set(&property.key, property.value.reveal());
             producer.set(&property.key, property.value.reveal());
         }
         let producer = producer.create_with_context(Reports::default()).map_err(kafka("create a producer"))?;
-        Ok(Self { config, producer, topic: args.topic.clone() })
+        Ok(Self { config, producer, topic: target.topic.to_owned() })
     }
 
     /// Creates the topic if that is wanted and it is absent. Returns its number of partitions.
@@ -96,7 +105,7 @@ impl Sink {
     }
 
     /// Hands a record to the client; waits while its queue is full.
-    pub(super) fn send(&self, record: &Record, stop: &AtomicBool) -> Result<(), ProduceError> {
+    pub(in crate::cli) fn send(&self, record: &Record, stop: &AtomicBool) -> Result<(), ProduceError> {
         let mut base =
             BaseRecord::to(&self.topic).key(&record.key[..]).payload(&record.value[..]).timestamp(record.timestamp);
         if let Some(partition) = record.partition {
@@ -117,7 +126,7 @@ impl Sink {
     }
 
     /// Whether everything that was answered so far has been delivered, of `sent` records.
-    pub(super) fn check(&self, sent: u64) -> Result<(), ProduceError> {
+    pub(in crate::cli) fn check(&self, sent: u64) -> Result<(), ProduceError> {
         let reports = self.producer.context();
         match reports.failed.load(Ordering::Relaxed) {
             0 => Ok(()),
@@ -126,7 +135,7 @@ impl Sink {
     }
 
     /// Waits until all `sent` records are acknowledged.
-    pub(super) fn drain(&self, stop: &AtomicBool, sent: u64) -> Result<(), ProduceError> {
+    pub(in crate::cli) fn drain(&self, stop: &AtomicBool, sent: u64) -> Result<(), ProduceError> {
         let mut patience = None;
         while let Err(error) = self.producer.flush(Duration::from_millis(500)) {
             if error != KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) {

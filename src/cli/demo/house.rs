@@ -1,0 +1,154 @@
+//! Everything that a worker needs, in one process: a broker, a receiver, and the workers themselves.
+//!
+//! *Out:* what they know. *Owner:* the demo. *Never:* a shortcut: workers meet the broker and the receiver over sockets,
+//! as they do elsewhere.
+
+use std::collections::BTreeMap;
+
+use prometheus::core::Collector as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::view::Samples;
+use super::{DemoArgs, DemoError};
+use crate::config::Config;
+use crate::export::receiver::Receiver;
+use crate::kafka::TopicNames;
+use crate::loadgen::Bound;
+use crate::model::{Ledger, StepWidth, Tally};
+use crate::telemetry::{TaskId, TaskKind, Telemetry};
+use crate::worker::Worker;
+
+/// The source topic and its partitions.
+pub(super) const TOPIC: &str = "otlp_spans";
+const PARTITIONS: i32 = 4;
+const SHARDS: u32 = 4;
+
+/// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be told apart.
+pub(super) const EDGE_BOUNDS: [Bound; 12] = [
+    (5_000_000, "0.005"),
+    (10_000_000, "0.01"),
+    (25_000_000, "0.025"),
+    (50_000_000, "0.05"),
+    (100_000_000, "0.1"),
+    (200_000_000, "0.2"),
+    (400_000_000, "0.4"),
+    (800_000_000, "0.8"),
+    (1_600_000_000, "1.6"),
+    (3_200_000_000, "3.2"),
+    (6_400_000_000, "6.4"),
+    (12_800_000_000, "12.8"),
+];
+
+/// The running parts.
+pub(super) struct House {
+    pub(super) receiver: Receiver,
+    workers: Vec<Worker>,
+    /// One per worker; it outlives its worker.
+    telemetry: Vec<Telemetry>,
+    /// The newest ledger of every source partition, whoever owns it.
+    ledgers: BTreeMap<TaskId, Ledger>,
+    /// Lives as long as the workers need it.
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+// === impl House ===
+
+impl House {
+    /// Starts everything.
+    pub(super) fn start(args: &DemoArgs) -> Result<Self, DemoError> {
+        let cluster = MockCluster::new(1).map_err(DemoError::Broker)?;
+        let receiver = Receiver::start("127.0.0.1:0").map_err(DemoError::Receiver)?;
+        let config = config(cluster.bootstrap_servers(), receiver.url());
+        let (names, shards) = (TopicNames::new(&config.kafka.group), SHARDS.cast_signed());
+        let topics = [
+            (TOPIC.to_owned(), PARTITIONS),
+            (names.journal(TOPIC), PARTITIONS),
+            (names.deltas(), shards),
+            (names.series_journal(), shards),
+        ];
+        for (topic, partitions) in topics {
+            cluster.create_topic(&topic, partitions, 1).map_err(DemoError::Broker)?;
+        }
+        let (workers, telemetry, ledgers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut house = Self { receiver, workers, telemetry, ledgers, cluster };
+        for _ in 0..args.workers {
+            let telemetry = Telemetry::new();
+            house.workers.push(Worker::start(config.clone(), telemetry.clone())?);
+            house.telemetry.push(telemetry);
+        }
+        Ok(house)
+    }
+
+    /// Where the broker listens.
+    pub(super) fn brokers(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Whether every worker still works.
+    pub(super) fn alive(&self) -> bool {
+        self.workers.iter().all(Worker::alive)
+    }
+
+    /// What became of everything that was read so far.
+    pub(super) fn ledger(&mut self) -> Ledger {
+        let boards = self.telemetry.iter().flat_map(|telemetry| telemetry.board().snapshot());
+        for (id, status) in boards.filter(|(id, _)| id.kind == TaskKind::Span) {
+            let known = self.ledgers.entry(id).or_default();
+            // A partition on its way from worker to worker may be on two boards.
+            if status.ledger.get(Tally::RecordsRead) >= known.get(Tally::RecordsRead) {
+                *known = status.ledger;
+            }
+        }
+        let mut sum = Ledger::default();
+        self.ledgers.values().for_each(|ledger| sum.merge(ledger));
+        sum
+    }
+
+    /// The workers' own account of their samples.
+    pub(super) fn samples(&self) -> Samples {
+        let mut sum = Samples::default();
+        for telemetry in &self.telemetry {
+            let meters = telemetry.export();
+            sum.built += meters.built.get();
+            sum.acknowledged += meters.acknowledged.get();
+            sum.already_there += meters.already_there.get();
+            sum.abandoned += meters.abandoned.get();
+            sum.pending += meters.pending_samples.get().unsigned_abs();
+            let reasons = meters.rejected.collect();
+            let rejected = reasons.iter().flat_map(|family| family.get_metric()).map(|m| m.get_counter().get_value());
+            sum.rejected += rejected.sum::<f64>() as u64;
+        }
+        sum
+    }
+
+    /// Stops the workers gracefully.
+    pub(super) fn stop(&mut self) -> Result<(), DemoError> {
+        // What the ledger knows is kept; a worker takes its board along.
+        self.ledger();
+        let mut ended = Ok(());
+        for worker in self.workers.drain(..) {
+            ended = ended.and(worker.stop());
+        }
+        Ok(ended?)
+    }
+}
+
+/// The defaults, but for a graph that shows up in seconds.
+fn config(brokers: String, url: String) -> Config {
+    let mut config = Config::default();
+    config.kafka.brokers = brokers;
+    config.kafka.topics = vec![TOPIC.to_owned()];
+    config.kafka.group = "spanmill-demo".to_owned();
+    config.kafka.shards = SHARDS;
+    config.kafka.replication = 1;
+    config.time.step = StepWidth::new(1_000).expect("1 s is positive");
+    config.time.idle = 1_000;
+    // The parts of a trace are at most 2 s apart; the rest is for a machine that is busy elsewhere.
+    config.service_graphs.wait = 5_000;
+    config.service_graphs.bounds_ns = EDGE_BOUNDS.iter().map(|&(ns, _)| ns).collect();
+    config.remote_write.url = url;
+    config.worker.shutdown_timeout = 10_000;
+    config.admin.listen = String::new();
+    config
+}
