@@ -127,13 +127,13 @@ fn load(
 ) -> Result<JoinHandle<Result<Expectation, ProduceError>>, DemoError> {
     let length = args.duration.unwrap_or(if live { LONGEST } else { UNATTENDED }).min(LONGEST);
     let spans = (length.as_millis() * u128::from(args.rate) / 1_000) as u64;
-    let options = Options { start, rate: args.rate, spans: Some(spans), error_share: ERROR_SHARE, ..Options::default() };
+    let options =
+        Options { start, rate: args.rate, spans: Some(spans), error_share: ERROR_SHARE, ..Options::default() };
     let mut generator =
         Generator::new(Topology::shop(args.seed), args.seed, options).with_edge_bounds(&house::EDGE_BOUNDS);
     let (brokers, sent, stop) = (house.brokers(), Arc::clone(sent), Arc::clone(stop));
     let produce = move || {
-        let target =
-            Target { brokers: &brokers, topic: house::TOPIC, compression: Compression::Lz4, properties: &[] };
+        let target = Target { brokers: &brokers, topic: house::TOPIC, compression: Compression::Lz4, properties: &[] };
         let sink = Sink::new(target)?;
         let begin = Instant::now();
         let mut records = 0;

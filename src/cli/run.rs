@@ -47,9 +47,6 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     let worker = Worker::start(config, telemetry.clone())?;
     let probes = Probes { alive: worker.alive_probe(), joined: worker.joined_probe() };
     let admin = Admin::start(&admin_settings, telemetry, probes)?;
-    if let Some(admin) = &admin {
-        tracing::info!(address = %admin.addr(), "admin server");
-    }
     while worker.alive() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }

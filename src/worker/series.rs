@@ -348,7 +348,7 @@ impl SeriesRunner {
     }
 
     /// Shows its state on the board.
-    pub(super) fn show(&self, status: &mut TaskStatus, _present: Millis) {
+    pub(super) fn show(&self, status: &mut TaskStatus, present: Millis) {
         status.state = if self.draining { TaskState::Closing } else { TaskState::Running };
         status.restored = true;
         status.stream_time = self.task.source_times().map(|(_, _, at)| at).min();
@@ -357,8 +357,11 @@ impl SeriesRunner {
             status.end_offset = status.end_offset.max(self.position);
         }
         status.lag_records = (status.end_offset - self.position).max(0).unsigned_abs();
-        status.lag_millis = 0;
         status.closed_step = self.task.closed();
+        status.lag_millis = match status.closed_step {
+            Some(closed) if status.lag_records > 0 => (present - closed).max(0),
+            _ => 0,
+        };
         status.active_series = self.task.active_series();
     }
 

@@ -75,10 +75,8 @@ pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -
 pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Vec<Line> {
     use Tally as T;
     let of = |tallies: &[T]| tallies.iter().map(|&t| ledger.get(t)).sum::<u64>();
-    let spans = [
-        ("counted", of(&[T::SpansCounted])),
-        ("dropped", of(&[T::SpansDroppedInvalidUtf8, T::SpansDroppedDisabled])),
-    ];
+    let spans =
+        [("counted", of(&[T::SpansCounted])), ("dropped", of(&[T::SpansDroppedInvalidUtf8, T::SpansDroppedDisabled]))];
     let expired = [T::EdgesExpiredClient, T::EdgesExpiredServer, T::EdgesExpiredProducer, T::EdgesExpiredConsumer];
     let edges = [
         ("completed", of(&[T::EdgesCompleted])),
@@ -108,10 +106,7 @@ pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Ve
 
 fn equation(what: &str, all: &str, total: u64, parts: &[(&str, u64)]) -> Line {
     let parts: Vec<String> = parts.iter().map(|(name, n)| format!("{} {name}", count(*n))).collect();
-    vec![
-        (Style::Bold, format!("{what:<9}")),
-        (Style::Plain, format!("{} {all} = {}", count(total), parts.join(" + "))),
-    ]
+    vec![(Style::Bold, format!("{what:<9}")), (Style::Plain, format!("{} {all} = {}", count(total), parts.join(" + ")))]
 }
 
 /// A line as characters, at most `width` of them, coloured if wanted.
@@ -212,8 +207,7 @@ impl Style {
 // === impl Column ===
 
 impl Column {
-    const ALL: [Self; 7] =
-        [Self::Client, Self::Server, Self::Type, Self::Rate, Self::Errors, Self::P50, Self::P95];
+    const ALL: [Self; 7] = [Self::Client, Self::Server, Self::Type, Self::Rate, Self::Errors, Self::P50, Self::P95];
 
     fn is_text(self) -> bool {
         matches!(self, Self::Client | Self::Server | Self::Type)
