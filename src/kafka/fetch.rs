@@ -34,6 +34,10 @@ pub struct Context {
 // === impl Context ===
 
 impl ClientContext for Context {
+    fn error(&self, error: RdError, reason: &str) {
+        client::report(&error, reason);
+    }
+
     #[expect(clippy::iter_over_hash_type, reason = "each partition is reported on its own; the order reaches nothing")]
     fn stats(&self, statistics: Statistics) {
         for topic in statistics.topics.into_values() {
