@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::KafkaError;
 
-pub use args::{Compression, GroupBy, ProduceArgs, Property, Shape, StartTime};
 pub(super) use args::duration;
+pub use args::{Compression, GroupBy, ProduceArgs, Property, Shape, StartTime};
 pub(super) use sink::{Sink, Target};
 
 use crate::loadgen::{Expectation, Generator, Group, Options, Record, Scale, Topology};
