@@ -116,7 +116,10 @@ impl House {
             sum.abandoned += meters.abandoned.get();
             sum.pending += meters.pending_samples.get().unsigned_abs();
             let reasons = meters.rejected.collect();
-            let rejected = reasons.iter().flat_map(|family| family.get_metric()).map(|m| m.get_counter().get_value());
+            let rejected = reasons
+                .iter()
+                .flat_map(prometheus::proto::MetricFamily::get_metric)
+                .map(|m| m.get_counter().get_value());
             sum.rejected += rejected.sum::<f64>() as u64;
         }
         sum
