@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::members::Partition;
 use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,15 +180,18 @@ impl Topics {
         })
     }
 
-    /// Deletes the records below `offset`. Best effort: brokers that cannot are left alone.
-    pub fn trim(&self, topic: &str, partition: i32, offset: i64) {
+    /// Deletes the records below these offsets, in one request. Best effort: brokers that cannot are left alone.
+    pub fn trim(&self, below: &[(Partition, i64)]) {
         let mut list = TopicPartitionList::new();
-        if list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_err() {
-            return;
+        for (p, offset) in below {
+            if let Err(error) = list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset)) {
+                tracing::debug!(?p, offset, %error, "not trimmed");
+            }
         }
-        match block_on(self.admin.delete_records(&list, &options())) {
-            Ok(_) => tracing::debug!(topic, partition, offset, "trimmed"),
-            Err(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
+        if list.count() > 0
+            && let Err(error) = block_on(self.admin.delete_records(&list, &options()))
+        {
+            tracing::debug!(%error, "not trimmed");
         }
     }
 }
