@@ -186,7 +186,10 @@ impl Topics {
             return;
         }
         match block_on(self.admin.delete_records(&list, &options())) {
-            Ok(_) => tracing::debug!(topic, partition, offset, "trimmed"),
+            Ok(done) => match done.elements().iter().find_map(|e| e.error().err()) {
+                None => tracing::debug!(topic, partition, offset, "trimmed"),
+                Some(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
+            },
             Err(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
         }
     }
