@@ -33,16 +33,219 @@ mod embedded {
     }
 }
 
-use embedded::scene::Scene;
+use std::time::Duration;
+
+use embedded::scene::{GROUP, PARTITIONS, SHARDS, STOPS_WITHIN, Scene};
+use embedded::{PATIENCE, SOURCE, wait_until};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use spanmill::export::receiver::Fault;
+use spanmill::kafka::TopicNames;
+
+/// The one series that a receiver refuses.
+const POISONED: &str = "traces_spanmetrics_size_total{service=\"ads\",span_kind=\"SPAN_KIND_INTERNAL\",\
+                       span_name=\"auction\",status_code=\"STATUS_CODE_UNSET\"}";
 
 #[test]
 fn two_workers_come_to_the_exact_totals() {
     let mut scene = Scene::new(1, 1);
     let (mut one, mut two) = (scene.worker(), scene.worker());
     let load = scene.load();
-    one.runs("span", |n| n > 0);
-    two.runs("span", |n| n > 0);
+    one.works();
+    two.works();
     scene.goes_on();
     scene.goes_on();
     scene.ends_exactly(&load.end(), &mut [&mut one, &mut two]);
+}
+
+#[test]
+fn workers_that_are_killed_at_any_instant_leave_exact_totals() {
+    let seed = seed();
+    let mut dice = Dice(seed);
+    let mut scene = Scene::new(1, seed);
+    let mut workers = vec![scene.worker(), scene.worker(), scene.worker()];
+    let load = scene.load();
+    scene.goes_on();
+    for _ in 0..5 {
+        std::thread::sleep(dice.millis(200, 2_500));
+        let mut victim = workers.swap_remove(dice.below(workers.len() as u64) as usize);
+        victim.kill();
+        std::thread::sleep(dice.millis(0, 1_500));
+        workers.push(scene.worker());
+    }
+    scene.goes_on();
+    scene.ends_exactly(&load.end(), &mut workers.iter_mut().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_worker_that_comes_back_from_the_dead_is_fenced_and_starts_anew() {
+    let mut scene = Scene::new(1, 3);
+    let (mut zombie, mut heir) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    zombie.works();
+    heir.works();
+    scene.goes_on();
+    zombie.signal("STOP");
+    heir.works_alone();
+    scene.goes_on();
+    zombie.signal("CONT");
+    wait_until("the zombie notices", PATIENCE, || {
+        let fenced = zombie.metric("spanmill_fenced_total")?;
+        let lost = zombie.metric("spanmill_rebalances_total{event=\"lost\"}")?;
+        if fenced + lost > 0 { Ok(()) } else { Err(zombie.tail()) }
+    });
+    scene.goes_on();
+    zombie.works();
+    scene.goes_on();
+    scene.ends_exactly(&load.end(), &mut [&mut zombie, &mut heir]);
+}
+
+#[test]
+fn a_graceful_stop_hands_over_and_a_newcomer_takes_its_part() {
+    let mut scene = Scene::new(1, 4);
+    let (mut leaver, mut stayer) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    leaver.works();
+    stayer.works();
+    scene.goes_on();
+    leaver.stop(STOPS_WITHIN);
+    stayer.works_alone();
+    scene.goes_on();
+    let mut newcomer = scene.worker();
+    newcomer.works();
+    scene.goes_on();
+    scene.ends_exactly(&load.end(), &mut [&mut stayer, &mut newcomer]);
+}
+
+#[test]
+fn a_restart_of_everything_goes_on_where_all_were_killed() {
+    let mut scene = Scene::new(1, 5);
+    let (mut one, mut two) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    scene.goes_on();
+    scene.goes_on();
+    one.kill();
+    two.kill();
+    let (mut one, mut two) = (scene.worker(), scene.worker());
+    scene.goes_on();
+    one.kill();
+    two.kill();
+    let expected = load.end();
+    let (mut one, mut two) = (scene.worker(), scene.worker());
+    scene.ends_exactly(&expected, &mut [&mut one, &mut two]);
+}
+
+#[test]
+fn a_receiver_that_fails_in_every_way_loses_nothing_and_fills_no_memory() {
+    let mut scene = Scene::new(1, 6);
+    let (mut one, mut two) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    scene.goes_on();
+    let before = [one.memory(), two.memory()];
+    let short = [
+        Fault::Status(503),
+        Fault::RetryAfter(429, "1".to_owned()),
+        Fault::Reset,
+        Fault::StoreAndReset,
+        Fault::Hang,
+        Fault::Status(500),
+    ];
+    for fault in &short {
+        scene.receiver.fault(fault, 5);
+    }
+    scene.goes_on();
+    // A longer outage: every shard tries again and again, and reads no further meanwhile.
+    scene.receiver.fault(&Fault::Status(503), 80);
+    scene.goes_on();
+    let refused = scene.receiver.totals().refused;
+    assert!(refused >= 80, "the faults were not met: {refused}");
+    for (worker, before) in [&one, &two].into_iter().zip(before) {
+        if let (Some(before), Some(after)) = (before, worker.memory()) {
+            assert!(after < before + (200 << 10), "resident memory grew from {before} to {after} KiB");
+        }
+    }
+    scene.ends_exactly(&load.end(), &mut [&mut one, &mut two]);
+}
+
+#[test]
+fn a_poisoned_series_is_set_aside_and_the_rest_is_exact() {
+    let poisoned = |series: &str| series.starts_with(POISONED);
+    let mut scene = Scene::new(1, 7);
+    scene.receiver.poison(poisoned);
+    let mut worker = scene.worker();
+    let load = scene.load();
+    scene.goes_on();
+    let expected = load.end();
+    assert_eq!(expected.series().filter(|(s, _)| poisoned(s)).count(), 1);
+    wait_until("it is told", PATIENCE, || match worker.metric("spanmill_samples_rejected_total")? {
+        0 => Err("nothing rejected".to_owned()),
+        _ => Ok(()),
+    });
+    scene.ends_exactly_without(&expected, &mut [&mut worker], poisoned);
+}
+
+#[test]
+fn brokers_that_fail_and_leaders_that_move_are_waited_for() {
+    let mut scene = Scene::new(3, 8);
+    let (mut one, mut two) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    scene.goes_on();
+    let names = TopicNames::new(GROUP);
+    for (topic, partitions) in [(names.journal(SOURCE), PARTITIONS), (names.deltas(), SHARDS)] {
+        for partition in 0..partitions {
+            scene.cluster.partition_leader(&topic, partition, Some(1 + (partition + 1) % 3)).expect("a leader");
+        }
+    }
+    let errors = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
+    ];
+    scene.cluster.request_errors(RDKafkaApiKey::Produce, &errors);
+    scene.cluster.request_errors(RDKafkaApiKey::Fetch, &errors);
+    scene.goes_on();
+    scene.cluster.broker_down(2).expect("a broker");
+    std::thread::sleep(Duration::from_secs(3));
+    scene.cluster.broker_up(2).expect("a broker");
+    scene.goes_on();
+    scene.ends_exactly(&load.end(), &mut [&mut one, &mut two]);
+}
+
+#[test]
+fn the_checker_sees_a_contradiction_and_a_wrong_total() {
+    let mut scene = Scene::new(1, 9);
+    let mut worker = scene.worker();
+    let load = scene.load();
+    scene.goes_on();
+    // What a second writer of the same series would do.
+    let (series, state) = scene.receiver.snapshot().into_iter().next().expect("a series");
+    assert_eq!(scene.receiver.violations(), Vec::<String>::new());
+    scene.write(&series, state.last_ts, state.last_value + 1.0);
+    assert_eq!(scene.receiver.violations().len(), 1, "{:?}", scene.receiver.violations());
+    // What a span that is counted twice would do.
+    let mut expected = load.end();
+    wait_until("every series is exact", PATIENCE, || scene.compare(&expected, |_| false));
+    expected.merge(&expected.clone());
+    assert!(scene.compare(&expected, |_| false).is_err());
+    worker.stop(STOPS_WITHIN);
+}
+
+/// A seed of the caller's choice repeats a run.
+fn seed() -> u64 {
+    std::env::var("TEST_SEED").map_or(2, |seed| seed.parse().expect("TEST_SEED is a number"))
+}
+
+/// The same numbers for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)) % n
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
 }

@@ -188,10 +188,15 @@ impl Topics {
                 tracing::debug!(?p, offset, %error, "not trimmed");
             }
         }
-        if list.count() > 0
-            && let Err(error) = block_on(self.admin.delete_records(&list, &options()))
-        {
-            tracing::debug!(%error, "not trimmed");
+        if list.count() == 0 {
+            return;
+        }
+        match block_on(self.admin.delete_records(&list, &options())) {
+            Ok(done) => match done.elements().iter().find_map(|e| e.error().err()) {
+                None => tracing::debug!(partitions = done.count(), "trimmed"),
+                Some(error) => tracing::debug!(%error, "not all trimmed"),
+            },
+            Err(error) => tracing::debug!(%error, "not trimmed"),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! One test's own world: an embedded broker, a receiver, a configuration; and the checks at the end.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prost::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use spanmill::export::receiver::Receiver;
+use spanmill::export::receiver::{PATH, Receiver};
 use spanmill::journal::SpanFold;
 use spanmill::kafka::TopicNames;
 use spanmill::loadgen::Expectation;
 use spanmill::model::{Ledger, Tally};
+use spanmill::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
 use tempfile::TempDir;
 
 use super::load::Load;
@@ -25,7 +29,8 @@ pub const PARTITIONS: i32 = 4;
 pub const SHARDS: i32 = 4;
 /// A graceful stop may take this long, as the configuration says.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(20);
-const GROUP: &str = "mill";
+/// The consumer group.
+pub const GROUP: &str = "mill";
 /// How many differences are shown.
 const SHOWN: usize = 12;
 
@@ -133,7 +138,8 @@ admin: {{listen: "127.0.0.1:0"}}
         assert_eq!(differences(&self.ledger(), expected.ledger()), Vec::<String>::new());
     }
 
-    fn compare(&self, expected: &Expectation, refused: impl Fn(&str) -> bool) -> Result<(), String> {
+    /// Names the series that differ from the expectation.
+    pub fn compare(&self, expected: &Expectation, refused: impl Fn(&str) -> bool) -> Result<(), String> {
         let found: BTreeMap<String, f64> =
             self.receiver.snapshot().into_iter().map(|(name, s)| (name, s.last_value)).collect();
         let mut lines = Vec::new();
@@ -155,6 +161,30 @@ admin: {{listen: "127.0.0.1:0"}}
             0 if expected.series().len() > 100 => Ok(()),
             n => Err(format!("seed {}: {n} differences:{shown}\nviolations: {violations:?}", self.seed)),
         }
+    }
+
+    /// Writes one sample as any remote-write client would. `series` is the text of a series.
+    pub fn write(&self, series: &str, timestamp: i64, value: f64) {
+        let (name, labels) = series.split_once('{').expect("labels");
+        let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
+        let mut all = vec![label("__name__", name)];
+        for pair in labels.trim_end_matches('}').split("\",") {
+            let (name, value) = pair.split_once("=\"").expect("a label");
+            all.push(label(name, value.trim_end_matches('"')));
+        }
+        let timeseries = TimeSeries { labels: all, samples: vec![Sample { value, timestamp }], exemplars: Vec::new() };
+        let body = WriteRequest { timeseries: vec![timeseries] }.encode_to_vec();
+        let body = snap::raw::Encoder::new().compress_vec(&body).expect("small enough");
+        let mut socket = TcpStream::connect(self.receiver.addr()).expect("the receiver listens");
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\nContent-Length: {}\r\n\
+             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\r\n",
+            body.len()
+        );
+        socket.write_all(&[head.as_bytes(), &body].concat()).expect("a request is taken");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
     /// The embedded broker forgets silently; then these tests would prove nothing.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::scene::{PARTITIONS, SHARDS};
 use super::{PATIENCE, wait_until};
 
 /// How many lines of a log are shown when a test fails.
@@ -77,22 +78,22 @@ impl Worker {
         self.child.try_wait().expect("a child can be asked")
     }
 
-    /// Waits until it has said `words` in its log.
-    pub fn says(&mut self, words: &str) {
-        let what = format!("{} says {words:?}", self.name);
-        wait_until(&what, PATIENCE, || {
-            self.must_run();
-            if self.log().contains(words) { Ok(()) } else { Err(self.tail()) }
-        });
+    /// Waits until it runs some task.
+    pub fn works(&mut self) {
+        self.runs(|n| n > 0);
     }
 
-    /// Waits until it runs this many tasks of a kind.
-    pub fn runs(&mut self, kind: &str, enough: impl Fn(u64) -> bool) {
-        let series = format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}");
-        let what = format!("{} runs enough {kind} tasks", self.name);
+    /// Waits until it runs every task that there is.
+    pub fn works_alone(&mut self) {
+        self.runs(|n| n == u64::from((PARTITIONS + SHARDS).unsigned_abs()));
+    }
+
+    fn runs(&mut self, enough: impl Fn(u64) -> bool) {
+        let what = format!("{} runs enough tasks", self.name);
         wait_until(&what, PATIENCE, || {
             self.must_run();
-            let found = self.metric(&series)?;
+            let running = |kind| self.metric(&format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}"));
+            let found = running("span")? + running("series")?;
             if enough(found) { Ok(()) } else { Err(format!("{found}\n{}", self.tail())) }
         });
     }
@@ -107,7 +108,7 @@ impl Worker {
 
     fn metrics(&self) -> Result<String, String> {
         let log = self.log();
-        let (_, rest) = log.split_once("admin server address=").ok_or("no admin server yet")?;
+        let (_, rest) = log.split_once("admin server listens addr=").ok_or("no admin server yet")?;
         let address = rest.split_whitespace().next().ok_or("no address")?.to_owned();
         let mut socket = TcpStream::connect(&address).map_err(|e| e.to_string())?;
         socket.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
