@@ -155,6 +155,38 @@ fn workers_that_are_killed_on_real_kafka_leave_exact_series_in_prometheus() {
 }
 
 #[test]
+fn a_worker_that_is_killed_on_real_kafka_is_replaced_from_trimmed_topics_and_prometheus_is_exact() {
+    let prometheus = RealPrometheus::start();
+    let kafka = RealKafka::start();
+    let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+    let topic = "spans_and_trims";
+    let config = worker_config(dir.path(), &kafka.brokers, topic, &prometheus.api.write_url());
+    let work = |name: &str| spanmill(name, &["run", "--config", config.to_str().expect("a path of ours is UTF-8")]);
+    let expect = dir.path().join("expected.txt");
+    let mut produce = produce(&kafka, topic, &expect);
+    let mut first = work("worker 1");
+    for internal in ["spans_and_trims-journal", "deltas", "series-journal"] {
+        let trimmed = format!("{topic}-group-{internal}");
+        wait_until("every partition has lost its beginning", PATIENCE, || {
+            must_run(&mut first);
+            let bounds = kafka.tool("GetOffsetShell", &["--topic", &trimmed, "--time", "earliest"]);
+            if bounds.lines().all(|l| !l.ends_with(":0")) { Ok(()) } else { Err(bounds) }
+        });
+    }
+    // Dropping it is `kill -9`.
+    drop(first);
+    let mut second = work("worker 2");
+    assert!(produce.finish(PATIENCE).success(), "produce failed:\n{}", produce.tail());
+    let expected = expectation(&std::fs::read_to_string(&expect).expect("produce writes the expectation"));
+    wait_until("every series is exact", PATIENCE, || {
+        must_run(&mut second);
+        compare(&expected, &stored(&prometheus.api)?, SHOWN)
+    });
+    no_counter_went_down(&prometheus.api, &expected);
+    assert_eq!(second.terminate(STOPS_WITHIN).code(), Some(0), "{}", second.tail());
+}
+
+#[test]
 fn internal_topics_on_real_kafka_that_would_lose_data_are_refused_with_the_remedy() {
     let kafka = RealKafka::start();
     let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");

@@ -17,7 +17,8 @@ use crate::telemetry::{Rebalance, TaskId, TaskKind};
 
 /// How often the group learns the positions, for lag dashboards.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-/// How often source topics are looked at for new partitions, and old records are deleted.
+/// How often source topics are looked at for new partitions, and old records are deleted, at the least. Snapshots that come
+/// more often make more records deletable.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
@@ -58,6 +59,8 @@ fn serve(
     threads: &Threads,
     mut sources: Vec<(String, i32)>,
 ) -> Result<(), WorkerError> {
+    let snapshots = Duration::from_millis(shared.config.series.snapshot_every.unsigned_abs());
+    let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
@@ -75,7 +78,7 @@ fn serve(
             member.commit(&shared.take_positions());
             committed = Instant::now();
         }
-        if kept.elapsed() > HOUSEKEEPING_EVERY {
+        if kept.elapsed() > housekeeping {
             keep_house(shared, topics, &mut sources);
             kept = Instant::now();
         }

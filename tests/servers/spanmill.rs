@@ -27,6 +27,8 @@ time:
   idle: 2s
 service_graphs:
   wait: 5s
+series:
+  snapshot_every: 3s
 remote_write:
   url: "{write_url}"
 admin:
