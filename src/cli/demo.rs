@@ -79,7 +79,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PICTURE_EVERY: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(2);
 /// How often an operation of the shop fails by itself.
-const ERROR_SHARE: f64 = 0.02;
+const ERROR_SHARE: f64 = 0.01;
 /// Differences that are spelled out.
 const MOST_DIFFERENCES: usize = 10;
 const BREAK: &str = "Ctrl-C ends the traffic and checks every series";
@@ -159,6 +159,7 @@ fn load(
 impl Demo<'_> {
     fn run(&mut self, load: JoinHandle<Result<Expectation, ProduceError>>) -> Result<bool, DemoError> {
         while !load.is_finished() {
+            // A worker that ended by itself tells why when it is stopped.
             if !self.house.alive() {
                 self.stop.store(true, Ordering::Relaxed);
             }
@@ -215,6 +216,8 @@ impl Demo<'_> {
     fn picture(&mut self, doing: &str, expected: Option<&Expectation>) -> std::io::Result<()> {
         let stopping = self.stop.load(Ordering::Relaxed);
         let ledger = self.house.ledger();
+        let edges = self.house.receiver.totals().series > 0;
+        let doing = if edges { doing } else { "joining the group" };
         let title = format!(
             "  {doing}, {} s, {} spans sent, {} read",
             self.begin.elapsed().as_secs(),

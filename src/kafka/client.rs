@@ -148,3 +148,46 @@ pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
         tracing::warn!(%error, "librdkafka: {reason}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::BaseConsumer;
+
+    use super::*;
+    use crate::config::settings::Secret;
+
+    fn kafka(properties: &[(&str, &str)]) -> Kafka {
+        let properties = properties.iter().map(|(k, v)| ((*k).to_owned(), Secret::new(*v))).collect();
+        Kafka { properties, ..Kafka::default() }
+    }
+
+    #[test]
+    fn tls_and_sasl_are_built_in() {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            let secure = kafka(&[
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanisms", mechanism),
+                ("sasl.username", "me"),
+                ("sasl.password", "secret"),
+            ]);
+            let client: Result<BaseConsumer, _> = member(&secure).create();
+            assert!(client.is_ok(), "{mechanism}: {:?}", client.err());
+        }
+    }
+
+    #[test]
+    fn every_compression_is_built_in() {
+        for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+            let config = producer(&kafka(&[("compression.type", codec)]));
+            let client: Result<rdkafka::producer::BaseProducer, _> = config.create();
+            assert!(client.is_ok(), "{codec}: {:?}", client.err());
+        }
+    }
+
+    #[test]
+    fn the_users_own_properties_win_over_ours() {
+        let config = member(&kafka(&[("session.timeout.ms", "45000")]));
+        assert_eq!(config.get("session.timeout.ms"), Some("45000"));
+        assert_eq!(config.get("group.id"), Some("spanmill"));
+    }
+}

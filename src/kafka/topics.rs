@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::members::Partition;
 use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,18 +180,23 @@ impl Topics {
         })
     }
 
-    /// Deletes the records below `offset`. Best effort: brokers that cannot are left alone.
-    pub fn trim(&self, topic: &str, partition: i32, offset: i64) {
+    /// Deletes the records below these offsets, in one request. Best effort: brokers that cannot are left alone.
+    pub fn trim(&self, below: &[(Partition, i64)]) {
         let mut list = TopicPartitionList::new();
-        if list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_err() {
+        for (p, offset) in below {
+            if list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset)).is_err() {
+                return;
+            }
+        }
+        if below.is_empty() {
             return;
         }
         match block_on(self.admin.delete_records(&list, &options())) {
-            Ok(done) => match done.elements().iter().find_map(|e| e.error().err()) {
-                None => tracing::debug!(topic, partition, offset, "trimmed"),
-                Some(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
+            Ok(done) => match done.elements().iter().find_map(|e| Some((e.topic(), e.partition(), e.error().err()?))) {
+                None => tracing::debug!(partitions = below.len(), "trimmed"),
+                Some((topic, partition, error)) => tracing::debug!(topic, partition, %error, "not trimmed"),
             },
-            Err(error) => tracing::debug!(topic, partition, offset, %error, "not trimmed"),
+            Err(error) => tracing::debug!(partitions = below.len(), %error, "not trimmed"),
         }
     }
 }

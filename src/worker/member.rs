@@ -121,9 +121,7 @@ fn publish(shared: &Shared, sources: &[(String, i32)]) {
 }
 
 fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>) {
-    for (p, offset) in shared.take_trims() {
-        topics.trim(&p.topic, p.partition, offset);
-    }
+    topics.trim(&shared.take_trims());
     match look_up_sources(shared, topics) {
         Ok(found) if found != *sources => {
             tracing::info!(?found, "the source topics have changed");

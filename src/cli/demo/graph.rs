@@ -104,21 +104,20 @@ pub(super) fn quantile(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
 fn callers_first(mut edges: Vec<Edge>) -> Vec<Edge> {
     let servers: BTreeSet<&str> = edges.iter().map(|e| e.server.as_str()).collect();
     let clients: BTreeSet<&str> = edges.iter().map(|e| e.client.as_str()).collect();
+    let mut order: Vec<String> = clients.difference(&servers).map(|&c| c.to_owned()).collect();
+    let mut next = 0;
     // A circle without an entrance is entered anywhere.
-    let entrances = clients.iter().filter(|c| !servers.contains(*c)).chain(&clients);
-    let mut order: Vec<String> = Vec::new();
-    for entrance in entrances {
-        let mut next = order.len();
-        if !order.iter().any(|seen| seen == entrance) {
-            order.push((*entrance).to_owned());
-        }
+    for entrance in clients {
         while let Some(client) = order.get(next).cloned() {
+            next += 1;
             for server in edges.iter().filter(|e| e.client == client).map(|e| &e.server) {
                 if !order.contains(server) {
                     order.push(server.clone());
                 }
             }
-            next += 1;
+        }
+        if !order.iter().any(|seen| seen == entrance) {
+            order.push(entrance.to_owned());
         }
     }
     let rank: BTreeMap<String, usize> = order.into_iter().zip(0..).collect();
@@ -159,7 +158,7 @@ mod tests {
     fn series_become_edges_and_callers_come_first() {
         let edge = |client: &str, server: &str| format!("{{client=\"{client}\",server=\"{server}\"}}");
         let mut series = BTreeMap::new();
-        for (client, server) in [("b", "c"), ("z", "b"), ("z", "a")] {
+        for (client, server) in [("b", "c"), ("z", "b"), ("y", "b"), ("z", "a")] {
             series.insert(format!("traces_service_graph_request_total{}", edge(client, server)), state(4.0));
         }
         series.insert(format!("traces_service_graph_request_failed_total{}", edge("b", "c")), state(1.0));
@@ -172,9 +171,9 @@ mod tests {
         series.insert("traces_spanmetrics_calls_total{service=\"b\"}".to_owned(), state(9.0));
         let edges = edges(&series);
         let order: Vec<_> = edges.iter().map(|e| (e.client.as_str(), e.server.as_str())).collect();
-        assert_eq!(order, [("z", "a"), ("z", "b"), ("b", "c")]);
-        assert_eq!((edges[2].requests, edges[2].failed, edges[2].side), (4.0, 1.0, Side::Server));
-        assert!(close(edges[2].p50, 0.1));
+        assert_eq!(order, [("y", "b"), ("z", "b"), ("z", "a"), ("b", "c")]);
+        assert_eq!((edges[3].requests, edges[3].failed, edges[3].side), (4.0, 1.0, Side::Server));
+        assert!(close(edges[3].p50, 0.1));
         assert_eq!(edges[0].side, Side::Client);
     }
 

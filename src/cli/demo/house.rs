@@ -17,7 +17,7 @@ use crate::kafka::TopicNames;
 use crate::loadgen::Bound;
 use crate::model::{Ledger, StepWidth, Tally};
 use crate::telemetry::{TaskId, TaskKind, Telemetry};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerError};
 
 /// The source topic and its partitions.
 pub(super) const TOPIC: &str = "otlp_spans";
@@ -129,10 +129,13 @@ impl House {
     pub(super) fn stop(&mut self) -> Result<(), DemoError> {
         // What the ledger knows is kept; a worker takes its board along.
         self.ledger();
-        let mut ended = Ok(());
-        for worker in self.workers.drain(..) {
-            ended = ended.and(worker.stop());
-        }
+        // All at once, so that none takes over what another lets go.
+        let workers: Vec<Worker> = self.workers.drain(..).collect();
+        let ended = std::thread::scope(|scope| {
+            let stopping: Vec<_> = workers.into_iter().map(|worker| scope.spawn(|| worker.stop())).collect();
+            let died = |_| Err(WorkerError::Fatal("a worker died while it was stopping".to_owned()));
+            stopping.into_iter().map(|s| s.join().unwrap_or_else(died)).fold(Ok(()), Result::and)
+        });
         Ok(ended?)
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Screen {
     /// Lines that the next picture is drawn over.
     drawn: usize,
     hidden: bool,
+    /// The terminal has another size and has moved what was drawn.
+    moved: bool,
 }
 
 // === impl Screen ===
@@ -46,7 +48,7 @@ impl Screen {
         if live {
             signal_hook::flag::register(SIGWINCH, Arc::clone(&resized))?;
         }
-        Ok(Self { live, colours: live && !no_color, size: ENDLESS, resized, drawn: 0, hidden: false })
+        Ok(Self { live, colours: live && !no_color, size: ENDLESS, resized, drawn: 0, hidden: false, moved: false })
     }
 
     /// Whether pictures are drawn over each other.
@@ -58,6 +60,7 @@ impl Screen {
     pub(super) fn size(&mut self) -> Size {
         if self.resized.swap(false, Ordering::Relaxed) {
             self.size = ask_terminal().unwrap_or(USUAL);
+            self.moved = self.drawn > 0;
         }
         self.size
     }
@@ -87,7 +90,7 @@ impl Screen {
             out.push_str("\x1b[J");
         }
         for line in lines {
-            out.push_str(&paint(line, size.columns, self.colours));
+            out.push_str(paint(line, size.columns, self.colours).trim_end());
             out.push('\n');
         }
         self.drawn = 0;
@@ -100,9 +103,11 @@ impl Screen {
         if std::mem::take(&mut self.hidden) { put("\x1b[?25h") } else { Ok(()) }
     }
 
-    fn over_the_last(&self, out: &mut String) {
+    fn over_the_last(&mut self, out: &mut String) {
         out.push('\r');
-        if self.drawn > 0 {
+        if std::mem::take(&mut self.moved) {
+            out.push_str("\x1b[H\x1b[2J");
+        } else if self.drawn > 0 {
             write!(out, "\x1b[{}A", self.drawn).expect("a String takes everything");
         }
     }

@@ -4,8 +4,8 @@ use super::graph::{Edge, Side};
 use crate::export::receiver::Totals;
 use crate::model::{Ledger, Tally};
 
-/// A table that is narrower than this says nothing.
-const MIN_NAME: usize = 6;
+/// Names are not cut below this while there is another column to leave out.
+const MIN_NAME: usize = 12;
 const GAP: &str = "  ";
 
 /// How a piece of text looks where there are colours.
@@ -50,18 +50,22 @@ const DISPENSABLE: [Column; 4] = [Column::Type, Column::P50, Column::Errors, Col
 /// The table of the service graph, over `seconds` of traffic; `width` and `height` bound it, heading and notes included.
 pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -> Vec<Line> {
     let (columns, widths) = layout(edges, seconds, width);
-    let row = |cells: &dyn Fn(Column) -> String| {
-        let cells = columns.iter().zip(&widths).map(|(&c, &w)| pad(&cells(c), w, c.is_text()));
-        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    let row = |cell: &dyn Fn(Column) -> (Style, String)| -> Line {
+        let mut line: Line = Vec::new();
+        for (&column, &width) in columns.iter().zip(&widths) {
+            if !line.is_empty() {
+                line.push((Style::Plain, GAP.to_owned()));
+            }
+            let (style, text) = cell(column);
+            line.push((style, pad(&text, width, column.is_text())));
+        }
+        line
     };
     let by_client = edges.iter().any(|e| e.side == Side::Client);
     let room = height.saturating_sub(1 + usize::from(by_client));
     let shown = if edges.len() > room { room.saturating_sub(1) } else { edges.len() };
-    let mut lines = vec![vec![(Style::Bold, row(&|c| c.heading().to_owned()))]];
-    for edge in &edges[..shown] {
-        let style = if edge.failed / edge.requests >= 0.05 { Style::Bad } else { Style::Plain };
-        lines.push(vec![(style, row(&|c| c.cell(edge, seconds)))]);
-    }
+    let mut lines = vec![row(&|c| (Style::Bold, c.heading().to_owned()))];
+    lines.extend(edges[..shown].iter().map(|edge| row(&|c| (c.style(edge), c.cell(edge, seconds)))));
     if shown < edges.len() {
         lines.push(vec![(Style::Dim, format!("... and {} more", edges.len() - shown))]);
     }
@@ -147,14 +151,9 @@ fn layout(edges: &[Edge], seconds: f64, width: usize) -> (Vec<Column>, Vec<usize
             .map(|c| edges.iter().map(|e| length(&c.cell(e, seconds))).max().unwrap_or(0).max(length(c.heading())))
             .collect();
         let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
-        // Names give way to a point, then columns go.
         let over = total(&widths).saturating_sub(width);
-        let give = |w: usize, most: usize| w.saturating_sub(most.max(MIN_NAME).max(w / 2)).min(w);
-        if over == 0 {
-            return (columns, widths);
-        }
-        let spare: usize = widths[..2].iter().map(|&w| give(w, 0)).sum();
-        if spare < over
+        // Names give way to a point, then columns go.
+        if over > widths[..2].iter().map(|&w| w.saturating_sub(MIN_NAME)).sum()
             && let Some(gone) = dispensable.next()
         {
             columns.retain(|c| c != gone);
@@ -211,6 +210,14 @@ impl Column {
 
     fn is_text(self) -> bool {
         matches!(self, Self::Client | Self::Server | Self::Type)
+    }
+
+    fn style(self, edge: &Edge) -> Style {
+        match self {
+            Self::Type => Style::Dim,
+            Self::Errors if edge.failed / edge.requests >= 0.05 => Style::Bad,
+            _ => Style::Plain,
+        }
     }
 
     fn heading(self) -> &'static str {
