@@ -191,19 +191,19 @@ impl Topics {
     pub fn trim(&self, below: &[(Partition, i64)]) {
         let mut list = TopicPartitionList::new();
         for (p, offset) in below {
-            if list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset)).is_err() {
-                return;
+            if let Err(error) = list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset)) {
+                tracing::debug!(?p, offset, %error, "not trimmed");
             }
         }
-        if below.is_empty() {
+        if list.count() == 0 {
             return;
         }
         match block_on(self.admin.delete_records(&list, &options())) {
-            Ok(done) => match done.elements().iter().find_map(|e| Some((e.topic(), e.partition(), e.error().err()?))) {
-                None => tracing::debug!(partitions = below.len(), "trimmed"),
-                Some((topic, partition, error)) => tracing::debug!(topic, partition, %error, "not trimmed"),
+            Ok(done) => match done.elements().iter().find_map(|e| e.error().err()) {
+                None => tracing::debug!(partitions = done.count(), "trimmed"),
+                Some(error) => tracing::debug!(%error, "not all trimmed"),
             },
-            Err(error) => tracing::debug!(partitions = below.len(), %error, "not trimmed"),
+            Err(error) => tracing::debug!(%error, "not trimmed"),
         }
     }
 }
