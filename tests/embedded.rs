@@ -36,6 +36,7 @@ mod embedded {
 use std::time::Duration;
 
 use embedded::scene::{GROUP, PARTITIONS, SHARDS, STOPS_WITHIN, Scene};
+use embedded::worker::Worker;
 use embedded::{PATIENCE, SOURCE, wait_until};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use spanmill::export::receiver::Fault;
@@ -132,6 +133,26 @@ fn a_restart_of_everything_goes_on_where_all_were_killed() {
     let expected = load.end();
     let (mut one, mut two) = (scene.worker(), scene.worker());
     scene.ends_exactly(&expected, &mut [&mut one, &mut two]);
+}
+
+#[test]
+fn steps_that_are_closed_without_a_dead_worker_lose_nothing() {
+    let mut scene = Scene::with_grace(1, 10, "1s");
+    let (mut victim, mut survivor) = (scene.worker(), scene.worker());
+    let load = scene.load();
+    victim.works();
+    survivor.works();
+    scene.goes_on();
+    let forced = |w: &Worker| w.metric("spanmill_steps_closed_total{cause=\"forced\"}");
+    let before = forced(&survivor).expect("its metrics");
+    victim.kill();
+    wait_until("a step is closed by force", PATIENCE, || match forced(&survivor)? {
+        n if n > before => Ok(()),
+        n => Err(format!("{n} steps\n{}", survivor.tail())),
+    });
+    survivor.works_alone();
+    scene.goes_on();
+    scene.ends_exactly(&load.end(), &mut [&mut survivor]);
 }
 
 #[test]

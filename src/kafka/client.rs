@@ -109,12 +109,12 @@ pub(crate) fn log_reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     config
 }
 
-/// The membership consumer: it owns partitions for the group and fetches nothing.
-pub(crate) fn member(kafka: &Kafka) -> ClientConfig {
+/// The membership consumer: it owns partitions for `group` and fetches nothing.
+pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
     base(
         kafka,
         &[
-            ("group.id", &kafka.group),
+            ("group.id", group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("partition.assignment.strategy", "cooperative-sticky"),
@@ -170,7 +170,7 @@ mod tests {
                 ("sasl.username", "me"),
                 ("sasl.password", "secret"),
             ]);
-            let client: Result<BaseConsumer, _> = member(&secure).create();
+            let client: Result<BaseConsumer, _> = member(&secure, "spanmill").create();
             assert!(client.is_ok(), "{mechanism}: {:?}", client.err());
         }
     }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_users_own_properties_win_over_ours() {
-        let config = member(&kafka(&[("session.timeout.ms", "45000")]));
+        let config = member(&kafka(&[("session.timeout.ms", "45000")]), "spanmill");
         assert_eq!(config.get("session.timeout.ms"), Some("45000"));
         assert_eq!(config.get("group.id"), Some("spanmill"));
     }

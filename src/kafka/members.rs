@@ -113,14 +113,15 @@ fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
 // === impl Member ===
 
 impl Member {
-    /// Joins the group for `topics`.
+    /// Joins `group` for `topics`.
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn join(kafka: &Kafka, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
+    pub fn join(kafka: &Kafka, group: &str, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
         let context = Context { on_change, owned: Mutex::new(Vec::new()) };
-        let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client::member(kafka), context)
-            .map_err(|source| KafkaError::Client { role: "group member", source })?;
+        let consumer: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&client::member(kafka, group), context)
+                .map_err(|source| KafkaError::Client { role: "group member", source })?;
         consumer.subscribe(topics).map_err(|e| KafkaError::request("subscribe", e))?;
         Ok(Self { consumer })
     }

@@ -56,6 +56,13 @@ impl TopicNames {
         format!("{}-deltas", self.group)
     }
 
+    /// The group that shares out the shards. The assignor balances the partitions of a group by their number alone: in one
+    /// group a worker could be given all the light shards and another all the heavy source partitions.
+    #[must_use]
+    pub fn shards_group(&self) -> String {
+        format!("{}-shards", self.group)
+    }
+
     /// The journal of the series tasks.
     #[must_use]
     pub fn series_journal(&self) -> String {

@@ -27,6 +27,13 @@ struct Crew {
     inboxes: Vec<Inbox>,
 }
 
+/// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
+/// worker gets its part of both.
+struct Membership {
+    spans: Member,
+    shards: Member,
+}
+
 /// Runs until the worker is stopped.
 pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let topics = Topics::new(&shared.config.kafka)?;
@@ -37,16 +44,13 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let pool = takeover::Pool::start(shared)?;
     let threads = thread::start(shared, &pool)?;
     let crew = Arc::new(Crew { shared: Arc::clone(shared), inboxes: threads.inboxes() });
-    let deltas = shared.names.deltas();
-    let mut subscription: Vec<&str> = shared.config.kafka.topics.iter().map(String::as_str).collect();
-    subscription.push(&deltas);
-    let member = Member::join(&shared.config.kafka, &subscription, Box::new(Arc::clone(&crew)))?;
+    let membership = Membership::join(shared, &crew)?;
 
-    let served = serve(shared, &topics, &member, &threads, sources);
+    let served = serve(shared, &topics, &membership, &threads, sources);
     tracing::info!("stopping: draining the tasks");
-    crew.let_go(&member.owned(), true);
-    member.commit(&shared.take_positions());
-    drop(member);
+    crew.let_go(&membership.owned(), true);
+    membership.commit(&shared.take_positions());
+    drop(membership);
     threads.end();
     pool.end();
     served
@@ -55,7 +59,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
 fn serve(
     shared: &Shared,
     topics: &Topics,
-    member: &Member,
+    membership: &Membership,
     threads: &Threads,
     mut sources: Vec<(String, i32)>,
 ) -> Result<(), WorkerError> {
@@ -64,10 +68,8 @@ fn serve(
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
-        if let Some(error) = member.serve(Duration::from_millis(100)) {
-            tracing::warn!(%error, "the group consumer reports");
-        }
-        shared.joined.store(member.joined(), Ordering::Relaxed);
+        membership.serve();
+        shared.joined.store(membership.joined(), Ordering::Relaxed);
         if !threads.alive() {
             return Err(WorkerError::Fatal("a worker thread has died; please report what the log says".to_owned()));
         }
@@ -75,7 +77,7 @@ fn serve(
             return Err(WorkerError::Fatal(format!("the producer cannot go on: {text}")));
         }
         if committed.elapsed() > COMMIT_EVERY {
-            member.commit(&shared.take_positions());
+            membership.commit(&shared.take_positions());
             committed = Instant::now();
         }
         if kept.elapsed() > housekeeping {
@@ -137,6 +139,41 @@ fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>
         }
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "looking at the source topics"),
+    }
+}
+
+// === impl Membership ===
+
+impl Membership {
+    fn join(shared: &Shared, crew: &Arc<Crew>) -> Result<Self, KafkaError> {
+        let (kafka, names) = (&shared.config.kafka, &shared.names);
+        let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
+        let join = |group: &str, topics: &[&str]| Member::join(kafka, group, topics, Box::new(Arc::clone(crew)));
+        Ok(Self { spans: join(&kafka.group, &sources)?, shards: join(&names.shards_group(), &[&names.deltas()])? })
+    }
+
+    fn serve(&self) {
+        for member in [&self.spans, &self.shards] {
+            if let Some(error) = member.serve(Duration::from_millis(50)) {
+                tracing::warn!(%error, "the group consumer reports");
+            }
+        }
+    }
+
+    fn joined(&self) -> bool {
+        self.spans.joined() && self.shards.joined()
+    }
+
+    fn owned(&self) -> Vec<Partition> {
+        [self.spans.owned(), self.shards.owned()].concat()
+    }
+
+    fn commit(&self, positions: &[(Partition, i64)]) {
+        for member in [&self.spans, &self.shards] {
+            let owned = member.owned();
+            let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
+            member.commit(&ours);
+        }
     }
 }
 

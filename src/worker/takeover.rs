@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,8 @@ struct Job {
     task: TaskId,
     life: Life,
     inbox: Inbox,
+    /// Gone when nobody waits for the task any more.
+    wanted: Weak<()>,
 }
 
 // === impl Pool ===
@@ -112,11 +114,14 @@ impl Pool {
         Ok(Arc::new(Self { jobs, threads }))
     }
 
-    /// Takes `task` over; the outcome goes to `inbox`.
-    pub(super) fn submit(&self, task: TaskId, life: Life, inbox: Inbox) {
-        if self.jobs.send(Job { task, life, inbox }).is_err() {
+    /// Takes `task` over; the outcome goes to `inbox`. Drop what is returned to call it off, if it has not begun: a claim
+    /// for a task that has moved on would only fence its new owner.
+    pub(super) fn submit(&self, task: TaskId, life: Life, inbox: Inbox) -> Arc<()> {
+        let wanted = Arc::new(());
+        if self.jobs.send(Job { task, life, inbox, wanted: Arc::downgrade(&wanted) }).is_err() {
             tracing::error!("the take-over threads are gone");
         }
+        wanted
     }
 
     /// Ends the threads. Take-overs under way are given up.
@@ -137,7 +142,10 @@ fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok(Job { task, life, inbox }) = job else { return };
+        let Ok(Job { task, life, inbox, wanted }) = job else { return };
+        if wanted.strong_count() == 0 {
+            continue;
+        }
         let started = Instant::now();
         shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
         let outcome = match task.kind {

@@ -69,8 +69,8 @@ enum Runner {
 }
 
 enum Slot {
-    /// Being taken over.
-    TakingOver(Life),
+    /// Being taken over, as long as that is `wanted`.
+    TakingOver { life: Life, _wanted: Arc<()> },
     /// To be taken over again, later.
     Waiting { until: Instant },
     /// At work.
@@ -251,7 +251,7 @@ impl Thread {
                 Command::Close(request) => self.close(request),
                 Command::Ready(task, life, taken) => self.ready(task, life, *taken),
                 Command::Failed(task, life, error) => {
-                    if matches!(self.slots.get(&task), Some(Slot::TakingOver(l)) if *l == life) {
+                    if self.takes_over(&task, life) {
                         self.wait(task, &error);
                     }
                 }
@@ -267,8 +267,8 @@ impl Thread {
             return;
         }
         let life = self.shared.new_life();
-        self.pool.submit(task.clone(), life, self.inbox.clone());
-        self.slots.insert(task, Slot::TakingOver(life));
+        let wanted = self.pool.submit(task.clone(), life, self.inbox.clone());
+        self.slots.insert(task, Slot::TakingOver { life, _wanted: wanted });
     }
 
     /// Puts a task that cannot run aside, for longer each time.
@@ -285,8 +285,21 @@ impl Thread {
         self.slots.insert(task, Slot::Waiting { until: Instant::now() + delay });
     }
 
+    /// Whether the take-over of this life is still waited for.
+    fn takes_over(&self, task: &TaskId, life: Life) -> bool {
+        match self.slots.get(task) {
+            Some(Slot::TakingOver { life: current, .. }) => *current == life,
+            Some(_) => false,
+            None => {
+                // It was let go meanwhile, and its take-over has shown itself on the board since.
+                self.shared.telemetry.board().remove(task);
+                false
+            }
+        }
+    }
+
     fn ready(&mut self, task: TaskId, life: Life, taken: Taken) {
-        if !matches!(self.slots.get(&task), Some(Slot::TakingOver(l)) if *l == life) {
+        if !self.takes_over(&task, life) {
             return;
         }
         let context =
@@ -326,7 +339,7 @@ impl Thread {
         let present = Instant::now();
         for (task, slot) in &mut self.slots {
             match slot {
-                Slot::TakingOver(_) => {}
+                Slot::TakingOver { .. } => {}
                 Slot::Waiting { until } if present >= *until => due.push(task.clone()),
                 Slot::Waiting { .. } => {}
                 Slot::Running { runner, failures, .. } => {

@@ -48,6 +48,12 @@ pub struct Scene {
 impl Scene {
     /// A world without workers. `seed` decides everything that is random in it.
     pub fn new(brokers: i32, seed: u64) -> Self {
+        // No step may be closed by force, unless a test is about that.
+        Self::with_grace(brokers, seed, "120s")
+    }
+
+    /// The same, with another `time.stall_grace`.
+    pub fn with_grace(brokers: i32, seed: u64, grace: &str) -> Self {
         let cluster = MockCluster::new(brokers).expect("an embedded broker");
         let names = TopicNames::new(GROUP);
         for (topic, partitions) in [
@@ -61,7 +67,7 @@ impl Scene {
         let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
         let scene = Self { seed, cluster, receiver, dir, started: 0 };
-        std::fs::write(scene.config(), scene.settings()).expect("a file can be written");
+        std::fs::write(scene.config(), scene.settings(grace)).expect("a file can be written");
         scene
     }
 
@@ -69,7 +75,7 @@ impl Scene {
         self.dir.path().join("spanmill.yaml")
     }
 
-    fn settings(&self) -> String {
+    fn settings(&self, grace: &str) -> String {
         format!(
             r#"kafka:
   brokers: "{brokers}"
@@ -78,7 +84,7 @@ impl Scene {
   shards: {SHARDS}
   replication: 1
   properties: {{session.timeout.ms: "4000", heartbeat.interval.ms: "500"}}
-time: {{step: 1s, idle: 700ms, stall_grace: 120s}}
+time: {{step: 1s, idle: 700ms, stall_grace: {grace}}}
 service_graphs: {{wait: 6s}}
 series: {{snapshot_every: 3s}}
 remote_write: {{url: "{url}", timeout: 1s, min_backoff: 20ms, max_backoff: 500ms}}

@@ -78,23 +78,24 @@ impl Worker {
         self.child.try_wait().expect("a child can be asked")
     }
 
-    /// Waits until it runs some task.
+    /// Waits until it runs tasks of both stages.
     pub fn works(&mut self) {
-        self.runs(|n| n > 0);
+        self.runs(|spans, shards| spans > 0 && shards > 0);
     }
 
     /// Waits until it runs every task that there is.
     pub fn works_alone(&mut self) {
-        self.runs(|n| n == u64::from((PARTITIONS + SHARDS).unsigned_abs()));
+        let all = [PARTITIONS, SHARDS].map(|n| u64::from(n.unsigned_abs()));
+        self.runs(|spans, shards| [spans, shards] == all);
     }
 
-    fn runs(&mut self, enough: impl Fn(u64) -> bool) {
+    fn runs(&mut self, enough: impl Fn(u64, u64) -> bool) {
         let what = format!("{} runs enough tasks", self.name);
         wait_until(&what, PATIENCE, || {
             self.must_run();
             let running = |kind| self.metric(&format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}"));
-            let found = running("span")? + running("series")?;
-            if enough(found) { Ok(()) } else { Err(format!("{found}\n{}", self.tail())) }
+            let (spans, shards) = (running("span")?, running("series")?);
+            if enough(spans, shards) { Ok(()) } else { Err(format!("{spans} and {shards}\n{}", self.tail())) }
         });
     }
 
