@@ -1,0 +1,108 @@
+//! Tenants from the record key and from a header, through the real worker on the embedded broker.
+#![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use spanmill::config::Config;
+use spanmill::config::settings::TenantSource;
+use spanmill::export::receiver::Receiver;
+use spanmill::kafka::TopicNames;
+use spanmill::loadgen::{Generator, Options, Record, Topology};
+use spanmill::model::{StepWidth, Tally};
+use spanmill::telemetry::Telemetry;
+use spanmill::worker::Worker;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const TOPIC: &str = "spans";
+
+#[test]
+fn the_record_key_names_the_tenant() {
+    tenants_are_kept_apart(TenantSource::Key, |record, tenant| record.key(tenant));
+}
+
+#[test]
+fn a_header_names_the_tenant() {
+    tenants_are_kept_apart(TenantSource::Header("x-tenant".to_owned()), |record, tenant| {
+        record.headers(OwnedHeaders::new().insert(Header { key: "x-tenant", value: Some(tenant) }))
+    });
+}
+
+type Message<'a> = BaseRecord<'a, str, [u8]>;
+
+/// Two tenants get the same spans, a third record names none: each tenant has its own series, with the same values.
+fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'a>, &'a str) -> Message<'a>) {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let config = config(&cluster.bootstrap_servers(), &receiver.url(), source);
+    let names = TopicNames::new(&config.kafka.group);
+    for topic in [TOPIC, &names.journal(TOPIC), &names.deltas(), &names.series_journal()] {
+        cluster.create_topic(topic, 1, 1).expect("a topic");
+    }
+    let telemetry = Telemetry::new();
+    let worker = Worker::start(config, telemetry.clone()).expect("a worker");
+
+    let records = records();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
+    for record in &records {
+        let message = || Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
+        for message in [label(message(), "acme"), label(message(), "globex"), message()] {
+            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
+        }
+    }
+    producer.flush(PATIENCE).expect("everything is delivered");
+
+    let of = |tenant: &str| -> BTreeSet<(String, u64)> {
+        let mine = receiver.snapshot().into_iter().filter_map(|(name, s)| {
+            let name = name.strip_prefix(tenant)?.strip_prefix('/')?.to_owned();
+            Some((name, s.last_value.to_bits()))
+        });
+        mine.collect()
+    };
+    let pending = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.pending_edges()).sum::<i128>();
+    let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+    wait_until("both tenants have all their series", || {
+        let (acme, globex) = (of("acme"), of("globex"));
+        read() == 3 * records.len() as u64 && pending() == 0 && acme.len() > 100 && acme == globex
+    });
+    let nobody: Vec<_> = receiver.snapshot().into_keys().filter(|name| !name.contains('/')).collect();
+    assert!(nobody.is_empty(), "series without a tenant: {nobody:?}");
+    let without: u64 =
+        telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsWithoutTenant)).sum();
+    assert_eq!(without, records.len() as u64);
+    assert_eq!(receiver.violations(), Vec::<String>::new());
+    worker.stop().expect("a graceful stop");
+}
+
+fn config(brokers: &str, url: &str, tenant: TenantSource) -> Config {
+    let mut config = Config { tenant, ..Config::default() };
+    brokers.clone_into(&mut config.kafka.brokers);
+    config.kafka.topics = vec![TOPIC.to_owned()];
+    config.kafka.shards = 1;
+    config.time.step = StepWidth::new(1_000).expect("positive");
+    config.time.idle = 500;
+    config.service_graphs.wait = 2_000;
+    url.clone_into(&mut config.remote_write.url);
+    config.worker.threads = 1;
+    config
+}
+
+fn records() -> Vec<Record> {
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let options = Options { start: start - 5_000, rate: 200, spans: Some(600), ..Options::default() };
+    Generator::new(Topology::shop(1), 1, options).collect()
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
