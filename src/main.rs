@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    spanmill::cli::run(spanmill::cli::Cli::parse())
+    spanmill::cli::main(std::env::args_os())
 }

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod produce;
 mod run;
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,10 +60,21 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
-/// Runs a command and returns its exit code.
+/// Parses the arguments, runs the command and returns its exit code.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
-    match cli.command {
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => run(cli.command),
+        Err(help) => {
+            // Help and version are answers, everything else is a wrong argument.
+            let code = if help.use_stderr() { USAGE } else { 0 };
+            if help.print().is_err() { ExitCode::FAILURE } else { ExitCode::from(code) }
+        }
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => match check::run(args.config.as_deref(), &args.set, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),

@@ -53,7 +53,11 @@ pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
 /// # Errors
 /// When the filter is bad, or logs are set up already.
 pub fn init(level: &str, format: LogFormat) -> Result<(), LogError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level)?)
+        .with_writer(std::io::stderr)
+        // Whoever reads the log may go away; complaining about that on the same pipe would panic.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,

@@ -1,0 +1,92 @@
+//! The command line as a user meets it: exit codes, help, completions, a log that nobody reads any more.
+#![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn spanmill(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spanmill")).args(args).output().expect("spanmill starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn wrong_arguments_end_with_64_and_help_with_0() {
+    for args in [&["run", "--bogus"][..], &["fly"], &[], &["produce", "--rate", "many"]] {
+        let output = spanmill(args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(text(&output.stderr).contains("Usage") || text(&output.stderr).contains("error"), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["run", "--help"], &["produce", "--help"], &["demo", "--help"]] {
+        let output = spanmill(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_64_before_anything_starts() {
+    for command in ["run", "check"] {
+        let output = spanmill(&[command, "--set", "time.step=15", "--set", "kafka.brokerz=x"]);
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(said.contains("`15` has no unit") && said.contains("kafka.brokerz"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn check_prints_what_is_in_force_and_where_it_comes_from() {
+    let output = spanmill(&[
+        "check",
+        "--set",
+        "kafka.group=mine",
+        "--set",
+        "remote_write.auth.type=bearer",
+        "--set",
+        "remote_write.auth.token=hush",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let line = said.lines().find(|l| l.starts_with("kafka.group ")).expect("the group is printed");
+    assert!(line.contains("= mine ") && line.contains("--set"), "{line}");
+    assert!(!said.contains("hush"), "a secret is printed");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let said = text(&spanmill(&["completions", shell]).stdout);
+        assert!(said.contains("produce") && said.contains("demo"), "{shell}");
+    }
+}
+
+#[test]
+fn a_worker_whose_log_nobody_reads_goes_on_and_stops_when_told() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let listen = format!("admin.listen=127.0.0.1:{port}");
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_spanmill"))
+        .args(["run", "--set", "kafka.brokers=127.0.0.1:9", "--set", &listen, "--set", "log.level=debug"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spanmill starts");
+    drop(worker.stderr.take());
+    let wait = |what: &str, done: &mut dyn FnMut() -> bool| {
+        let begin = Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(40), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wait("the admin server answers", &mut || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let pid = worker.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    let mut status = None;
+    wait("it ends", &mut || {
+        status = worker.try_wait().expect("a child can be asked");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|s| s.code()), Some(0));
+}
