@@ -120,7 +120,7 @@ impl Member {
     pub fn join(kafka: &Kafka, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
         let context = Context { on_change, owned: Mutex::new(Vec::new()) };
         let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client::member(kafka), context)
-            .map_err(|source| KafkaError::Client { role: "group member", source })?;
+            .map_err(|e| KafkaError::client("group member", e))?;
         consumer.subscribe(topics).map_err(|e| KafkaError::request("subscribe", e))?;
         Ok(Self { consumer })
     }
