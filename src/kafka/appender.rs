@@ -55,7 +55,7 @@ impl Appender {
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
         let producer = ThreadedProducer::from_config_and_context(&client::producer(kafka), Context)
-            .map_err(|source| KafkaError::Client { role: "producer", source })?;
+            .map_err(|e| KafkaError::client("producer", e))?;
         Ok(Self { producer })
     }
 

@@ -52,6 +52,18 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Wraps a failed creation of a client. librdkafka repeats the value that it does not like, which may be a secret
+    /// under a misspelled name.
+    pub(crate) fn client(role: &'static str, source: rdkafka::error::KafkaError) -> Self {
+        let source = match source {
+            rdkafka::error::KafkaError::ClientConfig(code, text, key, value) if !value.is_empty() => {
+                rdkafka::error::KafkaError::ClientConfig(code, text.replace(&value, "***"), key, "***".to_owned())
+            }
+            other => other,
+        };
+        Self::Client { role, source }
+    }
+
     /// Wraps a failed request.
     pub(crate) fn request(what: impl Into<String>, source: rdkafka::error::KafkaError) -> Self {
         Self::Request { what: what.into(), source }
@@ -71,6 +83,8 @@ impl KafkaError {
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill").set("log.connection.close", "false");
+    // Looking a topic up must not create it: a broker would give an internal topic its default retention.
+    config.set("allow.auto.create.topics", "false");
     for (key, value) in ours {
         config.set(*key, *value);
     }
@@ -80,17 +94,17 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// A consumer that is assigned by hand and never commits.
+/// A consumer that is assigned by hand and never commits. Nothing may be skipped in silence: records that were deleted
+/// under its feet are an error of their partition.
 pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     let kbytes = (buffer_bytes / 1024).max(1).to_string();
-    base(
+    let mut config = base(
         kafka,
         &[
             ("group.id", &format!("{}-readers", kafka.group)),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
-            ("auto.offset.reset", "earliest"),
             // Bounds every split queue on its own.
             ("queued.max.messages.kbytes", &kbytes),
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
@@ -99,12 +113,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             ("statistics.interval.ms", "2000"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ],
-    )
-}
-
-/// A consumer that reads logs, in which nothing may be skipped.
-pub(crate) fn log_reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
-    let mut config = reader(kafka, buffer_bytes);
+    );
     config.set("auto.offset.reset", "error");
     config
 }
@@ -182,6 +191,26 @@ mod tests {
             let client: Result<rdkafka::producer::BaseProducer, _> = config.create();
             assert!(client.is_ok(), "{codec}: {:?}", client.err());
         }
+    }
+
+    #[test]
+    fn a_secret_under_a_misspelled_name_is_not_repeated() {
+        for (key, value) in [("sasl.pasword", "hunter2"), ("session.timeout.ms", "hunter2")] {
+            let created: Result<BaseConsumer, _> = member(&kafka(&[(key, value)]), "spanmill").create();
+            let error = KafkaError::client("consumer", created.err().expect("refused"));
+            assert!(error.to_string().contains(key), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn looking_up_a_topic_does_not_create_it_and_no_reader_skips_records() {
+        let of = |config: ClientConfig, key: &str| config.get(key).map(str::to_owned);
+        let plain = kafka(&[("auto.offset.reset", "earliest")]);
+        for config in [base(&plain, &[]), producer(&plain)] {
+            assert_eq!(of(config, "allow.auto.create.topics").as_deref(), Some("false"));
+        }
+        assert_eq!(of(reader(&plain, 1 << 20), "auto.offset.reset").as_deref(), Some("error"));
     }
 
     #[test]

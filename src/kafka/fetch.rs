@@ -61,7 +61,7 @@ impl Fetcher {
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka, buffer_bytes: usize, on_end: OnEnd) -> Result<Self, KafkaError> {
         let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context { on_end })
-            .map_err(|source| KafkaError::Client { role: "consumer", source })?;
+            .map_err(|e| KafkaError::client("consumer", e))?;
         Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current() })
     }
 

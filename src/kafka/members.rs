@@ -121,7 +121,7 @@ impl Member {
         let context = Context { on_change, owned: Mutex::new(Vec::new()) };
         let consumer: BaseConsumer<Context> =
             BaseConsumer::from_config_and_context(&client::member(kafka, group), context)
-                .map_err(|source| KafkaError::Client { role: "group member", source })?;
+                .map_err(|e| KafkaError::client("group member", e))?;
         consumer.subscribe(topics).map_err(|e| KafkaError::request("subscribe", e))?;
         Ok(Self { consumer })
     }

@@ -53,8 +53,8 @@ impl LogReader {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let consumer = BaseConsumer::from_config_and_context(&client::log_reader(kafka, 16 << 20), Context)
-            .map_err(|source| KafkaError::Client { role: "log reader", source })?;
+        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, 16 << 20), Context)
+            .map_err(|e| KafkaError::client("log reader", e))?;
         Ok(Self { consumer })
     }
 

@@ -78,8 +78,7 @@ impl Topics {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let admin =
-            client::base(kafka, &[]).create().map_err(|source| KafkaError::Client { role: "admin client", source })?;
+        let admin = client::base(kafka, &[]).create().map_err(|e| KafkaError::client("admin client", e))?;
         Ok(Self { admin, names: TopicNames::new(&kafka.group), replication: kafka.replication })
     }
 

@@ -344,9 +344,14 @@ impl SpanTask {
         &self.processors.ledger
     }
 
-    /// The owner's own tallies, such as [`Tally::RecordsLost`].
-    pub fn tally(&mut self, tally: Tally, n: u64) {
-        self.processors.ledger.add(tally, n);
+    /// Says that the records below `offset` can never be read: they are counted as lost, and the next commit covers them.
+    pub fn lost_below(&mut self, offset: i64) {
+        let Some(position) = self.position.filter(|&position| position < offset) else { return };
+        // Before the position moves: half edges are rebuilt from records below it only.
+        self.reached(offset);
+        self.processors.ledger.add(Tally::RecordsLost, offset.abs_diff(position));
+        self.position = Some(offset);
+        self.open = true;
     }
 
     /// The number of half edges that wait.

@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 
 use super::command::{Command, Life, News};
 use super::takeover::{TakenSeries, apply};
-use super::thread::{Context, Ended, Turn, read_gap};
+use super::thread::{Context, Ended, Turn, fetching, read_gap};
 use crate::export::Lane;
 use crate::journal::{EmitCause, EmitMark, FrameKind, Progress, SeriesSnapshot, Writer};
 use crate::kafka::Fetcher;
@@ -54,9 +54,7 @@ pub(super) struct SeriesRunner {
     records: VecDeque<bool>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
-    /// When a share of each source was last seen.
-    heard: BTreeMap<(String, i32), Instant>,
-    started: Instant,
+    silence: Silence,
     draining: bool,
     released: Option<bool>,
 }
@@ -69,6 +67,29 @@ struct Writing {
     position: i64,
     /// Where it begins in the journal, once that is known.
     begins: Option<i64>,
+}
+
+/// Since when sources hold a step back without a word. Not since their last share: a healthy source sends one per step,
+/// however long that is.
+#[derive(Debug, Default)]
+struct Silence(BTreeMap<(String, i32), Instant>);
+
+impl Silence {
+    /// A share of `source` has come.
+    fn heard(&mut self, source: &(String, i32)) {
+        self.0.remove(source);
+    }
+
+    /// Whether each of the sources `behind` has held the others back for `grace`, without a word.
+    fn is_over(&mut self, behind: &[(String, i32)], present: Instant, grace: Duration) -> bool {
+        let mut over = true;
+        for source in behind {
+            // Those that hold back several steps in a row are waited for once.
+            let since = *self.0.entry(source.clone()).or_insert(present);
+            over &= present.saturating_duration_since(since) >= grace;
+        }
+        over
+    }
 }
 
 impl SeriesRunner {
@@ -102,8 +123,7 @@ impl SeriesRunner {
             writing: None,
             records: VecDeque::new(),
             at_end: false,
-            heard: BTreeMap::new(),
-            started: Instant::now(),
+            silence: Silence::default(),
             draining: false,
             released: None,
         };
@@ -138,11 +158,11 @@ impl SeriesRunner {
                         .map_err(|e| Ended::Data(e.to_string()))?;
                     self.position = offset + 1;
                     drop(message);
-                    self.heard.insert(source, Instant::now());
+                    self.silence.heard(&source);
                     self.close_ready(context);
                 }
                 Err(RdError::PartitionEOF(_)) => self.at_end = true,
-                Err(error) => tracing::warn!(task = ?self.id, %error, "fetching; it will be tried again"),
+                Err(error) => fetching(&self.id, error)?,
             }
         }
         Ok(Turn::Busy)
@@ -169,8 +189,7 @@ impl SeriesRunner {
             return;
         }
         let (Some(step), behind) = self.task.held_back_by(&context.shared.sources()) else { return };
-        let silent = |source| self.heard.get(source).unwrap_or(&self.started).elapsed() >= grace;
-        if behind.iter().all(silent) {
+        if self.silence.is_over(&behind, Instant::now(), grace) {
             tracing::warn!(shard = self.id.partition, step, without = ?behind,
                 "closing a step without partitions that have been silent; is a worker missing?");
             self.close(context, step, EmitCause::Forced);
@@ -368,5 +387,29 @@ impl SeriesRunner {
     /// Stops fetching and sending.
     pub(super) fn end(self, fetcher: &Fetcher) {
         fetcher.close(&self.id.topic, self.id.partition, self.queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_silent_since_it_holds_a_step_back_and_not_since_its_last_share() {
+        let (start, grace) = (Instant::now(), Duration::from_secs(30));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (slow, gone) = (("spans".to_owned(), 0), ("spans".to_owned(), 1));
+        let mut silence = Silence::default();
+        silence.heard(&slow);
+        // Steps of a minute: the others pass one, and the slow source a little later.
+        assert!(!silence.is_over(std::slice::from_ref(&slow), at(60), grace));
+        silence.heard(&slow);
+        assert!(!silence.is_over(std::slice::from_ref(&slow), at(120), grace));
+        // One that nobody advances is waited for once, and not once per step.
+        assert!(!silence.is_over(std::slice::from_ref(&gone), at(180), grace));
+        assert!(silence.is_over(std::slice::from_ref(&gone), at(210), grace));
+        assert!(silence.is_over(std::slice::from_ref(&gone), at(240), grace));
+        silence.heard(&slow);
+        assert!(!silence.is_over(&[slow, gone], at(270), grace), "one of them may still speak");
     }
 }

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use super::command::{Command, Life, News};
 use super::now;
 use super::takeover::TakenSpan;
-use super::thread::{Context, Ended, Turn, read_gap};
+use super::thread::{Context, Ended, Turn, fetching, read_gap};
 use crate::config::settings::TenantSource;
 use crate::journal::{Cause, FrameKind, Progress, Shares, SpanCommit, Writer};
 use crate::kafka::Fetcher;
@@ -109,10 +109,18 @@ impl SpanRunner {
                     cuts.into_iter().for_each(|cut| self.commit(context, cut));
                 }
                 Err(RdError::PartitionEOF(_)) => self.reach_end(context)?,
-                Err(error) => tracing::warn!(task = ?self.id, %error, "fetching; it will be tried again"),
+                Err(error) => fetching(&self.id, error).inspect_err(|_| self.commit_open(context))?,
             }
         }
         Ok(Turn::Busy)
+    }
+
+    /// Commits what has been read, before the task is taken over for want of records: they could not be read again. The
+    /// claim follows the commit through the same producer, so the new owner finds it.
+    fn commit_open(&mut self, context: &Context<'_>) {
+        if let Some(cut) = self.task.cut() {
+            self.commit(context, cut);
+        }
     }
 
     fn reach_end(&mut self, context: &Context<'_>) -> Result<(), Ended> {
@@ -248,9 +256,7 @@ impl SpanRunner {
         if self.released.is_some() {
             return;
         }
-        if let Some(cut) = self.task.cut() {
-            self.commit(context, cut);
-        }
+        self.commit_open(context);
         let records = self.writer.release();
         self.released = Some(false);
         self.append(context, records, None);

@@ -14,7 +14,7 @@ use crate::journal::frame::claim;
 use crate::journal::{EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer};
 use crate::kafka::reader::Stretch;
 use crate::kafka::{KafkaError, LogReader};
-use crate::model::{Millis, Tally};
+use crate::model::Millis;
 use crate::remotewrite::StepBatch;
 use crate::tasks::series::{ApplyError, SeriesSettings, SeriesTask, SnapshotError};
 use crate::tasks::span::{RestoreError, Restored, SpanSettings, SpanTask};
@@ -251,7 +251,7 @@ fn restore_span(
                 to = low,
                 "retention has deleted records that were never read; give the topic a longer retention"
             );
-            task.tally(Tally::RecordsLost, (low - next).unsigned_abs());
+            task.lost_below(low);
         }
         Some(next) if next > high => {
             return Err(TakeoverError::Cut {

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
+
 use super::command::{Close, Command, Inbox, Life, News};
 use super::series::SeriesRunner;
 use super::shared::Shared;
@@ -437,6 +439,16 @@ impl Thread {
             }
         }
     }
+}
+
+/// Judges a fetch that failed. librdkafka goes on by itself, except where the records are gone: the take-over that follows
+/// says what is lost.
+pub(super) fn fetching(task: &TaskId, error: RdError) -> Result<(), Ended> {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
+        return Err(KafkaError::request("fetch records that are not there any more", error).into());
+    }
+    tracing::warn!(?task, %error, "fetching; it will be tried again");
+    Ok(())
 }
 
 /// Reads the journal's records between two offsets, for a writer that found others in between.

@@ -168,6 +168,20 @@ fn half_edges_whose_records_are_gone_are_lost_by_name() {
 }
 
 #[test]
+fn lost_records_are_counted_once_however_often_the_task_is_taken_over() {
+    let (settings, value) = (settings(), clients(&[1]));
+    let mut task = new_task(&settings, Restored::default());
+    take(&mut task, &record(5, 1_000, &value));
+    let mut cut = task.cut().expect("a record was read");
+    for _ in 0..3 {
+        let mut task = new_task(&settings, restored(cut));
+        task.lost_below(9);
+        cut = task.tick(task.stream_time().expect("restored") + 15_000).expect("a step has passed");
+        assert_eq!((cut.to, cut.ledger.get(Tally::RecordsLost)), (9, 3));
+    }
+}
+
+#[test]
 fn what_the_settings_now_call_complete_is_emitted_after_the_rebuild() {
     let mut settings = settings();
     let value = clients(&[1]);
