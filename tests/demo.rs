@@ -39,6 +39,6 @@ fn the_demo_shows_the_shop_and_its_totals_are_exact() {
 #[test]
 fn the_demo_refuses_what_the_embedded_broker_cannot_hold() {
     for wrong in ["--rate 0", "--rate 1000000", "--workers 0", "--duration 5"] {
-        assert_eq!(demo(wrong).0.status.code(), Some(2), "{wrong}");
+        assert_eq!(demo(wrong).0.status.code(), Some(64), "{wrong}");
     }
 }
