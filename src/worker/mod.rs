@@ -24,7 +24,7 @@ mod thread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
 use crate::export::{ExportError, Exporter};
@@ -102,7 +102,18 @@ impl Worker {
     /// What made the worker end, if it did not end because of this call.
     pub fn stop(self) -> Result<(), WorkerError> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let ended = self.member.join().unwrap_or_else(|_| Err(WorkerError::Fatal("the member thread died".to_owned())));
+        let patience = Duration::from_millis(self.shared.config.worker.shutdown_timeout.unsigned_abs());
+        let asked = Instant::now();
+        while !self.member.is_finished() && asked.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ended = if self.member.is_finished() {
+            self.member.join().unwrap_or_else(|_| Err(WorkerError::Fatal("the member thread died".to_owned())))
+        } else {
+            // Its threads wait for brokers that do not answer. Nothing is lost: what was not committed is read again.
+            tracing::warn!("the brokers do not answer: stopping without having let all tasks go");
+            Ok(())
+        };
         self.shared.exporter.stop(Duration::from_secs(1));
         match ended {
             Err(WorkerError::Kafka(KafkaError::Stopping)) => Ok(()),
@@ -126,4 +137,22 @@ fn pause(stop: &AtomicBool, what: Duration) -> bool {
         std::thread::sleep(Duration::from_millis(50).min(what));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_does_not_wait_for_a_broker_that_does_not_answer() {
+        // Connections are taken by the system, and nobody ever says a word.
+        let broker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut config = Config::default();
+        config.kafka.brokers = broker.local_addr().expect("bound").to_string();
+        config.worker.shutdown_timeout = 500;
+        let worker = Worker::start(config, Telemetry::new()).expect("starts without a broker");
+        let asked = Instant::now();
+        worker.stop().expect("stops");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    }
 }
