@@ -13,9 +13,6 @@ use crate::config;
 use crate::telemetry::{self, Telemetry};
 use crate::worker::Worker;
 
-/// What a stop may take beyond `worker.shutdown_timeout`, to leave the groups and to close the clients.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Runs until a signal or a failure.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
     let loaded = match config::load_from(args.config.as_deref(), &args.set) {
@@ -47,14 +44,12 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
         "starting"
     );
     let admin_settings = config.admin.clone();
-    let shutdown = Duration::from_millis(config.worker.shutdown_timeout.unsigned_abs());
     let worker = Worker::start(config, telemetry.clone())?;
     let probes = Probes { alive: worker.alive_probe(), joined: worker.joined_probe() };
     let admin = Admin::start(&admin_settings, telemetry, probes)?;
     while worker.alive() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }
-    exit_when_overdue(shutdown + GRACE);
     let ended = worker.stop();
     if let Some(admin) = admin {
         admin.stop();
@@ -62,16 +57,6 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     ended?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Ends the process if it has not ended by itself: what waits for a broker that never answers may wait for ever. Nothing is
-/// lost by it; the next owner takes over as after a crash.
-fn exit_when_overdue(after: Duration) {
-    std::thread::spawn(move || {
-        std::thread::sleep(after);
-        tracing::error!(?after, "the stop took too long; ending as it is");
-        std::process::exit(1);
-    });
 }
 
 /// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.

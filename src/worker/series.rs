@@ -158,7 +158,9 @@ impl SeriesRunner {
                         .map_err(|e| Ended::Data(e.to_string()))?;
                     self.position = offset + 1;
                     drop(message);
-                    self.silence.heard(&source);
+                    if let Some(source) = source {
+                        self.silence.heard(&source);
+                    }
                     self.close_ready(context);
                 }
                 Err(RdError::PartitionEOF(_)) => self.at_end = true,

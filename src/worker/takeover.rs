@@ -10,6 +10,7 @@ use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::shared::Shared;
 use crate::config::settings::Start;
+use crate::deltas::ShareError;
 use crate::journal::frame::claim;
 use crate::journal::{EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer};
 use crate::kafka::reader::Stretch;
@@ -339,17 +340,27 @@ fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState)
     Ok((task, to, resend))
 }
 
-/// Adds one share record and tells its source; what cannot be added is said loudly.
+/// Adds one share record and tells its source; what cannot be added is said loudly. A record that is no share is passed
+/// over by everybody alike: it would block its shard for good. Should it have been one, its source does not get past it.
 pub(super) fn apply(
     task: &mut SeriesTask,
     shard: i32,
     offset: i64,
     record: &[u8],
-) -> Result<(String, i32), TakeoverError> {
-    let applied = task.apply(record).map_err(|source| TakeoverError::Share { shard, offset, source })?;
+) -> Result<Option<(String, i32)>, TakeoverError> {
+    let applied = match task.apply(record) {
+        Ok(applied) => applied,
+        Err(source @ ApplyError::Share(ShareError::Newer(_))) => {
+            return Err(TakeoverError::Share { shard, offset, source });
+        }
+        Err(error) => {
+            tracing::error!(shard, offset, %error, "a record in the deltas topic is no share; who wrote it?");
+            return Ok(None);
+        }
+    };
     if let Some(first) = &applied.first_lost {
         tracing::error!(shard, offset, lost = applied.lost, %first,
             "deltas without a known label set are lost; this must not happen, please report it");
     }
-    Ok(applied.source)
+    Ok(Some(applied.source))
 }
