@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 
 mod command;
+mod journal;
 mod member;
 mod series;
 mod shared;

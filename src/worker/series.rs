@@ -11,10 +11,11 @@ use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
 use super::command::{Command, Life, News};
+use super::journal::JournalEnd;
 use super::takeover::{TakenSeries, apply};
-use super::thread::{Context, Ended, Turn, fetching, read_gap};
+use super::thread::{Context, Ended, Turn, fetching};
 use crate::export::Lane;
-use crate::journal::{EmitCause, EmitMark, FrameKind, Progress, SeriesSnapshot, Writer};
+use crate::journal::{EmitCause, EmitMark, FrameKind, SeriesSnapshot};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
@@ -31,11 +32,10 @@ const STEPS_UNDER_WAY: usize = 3;
 /// One series task at work.
 pub(super) struct SeriesRunner {
     id: TaskId,
-    life: Life,
     task: SeriesTask,
-    writer: Writer,
+    /// Reminds of a snapshot when that begins.
+    journal: JournalEnd<SnapshotBegins>,
     queue: Queue,
-    journal: String,
     /// The offset after the last share record that was applied.
     position: i64,
     /// Where the last mark ended.
@@ -50,14 +50,15 @@ pub(super) struct SeriesRunner {
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
     writing: Option<Writing>,
-    /// For each record on its way to the journal, whether it begins a snapshot.
-    records: VecDeque<bool>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
     silence: Silence,
     draining: bool,
     released: Option<bool>,
 }
+
+/// Marks the first record of a snapshot.
+struct SnapshotBegins;
 
 /// A snapshot that is being written.
 struct Writing {
@@ -104,14 +105,14 @@ impl SeriesRunner {
             context.shared.exporter.open(id.partition.unsigned_abs(), Box::new(done))
         };
         let snapshot = taken.task.closed();
+        // A snapshot may have read on after the last mark.
+        let marked = taken.writer.next().unwrap_or(taken.start);
+        let journal = JournalEnd::new(taken.writer, context.shared.names.series_journal(), id.clone(), life);
         let mut runner = Self {
-            journal: context.shared.names.series_journal(),
+            journal,
             id,
-            life,
             task: taken.task,
-            // A snapshot may have read on after the last mark.
-            marked: taken.writer.next().unwrap_or(taken.start),
-            writer: taken.writer,
+            marked,
             queue,
             position: taken.start,
             pending: VecDeque::new(),
@@ -121,7 +122,6 @@ impl SeriesRunner {
             acknowledged: taken.acknowledged,
             snapshot,
             writing: None,
-            records: VecDeque::new(),
             at_end: false,
             silence: Silence::default(),
             draining: false,
@@ -205,11 +205,11 @@ impl SeriesRunner {
             EmitCause::Forced => Cause::Forced,
         });
         let mark = EmitMark { step, cause, acknowledged: self.acknowledged };
-        let k = self.writer.next_k();
-        let records = self.writer.commit(self.marked, self.position, &mark.encode());
+        let k = self.journal.writer.next_k();
+        let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
         self.pending.push_back((k, closed));
-        self.append(context, records, false);
+        self.journal.append(context, &records, None);
     }
 
     /// Writes the state to the journal, at a moment when the receiver has everything that the state contains.
@@ -228,20 +228,9 @@ impl SeriesRunner {
             return;
         }
         let body = SeriesSnapshot { body: self.task.snapshot(), deltas_offset: self.position, step: closed }.encode();
-        let records = self.writer.snapshot(&body);
+        let records = self.journal.writer.snapshot(&body);
         self.writing = Some(Writing { step: closed, position: self.position, begins: None });
-        self.append(context, records, true);
-    }
-
-    /// Appends the records of one frame.
-    fn append(&mut self, context: &Context<'_>, records: Vec<Vec<u8>>, snapshot: bool) {
-        let mut begins = snapshot;
-        for record in records {
-            self.records.push_back(std::mem::take(&mut begins));
-            let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
-            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
-            context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
-        }
+        self.journal.append(context, &records, Some(SnapshotBegins));
     }
 
     /// Learns the fate of a mark, or that a batch is settled.
@@ -257,25 +246,11 @@ impl SeriesRunner {
     }
 
     fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
-        let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
-        if self.records.pop_front() == Some(true)
-            && let Some(writing) = &mut self.writing
-        {
-            writing.begins = offset;
+        let told = self.journal.learn(context, fate)?;
+        if let (Some((SnapshotBegins, offset)), Some(writing)) = (told.begins, &mut self.writing) {
+            writing.begins = Some(offset);
         }
-        let mut progress = self.writer.acknowledged(offset);
-        while let Progress::ReadGap { after, before } = progress {
-            let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
-            let read = self.writer.gap_read(records.iter().map(|(offset, record)| (*offset, record.as_slice())));
-            progress = read.map_err(|e| Ended::Data(format!("{}: {e}", self.journal)))?;
-        }
-        let frames = match progress {
-            Progress::Accepted(frames) => frames,
-            Progress::Fenced => return Err(Ended::Fenced),
-            Progress::Unknown => return Err(Ended::Unknown("the journal does not tell".to_owned())),
-            Progress::Pending | Progress::ReadGap { .. } => return Ok(()),
-        };
-        for frame in frames {
+        for frame in told.accepted {
             match frame.kind {
                 FrameKind::Commit => self.accepted(context, frame.k, frame.to),
                 FrameKind::Snapshot => self.snapshotted(context),
@@ -300,7 +275,7 @@ impl SeriesRunner {
         self.snapshot = Some(step);
         context.shared.note_trim(&self.id.topic, self.id.partition, position);
         if let Some(offset) = begins {
-            context.shared.note_trim(&self.journal, self.id.partition, offset);
+            context.shared.note_trim(self.journal.topic(), self.id.partition, offset);
         }
     }
 
@@ -353,9 +328,9 @@ impl SeriesRunner {
             return;
         }
         self.write_snapshot(context);
-        let records = self.writer.release();
+        let records = self.journal.writer.release();
         self.released = Some(false);
-        self.append(context, records, false);
+        self.journal.append(context, &records, None);
     }
 
     /// Whether the task is on its way out.

@@ -10,11 +10,12 @@ use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::command::{Command, Life, News};
+use super::journal::JournalEnd;
 use super::now;
 use super::takeover::TakenSpan;
-use super::thread::{Context, Ended, Turn, fetching, read_gap};
+use super::thread::{Context, Ended, Turn, fetching};
 use crate::config::settings::TenantSource;
-use crate::journal::{Cause, FrameKind, Progress, Shares, SpanCommit, Writer};
+use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
@@ -32,13 +33,11 @@ pub(super) struct SpanRunner {
     id: TaskId,
     life: Life,
     task: SpanTask,
-    writer: Writer,
+    /// Reminds of the number of a commit when that begins.
+    journal: JournalEnd<u64>,
     queue: Queue,
-    journal: String,
     /// Appended commits that are not yet known to count.
     pending: VecDeque<Pending>,
-    /// For each record on its way to the journal, the commit that begins with it.
-    records: VecDeque<Option<u64>>,
     /// Where the commits that a restore may still need begin in the journal.
     begins: BTreeMap<u64, i64>,
     /// Accepted commits with the number of their share records that are not yet acknowledged.
@@ -65,14 +64,12 @@ impl SpanRunner {
     pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSpan) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
         let mut runner = Self {
-            journal: context.shared.names.journal(&id.topic),
+            journal: JournalEnd::new(taken.writer, context.shared.names.journal(&id.topic), id.clone(), life),
             id,
             life,
             task: taken.task,
-            writer: taken.writer,
             queue,
             pending: VecDeque::new(),
-            records: VecDeque::new(),
             begins: BTreeMap::new(),
             forwarding: BTreeMap::new(),
             forwarded: taken.forwarded,
@@ -155,20 +152,9 @@ impl SpanRunner {
             ledger: cut.ledger,
             shares: cut.shares,
         };
-        let records = self.writer.commit(cut.from, cut.to, &commit.encode());
+        let records = self.journal.writer.commit(cut.from, cut.to, &commit.encode());
         self.pending.push_back(Pending { k: cut.k, forwarded: commit.forwarded, shares: commit.shares });
-        self.append(context, records, Some(cut.k));
-    }
-
-    /// Appends the records of one frame; `k` when it is a commit.
-    fn append(&mut self, context: &Context<'_>, records: Vec<Vec<u8>>, k: Option<u64>) {
-        let mut begins = k;
-        for record in records {
-            self.records.push_back(begins.take());
-            let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
-            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
-            context.shared.appender.append(&self.journal, self.id.partition, &record, on_fate);
-        }
+        self.journal.append(context, &records, Some(cut.k));
     }
 
     /// Sends the shares of an accepted commit to their shards.
@@ -194,23 +180,9 @@ impl SpanRunner {
     }
 
     fn journaled(&mut self, context: &Context<'_>, fate: Fate) -> Result<(), Ended> {
-        let offset = fate.map_err(|e| Ended::Unknown(e.to_string()))?;
-        if let (Some(Some(k)), Some(offset)) = (self.records.pop_front(), offset) {
-            self.begins.insert(k, offset);
-        }
-        let mut progress = self.writer.acknowledged(offset);
-        while let Progress::ReadGap { after, before } = progress {
-            let records = read_gap(context, &self.journal, self.id.partition, (after, before))?;
-            let read = self.writer.gap_read(records.iter().map(|(offset, record)| (*offset, record.as_slice())));
-            progress = read.map_err(|e| Ended::Data(format!("{}: {e}", self.journal)))?;
-        }
-        let frames = match progress {
-            Progress::Accepted(frames) => frames,
-            Progress::Fenced => return Err(Ended::Fenced),
-            Progress::Unknown => return Err(Ended::Unknown("the journal does not tell".to_owned())),
-            Progress::Pending | Progress::ReadGap { .. } => return Ok(()),
-        };
-        for frame in frames {
+        let told = self.journal.learn(context, fate)?;
+        self.begins.extend(told.begins);
+        for frame in told.accepted {
             match frame.kind {
                 FrameKind::Commit => self.accepted(context, frame.k, frame.to),
                 FrameKind::Release => self.released = Some(true),
@@ -228,7 +200,7 @@ impl SpanRunner {
             // A restore needs this commit and those whose shares it does not call forwarded; the rest may go.
             self.begins = self.begins.split_off(&pending.forwarded);
             if let Some(offset) = self.begins.get(&pending.forwarded) {
-                context.shared.note_trim(&self.journal, self.id.partition, *offset);
+                context.shared.note_trim(self.journal.topic(), self.id.partition, *offset);
             }
         }
     }
@@ -242,7 +214,7 @@ impl SpanRunner {
                 self.forwarding.remove(&k);
             }
         }
-        let next = self.pending.front().map_or(self.writer.next_k(), |pending| pending.k);
+        let next = self.pending.front().map_or(self.journal.writer.next_k(), |pending| pending.k);
         self.forwarded = self.forwarding.keys().next().copied().unwrap_or(next);
         Ok(())
     }
@@ -257,9 +229,9 @@ impl SpanRunner {
             return;
         }
         self.commit_open(context);
-        let records = self.writer.release();
+        let records = self.journal.writer.release();
         self.released = Some(false);
-        self.append(context, records, None);
+        self.journal.append(context, &records, None);
     }
 
     /// Whether the task is on its way out.

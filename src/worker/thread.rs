@@ -14,7 +14,6 @@ use super::shared::Shared;
 use super::span::SpanRunner;
 use super::takeover::{Pool, Taken};
 use super::{WorkerError, now};
-use crate::kafka::reader::Stretch;
 use crate::kafka::{Fetcher, KafkaError, LogReader};
 use crate::model::Millis;
 use crate::telemetry::{TaskId, TaskKind, TaskState, TaskStatus};
@@ -449,24 +448,4 @@ pub(super) fn fetching(task: &TaskId, error: RdError) -> Result<(), Ended> {
     }
     tracing::warn!(?task, %error, "fetching; it will be tried again");
     Ok(())
-}
-
-/// Reads the journal's records between two offsets, for a writer that found others in between.
-pub(super) fn read_gap(
-    context: &Context<'_>,
-    topic: &str,
-    partition: i32,
-    (after, before): (i64, i64),
-) -> Result<Vec<(i64, Vec<u8>)>, Ended> {
-    let (low, _) = context.reader.bounds(topic, partition)?;
-    if low > after + 1 {
-        return Err(Ended::Unknown("the journal was trimmed over a gap".to_owned()));
-    }
-    let mut records = Vec::new();
-    let stretch = Stretch { topic, partition, from: after + 1, to: before };
-    context.reader.read::<KafkaError>(stretch, &context.shared.stop, &mut |offset, record| {
-        records.push((offset, record.to_vec()));
-        Ok(())
-    })?;
-    Ok(records)
 }
