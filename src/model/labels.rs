@@ -7,6 +7,9 @@
 
 use super::Family;
 
+/// No label value is longer than this many bytes, as in Tempo. A label set must fit one record of an internal topic.
+pub const MAX_VALUE: usize = 2048;
+
 /// The tag byte of `TimeSeries.labels` (field 1, length-delimited).
 const LABEL_TAG: u8 = 0x0a;
 /// The tag bytes of `Label.name` and `Label.value`.
@@ -57,8 +60,9 @@ impl LabelBuilder {
         self.labels.clear();
     }
 
-    /// Sets a label, or removes it when `value` is empty.
+    /// Sets a label, or removes it when `value` is empty. A value is cut to [`MAX_VALUE`] bytes.
     pub fn set(&mut self, name: &str, value: &str) {
+        let value = value.split_at_checked(value.floor_char_boundary(MAX_VALUE)).map_or(value, |(head, _)| head);
         let at = self.labels.binary_search_by(|(n, _)| n.as_str().cmp(name));
         match (at, value.is_empty()) {
             (Ok(i), true) => drop(self.labels.remove(i)),
@@ -171,6 +175,15 @@ mod tests {
             b.set(n, v);
         }
         b.block()
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_two_characters() {
+        let mut builder = LabelBuilder::default();
+        builder.set("a", &format!("x{}", "\u{e4}".repeat(1 << 20)));
+        let block = builder.block();
+        let values: Vec<_> = iter(&block).map(|(_, value)| value.to_owned()).collect();
+        assert_eq!(values, [format!("x{}", "\u{e4}".repeat(1023))]);
     }
 
     #[test]
