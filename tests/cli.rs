@@ -38,6 +38,16 @@ fn a_wrong_configuration_ends_with_64_before_anything_starts() {
 }
 
 #[test]
+fn a_kafka_property_that_the_client_does_not_know_ends_with_64_and_shows_no_value() {
+    for command in ["run", "check"] {
+        let output = spanmill(&[command, "--set", "kafka.properties.sasl.pasword=hunter2"]);
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(said.contains("sasl.pasword") && !said.contains("hunter2"), "{command}: {said}");
+    }
+}
+
+#[test]
 fn check_prints_what_is_in_force_and_where_it_comes_from() {
     let output = spanmill(&[
         "check",

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{load_from, render_effective};
+use crate::kafka;
 
 /// The exit code for settings that are wrong, `EX_USAGE` of sysexits.
 const WRONG: u8 = 64;
@@ -16,6 +17,10 @@ const WRONG: u8 = 64;
 pub fn run(path: Option<&Path>, set: &[String], out: &mut dyn Write) -> io::Result<u8> {
     match load_from(path, set) {
         Ok(loaded) => {
+            if let Err(error) = kafka::client::check(&loaded.config.kafka) {
+                writeln!(out, "{error}")?;
+                return Ok(WRONG);
+            }
             out.write_all(render_effective(&loaded).as_bytes())?;
             Ok(0)
         }

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{ConfigArgs, USAGE, fail};
 use crate::admin::{Admin, Probes};
 use crate::config;
+use crate::kafka;
 use crate::telemetry::{self, Telemetry};
 use crate::worker::Worker;
 
@@ -23,6 +24,10 @@ pub(super) fn run(args: &ConfigArgs) -> ExitCode {
         }
     };
     let config = loaded.config;
+    if let Err(error) = kafka::client::check(&config.kafka) {
+        eprintln!("{error}");
+        return ExitCode::from(USAGE);
+    }
     if let Err(error) = telemetry::log::init(&config.log.level, config.log.format) {
         eprintln!("{error}");
         return ExitCode::from(USAGE);

@@ -1,6 +1,7 @@
 //! Client configurations, and the error of this room.
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::config::settings::Kafka;
@@ -149,6 +150,27 @@ pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
             ("queue.buffering.max.kbytes", "262144"),
         ],
     )
+}
+
+/// Whether librdkafka takes the properties; asks no broker.
+///
+/// # Errors
+/// Names the property that it refuses.
+pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
+    base(kafka, &[]).create_native_config().map(drop).map_err(|e| KafkaError::client("client", e))
+}
+
+/// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets that
+/// are not committed, which are for dashboards only.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    use RDKafkaLogLevel as L;
+    match level {
+        _ if matches!(facility, "CONFWARN" | "COMMITFAIL") => tracing::debug!("librdkafka: {facility} {text}"),
+        L::Emerg | L::Alert | L::Critical | L::Error => tracing::error!("librdkafka: {facility} {text}"),
+        L::Warning => tracing::warn!("librdkafka: {facility} {text}"),
+        L::Notice | L::Info => tracing::info!("librdkafka: {facility} {text}"),
+        L::Debug => tracing::debug!("librdkafka: {facility} {text}"),
+    }
 }
 
 /// What librdkafka reports beside the point. The end of a partition is no error, and what matters also fails a request.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError as RdError;
@@ -34,6 +34,10 @@ pub struct Context {
 // === impl Context ===
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        client::log(level, facility, text);
+    }
+
     fn error(&self, error: RdError, reason: &str) {
         client::report(&error, reason);
     }

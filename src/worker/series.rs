@@ -50,6 +50,8 @@ pub(super) struct SeriesRunner {
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
     writing: Option<Writing>,
+    /// The first step that was closed here.
+    first: Option<Millis>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
     silence: Silence,
@@ -104,7 +106,6 @@ impl SeriesRunner {
             };
             context.shared.exporter.open(id.partition.unsigned_abs(), Box::new(done))
         };
-        let snapshot = taken.task.closed();
         // A snapshot may have read on after the last mark.
         let marked = taken.writer.next().unwrap_or(taken.start);
         let journal = JournalEnd::new(taken.writer, context.shared.names.series_journal(), id.clone(), life);
@@ -120,7 +121,8 @@ impl SeriesRunner {
             delivering: BTreeMap::new(),
             lane,
             acknowledged: taken.acknowledged,
-            snapshot,
+            snapshot: taken.snapshot,
+            first: None,
             writing: None,
             at_end: false,
             silence: Silence::default(),
@@ -140,14 +142,14 @@ impl SeriesRunner {
             self.finish(context);
             return Ok(Turn::Idle);
         }
+        self.write_snapshot(context);
         self.close_ready(context);
         for _ in 0..RECORDS_PER_TURN {
-            if self.full() {
+            if self.full(context) {
                 return Ok(Turn::Idle);
             }
             let Some(polled) = self.queue.poll(Duration::ZERO) else {
                 self.force(context);
-                self.write_snapshot(context);
                 return Ok(Turn::Idle);
             };
             match polled {
@@ -170,14 +172,23 @@ impl SeriesRunner {
         Ok(Turn::Busy)
     }
 
-    /// Whether enough steps are under way.
-    fn full(&self) -> bool {
-        self.pending.len() + self.delivering.len() >= STEPS_UNDER_WAY
+    /// Whether enough steps are under way. Also when a snapshot is long overdue: in a backlog the receiver never has
+    /// everything unless closing pauses for a moment.
+    fn full(&self, context: &Context<'_>) -> bool {
+        let patience = context.shared.config.series.snapshot_every.saturating_mul(2);
+        let under_way = self.pending.len() + self.delivering.len();
+        under_way >= STEPS_UNDER_WAY || (under_way > 0 && self.closed_since_snapshot() >= patience)
+    }
+
+    /// How much event time lies between the last snapshot, or the start of the task, and the last closed step.
+    fn closed_since_snapshot(&self) -> Millis {
+        let closed = self.task.closed().unwrap_or_default();
+        closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
     }
 
     fn close_ready(&mut self, context: &Context<'_>) {
         let sources = context.shared.sources();
-        while !self.full()
+        while !self.full(context)
             && let Some(step) = self.task.closable(&sources)
         {
             self.close(context, step, EmitCause::Watermark);
@@ -187,7 +198,7 @@ impl SeriesRunner {
     /// Closes a step without sources that have been silent for longer than the grace time.
     fn force(&mut self, context: &Context<'_>) {
         let grace = Duration::from_millis(context.shared.config.time.stall_grace.unsigned_abs());
-        if !self.at_end || self.full() {
+        if !self.at_end || self.full(context) {
             return;
         }
         let (Some(step), behind) = self.task.held_back_by(&context.shared.sources()) else { return };
@@ -199,6 +210,7 @@ impl SeriesRunner {
     }
 
     fn close(&mut self, context: &Context<'_>, step: Millis, cause: EmitCause) {
+        self.first.get_or_insert(step);
         let closed = self.task.close(step);
         context.shared.telemetry.step_closed(match cause {
             EmitCause::Watermark => Cause::Watermark,
@@ -215,8 +227,8 @@ impl SeriesRunner {
     /// Writes the state to the journal, at a moment when the receiver has everything that the state contains.
     fn write_snapshot(&mut self, context: &Context<'_>) {
         let Some(closed) = self.task.closed() else { return };
-        let every = context.shared.config.series.snapshot_every;
-        let due = self.snapshot.is_none_or(|last| closed - last >= every);
+        let due =
+            self.snapshot.is_none() || self.closed_since_snapshot() >= context.shared.config.series.snapshot_every;
         if due || self.draining {
             self.snapshot_now(context, closed);
         }

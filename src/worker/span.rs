@@ -14,12 +14,13 @@ use super::journal::JournalEnd;
 use super::now;
 use super::takeover::TakenSpan;
 use super::thread::{Context, Ended, Turn, fetching};
-use crate::config::settings::TenantSource;
+use crate::config::settings::{Start, TenantSource};
 use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
 use crate::model::Millis;
+use crate::model::labels::MAX_VALUE;
 use crate::tasks::span::{Offer, Record, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
@@ -79,6 +80,11 @@ impl SpanRunner {
         };
         for (k, shares) in taken.unforwarded {
             runner.forward(context, k, &shares);
+        }
+        if runner.journal.writer.next().is_none() && context.shared.config.kafka.start == Start::Latest {
+            // Journal where it begins at once: after a crash, the end of the partition would be another one.
+            let begin = runner.task.tick(now() - context.shared.config.time.idle);
+            begin.into_iter().for_each(|cut| runner.commit(context, cut));
         }
         Ok(runner)
     }
@@ -291,5 +297,6 @@ fn tenant<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Opt
         TenantSource::Key => message.key(),
         TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
     };
-    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty())
+    // It is spelled out with every label set: one that is absurdly long must not make shares that no broker takes.
+    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty() && t.len() <= MAX_VALUE)
 }

@@ -54,6 +54,8 @@ pub(super) struct TakenSeries {
     pub(super) start: i64,
     /// The last step that the receiver acknowledged as a whole.
     pub(super) acknowledged: Option<Millis>,
+    /// The step of the last snapshot.
+    pub(super) snapshot: Option<Millis>,
     /// Steps that the journal closed and the receiver may not have: to be sent again.
     pub(super) resend: Vec<(Millis, Vec<StepBatch>)>,
 }
@@ -296,7 +298,8 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
-    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, resend })
+    let snapshot = state.snapshot.map(|s| s.step);
+    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, snapshot, resend })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
