@@ -187,6 +187,23 @@ fn a_worker_that_is_killed_on_real_kafka_is_replaced_from_trimmed_topics_and_pro
 }
 
 #[test]
+fn a_worker_on_real_kafka_waits_for_its_topic_and_does_not_create_it() {
+    let kafka = RealKafka::start();
+    let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+    let config = worker_config(dir.path(), &kafka.brokers, "late", "http://127.0.0.1:9/");
+    let mut worker = spanmill("worker", &["run", "--config", config.to_str().expect("a path of ours is UTF-8")]);
+    wait_until("the worker says what it waits for", PATIENCE, || {
+        must_run(&mut worker);
+        let log = worker.tail();
+        if log.contains("topic late does not exist") { Ok(()) } else { Err(log) }
+    });
+    let topics = kafka.tool("TopicCommand", &["--list"]);
+    assert!(!topics.contains("late"), "{topics}");
+    let status = worker.terminate(STOPS_WITHIN);
+    assert_eq!(status.code(), Some(0), "{}", worker.tail());
+}
+
+#[test]
 fn internal_topics_on_real_kafka_that_would_lose_data_are_refused_with_the_remedy() {
     let kafka = RealKafka::start();
     let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");

@@ -49,7 +49,11 @@ impl Sink {
     /// A producer for a topic. Nothing is sent yet.
     pub(in crate::cli) fn new(target: Target<'_>) -> Result<Self, ProduceError> {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", target.brokers).set("client.id", "spanmill-produce");
+        config
+            .set("bootstrap.servers", target.brokers)
+            .set("client.id", "spanmill-produce")
+            // Looking the topic up must not create it with the broker's default number of partitions.
+            .set("allow.auto.create.topics", "false");
         let mut producer = config.clone();
         producer
             .set("enable.idempotence", "true")
