@@ -85,7 +85,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "kafka.group",
-        doc: "Consumer group and prefix of the internal topics; a new name starts from scratch.",
+        doc: "Consumer group (and `<group>-shards`) and prefix of the internal topics; a new name starts from scratch.",
         slot: |d| Slot::Text(&mut d.config.kafka.group),
     },
     Key {
