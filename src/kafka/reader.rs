@@ -12,6 +12,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
+/// How often a long read says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a read may make no progress before it fails.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -106,7 +108,7 @@ impl LogReader {
         each: &mut dyn FnMut(i64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let what = || format!("read {}[{}] up to offset {}", stretch.topic, stretch.partition, stretch.to);
-        let (mut progress, mut next) = (Instant::now(), stretch.from);
+        let (mut progress, mut told, mut next) = (Instant::now(), Instant::now(), stretch.from);
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Err(KafkaError::Stopping.into());
@@ -129,6 +131,11 @@ impl LogReader {
                     return Err(KafkaError::request(what(), e).into());
                 }
                 Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "log read: retrying"),
+            }
+            if told.elapsed() > TELL_EVERY {
+                let Stretch { topic, partition, from, to } = stretch;
+                tracing::info!(topic, partition, from, at = next, to, "reading a log");
+                told = Instant::now();
             }
             if progress.elapsed() > STALL {
                 return Err(KafkaError::Timeout { what: what(), seconds: STALL.as_secs() }.into());
