@@ -1,4 +1,5 @@
-//! Tenants from the record key and from a header, through the real worker on the embedded broker.
+//! Settings that only the running worker can honour, through the library on the embedded broker: tenants from the record
+//! key and from a header, and where a partition without a journal begins.
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
@@ -8,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use spanmill::config::Config;
-use spanmill::config::settings::TenantSource;
+use spanmill::config::settings::{Start, TenantSource};
 use spanmill::export::receiver::Receiver;
 use spanmill::kafka::TopicNames;
 use spanmill::loadgen::{Generator, Options, Record, Topology};
 use spanmill::model::{StepWidth, Tally};
-use spanmill::telemetry::Telemetry;
+use spanmill::telemetry::{TaskKind, TaskState, Telemetry};
 use spanmill::worker::Worker;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +34,49 @@ fn a_header_names_the_tenant() {
     });
 }
 
+#[test]
+fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replaced_at_once() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let mut config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
+    config.kafka.start = Start::Latest;
+    create_topics(&cluster, &config);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
+    let send = |records: &[Record]| {
+        for record in records {
+            let message = Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
+            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
+        }
+        producer.flush(PATIENCE).expect("everything is delivered");
+    };
+    let records = records();
+    let (old, new) = records.split_at(records.len() / 2);
+    send(old);
+    let running = |telemetry: &Telemetry| {
+        telemetry.board().snapshot().iter().any(|(id, s)| id.kind == TaskKind::Span && s.state == TaskState::Running)
+    };
+    let telemetry = Telemetry::new();
+    let first = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
+    wait_until("the first worker runs", || running(&telemetry));
+    first.stop().expect("a graceful stop");
+    // What comes while nobody works belongs to those who come later: the journal says where they began.
+    send(new);
+    let telemetry = Telemetry::new();
+    let second = Worker::start(config, telemetry.clone()).expect("a worker");
+    let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+    wait_until("the second worker has read what is new", || read() >= new.len() as u64);
+    assert_eq!(read(), new.len() as u64);
+    second.stop().expect("a graceful stop");
+}
+
+fn create_topics(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config) {
+    let names = TopicNames::new(&config.kafka.group);
+    for topic in [TOPIC, &names.journal(TOPIC), &names.deltas(), &names.series_journal()] {
+        cluster.create_topic(topic, 1, 1).expect("a topic");
+    }
+}
+
 type Message<'a> = BaseRecord<'a, str, [u8]>;
 
 /// Two tenants get the same spans, a third record names none: each tenant has its own series, with the same values.
@@ -40,10 +84,7 @@ fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'
     let cluster = MockCluster::new(1).expect("an embedded broker");
     let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
     let config = config(&cluster.bootstrap_servers(), &receiver.url(), source);
-    let names = TopicNames::new(&config.kafka.group);
-    for topic in [TOPIC, &names.journal(TOPIC), &names.deltas(), &names.series_journal()] {
-        cluster.create_topic(topic, 1, 1).expect("a topic");
-    }
+    create_topics(&cluster, &config);
     let telemetry = Telemetry::new();
     let worker = Worker::start(config, telemetry.clone()).expect("a worker");
 
