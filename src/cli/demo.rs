@@ -107,7 +107,8 @@ pub fn run(args: &DemoArgs, stop: &Arc<AtomicBool>) -> Result<bool, DemoError> {
     let begin = Instant::now();
     let mut screen = Screen::new()?;
     let workers = if args.workers == 1 { "a worker".to_owned() } else { format!("{} workers", args.workers) };
-    let hello = format!("spanmill demo: a broker, {workers} and a receiver in this process; joining takes about 4 s");
+    let hello =
+        format!("spanmill demo: a broker, {workers} and a receiver in this process; the first series take about 7 s");
     screen.write(&[vec![(Style::Plain, hello)]])?;
     let house = House::start(args)?;
     let (sent, start) = (Arc::new(AtomicU64::new(0)), wall_clock());

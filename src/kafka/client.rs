@@ -111,7 +111,6 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
-            ("statistics.interval.ms", "2000"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ],
     );

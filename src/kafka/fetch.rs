@@ -64,7 +64,10 @@ impl Fetcher {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka, buffer_bytes: usize, on_end: OnEnd) -> Result<Self, KafkaError> {
-        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context { on_end })
+        let mut config = client::reader(kafka, buffer_bytes);
+        // They tell how far partitions reach.
+        config.set("statistics.interval.ms", "2000");
+        let consumer = BaseConsumer::from_config_and_context(&config, Context { on_end })
             .map_err(|e| KafkaError::client("consumer", e))?;
         Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current() })
     }
