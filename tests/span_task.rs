@@ -23,11 +23,11 @@ use streams::{Event, Rec, stream};
 const NOW: i64 = i64::MAX / 2;
 
 fn settings(dice: &mut Dice) -> SpanSettings {
-    let mut s = SpanSettings::from(&Config::default());
-    s.shards = 1 + dice.below(5) as u32;
-    s.service_graphs.wait = [0, 1_000, 10_000, 40_000][dice.below(4) as usize];
-    s.service_graphs.max_items = [2, 6, 1_000][dice.below(3) as usize];
-    s
+    let mut config = Config::default();
+    config.kafka.shards = 1 + dice.below(5) as u32;
+    config.service_graphs.wait = [0, 1_000, 10_000, 40_000][dice.below(4) as usize];
+    config.service_graphs.max_items = [2, 6, 1_000][dice.below(3) as usize];
+    SpanSettings::from(&config)
 }
 
 fn borrow(r: &Rec) -> Record<'_> {

@@ -18,6 +18,7 @@ mod rules;
 pub mod settings;
 mod suggest;
 mod syntax;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -30,6 +31,7 @@ pub use effective::render_effective;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use settings::Config;
+pub use tenants::Tenants;
 
 use layers::Layers;
 use problem::Place;

@@ -14,12 +14,24 @@ pub struct Config {
     pub kafka: Kafka,
     /// `tenant:`
     pub tenant: TenantSource,
+    /// `overrides:`
+    pub overrides: Overrides,
     /// `time:`
     pub time: Time,
+    /// `naming:`
+    pub naming: Naming,
     /// `span_metrics:`
     pub span_metrics: SpanMetrics,
     /// `service_graphs:`
     pub service_graphs: ServiceGraphs,
+    /// `host_info:`
+    pub host_info: HostInfo,
+    /// `histograms:`
+    pub histograms: Histograms,
+    /// `span_names:`
+    pub span_names: SpanNames,
+    /// `limits:`
+    pub limits: Limits,
     /// `series:`
     pub series: Series,
     /// `remote_write:`
@@ -69,7 +81,7 @@ pub enum Start {
     Latest,
 }
 
-/// `tenant:` where a record's tenant comes from.
+/// `tenant:` where a tenant comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantSource {
     /// `source: static` with `name`. Default `single-tenant`.
@@ -78,6 +90,214 @@ pub enum TenantSource {
     Key,
     /// `source: header` with `header`.
     Header(String),
+    /// `source: topic`: the name of the source topic.
+    Topic,
+    /// `source: attribute` with `attribute`: each resource's attribute; `name` is the tenant of resources without it.
+    Attribute {
+        /// The resource attribute.
+        key: String,
+        /// The tenant of resources without it.
+        fallback: String,
+    },
+}
+
+/// `overrides:` settings per tenant, in a file of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overrides {
+    /// `file`: `tenants: {NAME: {any key that can differ}}`. Default none.
+    pub file: Option<PathBuf>,
+    /// `reload_every`: how often a change of the file is looked for. Default 10 s.
+    pub reload_every: Millis,
+}
+
+/// `naming:` what metrics and labels are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    /// `profile`. Default `tempo`.
+    pub profile: Profile,
+    /// `namespace`: of span metrics in the profile `otel`, as it stands in the Collector. Default `traces.span.metrics`.
+    pub namespace: String,
+    /// `unit` of latencies of span metrics in the profile `otel`. Default `ms`.
+    pub unit: LatencyUnit,
+}
+
+/// `naming.profile:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// `tempo`: `traces_spanmetrics_calls_total{service=...}`, seconds.
+    Tempo,
+    /// `otel`: `traces_span_metrics_calls_total{service_name=...}`, milliseconds; `failed` on edges.
+    Otel,
+}
+
+/// `naming.unit:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatencyUnit {
+    /// `ms`
+    Milliseconds,
+    /// `s`
+    Seconds,
+}
+
+/// `histograms:` how all histograms count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histograms {
+    /// `mode`. Default `classic`.
+    pub mode: HistogramMode,
+    /// `native_bucket_factor`: bounds of native buckets grow by at most this. Default 1.1.
+    pub native_bucket_factor: f64,
+    /// `native_max_buckets`: with more, the resolution of that histogram is halved. Default 100.
+    pub native_max_buckets: u16,
+}
+
+/// `histograms.mode:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistogramMode {
+    /// `classic`: `_bucket`, `_sum`, `_count`.
+    Classic,
+    /// `native`: one exponential histogram.
+    Native,
+    /// `both`
+    Both,
+}
+
+/// `host_info:` as Tempo's `host-info` processor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostInfo {
+    /// `enabled`. Default false.
+    pub enabled: bool,
+    /// `host_identifiers`: resource attributes; the first that is there names the host. Default `k8s.node.name, host.id`.
+    pub host_identifiers: Vec<String>,
+    /// `metric_name`. Default `traces_host_info`.
+    pub metric_name: String,
+}
+
+/// `span_names:` the sanitiser, a pure function of a span's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpanNames {
+    /// `mode`. Default `off`.
+    pub mode: SanitiseMode,
+    /// `builtin`: replace IDs, numbers, dates, addresses and SQL literals. Default true.
+    pub builtin: bool,
+    /// `rules`: `{match: REGEX, replace: TEMPLATE}`, applied first; the first that matches wins. Default none.
+    pub rules: Vec<SpanNameRule>,
+}
+
+/// `span_names.mode:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SanitiseMode {
+    /// `off`
+    Off,
+    /// `dry_run`: names stay; what would change is counted in the ledger.
+    DryRun,
+    /// `enabled`
+    Enabled,
+}
+
+/// One entry of `span_names.rules`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpanNameRule {
+    /// `match`: a regular expression, unanchored.
+    pub pattern: String,
+    /// `replace`: what replaces each match; `$1` and `${name}` are groups.
+    pub replace: String,
+}
+
+/// `limits:` what a tenant may cost. 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// `max_active_series` of the tenant, over all workers. Default 0.
+    pub max_active_series: u64,
+    /// `max_active_series_per_service`. Default 0.
+    pub max_active_series_per_service: u64,
+    /// `max_cardinality_per_label`: distinct values of one label of one service. Default 0.
+    pub max_cardinality_per_label: u64,
+    /// `max_label_name_length` in bytes; longer names are cut. Default 1,024.
+    pub max_label_name_length: usize,
+    /// `max_label_value_length` in bytes; longer values are cut. Default 2,048.
+    pub max_label_value_length: usize,
+}
+
+/// A dimension: an attribute that becomes a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dimension {
+    /// The attribute. Entries are `NAME` or `{name: NAME, default: TEXT}`.
+    pub name: String,
+    /// The value for spans without it; `None`: no label then.
+    pub default: Option<String>,
+}
+
+/// One entry of `dimension_mappings`: several attributes joined into one label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DimensionMapping {
+    /// `name` of the label.
+    pub name: String,
+    /// `source_labels`: attributes, in order.
+    pub source_labels: Vec<String>,
+    /// `join`: stands between the values that are there.
+    pub join: String,
+}
+
+/// One entry of `filter_policies`. At least one of the three is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterPolicy {
+    /// `include`: all include blocks of all policies must match.
+    pub include: Option<PolicyMatch>,
+    /// `include_any`: one match keeps the span.
+    pub include_any: Option<PolicyMatch>,
+    /// `exclude`: one match drops the span.
+    pub exclude: Option<PolicyMatch>,
+}
+
+/// One block of a filter policy: everything in it must match.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyMatch {
+    /// `match_type`
+    pub match_type: MatchType,
+    /// `attributes`: `{key, value}`.
+    pub attributes: Vec<PolicyAttribute>,
+}
+
+/// `match_type:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchType {
+    /// `strict`: equal, type included.
+    Strict,
+    /// `regex`: an unanchored regular expression on text.
+    Regex,
+}
+
+/// One `{key, value}` of a policy block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyAttribute {
+    /// `key`: `span.NAME`, `resource.NAME`, or one of `kind`, `name`, `status` (also with `span:` before it).
+    pub key: String,
+    /// `value`
+    pub value: PolicyValue,
+}
+
+/// A value in a filter policy, with the type that it has in YAML.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PolicyValue {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// `true` or `false`.
+    Bool(bool),
+}
+
+/// One entry of `bucket_sets`: other bounds for some spans. The first that fits is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketSet {
+    /// `services`; empty: all.
+    pub services: Vec<String>,
+    /// `kinds`: `SPAN_KIND_SERVER` and so on; empty: all.
+    pub kinds: Vec<String>,
+    /// `buckets` (seconds in the file).
+    pub bounds_ns: Vec<u64>,
 }
 
 /// `time:` steps and stream time.
@@ -98,10 +318,45 @@ pub struct Time {
 pub struct SpanMetrics {
     /// `enabled`. Default true.
     pub enabled: bool,
+    /// `calls`: the counter of spans. Default true.
+    pub calls: bool,
+    /// `latency`: the histogram of durations. Default true.
+    pub latency: bool,
+    /// `size`: the counter of bytes. Default true.
+    pub size: bool,
     /// `histogram_buckets` (seconds in the file). Default Tempo's 14 from 0.002 to 16.384.
     pub bounds_ns: Vec<u64>,
+    /// `bucket_sets`: other buckets for some services or kinds. Default none.
+    pub bucket_sets: Vec<BucketSet>,
     /// `intrinsic_dimensions`
     pub intrinsic: Intrinsic,
+    /// `dimensions`: span or resource attributes as labels, the resource first. Default none.
+    pub dimensions: Vec<Dimension>,
+    /// `calls_dimensions`: more of them on calls and size only. Default none.
+    pub calls_dimensions: Vec<Dimension>,
+    /// `latency_dimensions`: more of them on latency only. Default none.
+    pub latency_dimensions: Vec<Dimension>,
+    /// `dimension_mappings`. Default none.
+    pub dimension_mappings: Vec<DimensionMapping>,
+    /// `scopes`: names of instrumentation scopes that become the labels `span_instrumentation_scope_name` and `_version`.
+    /// Default none.
+    pub scopes: Vec<String>,
+    /// `events.enabled`: a counter of span events. Default false.
+    pub events: bool,
+    /// `events.dimensions`: attributes of the event, or else of its span. Default none.
+    pub event_dimensions: Vec<Dimension>,
+    /// `enable_target_info`: `traces_target_info`, and the labels `job` and `instance`. Default false.
+    pub target_info: bool,
+    /// `target_info_excluded_dimensions`: resource attributes that it does not show. Default none.
+    pub target_info_excluded: Vec<String>,
+    /// `enable_instance_label`: whether there is a label `instance`. Default true.
+    pub instance_label: bool,
+    /// `filter_policies`: which spans count. Default none: all.
+    pub filter_policies: Vec<FilterPolicy>,
+    /// `span_multiplier_key`: an attribute with the ratio that sampling kept. Default none.
+    pub multiplier_key: String,
+    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` says what sampling kept. Default false.
+    pub tracestate_multiplier: bool,
 }
 
 /// `span_metrics.intrinsic_dimensions:` which built-in labels a series has.
@@ -134,6 +389,51 @@ pub struct ServiceGraphs {
     pub peer_attributes: Vec<String>,
     /// `database_name_attributes`. Default `db.namespace, db.name, db.system, db.system.name`.
     pub database_name_attributes: Vec<String>,
+    /// `requests`: `request_total` and `request_failed_total`. Default true.
+    pub requests: bool,
+    /// `latency`: the histograms. Default true.
+    pub latency: bool,
+    /// `connection_info`: a gauge per edge. Default false.
+    pub connection_info: bool,
+    /// `dimensions`: attributes of either side as labels, the resource first. Default none.
+    pub dimensions: Vec<Dimension>,
+    /// `enable_client_server_prefix`: `client_` and `server_` before dimensions. Default false.
+    pub client_server_prefix: bool,
+    /// `enable_virtual_node_label`: which side of a virtual edge is virtual. Default false.
+    pub virtual_node_label: bool,
+    /// `enable_messaging_system_latency_histogram`: from the producer's end to the consumer's start. Default false.
+    pub messaging_latency: bool,
+    /// `filter_policies`: which spans make edges. Default none: all.
+    pub filter_policies: Vec<FilterPolicy>,
+    /// `span_multiplier_key`: an attribute with the ratio that sampling kept. Default none.
+    pub multiplier_key: String,
+    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` says what sampling kept. Default false.
+    pub tracestate_multiplier: bool,
+    /// `service_namespace`: what `service.namespace` does. Default `off`.
+    pub service_namespace: ServiceNamespace,
+    /// `fan_out`: one client span with several server spans makes several edges. Default false, as in Tempo.
+    pub fan_out: bool,
+    /// `links`: a consumer span belongs to the producers that it links to. Default false, as in Tempo.
+    pub links: bool,
+    /// `ancestors`: a server span belongs to the nearest client above it, over spans of other kinds. Default false.
+    pub ancestors: bool,
+    /// `missing_side_is_zero`: the side that a virtual edge lacks is observed as 0 s. Default true, as in Tempo.
+    pub missing_side_is_zero: bool,
+    /// `failed_http_status`: this HTTP status and greater ones fail an edge; 0: none does. Default 0, as in Tempo.
+    pub failed_http_status: u16,
+    /// `failed_grpc_codes`: these gRPC status codes fail an edge. Default none, as in Tempo.
+    pub failed_grpc_codes: Vec<u16>,
+}
+
+/// `service_graphs.service_namespace:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceNamespace {
+    /// `off`: it means nothing.
+    Off,
+    /// `labels`: `client_service_namespace` and `server_service_namespace`, as Grafana reads them.
+    Labels,
+    /// `name`: a node is called `namespace/name`.
+    Name,
 }
 
 /// `series:` the life of a series.
@@ -147,12 +447,20 @@ pub struct Series {
     pub snapshot_every: Millis,
     /// `zero_offset`: how long before the first value of a new series its zero lies; 0 switches zeros off. Default 1 ms.
     pub zero_offset: Millis,
+    /// `interval`: how often series are sent, a multiple of `time.step`; 0: every step. Default 0.
+    pub interval: Millis,
+    /// `write`: whether series are sent at all; they are computed either way. Default true.
+    pub write: bool,
+    /// `tenant_label`: a label with the tenant on every series; empty: none. Default none.
+    pub tenant_label: String,
     /// `external_labels`: added to every series; they replace a label of the same name. Default none.
     pub external_labels: BTreeMap<String, String>,
     /// `exemplars.enabled`. Default true.
     pub exemplars: bool,
     /// `exemplars.label`. Default `traceID`.
     pub exemplar_label: String,
+    /// `exemplars.on_counters`: also next to `calls`, as the Collector does. Default false.
+    pub exemplars_on_counters: bool,
 }
 
 /// `remote_write:` the receiver.
@@ -292,6 +600,10 @@ fn ns(seconds: &[f64]) -> Vec<u64> {
     seconds.iter().map(|s| (s * 1e9).round() as u64).collect()
 }
 
+fn strings(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|&k| k.to_owned()).collect()
+}
+
 // === impl Default ===
 
 impl Default for Config {
@@ -299,9 +611,29 @@ impl Default for Config {
         Self {
             kafka: Kafka::default(),
             tenant: TenantSource::Static(SINGLE_TENANT.to_owned()),
+            overrides: Overrides { file: None, reload_every: 10_000 },
             time: Time::default(),
+            naming: Naming {
+                profile: Profile::Tempo,
+                namespace: "traces.span.metrics".to_owned(),
+                unit: LatencyUnit::Milliseconds,
+            },
             span_metrics: SpanMetrics::default(),
             service_graphs: ServiceGraphs::default(),
+            host_info: HostInfo {
+                enabled: false,
+                host_identifiers: strings(&["k8s.node.name", "host.id"]),
+                metric_name: "traces_host_info".to_owned(),
+            },
+            histograms: Histograms { mode: HistogramMode::Classic, native_bucket_factor: 1.1, native_max_buckets: 100 },
+            span_names: SpanNames { mode: SanitiseMode::Off, builtin: true, rules: Vec::new() },
+            limits: Limits {
+                max_active_series: 0,
+                max_active_series_per_service: 0,
+                max_cardinality_per_label: 0,
+                max_label_name_length: 1_024,
+                max_label_value_length: 2_048,
+            },
             series: Series::default(),
             remote_write: RemoteWrite::default(),
             worker: Worker::default(),
@@ -341,6 +673,9 @@ impl Default for SpanMetrics {
     fn default() -> Self {
         Self {
             enabled: true,
+            calls: true,
+            latency: true,
+            size: true,
             bounds_ns: ns(&[
                 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
             ]),
@@ -351,13 +686,26 @@ impl Default for SpanMetrics {
                 status_code: true,
                 status_message: false,
             },
+            bucket_sets: Vec::new(),
+            dimensions: Vec::new(),
+            calls_dimensions: Vec::new(),
+            latency_dimensions: Vec::new(),
+            dimension_mappings: Vec::new(),
+            scopes: Vec::new(),
+            events: false,
+            event_dimensions: Vec::new(),
+            target_info: false,
+            target_info_excluded: Vec::new(),
+            instance_label: true,
+            filter_policies: Vec::new(),
+            multiplier_key: String::new(),
+            tracestate_multiplier: false,
         }
     }
 }
 
 impl Default for ServiceGraphs {
     fn default() -> Self {
-        let strings = |keys: &[&str]| keys.iter().map(|&k| k.to_owned()).collect();
         Self {
             enabled: true,
             bounds_ns: ns(&[0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8]),
@@ -365,6 +713,23 @@ impl Default for ServiceGraphs {
             max_items: 1_000_000,
             peer_attributes: strings(&["peer.service", "db.name", "db.system", "db.system.name"]),
             database_name_attributes: strings(&["db.namespace", "db.name", "db.system", "db.system.name"]),
+            requests: true,
+            latency: true,
+            connection_info: false,
+            dimensions: Vec::new(),
+            client_server_prefix: false,
+            virtual_node_label: false,
+            messaging_latency: false,
+            filter_policies: Vec::new(),
+            multiplier_key: String::new(),
+            tracestate_multiplier: false,
+            service_namespace: ServiceNamespace::Off,
+            fan_out: false,
+            links: false,
+            ancestors: false,
+            missing_side_is_zero: true,
+            failed_http_status: 0,
+            failed_grpc_codes: Vec::new(),
         }
     }
 }
@@ -376,9 +741,13 @@ impl Default for Series {
             forget_after: 3_600_000,
             snapshot_every: 300_000,
             zero_offset: 1,
+            interval: 0,
+            write: true,
+            tenant_label: String::new(),
             external_labels: BTreeMap::new(),
             exemplars: true,
             exemplar_label: "traceID".to_owned(),
+            exemplars_on_counters: false,
         }
     }
 }

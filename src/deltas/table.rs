@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, SetName, exemplar};
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, SetName, Weight, exemplar};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
@@ -22,6 +22,14 @@ pub struct Define {
     pub tenant: Arc<str>,
     /// What the cells mean.
     pub layout: Arc<Layout>,
+    /// What decides the shard: see [`route`]. All label sets that a limit may merge into one have the same.
+    pub route: u64,
+}
+
+/// The route of the label sets of one service (or of one client, for edges) of a tenant.
+#[must_use]
+pub fn route(tenant: &str, service: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(service, xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
 }
 
 /// What a cut produced.
@@ -151,13 +159,36 @@ impl DeltaTable {
         self.touch(id).0.cells[counter] += n;
     }
 
-    /// Counts one observation of `value_ns` in histogram `histogram`; `example` is its span end and trace ID.
-    pub fn observe(&mut self, id: SetId, histogram: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
+    /// Adds `weight` to counter `counter` of the set. A layout without weights takes whole ones only.
+    pub fn count(&mut self, id: SetId, counter: usize, weight: Weight) {
+        self.add(id, counter, weight.bits() >> Weight::FRACTION_BITS);
+    }
+
+    /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
+    pub fn mark(&mut self, id: SetId, gauge: usize) {
+        self.add(id, gauge, 1);
+    }
+
+    /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
+    /// trace ID.
+    pub fn observe(
+        &mut self,
+        id: SetId,
+        histogram: usize,
+        value_ns: u64,
+        _weight: Weight,
+        example: Option<(Millis, [u8; 16])>,
+    ) {
         let (set, layout) = self.touch(id);
         let cell = layout.observe(&mut set.cells, histogram, value_ns);
         if let Some((at, trace_id)) = example {
             exemplar::offer(&mut set.exemplars, cell as u16, Exemplar { at, trace_id, value_ns });
         }
+    }
+
+    /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
+    pub fn forget_keys(&mut self) {
+        self.index.clear();
     }
 
     /// Roughly how many bytes a cut would produce now.
@@ -241,7 +272,7 @@ mod tests {
         let layout = layout();
         t.find(service.as_bytes(), |b| {
             b.set("service", service);
-            Ok::<_, ()>(Define { tenant: "t".into(), layout })
+            Ok::<_, ()>(Define { tenant: "t".into(), layout, route: route("t", b"") })
         })
         .expect("defines")
     }
@@ -262,7 +293,7 @@ mod tests {
         let mut t = DeltaTable::new(1_000);
         let id = find(&mut t, "a");
         t.add(id, 0, 2);
-        t.observe(id, 0, 150, Some((14_000, [7; 16])));
+        t.observe(id, 0, 150, Weight::ONE, Some((14_000, [7; 16])));
         let cut = t.cut(head(0, 15_000), 4);
         assert_eq!(cut.shares.len(), 4);
         let got = sets(&cut);
@@ -311,7 +342,7 @@ mod tests {
         let mut t = DeltaTable::new(1_000);
         for i in 0..20_000 {
             let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
-            t.observe(id, 0, i, Some((0, [1; 16])));
+            t.observe(id, 0, i, Weight::ONE, Some((0, [1; 16])));
         }
         let cut = t.cut(head(0, 0), 1);
         let records = &cut.shares[0];
@@ -328,7 +359,7 @@ mod tests {
     fn damaged_shares_are_errors() {
         let mut t = DeltaTable::new(1_000);
         let id = find(&mut t, "a");
-        t.observe(id, 0, 1, Some((0, [1; 16])));
+        t.observe(id, 0, 1, Weight::ONE, Some((0, [1; 16])));
         let record = t.cut(head(0, 0), 1).shares.remove(0).remove(0);
         for i in 0..record.len() {
             let mut bad = record.clone();

@@ -11,23 +11,93 @@
 
 use super::wire::{Malformed, Reader, put_u64};
 
-/// A group of metrics that share one label set.
+/// A group of metrics that share one label set. Metric names of different families differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Family {
-    /// `traces_spanmetrics_*`
+    /// `traces_spanmetrics_*`: calls, size; latency.
     SpanMetrics = 0,
-    /// `traces_service_graph_*`
+    /// `traces_service_graph_*`: total, failed, connection info; server, client and messaging latency.
     ServiceGraph = 1,
+    /// `traces_spanmetrics_events_total`
+    SpanEvents = 2,
+    /// `traces_target_info`
+    TargetInfo = 3,
+    /// `traces_host_info`
+    HostInfo = 4,
+}
+
+/// How metrics are named, and in which unit durations are written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// As Tempo's metrics-generator: seconds.
+    Tempo,
+    /// As the Collector's spanmetrics connector behind a Prometheus exporter.
+    Otel {
+        /// Such as `traces_span_metrics`; a metric's name is this, `_`, and `calls_total` and so on. May be empty.
+        namespace: String,
+        /// The unit of durations.
+        unit: Unit,
+    },
+    /// The one metric of the family has this name.
+    Named(String),
+}
+
+/// The unit of durations in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Unit {
+    /// `s`, `_seconds`
+    Seconds = 0,
+    /// `ms`, `_milliseconds`
+    Milliseconds = 1,
+}
+
+/// How one histogram counts: classic buckets, a native histogram, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Upper bounds of the classic buckets in nanoseconds, strictly ascending, without `+Inf`; `None`: no classic buckets.
+    pub bounds_ns: Option<Vec<u64>>,
+    /// `None`: no native histogram.
+    pub native: Option<Native>,
+}
+
+/// A native (exponential) histogram, as Prometheus defines it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Native {
+    /// The finest resolution: bucket bounds grow by the factor `2^(2^-schema)`.
+    pub schema: i8,
+    /// With more buckets than this the resolution is halved.
+    pub max_buckets: u16,
+}
+
+/// What a [`Layout`] is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// The family.
+    pub family: Family,
+    /// The names of its metrics.
+    pub naming: Naming,
+    /// Whether counts are weights, with a fraction.
+    pub weighted: bool,
+    /// One per histogram of the family, in its order; `None`: it is never observed and takes no room.
+    pub histograms: Vec<Option<Shape>>,
 }
 
 impl Family {
-    /// The metric names of the counters, in cell order.
+    /// The metric names of the counters and gauges, in cell order.
     #[must_use]
     pub fn counters(self) -> &'static [&'static str] {
         match self {
             Self::SpanMetrics => &["traces_spanmetrics_calls_total", "traces_spanmetrics_size_total"],
-            Self::ServiceGraph => &["traces_service_graph_request_total", "traces_service_graph_request_failed_total"],
+            Self::ServiceGraph => &[
+                "traces_service_graph_request_total",
+                "traces_service_graph_request_failed_total",
+                "traces_service_graph_connection_info",
+            ],
+            Self::SpanEvents => &["traces_spanmetrics_events_total"],
+            Self::TargetInfo => &["traces_target_info"],
+            Self::HostInfo => &["traces_host_info"],
         }
     }
 
@@ -36,9 +106,12 @@ impl Family {
     pub fn histograms(self) -> &'static [&'static str] {
         match self {
             Self::SpanMetrics => &["traces_spanmetrics_latency"],
-            Self::ServiceGraph => {
-                &["traces_service_graph_request_server_seconds", "traces_service_graph_request_client_seconds"]
-            }
+            Self::ServiceGraph => &[
+                "traces_service_graph_request_server_seconds",
+                "traces_service_graph_request_client_seconds",
+                "traces_service_graph_request_messaging_system_seconds",
+            ],
+            Self::SpanEvents | Self::TargetInfo | Self::HostInfo => &[],
         }
     }
 
@@ -46,6 +119,9 @@ impl Family {
         match v {
             0 => Ok(Self::SpanMetrics),
             1 => Ok(Self::ServiceGraph),
+            2 => Ok(Self::SpanEvents),
+            3 => Ok(Self::TargetInfo),
+            4 => Ok(Self::HostInfo),
             _ => Err(Malformed("unknown metric family")),
         }
     }
@@ -65,6 +141,13 @@ impl Layout {
     pub fn new(family: Family, bounds_ns: &[u64]) -> Self {
         debug_assert!(bounds_ns.is_sorted_by(|a, b| a < b));
         Self { family, bounds: vec![bounds_ns.to_vec(); family.histograms().len()] }
+    }
+
+    /// The layout of a specification.
+    #[must_use]
+    pub fn of(spec: &Spec) -> Self {
+        let bounds = |h: &Option<Shape>| h.as_ref().and_then(|h| h.bounds_ns.clone()).unwrap_or_default();
+        Self { family: spec.family, bounds: spec.histograms.iter().map(bounds).collect() }
     }
 
     /// The family.

@@ -9,10 +9,12 @@ pub mod labels;
 pub mod layout;
 pub mod ledger;
 pub mod time;
+pub mod weight;
 pub mod wire;
 
 pub use exemplar::Exemplar;
 pub use labels::{LabelBuilder, SetName};
-pub use layout::{Family, Layout};
+pub use layout::{Family, Layout, Naming, Native, Shape, Spec, Unit};
 pub use ledger::{Ledger, Tally};
 pub use time::{Millis, StepWidth};
+pub use weight::Weight;

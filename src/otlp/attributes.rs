@@ -63,6 +63,11 @@ impl<'a> Attributes<'a> {
         Self { bytes, field_key: 0x4a }
     }
 
+    /// Those of another message, whose field has the key byte `field_key`.
+    pub(super) fn of_field(bytes: &'a [u8], field_key: u8) -> Self {
+        Self { bytes, field_key }
+    }
+
     /// All keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
         let Self { mut bytes, field_key } = *self;
@@ -208,7 +213,7 @@ fn put_scalar(kind: Kind<'_>, out: &mut String) {
 
 /// The next sub-message of a field whose key is one byte; other fields are passed over.
 #[inline(always)]
-fn next_message<'a>(bytes: &mut &'a [u8], field_key: u8) -> Option<&'a [u8]> {
+pub(super) fn next_message<'a>(bytes: &mut &'a [u8], field_key: u8) -> Option<&'a [u8]> {
     if let [key, tail @ ..] = *bytes
         && *key == field_key
         && let Some((message, rest)) = short_bytes(tail)

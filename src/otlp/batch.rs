@@ -59,6 +59,8 @@ pub struct Span<'a> {
     pub trace_state: &'a [u8],
     /// The span's own attributes.
     pub attributes: Attributes<'a>,
+    /// The stretch that holds the events and links, and perhaps other fields.
+    pub(super) rest: &'a [u8],
     /// Bytes of the span's canonical encoding: known fields only, no zeros, minimal varints.
     pub size: u32,
 }
@@ -80,6 +82,8 @@ pub(super) struct Row {
     pub(super) name: Place,
     pub(super) status_message: Place,
     pub(super) attributes: Place,
+    /// Where events and links lie, among other fields.
+    pub(super) rest: Place,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
     pub(super) kind: i32,
@@ -268,7 +272,8 @@ impl<'a> ResourceSpans<'a> {
 impl Row {
     /// Reads a plain span, fields in any order, that starts at `at` of its source.
     fn read(bytes: &[u8], at: u32) -> Self {
-        let mut row = Self { size: bytes.len() as u32, ..Self::default() };
+        let size = bytes.len() as u32;
+        let mut row = Self { size, rest: Place { at, len: size }, ..Self::default() };
         let mut fields = Fields::of(bytes);
         let mut before = bytes.len();
         while let Ok(Some(field)) = fields.next() {
@@ -325,6 +330,7 @@ impl Row {
             status_message: self.status_message.of(source),
             trace_state: self.trace_state.of(source),
             attributes: Attributes::of_span(self.attributes.of(source)),
+            rest: self.rest.of(source),
             size: self.size,
         }
     }

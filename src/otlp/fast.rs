@@ -47,6 +47,7 @@ pub(super) fn span(bytes: &[u8], at: u32) -> Option<Row> {
     }
     (row.start_ns, row.end_ns) = walk.times()?;
     row.attributes = walk.attributes()?;
+    row.rest = Place { at: walk.at(), len: walk.rest.len() as u32 };
     walk.count(0x50)?;
     walk.messages(0x5a, |event| is_plain(&EVENT, event, IN_SPAN - 1).is_ok_and(|plain| plain))?;
     walk.count(0x60)?;

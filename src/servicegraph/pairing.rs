@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::live::{self, Origin};
 use super::names::{NameId, Names};
-use super::rules::{Rules, Sieved};
+use super::rules::{RuleBook, Rules, Sieved};
 use super::store::{Connection, Edge, EdgeKind, Half, Key, Store};
-use crate::config::settings::ServiceGraphs;
-use crate::deltas::{Define, DeltaTable};
+use crate::config::Tenants;
+use crate::deltas::{Define, DeltaTable, route};
 use crate::model::wire::{Malformed, put_bytes};
-use crate::model::{Family, LabelBuilder, Layout, Ledger, Millis, Tally};
+use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
 use crate::otlp::{Attributes, Span};
 
 /// The first byte of this room's raw keys in the delta table.
@@ -25,11 +25,9 @@ const CLIENT: usize = 1;
 /// Pairs spans into edges in stream time; see the [room](super).
 #[derive(Debug)]
 pub struct Pairing {
-    rules: Rules,
-    layout: Arc<Layout>,
+    book: RuleBook,
     wait: Millis,
     max_items: usize,
-    exemplars: bool,
     names: Names,
     store: Store,
     /// A raw key under construction.
@@ -49,15 +47,16 @@ pub struct Sink<'a> {
 /// A record whose spans are being paired. Valid until the next record.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordAt {
-    tenant: NameId,
     offset: i64,
     stream_time: Millis,
 }
 
 /// The spans of one resource in a record.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Block<'a> {
     record: RecordAt,
+    rules: Arc<Rules>,
+    tenant: NameId,
     resource: Sieved<'a>,
     service: Option<NameId>,
 }
@@ -87,16 +86,15 @@ struct Side<'a> {
 }
 
 impl Pairing {
-    /// Nothing pending. `exemplars` says whether edges bring examples along.
+    /// Nothing pending.
     #[must_use]
-    pub fn new(settings: &ServiceGraphs, exemplars: bool) -> Self {
+    pub fn new(tenants: &Tenants) -> Self {
+        let settings = &tenants.defaults().service_graphs;
         Self {
-            rules: Rules::new(settings),
-            layout: Arc::new(Layout::new(Family::ServiceGraph, &settings.bounds_ns)),
+            book: RuleBook::new(tenants),
             // Never at the instant of its creation: spans of one instant may come in several records.
             wait: settings.wait.max(1),
             max_items: settings.max_items,
-            exemplars,
             names: Names::default(),
             store: Store::default(),
             key: Vec::new(),
@@ -110,29 +108,53 @@ impl Pairing {
         self.store.len()
     }
 
+    /// Whether any tenant has a service graph.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.book.is_enabled()
+    }
+
+    /// Goes on with other settings. What waits is kept.
+    pub fn reconfigure(&mut self, tenants: &Tenants) {
+        let settings = &tenants.defaults().service_graphs;
+        self.book = RuleBook::new(tenants);
+        (self.wait, self.max_items) = (settings.wait.max(1), settings.max_items);
+    }
+
     /// Starts with a record. Expire first: a record's spans never meet an edge whose time is up.
-    pub fn record(&mut self, tenant: &str, offset: i64, stream_time: Millis) -> RecordAt {
+    pub fn record(&mut self, offset: i64, stream_time: Millis) -> RecordAt {
         if self.names.is_bloated() {
             self.names.keep(self.store.names());
         }
-        RecordAt { tenant: self.names.intern(tenant.as_bytes()), offset, stream_time }
+        RecordAt { offset, stream_time }
     }
 
     /// Starts with the spans of one resource; `service` is its `service.name`, `None` if it has none.
-    pub fn block<'a>(&mut self, record: RecordAt, service: Option<&[u8]>, resource: Attributes<'a>) -> Block<'a> {
+    pub fn block<'a>(
+        &mut self,
+        record: RecordAt,
+        tenant: &str,
+        service: Option<&[u8]>,
+        resource: Attributes<'a>,
+    ) -> Block<'a> {
+        let rules = Arc::clone(self.book.of(tenant.as_bytes()));
         let service = service.map(|name| self.names.intern(name));
-        Block { record, resource: self.rules.sieve(resource), service }
+        let tenant = self.names.intern(tenant.as_bytes());
+        Block { record, tenant, resource: rules.sieve(resource), rules, service }
     }
 
     /// Pairs one span.
-    pub fn span(&mut self, block: &Block<'_>, span: &Span<'_>, sink: &mut Sink<'_>) {
+    pub fn span(&mut self, block: &mut Block<'_>, span: &Span<'_>, sink: &mut Sink<'_>) {
+        if !block.rules.enabled {
+            return;
+        }
         let side = match side_of(block, span) {
             Ok(side) => side,
             Err(reason) => return refuse(&reason, sink.ledger),
         };
         sink.ledger.add(Tally::EdgeSpans, 1);
         if let Some(slot) = self.store.find(&side.key) {
-            update(&self.rules, &mut self.names, self.store.edge_mut(slot), block, &side);
+            update(&mut self.names, self.store.edge_mut(slot), block, &side);
             if self.store.edge(slot).is_complete() {
                 let edge = self.store.remove(slot);
                 self.emit(&edge, Tally::EdgesCompleted, sink);
@@ -140,7 +162,7 @@ impl Pairing {
             return;
         }
         let mut edge = new_edge(&side, block.record.offset, block.record.stream_time);
-        update(&self.rules, &mut self.names, &mut edge, block, &side);
+        update(&mut self.names, &mut edge, block, &side);
         sink.ledger.add(Tally::EdgesOpened, 1);
         if edge.is_complete() {
             self.emit(&edge, Tally::EdgesCompleted, sink);
@@ -187,8 +209,8 @@ impl Pairing {
         self.key.clear();
         self.key.extend([KEY_SPACE, edge.connection as u8]);
         parts.iter().for_each(|part| put_bytes(&mut self.key, part));
-        let layout = &self.layout;
-        let found = sink.table.find(&self.key, |labels| define(labels, parts, edge.connection, layout));
+        let rules = self.book.of(parts[0]);
+        let found = sink.table.find(&self.key, |labels| define(labels, parts, edge.connection, &rules.layout));
         let Ok(set) = found else {
             return sink.ledger.add(Tally::EdgesDroppedInvalidUtf8, 1);
         };
@@ -200,8 +222,8 @@ impl Pairing {
         for (histogram, half, other) in
             [(SERVER, edge.server_half, edge.client_half), (CLIENT, edge.client_half, edge.server_half)]
         {
-            let example = half.or(other).filter(|_| self.exemplars).map(|h| (h.end, edge.key.trace_id));
-            sink.table.observe(set, histogram, half.map_or(0, |h| h.duration_ns), example);
+            let example = half.or(other).filter(|_| rules.exemplars).map(|h| (h.end, edge.key.trace_id));
+            sink.table.observe(set, histogram, half.map_or(0, |h| h.duration_ns), Weight::ONE, example);
         }
     }
 
@@ -222,10 +244,13 @@ impl Pairing {
     }
 
     /// Pairs one span of a record that is read again.
-    pub fn rebuild_span(&mut self, block: &Block<'_>, span: &Span<'_>) {
+    pub fn rebuild_span(&mut self, block: &mut Block<'_>, span: &Span<'_>) {
+        if !block.rules.enabled {
+            return;
+        }
         let Ok(side) = side_of(block, span) else { return };
         if let Some(slot) = self.store.find(&side.key) {
-            update(&self.rules, &mut self.names, self.store.edge_mut(slot), block, &side);
+            update(&mut self.names, self.store.edge_mut(slot), block, &side);
             return;
         }
         let Some(rebuild) = &mut self.rebuild else { return };
@@ -235,7 +260,7 @@ impl Pairing {
         }
         if let Some(origin) = rebuild.listed.get(rebuild.at).filter(|o| (o.offset, o.ordinal) == here) {
             let mut edge = new_edge(&side, origin.offset, origin.created);
-            update(&self.rules, &mut self.names, &mut edge, block, &side);
+            update(&mut self.names, &mut edge, block, &side);
             self.store.insert(edge);
             rebuild.opened += 1;
         }
@@ -283,7 +308,7 @@ fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge
         EdgeKind::Server | EdgeKind::Consumer if span.parent_span_id.is_empty() => [0; 8],
         EdgeKind::Server | EdgeKind::Consumer => span.parent_span_id.try_into().map_err(|_| NoEdge::InvalidId)?,
     };
-    let key = Key { tenant: block.record.tenant, trace_id, span_id };
+    let key = Key { tenant: block.tenant, trace_id, span_id };
     let half =
         Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
     Ok(Side { key, kind, service, half, span })
@@ -312,7 +337,7 @@ fn new_edge(side: &Side<'_>, offset: i64, created: Millis) -> Edge {
 }
 
 /// Writes a span into its edge. The last writer wins, except that a failure stays.
-fn update(rules: &Rules, names: &mut Names, edge: &mut Edge, block: &Block<'_>, side: &Side<'_>) {
+fn update(names: &mut Names, edge: &mut Edge, block: &Block<'_>, side: &Side<'_>) {
     const ERROR: i32 = 2;
     edge.kind = side.kind;
     edge.connection = match side.kind {
@@ -320,6 +345,7 @@ fn update(rules: &Rules, names: &mut Names, edge: &mut Edge, block: &Block<'_>, 
         EdgeKind::Producer | EdgeKind::Consumer => Connection::Messaging,
     };
     edge.failed |= side.span.status_code == ERROR;
+    let rules = &block.rules;
     let attributes = rules.sieve(side.span.attributes);
     if let Some(peer) = rules.peer(attributes) {
         edge.peer = names.intern(&peer);
@@ -358,5 +384,6 @@ fn define(
         Connection::Virtual => "virtual_node",
     };
     labels.set("connection_type", connection);
-    Ok(Define { tenant: std::str::from_utf8(tenant)?.into(), layout: Arc::clone(layout) })
+    let tenant = std::str::from_utf8(tenant)?;
+    Ok(Define { tenant: tenant.into(), layout: Arc::clone(layout), route: route(tenant, client) })
 }

@@ -1,8 +1,12 @@
 //! Who is at the other end, by the attributes of a span: peers and databases.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::config::settings::ServiceGraphs;
+use crate::config::Tenants;
+use crate::config::settings::Config;
+use crate::model::{Family, Layout};
 use crate::otlp::{Attributes, Value};
 
 /// Attributes that name a database's node, in the order of preference.
@@ -24,6 +28,16 @@ pub(super) struct Rules {
     databases: Vec<usize>,
     nodes: [usize; 3],
     port: usize,
+    pub(super) enabled: bool,
+    pub(super) exemplars: bool,
+    pub(super) layout: Arc<Layout>,
+}
+
+/// The rules of every tenant.
+#[derive(Debug)]
+pub(super) struct RuleBook {
+    defaults: Arc<Rules>,
+    overridden: BTreeMap<Box<[u8]>, Arc<Rules>>,
 }
 
 /// Attributes together with what [`Rules::sieve`] found among them.
@@ -33,8 +47,35 @@ pub(super) struct Sieved<'a> {
     present: u64,
 }
 
+// === impl RuleBook ===
+
+impl RuleBook {
+    pub(super) fn new(tenants: &Tenants) -> Self {
+        let rules = |(name, config): (&str, &Arc<Config>)| (name.as_bytes().into(), Arc::new(Rules::new(config)));
+        Self {
+            defaults: Arc::new(Rules::new(tenants.defaults())),
+            overridden: tenants.overridden().map(rules).collect(),
+        }
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.defaults.enabled || self.overridden.values().any(|rules| rules.enabled)
+    }
+
+    /// The rules of a tenant.
+    pub(super) fn of(&self, tenant: &[u8]) -> &Arc<Rules> {
+        if self.overridden.is_empty() {
+            return &self.defaults;
+        }
+        self.overridden.get(tenant).unwrap_or(&self.defaults)
+    }
+}
+
+// === impl Rules ===
+
 impl Rules {
-    pub(super) fn new(settings: &ServiceGraphs) -> Self {
+    fn new(config: &Config) -> Self {
+        let settings = &config.service_graphs;
         let mut keys: Vec<Box<[u8]>> = Vec::new();
         let mut index = |key: &str| {
             keys.iter().position(|k| **k == *key.as_bytes()).unwrap_or_else(|| {
@@ -46,7 +87,17 @@ impl Rules {
         let databases = settings.database_name_attributes.iter().map(|key| index(key)).collect();
         let (nodes, port) = (DATABASE_NODE.map(&mut index), index(PORT));
         let lengths = keys.iter().fold(0, |bits, key| bits | (1 << key.len().min(63)));
-        Self { keys, lengths, peers, databases, nodes, port }
+        Self {
+            keys,
+            lengths,
+            peers,
+            databases,
+            nodes,
+            port,
+            enabled: settings.enabled,
+            exemplars: config.series.exemplars,
+            layout: Arc::new(Layout::new(Family::ServiceGraph, &settings.bounds_ns)),
+        }
     }
 
     /// Goes through the attributes once.

@@ -10,11 +10,11 @@
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-use crate::config::settings::{Intrinsic, SpanMetrics as Settings};
-use crate::deltas::{Define, DeltaTable};
+use crate::config::settings::{Config, Intrinsic};
+use crate::deltas::{Define, DeltaTable, route};
 use crate::model::wire::put_bytes;
-use crate::model::{Family, LabelBuilder, Layout, Ledger, Millis, Tally};
-use crate::otlp::Span;
+use crate::model::{Family, LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
+use crate::otlp::{Attributes, Span};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b's';
@@ -51,12 +51,15 @@ pub struct Block<'a> {
     pub tenant: &'a str,
     /// The resource's `service.name`; empty if it has none.
     pub service: &'a [u8],
+    /// The resource's attributes.
+    pub resource: Attributes<'a>,
 }
 
 impl SpanMetrics {
-    /// `exemplars` says whether observations bring examples along.
+    /// Counts as the settings of a tenant say.
     #[must_use]
-    pub fn new(settings: &Settings, exemplars: bool) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let (settings, exemplars) = (&config.span_metrics, config.series.exemplars);
         Self {
             layout: Arc::new(Layout::new(Family::SpanMetrics, &settings.bounds_ns)),
             intrinsic: settings.intrinsic,
@@ -87,7 +90,7 @@ impl SpanMetrics {
         ledger.add(Tally::SpansCounted, 1);
         table.add(set, CALLS, 1);
         table.add(set, SIZE, u64::from(span.size));
-        table.observe(set, LATENCY, span.end_ns.saturating_sub(span.start_ns), self.example(span));
+        table.observe(set, LATENCY, span.end_ns.saturating_sub(span.start_ns), Weight::ONE, self.example(span));
     }
 
     fn complete_key(&mut self, span: &Span<'_>) {
@@ -134,7 +137,7 @@ fn define(
     if intrinsic.status_message {
         labels.set("status_message", std::str::from_utf8(span.status_message)?);
     }
-    Ok(Define { tenant: block.tenant.into(), layout: Arc::clone(layout) })
+    Ok(Define { tenant: block.tenant.into(), layout: Arc::clone(layout), route: route(block.tenant, block.service) })
 }
 
 /// Sets the name of an enum value, or the number if it has none.

@@ -10,8 +10,7 @@
 //!
 //! ```text
 //! case      = { line }
-//! line      = "set" KEY VALUE              wait, step: a duration; max_items: a number; span_metrics, service_graphs,
-//!                                          exemplars, status_message: on or off. Before the first record.
+//! line      = "set" KEY VALUE              a key of the configuration, as `--set KEY=VALUE`. Before the first record.
 //!           | "clock" TIME                 the present; without it, no record comes from the future
 //!           | "tenant" NAME | "tenant" "-" of the following records; "-": they name none
 //!           | "at" TIME                    a record with this timestamp; its spans follow
@@ -42,7 +41,6 @@ mod parse;
 mod record;
 mod words;
 
-use crate::config::Config;
 use crate::model::{Exemplar, Millis, Tally};
 use crate::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use crate::tasks::totals::{Series, Totals, TotalsError};
@@ -126,7 +124,7 @@ impl Case {
     /// # Errors
     /// Names the first line that is not in the language.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        parse::parse(SpanSettings::from(&Config::default()), text)
+        parse::parse(text)
     }
 
     /// Runs it.

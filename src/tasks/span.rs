@@ -19,13 +19,11 @@
 mod processors;
 
 use self::processors::Processors;
-use crate::config::Config;
-use crate::config::settings;
+use crate::config::{Config, Tenants, settings};
 use crate::deltas::ShareHead;
 use crate::model::wire::Malformed;
 use crate::model::{Ledger, Millis, StepWidth, Tally};
 use crate::otlp::Batch;
-use crate::servicegraph::Pairing;
 
 /// One record of the source.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +53,10 @@ pub struct SpanSettings {
     pub max_commit_bytes: usize,
     /// A label set that was idle for longer is spelled out again.
     pub respell_after: Millis,
-    /// `span_metrics:`
-    pub span_metrics: settings::SpanMetrics,
-    /// `service_graphs:`
-    pub service_graphs: settings::ServiceGraphs,
-    /// Whether deltas bring exemplars along.
-    pub exemplars: bool,
+    /// The resource attribute that names the tenant, if one does. Resources without it belong to the record's tenant.
+    pub tenant_attribute: Option<String>,
+    /// What to compute for whom.
+    pub tenants: Tenants,
 }
 
 /// What the journal knows about the partition. The default is that of an empty journal.
@@ -162,6 +158,13 @@ pub struct SpanTask {
 
 impl From<&Config> for SpanSettings {
     fn from(config: &Config) -> Self {
+        Self::from(&Tenants::from(config.clone()))
+    }
+}
+
+impl From<&Tenants> for SpanSettings {
+    fn from(tenants: &Tenants) -> Self {
+        let config = tenants.defaults();
         Self {
             encoding: config.kafka.encoding,
             step: config.time.step,
@@ -169,9 +172,11 @@ impl From<&Config> for SpanSettings {
             shards: config.kafka.shards,
             max_commit_bytes: config.worker.max_commit_bytes,
             respell_after: config.series.stale_after,
-            span_metrics: config.span_metrics.clone(),
-            service_graphs: config.service_graphs.clone(),
-            exemplars: config.series.exemplars,
+            tenant_attribute: match &config.tenant {
+                settings::TenantSource::Attribute { key, .. } => Some(key.clone()),
+                _ => None,
+            },
+            tenants: tenants.clone(),
         }
     }
 }
@@ -199,8 +204,8 @@ impl SpanTask {
         let s = settings;
         let mut processors = Processors::new(s, restored.ledger);
         let mut reread = None;
-        if let Some(pairing) = processors.pairing.as_mut().filter(|_| !restored.live.is_empty()) {
-            let begun = pairing.begin_rebuild(restored.reread_from, &restored.live);
+        if !restored.live.is_empty() {
+            let begun = processors.pairing.begin_rebuild(restored.reread_from, &restored.live);
             begun.map_err(|source| RestoreError::Live { topic: topic.clone(), partition, source })?;
             reread = Some(restored.reread_from);
         }
@@ -221,11 +226,16 @@ impl SpanTask {
             batch: Batch::new(),
             processors,
         };
-        if !s.service_graphs.enabled {
+        if !task.processors.pairing.is_enabled() {
+            // What was listed is lost at once: nothing needs to be read again.
             task.reached(restored.next.unwrap_or(i64::MAX));
-            task.processors.pairing = None;
         }
         Ok(task)
+    }
+
+    /// Goes on with other settings for the tenants, from the next record on. Everything else keeps its value.
+    pub fn reconfigure(&mut self, settings: &SpanSettings) {
+        self.processors.reconfigure(settings);
     }
 
     /// The offset to read from: before the last commit's end while half edges are being rebuilt. `None` when the journal
@@ -357,7 +367,7 @@ impl SpanTask {
     /// The number of half edges that wait.
     #[must_use]
     pub fn pending_edges(&self) -> usize {
-        self.processors.pairing.as_ref().map_or(0, Pairing::pending)
+        self.processors.pairing.pending()
     }
 
     /// The number of label sets that the task knows.
@@ -367,7 +377,7 @@ impl SpanTask {
     }
 
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
-        let (reread_from, live) = self.processors.pairing.as_ref().map_or((None, Vec::new()), Pairing::live);
+        let (reread_from, live) = self.processors.pairing.live();
         let k = self.next_k;
         let head =
             ShareHead { topic: self.topic.clone(), partition: self.partition, k, part: 0, parts: 0, step, stream_time };

@@ -293,7 +293,8 @@ fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSourc
 /// The tenant of a record, if it names one.
 fn tenant<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Option<&'a str> {
     let bytes = match source {
-        TenantSource::Static(name) => return Some(name),
+        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => return Some(name),
+        TenantSource::Topic => Some(message.topic().as_bytes()),
         TenantSource::Key => message.key(),
         TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
     };

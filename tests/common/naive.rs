@@ -78,7 +78,7 @@ impl Naive {
 
     fn advance(&mut self, to: i64) {
         self.stream_time = Some(to);
-        let wait = self.settings.service_graphs.wait.max(1);
+        let wait = self.settings.tenants.defaults().service_graphs.wait.max(1);
         let (expired, rest) = std::mem::take(&mut self.edges).into_iter().partition(|e: &Edge| e.created + wait <= to);
         self.edges = rest;
         let expired: Vec<Edge> = expired;
@@ -203,7 +203,7 @@ impl Naive {
             self.emit(&edge, Tally::EdgesCompleted);
         } else if let Some(at) = at {
             self.edges[at] = edge;
-        } else if self.edges.len() >= self.settings.service_graphs.max_items {
+        } else if self.edges.len() >= self.settings.tenants.defaults().service_graphs.max_items {
             self.tally(Tally::EdgesDroppedFull, 1);
         } else {
             self.edges.push(edge);
@@ -215,7 +215,7 @@ impl Naive {
         edge.kind = span.kind;
         edge.connection = if span.kind >= 4 { "messaging_system" } else { "" };
         edge.failed |= span.status.as_ref().is_some_and(|s| s.code == 2);
-        let peers = &self.settings.service_graphs.peer_attributes;
+        let peers = &self.settings.tenants.defaults().service_graphs.peer_attributes;
         if let Some(peer) = peers.iter().find_map(|key| find(&span.attributes, key)) {
             edge.peer = peer;
         }
@@ -225,7 +225,7 @@ impl Naive {
         }
         (edge.client, edge.client_span) = (service, own);
         let either = |key: &str| find(resource, key).or_else(|| find(&span.attributes, key));
-        let names = &self.settings.service_graphs.database_name_attributes;
+        let names = &self.settings.tenants.defaults().service_graphs.database_name_attributes;
         let Some(fallback) = names.iter().find_map(|key| either(key)) else { return };
         edge.connection = "database";
         edge.server_span = own;

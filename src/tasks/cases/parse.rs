@@ -1,14 +1,20 @@
 //! The statements of a case.
 
+use std::io;
+use std::path::Path;
+
 use super::record::{RecordBuilder, SpanSpec};
 use super::words::{Word, duration, id, milliseconds, nanoseconds, series, words};
 use super::{Case, CaseError, Owned, Step};
 use crate::config::settings::SINGLE_TENANT;
-use crate::model::{Exemplar, Millis, StepWidth, Tally};
+use crate::config::{Config, Sources, load};
+use crate::model::{Exemplar, Millis, Tally};
 use crate::tasks::span::SpanSettings;
 
 /// What the lines so far have said.
 struct Parser {
+    /// `path=value` so far, and what that makes.
+    set: Vec<String>,
     settings: SpanSettings,
     steps: Vec<(usize, Step)>,
     tenant: Option<String>,
@@ -18,9 +24,10 @@ struct Parser {
     last: Option<Owned>,
 }
 
-pub(super) fn parse(settings: SpanSettings, text: &str) -> Result<Case, CaseError> {
+pub(super) fn parse(text: &str) -> Result<Case, CaseError> {
+    let settings = SpanSettings::from(&Config::default());
     let tenant = Some(SINGLE_TENANT.to_owned());
-    let mut parser = Parser { settings, steps: Vec::new(), tenant, open: None, last: None };
+    let mut parser = Parser { set: Vec::new(), settings, steps: Vec::new(), tenant, open: None, last: None };
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -91,17 +98,9 @@ impl Parser {
             return Err("settings come before everything else".to_owned());
         }
         let [key, value] = words else { return Err("set needs a key and a value".to_owned()) };
-        let (value, s) = (value.str()?, &mut self.settings);
-        match key.str()? {
-            "wait" => s.service_graphs.wait = duration(value)? / 1_000_000,
-            "step" => s.step = StepWidth::new(duration(value)? / 1_000_000).ok_or("a step must be positive")?,
-            "max_items" => s.service_graphs.max_items = count(value)? as usize,
-            "span_metrics" => s.span_metrics.enabled = on(value)?,
-            "service_graphs" => s.service_graphs.enabled = on(value)?,
-            "status_message" => s.span_metrics.intrinsic.status_message = on(value)?,
-            "exemplars" => s.exemplars = on(value)?,
-            other => return Err(format!("there is no setting {other}")),
-        }
+        self.set.push(format!("{}={}", key.str()?, value.str()?));
+        // Right away, so that the line of the first wrong one is named.
+        self.settings = SpanSettings::from(&config(&self.set)?);
         Ok(())
     }
 
@@ -189,11 +188,13 @@ fn status(text: &str) -> Result<i32, String> {
     named.or_else(|| text.parse().ok()).ok_or_else(|| format!("{text} is no status"))
 }
 
-fn on(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("{text} is neither on nor off")),
+/// The settings that `path=value` lines make.
+fn config(set: &[String]) -> Result<Config, String> {
+    let read_file = |_: &Path| Err(io::Error::other("a case reads no files"));
+    let sources = Sources { file: None, env: &[], set, read_file: &read_file };
+    match load(&sources) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(problems) => Err(problems.to_string()),
     }
 }
 

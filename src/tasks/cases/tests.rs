@@ -26,7 +26,7 @@ fn a_line_outside_the_language_is_refused_with_its_number() {
     assert!(error("at 1\nserver get id=xyz").contains("no ID"));
     assert!(error("at 1\nserver get id=11223344556677889").contains("no ID"));
     assert!(error("at 1\nserver get took=5").contains("no duration"));
-    assert!(error("at 1\nset wait 5s").contains("before everything"));
+    assert!(error("at 1\nset service_graphs.wait 5s").contains("before everything"));
     assert!(error("again 1").contains("no record"));
     assert!(error("tally nonsense 1").contains("no tally"));
     assert!(error("expect a{b=\"c\" 1").contains("brace") || error("expect a{b=\"c\" 1").contains("label"));

@@ -1,9 +1,12 @@
 //! Everything that the spans of a task flow through.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::{Record, SpanSettings};
+use crate::config::settings::Config;
 use crate::deltas::DeltaTable;
+use crate::model::labels::MAX_VALUE;
 use crate::model::{Ledger, Millis, Tally};
 use crate::otlp::{Batch, ResourceSpans};
 use crate::servicegraph::{Pairing, Sink};
@@ -12,73 +15,133 @@ use crate::spanmetrics::{Block, SpanMetrics};
 /// The processors and what they add to.
 #[derive(Debug)]
 pub(super) struct Processors {
-    pub(super) span_metrics: Option<SpanMetrics>,
-    pub(super) pairing: Option<Pairing>,
+    tenants: ByTenant,
+    pub(super) pairing: Pairing,
     pub(super) table: DeltaTable,
     pub(super) ledger: Ledger,
 }
 
+/// What differs from tenant to tenant.
+#[derive(Debug)]
+struct ByTenant {
+    /// The resource attribute that names the tenant, if one does.
+    attribute: Option<Box<[u8]>>,
+    /// The first is for everybody without overrides.
+    rooms: Vec<Rooms>,
+    overridden: BTreeMap<String, usize>,
+}
+
+/// The processors of one tenant that need no state.
+#[derive(Debug)]
+struct Rooms {
+    span_metrics: Option<SpanMetrics>,
+}
+
+// === impl Processors ===
+
 impl Processors {
-    /// Pairing is always there at first: switching it off settles what it has left behind.
     pub(super) fn new(s: &SpanSettings, ledger: Ledger) -> Self {
         Self {
-            span_metrics: s.span_metrics.enabled.then(|| SpanMetrics::new(&s.span_metrics, s.exemplars)),
-            pairing: Some(Pairing::new(&s.service_graphs, s.exemplars)),
+            tenants: ByTenant::new(s),
+            pairing: Pairing::new(&s.tenants),
             table: DeltaTable::new(s.respell_after),
             ledger,
         }
     }
 
+    /// Goes on with other settings. What waits is kept.
+    pub(super) fn reconfigure(&mut self, s: &SpanSettings) {
+        self.tenants = ByTenant::new(s);
+        self.pairing.reconfigure(&s.tenants);
+        self.table.forget_keys();
+    }
+
     /// Settles the edges whose time is up.
     pub(super) fn expire(&mut self, stream_time: Millis) {
-        if let Some(pairing) = &mut self.pairing {
-            pairing.expire(stream_time, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
-        }
+        self.pairing.expire(stream_time, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
     }
 
     /// Counts and pairs the spans of a decoded record.
     pub(super) fn record(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str, stream_time: Millis) {
-        let Self { span_metrics, pairing, table, ledger } = self;
-        let mut pairing = pairing.as_mut().map(|p| (p.record(tenant, record.offset, stream_time), p));
+        let Self { tenants, pairing, table, ledger } = self;
+        let at = pairing.record(record.offset, stream_time);
         for resource_spans in batch.resources(record.value) {
+            let tenant = tenants.name(tenant, &resource_spans);
             let service = service_of(&resource_spans);
-            let block = Block { tenant, service: service.as_deref().unwrap_or_default() };
+            let block = Block {
+                tenant: &tenant,
+                service: service.as_deref().unwrap_or_default(),
+                resource: resource_spans.resource,
+            };
+            let Rooms { span_metrics } = tenants.rooms(&tenant);
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block);
             }
-            let mut graph = pairing
-                .as_mut()
-                .map(|(at, pairing)| (pairing.block(*at, service.as_deref(), resource_spans.resource), pairing));
+            let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             for span in resource_spans.spans() {
                 ledger.add(Tally::SpansRead, 1);
                 match span_metrics {
                     Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
                     None => ledger.add(Tally::SpansDroppedDisabled, 1),
                 }
-                if let Some((block, pairing)) = &mut graph {
-                    pairing.span(block, &span, &mut Sink { table, ledger });
-                }
+                pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
         }
     }
 
     /// Rebuilds half edges from a decoded record that a commit covers.
     pub(super) fn rebuild(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str) {
-        let Some(pairing) = &mut self.pairing else { return };
         // The time does not matter: what opens here was created when the list says so.
-        let at = pairing.record(tenant, record.offset, 0);
+        let at = self.pairing.record(record.offset, 0);
         for resource_spans in batch.resources(record.value) {
+            let tenant = self.tenants.name(tenant, &resource_spans);
             let service = service_of(&resource_spans);
-            let block = pairing.block(at, service.as_deref(), resource_spans.resource);
-            resource_spans.spans().for_each(|span| pairing.rebuild_span(&block, &span));
+            let mut block = self.pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
+            resource_spans.spans().for_each(|span| self.pairing.rebuild_span(&mut block, &span));
         }
     }
 
     /// Ends rebuilding.
     pub(super) fn finish_rebuild(&mut self) {
-        if let Some(pairing) = &mut self.pairing {
-            pairing.finish_rebuild(&mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+        self.pairing.finish_rebuild(&mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+    }
+}
+
+// === impl ByTenant ===
+
+impl ByTenant {
+    fn new(s: &SpanSettings) -> Self {
+        let mut rooms = vec![Rooms::new(s.tenants.defaults())];
+        let mut overridden = BTreeMap::new();
+        for (name, config) in s.tenants.overridden() {
+            overridden.insert(name.to_owned(), rooms.len());
+            rooms.push(Rooms::new(config));
         }
+        let attribute = s.tenant_attribute.as_ref().map(|key| key.as_bytes().into());
+        Self { attribute, rooms, overridden }
+    }
+
+    /// The tenant of a resource in a record of tenant `of_record`.
+    fn name<'a>(&self, of_record: &'a str, resource_spans: &ResourceSpans<'a>) -> Cow<'a, str> {
+        let named = self.attribute.as_ref().and_then(|key| resource_spans.resource.get(key)).map(|value| value.text());
+        let text = named.and_then(|name| match name {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+        });
+        text.filter(|name| !name.is_empty() && name.len() <= MAX_VALUE).unwrap_or(Cow::Borrowed(of_record))
+    }
+
+    fn rooms(&mut self, tenant: &str) -> &mut Rooms {
+        let at = if self.overridden.is_empty() { None } else { self.overridden.get(tenant) };
+        &mut self.rooms[at.copied().unwrap_or(0)]
+    }
+}
+
+// === impl Rooms ===
+
+impl Rooms {
+    fn new(config: &Config) -> Self {
+        Self { span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)) }
     }
 }
 

@@ -161,9 +161,9 @@ fn half_edges_whose_records_are_gone_are_lost_by_name() {
     next.reached(7);
     assert_eq!((next.ledger().get(Tally::EdgesLost), next.ledger().pending_edges()), (3, 0));
 
-    let mut off = settings();
+    let mut off = Config::default();
     off.service_graphs.enabled = false;
-    let next = new_task(&off, restored);
+    let next = new_task(&SpanSettings::from(&off), restored);
     assert_eq!((next.start_offset(), next.ledger().get(Tally::EdgesLost)), (Some(7), 3));
 }
 
@@ -183,13 +183,13 @@ fn lost_records_are_counted_once_however_often_the_task_is_taken_over() {
 
 #[test]
 fn what_the_settings_now_call_complete_is_emitted_after_the_rebuild() {
-    let mut settings = settings();
+    let mut config = Config::default();
     let value = clients(&[1]);
-    let mut task = new_task(&settings, Restored::default());
+    let mut task = new_task(&settings(), Restored::default());
     take(&mut task, &record(5, 1_000, &value));
     let restored = restored(task.cut().expect("a record was taken"));
-    settings.service_graphs.database_name_attributes.push("service.name".to_owned());
-    let mut next = new_task(&settings, restored);
+    config.service_graphs.database_name_attributes.push("service.name".to_owned());
+    let mut next = new_task(&SpanSettings::from(&config), restored);
     take(&mut next, &record(5, 1_000, &value));
     assert_eq!((next.ledger().get(Tally::EdgesCompleted), next.ledger().pending_edges()), (1, 0));
     assert_eq!(next.pending_edges(), 0);
