@@ -10,6 +10,7 @@ mod auth;
 mod draft;
 mod effective;
 mod keys;
+pub mod labels;
 mod layers;
 mod problem;
 mod read;
