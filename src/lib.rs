@@ -14,6 +14,7 @@
 //! | [`config`] | the file, its check, its secrets |
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`spanmetrics`] | spans → span-metric deltas |
+//! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; shares and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
@@ -27,6 +28,7 @@
 
 pub mod config;
 pub mod deltas;
+pub mod hostinfo;
 pub mod journal;
 pub mod loadgen;
 pub mod model;

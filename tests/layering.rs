@@ -29,11 +29,12 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 17] = [
+const ROOMS: [Room; 18] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("otlp", &["model"]),
     pure("spanmetrics", &["otlp", "deltas", "model", "config"]),
+    pure("hostinfo", &["otlp", "deltas", "model", "config"]),
     pure("servicegraph", &["otlp", "deltas", "model", "config"]),
     pure("deltas", &["model"]),
     pure("journal", &["model"]),
@@ -41,7 +42,7 @@ const ROOMS: [Room; 17] = [
     pure("remotewrite", &["model"]),
     pure(
         "tasks",
-        &["model", "config", "otlp", "spanmetrics", "servicegraph", "deltas", "journal", "series", "remotewrite"],
+        &["model", "config", "otlp", "spanmetrics", "hostinfo", "servicegraph", "deltas", "journal", "series", "remotewrite"],
     ),
     pure("loadgen", &["model"]),
     edge("telemetry", &["model", "config"]),

@@ -12,6 +12,7 @@ mod effective;
 mod keys;
 pub mod labels;
 mod layers;
+mod metrics;
 mod problem;
 mod read;
 mod reference;
