@@ -9,7 +9,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message as _;
 use spanmill::config::Config;
-use spanmill::config::settings::{BucketSet, Dimension, DimensionMapping, Profile};
+use spanmill::config::settings::{
+    BucketSet, Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
+};
 use spanmill::model::{Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 use spanmill::tasks::totals::{Series, Totals};
@@ -31,7 +33,8 @@ struct Outcome {
 impl Outcome {
     /// All series of a metric, as `{label=value ...} value`, without the labels of the ordinary span.
     fn of(&self, metric: &str) -> Vec<String> {
-        let known = ["service=test-service", "span_name=test", "span_kind=SPAN_KIND_CLIENT", "status_code=STATUS_CODE_OK"];
+        let known =
+            ["service=test-service", "span_name=test", "span_kind=SPAN_KIND_CLIENT", "status_code=STATUS_CODE_OK"];
         let line = |(series, value): (&Series, &f64)| {
             let labels = series.labels.iter().map(|(n, v)| format!("{n}={v}"));
             let labels: Vec<_> = labels.filter(|label| !known.contains(&label.as_str())).collect();
@@ -150,8 +153,9 @@ fn a_span_that_ends_before_it_starts_took_no_time() {
     let span = Span { name: String::new(), start_time_unix_nano: 1, end_time_unix_nano: 0, ..Span::default() };
     let out = run(&config(), &[request(Vec::new(), vec![span])]);
     assert_eq!(out.of(CALLS), ["{span_kind=SPAN_KIND_UNSPECIFIED status_code=STATUS_CODE_UNSET} 1"]);
-    assert_eq!(out.values.iter().filter(|(s, _)| s.name.ends_with("_bucket")).map(|(_, v)| v).sum::<f64>(), 3.0);
-    assert_eq!(out.values.iter().find(|(s, _)| s.name.ends_with("_sum")).map(|(_, v)| *v), Some(0.0));
+    let observed = out.values.iter().filter(|(s, _)| s.name.starts_with(LATENCY));
+    let observed: Vec<_> = observed.map(|(s, v)| format!("{} {v}", s.name.trim_start_matches(LATENCY))).collect();
+    assert_eq!(observed, ["_bucket 1", "_bucket 1", "_bucket 1", "_count 1", "_sum 0"]);
 }
 
 // === Dimensions ===
@@ -204,7 +208,8 @@ fn a_default_stands_in_for_a_missing_attribute_but_not_for_an_empty_one() {
 fn values_of_all_types_become_text() {
     let mut config = config();
     config.span_metrics.dimensions = dimensions(&["v"]);
-    let spans = [Value::IntValue(-7), Value::BoolValue(true), Value::DoubleValue(1e21), Value::StringValue("-7".into())];
+    let spans =
+        [Value::IntValue(-7), Value::BoolValue(true), Value::DoubleValue(1e21), Value::StringValue("-7".into())];
     let spans = spans.map(|value| {
         let attribute = KeyValue { key: "v".into(), value: any(value), ..KeyValue::default() };
         Span { attributes: vec![attribute], ..ordinary(&[]) }
@@ -316,7 +321,10 @@ fn listed_scopes_become_labels_and_keep_spans_apart() {
     let scopes = vec![block(scope("jdbc", "1.0")), block(scope("http", "")), block(scope("other", "9")), block(None)];
     let out = run(&config, &[scoped(texts(&[("service.name", "test-service")]), scopes)]);
     let (name, version) = ("span_instrumentation_scope_name", "span_instrumentation_scope_version");
-    assert_eq!(out.of(CALLS), [format!("{{{name}=http}} 1"), format!("{{{name}=jdbc {version}=1.0}} 1"), "{} 2".into()]);
+    assert_eq!(
+        out.of(CALLS),
+        [format!("{{{name}=http}} 1"), format!("{{{name}=jdbc {version}=1.0}} 1"), "{} 2".into()]
+    );
 }
 
 // === Events ===
@@ -337,12 +345,15 @@ fn events_are_counted_with_their_own_dimensions() {
     let span = Span { events, ..ordinary(&[("d", "1"), ("c", "2")]) };
     let fallback = Span { events: vec![event("log", &[])], ..ordinary(&[("exception.type", "of-span")]) };
     let out = run(&config, &[request(texts(&[("service.name", "test-service")]), vec![span, fallback])]);
-    assert_eq!(out.of(EVENTS), [
-        "{d=1 event_name=exception exception_type=IO} 1",
-        "{d=1 event_name=exception exception_type=none} 1",
-        "{d=1 event_name=log exception_type=none} 1",
-        "{event_name=log exception_type=of-span} 1",
-    ]);
+    assert_eq!(
+        out.of(EVENTS),
+        [
+            "{d=1 event_name=exception exception_type=IO} 1",
+            "{d=1 event_name=exception exception_type=none} 1",
+            "{d=1 event_name=log exception_type=none} 1",
+            "{event_name=log exception_type=of-span} 1",
+        ]
+    );
     assert_eq!(out.of(CALLS).len(), 2);
     assert_eq!(out.ledger.get(Tally::SpanEventsCounted), 4);
 }
@@ -389,7 +400,8 @@ fn target_info_shows_the_resource_and_spans_get_job_and_instance() {
     ];
     let out = run(&config, &[ten(&resource, &[])]);
     assert_eq!(out.of(CALLS), ["{instance=i-1 job=test-service} 10"]);
-    let labels = "__instance=dummy-instance __job=dummy-job cluster_id=c instance=i-1 job=test-service target_ip=1.2.3.4";
+    let labels =
+        "__instance=dummy-instance __job=dummy-job cluster_id=c instance=i-1 job=test-service target_ip=1.2.3.4";
     assert_eq!(out.of(TARGET), [format!("{{{labels}}} 1")]);
 }
 
@@ -542,6 +554,60 @@ fn the_first_bucket_set_that_fits_service_and_kind_is_taken() {
     let kinds = ["SPAN_KIND_SERVER", "SPAN_KIND_CLIENT", "SPAN_KIND_INTERNAL", "77"];
     assert_eq!(kinds.map(|kind| bound("test-service", kind)), ["3", "4", "5", "5"]);
     assert_eq!(kinds.map(|kind| bound("other", kind)), ["2", "2", "2", "2"]);
+}
+
+// === Filters and weights ===
+
+fn block(match_type: MatchType, key: &str, value: &str) -> Option<PolicyMatch> {
+    let attribute = PolicyAttribute { key: key.to_owned(), value: PolicyValue::Text(value.to_owned()) };
+    Some(PolicyMatch { match_type, attributes: vec![attribute] })
+}
+
+#[test]
+fn a_filter_decides_which_spans_count_and_the_rest_is_tallied() {
+    let none = FilterPolicy { include: None, include_any: None, exclude: None };
+    let policies = [
+        (FilterPolicy { include: block(MatchType::Strict, "span.foo", "foo-value"), ..none.clone() }, 10),
+        (FilterPolicy { include: block(MatchType::Strict, "span.nope", "foo-value"), ..none.clone() }, 0),
+        (FilterPolicy { exclude: block(MatchType::Strict, "status", "STATUS_CODE_OK"), ..none.clone() }, 0),
+        (FilterPolicy { include: block(MatchType::Regex, "kind", "SPAN_KIND_.*"), ..none.clone() }, 10),
+        (FilterPolicy { exclude: block(MatchType::Strict, "resource.x", "y"), ..none }, 0),
+    ];
+    for (policy, counted) in policies {
+        let mut config = target_info();
+        config.span_metrics.filter_policies = vec![policy.clone()];
+        let out = run(&config, &[ten(&[("x", "y")], &[("foo", "foo-value")])]);
+        assert_eq!(out.ledger.get(Tally::SpansCounted), counted, "{policy:?}");
+        assert_eq!(out.ledger.get(Tally::SpansDroppedFiltered), 10 - counted);
+        assert_eq!(
+            out.of(TARGET).len(),
+            usize::from(counted > 0),
+            "a resource whose spans are dropped is not described"
+        );
+    }
+}
+
+#[test]
+fn a_sampled_span_counts_for_those_that_it_stands_for_and_its_size_does_not() {
+    let mut config = config();
+    config.span_metrics.tracestate_multiplier = true;
+    let span = Span { trace_state: "vendor=x,ot=th:8".into(), ..ordinary(&[]) };
+    let size = span.encoded_len();
+    let out = run(&config, &[request(texts(&[("service.name", "test-service")]), vec![span])]);
+    assert_eq!(out.of(CALLS), ["{} 2"]);
+    assert_eq!(out.of(SIZE), [format!("{{}} {size}")]);
+}
+
+#[test]
+fn a_ratio_on_the_span_or_on_its_resource_is_a_weight() {
+    let mut config = config();
+    config.span_metrics.multiplier_key = "kept".into();
+    let ratio = |v| KeyValue { key: "kept".into(), value: any(Value::DoubleValue(v)), ..KeyValue::default() };
+    let plain = ordinary(&[]);
+    let weighed = Span { attributes: vec![ratio(0.5)], ..ordinary(&[]) };
+    let resource = [texts(&[("service.name", "test-service")]), vec![ratio(0.25)]].concat();
+    let out = run(&config, &[request(resource, vec![plain, weighed])]);
+    assert_eq!(out.of(CALLS), ["{} 6"]);
 }
 
 // === The Collector's names ===

@@ -51,7 +51,8 @@ impl HostInfo {
             let values = resource.iter().filter(|(key, _)| *key == identifier.as_bytes());
             values.filter_map(|(_, value)| value.as_str()).find(|text| !text.is_empty())
         };
-        let found = identifiers.iter().enumerate().find_map(|(i, identifier)| Some((i, identifier, text_of(identifier)?)));
+        let found =
+            identifiers.iter().enumerate().find_map(|(i, identifier)| Some((i, identifier, text_of(identifier)?)));
         let Some((at, source, host)) = found else { return };
         key.clear();
         key.push(KEY_SPACE);

@@ -27,9 +27,11 @@ use self::target_info::{NoInfo, TargetInfo};
 use self::wanted::{Found, Wanted};
 use crate::config::settings::Config;
 use crate::deltas::{Define, DeltaTable, SetId, route};
+use crate::filter::{Filter, ResourceVerdict};
 use crate::model::wire::put_bytes;
 use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
 use crate::otlp::{ResourceSpans, Span};
+use crate::sampling::Sampling;
 
 /// The first byte of this room's raw keys in the delta table: of spans, of latency where it has labels of its own, of
 /// events. Resources have `t`.
@@ -51,6 +53,8 @@ pub struct SpanMetrics {
     events: Option<Events>,
     target_info: Option<TargetInfo>,
     origin: Option<Origin>,
+    filter: Filter,
+    sampling: Sampling,
     /// Which of calls, latency and size are counted.
     calls: bool,
     latency: bool,
@@ -61,6 +65,8 @@ pub struct SpanMetrics {
     /// A raw key under construction; its first `prefix` bytes are those of the block.
     key: Vec<u8>,
     prefix: usize,
+    /// What the filter thinks of the block's resource; `None`: there is no filter.
+    verdict: Option<ResourceVerdict>,
     /// Whether the block's resource has been described.
     described: bool,
 }
@@ -99,10 +105,16 @@ struct Sets {
 
 impl SpanMetrics {
     /// Counts as the settings of a tenant say.
+    ///
+    /// # Panics
+    /// When a filter policy cannot be understood. Reading a configuration refuses such a policy.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let settings = &config.span_metrics;
-        let weighted = false;
+        let filter =
+            Filter::new(&settings.filter_policies).expect("policies are checked when the configuration is read");
+        let sampling = Sampling::new(&settings.multiplier_key, settings.tracestate_multiplier);
+        let weighted = !sampling.is_off();
         let mut plan = Plan::new(config);
         Self {
             buckets: Buckets::new(config, weighted),
@@ -110,6 +122,8 @@ impl SpanMetrics {
             target_info: settings.target_info.then(|| TargetInfo::new(config)),
             origin: settings.target_info.then(|| Origin::new(settings.instance_label)),
             plan,
+            filter,
+            sampling,
             calls: settings.calls,
             latency: settings.latency,
             size: settings.size,
@@ -118,6 +132,7 @@ impl SpanMetrics {
             of_span: Found::default(),
             key: Vec::new(),
             prefix: 0,
+            verdict: None,
             described: false,
         }
     }
@@ -125,6 +140,7 @@ impl SpanMetrics {
     /// Starts with the spans of one resource.
     pub fn block(&mut self, block: &Block<'_>) {
         self.described = false;
+        self.verdict = (!self.filter.is_empty()).then(|| self.filter.resource(&block.spans.resource));
         self.buckets.block(block.service);
         self.plan.wanted.read(block.spans.resource, &mut self.of_resource);
         self.key.clear();
@@ -143,7 +159,10 @@ impl SpanMetrics {
 
     /// Counts one span of the block that was started last.
     pub fn span(&mut self, block: &Block<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
-        let weight = Weight::ONE;
+        if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {
+            return ledger.add(Tally::SpansDroppedFiltered, 1);
+        }
+        let weight = self.sampling.weight(span, block.spans.resource);
         self.plan.wanted.read(span.attributes, &mut self.of_span);
         self.key.truncate(self.prefix);
         let [job, instance] = origin_of(self.origin.as_ref());
