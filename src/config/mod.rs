@@ -9,9 +9,12 @@
 mod auth;
 mod draft;
 mod effective;
+mod items;
 mod keys;
 mod layers;
+mod policies;
 mod problem;
+mod processors;
 mod read;
 mod reference;
 mod rules;
