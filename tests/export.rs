@@ -73,6 +73,7 @@ fn request(series: std::ops::Range<u32>, step: i64) -> Request {
         labels: vec![label("__name__", "calls_total".to_owned()), label("service", format!("s{i}"))],
         samples: vec![Sample { value: step as f64, timestamp: step }],
         exemplars: Vec::new(),
+        histograms: Vec::new(),
     };
     let n = series.len() as u32;
     let message = WriteRequest { timeseries: series.map(entry).collect() };

@@ -182,6 +182,7 @@ mod tests {
             labels: vec![Label { name: "__name__".to_owned(), value: name.to_owned() }],
             samples: samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect(),
             exemplars: Vec::new(),
+            histograms: Vec::new(),
         }
     }
 
