@@ -78,13 +78,10 @@ impl SeriesWriter {
     /// is larger than a limit travels alone. Exemplars carry their trace ID under `exemplar_label`.
     #[must_use]
     pub fn new(max_samples: usize, max_bytes: usize, exemplar_label: &str) -> Self {
-        let mut exemplar_head = Vec::new();
-        put_label(&mut exemplar_head, exemplar_label, &"0".repeat(HEX_LEN));
-        exemplar_head.truncate(exemplar_head.len() - HEX_LEN);
-        Self {
-            max_samples: u32::try_from(max_samples).unwrap_or(u32::MAX),
-            max_bytes,
-            exemplar_head,
+        let mut writer = Self {
+            max_samples: 0,
+            max_bytes: 0,
+            exemplar_head: Vec::new(),
             native: native::Scratch::default(),
             raw: Vec::new(),
             series: 0,
@@ -92,7 +89,18 @@ impl SeriesWriter {
             exemplars: 0,
             snappy: snap::raw::Encoder::new(),
             done: Vec::new(),
-        }
+        };
+        writer.set_limits(max_samples, max_bytes, exemplar_label);
+        writer
+    }
+
+    /// Applies other limits and another label to what is pushed from now on.
+    pub fn set_limits(&mut self, max_samples: usize, max_bytes: usize, exemplar_label: &str) {
+        self.max_samples = u32::try_from(max_samples).unwrap_or(u32::MAX);
+        self.max_bytes = max_bytes;
+        self.exemplar_head.clear();
+        put_label(&mut self.exemplar_head, exemplar_label, &"0".repeat(HEX_LEN));
+        self.exemplar_head.truncate(self.exemplar_head.len() - HEX_LEN);
     }
 
     /// Appends one series.
