@@ -29,13 +29,14 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 19] = [
+const ROOMS: [Room; 20] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("otlp", &["model"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
     pure("spanmetrics", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
+    pure("hostinfo", &["otlp", "deltas", "model", "config"]),
     pure("servicegraph", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
     pure("deltas", &["model"]),
     pure("journal", &["model"]),
@@ -50,6 +51,7 @@ const ROOMS: [Room; 19] = [
             "filter",
             "sampling",
             "spanmetrics",
+            "hostinfo",
             "servicegraph",
             "deltas",
             "journal",
