@@ -75,6 +75,10 @@ tallies! {
     RecordsFromFuture = "records_from_future",
     /// Half edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
     EdgesLost = "edges_lost",
+    /// Records that an operator's reset of the group's offset has passed over.
+    RecordsPassedOver = "records_passed_over",
+    /// Records that an operator's reset of the group's offset has made to be read again.
+    RecordsReadAgain = "records_read_again",
     /// Spans not counted because a filter policy of span metrics rejects them.
     SpansDroppedFiltered = "spans_dropped_filtered",
     /// Spans whose name the sanitiser replaced, or would replace if it were not a dry run.
