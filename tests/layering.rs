@@ -29,13 +29,14 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 19] = [
+const ROOMS: [Room; 20] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("otlp", &["model"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
-    pure("spanmetrics", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
+    pure("sanitise", &["config"]),
+    pure("spanmetrics", &["otlp", "filter", "sampling", "sanitise", "deltas", "model", "config"]),
     pure("servicegraph", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
     pure("deltas", &["model"]),
     pure("journal", &["model"]),
@@ -49,6 +50,7 @@ const ROOMS: [Room; 19] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "servicegraph",
             "deltas",
@@ -69,6 +71,7 @@ const ROOMS: [Room; 19] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "servicegraph",
             "deltas",
@@ -91,6 +94,7 @@ const ROOMS: [Room; 19] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "servicegraph",
             "deltas",
