@@ -17,6 +17,7 @@
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
 //! | [`sanitise`] | span names → patterns of them |
 //! | [`spanmetrics`] | spans → span-metric deltas |
+//! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; shares and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
@@ -31,6 +32,7 @@
 pub mod config;
 pub mod deltas;
 pub mod filter;
+pub mod hostinfo;
 pub mod journal;
 pub mod loadgen;
 pub mod model;

@@ -29,7 +29,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 20] = [
+const ROOMS: [Room; 21] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("otlp", &["model"]),
@@ -37,6 +37,7 @@ const ROOMS: [Room; 20] = [
     pure("sampling", &["model", "otlp"]),
     pure("sanitise", &["config"]),
     pure("spanmetrics", &["otlp", "filter", "sampling", "sanitise", "deltas", "model", "config"]),
+    pure("hostinfo", &["otlp", "deltas", "model", "config"]),
     pure("servicegraph", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
     pure("deltas", &["model"]),
     pure("journal", &["model"]),
@@ -52,6 +53,7 @@ const ROOMS: [Room; 20] = [
             "sampling",
             "sanitise",
             "spanmetrics",
+            "hostinfo",
             "servicegraph",
             "deltas",
             "journal",
