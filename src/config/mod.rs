@@ -14,7 +14,6 @@ mod keys;
 pub mod labels;
 mod layers;
 mod policies;
-mod metrics;
 mod problem;
 mod processors;
 mod read;

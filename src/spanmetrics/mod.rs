@@ -15,6 +15,7 @@ mod buckets;
 mod events;
 mod names;
 mod plan;
+mod spec;
 mod target_info;
 mod wanted;
 
