@@ -2,7 +2,7 @@
 
 use crate::import::collector::{
     attributes, cardinality, client_server, dimensions, exclude, expiration, exponential, flush,
-    namespace, unit,
+    namespace, timestamps, unit,
 };
 use crate::import::table::How::{Bool, Bounds, By, Duration, Invert, Names, Nothing, Whole};
 use crate::import::table::Verdict::{Better, Different, Ignored, Refused, Same};
@@ -65,7 +65,7 @@ pub(in crate::import) const SPAN_METRICS: Table = Table {
         key("aggregation_cardinality_limit", By(cardinality), "limits.max_active_series_per_service", Different("times the series of a label set, per service, over all workers; the Collector counts per resource and metric")),
         case("aggregation_cardinality_limit", "0", Nothing, "", Same),
         none("dimensions_cache_size", Ignored("the Collector ignores it too")),
-        none("metric_timestamp_cache_size", Ignored("it is for delta")),
+        key("metric_timestamp_cache_size", By(timestamps), "", Ignored("it is for delta")),
         case("metric_timestamp_cache_size", "(not above zero)", Nothing, "", Refused("must be above zero with delta, which the Collector refuses too")),
         key("include_instrumentation_scope", Names, "span_metrics.scopes", Better("the scope tells series apart; the connector merges two scopes under the one that came first")),
         none("add_resource_attributes", Ignored("it belongs to a feature gate")),

@@ -93,6 +93,7 @@ const ROWS: &[Row] = &[
     none("include_metadata_keys", Refused("take the tenant from a record header: tenant.source: header, remote_write.tenant_header")),
     none("wal.**", Better("nothing is kept on disk; Kafka is the log")),
     none("export_created_metric.**", Ignored("series begin with a zero")),
+    case("(no exporter)", "(none)", Nothing, "", Refused("series go to a receiver of Prometheus remote write: name it in remote_write.url")),
     case("(several receivers)", "(another)", Nothing, "", Refused("there is one receiver; run a second worker group for the other, or let the first forward")),
 ];
 
