@@ -113,7 +113,7 @@ impl SpanMetrics {
     /// # Panics
     /// When a filter policy or a rule for names cannot be understood. Reading a configuration refuses such a one.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Arc<Config>) -> Self {
         let settings = &config.span_metrics;
         let filter =
             Filter::new(&settings.filter_policies).expect("policies are checked when the configuration is read");

@@ -15,7 +15,8 @@ pub(super) struct Names {
     sanitiser: Option<Sanitiser>,
     /// Whether patterns replace names, or are only counted.
     replace: bool,
-    /// Names that repeat are the rule. Each has one place, by its hash, and whoever comes last stays.
+    /// Names that repeat are the rule. Each has one place, by its hash, and whoever comes last stays. Empty until there
+    /// is a name: a tenant may have settings and no spans.
     slots: Vec<Slot>,
     /// For a name that is not remembered.
     other: Slot,
@@ -47,8 +48,8 @@ impl Names {
         let is_on = settings.mode != SanitiseMode::Off;
         let sanitiser =
             is_on.then(|| Sanitiser::new(settings).expect("rules are checked when the configuration is read"));
-        let slots = if is_on { vec![Slot::default(); SLOTS] } else { Vec::new() };
-        Self { sanitiser, replace: settings.mode == SanitiseMode::Enabled, slots, other: Slot::default() }
+        let replace = settings.mode == SanitiseMode::Enabled;
+        Self { sanitiser, replace, slots: Vec::new(), other: Slot::default() }
     }
 
     /// What a span with this name is called.
@@ -63,6 +64,9 @@ impl Names {
     }
 
     fn slot(&mut self, name: &[u8]) -> &Slot {
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, Slot::default());
+        }
         let slot = if name.len() > MAX_REMEMBERED {
             self.other.taken = false;
             &mut self.other

@@ -37,9 +37,9 @@ pub(super) enum NoInfo {
 // === impl TargetInfo ===
 
 impl TargetInfo {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Arc<Config>) -> Self {
         let layout = Layout::of(&spec(config, Family::TargetInfo, false, &[]));
-        Self { config: Arc::new(config.clone()), layout: Arc::new(layout), key: Vec::new(), text: Vec::new() }
+        Self { config: Arc::clone(config), layout: Arc::new(layout), key: Vec::new(), text: Vec::new() }
     }
 
     /// The label set of a resource.
