@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::shared::Shared;
+use crate::config::Tenants;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
@@ -308,7 +309,7 @@ type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
 /// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
 /// the offset where it was closed first.
 fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
-    let settings = SeriesSettings::from(&shared.config);
+    let settings = SeriesSettings::from(&Tenants::from(shared.config.clone()));
     let (low, _) = reader.bounds(&id.topic, id.partition)?;
     let (mut task, from) = match &state.snapshot {
         Some(s) => {
