@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
-use crate::model::wire::put_u64;
 use crate::model::hash::Set as HashSet;
+use crate::model::wire::put_u64;
 use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
@@ -337,7 +337,16 @@ mod tests {
     }
 
     fn head(k: u64, stream_time: Millis) -> ShareHead {
-        ShareHead { topic: "spans".into(), partition: 3, k, part: 0, parts: 0, step: 15_000, stream_time, tenants: Vec::new() }
+        ShareHead {
+            topic: "spans".into(),
+            partition: 3,
+            k,
+            part: 0,
+            parts: 0,
+            step: 15_000,
+            stream_time,
+            tenants: Vec::new(),
+        }
     }
 
     fn find(t: &mut DeltaTable, service: &str) -> SetId {

@@ -239,7 +239,10 @@ impl Layout {
         }
         debug_assert!(spec.histograms.iter().flatten().all(|s| s.bounds_ns.iter().all(|b| b.is_sorted_by(|a, b| a < b))));
         let mut next = 0;
-        let mut take = |cells: u32| std::mem::replace(&mut next, next + cells);
+        let mut take = |cells: u32| {
+            next += cells;
+            next - cells
+        };
         let mut counters = [0; MAX_COUNTERS];
         for (c, cell) in counters.iter_mut().enumerate().take(spec.family.counters().len()) {
             *cell = take(if spec.weighted && spec.family.is_weighed(c) { 2 } else { 1 });

@@ -165,7 +165,9 @@ impl Layout {
         }
         add_pair(&mut numbers.cells, self.sum(h).0, u128::from(value_ns).wrapping_mul(count.into()));
         let mut new = false;
-        if shape.native.is_some() && let Some(total) = numbers.natives.get_mut(h) {
+        if shape.native.is_some()
+            && let Some(total) = numbers.natives.get_mut(h)
+        {
             new = total.observe(self.unit().of_ns(value_ns), count.into());
         }
         Some((cell.unwrap_or_else(|| self.example_cell(h, value_ns)), new))
@@ -231,10 +233,10 @@ impl Layout {
 
 impl Layout {
     /// Adds numbers of this layout.
-    pub fn add(&self, cells: &mut [u64], natives: &mut Natives, other: &Numbers) {
-        self.add_cells(cells, &other.cells);
+    pub fn add(&self, cells: &mut [u64], natives: &mut Natives, other: (&[u64], &Natives)) {
+        self.add_cells(cells, other.0);
         for h in 0..MAX_HISTOGRAMS {
-            if let (Some(total), Some(delta)) = (natives.get_mut(h), other.natives.get(h)) {
+            if let (Some(total), Some(delta)) = (natives.get_mut(h), other.1.get(h)) {
                 total.add(delta, 0);
             }
         }
@@ -317,17 +319,19 @@ impl Layout {
             (Some(_), Some(other)) if from.unit() == unit => total.add(other, self.shift_from(from)),
             (Some(_), Some(other)) => {
                 let ratio = from.unit().ns() / unit.ns();
-                other.uppers().for_each(|(upper, n)| drop(total.observe(upper * ratio, self.scaled_from(from, n))));
+                for (upper, count) in other.uppers() {
+                    total.observe(upper * ratio, self.scaled_from(from, count));
+                }
             }
             _ => {
+                let bounds = from.bounds(h);
                 for i in 0..from.buckets(h) {
                     let count = self.scaled_from(from, from.bucket_of(theirs, h, i));
-                    match from.bounds(h).get(i) {
-                        Some(&upper) => drop(total.observe(unit.of_ns(upper), count)),
-                        None => {
-                            let last = from.bounds(h).last().copied().unwrap_or(0);
-                            total.observe_beyond(unit.of_ns(last), finest, count);
+                    match bounds.get(i) {
+                        Some(&upper) => {
+                            total.observe(unit.of_ns(upper), count);
                         }
+                        None => total.observe_beyond(unit.of_ns(bounds.last().copied().unwrap_or(0)), finest, count),
                     }
                 }
             }

@@ -267,7 +267,10 @@ impl NativeTotal {
         while (total.buckets.len() as u64) < n {
             let gap = r.i64()?;
             let first = total.positive().is_empty();
-            last = last.checked_add(gap).filter(|at| at.abs() <= MAX_INDEX.into()).ok_or(Malformed("bucket out of range"))?;
+            last = last
+                .checked_add(gap)
+                .filter(|at| at.abs() <= MAX_INDEX.into())
+                .ok_or(Malformed("bucket out of range"))?;
             let count = decode_count(r)?;
             if (gap <= 0 && !first) || count == 0 {
                 return Err(Malformed("native buckets do not ascend or are empty"));

@@ -118,11 +118,8 @@ fn decode_shape(r: &mut Reader<'_>) -> Result<Option<Shape>, Malformed> {
         return Err(Malformed("unknown kind of histogram"));
     }
     let bounds_ns = if flags & CLASSIC == 0 { None } else { Some(decode_bounds(r)?) };
-    let native = if flags & NATIVE == 0 {
-        None
-    } else {
-        Some(Native { schema: decode_schema(r)?, max_buckets: r.uint()? })
-    };
+    let native =
+        if flags & NATIVE == 0 { None } else { Some(Native { schema: decode_schema(r)?, max_buckets: r.uint()? }) };
     Ok((flags != 0).then_some(Shape { bounds_ns, native }))
 }
 
