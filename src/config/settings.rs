@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Millis, Native, Shape, StepWidth};
+use crate::model::{Millis, StepWidth};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,19 +159,6 @@ pub enum HistogramMode {
     Native,
     /// `both`
     Both,
-}
-
-impl Histograms {
-    /// The shape of a histogram with these classic bounds.
-    #[must_use]
-    pub fn shape(&self, bounds_ns: &[u64]) -> Shape {
-        let native = || Native::of_factor(self.native_bucket_factor, self.native_max_buckets);
-        match self.mode {
-            HistogramMode::Classic => Shape::classic(bounds_ns),
-            HistogramMode::Native => Shape::native(native()),
-            HistogramMode::Both => Shape::both(bounds_ns, native()),
-        }
-    }
 }
 
 /// `host_info:` as Tempo's `host-info` processor.

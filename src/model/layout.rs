@@ -299,6 +299,17 @@ impl Layout {
         self.cells as usize
     }
 
+    /// The most Prometheus series that one label set can have.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        let of = |h| match self.shape(h) {
+            // Buckets, sum and count; a native histogram is one series.
+            Some(shape) => self.buckets(h) + if self.buckets(h) > 0 { 2 } else { 0 } + usize::from(shape.native.is_some()),
+            None => 0,
+        };
+        self.family().counters().len() + (0..MAX_HISTOGRAMS).map(of).sum::<usize>()
+    }
+
     /// The greatest of both by a fixed order, metric by metric. Any grouping and order of joins gives the same layout,
     /// and it has a place for every histogram that one of them has.
     #[must_use]
