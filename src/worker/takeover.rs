@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::shared::Shared;
-use crate::config::Tenants;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
@@ -38,6 +37,8 @@ pub(super) enum Taken {
 /// A restored span task.
 pub(super) struct TakenSpan {
     pub(super) task: SpanTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts.
     pub(super) start: i64,
@@ -50,6 +51,8 @@ pub(super) struct TakenSpan {
 /// A restored series task.
 pub(super) struct TakenSeries {
     pub(super) task: SeriesTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts; also where the last mark ended.
     pub(super) start: i64,
@@ -241,7 +244,8 @@ fn restore_span(
         live: state.live,
         ledger: state.ledger,
     };
-    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    let in_force = shared.in_force();
+    let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
     match state.next {
         None => task.set_start(match shared.config.kafka.start {
             Start::Earliest => low,
@@ -272,6 +276,7 @@ fn restore_span(
     task.reached(start);
     Ok(TakenSpan {
         task,
+        generation: in_force.generation,
         writer: Writer::new(owner, claimed, state.next, state.next_k),
         start,
         forwarded: state.forwarded,
@@ -295,12 +300,14 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
         return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
     }
     let writer = Writer::new(owner, claimed, state.next, state.next_k);
-    let (task, start, resend) = refold(shared, reader, id, &state)?;
+    let in_force = shared.in_force();
+    let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
     let snapshot = state.snapshot.map(|s| s.step);
-    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, snapshot, resend })
+    let (generation, acknowledged) = (in_force.generation, state.acknowledged);
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
@@ -308,8 +315,13 @@ type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
 
 /// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
 /// the offset where it was closed first.
-fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
-    let settings = SeriesSettings::from(&Tenants::from(shared.config.clone()));
+fn refold(
+    shared: &Shared,
+    reader: &LogReader,
+    id: &TaskId,
+    state: &SeriesState,
+    settings: SeriesSettings,
+) -> Result<Refolded, TakeoverError> {
     let (low, _) = reader.bounds(&id.topic, id.partition)?;
     let (mut task, from) = match &state.snapshot {
         Some(s) => {
