@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::draft::Slot;
-use super::keys::KEYS;
+use super::keys;
 use super::layers::Layers;
 use super::problem::Place;
 use super::value::{show, show_text};
@@ -73,7 +73,7 @@ impl Layers<'_> {
     pub(super) fn effective(&self) -> Vec<Effective> {
         let mut draft = self.draft.clone();
         let mut all = Vec::new();
-        for key in KEYS {
+        for key in keys::all() {
             let slot = (key.slot)(&mut draft);
             let entries: Vec<(String, String)> = match &slot {
                 Slot::Labels(labels) => labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect(),

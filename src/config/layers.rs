@@ -7,7 +7,7 @@ use super::keys::{self, Key, env_name};
 use super::problem::{Place, Problem, Shown};
 use super::read::{node_of, read};
 use super::suggest::nearest;
-use super::yaml::{self, Body, Complaint, Entry, Node};
+use super::yaml::{self, Body, Complaint, Entry, Node, Style};
 use super::{ReadFile, Sources};
 
 /// What the layers add up to.
@@ -80,7 +80,7 @@ impl<'a> Layers<'a> {
             }
             // An empty section has its defaults.
             Body::Null | Body::Refused => {}
-            Body::Scalar(_) | Body::List(_) => {
+            Body::Scalar(..) | Body::List(_) => {
                 let children = listed(path);
                 self.problem(
                     Place::File(node.start),
@@ -115,7 +115,7 @@ impl<'a> Layers<'a> {
         match (slot, &node.body) {
             (Slot::Secret(_), _) => {}
             // A URL may carry credentials.
-            (Slot::Text(_), Body::Scalar(text)) if text.contains(['@', '?']) => {}
+            (Slot::Text(_), Body::Scalar(text, _)) if text.contains(['@', '?']) => {}
             (Slot::Secrets(_), Body::Map(entries)) => {
                 for entry in entries {
                     self.shown.add(entry.start, entry.end);
@@ -128,12 +128,13 @@ impl<'a> Layers<'a> {
                 }
             }
             (Slot::List(_) | Slot::Buckets(_), Body::List(items)) => {
-                for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(_))) {
+                for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(..))) {
                     self.shown.add(item.start, item.end);
                 }
             }
+            (Slot::Items(_), _) => self.shown.add_all(node),
             (Slot::Secrets(_) | Slot::Labels(_), _) => {}
-            (_, Body::Scalar(_)) => self.shown.add(node.start, node.end),
+            (_, Body::Scalar(..)) => self.shown.add(node.start, node.end),
             _ => {}
         }
     }
@@ -158,9 +159,9 @@ impl<'a> Layers<'a> {
 
     fn env(&mut self, name: &str, value: &str) {
         let place = |_| Place::Env(name.to_owned());
-        let Some(key) = keys::KEYS.iter().find(|key| env_name(key.path) == name) else {
+        let Some(key) = keys::all().find(|key| env_name(key.path) == name) else {
             if !of_kubernetes(name) {
-                let names: Vec<String> = keys::KEYS.iter().map(|key| env_name(key.path)).collect();
+                let names: Vec<String> = keys::all().map(|key| env_name(key.path)).collect();
                 let message = nearest(name, names.iter().map(String::as_str)).map_or_else(
                     || "no key has this name; remove it, or see the reference file for the keys".to_owned(),
                     |near| format!("no key has this name; did you mean `{near}`?"),
@@ -182,13 +183,13 @@ impl<'a> Layers<'a> {
             self.text(key, value, || Place::Flag);
             return;
         }
-        let map = keys::KEYS.iter().find_map(|key| {
+        let map = keys::all().find_map(|key| {
             let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
             matches!((key.slot)(&mut Draft::default()), Slot::Labels(_) | Slot::Secrets(_)).then_some((key, name))
         });
         if let Some((key, name)) = map {
             let at = yaml::Pos { line: 1, column: 1 };
-            let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned()) };
+            let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned(), Style::Quoted) };
             let entry = Entry { name: name.to_owned(), start: at, end: at, value };
             self.put(key, &Node { start: at, end: at, body: Body::Map(vec![entry]) }, |_| Place::Flag);
         } else if let Some(section) = keys::section(path) {
@@ -220,7 +221,7 @@ fn remedy(section: &str, name: &str) -> String {
     }
     // Right name, wrong place: `brokers:` at the top, or `kafka.brokers:` written flat.
     let last = name.rsplit('.').next().unwrap_or(name);
-    let elsewhere = keys::KEYS.iter().map(|key| key.path);
+    let elsewhere = keys::all().map(|key| key.path);
     let homes: Vec<&str> = elsewhere.filter(|path| path.rsplit('.').next() == Some(last)).collect();
     if let [home] = homes.as_slice()
         && let Some((parent, _)) = home.rsplit_once('.')

@@ -9,9 +9,14 @@
 mod auth;
 mod draft;
 mod effective;
+mod items;
 mod keys;
+pub mod labels;
 mod layers;
+mod policies;
+mod metrics;
 mod problem;
+mod processors;
 mod read;
 mod reference;
 mod rules;

@@ -43,6 +43,7 @@
 //! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
 //! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
 
+mod cardinality;
 mod emit;
 mod metrics;
 mod open;
@@ -50,6 +51,7 @@ mod registry;
 mod snapshot;
 mod tenant;
 
+pub use cardinality::{Cardinality, Offender, service_of};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
 pub use tenant::{TenantBook, TenantSeries};

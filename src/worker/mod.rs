@@ -18,6 +18,7 @@ mod delivering;
 mod journal;
 mod member;
 mod overrides;
+mod reset;
 mod series;
 mod shared;
 mod span;

@@ -70,7 +70,8 @@ pub(super) fn at_start(
 }
 
 fn parse(config: &Config, path: &Path, text: &str) -> Result<Tenants, Refused> {
-    Ok(config::load_overrides(config, text, &path.to_string_lossy())?)
+    let read_file = |path: &Path| std::fs::read_to_string(path);
+    Ok(config::load_overrides(config, text, &path.to_string_lossy(), &read_file)?)
 }
 
 fn show(telemetry: &Telemetry, tenants: &Tenants, text: &str) {
