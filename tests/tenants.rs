@@ -35,6 +35,7 @@ impl Scene {
         let cluster = MockCluster::new(1).expect("an embedded broker");
         let receiver = || Receiver::start("127.0.0.1:0").expect("a receiver");
         let (default, own, telemetry) = (receiver(), receiver(), Telemetry::new());
+        create_topics(&cluster, &config("", "", TenantSource::Key));
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
         Self { cluster, default, own, telemetry, dir }
     }
@@ -56,7 +57,6 @@ impl Scene {
         config.overrides.reload_every = 100;
         config.remote_write.min_backoff = 10;
         config.remote_write.max_backoff = 100;
-        create_topics(&self.cluster, &config);
         Worker::start(config, self.telemetry.clone())
     }
 
@@ -171,7 +171,9 @@ fn a_worker_does_not_start_with_overrides_that_cannot_be_used() {
     s.says("tenants: {acme: {series: {interwal: 1m}}}");
     let text = refused("a typo");
     assert!(text.contains("overrides.yaml") && text.contains("interval"), "{text}");
-    s.says("tenants: {acme: {remote_write: {tls: {ca_file: /nonexistent/ca.pem}}}}");
+    let ca_file = s.dir.path().join("ca.pem");
+    std::fs::write(&ca_file, "no certificate").expect("a file can be written");
+    s.says(&format!("tenants: {{acme: {{remote_write: {{tls: {{ca_file: {}}}}}}}}}", ca_file.display()));
     let text = refused("no certificate");
     assert!(text.contains("\"acme\"") && text.contains("remote_write.tls.ca_file"), "{text}");
 }

@@ -25,7 +25,6 @@ mod span;
 mod takeover;
 mod thread;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -36,6 +35,7 @@ use crate::export::{ExportError, Exporter};
 use crate::kafka::KafkaError;
 use crate::model::Millis;
 use crate::telemetry::Telemetry;
+pub use overrides::OverridesError;
 use shared::Shared;
 
 /// Why a worker could not start, or had to end.
@@ -49,13 +49,8 @@ pub enum WorkerError {
     #[error(transparent)]
     Export(#[from] ExportError),
     /// The settings of the tenants cannot be used.
-    #[error("overrides.file {}: {why}", path.display())]
-    Overrides {
-        /// The file.
-        path: PathBuf,
-        /// Everything that is wrong with it.
-        why: String,
-    },
+    #[error(transparent)]
+    Overrides(#[from] OverridesError),
     /// The operating system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

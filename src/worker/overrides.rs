@@ -41,11 +41,20 @@ pub(super) struct Watch {
 
 /// Why a file does not come into force.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("it cannot be read: {0}; check the path and its permissions")]
-    Unreadable(String),
+#[non_exhaustive]
+pub enum OverridesError {
+    /// It is not there, or not for us.
+    #[error("overrides.file: {path} cannot be read: {source}; check the path and its permissions")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is wrong.
     #[error("{0}")]
     Problems(#[from] config::Problems),
+    /// A receiver cannot be spoken to as it says.
     #[error(transparent)]
     Export(#[from] crate::export::ExportError),
 }
@@ -60,16 +69,19 @@ pub(super) fn at_start(
         return Ok((InForce { generation: 0, tenants: Tenants::from(config) }, None));
     };
     let every = Duration::from_millis(config.overrides.reload_every.unsigned_abs());
-    let refused = |why: Refused| WorkerError::Overrides { path: path.clone(), why: why.to_string() };
-    let text = std::fs::read_to_string(&path).map_err(|e| refused(Refused::Unreadable(e.to_string())))?;
-    let tenants = parse(&config, &path, &text).map_err(refused)?;
-    exporter.reroute(&tenants).map_err(|e| refused(e.into()))?;
+    let text = readable(&path, std::fs::read_to_string(&path))?;
+    let tenants = parse(&config, &path, &text)?;
+    exporter.reroute(&tenants).map_err(OverridesError::from)?;
     show(telemetry, &tenants, &text);
     let seen = Ok(xxh3_64(text.as_bytes()));
     Ok((InForce { generation: 0, tenants }, Some(Watch { path, every, seen })))
 }
 
-fn parse(config: &Config, path: &Path, text: &str) -> Result<Tenants, Refused> {
+fn readable(path: &Path, text: io::Result<String>) -> Result<String, OverridesError> {
+    text.map_err(|source| OverridesError::Unreadable { path: path.to_owned(), source })
+}
+
+fn parse(config: &Config, path: &Path, text: &str) -> Result<Tenants, OverridesError> {
     let read_file = |path: &Path| std::fs::read_to_string(path);
     Ok(config::load_overrides(config, text, &path.to_string_lossy(), &read_file)?)
 }
@@ -113,8 +125,8 @@ impl Watch {
     }
 
     /// Everything that can fail comes first.
-    fn apply(&self, shared: &Shared, text: io::Result<String>) -> Result<usize, Refused> {
-        let text = text.map_err(|e| Refused::Unreadable(e.to_string()))?;
+    fn apply(&self, shared: &Shared, text: io::Result<String>) -> Result<usize, OverridesError> {
+        let text = readable(&self.path, text)?;
         let tenants = parse(&shared.config, &self.path, &text)?;
         shared.exporter.reroute(&tenants)?;
         show(&shared.telemetry, &tenants, &text);
