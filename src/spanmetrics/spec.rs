@@ -4,9 +4,6 @@ use crate::config::settings::{Config, HistogramMode, LatencyUnit, Profile};
 use crate::model::labels::sanitize_name;
 use crate::model::{Family, Naming, Native, Shape, Spec, Unit};
 
-/// The resolutions that Prometheus knows for native histograms.
-const SCHEMAS: (i8, i8) = (-4, 8);
-
 /// What the layout of a family is made from; `bounds_ns` are the classic buckets of each of its histograms, `None` for one
 /// that is never observed.
 pub(super) fn spec(config: &Config, family: Family, weighted: bool, bounds_ns: &[Option<&[u64]>]) -> Spec {
@@ -28,29 +25,16 @@ fn naming(config: &Config) -> Naming {
 
 fn shape(config: &Config, bounds_ns: &[u64]) -> Shape {
     let settings = &config.histograms;
-    let native = Native { schema: schema(settings.native_bucket_factor), max_buckets: settings.native_max_buckets };
+    let native = Native::of_factor(settings.native_bucket_factor, settings.native_max_buckets);
     Shape {
         bounds_ns: (settings.mode != HistogramMode::Native).then(|| bounds_ns.to_vec()),
         native: (settings.mode != HistogramMode::Classic).then_some(native),
     }
 }
 
-/// The coarsest resolution whose buckets grow by at most `factor`, as Prometheus' client library picks it.
-fn schema(factor: f64) -> i8 {
-    let (coarsest, finest) = SCHEMAS;
-    let halvings = factor.log2().log2().floor();
-    if halvings.is_nan() { finest } else { (-halvings).clamp(f64::from(coarsest), f64::from(finest)) as i8 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_factor_becomes_the_coarsest_schema_that_keeps_it() {
-        let schemas = [1.1, 2.0, 1.5, 1.0001, 4.0, 1e9, 1.0].map(schema);
-        assert_eq!(schemas, [3, 0, 1, 8, -1, -4, 8]);
-    }
 
     #[test]
     fn a_mode_has_classic_buckets_or_native_ones_or_both() {
