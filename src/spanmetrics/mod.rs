@@ -180,7 +180,7 @@ impl SpanMetrics {
         if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {
             return ledger.add(Tally::SpansDroppedFiltered, 1);
         }
-        let weight = self.sampling.weight(span, block.spans.resource);
+        let seen = self.seen(block, span);
         self.plan.wanted.read(span.attributes, &mut self.of_span);
         self.key.truncate(self.prefix);
         let [job, instance] = origin_of(self.origin.as_ref());
@@ -193,9 +193,6 @@ impl SpanMetrics {
         };
         ledger.add(Tally::SpansCounted, 1);
         ledger.add(Tally::SpanNamesSanitised, u64::from(named.changed));
-        let example = self.example(span);
-        let counter_example = example.filter(|_| self.exemplars_on_counters);
-        let seen = Seen { weight, took: span.end_ns.saturating_sub(span.start_ns), example, counter_example };
         if let Some(events) = &mut self.events {
             count_events(events, &subject, &self.plan, (&mut self.key, &seen), (table, ledger));
         }
@@ -226,9 +223,15 @@ impl SpanMetrics {
         }
     }
 
-    fn example(&self, span: &Span<'_>) -> Option<(Millis, [u8; 16])> {
-        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16])?;
-        Some(((span.end_ns / 1_000_000) as Millis, id))
+    fn seen(&self, block: &Block<'_>, span: &Span<'_>) -> Seen {
+        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16]);
+        let example = id.map(|id| ((span.end_ns / 1_000_000) as Millis, id));
+        Seen {
+            weight: self.sampling.weight(span, block.spans.resource),
+            took: span.end_ns.saturating_sub(span.start_ns),
+            example,
+            counter_example: example.filter(|_| self.exemplars_on_counters),
+        }
     }
 }
 
