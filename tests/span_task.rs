@@ -258,6 +258,7 @@ fn the_random_topics_reach_every_outcome() {
         Tally::SpansDroppedDisabled,
         Tally::RecordsFromFuture,
         Tally::EdgesLost,
+        Tally::RecordsReadAgain,
         Tally::RecordsPassedOver,
         Tally::SpanNamesSanitised,
         Tally::SpanEventsCounted,

@@ -37,6 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bucket_factor_becomes_the_coarsest_schema_that_keeps_it() {
+        let schemas = [1.1, 2.0, 1.5, 1.0001, 4.0, 1e9, 1.0].map(|factor| Native::of_factor(factor, 100).schema);
+        assert_eq!(schemas, [3, 0, 1, 8, -1, -4, 8]);
+    }
+
+    #[test]
     fn a_mode_has_classic_buckets_or_native_ones_or_both() {
         let mut config = Config::default();
         let mut kinds = |mode| {
