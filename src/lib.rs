@@ -13,6 +13,8 @@
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
 //! | [`config`] | the file, its check, its secrets |
 //! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`filter`] | policies → which spans are kept |
+//! | [`sampling`] | trace state and attributes → how many spans one stands for |
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; shares and their bytes |
@@ -27,11 +29,13 @@
 
 pub mod config;
 pub mod deltas;
+pub mod filter;
 pub mod journal;
 pub mod loadgen;
 pub mod model;
 pub mod otlp;
 pub mod remotewrite;
+pub mod sampling;
 pub mod series;
 pub mod servicegraph;
 pub mod spanmetrics;
