@@ -9,7 +9,7 @@
 
 use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Key, MET, MOVED, Relay};
 use super::live::Origin;
-use super::pairing::{Block, Pairing, Side, Sink, valid_id};
+use super::pairing::{Block, Pairing, Side, Sink, update, valid_id};
 use super::rules::Pairs;
 use crate::model::Tally;
 use crate::otlp::Span;
@@ -36,8 +36,7 @@ impl Pairing {
             return self.emit(&edge, Tally::EdgesCompleted, sink);
         }
         if let Some(slot) = self.edges.find(&side.key, Edge::has_client) {
-            let Self { names, scratch, edges, .. } = self;
-            return super::pairing::update(names, scratch, edges.get_mut(slot), block, side);
+            return self.client_again(slot, block, side, sink);
         }
         let fan_out = block.rules.pairs.fan_out;
         if self.is_marked(&side.key, End::Server) {
@@ -59,6 +58,17 @@ impl Pairing {
             self.slots = slots;
         }
         self.keep_client(edge, fan_out, sink);
+    }
+
+    /// A client span with the ID of one that waits: the last one wins.
+    fn client_again(&mut self, slot: u32, block: &Block<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
+        let Self { names, scratch, edges, .. } = self;
+        update(names, scratch, edges.get_mut(slot), block, side);
+        if edges.get(slot).is_complete() && edges.get(slot).is_pending() {
+            // The first one knew the database, this one the client.
+            let edge = self.edges.remove(slot);
+            self.emit(&edge, Tally::EdgesCompleted, sink);
+        }
     }
 
     fn keep_client(&mut self, edge: Edge, fan_out: bool, sink: &mut Sink<'_>) {

@@ -79,6 +79,10 @@ impl Pairing {
             (true, End::Server) => None,
         };
         if let Some(slot) = known {
+            if apart && self.open(block, side, side.key, block.origin(side, 0)).is_complete() {
+                // A client of a database, with an edge of its own.
+                return;
+            }
             let Self { names, scratch, edges, .. } = self;
             return update(names, scratch, edges.get_mut(slot), block, side);
         }
