@@ -168,6 +168,12 @@ impl Layout {
         self.family.counters().len() + self.bounds.iter().map(|b| b.len() + 3).sum::<usize>()
     }
 
+    /// The most Prometheus series that one label set can have.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.family.counters().len() + self.bounds.iter().map(|b| b.len() + 3).sum::<usize>()
+    }
+
     /// The first cell of histogram `h`.
     #[must_use]
     pub fn histogram(&self, h: usize) -> usize {

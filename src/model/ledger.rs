@@ -75,6 +75,20 @@ tallies! {
     RecordsFromFuture = "records_from_future",
     /// Half edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
     EdgesLost = "edges_lost",
+    /// Records that an operator's reset of the group's offset has passed over.
+    RecordsPassedOver = "records_passed_over",
+    /// Records that an operator's reset of the group's offset has made to be read again.
+    RecordsReadAgain = "records_read_again",
+    /// Spans not counted because a filter policy of span metrics rejects them.
+    SpansDroppedFiltered = "spans_dropped_filtered",
+    /// Spans whose name the sanitiser replaced, or would replace if it were not a dry run.
+    SpanNamesSanitised = "span_names_sanitised",
+    /// Span events counted.
+    SpanEventsCounted = "span_events_counted",
+    /// Span events dropped because a label value is not UTF-8.
+    SpanEventsDroppedInvalidUtf8 = "span_events_dropped_invalid_utf8",
+    /// Resources whose `target_info` or `host_info` was dropped because a label is not UTF-8.
+    InfoDroppedInvalidUtf8 = "info_dropped_invalid_utf8",
     /// Edge spans that the filter policies drop.
     EdgeSpansFiltered = "edge_spans_filtered",
     /// Edges dropped because the filter policies drop their other side.
@@ -121,10 +135,10 @@ impl Ledger {
     /// Spans read that are neither counted nor dropped for a named reason. Anything but 0 is a bug.
     #[must_use]
     pub fn unaccounted_spans(&self) -> i128 {
-        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled].map(|t| self.get(t));
+        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled, Tally::SpansDroppedFiltered];
         i128::from(self.get(Tally::SpansRead))
             - i128::from(self.get(Tally::SpansCounted))
-            - dropped.iter().map(|&d| i128::from(d)).sum::<i128>()
+            - dropped.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }
 
     /// Half edges that are waiting for their other side, by the ledger's own equation.

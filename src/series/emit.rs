@@ -1,13 +1,15 @@
 //! A closed step as requests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::SeriesSettings;
 use super::metrics::{Line, Metrics};
 use super::registry::{LabelSet, News};
+use super::tenant::{TenantSeries, newest};
+use super::{SeriesSettings, TenantBook};
 use crate::model::labels::{self, Cuts, put_label};
-use crate::model::{Exemplar, Millis};
+use crate::model::{Exemplar, Family, Millis};
 use crate::remotewrite::StepBatch;
 use crate::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
 
@@ -36,11 +38,15 @@ pub struct ClosedStep {
 
 /// Writes the sets of one step, which come in their final order.
 pub(super) struct Emitter<'a> {
-    settings: &'a SeriesSettings,
+    stale_after: Millis,
+    tenants: &'a TenantBook,
     writer: &'a mut SeriesWriter,
     zero_at: Option<Millis>,
     tenant: Option<Arc<str>>,
-    /// The label block with the external labels, when there are any.
+    /// The settings of the tenant, and the labels that all its series get.
+    own: &'a TenantSeries,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    /// The label block with the tenant's labels, when there are any.
     merged: Vec<u8>,
     live: usize,
     active_series: u64,
@@ -61,31 +67,79 @@ impl<'a> Emitter<'a> {
     pub(super) fn new(settings: &'a SeriesSettings, writer: &'a mut SeriesWriter, step: Millis) -> Self {
         let zero_at = (settings.zero_offset > 0).then(|| step - settings.zero_offset).filter(|&at| at > 0);
         let closed = ClosedStep::empty(step);
-        Self { settings, writer, zero_at, tenant: None, merged: Vec::new(), live: 0, active_series: 0, closed }
+        let (tenants, stale_after) = (&settings.tenants, settings.stale_after);
+        Self {
+            stale_after,
+            tenants,
+            writer,
+            zero_at,
+            tenant: None,
+            own: tenants.of(""),
+            labels: Cow::Owned(BTreeMap::new()),
+            merged: Vec::new(),
+            live: 0,
+            active_series: 0,
+            closed,
+        }
     }
 
     /// Writes the samples of a live set, or the markers that end it.
     pub(super) fn emit(&mut self, set: &mut LabelSet, all: &[Metrics], news: Option<&News>) {
         if self.tenant.as_ref() != Some(&set.tenant) {
             self.end_batch();
-            self.tenant = Some(Arc::clone(&set.tenant));
+            self.begin_batch(&set.tenant);
         }
         let metrics = &all[set.layout as usize];
         let idle = self.closed.step.saturating_sub(set.touched);
         self.merged.clear();
-        if !self.settings.external_labels.is_empty() {
-            merge(&mut self.merged, &set.block, &self.settings.external_labels);
+        if !self.labels.is_empty() {
+            merge(&mut self.merged, &set.block, &self.labels);
         }
-        if let Some(replaced) = news.and_then(|n| n.replaced) {
+        if let Some(replaced) = news.and_then(|n| n.replaced).filter(|_| self.own.write) {
             self.end_vanished(set, &all[replaced as usize], metrics);
         }
-        if idle > 0 && idle >= self.settings.stale_after {
-            let mut writer = self.lines(set);
-            metrics.each(&set.numbers, |line| writer.stale(&line));
-            set.live = false;
+        if idle > 0 && idle >= self.stale_after {
+            self.end_set(set, metrics);
         } else {
-            self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
             self.live += 1;
+            if self.own.write && self.own.is_due(self.closed.step) {
+                self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
+            } else {
+                self.pass_over(set, metrics);
+            }
+        }
+    }
+
+    fn begin_batch(&mut self, tenant: &Arc<str>) {
+        self.own = self.tenants.of(tenant);
+        self.labels = self.own.labels(tenant);
+        self.writer.set_limits(self.own.max_samples, self.own.max_bytes, &self.own.exemplar_label);
+        self.tenant = Some(Arc::clone(tenant));
+    }
+
+    /// Writes the markers of all series that have been written.
+    fn end_set(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+        set.live = false;
+        if self.own.write {
+            let mut writer = self.lines(set);
+            metrics.each(&set.numbers, |line| {
+                if set.emitted & (1 << line.metric) != 0 {
+                    writer.stale(&line);
+                }
+            });
+        }
+    }
+
+    /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
+    fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+        let (mut all, mut series) = (0, 0);
+        metrics.each(&set.numbers, |line| {
+            all |= 1 << line.metric;
+            series += 1;
+        });
+        self.active_series += series;
+        if !self.own.write {
+            set.emitted |= all;
         }
     }
 
@@ -104,19 +158,26 @@ impl<'a> Emitter<'a> {
 
     fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u16, Exemplar)]) {
         let times = metrics.layout.cells();
-        let (step, zero_at) = (self.closed.step, self.zero_at);
+        let (step, zero_at, own) = (self.closed.step, self.zero_at, self.own);
+        let exemplars = if own.exemplars { exemplars } else { &[] };
+        // The calls go with the first histogram, and so does the time of the last exemplar.
+        let with_calls = own.exemplars_on_counters && metrics.layout.family() == Family::SpanMetrics;
+        let told = set.numbers.get(times).filter(|_| with_calls);
+        let until = step.saturating_add(MAX_EXEMPLAR_LEAD);
+        let on_calls = told.and_then(|told| newest(exemplars, told.cast_signed(), until));
         let mut latest = [0u64; MAX_METRICS];
         let mut emitted = set.emitted;
         let mut series = 0;
         let mut writer = self.lines(set);
         metrics.each(&set.numbers, |line| {
             let zero_at = zero_at.filter(|_| set.emitted & (1 << line.metric) == 0);
-            let exemplar = line.bucket.and_then(|cell| {
+            let on_calls = on_calls.filter(|_| line.metric == 0 && line.bucket.is_none());
+            let exemplar = line.bucket.map_or(on_calls, |cell| {
                 let at = exemplars.binary_search_by_key(&cell, |(c, _)| usize::from(*c)).ok()?;
                 let h = line.metric - metrics.metric_of(0);
                 let e = &exemplars[at].1;
                 let after = set.numbers[times + h].cast_signed();
-                (e.at > after && e.at <= step.saturating_add(MAX_EXEMPLAR_LEAD)).then(|| {
+                (e.at > after && e.at <= until).then(|| {
                     latest[h] = latest[h].max(e.at.cast_unsigned());
                     e
                 })
@@ -133,7 +194,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
-        let (block, cuts) = if self.settings.external_labels.is_empty() {
+        let (block, cuts) = if self.labels.is_empty() {
             (&*set.block, set.cuts)
         } else {
             (self.merged.as_slice(), labels::cuts(&self.merged))

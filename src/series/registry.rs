@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::SeriesSettings;
+use super::{SeriesSettings, TenantBook};
 use super::emit::{ClosedStep, Emitter};
 use super::metrics::Metrics;
 use super::open::OpenStep;
@@ -87,7 +87,6 @@ impl Registry {
     /// A registry without series.
     #[must_use]
     pub fn new(settings: SeriesSettings) -> Self {
-        let writer = SeriesWriter::new(settings.max_samples, settings.max_bytes, &settings.exemplar_label);
         Self {
             settings,
             closed: None,
@@ -101,9 +100,15 @@ impl Registry {
             open: BTreeMap::new(),
             live: 0,
             active_series: 0,
-            writer,
+            // The limits are those of the tenant that is written.
+            writer: SeriesWriter::new(0, 0, ""),
             scratch: Vec::new(),
         }
+    }
+
+    /// From the next step on, tenants are written as `tenants` says.
+    pub fn reconfigure(&mut self, tenants: TenantBook) {
+        self.settings.tenants = tenants;
     }
 
     /// The last closed step.
@@ -162,7 +167,7 @@ impl Registry {
         known.pending += u32::from(created);
         delta.spelled |= set.spelled.is_some();
         delta.grow(layout, &set.cells, &mut self.scratch);
-        if self.settings.exemplars {
+        if self.settings.tenants.exemplars() {
             delta.offer(&set.exemplars);
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::model::Millis;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
 use crate::series::{AddError, MAX_TIME, Registry};
 
-pub use crate::series::{ClosedStep, SeriesSettings};
+pub use crate::series::{ClosedStep, SeriesSettings, TenantBook};
 
 const VERSION: u8 = 1;
 
@@ -95,6 +95,11 @@ impl SeriesTask {
         }
         let registry = Registry::decode(settings, &mut r)?;
         if r.is_empty() { Ok(Self { chain, times, registry }) } else { Err(Malformed("bytes after the state").into()) }
+    }
+
+    /// From the next step on, tenants are written as `tenants` says. Nothing that is counted changes.
+    pub fn reconfigure(&mut self, tenants: TenantBook) {
+        self.registry.reconfigure(tenants);
     }
 
     /// The whole state as bytes; the offset in the deltas topic is the caller's.

@@ -364,6 +364,16 @@ impl SpanTask {
         self.open = true;
     }
 
+    /// Goes on at `to`, because an operator says so; the cut tells it to the journal. For a task without half edges, and
+    /// without records since the last cut. Stream time stays: what is read again belongs to the present step.
+    pub fn move_to(&mut self, to: i64) -> StepCut {
+        let from = self.position.unwrap_or(to);
+        let tally = if to < from { Tally::RecordsReadAgain } else { Tally::RecordsPassedOver };
+        self.processors.ledger.add(tally, to.abs_diff(from));
+        let stream_time = self.stream_time.unwrap_or(0);
+        self.end_stretch(to, self.step.end_of(stream_time), stream_time)
+    }
+
     /// The number of half edges that wait.
     #[must_use]
     pub fn pending_edges(&self) -> usize {

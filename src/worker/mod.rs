@@ -16,6 +16,7 @@
 mod command;
 mod journal;
 mod member;
+mod reset;
 mod series;
 mod shared;
 mod span;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use super::{WorkerError, now};
 use crate::config::Config;
 use crate::export::Exporter;
-use crate::kafka::members::Partition;
+use crate::kafka::members::{Member, Partition};
 use crate::kafka::{Appender, TopicNames};
 use crate::telemetry::Telemetry;
 
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
     pub(super) appender: Appender,
     pub(super) exporter: Exporter,
+    /// The membership in the group of the source partitions, while there is one.
+    member: OnceLock<Weak<Member>>,
     /// Raised once: end gracefully.
     pub(super) stop: AtomicBool,
     /// Whether the group has let this worker in.
@@ -45,6 +47,7 @@ impl Shared {
             config,
             telemetry,
             exporter,
+            member: OnceLock::new(),
             stop: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             beat: AtomicI64::new(now()),
@@ -53,6 +56,17 @@ impl Shared {
             positions: Mutex::new(BTreeMap::new()),
             trims: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// Before the first task is opened.
+    pub(super) fn set_member(&self, member: &Arc<Member>) {
+        if self.member.set(Arc::downgrade(member)).is_err() {
+            tracing::error!("the group was joined twice");
+        }
+    }
+
+    pub(super) fn member(&self) -> Option<Arc<Member>> {
+        self.member.get().and_then(Weak::upgrade)
     }
 
     pub(super) fn new_life(&self) -> u64 {

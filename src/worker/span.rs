@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError as RdError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
@@ -16,11 +16,10 @@ use super::takeover::TakenSpan;
 use super::thread::{Context, Ended, Turn, fetching};
 use crate::config::settings::{Start, TenantSource};
 use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
-use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
+use crate::kafka::{Fetcher, tenant};
 use crate::model::Millis;
-use crate::model::labels::MAX_VALUE;
 use crate::tasks::span::{Offer, Record, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
@@ -280,7 +279,7 @@ fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSourc
     let record = Record {
         offset: message.offset(),
         timestamp: message.timestamp().to_millis().unwrap_or_default(),
-        tenant: tenant(message, source),
+        tenant: tenant::of(message, source),
         value: message.payload().unwrap_or_default(),
     };
     let mut cuts = Vec::new();
@@ -288,16 +287,4 @@ fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSourc
         cuts.push(*cut);
     }
     cuts
-}
-
-/// The tenant of a record, if it names one.
-fn tenant<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Option<&'a str> {
-    let bytes = match source {
-        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => return Some(name),
-        TenantSource::Topic => Some(message.topic().as_bytes()),
-        TenantSource::Key => message.key(),
-        TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
-    };
-    // It is spelled out with every label set: one that is absurdly long must not make shares that no broker takes.
-    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty() && t.len() <= MAX_VALUE)
 }

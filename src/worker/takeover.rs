@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
+use super::reset;
 use super::shared::Shared;
+use crate::config::Tenants;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
@@ -22,7 +24,7 @@ use crate::tasks::span::{RestoreError, Restored, SpanSettings, SpanTask};
 use crate::telemetry::{TaskId, TaskKind, TaskState};
 
 /// How long a claim may take to be acknowledged.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a claim is made again when its offset is unknown.
 const CLAIM_TRIES: u32 = 5;
 
@@ -79,6 +81,12 @@ pub(super) enum TakeoverError {
              outside; restore the topic, or start over with another kafka.group"
     )]
     Cut { topic: String, partition: i32, low: i64, needed: i64 },
+    #[error(
+        "{topic}[{partition}] ends at offset {high}, but its journal goes on at {next}: the topic was created anew, or has \
+             lost its end. Stop all workers of the group and say where to go on, with `kafka-consumer-groups --reset-offsets` \
+             and --to-earliest for a new topic or --to-latest for one that lost its end"
+    )]
+    Recreated { topic: String, partition: i32, high: i64, next: i64 },
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
     Overtaken { topic: String, partition: i32 },
 }
@@ -232,14 +240,24 @@ fn restore_span(
     state: SpanState,
 ) -> Result<TakenSpan, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    let restored = Restored {
+    let instruction = reset::instruction(shared, id, (low, high))?;
+    let mut restored = Restored {
         next: state.next,
         next_k: state.next_k,
         stream_time: state.stream_time,
         reread_from: state.reread_from.or(state.next).unwrap_or(0),
-        live: state.live,
-        ledger: state.ledger,
+        live: state.live.clone(),
+        ledger: state.ledger.clone(),
     };
+    if let Some(instruction) = instruction {
+        if state.next != Some(instruction.to()) {
+            instruction.prepare(&mut restored);
+            let writer = Writer::new(owner, claimed, state.next, state.next_k);
+            return follow(shared, id, writer, state, restored, &instruction);
+        }
+        // It is there already, or the journal has followed it and nothing has happened since.
+        instruction.confirm(shared)?;
+    }
     let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
     match state.next {
         None => task.set_start(match shared.config.kafka.start {
@@ -257,12 +275,7 @@ fn restore_span(
             task.lost_below(low);
         }
         Some(next) if next > high => {
-            return Err(TakeoverError::Cut {
-                topic: id.topic.clone(),
-                partition: id.partition,
-                low: high,
-                needed: next,
-            });
+            return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
         }
         Some(_) => {}
     }
@@ -276,6 +289,23 @@ fn restore_span(
         forwarded: state.forwarded,
         unforwarded: state.unforwarded.into(),
     })
+}
+
+/// Restores a task whose partition an operator has moved.
+fn follow(
+    shared: &Shared,
+    id: &TaskId,
+    mut writer: Writer,
+    state: SpanState,
+    restored: Restored,
+    instruction: &reset::Instruction,
+) -> Result<TakenSpan, TakeoverError> {
+    let mut unforwarded: Vec<_> = state.unforwarded.into();
+    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    unforwarded.push(instruction.journal(shared, &mut task, &mut writer, state.forwarded)?);
+    instruction.confirm(shared)?;
+    let start = task.position().unwrap_or_default();
+    Ok(TakenSpan { task, writer, start, forwarded: state.forwarded, unforwarded })
 }
 
 fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSeries, TakeoverError> {
@@ -308,7 +338,7 @@ type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
 /// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
 /// the offset where it was closed first.
 fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
-    let settings = SeriesSettings::from(&shared.config);
+    let settings = SeriesSettings::from(&Tenants::from(shared.config.clone()));
     let (low, _) = reader.bounds(&id.topic, id.partition)?;
     let (mut task, from) = match &state.snapshot {
         Some(s) => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Tenants;
 use crate::config::settings::Config;
 use crate::model::{Family, LabelBuilder};
 
@@ -14,7 +15,7 @@ fn every_metric_of_a_family_has_its_bit() {
 fn a_label_set_costs_less_than_450_bytes_besides_its_labels() {
     const SETS: usize = 20_000;
     let config = Config::default();
-    let mut registry = Registry::new(SeriesSettings::from(&config));
+    let mut registry = Registry::new(SeriesSettings::from(&Tenants::from(config.clone())));
     let layout = Layout::new(Family::SpanMetrics, &config.span_metrics.bounds_ns);
     let mut labels = LabelBuilder::default();
     for i in 0..SETS {

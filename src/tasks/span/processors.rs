@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Record, SpanSettings};
 use crate::config::settings::Config;
 use crate::deltas::DeltaTable;
+use crate::hostinfo::HostInfo;
 use crate::model::labels::MAX_VALUE;
 use crate::model::{Ledger, Millis, Tally};
 use crate::otlp::{Batch, ResourceSpans};
@@ -35,6 +36,7 @@ struct ByTenant {
 #[derive(Debug)]
 struct Rooms {
     span_metrics: Option<SpanMetrics>,
+    host_info: Option<HostInfo>,
 }
 
 // === impl Processors ===
@@ -71,9 +73,12 @@ impl Processors {
             let block = Block {
                 tenant: &tenant,
                 service: service.as_deref().unwrap_or_default(),
-                resource: resource_spans.resource,
+                spans: resource_spans,
             };
-            let Rooms { span_metrics } = tenants.rooms(&tenant);
+            let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
+            if let Some(host_info) = host_info {
+                host_info.resource(&tenant, resource_spans.resource, table, ledger);
+            }
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block);
             }
@@ -141,7 +146,10 @@ impl ByTenant {
 
 impl Rooms {
     fn new(config: &Config) -> Self {
-        Self { span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)) }
+        Self {
+            span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
+            host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
+        }
     }
 }
 
