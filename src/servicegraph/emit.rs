@@ -119,6 +119,7 @@ fn define(
     rules: &Rules,
     values: &[u8],
 ) -> Result<Define, std::str::Utf8Error> {
+    rules.limit(labels);
     labels.set("client", std::str::from_utf8(client)?);
     labels.set("server", std::str::from_utf8(server)?);
     let (connection, virtual_node) = match edge.connection {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::edge::End;
 use super::extras::{Slot, Slots, Source};
 use crate::config::Tenants;
-use crate::config::settings::{Config, Dimension, HistogramMode, Histograms, Profile, ServiceGraphs, ServiceNamespace};
+use crate::config::settings::{Config, Dimension, Profile, ServiceGraphs, ServiceNamespace};
 use crate::filter::Filter;
 use crate::model::labels::sanitize_name;
-use crate::model::{Family, Layout, Naming, Native, Shape, Spec};
+use crate::model::{Family, LabelBuilder, Layout, Naming, Spec};
 use crate::otlp::{Attributes, Kind, Value};
 use crate::sampling::Sampling;
 
@@ -46,6 +46,7 @@ pub(super) struct Rules {
     pub(super) shows: Shows,
     pub(super) pairs: Pairs,
     pub(super) layout: Arc<Layout>,
+    limits: (usize, usize),
 }
 
 /// What is shown of an edge.
@@ -167,15 +168,21 @@ impl Rules {
             failures,
             namespace,
             slots: Slots::new(slots, weighted),
-            // The configuration has been checked: what is refused here was refused there.
-            filter: Filter::new(&settings.filter_policies).unwrap_or_default(),
+            filter: Filter::new(&settings.filter_policies)
+                .expect("policies are checked when the configuration is read"),
             sampling,
             enabled: settings.enabled,
             exemplars: config.series.exemplars,
             shows: Shows::new(settings, as_otel),
             pairs: Pairs { fan_out: settings.fan_out, links: settings.links, ancestors: settings.ancestors },
             layout: Arc::new(layout(config, weighted)),
+            limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
         }
+    }
+
+    /// Makes the builder keep the tenant's limits.
+    pub(super) fn limit(&self, labels: &mut LabelBuilder) {
+        labels.limit(self.limits.0, self.limits.1);
     }
 
     /// Goes through the attributes once.
@@ -314,26 +321,16 @@ fn slots(settings: &ServiceGraphs, as_otel: bool, index: &mut impl FnMut(&str) -
 }
 
 fn layout(config: &Config, weighted: bool) -> Layout {
-    let (settings, histograms) = (&config.service_graphs, &config.histograms);
-    let shape = Shape {
-        bounds_ns: (histograms.mode != HistogramMode::Native).then(|| settings.bounds_ns.clone()),
-        native: (histograms.mode != HistogramMode::Classic).then(|| native(histograms)),
-    };
+    let settings = &config.service_graphs;
     let messaging = settings.latency && settings.messaging_latency;
-    let observed = [settings.latency, settings.latency, messaging];
+    let shape = |observed: bool| observed.then(|| config.histograms.shape(&settings.bounds_ns));
     Layout::of(&Spec {
         family: Family::ServiceGraph,
         // The Collector's names are the same.
         naming: Naming::Tempo,
         weighted,
-        histograms: observed.map(|yes| yes.then(|| shape.clone())).to_vec(),
+        histograms: [settings.latency, settings.latency, messaging].map(shape).to_vec(),
     })
-}
-
-/// The coarsest schema whose buckets grow by at most the configured factor.
-fn native(histograms: &Histograms) -> Native {
-    let schema = -histograms.native_bucket_factor.log2().log2().floor();
-    Native { schema: schema.clamp(-4.0, 8.0) as i8, max_buckets: histograms.native_max_buckets }
 }
 
 /// Keys beyond the 63rd share the last bit; it only says *maybe*.
