@@ -13,6 +13,7 @@ mod items;
 mod keys;
 pub mod labels;
 mod layers;
+mod metrics;
 mod overrides;
 mod policies;
 mod problem;
