@@ -62,7 +62,8 @@ fn subject(key: &str) -> Result<Subject, String> {
     }
     let forms = "`span.NAME`, `resource.NAME`, `kind`, `name` or `status`";
     Err(match key.strip_prefix('.').unwrap_or(key) {
-        name if !name.is_empty() && !name.contains(':') && !reserved(name) => {
+        "" => format!("is empty; write {forms}"),
+        name if !name.contains(':') && !reserved(name) => {
             format!("{} is no key of a policy; write {forms}, as in `span.{name}`", quoted(key))
         }
         _ => format!("{} is no key of a policy; write {forms}", quoted(key)),
