@@ -29,13 +29,14 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 20] = [
+const ROOMS: [Room; 21] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("otlp", &["model"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
-    pure("spanmetrics", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
+    pure("sanitise", &["config"]),
+    pure("spanmetrics", &["otlp", "filter", "sampling", "sanitise", "deltas", "model", "config"]),
     pure("hostinfo", &["otlp", "deltas", "model", "config"]),
     pure("servicegraph", &["otlp", "filter", "sampling", "deltas", "model", "config"]),
     pure("deltas", &["model"]),
@@ -50,6 +51,7 @@ const ROOMS: [Room; 20] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "hostinfo",
             "servicegraph",
@@ -71,6 +73,7 @@ const ROOMS: [Room; 20] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "servicegraph",
             "deltas",
@@ -93,6 +96,7 @@ const ROOMS: [Room; 20] = [
             "otlp",
             "filter",
             "sampling",
+            "sanitise",
             "spanmetrics",
             "servicegraph",
             "deltas",
