@@ -15,8 +15,13 @@ impl Layers<'_> {
         self.check_span_metrics(draft);
         self.check_service_graphs(draft);
         self.check_host_info(draft);
+    }
+
+    /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
+    pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
-        if !config.span_metrics.enabled && !config.service_graphs.enabled && !config.host_info.enabled {
+        let working = config.span_metrics.enabled || config.service_graphs.enabled || config.host_info.enabled;
+        if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
         }

@@ -153,3 +153,13 @@ fn a_setting_of_a_case_reaches_everybody_and_leaves_what_tenants_have_of_their_o
     let wrong = super::set_over(&base, &["time.step=15".to_owned()], &[]).expect_err("no unit").to_string();
     assert_eq!(wrong, "--set: time.step: `15` has no unit; write `15s` or `15ms`");
 }
+
+#[test]
+fn a_tenant_can_be_switched_off_and_only_some_can_be_switched_on() {
+    let off = "span_metrics: {enabled: false}, service_graphs: {enabled: false}";
+    let tenants = over("", &format!("tenants: {{acme: {{{off}}}}}"));
+    assert!(!tenants.of("acme").span_metrics.enabled && tenants.of("umbrella").span_metrics.enabled);
+    let main = format!("{{{off}, overrides: {{file: /overrides}}}}");
+    assert!(main_file(&main).is_ok_and(|loaded| !loaded.config.span_metrics.enabled));
+    assert!(main_file(&format!("{{{off}}}")).is_err());
+}
