@@ -161,8 +161,6 @@ fn the_random_topics_reach_every_outcome() {
         Tally::SpansDroppedDisabled,
         Tally::RecordsFromFuture,
         Tally::EdgesLost,
-        Tally::RecordsReadAgain,
-        Tally::RecordsPassedOver,
         Tally::SpanNamesSanitised,
         Tally::SpanEventsCounted,
         Tally::SpanEventsDroppedInvalidUtf8,
