@@ -73,6 +73,8 @@ pub struct DeltaTable {
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
     estimate: usize,
+    /// What the interned sets take.
+    known: usize,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl DeltaTable {
             layouts: Vec::new(),
             respell_after,
             estimate: 0,
+            known: 0,
         }
     }
 
@@ -169,6 +172,7 @@ impl DeltaTable {
             touched: false,
             mentioned: None,
         };
+        self.known += set.bytes();
         let id = self.free.pop().unwrap_or_else(|| {
             self.sets.push(None);
             (self.sets.len() - 1) as u32
@@ -241,6 +245,12 @@ impl DeltaTable {
     #[must_use]
     pub fn estimate(&self) -> usize {
         self.estimate
+    }
+
+    /// The bytes that interned label sets take, besides what [`DeltaTable::estimate`] says.
+    #[must_use]
+    pub fn known_bytes(&self) -> usize {
+        self.known
     }
 
     /// The number of interned label sets.
@@ -321,6 +331,7 @@ impl DeltaTable {
             if let Ok(entry) = self.index.find_entry(set.hash, |&i| i as usize == id) {
                 entry.remove();
             }
+            self.known -= set.bytes();
             self.free.push(id as u32);
         }
     }

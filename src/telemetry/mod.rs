@@ -4,6 +4,7 @@
 //! handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
 
 mod board;
+mod hazards;
 pub mod log;
 pub mod names;
 mod overrides;
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
+use hazards::HazardMeters;
 use names::Metric;
 pub use overrides::Overrides;
 use overrides::OverridesMeters;
@@ -58,6 +60,7 @@ struct Inner {
     fenced: IntCounterVec,
     restores: HistogramVec,
     steps: IntCounterVec,
+    hazards: HazardMeters,
     export: ExportMeters,
     overrides: OverridesMeters,
 }
@@ -115,6 +118,7 @@ impl Telemetry {
                 HistogramVec::new(histogram(names::RESTORES, &RESTORE_BOUNDS), names::RESTORES.labels),
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
+            hazards: HazardMeters::new(&registry),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             registry,
@@ -164,6 +168,37 @@ impl Telemetry {
             Cause::Forced => "forced",
         };
         self.0.steps.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a dead letter and whether it was stored.
+    pub fn dead_letter(&self, stored: bool) {
+        let outcome = if stored { "stored" } else { "failed" };
+        self.0.hazards.dead_letters.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts a bug that a task met.
+    pub fn panicked(&self, kind: TaskKind) {
+        self.0.hazards.panics.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// Counts a partition that was stuck.
+    pub fn stuck(&self) {
+        self.0.hazards.stuck.inc();
+    }
+
+    /// Counts a storm of rebalances.
+    pub fn rebalance_storm(&self) {
+        self.0.hazards.storms.inc();
+    }
+
+    /// Shows what the worker holds of one kind.
+    pub fn memory_held(&self, part: &str, bytes: usize) {
+        self.0.hazards.memory.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows whether spans wait because too much is held.
+    pub fn memory_throttled(&self, throttled: bool) {
+        self.0.hazards.throttled.set(i64::from(throttled));
     }
 
     /// Settings of tenants have come into force.
@@ -276,6 +311,9 @@ mod tests {
         t.fenced(TaskKind::Series);
         t.restored(TaskKind::Span, Duration::from_millis(20));
         t.step_closed(Cause::Forced);
+        t.dead_letter(true);
+        t.panicked(TaskKind::Span);
+        t.memory_held("series", 1);
         t.overrides_loaded("v1".to_owned(), Vec::new());
         t.export().rejected.with_label_values(&["bad_data"]).inc();
         t.export().requests.with_label_values(&["2xx"]).inc();

@@ -76,6 +76,11 @@ impl Delivering {
         });
     }
 
+    /// The bytes of the batches that are not settled.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A batch has been settled.
     pub(super) fn settled(&mut self, step: Millis, tenant: &str) {
         let Some(waiting) = self.steps.get_mut(&step) else { return };
