@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Tenants;
-use crate::config::settings::Config;
+use crate::config::settings::{Config, Limits};
 use crate::model::Millis;
 
 /// The series settings that a tenant may have of its own.
@@ -34,6 +34,8 @@ pub struct TenantSeries {
     pub exemplar_label: String,
     /// `series.exemplars.on_counters`
     pub exemplars_on_counters: bool,
+    /// `limits:`
+    pub limits: Limits,
     /// `remote_write.max_samples`
     pub max_samples: usize,
     /// `remote_write.max_bytes`
@@ -62,6 +64,7 @@ impl From<&Config> for TenantSeries {
             exemplars: series.exemplars,
             exemplar_label: series.exemplar_label.clone(),
             exemplars_on_counters: series.exemplars_on_counters,
+            limits: config.limits.clone(),
             max_samples: remote.max_samples,
             max_bytes: remote.max_bytes,
         }
@@ -104,6 +107,11 @@ impl TenantBook {
 
     /// Whether anybody wants exemplars.
     pub(super) fn exemplars(&self) -> bool {
-        self.defaults.exemplars || self.overridden.values().any(|own| own.exemplars)
+        self.any(|own| own.exemplars)
+    }
+
+    /// Whether anybody's settings are such.
+    pub(super) fn any(&self, such: impl Fn(&TenantSeries) -> bool) -> bool {
+        such(&self.defaults) || self.overridden.values().any(|own| such(own))
     }
 }
