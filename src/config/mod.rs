@@ -14,7 +14,6 @@ mod items;
 mod keys;
 pub mod labels;
 mod layers;
-mod metrics;
 mod overrides;
 mod policies;
 mod problem;
