@@ -4,9 +4,6 @@ use super::settings::{HistogramMode, Histograms, LatencyUnit, Naming, Profile};
 use crate::model::labels::sanitize_name;
 use crate::model::{self, Native, Shape, Unit};
 
-/// The resolutions that Prometheus knows for native histograms.
-const SCHEMAS: (i8, i8) = (-4, 8);
-
 // === impl Naming ===
 
 impl Naming {
@@ -30,19 +27,12 @@ impl Histograms {
     /// How a histogram with these classic bounds counts.
     #[must_use]
     pub fn shape(&self, bounds_ns: &[u64]) -> Shape {
-        let native = Native { schema: schema(self.native_bucket_factor), max_buckets: self.native_max_buckets };
+        let native = Native::of_factor(self.native_bucket_factor, self.native_max_buckets);
         Shape {
             bounds_ns: (self.mode != HistogramMode::Native).then(|| bounds_ns.to_vec()),
             native: (self.mode != HistogramMode::Classic).then_some(native),
         }
     }
-}
-
-/// The coarsest resolution whose buckets grow by at most `factor`, as Prometheus' client library picks it.
-fn schema(factor: f64) -> i8 {
-    let (coarsest, finest) = SCHEMAS;
-    let halvings = factor.log2().log2().floor();
-    if halvings.is_nan() { finest } else { (-halvings).clamp(f64::from(coarsest), f64::from(finest)) as i8 }
 }
 
 #[cfg(test)]
@@ -52,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_bucket_factor_becomes_the_coarsest_schema_that_keeps_it() {
-        let schemas = [1.1, 2.0, 1.5, 1.0001, 4.0, 1e9, 1.0].map(schema);
+        let schemas = [1.1, 2.0, 1.5, 1.0001, 4.0, 1e9, 1.0].map(|factor| Native::of_factor(factor, 100).schema);
         assert_eq!(schemas, [3, 0, 1, 8, -1, -4, 8]);
     }
 
