@@ -6,6 +6,9 @@
 //! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written: the
 //!   zero of a series that began in between comes with its first value. Markers come with the step that ends a series,
 //!   because the next multiple may lie beyond its return. Exemplars of such a step are left out.
+//! - A step that a tenant is left out of, because its receiver is down, is like one between two multiples, and markers are
+//!   left out, too: receivers have forgotten the series by then. So no total is lost, only the points in between; and the
+//!   last counts of a series that ends before its receiver is back and never returns.
 //! - While `series.write` is off, every value counts as written. When it is on again, series go on without a zero, as after
 //!   a return from the cold: what was not said is no sudden increase.
 
@@ -40,6 +43,8 @@ pub struct TenantSeries {
     pub max_samples: usize,
     /// `remote_write.max_bytes`
     pub max_bytes: usize,
+    /// Whether the tenant's receiver is down, so that this step is not for it.
+    left_out: bool,
 }
 
 /// The series settings of every tenant. Cloning shares them.
@@ -67,6 +72,7 @@ impl From<&Config> for TenantSeries {
             limits: config.limits.clone(),
             max_samples: remote.max_samples,
             max_bytes: remote.max_bytes,
+            left_out: false,
         }
     }
 }
@@ -74,7 +80,12 @@ impl From<&Config> for TenantSeries {
 impl TenantSeries {
     /// Whether values are written at `step`.
     pub(super) fn is_due(&self, step: Millis) -> bool {
-        self.interval <= 0 || step % self.interval == 0
+        !self.left_out && (self.interval <= 0 || step % self.interval == 0)
+    }
+
+    /// Whether markers are written.
+    pub(super) fn is_told_ends(&self) -> bool {
+        self.write && !self.left_out
     }
 
     /// The labels that every series of the tenant gets.
@@ -103,6 +114,16 @@ impl TenantBook {
     #[must_use]
     pub fn of(&self, tenant: &str) -> &Arc<TenantSeries> {
         self.overridden.get(tenant).unwrap_or(&self.defaults)
+    }
+
+    /// The same for one step that is not written for some tenants.
+    pub(super) fn without(&self, left_out: &[String]) -> Self {
+        let mut overridden = (*self.overridden).clone();
+        for tenant in left_out {
+            let own = TenantSeries { left_out: true, ..(**self.of(tenant)).clone() };
+            overridden.insert(tenant.clone(), Arc::new(own));
+        }
+        Self { defaults: Arc::clone(&self.defaults), overridden: Arc::new(overridden) }
     }
 
     /// Whether anybody wants exemplars.
