@@ -1,6 +1,8 @@
 //! The span task on random topics: against a plain second implementation, and against itself with crashes.
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "common/graph.rs"]
+mod graph;
 #[path = "common/naive.rs"]
 mod naive;
 #[allow(dead_code, reason = "only the dice are used here")]
@@ -13,8 +15,9 @@ mod variety;
 #[path = "common/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use graph::Graph;
 use naive::{Added, Naive};
 use proptest::prelude::*;
 use scramble::Dice;
@@ -22,9 +25,9 @@ use spanmill::config::Config;
 use spanmill::config::settings::{
     Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SpanMetrics,
 };
-use spanmill::model::{Exemplar, Ledger, Tally};
+use spanmill::model::{Exemplar, Family, Ledger, Tally};
 use spanmill::tasks::span::SpanSettings;
-use spanmill::tasks::totals::{Spelled, Sum};
+use spanmill::tasks::totals::{Series, Spelled, Sum, Totals};
 use streams::stream;
 use world::{World, uninterrupted};
 
@@ -84,29 +87,63 @@ fn cells_of(added: &Added, set: &Spelled) -> Sum {
     Sum { cells, exemplars: best.into_iter().collect() }
 }
 
+/// Compares the series of service graphs; the error names the first that differs.
+fn same_graph(totals: &Totals, graph: &Graph, tenant: &str) -> Result<(), String> {
+    let edges = |series: &Series| series.name.starts_with("traces_service_graph_");
+    let values: BTreeMap<_, _> = totals.values(tenant).into_iter().filter(|(series, _)| edges(series)).collect();
+    let expected = graph.values.iter().filter(|((of, _), _)| of == tenant).map(|((_, series), value)| (series, value));
+    for (series, value) in expected.clone() {
+        let info = series.name.ends_with("connection_info");
+        let found = values.get(series).map(|found| if info { found.min(1.0) } else { *found });
+        if found.is_none_or(|found| (found - value).abs() > 1e-8 * value.abs().max(1.0)) {
+            return Err(format!("{series} is {found:?}, not {value}"));
+        }
+    }
+    if let Some(more) = values.keys().find(|series| !expected.clone().any(|(known, _)| known == *series)) {
+        return Err(format!("there is {more}"));
+    }
+    let exemplars: BTreeMap<_, _> = totals.exemplars(tenant).into_iter().filter(|(s, _)| edges(s)).collect();
+    let expected = graph.exemplars.iter().filter(|((of, _), _)| of == tenant);
+    let expected: BTreeMap<_, _> = expected.map(|((_, series), exemplar)| (series.clone(), *exemplar)).collect();
+    if exemplars == expected { Ok(()) } else { Err("exemplars differ".to_owned()) }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_fast_path_agrees_with_the_plain_one(seed: u64) {
         let dice = &mut Dice(seed);
-        let settings = settings(dice);
+        let settings = variety::graphs(settings(dice), dice);
+        let graphs = format!("{:?}", settings.tenants.defaults().service_graphs);
         let events = stream(dice, 60);
         let (mut world, mut plain) = (World::new(&settings), Naive::new(&settings));
         for (i, event) in events.iter().enumerate() {
             world.event(&events, i);
             plain.event(event);
-            prop_assert_eq!(world.task.pending_edges(), plain.pending());
+            prop_assert_eq!(world.task.pending_edges(), plain.pending(), "{}", graphs);
         }
         let (totals, ledger, _) = world.finish(&events);
-        let got: BTreeMap<_, _> =
-            totals.steps().map(|(step, set, sum)| ((step, set.tenant.clone(), set.labels.clone()), (set, sum))).collect();
-        prop_assert_eq!(got.keys().collect::<Vec<_>>(), plain.added.keys().collect::<Vec<_>>());
-        for (key, (set, sum)) in got {
+        let (mut spans, mut edges) = (BTreeMap::new(), BTreeSet::new());
+        for (step, set, sum) in totals.steps() {
+            let key = (step, set.tenant.clone(), set.labels.clone());
+            match set.layout.family() {
+                Family::ServiceGraph => drop(edges.insert(key)),
+                _ => drop(spans.insert(key, (set, sum))),
+            }
+        }
+        prop_assert_eq!(spans.keys().collect::<Vec<_>>(), plain.added.keys().collect::<Vec<_>>());
+        for (key, (set, sum)) in spans {
             prop_assert_eq!(sum, &cells_of(&plain.added[&key], set), "{:?}", key);
         }
         for (tally, value) in ledger.iter() {
-            prop_assert_eq!(value, plain.tallies.get(tally.name()).copied().unwrap_or(0), "{}", tally.name());
+            let expected = plain.tallies.get(tally.name()).copied().unwrap_or(0);
+            prop_assert_eq!(value, expected, "{} with {}", tally.name(), graphs);
+        }
+        prop_assert_eq!(edges, plain.edges, "{}", graphs);
+        for tenant in ["one", "other"] {
+            let found = same_graph(&totals, &plain.graph, tenant);
+            prop_assert!(found.is_ok(), "{:?} with {}", found, graphs);
         }
     }
 
@@ -154,6 +191,8 @@ fn the_random_topics_reach_every_outcome() {
         ledger.merge(&world.finish(&events).1);
     }
     let never = [
+        Tally::RecordsPassedOver,
+        Tally::RecordsReadAgain,
         Tally::RecordsLost,
         Tally::SpansDroppedDisabled,
         Tally::RecordsFromFuture,
