@@ -154,7 +154,7 @@ fn config(bounds_ns: &[u64], dimensions: &[&str]) -> Config {
     config.span_metrics.enabled = false;
     let graphs = &mut config.service_graphs;
     graphs.bounds_ns = bounds_ns.to_vec();
-    graphs.virtual_node_label = true;
+    (graphs.virtual_node_label, graphs.client_server_prefix) = (true, true);
     // The Collector's defaults.
     graphs.database_name_attributes = vec!["db.name".to_owned()];
     graphs.peer_attributes = ["peer.service", "db.name", "db.system"].map(str::to_owned).to_vec();

@@ -8,7 +8,7 @@ use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
 use crate::deltas::{Define, SetId, route};
 use crate::model::wire::put_bytes;
-use crate::model::{Ledger, LabelBuilder, Tally, Weight};
+use crate::model::{LabelBuilder, Ledger, Tally, Weight};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';

@@ -4,10 +4,10 @@
 //! a half edge waits, so that its other side opens none. A mark is renewed by every further span that is dropped on the
 //! same side of the same edge.
 
+use super::edge::Key;
 use super::edge::{Edge, End, MET, Mark};
 use super::live::Origin;
 use super::pairing::{Block, Pairing, Side, Sink};
-use super::edge::Key;
 use crate::model::Tally;
 
 impl Pairing {
@@ -28,7 +28,11 @@ impl Pairing {
             return;
         }
         let mut slots = std::mem::take(&mut self.slots);
-        self.edges.find_all(&side.key, |edge| edge.is_pending() && edge.has_client() != (end == End::Client), &mut slots);
+        self.edges.find_all(
+            &side.key,
+            |edge| edge.is_pending() && edge.has_client() != (end == End::Client),
+            &mut slots,
+        );
         for &slot in &slots {
             if end == End::Server && pairs.fan_out {
                 // Other servers may still meet it.

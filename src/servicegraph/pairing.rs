@@ -289,13 +289,7 @@ pub(super) fn valid_id<const N: usize>(id: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Writes a span into its edge. The last writer wins, except that a failure stays, and so does the greatest weight.
-pub(super) fn update(
-    names: &mut Names,
-    scratch: &mut Scratch,
-    edge: &mut Edge,
-    block: &Block<'_>,
-    side: &Side<'_>,
-) {
+pub(super) fn update(names: &mut Names, scratch: &mut Scratch, edge: &mut Edge, block: &Block<'_>, side: &Side<'_>) {
     const ERROR: i32 = 2;
     let (rules, end) = (&block.rules, side.kind.end());
     let attributes = rules.sieve(side.span.attributes);

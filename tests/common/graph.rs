@@ -398,7 +398,7 @@ impl Graph {
             edge.peer = peer;
         }
         let side = if is_client { "client_" } else { "server_" };
-        let shared = if rules.client_server_prefix || self.otel() { side } else { "" };
+        let shared = if rules.client_server_prefix { side } else { "" };
         for dimension in &rules.dimensions {
             if let Some(value) = either(&dimension.name) {
                 edge.found.insert((shared, dimension.name.clone()), value);
@@ -454,7 +454,7 @@ impl Graph {
         set("connection_type", edge.connection);
         for dimension in &rules.dimensions {
             let get = |side| edge.found.get(&(side, dimension.name.clone())).cloned();
-            let sides = if rules.client_server_prefix || self.otel() { &["client_", "server_"][..] } else { &[""] };
+            let sides = if rules.client_server_prefix { &["client_", "server_"][..] } else { &[""] };
             let nowhere = sides.iter().all(|side| get(*side).is_none());
             for &side in sides {
                 let value = get(side).or_else(|| dimension.default.clone().filter(|_| nowhere));
