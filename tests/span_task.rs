@@ -185,6 +185,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_edge_stays_accounted_for_when_settings_change(seed: u64) {
+        let dice = &mut Dice(seed);
+        let settings = variety::graphs(settings(dice), dice);
+        let events = stream(dice, 60);
+        let (mut world, mut i) = (World::new(&settings), 0);
+        let mut changes = 0;
+        while i < events.len() {
+            // The ledger's equation is checked after each event.
+            world.event(&events, i);
+            i += 1;
+            if dice.below(6) == 0 && changes < 20 {
+                changes += 1;
+                world.settings = variety::graphs(settings.clone(), dice);
+                if dice.below(2) == 0 {
+                    world.task.reconfigure(&world.settings);
+                } else {
+                    i = world.crash(&events, dice);
+                }
+            }
+        }
+        world.finish(&events);
+        prop_assert_eq!(world.task.pending_edges(), 0);
+    }
+}
+
 #[test]
 fn the_random_topics_reach_every_outcome() {
     let (mut ledger, mut rebuilt) = (Ledger::default(), 0);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::edge::{Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
+use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
 use super::extras::Scratch;
 use super::live::Origin;
 use super::names::{NameId, Names};
@@ -314,7 +314,7 @@ pub(super) fn update(names: &mut Names, scratch: &mut Scratch, edge: &mut Edge, 
     }
     edge.client = side.service;
     if let Some(name) = rules.database(block.resource, attributes) {
-        edge.connection = super::edge::Connection::Database;
+        edge.connection = Connection::Database;
         edge.set_half(End::Server, side.half);
         if let Some(name) = name {
             edge.server = names.intern(&name);

@@ -1,7 +1,7 @@
 //! The way back: what is alive as a list, and from the list what was alive.
 
 use super::apart::{keys_of, relay_of};
-use super::edge::{Edge, End, MET, MOVED, Mark};
+use super::edge::{Edge, End, MET, MOVED, Mark, Relay};
 use super::live::{Listed, Live, Origin};
 use super::pairing::{Block, Pairing, Side, Sink, side_of, update};
 use crate::model::Tally;
@@ -62,7 +62,7 @@ impl Pairing {
             && let Some(relay) = relay_of(block, span)
             && let Some(origin) = rebuild.relay(here)
         {
-            self.relays.insert(super::edge::Relay { origin, ..relay });
+            self.relays.insert(Relay { origin, ..relay });
         }
         self.rebuild = Some(rebuild);
     }

@@ -136,9 +136,10 @@ impl Graph {
 
     pub(crate) fn span(&mut self, tenant: &str, resource: &[KeyValue], span: &Span) {
         if ![2, 3, 4, 5].contains(&span.kind) {
-            return if self.rules().ancestors {
-                self.relay(tenant, span)
-            };
+            if self.rules().ancestors {
+                self.relay(tenant, span);
+            }
+            return;
         }
         self.tally(Tally::EdgeSpans);
         let Some(service) = find(resource, "service.name") else { return self.tally(Tally::EdgeSpansWithoutService) };
@@ -161,7 +162,7 @@ impl Graph {
         };
         match (self.apart(), client) {
             (false, _) => self.together(key, service, resource, span),
-            (true, true) => self.client(key, service, resource, span),
+            (true, true) => self.client(&key, service, resource, span),
             (true, false) => self.server(&key, &service, resource, span),
         }
     }
@@ -237,13 +238,13 @@ impl Graph {
 
     // === halves apart ===
 
-    fn client(&mut self, key: Key, service: String, resource: &[KeyValue], span: &Span) {
+    fn client(&mut self, key: &Key, service: String, resource: &[KeyValue], span: &Span) {
         let mut edge = self.open(key.clone(), service.clone(), resource, span);
         if complete(&edge) {
             self.tally(Tally::EdgesOpened);
             return self.emit(&edge, Tally::EdgesCompleted);
         }
-        if let Some(at) = self.edges.iter().position(|e| e.key == key && e.client_half.is_some()) {
+        if let Some(at) = self.edges.iter().position(|e| e.key == *key && e.client_half.is_some()) {
             let mut known = self.edges[at].clone();
             self.update(&mut known, service, resource, span);
             self.edges[at] = known;
@@ -254,7 +255,7 @@ impl Graph {
             return;
         }
         let fan_out = self.rules().fan_out;
-        if self.is_marked(&key, true) {
+        if self.is_marked(key, true) {
             self.tally(Tally::EdgesOpened);
             self.tally(Tally::EdgesDroppedCounterpart);
             if !fan_out {
@@ -263,7 +264,7 @@ impl Graph {
             edge.met = true;
         }
         while !edge.client.is_empty() && (fan_out || !edge.met) {
-            let waits = |e: &Edge| e.key == key && e.client_half.is_none() && !e.server.is_empty();
+            let waits = |e: &Edge| e.key == *key && e.client_half.is_none() && !e.server.is_empty();
             let Some(at) = self.edges.iter().position(waits) else { break };
             let server = self.edges.remove(at);
             self.meet(&edge, &server);
