@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::edge::End;
 use super::extras::{Slot, Slots, Source};
 use crate::config::Tenants;
-use crate::config::settings::{Config, Dimension, HistogramMode, Histograms, Profile, ServiceGraphs, ServiceNamespace};
+use crate::config::settings::{Config, Dimension, HistogramMode, Profile, ServiceGraphs, ServiceNamespace};
 use crate::filter::Filter;
 use crate::model::labels::sanitize_name;
 use crate::model::{Family, LabelBuilder, Layout, Naming, Native, Shape, Spec};
@@ -323,11 +323,11 @@ fn slots(settings: &ServiceGraphs, index: &mut impl FnMut(&str) -> usize) -> Vec
 fn layout(config: &Config, weighted: bool) -> Layout {
     let settings = &config.service_graphs;
     let messaging = settings.latency && settings.messaging_latency;
-    let Histograms { mode, native_bucket_factor, native_max_buckets } = config.histograms;
-    let native = Native::of_factor(native_bucket_factor, native_max_buckets);
+    let histograms = &config.histograms;
+    let native = Native::of_factor(histograms.native_bucket_factor, histograms.native_max_buckets);
     let shape = Shape {
-        bounds_ns: (mode != HistogramMode::Native).then(|| settings.bounds_ns.clone()),
-        native: (mode != HistogramMode::Classic).then_some(native),
+        bounds_ns: (histograms.mode != HistogramMode::Native).then(|| settings.bounds_ns.clone()),
+        native: (histograms.mode != HistogramMode::Classic).then_some(native),
     };
     Layout::of(&Spec {
         family: Family::ServiceGraph,
