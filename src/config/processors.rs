@@ -43,7 +43,9 @@ impl Layers<'_> {
         self.check_service_graphs(draft);
         self.check_host_info(draft);
         let config = &draft.config;
-        if !config.span_metrics.enabled && !config.service_graphs.enabled && !config.host_info.enabled {
+        // A tenant may have nothing, and everybody may if there are tenants with settings of their own.
+        let alone = self.tenant.is_none() && config.overrides.file.is_none();
+        if alone && !config.span_metrics.enabled && !config.service_graphs.enabled && !config.host_info.enabled {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
         }

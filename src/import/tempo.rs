@@ -32,6 +32,10 @@ pub(super) fn import(importer: &mut Importer, file: &Tree, overrides: Option<(&T
     let tenants = tenants::read(importer, file.get("overrides"), overrides);
     importer.level = Level::Static;
     importer.defaults(&GENERATOR);
+    if tenants.is_empty() && !importer.seen.iter().any(|(_, path)| path == "processors") {
+        let on = |path: &str| path.ends_with(".enabled");
+        importer.draft.sets.retain(|set| !on(&set.path));
+    }
     tenants
 }
 

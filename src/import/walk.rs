@@ -232,7 +232,3 @@ impl Importer {
 fn fixed(value: &str) -> String {
     if value.starts_with('[') { value.to_owned() } else { show_text(value) }
 }
-
-fn show_label(text: &str) -> String {
-    show_text(text)
-}

@@ -29,7 +29,7 @@ const ROWS: &[Row] = &[
         "span_metrics.calls, latency, size",
         Better("histogram_buckets apply; Tempo loses them and takes its defaults"),
     ),
-    absent("processors", "", "", Different("Tempo makes nothing without processors; every processor is switched off")),
+    absent("processors", "", "", Different("Tempo makes nothing without processors; spanmill makes span metrics and service graphs")),
     // Service graphs.
     row("processor.service_graphs.wait", Static, Duration, "service_graphs.wait", Better("in stream time: a backlog pairs as live traffic does")),
     row("processor.service_graphs.max_items", Static, Whole, "service_graphs.max_items", Different("counts per source partition, where Tempo counts per tenant and process")),
