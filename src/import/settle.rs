@@ -24,12 +24,12 @@ pub(super) fn settle(mut importer: Importer, mut tenants: Vec<Tenant>, kind: Kin
     steps(&mut importer, &mut tenants);
     importer.draft.sort(&order);
     let mut main = std::mem::take(&mut importer.draft);
-    repair(&mut main, &mut importer.list, !tenants.is_empty());
+    repair(&mut main, &mut importer.list, &order, !tenants.is_empty());
     let everybody = effective(&main);
     let mut overrides = Vec::new();
     for mut tenant in tenants {
         tenant.draft.sort(&order);
-        repair(&mut tenant.draft, &mut importer.list, true);
+        repair(&mut tenant.draft, &mut importer.list, &order, true);
         overrides.push((tenant.name, differences(&tenant.draft, &everybody, &main, &order)));
     }
     let default = |path: &str| defaults.iter().find(|((_, key), _)| key == path).map(|(_, value)| value.clone());
@@ -71,14 +71,17 @@ fn steps(importer: &mut Importer, tenants: &mut [Tenant]) {
             tenant.draft.put("series.interval", value, from, finding);
         } else if let Some(row) = GENERATOR.rows.iter().find(|row| row.when == "(no multiple)") {
             let key = format!("overrides.{}: {}", tenant.name, row.path);
-            let line = finding.and_then(|at| importer.list.get(at)).map_or(0, |finding| finding.line);
+            let at = finding.and_then(|at| importer.list.get(at));
+            let (file, line) = at.map_or((String::new(), 0), |finding| (finding.file.clone(), finding.line));
+            let main = std::mem::replace(&mut importer.file, file);
             importer.find(&key, line, "", row.verdict.fate(), row.verdict.why());
+            importer.file = main;
         }
     }
 }
 
 /// Takes out what does not load, and says so in the list.
-fn repair(draft: &mut Draft, list: &mut Vec<Finding>, switches: bool) {
+fn repair(draft: &mut Draft, list: &mut Vec<Finding>, order: &[String], switches: bool) {
     // Every round takes out one key at least.
     for _ in 0..=draft.sets.len() {
         let (text, lines) = check_text(draft, switches);
@@ -90,6 +93,7 @@ fn repair(draft: &mut Draft, list: &mut Vec<Finding>, switches: bool) {
         if !any {
             return;
         }
+        draft.sort(order);
     }
 }
 
@@ -97,7 +101,9 @@ fn repair(draft: &mut Draft, list: &mut Vec<Finding>, switches: bool) {
 fn check_text(draft: &Draft, switches: bool) -> (String, Vec<(usize, String)>) {
     let mut draft = draft.clone();
     if switches {
-        draft.put("overrides.file", Value::Flow(OVERRIDES_FILE.to_owned()), "", None);
+        let at = draft.sets.iter().position(|set| set.path.starts_with("overrides.")).unwrap_or(draft.sets.len());
+        let (path, value) = ("overrides.file".to_owned(), Value::Flow(OVERRIDES_FILE.to_owned()));
+        draft.sets.insert(at, Set { path, value, from: String::new(), finding: None });
     }
     let Rendered { text, lines } = draft.render(&[], 0);
     (text, lines)
@@ -105,9 +111,10 @@ fn check_text(draft: &Draft, switches: bool) -> (String, Vec<(usize, String)>) {
 
 fn take_out(draft: &mut Draft, list: &mut Vec<Finding>, problem: &Problem, lines: &[(usize, String)]) -> bool {
     let line = problem.position().map_or(0, |(line, _)| line);
-    let on_line = lines.iter().rev().find(|(first, _)| *first <= line).map(|(_, path)| path.clone());
-    let path = on_line.filter(|path| problem.path().starts_with(path.as_str()) || line > 0);
-    let Some(set) = path.and_then(|path| draft.sets.iter_mut().find(|set| set.path == path)) else { return false };
+    let named = lines.iter().find(|(_, path)| problem.path().starts_with(path.as_str()));
+    let on_line = lines.iter().rev().find(|(first, _)| *first <= line);
+    let Some((_, path)) = named.or(on_line) else { return false };
+    let Some(set) = draft.sets.iter_mut().find(|set| set.path == *path) else { return false };
     if matches!(set.value, Value::Note(_)) {
         return false;
     }
@@ -164,6 +171,7 @@ fn effective(draft: &Draft) -> BTreeMap<String, String> {
 fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draft, order: &[String]) -> Draft {
     let mut out = Draft::default();
     let own = effective(tenant);
+    let off = SWITCHES.iter().all(|path| own.get(*path).is_some_and(|value| value == "false"));
     for (path, value) in &own {
         let inherited = everybody.get(path);
         let given = tenant.sets.iter().find(|set| set.path == *path);
@@ -172,7 +180,8 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
         }
         match given {
             Some(set) => out.sets.push(set.clone()),
-            None if entry_of(path).is_none() && value != "{}" => {
+            // Where nothing is made, nothing needs to be spelled out.
+            None if entry_of(path).is_none() && value != "{}" && !off => {
                 out.put(path, Value::Flow(value.clone()), "not in this tenant's entry, which replaces the defaults in Tempo", None);
             }
             None => {}
@@ -184,7 +193,9 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
             out.put(&set.path, Value::Flow("\"\"".to_owned()), "not in this tenant's entry", None);
         }
     }
-    out.sets.extend(tenant.sets.iter().filter(|set| matches!(set.value, Value::Note(_))).cloned());
+    let inherited = |note: &&Set| main.sets.iter().any(|set| set.path == note.path && set.from == note.from);
+    let notes = tenant.sets.iter().filter(|set| matches!(set.value, Value::Note(_)));
+    out.sets.extend(notes.filter(|note| !inherited(note)).cloned());
     out.sort(order);
     out
 }

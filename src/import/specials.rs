@@ -31,17 +31,22 @@ pub(super) fn processors(importer: &mut Importer, at: &At<'_>) {
     let has = |name: &str| listed.iter().any(|listed| listed == name);
     let (spans, edges) = (has("span-metrics"), has("service-graphs"));
     let mut put = |path: &str, on: bool| importer.set(path, Value::Flow(on.to_string()), at);
-    put("span_metrics.enabled", spans || SPAN_PARTS.iter().any(|(name, _)| has(name)));
-    put("service_graphs.enabled", edges || has(CONNECTION_INFO) || EDGE_PARTS.iter().any(|(name, _)| has(name)));
+    let any_span = spans || SPAN_PARTS.iter().any(|(name, _)| has(name));
+    let any_edge = edges || has(CONNECTION_INFO) || EDGE_PARTS.iter().any(|(name, _)| has(name));
+    put("span_metrics.enabled", any_span);
+    put("service_graphs.enabled", any_edge);
     put("host_info.enabled", has(HOST_INFO));
-    for (name, path) in SPAN_PARTS {
+    // Of what is off, the parts have nothing to say.
+    for (name, path) in SPAN_PARTS.iter().filter(|_| any_span) {
         put(path, spans || has(name));
     }
-    for (name, path) in EDGE_PARTS {
+    for (name, path) in EDGE_PARTS.iter().filter(|_| any_edge) {
         put(path, edges || has(name));
     }
-    put("service_graphs.connection_info", has(CONNECTION_INFO));
-    if !spans && SPAN_PARTS.iter().any(|(name, _)| has(name)) {
+    if any_edge {
+        put("service_graphs.connection_info", has(CONNECTION_INFO));
+    }
+    if any_span && !spans {
         importer.said_case(at, "(only parts of span-metrics)");
     }
     for (i, name) in listed.iter().enumerate() {
@@ -150,9 +155,7 @@ pub(super) fn headers(importer: &mut Importer, at: &At<'_>) {
         if lower == ORG_ID && !text.is_empty() && !text.contains("${") {
             importer.said_case(&at, "(X-Scope-OrgID)");
             importer.set(&ours, Value::Flow(show_text(text)), &at);
-            if importer.level == Level::Static {
-                importer.set("remote_write.tenant_header", Value::Flow("\"\"".to_owned()), &at);
-            }
+            importer.set("remote_write.tenant_header", Value::Flow("\"\"".to_owned()), &at);
         } else {
             importer.said(&at);
             let name: String = lower.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

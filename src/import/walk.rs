@@ -11,6 +11,8 @@ use crate::config::show_text;
 
 /// What is known while an input is read.
 pub(super) struct Importer {
+    /// The configuration file.
+    main: String,
     /// The file that is read.
     pub(super) file: String,
     /// Where in Tempo's settings.
@@ -42,6 +44,7 @@ pub(super) enum Fact {
 impl Importer {
     pub(super) fn new(file: &str) -> Self {
         Self {
+            main: file.to_owned(),
             file: file.to_owned(),
             level: Level::Static,
             draft: Draft::default(),
@@ -91,7 +94,10 @@ impl Importer {
             self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there, as in Tempo");
             return;
         }
-        let note = at.tree.variable().filter(|_| !matches!(row.how, How::Nothing));
+        // What has parts is looked at part by part.
+        let whole = at.tree.text().is_some()
+            || matches!(row.how, How::Names | How::Joined | How::Seconds | How::Bounds | How::Literal | How::Labels);
+        let note = at.tree.variable().filter(|_| whole && !matches!(row.how, How::Nothing));
         if let Some(variable) = note.map(ToOwned::to_owned) {
             self.variable(at, row, &variable);
         } else {
@@ -225,10 +231,11 @@ impl Importer {
     }
 
     fn from(&self, key: &str, line: usize) -> String {
-        format!("{key} ({}:{line})", self.file).replace(char::is_control, " ")
+        let place = if self.file == self.main { "line ".to_owned() } else { format!("{}:", self.file) };
+        format!("{key} ({place}{line})").replace(char::is_control, " ")
     }
 }
 
 fn fixed(value: &str) -> String {
-    if value.starts_with('[') { value.to_owned() } else { show_text(value) }
+    if value.is_empty() { "\"\"".to_owned() } else { value.to_owned() }
 }

@@ -119,7 +119,7 @@ const ROWS: &[Row] = &[
     row("native_histogram_min_reset_duration", Tenant, Nothing, "", Better("a histogram is never reset")),
     row("trace_id_label_name", Tenant, Text, "series.exemplars.label", Better("trace IDs keep their leading zeros")),
     row("remote_write_headers", Tenant, By(headers), "remote_write.headers", Same),
-    case("remote_write_headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers", Same),
+    case("remote_write_headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers, remote_write.tenant_header: \"\"", Same),
     row("forwarder.queue_size", Tenant, Nothing, "", Ignored("Kafka is the queue")),
     row("forwarder.workers", Tenant, Nothing, "", Ignored("Kafka is the queue")),
     row("ingestion_time_range_slack", Tenant, Nothing, "", Better(SLACK)),
@@ -166,7 +166,7 @@ pub(in crate::import) const TOP: Table = Table {
     name: "Tempo: the rest of the file",
     root: "",
     rows: &[
-        none("multitenancy_enabled", Same),
+        none("multitenancy_enabled", Ignored("the tenant is the record key either way, with codec: otlp")),
         none("server.**", Ignored(NOT_OURS)),
         none("internal_server.**", Ignored(NOT_OURS)),
         none("distributor.**", Ignored(NOT_OURS)),
