@@ -16,6 +16,7 @@
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
+//! | [`sanitise`] | span names → patterns of them |
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
@@ -40,6 +41,7 @@ pub mod model;
 pub mod otlp;
 pub mod remotewrite;
 pub mod sampling;
+pub mod sanitise;
 pub mod series;
 pub mod servicegraph;
 pub mod spanmetrics;

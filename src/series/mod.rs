@@ -43,6 +43,8 @@
 //! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
 //! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
 
+mod admission;
+mod candidates;
 mod cardinality;
 mod emit;
 mod metrics;
@@ -54,6 +56,7 @@ mod tenant;
 pub use cardinality::{Cardinality, Offender, service_of};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
+pub(crate) use snapshot::OLD_VERSION;
 pub use tenant::{TenantBook, TenantSeries};
 
 use crate::config::Tenants;
