@@ -7,6 +7,7 @@
 //! slot into the table in `keys.rs`, and its rules, if any, into `rules.rs`.
 
 mod auth;
+mod collide;
 mod draft;
 mod effective;
 mod items;
@@ -33,7 +34,7 @@ use std::io;
 use std::path::Path;
 
 pub use effective::render_effective;
-pub use overrides::{load_overrides, set_overrides};
+pub use overrides::{load_overrides, set_over};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use settings::Config;
