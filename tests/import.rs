@@ -3,6 +3,7 @@
 //! `cargo test --test import -- --ignored` writes the tables of `config/MIGRATION.md` anew.
 
 use std::path::Path;
+use std::process::Command;
 
 use spanmill::config::settings::{
     Auth, Dimension, HistogramMode, LatencyUnit, PolicyValue, Profile, SanitiseMode, Start, TenantSource,
@@ -232,7 +233,11 @@ fn no_line_of_an_input_is_passed_over() {
                 let key = line.trim_start().trim_start_matches("- ");
                 let leaf = key.split_once(": ").is_some_and(|(key, _)| !key.starts_with('#'));
                 let listed = imported.list.iter().any(|found| found.file == file && found.line == i + 1);
-                assert!(!leaf || listed || inside(&imported, file, text.unwrap_or_default(), i), "{name}:{} {line}", i + 1);
+                assert!(
+                    !leaf || listed || inside(&imported, file, text.unwrap_or_default(), i),
+                    "{name}:{} {line}",
+                    i + 1
+                );
             }
         }
     }
@@ -329,6 +334,32 @@ fn the_configurations_that_the_connector_itself_is_tested_with_are_taken_or_refu
         assert!(refused.is_none_or(|found| !found.why.is_empty()), "{name}");
         assert!(imported.list.iter().all(|found| found.fate != Fate::Unknown), "{name}");
     }
+}
+
+#[test]
+fn the_command_writes_what_it_is_told_and_ends_with_64_only_if_it_cannot_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("tempo.yaml"), TEMPO).expect("written");
+    std::fs::write(path("tenants.yaml"), TEMPO_OVERRIDES).expect("written");
+    let spanmill = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_spanmill")).arg("import").args(args).output().expect("it starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (tempo, tenants, out, over) = (path("tempo.yaml"), path("tenants.yaml"), path("out.yaml"), path("over.yaml"));
+    let (code, config, list) = spanmill(&[&tempo, "--overrides-file", &tenants]);
+    assert_eq!(code, Some(0), "something was refused, and the list says so: {list}");
+    assert!(config.contains("wait: 20s") && config.contains("# tenants:") && list.contains(": refused ("), "{config}");
+    let files = ["--overrides-file", &tenants, "--output", &out, "--overrides-output", &over];
+    let (code, list, nothing) = spanmill(&[&[tempo.as_str()][..], &files].concat());
+    assert_eq!((code, nothing.as_str()), (Some(0), ""));
+    assert!(list.contains("94 keys: "), "{list}");
+    let written = |path: &str| std::fs::read_to_string(path).expect("written");
+    assert!(written(&over).contains("  parts:\n") && written(&out).contains("file: "), "{}", written(&out));
+    assert_eq!(spanmill(&[&path("nowhere.yaml")]).0, Some(64));
+    let (code, _, said) = spanmill(&[&tenants, "--from", "collector"]);
+    assert!(code == Some(64) && said.contains("has neither a connector"), "{said}");
 }
 
 /// The document with the tables of the code in it.

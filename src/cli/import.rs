@@ -13,7 +13,7 @@ pub struct ImportArgs {
     pub file: PathBuf,
     /// Whose it is, if that does not show.
     #[arg(long, value_name = "WHOSE")]
-    pub from: Option<From>,
+    pub from: Option<Whose>,
     /// Tempo's file with settings per tenant.
     #[arg(long, value_name = "FILE")]
     pub overrides_file: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct ImportArgs {
 
 /// Whose settings.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum From {
+pub enum Whose {
     /// Grafana Tempo.
     Tempo,
     /// The OpenTelemetry Collector.
@@ -87,8 +87,8 @@ fn read(args: &ImportArgs) -> Result<Imported, Vec<String>> {
         file: Input { name: &name, text: &file },
         overrides: overrides.as_deref().map(|text| Input { name: &overrides_name, text }),
         kind: args.from.map(|from| match from {
-            From::Tempo => Kind::Tempo,
-            From::Collector => Kind::Collector,
+            Whose::Tempo => Kind::Tempo,
+            Whose::Collector => Kind::Collector,
         }),
         overrides_path: overrides_path.as_deref(),
     })

@@ -1,5 +1,6 @@
 //! The Collector: which of its parts count, and what its keys become.
 
+use super::Fate;
 use super::draft::Value;
 use super::kafka::secure;
 use super::specials::{auth_type, ends_after};
@@ -8,7 +9,6 @@ use super::tables::{BASIC_AUTH, BEARER_AUTH, COMPONENTS, EXPORTER, RECEIVER, SER
 use super::tree::{Entry, Tree};
 use super::values::{duration, flow, names, show_duration, whole};
 use super::walk::{Fact, Importer};
-use super::Fate;
 use crate::config::show_text;
 
 /// Where values wait that other keys have a say in.
@@ -38,7 +38,9 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
     };
     if parts.spans.is_none() && parts.edges.is_none() {
         let name = &importer.file;
-        return Err(vec![format!("{name}: has neither a connector span_metrics nor service_graph; name the file that has")]);
+        return Err(vec![format!(
+            "{name}: has neither a connector span_metrics nor service_graph; name the file that has"
+        )]);
     }
     facts(importer, &parts);
     connectors(importer, &parts);
@@ -48,7 +50,9 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
         for entry in section.tree.entries() {
             rest(importer, &parts, &section.name, entry);
         }
-        if section.tree.entries().is_empty() || COMPONENTS.row(&format!("{}.x", section.name)).is_none() && section.name != "service" {
+        if section.tree.entries().is_empty()
+            || COMPONENTS.row(&format!("{}.x", section.name)).is_none() && section.name != "service"
+        {
             importer.walk(&COMPONENTS, &section.name, &section.name, section.line, &section.tree);
         }
     }
@@ -64,7 +68,8 @@ fn kind(name: &str) -> &str {
 fn first<'a>(file: &'a Tree, section: &str, types: &[&str]) -> Option<&'a Entry> {
     let entries = file.get(section)?.entries();
     let ours = || entries.iter().filter(|entry| types.contains(&kind(&entry.name)));
-    let pipelines = file.get("service").and_then(|service| service.get("pipelines")).map(Tree::entries).unwrap_or_default();
+    let pipelines =
+        file.get("service").and_then(|service| service.get("pipelines")).map(Tree::entries).unwrap_or_default();
     let used = |entry: &Entry| {
         let lists = pipelines.iter().flat_map(|pipeline| pipeline.tree.entries());
         lists.flat_map(|list| list.tree.items()).any(|item| item.text() == Some(&entry.name))
@@ -184,7 +189,8 @@ fn prefix(importer: &mut Importer, spans: bool) {
         return;
     }
     let name = importer.draft.text("naming.namespace").unwrap_or_else(|| "traces.span.metrics".to_owned());
-    let parts: Vec<String> = [set.value.flow(), name].into_iter().filter(|part| !part.is_empty() && part != "\"\"").collect();
+    let parts: Vec<String> =
+        [set.value.flow(), name].into_iter().filter(|part| !part.is_empty() && part != "\"\"").collect();
     importer.draft.put("naming.namespace", Value::Flow(show_text(&parts.join("."))), &set.from, set.finding);
 }
 
@@ -223,12 +229,16 @@ fn rest(importer: &mut Importer, parts: &Parts<'_>, section: &str, entry: &Entry
         "receivers" if own == "kafka" => (true, &RECEIVER, ("(several receivers)", "(another)")),
         _ => (false, &COMPONENTS, ("", "")),
     };
-    let found = importer.list.iter().any(|finding| {
-        finding.key == key || finding.key.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'))
-    });
+    let found = importer
+        .list
+        .iter()
+        .any(|finding| finding.key == key || finding.key.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.')));
     if types && !taken.iter().flatten().any(|part| std::ptr::eq(*part, entry)) {
         importer.case(table, path.0, path.1, &key, entry.line);
-    } else if !types && !found && ["receivers", "processors", "exporters", "connectors", "extensions", "service"].contains(&section) {
+    } else if !types
+        && !found
+        && ["receivers", "processors", "exporters", "connectors", "extensions", "service"].contains(&section)
+    {
         importer.walk(&COMPONENTS, &format!("{section}.{own}"), &key, entry.line, &entry.tree);
     }
 }
@@ -334,7 +344,11 @@ pub(super) fn exponential(importer: &mut Importer, at: &At<'_>) {
         return;
     }
     let mixed = importer.facts.contains(&Fact::MixedForms);
-    if mixed { importer.said_case(at, "(of one connector only)") } else { importer.said(at) }
+    if mixed {
+        importer.said_case(at, "(of one connector only)")
+    } else {
+        importer.said(at)
+    }
     importer.set("histograms.mode", Value::Flow(if mixed { "both" } else { "native" }.to_owned()), at);
     importer.set_if_free("histograms.native_max_buckets", &size.to_string(), at);
     importer.set_if_free("histograms.native_bucket_factor", FINEST, at);

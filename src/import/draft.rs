@@ -88,7 +88,8 @@ impl Draft {
     pub(super) fn sort(&mut self, order: &[String]) {
         let place = |path: &str| {
             let path = entry_of(path).map_or(path, |(map, _)| map);
-            let below = |key: &&String| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let below =
+                |key: &&String| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             order.iter().position(|key| below(&key)).unwrap_or(order.len())
         };
         // Comments first: they must not stand between the entries of a map.

@@ -34,7 +34,8 @@ pub(super) fn settle(mut importer: Importer, mut tenants: Vec<Tenant>, kind: Kin
     }
     let default = |path: &str| defaults.iter().find(|((_, key), _)| key == path).map(|(_, value)| value.clone());
     main.sets.retain(|set| {
-        matches!(set.value, Value::Note(_)) || everybody.get(&set.path).is_none_or(|value| Some(value) != default(&set.path).as_ref())
+        matches!(set.value, Value::Note(_))
+            || everybody.get(&set.path).is_none_or(|value| Some(value) != default(&set.path).as_ref())
     });
     name_overrides(&mut main, &overrides, request);
     main.sort(&order);
@@ -141,9 +142,8 @@ fn take_out(draft: &mut Draft, list: &mut Vec<Finding>, problem: &Problem, lines
 
 fn checked(text: &str) -> Result<Loaded, Problems> {
     // Secrets and certificates are not looked at here; tenants come later.
-    let read_file = |path: &Path| {
-        Ok(if path == Path::new(OVERRIDES_FILE) { "tenants: {}".to_owned() } else { "later".to_owned() })
-    };
+    let read_file =
+        |path: &Path| Ok(if path == Path::new(OVERRIDES_FILE) { "tenants: {}".to_owned() } else { "later".to_owned() });
     load(&Sources { file: Some(("spanmill.yaml", text)), env: &[], set: &[], read_file: &read_file })
 }
 
@@ -182,7 +182,12 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
             Some(set) => out.sets.push(set.clone()),
             // Where nothing is made, nothing needs to be spelled out.
             None if entry_of(path).is_none() && value != "{}" && !off => {
-                out.put(path, Value::Flow(value.clone()), "not in this tenant's entry, which replaces the defaults in Tempo", None);
+                out.put(
+                    path,
+                    Value::Flow(value.clone()),
+                    "not in this tenant's entry, which replaces the defaults in Tempo",
+                    None,
+                );
             }
             None => {}
         }
@@ -202,7 +207,17 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
 
 /// Whether Tempo lets tenants differ in what becomes this key.
 fn differs(path: &str) -> bool {
-    let global = ["kafka.", "tenant.", "overrides.", "time.", "worker.", "admin.", "log.", "series.stale_after", "series.forget_after"];
+    let global = [
+        "kafka.",
+        "tenant.",
+        "overrides.",
+        "time.",
+        "worker.",
+        "admin.",
+        "log.",
+        "series.stale_after",
+        "series.forget_after",
+    ];
     !global.iter().any(|start| path.starts_with(start)) || SWITCHES.contains(&path)
 }
 
@@ -212,7 +227,9 @@ fn name_overrides(main: &mut Draft, overrides: &[(String, Draft)], request: &Req
     }
     let (value, from) = match request.overrides_path {
         Some(path) => (Value::Flow(show_text(path)), "the settings of single tenants"),
-        None => (Value::Note("overrides.yaml".to_owned()), "the settings of single tenants; --overrides-output writes them"),
+        None => {
+            (Value::Note("overrides.yaml".to_owned()), "the settings of single tenants; --overrides-output writes them")
+        }
     };
     main.put("overrides.file", value, from, None);
 }
@@ -230,7 +247,9 @@ fn overrides_text(overrides: &[(String, Draft)], request: &Request<'_>) -> Strin
     let mut out = String::from("# What single tenants have in place of what everybody has.\n");
     if let Some(input) = request.overrides {
         let name: String = input.name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        out.push_str(&format!("# Imported from {name}. A tenant there replaced the defaults; here it is added to them.\n"));
+        out.push_str(&format!(
+            "# Imported from {name}. A tenant there replaced the defaults; here it is added to them.\n"
+        ));
     }
     out.push_str("tenants:\n");
     for (name, draft) in overrides {

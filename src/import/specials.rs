@@ -56,7 +56,10 @@ pub(super) fn processors(importer: &mut Importer, at: &At<'_>) {
         let edge_part = EDGE_PARTS.iter().any(|(part, _)| part == name);
         if (span_part && spans) || (edge_part && edges) {
             importer.case(at.table, "processors", "(a part beside its whole)", &key, item);
-        } else if !span_part && !edge_part && !["span-metrics", "service-graphs", CONNECTION_INFO, HOST_INFO].contains(&name.as_str()) {
+        } else if !span_part
+            && !edge_part
+            && !["span-metrics", "service-graphs", CONNECTION_INFO, HOST_INFO].contains(&name.as_str())
+        {
             importer.case(at.table, "processors", "(an unknown name)", &key, item);
         }
     }
@@ -85,7 +88,11 @@ pub(super) fn flag_on_only(importer: &mut Importer, at: &At<'_>) {
 
 /// Filter policies.
 pub(super) fn policies(importer: &mut Importer, at: &At<'_>) {
-    if uses_regex(at.tree) { importer.said_case(at, "(regex)") } else { importer.said(at) }
+    if uses_regex(at.tree) {
+        importer.said_case(at, "(regex)")
+    } else {
+        importer.said(at)
+    }
     if let Ok(value) = convert(How::Literal, at.tree) {
         importer.set(at.row.ours, value, at);
     }
@@ -104,7 +111,9 @@ pub(super) fn stale(importer: &mut Importer, at: &At<'_>) {
             importer.said(at);
             ends_after(importer, at, ns);
         }
-        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand"),
+        _ => {
+            importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand")
+        }
     }
 }
 
@@ -126,7 +135,8 @@ pub(super) fn url(importer: &mut Importer, at: &At<'_>) {
     };
     let (address, query) = text.split_once('?').map_or((text, false), |(address, _)| (address, true));
     let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
-    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     importer.said(at);
     importer.set(at.row.ours, Value::Flow(show_text(&format!("{scheme}://{host}{path}"))), at);

@@ -1,5 +1,6 @@
 //! Tempo: its file, and the one with settings per tenant.
 
+use super::Fate;
 use super::Input;
 use super::draft::Value;
 use super::kafka::secure;
@@ -9,7 +10,6 @@ use super::tenants::{self, Tenant};
 use super::tree::Tree;
 use super::values::{duration, show_duration};
 use super::walk::{Fact, Importer};
-use super::Fate;
 
 /// Where the interval waits until all are known: ours is a step, and multiples of it.
 pub(super) const INTERVAL: &str = "@interval";
@@ -62,6 +62,8 @@ pub(super) fn interval(importer: &mut Importer, at: &At<'_>) {
             importer.said(at);
             importer.set(INTERVAL, Value::Flow(show_duration(ns)), at);
         }
-        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand"),
+        _ => {
+            importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand")
+        }
     }
 }

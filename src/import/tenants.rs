@@ -16,8 +16,7 @@ pub(super) struct Tenant {
 }
 
 /// What a tenant's entry falls back to the defaults for.
-const FALLING_BACK: [&str; 3] =
-    ["histograms.native_bucket_factor", "histograms.native_max_buckets", "span_names.mode"];
+const FALLING_BACK: [&str; 3] = ["histograms.native_bucket_factor", "histograms.native_max_buckets", "span_names.mode"];
 const FLAT: &str = "metrics_generator_";
 const EVERYBODY: &str = "*";
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::draft::{Draft, Value};
+use super::draft::{Draft, Value as Ours};
 use super::table::{ABSENT, At, How, Level, Row, Table};
-use super::tree::Tree;
+use super::tree::{Tree, Value as Theirs};
 use super::values::convert;
 use super::{Fate, Finding};
 use crate::config::show_text;
@@ -85,23 +85,32 @@ impl Importer {
             self.find(at.key, at.line, "", Fate::Ignored, "Tempo does not read it here");
             return;
         }
-        // In an override of Tempo's, nothing, "" and 0 keep what was there; an empty list does not.
-        let keeps = match at.tree.text() {
-            Some(text) => text.is_empty() || text == "0" || text == "0s",
-            None => at.tree.is_empty() && at.tree.list().is_none(),
-        };
-        if keeps && self.level == Level::Tenant && !matches!(row.how, How::Nothing | How::Whole) {
-            self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there, as in Tempo");
+        if self.keeps(at, row) {
+            self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there");
             return;
         }
         // What has parts is looked at part by part.
-        let whole = at.tree.text().is_some()
-            || matches!(row.how, How::Names | How::Joined | How::Seconds | How::Bounds | How::Literal | How::Labels);
+        let parts = row.path == "storage.remote_write" || matches!(row.how, How::By(_)) && at.tree.list().is_none();
+        let whole = at.tree.text().is_some() || !parts;
         let note = at.tree.variable().filter(|_| whole && !matches!(row.how, How::Nothing));
         if let Some(variable) = note.map(ToOwned::to_owned) {
             self.variable(at, row, &variable);
         } else {
             self.carry(&At { table: at.table, row, tree: at.tree, key: at.key, line: at.line });
+        }
+    }
+
+    /// Whether a value says nothing: an empty one, and in an override of Tempo's also `""` and 0. An empty list says much.
+    fn keeps(&self, at: &At<'_>, row: &Row) -> bool {
+        if matches!(row.how, How::Nothing) {
+            return false;
+        }
+        match &at.tree.value {
+            Theirs::Empty => true,
+            Theirs::Text(text, _) if self.level == Level::Tenant && !row.ours.starts_with("limits.") => {
+                matches!(text.as_str(), "" | "0" | "0s")
+            }
+            _ => false,
         }
     }
 
@@ -111,7 +120,7 @@ impl Importer {
             How::Nothing => self.said(at),
             How::Fixed(value) => {
                 self.said(at);
-                self.set(at.row.ours, Value::Flow(fixed(value)), at);
+                self.set(at.row.ours, Ours::Flow(fixed(value)), at);
             }
             How::Secret(file) => {
                 self.said(at);
@@ -122,7 +131,7 @@ impl Importer {
                 for entry in at.tree.entries() {
                     let path = format!("{}.{}", at.row.ours, entry.name);
                     let text = entry.tree.text().unwrap_or_default();
-                    self.set(&path, Value::Flow(show_text(text)), at);
+                    self.set(&path, Ours::Flow(show_text(text)), at);
                 }
             }
             how => match convert(how, at.tree) {
@@ -145,13 +154,15 @@ impl Importer {
         let why = "a variable of the environment: write its value, or give it to spanmill as SPANMILL_ and the path";
         self.find(at.key, at.line, row.ours, Fate::Refused, why);
         let path = row.ours.split([',', ';', ':']).next().unwrap_or_default();
-        // A secret may stand around the variable.
-        let only = variable.starts_with("${") && variable.find('}') == Some(variable.len() - 1);
+        // A secret may stand around the variable, or in it as a default.
+        let name = variable.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or(".");
+        let name = name.strip_prefix("env:").unwrap_or(name);
+        let only = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if path.contains('.') && matches!(row.how, How::Text | How::Joined | How::Whole | How::Duration | How::By(_)) {
             let shown = if only { variable } else { "a variable" };
             let finding = self.last();
             let from = self.from(at.key, at.line);
-            self.draft.put(path, Value::Note(shown.to_owned()), &from, finding);
+            self.draft.put(path, Ours::Note(shown.to_owned()), &from, finding);
         }
     }
 
@@ -160,11 +171,11 @@ impl Importer {
         let from = format!("put the value of {} into this file", self.from(at.key, at.line));
         let value = if super::draft::entry_of(ours).is_some() { format!("{{file: {file}}}") } else { file.to_owned() };
         let finding = self.last();
-        self.draft.put(ours, Value::Flow(value), &from, finding);
+        self.draft.put(ours, Ours::Flow(value), &from, finding);
     }
 
     /// Sets a key of ours from the key at hand.
-    pub(super) fn set(&mut self, ours: &str, value: Value, at: &At<'_>) {
+    pub(super) fn set(&mut self, ours: &str, value: Ours, at: &At<'_>) {
         let from = self.from(at.key, at.line);
         let finding = self.last();
         self.draft.put(ours, value, &from, finding);
@@ -173,7 +184,7 @@ impl Importer {
     /// Sets a key of ours that nothing has set.
     pub(super) fn set_if_free(&mut self, ours: &str, value: &str, at: &At<'_>) {
         if self.draft.get(ours).is_none() {
-            self.set(ours, Value::Flow(value.to_owned()), at);
+            self.set(ours, Ours::Flow(value.to_owned()), at);
         }
     }
 
@@ -221,7 +232,7 @@ impl Importer {
         self.find(&key, 0, row.ours, row.verdict.fate(), row.verdict.why());
         if !row.ours.is_empty() {
             let finding = self.last();
-            self.draft.put(row.ours, Value::Flow(fixed(value)), &format!("{key}: their default"), finding);
+            self.draft.put(row.ours, Ours::Flow(fixed(value)), &format!("{key}: their default"), finding);
         }
     }
 
