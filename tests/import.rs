@@ -2,11 +2,13 @@
 //!
 //! `cargo test --test import -- --ignored` writes the tables of `config/MIGRATION.md` anew.
 
+#![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
+
 use std::path::Path;
 use std::process::Command;
 
 use spanmill::config::settings::{
-    Auth, Dimension, HistogramMode, LatencyUnit, PolicyValue, Profile, SanitiseMode, Start, TenantSource,
+    Auth, Dimension, HistogramMode, LatencyUnit, PolicyValue, Profile, SanitiseMode, Secret, Start, TenantSource,
 };
 use spanmill::config::{Loaded, Sources, load};
 use spanmill::import::{Fate, Finding, Imported, Input, Kind, Request, document_tables, import};
@@ -107,7 +109,7 @@ fn a_tenant_of_tempo_replaces_the_defaults_and_ours_says_what_that_means() {
         assert!(!config.span_metrics.enabled && !config.service_graphs.enabled, "{tenant} has no processors in Tempo");
     }
     let headers = &of("headers-only").remote_write;
-    assert_eq!(headers.headers.get("X-Scope-OrgID").map(|value| value.reveal()), Some("somebody-else"));
+    assert_eq!(headers.headers.get("X-Scope-OrgID").map(Secret::reveal), Some("somebody-else"));
     assert_eq!(headers.tenant_header, "", "one header names the tenant");
     let parts = of("parts");
     assert!(parts.span_metrics.calls && parts.span_metrics.latency && !parts.span_metrics.size);

@@ -345,9 +345,9 @@ pub(super) fn exponential(importer: &mut Importer, at: &At<'_>) {
     }
     let mixed = importer.facts.contains(&Fact::MixedForms);
     if mixed {
-        importer.said_case(at, "(of one connector only)")
+        importer.said_case(at, "(of one connector only)");
     } else {
-        importer.said(at)
+        importer.said(at);
     }
     importer.set("histograms.mode", Value::Flow(if mixed { "both" } else { "native" }.to_owned()), at);
     importer.set_if_free("histograms.native_max_buckets", &size.to_string(), at);
@@ -393,7 +393,7 @@ pub(super) fn cardinality(importer: &mut Importer, at: &At<'_>) {
 
 /// `metric_timestamp_cache_size`: the Collector refuses none at all, for delta.
 pub(super) fn timestamps(importer: &mut Importer, at: &At<'_>) {
-    let none = !at.tree.text().and_then(|text| whole(text).ok()).is_some_and(|size| size > 0);
+    let none = at.tree.text().and_then(|text| whole(text).ok()).is_none_or(|size| size == 0);
     if none && importer.facts.contains(&Fact::Delta) {
         importer.said_case(at, "(not above zero)");
     } else {

@@ -89,9 +89,9 @@ pub(super) fn flag_on_only(importer: &mut Importer, at: &At<'_>) {
 /// Filter policies.
 pub(super) fn policies(importer: &mut Importer, at: &At<'_>) {
     if uses_regex(at.tree) {
-        importer.said_case(at, "(regex)")
+        importer.said_case(at, "(regex)");
     } else {
-        importer.said(at)
+        importer.said(at);
     }
     if let Ok(value) = convert(How::Literal, at.tree) {
         importer.set(at.row.ours, value, at);
@@ -112,7 +112,13 @@ pub(super) fn stale(importer: &mut Importer, at: &At<'_>) {
             ends_after(importer, at, ns);
         }
         _ => {
-            importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand")
+            importer.find(
+                at.key,
+                at.line,
+                at.row.ours,
+                Fate::Refused,
+                "is not a duration above zero; write it by hand",
+            );
         }
     }
 }

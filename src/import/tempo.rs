@@ -63,7 +63,13 @@ pub(super) fn interval(importer: &mut Importer, at: &At<'_>) {
             importer.set(INTERVAL, Value::Flow(show_duration(ns)), at);
         }
         _ => {
-            importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand")
+            importer.find(
+                at.key,
+                at.line,
+                at.row.ours,
+                Fate::Refused,
+                "is not a duration above zero; write it by hand",
+            );
         }
     }
 }

@@ -100,7 +100,8 @@ impl Importer {
         }
     }
 
-    /// Whether a value says nothing: an empty one, and in an override of Tempo's also `""` and 0. An empty list says much.
+    /// Whether a value says nothing: an empty one, and in an override of Tempo's also `""` and 0. An empty list says
+    /// that there are none.
     fn keeps(&self, at: &At<'_>, row: &Row) -> bool {
         if matches!(row.how, How::Nothing) {
             return false;
