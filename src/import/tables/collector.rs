@@ -52,7 +52,7 @@ pub(in crate::import) const SIGV4_AUTH: Table = Table {
         key("service", Text, "remote_write.auth.service", Same),
         key("assume_role.arn", Text, "remote_write.auth.role_arn", Same),
         none("assume_role.session_name", Ignored("the name has no say")),
-        none("assume_role.sts_region", Ignored("the region of the workspace is asked; AWS_REGION sets another")),
+        none("assume_role.sts_region", Ignored("the region of the workspace is asked")),
     ],
 };
 

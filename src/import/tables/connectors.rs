@@ -10,8 +10,6 @@ use crate::import::table::{ABSENT, Table, absent, case, key, none};
 
 const STEP: &str = "in event time, and idle series are not sent again";
 const ONE_STEP: &str = "there is one step for all series; the first is taken";
-const RESOURCE_FIRST: &str =
-    "the resource is looked at first, then the span; the connector does it the other way round";
 const NEGATIVE: &str = "negative, which the Collector refuses too";
 const BOTH: &str = "explicit and exponential exclude each other, as in the Collector";
 const LONGER: &str = "a series ends with a stale marker, and a comeback continues its total";
@@ -25,7 +23,7 @@ pub(in crate::import) const SPAN_METRICS: Table = Table {
     rows: &[
         absent("(names and labels)", "naming.profile", "otel", Same),
         key("namespace", By(namespace), "naming.namespace", Same),
-        key("dimensions", By(dimensions), "span_metrics.dimensions", Different(RESOURCE_FIRST)),
+        key("dimensions", By(dimensions), "span_metrics.dimensions", Same),
         case(
             "dimensions",
             "(glob)",
@@ -33,8 +31,8 @@ pub(in crate::import) const SPAN_METRICS: Table = Table {
             "",
             Refused("attributes are named one by one, so that their number has a bound"),
         ),
-        key("calls_dimensions", By(dimensions), "span_metrics.calls_dimensions", Different(RESOURCE_FIRST)),
-        key("histogram.dimensions", By(dimensions), "span_metrics.latency_dimensions", Different(RESOURCE_FIRST)),
+        key("calls_dimensions", By(dimensions), "span_metrics.calls_dimensions", Same),
+        key("histogram.dimensions", By(dimensions), "span_metrics.latency_dimensions", Same),
         key("exclude_dimensions", By(exclude), "span_metrics.intrinsic_dimensions", Same),
         case(
             "exclude_dimensions",
@@ -45,7 +43,14 @@ pub(in crate::import) const SPAN_METRICS: Table = Table {
         ),
         case("exclude_dimensions", "(another)", Nothing, "", Ignored("not a built-in dimension")),
         key("events.enabled", Bool, "span_metrics.events.enabled", Same),
-        key("events.dimensions", By(dimensions), "span_metrics.events.dimensions", Same),
+        key(
+            "events.dimensions",
+            By(dimensions),
+            "span_metrics.events.dimensions",
+            Better(
+                "the event is looked at first, then its span; the connector lets a span's attribute hide the event's",
+            ),
+        ),
         key(
             "exemplars.enabled",
             Bool,
@@ -243,35 +248,16 @@ pub(in crate::import) const SERVICE_GRAPH: Table = Table {
         none("metrics_timestamp_offset", Different("samples have event time, there is nothing to shift")),
         case("metrics_timestamp_offset", "0", Nothing, "", Same),
         case("metrics_timestamp_offset", "0s", Nothing, "", Same),
-        key(
-            "virtual_node_peer_attributes",
-            Names,
-            "service_graphs.peer_attributes",
-            Different(
-                "a call without any of them is counted as expired, where the Collector draws an edge to `unknown`",
-            ),
-        ),
+        key("virtual_node_peer_attributes", Names, "service_graphs.peer_attributes", Same),
         absent(
             "virtual_node_peer_attributes",
             "service_graphs.peer_attributes",
             "[peer.service, db.name, db.system]",
-            Different(
-                "a call without any of them is counted as expired, where the Collector draws an edge to `unknown`",
-            ),
+            Same,
         ),
         key("virtual_node_extra_label", Bool, "service_graphs.enable_virtual_node_label", Same),
-        key(
-            "database_name_attributes",
-            Names,
-            "service_graphs.database_name_attributes",
-            Different("a peer or server address names the database first, as in Tempo"),
-        ),
-        absent(
-            "database_name_attributes",
-            "service_graphs.database_name_attributes",
-            "[db.name]",
-            Different("a peer or server address names the database first, as in Tempo"),
-        ),
+        key("database_name_attributes", Names, "service_graphs.database_name_attributes", Same),
+        absent("database_name_attributes", "service_graphs.database_name_attributes", "[db.name]", Same),
         none("metrics_exporter", Ignored("the Collector ignores it too")),
         absent("(series end after 15 minutes)", "", "", Better("series.stale_after, with a stale marker")),
     ],

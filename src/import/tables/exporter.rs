@@ -58,7 +58,7 @@ const ROWS: &[Row] = &[
     none("tls.curve_preferences", Ignored("the safe ones are offered")),
     none("compression", Refused("remote write is compressed with snappy")),
     case("compression", "snappy", Nothing, "", Same),
-    none("proxy_url", Refused("requests go to the receiver directly")),
+    none("proxy_url", Refused("name it in HTTPS_PROXY or HTTP_PROXY of the environment")),
     none("read_buffer_size", Ignored(POOL)),
     none("write_buffer_size", Ignored(POOL)),
     none("max_idle_conns", Ignored(POOL)),

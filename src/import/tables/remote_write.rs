@@ -6,7 +6,6 @@ use crate::import::table::Verdict::{Better, Different, Ignored, Refused, Same};
 use crate::import::table::{Table, case, key, none};
 
 const RELABEL: &str = "samples are sent as they are counted: relabel at the receiver, or take dimensions away";
-const PROXY: &str = "requests go to the receiver directly";
 const TOKEN: &str = "/etc/spanmill/remote-write-token";
 const PASSWORD: &str = "/etc/spanmill/remote-write-password";
 const TLS_FILE: &str = "write it to a file and name that";
@@ -99,11 +98,12 @@ pub(in crate::import) const REMOTE_WRITE: Table = Table {
         key("tls_config.insecure_skip_verify", Bool, "remote_write.tls.insecure_skip_verify", Same),
         none("tls_config.min_version", Ignored("TLS 1.2 and 1.3 are spoken")),
         none("tls_config.max_version", Ignored("TLS 1.2 and 1.3 are spoken")),
-        none("proxy_url", Refused(PROXY)),
-        none("no_proxy", Refused(PROXY)),
-        none("proxy_from_environment", Refused(PROXY)),
-        none("proxy_connect_header.**", Refused(PROXY)),
-        none("follow_redirects", Ignored("name the receiver itself in the url")),
+        none("proxy_url", Refused("name it in HTTPS_PROXY or HTTP_PROXY of the environment")),
+        none("no_proxy", Refused("name it in NO_PROXY of the environment")),
+        none("proxy_from_environment", Ignored("the proxy of the environment is always used")),
+        none("proxy_connect_header.**", Refused("a proxy gets no further headers")),
+        case("follow_redirects", "false", Nothing, "", Same),
+        none("follow_redirects", Refused("no redirect is followed: name the receiver itself in remote_write.url")),
         none("enable_http2", Ignored("HTTP/1.1 is spoken")),
         none("http_headers.**", Refused("write them as remote_write.headers")),
         none("queue_config.capacity", Ignored("one request per shard is on its way, in order; Kafka holds the rest")),
