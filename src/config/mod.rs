@@ -14,6 +14,7 @@ mod items;
 mod keys;
 pub mod labels;
 mod layers;
+mod metrics;
 mod overrides;
 mod policies;
 mod problem;

@@ -125,9 +125,10 @@ fn connectors(importer: &mut Importer, parts: &Parts<'_>) {
 
 fn component(importer: &mut Importer, table: &'static Table, section: &str, entry: &Entry) {
     let key = format!("{section}.{}", entry.name);
-    importer.children(table, "", &key, &entry.tree);
-    if entry.tree.entries().is_empty() {
+    if entry.tree.is_empty() {
         importer.find(&key, entry.line, "", Fate::Same, "");
+    } else {
+        importer.children(table, "", &key, &entry.tree);
     }
 }
 
@@ -167,6 +168,9 @@ fn exporter(importer: &mut Importer, parts: &Parts<'_>, file: &Tree) {
         return;
     };
     let key = format!("exporters.{}", entry.name);
+    if entry.tree.entries().is_empty() {
+        importer.hollow(&key, entry.line, &entry.tree);
+    }
     for inner in entry.tree.entries() {
         let inner_key = format!("{key}.{}", inner.name);
         if inner.name == "http" {
@@ -246,6 +250,9 @@ fn rest(importer: &mut Importer, parts: &Parts<'_>, section: &str, entry: &Entry
 /// `dimensions` of span metrics: names, some with a default.
 pub(super) fn dimensions(importer: &mut Importer, at: &At<'_>) {
     let mut items = Vec::new();
+    if at.tree.list().is_none() {
+        return;
+    }
     importer.said(at);
     for (i, item) in at.tree.items().iter().enumerate() {
         let key = format!("{}[{i}]", at.key);
@@ -367,8 +374,9 @@ pub(super) fn unit(importer: &mut Importer, at: &At<'_>) {
 
 /// The connector's namespace; it may be empty.
 pub(super) fn namespace(importer: &mut Importer, at: &At<'_>) {
+    let Some(name) = at.tree.text() else { return };
     importer.said(at);
-    importer.set(at.row.ours, Value::Flow(show_text(at.tree.text().unwrap_or_default())), at);
+    importer.set(at.row.ours, Value::Flow(show_text(name)), at);
 }
 
 /// Which attributes tell resources apart.
@@ -427,8 +435,9 @@ pub(super) fn authenticator(importer: &mut Importer, at: &At<'_>) {
 
 /// The exporter's namespace.
 pub(super) fn exporter_namespace(importer: &mut Importer, at: &At<'_>) {
+    let Some(name) = at.tree.text() else { return };
     importer.said(at);
-    importer.set(PREFIX, Value::Flow(at.tree.text().unwrap_or_default().to_owned()), at);
+    importer.set(PREFIX, Value::Flow(name.to_owned()), at);
 }
 
 /// `target_info`: it comes with the labels that join it.

@@ -23,6 +23,7 @@ pub(super) fn import(importer: &mut Importer, file: &Tree, overrides: Option<(&T
     for entry in file.entries() {
         match entry.name.as_str() {
             "metrics_generator" => importer.children(&GENERATOR, "", &entry.name, &entry.tree),
+            "overrides" if entry.tree.entries().is_empty() => importer.hollow("overrides", entry.line, &entry.tree),
             "ingest" => ingest(importer, entry.line, &entry.tree),
             "overrides" => {}
             name => importer.walk(&TOP, name, name, entry.line, &entry.tree),
@@ -51,7 +52,7 @@ fn ingest(importer: &mut Importer, line: usize, tree: &Tree) {
         }
     }
     if tree.entries().is_empty() {
-        importer.find("ingest", line, "", Fate::Ignored, "it is empty");
+        importer.hollow("ingest", line, tree);
     }
 }
 

@@ -67,7 +67,9 @@ pub(super) fn read(importer: &mut Importer, inline: Option<&Tree>, file: Option<
 fn defaults(importer: &mut Importer, inline: &Tree) {
     for entry in inline.entries() {
         let key = format!("overrides.{}", entry.name);
-        if entry.name == "defaults" {
+        if entry.name == "defaults" && entry.tree.entries().is_empty() {
+            importer.hollow(&key, entry.line, &entry.tree);
+        } else if entry.name == "defaults" {
             for inner in entry.tree.entries() {
                 scoped(importer, &format!("{key}.{}", inner.name), inner);
             }

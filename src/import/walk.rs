@@ -63,15 +63,23 @@ impl Importer {
         } else if !table.leads(path) {
             self.find(key, line, "", Fate::Unknown, "no such key is known; check its spelling");
         } else if tree.entries().is_empty() {
-            let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
-            self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
+            self.hollow(key, line, tree);
         } else {
             self.children(table, path, key, tree);
         }
     }
 
+    /// Notes a key that should have others below it.
+    pub(super) fn hollow(&mut self, key: &str, line: usize, tree: &Tree) {
+        let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
+        self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
+    }
+
     /// Reads what lies below `path` of a table.
     pub(super) fn children(&mut self, table: &'static Table, path: &str, key: &str, tree: &Tree) {
+        if tree.entries().is_empty() {
+            self.hollow(key, tree.line, tree);
+        }
         for entry in tree.entries() {
             let join = |at: &str| if at.is_empty() { entry.name.clone() } else { format!("{at}.{}", entry.name) };
             self.walk(table, &join(path), &join(key), entry.line, &entry.tree);
@@ -117,7 +125,13 @@ impl Importer {
 
     fn carry(&mut self, at: &At<'_>) {
         match at.row.how {
-            How::By(by) => by(self, at),
+            How::By(by) => {
+                let before = self.list.len();
+                by(self, at);
+                if self.list.len() == before {
+                    self.find(at.key, at.line, at.row.ours, Fate::Refused, "cannot be read; write it by hand");
+                }
+            }
             How::Nothing => self.said(at),
             How::Fixed(value) => {
                 self.said(at);
@@ -126,6 +140,9 @@ impl Importer {
             How::Secret(file) => {
                 self.said(at);
                 self.secret(at.row.ours, file, at);
+            }
+            How::Labels if at.tree.entries().is_empty() => {
+                self.find(at.key, at.line, at.row.ours, Fate::Ignored, "no names and values stand below it");
             }
             How::Labels => {
                 self.said(at);
