@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use spanmill::config::{Config, Loaded, Problems, Sources, load, render_effective};
+use spanmill::config::{Config, Loaded, Problems, Sources, load, load_overrides, render_effective};
 
 const REFERENCE: &str = include_str!("../config/spanmill.yaml");
 /// What every readable secret file holds.
@@ -80,6 +80,36 @@ fn every_bad_file_gets_exactly_the_problems_it_expects() {
     }
 }
 
+#[test]
+fn every_bad_file_of_overrides_gets_exactly_the_problems_it_expects() {
+    let files = corpus("bad_overrides");
+    assert!(files.len() > 10, "the corpus was lost");
+    for (name, text) in files {
+        let expected: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# expect: "))
+            .map(|problem| format!("{name}:{problem}"))
+            .collect();
+        let loaded = load_overrides(&Config::default(), &text, &name, &read_file);
+        let Err(problems) = loaded else { panic!("{name} loads") };
+        let got: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
+        assert_eq!(got, expected, "{name}");
+        let printed = format!("{problems}\n{problems:?}");
+        assert!(!printed.contains(IN_TEXT) && !printed.contains(FROM_FILE), "{name} prints a secret:\n{printed}");
+    }
+}
+
+#[test]
+fn the_example_of_overrides_loads_and_every_tenant_in_it_differs() {
+    let text = include_str!("../config/overrides.yaml");
+    let tenants = load_overrides(&Config::default(), text, "overrides.yaml", &read_file)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(tenants.overridden().count(), 3);
+    for (tenant, config) in tenants.overridden() {
+        assert_ne!(**config, Config::default(), "{tenant}");
+    }
+}
+
 /// Loads `text` and looks at all that can be printed; nothing may panic.
 fn survives(text: &str) {
     let env =
@@ -92,6 +122,12 @@ fn survives(text: &str) {
             Err(problems) => problems.to_string(),
         };
         assert!(!printed.is_empty());
+    }
+    let nested = format!("tenants: {{a: {{span_metrics: {{filter_policies: {text}}}}}}}");
+    for text in [text, &nested] {
+        if let Err(problems) = load_overrides(&Config::default(), text, "o.yaml", &read_file) {
+            assert!(!problems.to_string().is_empty());
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use serde_json::Value;
 use spanmill::config::Config;
+use spanmill::config::settings::Dimension;
 use spanmill::model::{Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tasks::totals::{Series, Totals};
@@ -101,8 +102,8 @@ fn request(file: &Value) -> ExportTraceServiceRequest {
 }
 
 /// The values after the push and after expiry, and the ledger at the end.
-fn run(file: &Value) -> (Totals, Totals, Ledger) {
-    let settings = SpanSettings::from(&Config::default());
+fn run(file: &Value, config: &Config) -> (Totals, Totals, Ledger) {
+    let settings = SpanSettings::from(config);
     let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("an empty journal");
     let value = request(file).encode_to_vec();
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &value };
@@ -172,6 +173,16 @@ fn compare_counters(what: &str, comments: &[String], ledger: &Ledger) -> usize {
     known.len()
 }
 
+/// The variant `targetinfo` of the span metrics.
+fn target_info() -> Config {
+    let mut config = Config::default();
+    config.span_metrics.target_info = true;
+    config.span_metrics.bounds_ns = vec![40_000_000];
+    config.span_metrics.dimensions =
+        ["beast", "god"].map(|name| Dimension { name: name.to_owned(), default: None }).to_vec();
+    config
+}
+
 #[test]
 fn the_trace_files_give_the_values_that_tempo_gives() {
     let Some(dir) = files() else {
@@ -186,7 +197,7 @@ fn the_trace_files_give_the_values_that_tempo_gives() {
             continue;
         }
         let json: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
-        let (pushed, expired, ledger) = run(&json);
+        let (pushed, expired, ledger) = run(&json, &Config::default());
         let expect =
             |kind: &str, variant: &str| dump(&dir.join("expected").join(kind).join(format!("{name}.{variant}.prom")));
         let stages =
@@ -200,6 +211,11 @@ fn the_trace_files_give_the_values_that_tempo_gives() {
         }
         let (series, _) = expect("spanmetrics", "default");
         values += compare(&format!("{name} span metrics"), &family(&pushed, "traces_spanmetrics_"), &series);
+        let (pushed, ..) = run(&json, &target_info());
+        let (series, _) = expect("spanmetrics", "targetinfo");
+        let mut got = family(&pushed, "traces_spanmetrics_");
+        got.extend(family(&pushed, "traces_target_info").into_iter().map(|(s, v)| (s, v.min(1.0))));
+        values += compare(&format!("{name} with target info"), &got, &series);
         inputs += 1;
     }
     assert!(inputs > 0, "no trace files in {}", dir.display());

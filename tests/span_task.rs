@@ -15,6 +15,9 @@ use naive::{Added, Naive};
 use proptest::prelude::*;
 use scramble::Dice;
 use spanmill::config::Config;
+use spanmill::config::settings::{
+    Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SpanMetrics,
+};
 use spanmill::model::{Exemplar, Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tasks::totals::{Spelled, Sum, Totals};
@@ -27,7 +30,34 @@ fn settings(dice: &mut Dice) -> SpanSettings {
     config.kafka.shards = 1 + dice.below(5) as u32;
     config.service_graphs.wait = [0, 1_000, 10_000, 40_000][dice.below(4) as usize];
     config.service_graphs.max_items = [2, 6, 1_000][dice.below(3) as usize];
+    span_metrics(dice, &mut config.span_metrics);
     SpanSettings::from(&config)
+}
+
+fn span_metrics(dice: &mut Dice, settings: &mut SpanMetrics) {
+    let dimension =
+        |name: &str, default: Option<&str>| Dimension { name: name.to_owned(), default: default.map(str::to_owned) };
+    match dice.below(4) {
+        0 => settings.dimensions = vec![dimension("http.method", None), dimension("user.id", Some("nobody"))],
+        1 => settings.latency_dimensions = vec![dimension("http.route", None)],
+        2 => settings.calls_dimensions = vec![dimension("server.address", Some("here")), dimension("db.name", None)],
+        _ => {}
+    }
+    if dice.below(3) == 0 {
+        let source_labels = ["peer.service", "db.system", "net.peer.name"].map(str::to_owned).to_vec();
+        settings.dimension_mappings = vec![DimensionMapping { name: "a.b".into(), source_labels, join: "/".into() }];
+    }
+    let block = |key: &str, value: &str| {
+        let attribute = PolicyAttribute { key: key.to_owned(), value: PolicyValue::Text(value.to_owned()) };
+        Some(PolicyMatch { match_type: MatchType::Strict, attributes: vec![attribute] })
+    };
+    let (include, exclude) = match dice.below(8) {
+        0 => (None, block("span.http.route", "orders")),
+        1 => (block("resource.service.name", "shop"), None),
+        2 => (block("resource.service.name", "shop"), block("span.user.id", "ledger")),
+        _ => return,
+    };
+    settings.filter_policies = vec![FilterPolicy { include, include_any: None, exclude }];
 }
 
 fn borrow(r: &Rec) -> Record<'_> {
@@ -219,7 +249,16 @@ fn the_random_topics_reach_every_outcome() {
         rebuilt += world.rebuilt;
         ledger.merge(&world.finish(&events).1);
     }
-    let never = [Tally::RecordsLost, Tally::SpansDroppedDisabled, Tally::RecordsFromFuture, Tally::EdgesLost];
+    let never = [
+        Tally::RecordsLost,
+        Tally::SpansDroppedDisabled,
+        Tally::RecordsFromFuture,
+        Tally::EdgesLost,
+        Tally::SpanNamesSanitised,
+        Tally::SpanEventsCounted,
+        Tally::SpanEventsDroppedInvalidUtf8,
+        Tally::InfoDroppedInvalidUtf8,
+    ];
     for (tally, value) in ledger.iter() {
         assert_eq!(value == 0, never.contains(&tally), "{} is {value}", tally.name());
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::items::Items;
 use super::settings::{
-    Config, Encoding, HistogramMode, LatencyUnit, LogFormat, MatchType, Profile, SINGLE_TENANT, SanitiseMode, Secret,
-    ServiceNamespace, Start,
+    Auth, Config, Encoding, HistogramMode, LatencyUnit, LogFormat, MatchType, Profile, SINGLE_TENANT, SanitiseMode,
+    Secret, ServiceNamespace, Start, TenantSource,
 };
 use crate::model::Millis;
 
@@ -152,31 +152,77 @@ whole!(u16, u32, u64, i32, usize);
 
 // === impl Draft ===
 
+impl Draft {
+    /// What the keys would have to say to make these settings.
+    pub(super) fn of(config: &Config) -> Self {
+        let (source, name, text) = match &config.tenant {
+            TenantSource::Static(name) => (TenantFrom::Static, name.as_str(), ""),
+            TenantSource::Key => (TenantFrom::Key, SINGLE_TENANT, ""),
+            TenantSource::Header(header) => (TenantFrom::Header, SINGLE_TENANT, header.as_str()),
+            TenantSource::Topic => (TenantFrom::Topic, SINGLE_TENANT, ""),
+            TenantSource::Attribute { key, fallback } => (TenantFrom::Attribute, fallback.as_str(), key.as_str()),
+        };
+        let text_of = |of| if source == of { text.to_owned() } else { String::new() };
+        Self {
+            tenant: Tenant {
+                source,
+                name: name.to_owned(),
+                header: text_of(TenantFrom::Header),
+                attribute: text_of(TenantFrom::Attribute),
+            },
+            auth: AuthKeys::of(&config.remote_write.auth),
+            step: config.time.step.ms(),
+            threads: config.worker.threads,
+            config: config.clone(),
+        }
+    }
+}
+
 impl Default for Draft {
     fn default() -> Self {
-        let config = Config::default();
+        Self { threads: 0, ..Self::of(&Config::default()) }
+    }
+}
+
+impl AuthKeys {
+    fn of(auth: &Auth) -> Self {
+        let mut keys = Self::default();
+        match auth {
+            Auth::None => {}
+            Auth::Basic { username, password } => {
+                keys.kind = AuthType::Basic;
+                keys.username.clone_from(username);
+                keys.password.clone_from(password);
+            }
+            Auth::Bearer(token) => {
+                keys.kind = AuthType::Bearer;
+                keys.token.clone_from(token);
+            }
+            Auth::SigV4 { region, service, profile, role_arn } => {
+                keys.kind = AuthType::SigV4;
+                keys.region.clone_from(region);
+                keys.service.clone_from(service);
+                keys.profile = profile.clone().unwrap_or_default();
+                keys.role_arn = role_arn.clone().unwrap_or_default();
+            }
+        }
+        keys
+    }
+}
+
+impl Default for AuthKeys {
+    fn default() -> Self {
         Self {
-            step: config.time.step.ms(),
-            config,
-            tenant: Tenant {
-                source: TenantFrom::Static,
-                name: SINGLE_TENANT.to_owned(),
-                header: String::new(),
-                attribute: String::new(),
-            },
-            auth: AuthKeys {
-                kind: AuthType::None,
-                username: String::new(),
-                password: Secret::default(),
-                password_file: None,
-                token: Secret::default(),
-                token_file: None,
-                region: String::new(),
-                service: "aps".to_owned(),
-                profile: String::new(),
-                role_arn: String::new(),
-            },
-            threads: 0,
+            kind: AuthType::None,
+            username: String::new(),
+            password: Secret::default(),
+            password_file: None,
+            token: Secret::default(),
+            token_file: None,
+            region: String::new(),
+            service: "aps".to_owned(),
+            profile: String::new(),
+            role_arn: String::new(),
         }
     }
 }

@@ -40,10 +40,15 @@ pub(super) fn section(path: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(name, _)| *name).find(|name| *name == path)
 }
 
+/// Whether a tenant can have its own value of this key.
+pub(super) fn per_tenant(path: &str) -> bool {
+    !ALIKE.contains(&path) && PER_TENANT.iter().any(|start| path.starts_with(start))
+}
+
 /// The names of the keys and sections directly under a section; of the sections of the file if `path` is empty.
-pub(super) fn children(path: &str) -> Vec<&'static str> {
+pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
-    for key in all() {
+    for key in all().filter(|key| among(key.path)) {
         let rest = if path.is_empty() {
             Some(key.path)
         } else {
@@ -54,6 +59,31 @@ pub(super) fn children(path: &str) -> Vec<&'static str> {
     }
     names
 }
+
+/// How the keys begin that can differ from tenant to tenant.
+const PER_TENANT: [&str; 18] = [
+    "naming.",
+    "span_metrics.",
+    "service_graphs.",
+    "host_info.",
+    "histograms.",
+    "span_names.",
+    "limits.",
+    "series.interval",
+    "series.write",
+    "series.tenant_label",
+    "series.external_labels",
+    "series.exemplars.",
+    "remote_write.url",
+    "remote_write.timeout",
+    "remote_write.headers",
+    "remote_write.tenant_header",
+    "remote_write.auth.",
+    "remote_write.tls.",
+];
+
+/// Those among them that cannot: halves wait together, whoever they belong to.
+const ALIKE: [&str; 2] = ["service_graphs.wait", "service_graphs.max_items"];
 
 const YEAR: Millis = 365 * 24 * HOUR;
 const DAY: Millis = 24 * HOUR;

@@ -13,6 +13,7 @@ mod items;
 mod keys;
 pub mod labels;
 mod layers;
+mod overrides;
 mod policies;
 mod metrics;
 mod problem;
@@ -33,6 +34,7 @@ use std::io;
 use std::path::Path;
 
 pub use effective::render_effective;
+pub use overrides::{load_overrides, set_overrides};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use settings::Config;
@@ -67,6 +69,10 @@ pub struct Loaded {
     pub config: Config,
     /// Every key with its value and origin, in the order of the reference file.
     pub effective: Vec<Effective>,
+    /// The settings of every tenant.
+    pub tenants: Tenants,
+    /// What `overrides.file` says for each tenant, with paths such as `tenants.acme.limits.max_active_series`.
+    pub overridden: Vec<Effective>,
 }
 
 /// The value in force for one key, or for one entry of a map.
@@ -113,10 +119,15 @@ fn add_up(sources: &Sources<'_>, earlier: Vec<Problem>) -> Result<Loaded, Proble
     let text = sources.file.map_or("", |(_, text)| text);
     let found = std::mem::take(&mut layers.problems);
     let found = found.into_iter().map(|problem| problem.with_excerpt(text, &layers.shown));
-    match Problems::from_list(earlier.into_iter().chain(found).collect()) {
-        Some(problems) => Err(problems),
-        None => Ok(Loaded { config: layers.finish(auth), effective: layers.effective() }),
+    if let Some(problems) = Problems::from_list(earlier.into_iter().chain(found).collect()) {
+        return Err(problems);
     }
+    let (config, effective) = (layers.finish(auth), layers.effective());
+    let (tenants, overridden) = match (&config.overrides.file, &layers.overrides) {
+        (Some(file), Some(text)) => overrides::read(&config, text, &file.to_string_lossy(), sources.read_file)?,
+        _ => (Tenants::from(config.clone()), Vec::new()),
+    };
+    Ok(Loaded { config, effective, tenants, overridden })
 }
 
 /// Loads the file at `path`, if any, the environment and the flags.

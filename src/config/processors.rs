@@ -2,7 +2,6 @@
 
 use super::draft::Draft;
 use super::layers::Layers;
-use super::problem::quoted;
 use super::rules::at_least;
 use super::syntax;
 use super::value::show_duration;
@@ -28,7 +27,10 @@ const OWN_LABELS: [&str; 17] = [
     "grafana_host_id",
 ];
 
-/// Those that series have only with `span_metrics.enable_target_info`.
+/// The key that brings [`TARGET_LABELS`].
+const TARGET_INFO: &str = "span_metrics.enable_target_info";
+
+/// Labels that series have only with it.
 const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 
 // === impl Layers ===
@@ -115,7 +117,7 @@ impl Layers<'_> {
         if !series.tenant_label.is_empty() {
             let path = "series.tenant_label";
             if let Some(reason) = taken(&series.tenant_label, draft) {
-                self.broken(&[path], format!("{} {reason}", quoted(&series.tenant_label)));
+                self.broken(&[path, TARGET_INFO], reason);
             } else if series.external_labels.contains_key(&series.tenant_label) {
                 let external = format!("series.external_labels.{}", series.tenant_label);
                 self.broken(&[path, &external], format!("`{external}` has this name, too; choose another one"));
@@ -126,7 +128,7 @@ impl Layers<'_> {
         for (name, value) in &series.external_labels {
             let path = format!("series.external_labels.{name}");
             if let Some(reason) = taken(name, draft) {
-                self.broken(&[&path], reason);
+                self.broken(&[&path, TARGET_INFO], reason);
             } else if value.is_empty() {
                 self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
             } else {
@@ -137,11 +139,16 @@ impl Layers<'_> {
 }
 
 /// Why a label of every series cannot have this name.
-fn taken(name: &str, draft: &Draft) -> Option<&'static str> {
-    if name == "le" || name.starts_with("__") {
-        return Some("is a label that Prometheus gives a meaning; choose another name");
-    }
-    // Replacing it would merge series that other shards write.
-    let own = OWN_LABELS.contains(&name) || draft.config.span_metrics.target_info && TARGET_LABELS.contains(&name);
-    own.then_some("is a label that spanmill's own series carry; choose another name")
+fn taken(name: &str, draft: &Draft) -> Option<String> {
+    let reason = if name == "le" || name.starts_with("__") {
+        "is a label that Prometheus gives a meaning"
+    } else if OWN_LABELS.contains(&name) {
+        // Replacing it would merge series that other shards write.
+        "is a label that spanmill's own series carry"
+    } else if draft.config.span_metrics.target_info && TARGET_LABELS.contains(&name) {
+        return Some(format!("`{name}` is a label of spanmill's own with `{TARGET_INFO}`; choose another name"));
+    } else {
+        return None;
+    };
+    Some(format!("{reason}; choose another name"))
 }

@@ -34,6 +34,7 @@ impl Layers<'_> {
         self.check_remote_write(&draft);
         self.check_headers(&draft);
         self.check_process(&draft);
+        self.check_overrides(&draft);
         self.check_auth(&draft)
     }
 
@@ -141,7 +142,7 @@ impl Layers<'_> {
         self.check_series_of(draft);
     }
 
-    fn check_remote_write(&mut self, draft: &Draft) {
+    pub(super) fn check_remote_write(&mut self, draft: &Draft) {
         let remote = &draft.config.remote_write;
         self.must("remote_write.url", syntax::url(&remote.url));
         if !remote.tenant_header.is_empty() {
@@ -174,7 +175,7 @@ impl Layers<'_> {
         }
     }
 
-    fn check_headers(&mut self, draft: &Draft) {
+    pub(super) fn check_headers(&mut self, draft: &Draft) {
         let remote = &draft.config.remote_write;
         let tenants = draft.tenant.source != TenantFrom::Static || draft.tenant.name != SINGLE_TENANT;
         let mut seen: Vec<String> = Vec::new();
@@ -195,7 +196,7 @@ impl Layers<'_> {
             }
             if tenants && lower == remote.tenant_header.to_ascii_lowercase() {
                 let message = "carries the tenant of every request (`remote_write.tenant_header`); remove one of them";
-                self.broken(&[&path, "tenant.source", "tenant.name"], message);
+                self.broken(&[&path, "tenant.source", "tenant.name", "remote_write.tenant_header"], message);
             }
             seen.push(lower);
         }
@@ -214,6 +215,16 @@ impl Layers<'_> {
             let message =
                 format!("{} is no level; write one of {}, or `warn,spanmill=debug`", quoted(level), words.join(", "));
             self.broken(&["log.level"], message);
+        }
+    }
+
+    fn check_overrides(&mut self, draft: &Draft) {
+        let path = "overrides.file";
+        if let Some(file) = &draft.config.overrides.file {
+            match readable(file, self.read_file) {
+                Ok(text) => self.overrides = Some(text),
+                Err(message) => self.broken(&[path], message),
+            }
         }
     }
 

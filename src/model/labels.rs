@@ -259,7 +259,9 @@ mod tests {
         put_label(&mut unsorted, "a", "1");
         assert!(check(&unsorted).is_err());
         assert!(check(&[1, 2, 3]).is_err());
-        assert!(check(&block(&[("le", "1")])).is_err());
+        let mut reserved = Vec::new();
+        put_label(&mut reserved, "le", "1");
+        assert!(check(&reserved).is_err());
     }
 
     #[test]

@@ -43,6 +43,7 @@
 //! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
 //! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
 
+mod admission;
 mod cardinality;
 mod emit;
 mod metrics;

@@ -17,7 +17,9 @@
 //!           | "again" TIME                 the record before, delivered once more
 //!           | "garbage" TIME               a record that is no OTLP request
 //!           | "from" NAME { ATTRIBUTE }    the service of the spans that follow; "-": none
+//!           | "scope" NAME [ VERSION ]     the instrumentation scope of the spans that follow, up to the next `from`
 //!           | KIND NAME { FIELD | ATTRIBUTE }                 a span
+//!           | "event" NAME { ATTRIBUTE }   an event of the span before
 //!           | "tick" TIME                  the partition has been silent until then
 //!           | "expect" SERIES VALUE        the value of a series by now
 //!           | "absent" SERIES              no series has this name and these labels, whatever else it has
@@ -26,7 +28,7 @@
 //!           | "pending" VALUE              half edges that wait
 //! KIND      = "client" | "server" | "producer" | "consumer" | "internal" | "unspecified" | "kind:" NUMBER
 //! FIELD     = "trace=" ID | "id=" ID | "parent=" ID | "start=" TIME | "end=" TIME | "took=" DURATION
-//!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT
+//!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT | "state=" TEXT (the `tracestate`)
 //! ATTRIBUTE = "@" KEY "=" VALUE            a bare true, 7 or 0.5 is what it looks like; nothing: an attribute without value
 //! SERIES    = NAME [ "{" LABEL "=" "\"" TEXT "\"" { "," ... } "}" ]
 //! ID        = hexadecimal digits, filled up with zeros on the left | "raw:" hexadecimal digits as they are

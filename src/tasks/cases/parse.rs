@@ -44,6 +44,8 @@ impl Parser {
         let (verb, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match verb {
             "from" => return self.from(&words(rest)?),
+            "scope" => return self.scope(&words(rest)?),
+            "event" => return self.event(&words(rest)?),
             "at" => {
                 self.close();
                 self.open = Some((number, milliseconds(rest.trim())?, RecordBuilder::default()));
@@ -113,6 +115,25 @@ impl Parser {
         Ok(())
     }
 
+    fn scope(&mut self, words: &[Word]) -> Result<(), String> {
+        let (_, _, record) = self.open.as_mut().ok_or("`scope` belongs below `at`")?;
+        match words {
+            [name] => record.scope(&name.text, &[]),
+            [name, version] => record.scope(&name.text, &version.text),
+            _ => return Err("a scope has a name, and perhaps a version".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, words: &[Word]) -> Result<(), String> {
+        let span = self.open.as_mut().and_then(|(_, _, record)| record.last_span());
+        let span = span.ok_or("`event` belongs below its span")?;
+        let (name, attributes) = words.split_first().ok_or("the name of the event is missing")?;
+        let attributes: Result<Vec<_>, _> = attributes.iter().map(attribute).collect();
+        span.events.push((name.text.clone(), attributes?));
+        Ok(())
+    }
+
     fn span(&mut self, kind: i32, words: &[Word]) -> Result<(), String> {
         let (_, at, record) = self.open.as_mut().ok_or("a span belongs below `at`")?;
         let (name, fields) = words.split_first().ok_or("the name of the span is missing")?;
@@ -128,13 +149,14 @@ impl Parser {
                 "end" => end = Some(nanoseconds(text?)?),
                 "took" => took = duration(text?)?,
                 "status" => span.status.get_or_insert_default().0 = status(text?)?,
+                "state" => span.trace_state.clone_from(&field.text),
                 "message" => span.status.get_or_insert_default().1.clone_from(&field.text),
                 _ => span.attributes.push(attribute(field)?),
             }
         }
         let time = |ns: i64| u64::try_from(ns).map_err(|_| "a span lies before the epoch");
         (span.start_ns, span.end_ns) = (time(start)?, time(end.unwrap_or(start + took))?);
-        record.span(&span);
+        record.span(span);
         Ok(())
     }
 

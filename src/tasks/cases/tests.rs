@@ -20,6 +20,10 @@ fn a_statement_that_does_not_hold_is_named_with_its_line() {
 fn a_line_outside_the_language_is_refused_with_its_number() {
     assert_eq!(error("# fine\n\nsing\n"), "line 3: sing is no statement");
     assert!(error("server get").contains("below `at`"));
+    assert!(error("scope jdbc").contains("below `at`"));
+    assert!(error("at 1\nfrom shop\nevent x").contains("below its span"));
+    assert!(error("at 1\nfrom shop\nserver get\nscope jdbc\nevent x").contains("below its span"));
+    assert!(error("at 1\nscope a b c").contains("perhaps a version"));
     assert!(error("at x").contains("is no time"));
     assert!(error("at 1.2345").contains("milliseconds"));
     assert!(error("at 1\nserver get colour=red").contains("colour is no field"));
