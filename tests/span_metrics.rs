@@ -2,16 +2,17 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message as _;
-use spanmill::config::Config;
 use spanmill::config::settings::{
     BucketSet, Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
 };
+use spanmill::config::{Config, Tenants};
 use spanmill::model::{Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 use spanmill::tasks::totals::{Series, Totals};
@@ -629,6 +630,32 @@ fn the_otel_profile_names_the_service_its_way_and_looks_at_the_span_first() {
         label("status_code", "STATUS_CODE_OK"),
     ];
     assert!(labels.contains(&expected.to_vec()), "{labels:?}");
+}
+
+// === Tenants ===
+
+#[test]
+fn each_tenant_has_its_own_labels() {
+    let mut other = config();
+    other.span_metrics.dimensions = dimensions(&["a"]);
+    other.span_metrics.latency = false;
+    let overridden = BTreeMap::from([("other".to_owned(), Arc::new(other))]);
+    let settings = SpanSettings::from(&Tenants::new(Arc::new(config()), overridden));
+    let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("an empty journal");
+    let value = ten(&[], &[("a", "x")]).encode_to_vec();
+    for (offset, tenant) in (0..).zip(["one", "other", "one", "two"]) {
+        let record = Record { offset, timestamp: 1_000, tenant: Some(tenant), value: &value };
+        assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
+    }
+    let mut totals = Totals::default();
+    for share in task.cut().expect("something to cut").shares.iter().flatten() {
+        totals.add(share).expect("shares add up");
+    }
+    let of = |tenant| Outcome { values: totals.values(tenant), ledger: Ledger::default() };
+    assert_eq!(of("one").of(CALLS), ["{} 20"]);
+    assert_eq!(of("two").of(CALLS), ["{} 10"]);
+    assert_eq!(of("other").of(CALLS), ["{a=x} 10"]);
+    assert_eq!(of("other").of("traces_spanmetrics_latency_count"), Vec::<String>::new());
 }
 
 // === Host info ===

@@ -18,7 +18,7 @@ use spanmill::config::Config;
 use spanmill::config::settings::{
     Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SpanMetrics,
 };
-use spanmill::model::{Exemplar, Ledger, Tally};
+use spanmill::model::{Exemplar, Ledger, Natives, Numbers, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tasks::totals::{Spelled, Sum, Totals};
 use streams::{Event, Rec, stream};
@@ -159,13 +159,16 @@ fn uninterrupted(settings: &SpanSettings, events: &[Event]) -> (Totals, Ledger, 
     world.finish(events)
 }
 
-/// The cells and exemplars that the plain implementation would have.
+/// The cells and exemplars that the plain implementation would have. Only classic histograms are known here, without
+/// weights.
 fn cells_of(added: &Added, set: &Spelled) -> Sum {
-    let mut cells = added.counters.to_vec();
-    let mut best: BTreeMap<u16, Exemplar> = BTreeMap::new();
+    let mut cells = vec![0; set.layout.cells()];
+    for (c, n) in added.counters.iter().enumerate().take(set.layout.family().counters().len()) {
+        cells[set.layout.counter(c)] = *n;
+    }
+    let mut best: BTreeMap<u32, Exemplar> = BTreeMap::new();
     for (h, observed) in added.observed.iter().enumerate().take(set.layout.family().histograms().len()) {
-        let (first, bounds) = (cells.len(), set.layout.bounds(h));
-        cells.extend(std::iter::repeat_n(0, bounds.len() + 3));
+        let (first, bounds) = (set.layout.histogram(h), set.layout.bounds(h));
         for (ns, example) in observed {
             let bucket = first + bounds.iter().position(|bound| ns <= bound).unwrap_or(bounds.len());
             cells[bucket] += 1;
@@ -173,11 +176,12 @@ fn cells_of(added: &Added, set: &Spelled) -> Sum {
             let Some((at, trace_id)) = example else { continue };
             let trace_id = trace_id.as_slice().try_into().expect("16 bytes");
             let candidate = Exemplar { at: *at, trace_id, value_ns: *ns };
-            let slot = best.entry(bucket as u16).or_insert(candidate);
+            let slot = best.entry(bucket as u32).or_insert(candidate);
             *slot = candidate.max(*slot);
         }
     }
-    Sum { cells, exemplars: best.into_iter().collect() }
+    let numbers = Numbers { cells: cells.into_boxed_slice(), natives: Natives::default() };
+    Sum { numbers, exemplars: best.into_iter().collect() }
 }
 
 proptest! {

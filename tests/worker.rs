@@ -3,9 +3,13 @@
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime};
+#[path = "common/mill.rs"]
+mod mill;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mill::{PATIENCE, TOPIC, config, create_topics, records, wait_until};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
@@ -14,14 +18,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use spanmill::config::Config;
 use spanmill::config::settings::{Start, TenantSource};
 use spanmill::export::receiver::Receiver;
-use spanmill::kafka::TopicNames;
-use spanmill::loadgen::{Generator, Options, Record, Topology};
-use spanmill::model::{StepWidth, Tally};
+use spanmill::loadgen::Record;
+use spanmill::model::Tally;
 use spanmill::telemetry::{TaskKind, TaskState, Telemetry};
 use spanmill::worker::Worker;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const TOPIC: &str = "spans";
 
 #[test]
 fn the_record_key_names_the_tenant() {
@@ -111,13 +111,6 @@ fn reset(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config, to:
     consumer.commit(&list, CommitMode::Sync).expect("the group takes it");
 }
 
-fn create_topics(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config) {
-    let names = TopicNames::new(&config.kafka.group);
-    for topic in [TOPIC, &names.journal(TOPIC), &names.deltas(), &names.series_journal()] {
-        cluster.create_topic(topic, 1, 1).expect("a topic");
-    }
-}
-
 type Message<'a> = BaseRecord<'a, str, [u8]>;
 
 /// Two tenants get the same spans, a third record names none: each tenant has its own series, with the same values.
@@ -158,31 +151,4 @@ fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'
     assert_eq!(tally(&telemetry, Tally::RecordsWithoutTenant), records.len() as u64);
     assert_eq!(receiver.violations(), Vec::<String>::new());
     worker.stop().expect("a graceful stop");
-}
-
-fn config(brokers: &str, url: &str, tenant: TenantSource) -> Config {
-    let mut config = Config { tenant, ..Config::default() };
-    brokers.clone_into(&mut config.kafka.brokers);
-    config.kafka.topics = vec![TOPIC.to_owned()];
-    config.kafka.shards = 1;
-    config.time.step = StepWidth::new(1_000).expect("positive");
-    config.time.idle = 500;
-    config.service_graphs.wait = 2_000;
-    url.clone_into(&mut config.remote_write.url);
-    config.worker.threads = 1;
-    config
-}
-
-fn records() -> Vec<Record> {
-    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
-    let options = Options { start: start - 5_000, rate: 200, spans: Some(600), ..Options::default() };
-    Generator::new(Topology::shop(1), 1, options).collect()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

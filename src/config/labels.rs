@@ -33,24 +33,24 @@ pub fn built_in(profile: Profile) -> [&'static str; 5] {
 pub fn dimension_label(config: &Config, name: &str) -> String {
     let label = sanitise_label(name);
     let taken = built_in(config.naming.profile).contains(&label.as_str()) || RESERVED.contains(&label.as_str());
-    cut_name(config, prefixed(label, taken))
+    cut_name(config, &prefixed(&label, taken))
 }
 
 /// The label of a resource attribute on `traces_target_info`: like a dimension's, and `job` and `instance` are taken, too.
 #[must_use]
 pub fn target_info_label(config: &Config, name: &str) -> String {
     match name {
-        "job" | "instance" => cut_name(config, prefixed(name.to_owned(), true)),
+        "job" | "instance" => cut_name(config, &prefixed(name, true)),
         _ => dimension_label(config, name),
     }
 }
 
-fn prefixed(label: String, taken: bool) -> String {
-    if taken { format!("__{label}") } else { label }
+fn prefixed(label: &str, taken: bool) -> String {
+    if taken { format!("__{label}") } else { label.to_owned() }
 }
 
-fn cut_name(config: &Config, label: String) -> String {
-    cut(&label, config.limits.max_label_name_length).to_owned()
+fn cut_name(config: &Config, label: &str) -> String {
+    cut(label, config.limits.max_label_name_length).to_owned()
 }
 
 /// Everything about labels of span metrics that contradicts itself, one sentence each: two dimensions or mappings that

@@ -15,7 +15,6 @@ pub mod labels;
 mod layers;
 mod overrides;
 mod policies;
-mod metrics;
 mod problem;
 mod processors;
 mod read;

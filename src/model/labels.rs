@@ -24,8 +24,8 @@ const LABEL_TAG: u8 = 0x0a;
 const NAME_TAG: u8 = 0x0a;
 const VALUE_TAG: u8 = 0x12;
 
-/// The 128-bit name of a label set of one tenant and family: the identity of a series, and what decides its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The 128-bit name of a label set of one tenant and family: the identity of a series.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName(pub u128);
 
 impl SetName {
@@ -38,12 +38,6 @@ impl SetName {
         h.update(&[family as u8]);
         h.update(block);
         Self(h.digest128())
-    }
-
-    /// The shard, out of `shards`, that owns this label set.
-    #[must_use]
-    pub fn shard(self, shards: u32) -> u32 {
-        ((self.0 >> 64) as u64 % u64::from(shards)) as u32
     }
 }
 
@@ -289,7 +283,6 @@ mod tests {
         assert_eq!(name, SetName::of("t", Family::SpanMetrics, &b));
         assert_ne!(name, SetName::of("u", Family::SpanMetrics, &b));
         assert_ne!(name, SetName::of("t", Family::ServiceGraph, &b));
-        assert!(name.shard(16) < 16);
     }
 
     #[test]

@@ -44,6 +44,7 @@
 //! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
 
 mod admission;
+mod candidates;
 mod cardinality;
 mod emit;
 mod metrics;
@@ -55,6 +56,7 @@ mod tenant;
 pub use cardinality::{Cardinality, Offender, service_of};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
+pub(crate) use snapshot::OLD_VERSION;
 pub use tenant::{TenantBook, TenantSeries};
 
 use crate::config::Tenants;

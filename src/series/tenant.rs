@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::config::Tenants;
 use crate::config::settings::Config;
-use crate::model::{Exemplar, Millis};
+use crate::model::Millis;
 
 /// The series settings that a tenant may have of its own.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,9 +106,4 @@ impl TenantBook {
     pub(super) fn exemplars(&self) -> bool {
         self.defaults.exemplars || self.overridden.values().any(|own| own.exemplars)
     }
-}
-
-/// The newest of the candidates of one histogram that may be told: later than the last one, not after `until`.
-pub(super) fn newest(candidates: &[(u16, Exemplar)], after: Millis, until: Millis) -> Option<&Exemplar> {
-    candidates.iter().map(|(_, e)| e).filter(|e| e.at > after && e.at <= until).max()
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::plan::KINDS;
+use super::spec::spec;
 use crate::config::settings::Config;
-use crate::model::{Family, Layout, Spec};
+use crate::model::{Family, Layout};
 
 /// The layouts of a tenant's spans: one, and one more for each entry of `bucket_sets`.
 #[derive(Debug)]
@@ -30,9 +31,8 @@ impl Buckets {
     pub(super) fn new(config: &Config, weighted: bool) -> Self {
         let settings = &config.span_metrics;
         let layout = |bounds: &[u64]| {
-            let latency = settings.latency.then(|| config.histograms.shape(bounds));
-            let naming = config.naming.metrics();
-            Arc::new(Layout::of(&Spec { family: Family::SpanMetrics, naming, weighted, histograms: vec![latency] }))
+            let latency = settings.latency.then_some(bounds);
+            Arc::new(Layout::of(&spec(config, Family::SpanMetrics, weighted, &[latency])))
         };
         let sets = settings.bucket_sets.iter().map(|set| Set {
             services: set.services.iter().map(|name| name.as_bytes().into()).collect(),

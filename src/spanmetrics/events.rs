@@ -4,11 +4,12 @@ use std::str::Utf8Error;
 use std::sync::Arc;
 
 use super::plan::{Extra, Plan, Subject, label_origin, put_optional};
+use super::spec::spec;
 use super::wanted::{Found, Wanted};
 use crate::config::labels::dimension_label;
 use crate::config::settings::Config;
 use crate::deltas::{DeltaTable, SetId};
-use crate::model::{Family, Layout, Spec};
+use crate::model::{Family, Layout};
 use crate::otlp::SpanEvent;
 
 /// Not an attribute: the name of the event.
@@ -38,7 +39,6 @@ struct EventLabel {
 impl Events {
     /// `plan` learns which attributes of a span stand in for those of its events.
     pub(super) fn new(config: &Config, plan: &mut Plan, weighted: bool) -> Self {
-        let (family, naming) = (Family::SpanEvents, config.naming.metrics());
         let mut wanted = Wanted::default();
         let dimensions = config.span_metrics.event_dimensions.iter().map(|d| EventLabel {
             name: dimension_label(config, &d.name),
@@ -48,7 +48,7 @@ impl Events {
         });
         Self {
             dimensions: dimensions.collect(),
-            layout: Arc::new(Layout::of(&Spec { family, naming, weighted, histograms: Vec::new() })),
+            layout: Arc::new(Layout::of(&spec(config, Family::SpanEvents, weighted, &[]))),
             wanted,
             found: Found::default(),
         }

@@ -13,7 +13,9 @@
 
 mod buckets;
 mod events;
+mod names;
 mod plan;
+mod spec;
 mod target_info;
 mod wanted;
 
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 use self::buckets::Buckets;
 use self::events::Events;
+use self::names::Names;
 use self::plan::{Extra, Plan, Subject};
 use self::target_info::{NoInfo, TargetInfo};
 use self::wanted::{Found, Wanted};
@@ -53,6 +56,7 @@ pub struct SpanMetrics {
     events: Option<Events>,
     target_info: Option<TargetInfo>,
     origin: Option<Origin>,
+    names: Names,
     filter: Filter,
     sampling: Sampling,
     /// Which of calls, latency and size are counted.
@@ -107,9 +111,9 @@ impl SpanMetrics {
     /// Counts as the settings of a tenant say.
     ///
     /// # Panics
-    /// When a filter policy cannot be understood. Reading a configuration refuses such a policy.
+    /// When a filter policy or a rule for names cannot be understood. Reading a configuration refuses such a one.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Arc<Config>) -> Self {
         let settings = &config.span_metrics;
         let filter =
             Filter::new(&settings.filter_policies).expect("policies are checked when the configuration is read");
@@ -122,6 +126,7 @@ impl SpanMetrics {
             target_info: settings.target_info.then(|| TargetInfo::new(config)),
             origin: settings.target_info.then(|| Origin::new(settings.instance_label)),
             plan,
+            names: Names::new(&config.span_names),
             filter,
             sampling,
             calls: settings.calls,
@@ -167,12 +172,14 @@ impl SpanMetrics {
         self.key.truncate(self.prefix);
         let [job, instance] = origin_of(self.origin.as_ref());
         let (of_resource, of_span) = (&self.of_resource, &self.of_span);
-        let subject = Subject { block, span, name: span.name, of_resource, of_span, job, instance };
+        let named = self.names.of(span.name);
+        let subject = Subject { block, span, name: named.name, of_resource, of_span, job, instance };
         let layout = self.buckets.of(span.kind);
         let Ok(sets) = find(&self.plan, &subject, layout, &mut self.key, table) else {
             return ledger.add(Tally::SpansDroppedInvalidUtf8, 1);
         };
         ledger.add(Tally::SpansCounted, 1);
+        ledger.add(Tally::SpanNamesSanitised, u64::from(named.changed));
         if let Some(events) = &mut self.events {
             count_events(events, &subject, &self.plan, (&mut self.key, weight), (table, ledger));
         }

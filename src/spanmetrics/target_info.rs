@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::Block;
 use super::plan::{Plan, label_origin};
+use super::spec::spec;
 use crate::config::labels::target_info_label;
 use crate::config::settings::Config;
 use crate::deltas::{DeltaTable, SetId};
 use crate::model::wire::put_bytes;
-use crate::model::{Family, Layout, Spec};
+use crate::model::{Family, Layout};
 
 /// The first byte of raw keys.
 const KEY_SPACE: u8 = b't';
@@ -36,10 +37,9 @@ pub(super) enum NoInfo {
 // === impl TargetInfo ===
 
 impl TargetInfo {
-    pub(super) fn new(config: &Config) -> Self {
-        let (family, naming) = (Family::TargetInfo, config.naming.metrics());
-        let layout = Layout::of(&Spec { family, naming, weighted: false, histograms: Vec::new() });
-        Self { config: Arc::new(config.clone()), layout: Arc::new(layout), key: Vec::new(), text: Vec::new() }
+    pub(super) fn new(config: &Arc<Config>) -> Self {
+        let layout = Layout::of(&spec(config, Family::TargetInfo, false, &[]));
+        Self { config: Arc::clone(config), layout: Arc::new(layout), key: Vec::new(), text: Vec::new() }
     }
 
     /// The label set of a resource.

@@ -389,8 +389,16 @@ impl SpanTask {
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         let (reread_from, live) = self.processors.pairing.live();
         let k = self.next_k;
-        let head =
-            ShareHead { topic: self.topic.clone(), partition: self.partition, k, part: 0, parts: 0, step, stream_time };
+        let head = ShareHead {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            k,
+            part: 0,
+            parts: 0,
+            step,
+            stream_time,
+            tenants: Vec::new(),
+        };
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
         self.next_k += 1;

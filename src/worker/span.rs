@@ -20,7 +20,7 @@ use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
 use crate::kafka::{Fetcher, tenant};
 use crate::model::Millis;
-use crate::tasks::span::{Offer, Record, SpanTask, StepCut};
+use crate::tasks::span::{Offer, Record, SpanSettings, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
 /// Records taken in one turn, so that the tasks of a thread take turns.
@@ -33,6 +33,8 @@ pub(super) struct SpanRunner {
     id: TaskId,
     life: Life,
     task: SpanTask,
+    /// Of the settings that the task has.
+    generation: u64,
     /// Reminds of the number of a commit when that begins.
     journal: JournalEnd<u64>,
     queue: Queue,
@@ -68,6 +70,7 @@ impl SpanRunner {
             id,
             life,
             task: taken.task,
+            generation: taken.generation,
             queue,
             pending: VecDeque::new(),
             begins: BTreeMap::new(),
@@ -93,6 +96,10 @@ impl SpanRunner {
         if self.draining {
             self.finish(context);
             return Ok(Turn::Idle);
+        }
+        if let Some(in_force) = context.shared.newer_than(self.generation) {
+            self.task.reconfigure(&SpanSettings::from(&in_force.tenants));
+            self.generation = in_force.generation;
         }
         for _ in 0..RECORDS_PER_TURN {
             if self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT {
@@ -180,7 +187,7 @@ impl SpanRunner {
         match news {
             News::Journal(fate) => self.journaled(context, fate),
             News::Share(k, fate) => self.shared(k, fate),
-            News::Delivered(_) => Ok(()),
+            News::Delivered(..) => Ok(()),
         }
     }
 

@@ -10,7 +10,6 @@ use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::reset;
 use super::shared::Shared;
-use crate::config::Tenants;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
@@ -39,6 +38,8 @@ pub(super) enum Taken {
 /// A restored span task.
 pub(super) struct TakenSpan {
     pub(super) task: SpanTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts.
     pub(super) start: i64,
@@ -51,6 +52,8 @@ pub(super) struct TakenSpan {
 /// A restored series task.
 pub(super) struct TakenSeries {
     pub(super) task: SeriesTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts; also where the last mark ended.
     pub(super) start: i64,
@@ -258,7 +261,8 @@ fn restore_span(
         // It is there already, or the journal has followed it and nothing has happened since.
         instruction.confirm(shared)?;
     }
-    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    let in_force = shared.in_force();
+    let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
     match state.next {
         None => task.set_start(match shared.config.kafka.start {
             Start::Earliest => low,
@@ -284,6 +288,7 @@ fn restore_span(
     task.reached(start);
     Ok(TakenSpan {
         task,
+        generation: in_force.generation,
         writer: Writer::new(owner, claimed, state.next, state.next_k),
         start,
         forwarded: state.forwarded,
@@ -301,11 +306,13 @@ fn follow(
     instruction: &reset::Instruction,
 ) -> Result<TakenSpan, TakeoverError> {
     let mut unforwarded: Vec<_> = state.unforwarded.into();
-    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    let in_force = shared.in_force();
+    let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
     unforwarded.push(instruction.journal(shared, &mut task, &mut writer, state.forwarded)?);
     instruction.confirm(shared)?;
     let start = task.position().unwrap_or_default();
-    Ok(TakenSpan { task, writer, start, forwarded: state.forwarded, unforwarded })
+    let generation = in_force.generation;
+    Ok(TakenSpan { task, generation, writer, start, forwarded: state.forwarded, unforwarded })
 }
 
 fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSeries, TakeoverError> {
@@ -324,12 +331,14 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
         return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
     }
     let writer = Writer::new(owner, claimed, state.next, state.next_k);
-    let (task, start, resend) = refold(shared, reader, id, &state)?;
+    let in_force = shared.in_force();
+    let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
     let snapshot = state.snapshot.map(|s| s.step);
-    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, snapshot, resend })
+    let (generation, acknowledged) = (in_force.generation, state.acknowledged);
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
@@ -337,8 +346,13 @@ type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
 
 /// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
 /// the offset where it was closed first.
-fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
-    let settings = SeriesSettings::from(&Tenants::from(shared.config.clone()));
+fn refold(
+    shared: &Shared,
+    reader: &LogReader,
+    id: &TaskId,
+    state: &SeriesState,
+    settings: SeriesSettings,
+) -> Result<Refolded, TakeoverError> {
     let (low, _) = reader.bounds(&id.topic, id.partition)?;
     let (mut task, from) = match &state.snapshot {
         Some(s) => {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Record, SpanSettings};
 use crate::config::settings::Config;
@@ -70,11 +71,8 @@ impl Processors {
         for resource_spans in batch.resources(record.value) {
             let tenant = tenants.name(tenant, &resource_spans);
             let service = service_of(&resource_spans);
-            let block = Block {
-                tenant: &tenant,
-                service: service.as_deref().unwrap_or_default(),
-                spans: resource_spans,
-            };
+            let block =
+                Block { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
             let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
             if let Some(host_info) = host_info {
                 host_info.resource(&tenant, resource_spans.resource, table, ledger);
@@ -145,7 +143,7 @@ impl ByTenant {
 // === impl Rooms ===
 
 impl Rooms {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Arc<Config>) -> Self {
         Self {
             span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
             host_info: config.host_info.enabled.then(|| HostInfo::new(config)),

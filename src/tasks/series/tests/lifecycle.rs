@@ -321,7 +321,7 @@ fn damaged_and_foreign_snapshots_are_errors_and_never_panics() {
     let mut newer = body.to_vec();
     newer[0] = VERSION + 1;
     put_checksum(&mut newer, 0);
-    assert!(matches!(SeriesTask::restore(settings(), &newer), Err(SnapshotError::Newer(2))));
+    assert!(matches!(SeriesTask::restore(settings(), &newer), Err(SnapshotError::Newer(3))));
 }
 
 #[test]

@@ -201,7 +201,7 @@ struct NaiveSet {
     all: Vec<Seen>,
     touched: Millis,
     live: bool,
-    last_exemplar: [Millis; 2],
+    last_exemplar: [Millis; 3],
 }
 
 /// Steps with what each series says, computed from scratch at every step, the slow way.
@@ -257,7 +257,7 @@ fn speak(
         out.insert(key, (samples, exemplars));
     };
     for (c, name) in family.counters().iter().enumerate() {
-        let total = |list: &[Seen]| list.iter().map(|x| x.counts[c]).sum::<u64>();
+        let total = |list: &[Seen]| list.iter().map(|x| x.counts.get(c).copied().unwrap_or(0)).sum::<u64>();
         if total(&set.all) > 0 {
             put((*name).to_owned(), "", total(&set.all) as f64, total(old) == 0, Vec::new());
         }
