@@ -145,11 +145,15 @@ fn the_random_stories_write_every_metric() {
     assert!(missing.is_empty(), "nothing wrote {missing:?}, only {series:#?}");
 }
 
-/// A metric of every family.
-const METRICS: [&str; 9] = [
+/// A metric of every family in both profiles.
+const METRICS: [&str; 13] = [
     "traces_spanmetrics_calls_total",
     "traces_spanmetrics_size_total",
     "traces_spanmetrics_latency_bucket",
+    "traces_span_metrics_calls_total",
+    "traces_span_metrics_duration_milliseconds_bucket",
+    "traces_span_metrics_duration_seconds_bucket",
+    "traces_span_metrics_events_total",
     "traces_target_info",
     "traces_host_info",
     "traces_service_graph_request_total",
