@@ -180,13 +180,16 @@ fn not_empty(text: &str) -> Result<(), String> {
 }
 
 /// A regular expression.
-pub(super) fn regex(pattern: &str) -> Result<(), String> {
-    Regex::new(pattern).map(|_| ()).map_err(|error| {
-        // The last line says what is wrong; those before it draw the pattern.
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default();
-        format!("{} is no regular expression: {}", quoted(pattern), reason.trim_start_matches("error: "))
-    })
+fn regex(pattern: &str) -> Result<(), String> {
+    Regex::new(pattern).map(|_| ()).map_err(|error| no_regex(pattern, &error))
+}
+
+/// Why a pattern is not a regular expression.
+pub(super) fn no_regex(pattern: &str, error: &regex::Error) -> String {
+    // The last line says what is wrong; those before it draw the pattern.
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or_default();
+    format!("{} is no regular expression: {}", quoted(pattern), reason.trim_start_matches("error: "))
 }
 
 /// What is wrong with the groups that a template names.
@@ -195,22 +198,35 @@ fn template(pattern: &str, replace: &str) -> Result<(), String> {
     let names: Vec<&str> = regex.capture_names().flatten().collect();
     let mut rest = replace;
     while let Some((_, after)) = rest.split_once('$') {
-        let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-        let (name, tail) = match (after.strip_prefix('$'), after.strip_prefix('{')) {
-            (Some(tail), _) => ("", tail),
-            (_, Some(braced)) => braced.split_once('}').unwrap_or(("", "")),
-            _ => after.split_at(after.find(word).unwrap_or(after.len())),
+        if let Some(tail) = after.strip_prefix('$') {
+            rest = tail;
+            continue;
+        }
+        let (name, tail) = match after.strip_prefix('{') {
+            Some(braced) => {
+                braced.split_once('}').ok_or("`${` is not closed; add `}`, or write `$$` for a dollar sign")?
+            }
+            None => {
+                let other = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+                after.split_at(after.find(other).unwrap_or(after.len()))
+            }
         };
         let known = name.parse::<usize>().map_or_else(|_| names.contains(&name), |n| n < regex.captures_len());
-        if !name.is_empty() && !known {
-            let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
-            let hint =
-                if digits.is_empty() { String::new() } else { format!("; to end the name write `${{{digits}}}`") };
-            return Err(format!("{} is no group of the pattern{hint}; write `$$` for a dollar sign", quoted(name)));
+        if !known {
+            return Err(format!("{} {}", quoted(&format!("${name}")), no_group(name)));
         }
         rest = tail;
     }
     Ok(())
+}
+
+/// What to do about a name that is no group's.
+fn no_group(name: &str) -> String {
+    let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
+    if digits.is_empty() || digits.len() == name.len() {
+        return "is no group of the pattern; name one, or write `$$` for a dollar sign".to_owned();
+    }
+    format!("is no group of the pattern; write `${{{digits}}}` where letters, digits or `_` follow a number")
 }
 
 // === impl Item ===

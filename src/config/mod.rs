@@ -7,12 +7,14 @@
 //! slot into the table in `keys.rs`, and its rules, if any, into `rules.rs`.
 
 mod auth;
+mod collide;
 mod draft;
 mod effective;
 mod items;
 mod keys;
 pub mod labels;
 mod layers;
+mod metrics;
 mod overrides;
 mod policies;
 mod problem;
@@ -33,7 +35,7 @@ use std::io;
 use std::path::Path;
 
 pub use effective::render_effective;
-pub use overrides::{load_overrides, set_overrides};
+pub use overrides::{load_overrides, set_over};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use settings::Config;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::draft::{AuthKeys, AuthType, Choice, Draft, Slot};
 use super::keys::{self, Key};
 use super::layers::Layers;
-use super::problem::Place;
+use super::problem::{Place, Problem};
 use super::read::Found;
-use super::settings::{Config, Secret};
+use super::settings::{Auth, Config, Secret};
 use super::suggest::nearest;
 use super::syntax;
 use super::tenants::Tenants;
@@ -56,28 +56,37 @@ pub(super) fn read(
     }
 }
 
-/// Settings of tenants as `path=value`, as a flag would say them. Several of one tenant add up.
+/// Lays `path=value` settings over those of everybody and of every tenant, and then some over those of single tenants.
 ///
 /// # Errors
 /// Everything that is wrong with them.
-pub fn set_overrides(
-    defaults: &Config,
-    set: &[(String, String)],
-    read_file: &ReadFile<'_>,
-) -> Result<Tenants, Problems> {
-    let mut layers = Layers::new("", read_file);
-    let mut overridden = BTreeMap::new();
-    let names: BTreeSet<&String> = set.iter().map(|(tenant, _)| tenant).collect();
-    for name in names {
-        layers.begin(name, defaults);
-        for (_, flag) in set.iter().filter(|(tenant, _)| tenant == name) {
-            layers.flag(flag);
-        }
-        overridden.insert(name.clone(), Arc::new(layers.end()));
+pub fn set_over(base: &Tenants, set: &[String], overrides: &[(String, String)]) -> Result<Tenants, Problems> {
+    let no_file = |_: &std::path::Path| Err(std::io::Error::other("settings of a case read no files"));
+    let mut layers = Layers::new("", &no_file);
+    let mut all = |tenant: Option<&str>, config: &Config, flags: &[&String]| {
+        layers.begin(tenant, config);
+        flags.iter().for_each(|flag| layers.flag(flag));
+        Arc::new(layers.end())
+    };
+    let everybody: Vec<&String> = set.iter().collect();
+    let defaults = all(None, base.defaults(), &everybody);
+    let mut overridden: BTreeMap<String, Arc<Config>> = BTreeMap::new();
+    for (name, config) in base.overridden() {
+        overridden.insert(name.to_owned(), all(None, config, &everybody));
     }
-    match Problems::from_list(layers.problems) {
+    let names: BTreeSet<&String> = overrides.iter().map(|(tenant, _)| tenant).collect();
+    for name in names {
+        let flags: Vec<&String> = overrides.iter().filter(|(tenant, _)| tenant == name).map(|(_, flag)| flag).collect();
+        let config = Arc::clone(overridden.get(name).unwrap_or(&defaults));
+        overridden.insert(name.clone(), all(Some(name), &config, &flags));
+    }
+    // What nobody said here was checked before.
+    let mut problems = layers.problems;
+    problems.retain(Problem::is_given);
+    problems.dedup();
+    match Problems::from_list(problems) {
         Some(problems) => Err(problems),
-        None => Ok(Tenants::new(Arc::new(defaults.clone()), overridden)),
+        None => Ok(Tenants::new(defaults, overridden)),
     }
 }
 
@@ -153,31 +162,36 @@ impl Layers<'_> {
 
     /// The settings of one tenant.
     fn overrides_of(&mut self, defaults: &Config, entry: &Entry) -> Config {
-        self.begin(&entry.name, defaults);
+        self.begin(Some(&entry.name), defaults);
         self.forget_auth(&entry.value);
         self.section("", &entry.value);
         self.end()
     }
 
-    /// What follows is said for this tenant.
-    fn begin(&mut self, tenant: &str, defaults: &Config) {
-        self.tenant = Some(tenant.to_owned());
+    /// What follows is said for this tenant, or for everybody.
+    fn begin(&mut self, tenant: Option<&str>, defaults: &Config) {
+        self.tenant = tenant.map(str::to_owned);
         self.draft = Draft::of(defaults);
         self.places.clear();
         self.unread.clear();
     }
 
-    /// All is said for the tenant.
+    /// All is said.
     fn end(&mut self) -> Config {
         let draft = self.draft.clone();
-        self.check_processors(&draft);
-        self.check_series_of(&draft);
-        self.check_remote_write(&draft);
-        self.check_headers(&draft);
-        let auth = self.check_auth(&draft);
+        let auth = if self.tenant.is_some() { self.check_tenant_of(&draft) } else { self.check() };
         let config = self.finish(auth);
         self.tenant = None;
         config
+    }
+
+    /// The rules about keys that a tenant can have of its own.
+    fn check_tenant_of(&mut self, draft: &Draft) -> Auth {
+        self.check_processors(draft);
+        self.check_series_of(draft);
+        self.check_remote_write(draft);
+        self.check_headers(draft);
+        self.check_auth(draft)
     }
 
     /// Drops what a tenant's own authentication replaces: all keys if it has another type, and the other spelling of a

@@ -1,7 +1,9 @@
 //! Filter policies: what makes one well-formed. Keys are those of Tempo, and values have the type that YAML gives them.
 
+use regex::bytes::Regex;
+
 use super::draft::Choice;
-use super::items::{Item, Parts, regex};
+use super::items::{Item, Parts, no_regex};
 use super::problem::quoted;
 use super::read::{Message, Reading, items, text_of};
 use super::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
@@ -21,6 +23,9 @@ pub(super) const KINDS: [&str; 6] = [
 
 /// The names of status codes.
 const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+
+/// The most blocks of one list that may look at resources; a filter has one bit for each.
+const RESOURCE_BLOCKS: usize = 128;
 
 /// What a key speaks of.
 enum Subject {
@@ -52,17 +57,44 @@ fn subject(key: &str) -> Result<Subject, String> {
         "name" => return Ok(Subject::Name),
         _ => {}
     }
-    let attribute = key.strip_prefix("span.").or_else(|| key.strip_prefix("resource."));
-    if attribute.is_some_and(|name| !name.is_empty() && name != "\"\"") {
-        return Ok(Subject::Attribute);
+    if let Some(name) = key.strip_prefix("span.").or_else(|| key.strip_prefix("resource.")) {
+        return attribute_name(name).map(|()| Subject::Attribute);
     }
     let forms = "`span.NAME`, `resource.NAME`, `kind`, `name` or `status`";
     Err(match key.strip_prefix('.').unwrap_or(key) {
-        name if attribute.is_none() && !name.is_empty() && !name.contains(':') && !reserved(name) => {
+        "" => format!("is empty; write {forms}"),
+        name if !name.contains(':') && !reserved(name) => {
             format!("{} is no key of a policy; write {forms}, as in `span.{name}`", quoted(key))
         }
         _ => format!("{} is no key of a policy; write {forms}", quoted(key)),
     })
+}
+
+/// The name of an attribute as TraceQL writes it; `"..."` keeps what would mean something else.
+fn attribute_name(text: &str) -> Result<(), String> {
+    let (mut quotes, mut named) = (false, false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quotes = !quotes;
+                continue;
+            }
+            '\\' if quotes && !matches!(chars.next(), Some('"' | '\\')) => {
+                return Err("has a backslash in quotes before something else than `\"` or `\\`; double it".to_owned());
+            }
+            c if !quotes && (c.is_whitespace() || "{}()=~!<>&|^,".contains(c)) => {
+                return Err(format!("{c:?} must be quoted; put the name of the attribute in double quotes"));
+            }
+            _ => {}
+        }
+        named = true;
+    }
+    match (quotes, named) {
+        (true, _) => Err("a quote is not closed; add `\"`".to_owned()),
+        (_, false) => Err("names no attribute; write one, as in `span.http.method`".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// Names that mean something in other places, where `span.` before them would not help.
@@ -124,7 +156,7 @@ fn suits(key: &str, match_type: MatchType, value: &PolicyValue) -> Result<(), St
         };
     };
     match (match_type, subject) {
-        (MatchType::Regex, _) => regex(text),
+        (MatchType::Regex, _) => Regex::new(text).map(|_| ()).map_err(|error| no_regex(text, &error)),
         (_, Subject::Kind) => one_of(text, &KINDS),
         (_, Subject::Status) => one_of(text, &STATUSES),
         (_, Subject::Name | Subject::Attribute) => Ok(()),
@@ -153,11 +185,25 @@ impl Item for FilterPolicy {
         Some(Self { include: include?, include_any: include_any?, exclude: exclude? })
     }
 
+    fn clash(&self, before: &[Self]) -> Option<String> {
+        let looking: usize = before.iter().chain([self]).map(Self::resource_blocks).sum();
+        let message = format!("makes more than {RESOURCE_BLOCKS} blocks that look at resources");
+        (looking > RESOURCE_BLOCKS).then(|| format!("{message}; join some by a regular expression such as `^(a|b)$`"))
+    }
+
     fn show(&self) -> String {
         let blocks = [("include", &self.include), ("include_any", &self.include_any), ("exclude", &self.exclude)];
         let shown =
             blocks.iter().filter_map(|(name, block)| block.as_ref().map(|b| format!("{name}: {}", show_block(b))));
         format!("{{{}}}", shown.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl FilterPolicy {
+    /// How many of its blocks look at resources.
+    fn resource_blocks(&self) -> usize {
+        let looks = |block: &&PolicyMatch| block.attributes.iter().any(|a| a.key.starts_with("resource."));
+        [&self.include, &self.include_any, &self.exclude].into_iter().flatten().filter(looks).count()
     }
 }
 

@@ -67,6 +67,11 @@ impl Problem {
         self
     }
 
+    /// Whether it is about something that somebody said, and not about what was there before.
+    pub(super) fn is_given(&self) -> bool {
+        self.place != Place::WholeFile
+    }
+
     /// The key that is meant, such as `kafka.brokers`; empty when it is the text as a whole.
     #[must_use]
     pub fn path(&self) -> &str {

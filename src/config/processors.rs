@@ -6,33 +6,6 @@ use super::rules::at_least;
 use super::syntax;
 use super::value::show_duration;
 
-/// The labels of the series that spanmill makes; a label of the user's must not replace one.
-const OWN_LABELS: [&str; 17] = [
-    "service",
-    "service_name",
-    "span_name",
-    "span_kind",
-    "status_code",
-    "status_message",
-    "span_instrumentation_scope_name",
-    "span_instrumentation_scope_version",
-    "client",
-    "server",
-    "connection_type",
-    "failed",
-    "virtual_node",
-    "client_service_namespace",
-    "server_service_namespace",
-    "metric_overflow",
-    "grafana_host_id",
-];
-
-/// The key that brings [`TARGET_LABELS`].
-const TARGET_INFO: &str = "span_metrics.enable_target_info";
-
-/// Labels that series have only with it.
-const TARGET_LABELS: [&str; 2] = ["job", "instance"];
-
 // === impl Layers ===
 
 impl Layers<'_> {
@@ -42,8 +15,13 @@ impl Layers<'_> {
         self.check_span_metrics(draft);
         self.check_service_graphs(draft);
         self.check_host_info(draft);
+    }
+
+    /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
+    pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
-        if !config.span_metrics.enabled && !config.service_graphs.enabled && !config.host_info.enabled {
+        let working = config.span_metrics.enabled || config.service_graphs.enabled || config.host_info.enabled;
+        if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
         }
@@ -76,8 +54,7 @@ impl Layers<'_> {
 
     fn check_service_graphs(&mut self, draft: &Draft) {
         let graphs = &draft.config.service_graphs;
-        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info || graphs.messaging_latency)
-        {
+        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info) {
             let paths = ["service_graphs.requests", "service_graphs.latency", "service_graphs.enabled"];
             self.broken(&paths, "nothing is left of service graphs; write `service_graphs.enabled: false` instead");
         }
@@ -114,41 +91,6 @@ impl Layers<'_> {
             );
         }
         self.must("series.exemplars.label", syntax::label_name(&series.exemplar_label));
-        if !series.tenant_label.is_empty() {
-            let path = "series.tenant_label";
-            if let Some(reason) = taken(&series.tenant_label, draft) {
-                self.broken(&[path, TARGET_INFO], reason);
-            } else if series.external_labels.contains_key(&series.tenant_label) {
-                let external = format!("series.external_labels.{}", series.tenant_label);
-                self.broken(&[path, &external], format!("`{external}` has this name, too; choose another one"));
-            } else {
-                self.must(path, syntax::label_name(&series.tenant_label));
-            }
-        }
-        for (name, value) in &series.external_labels {
-            let path = format!("series.external_labels.{name}");
-            if let Some(reason) = taken(name, draft) {
-                self.broken(&[&path, TARGET_INFO], reason);
-            } else if value.is_empty() {
-                self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
-            } else {
-                self.must(&path, syntax::label_name(name));
-            }
-        }
+        self.check_labels(draft);
     }
-}
-
-/// Why a label of every series cannot have this name.
-fn taken(name: &str, draft: &Draft) -> Option<String> {
-    let reason = if name == "le" || name.starts_with("__") {
-        "is a label that Prometheus gives a meaning"
-    } else if OWN_LABELS.contains(&name) {
-        // Replacing it would merge series that other shards write.
-        "is a label that spanmill's own series carry"
-    } else if draft.config.span_metrics.target_info && TARGET_LABELS.contains(&name) {
-        return Some(format!("`{name}` is a label of spanmill's own with `{TARGET_INFO}`; choose another name"));
-    } else {
-        return None;
-    };
-    Some(format!("{reason}; choose another name"))
 }

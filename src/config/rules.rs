@@ -29,6 +29,7 @@ impl Layers<'_> {
         self.check_kafka(&draft);
         self.check_tenant(&draft);
         self.check_time(&draft);
+        self.check_work(&draft);
         self.check_processors(&draft);
         self.check_series(&draft);
         self.check_remote_write(&draft);

@@ -4,7 +4,7 @@
 //!
 //! * `spans_read = spans_counted + Σ spans_dropped_*`
 //! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* +
-//!   edges_lost + pending`
+//!   edges_joined + edges_lost + pending`
 
 use super::wire::{Malformed, Reader, put_u64};
 
@@ -89,6 +89,18 @@ tallies! {
     SpanEventsDroppedInvalidUtf8 = "span_events_dropped_invalid_utf8",
     /// Resources whose `target_info` or `host_info` was dropped because a label is not UTF-8.
     InfoDroppedInvalidUtf8 = "info_dropped_invalid_utf8",
+    /// Edge spans that the filter policies drop.
+    EdgeSpansFiltered = "edge_spans_filtered",
+    /// Edges dropped because the filter policies drop their other side.
+    EdgesDroppedCounterpart = "edges_dropped_counterpart",
+    /// Half edges that met another pending half edge when the spans between them came.
+    EdgesJoined = "edges_joined",
+    /// Filtered spans that were not remembered because `max_items` were, so that their other side does not know.
+    MarksDroppedFull = "marks_dropped_full",
+    /// Spans between a server and its client that were not remembered because `max_items` were.
+    RelaysDroppedFull = "relays_dropped_full",
+    /// Messaging edges whose latency was not observed, because the consumer started before the producer ended.
+    MessagingNotObserved = "messaging_not_observed",
 }
 
 /// The tallies of one source partition since the beginning of its journal.
@@ -143,6 +155,8 @@ impl Ledger {
             T::EdgesDroppedFull,
             T::EdgesDroppedInvalidUtf8,
             T::EdgesLost,
+            T::EdgesDroppedCounterpart,
+            T::EdgesJoined,
         ];
         i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }

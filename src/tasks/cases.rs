@@ -11,6 +11,7 @@
 //! ```text
 //! case      = { line }
 //! line      = "set" KEY VALUE              a key of the configuration, as `--set KEY=VALUE`. Before the first record.
+//!           | "override" TENANT KEY VALUE  the same for one tenant
 //!           | "clock" TIME                 the present; without it, no record comes from the future
 //!           | "tenant" NAME | "tenant" "-" of the following records; "-": they name none
 //!           | "at" TIME                    a record with this timestamp; its spans follow
@@ -36,6 +37,8 @@
 //! DURATION  = a number with ns, us, ms or s; may be negative for a span that ends before it starts
 //! ```
 //!
+//! The VALUE of a key is the rest of the line, such as `[a, {name: b, default: none}]`; it may stand in quotes.
+//!
 //! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
 //! it takes no time; without `parent` it is a root; without `id` it has none.
 
@@ -43,6 +46,7 @@ mod parse;
 mod record;
 mod words;
 
+use crate::config::{Config, Tenants};
 use crate::model::{Exemplar, Millis, Tally};
 use crate::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use crate::tasks::totals::{Series, Totals, TotalsError};
@@ -126,7 +130,15 @@ impl Case {
     /// # Errors
     /// Names the first line that is not in the language.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        parse::parse(text)
+        Self::parse_over(text, &Tenants::from(Config::default()))
+    }
+
+    /// Reads a case whose settings are laid over these.
+    ///
+    /// # Errors
+    /// Names the first line that is not in the language.
+    pub fn parse_over(text: &str, base: &Tenants) -> Result<Self, CaseError> {
+        parse::parse(text, base)
     }
 
     /// Runs it.

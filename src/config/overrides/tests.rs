@@ -128,7 +128,7 @@ fn an_entry_that_was_taken_away_is_listed_and_secrets_are_not_shown() {
 fn settings_of_a_case_reach_their_tenant_and_a_global_key_is_refused() {
     let set = |path: &str, value: &str| {
         let flags = [("acme".to_owned(), format!("{path}={value}"))];
-        super::set_overrides(&Config::default(), &flags, &read_file).map_err(|problems| problems.to_string())
+        super::set_over(&Tenants::from(Config::default()), &[], &flags).map_err(|problems| problems.to_string())
     };
     let tenants = set("naming.profile", "otel").expect("a key of tenants");
     assert_eq!(tenants.of("acme").naming.profile, Profile::Otel);
@@ -138,4 +138,28 @@ fn settings_of_a_case_reach_their_tenant_and_a_global_key_is_refused() {
     let refused = set("kafka.group", "x").expect_err("a global key");
     assert!(set("kafka.properties.client.id", "x").is_err());
     assert_eq!(refused, "--set: tenants.acme.kafka.group: is the same for all tenants; write it in the main file");
+}
+
+#[test]
+fn a_setting_of_a_case_reaches_everybody_and_leaves_what_tenants_have_of_their_own() {
+    let base = over("", "tenants: {acme: {naming: {profile: otel}}}");
+    let set = ["service_graphs.wait=5s".to_owned(), "limits.max_active_series=3".to_owned()];
+    let flags = [("umbrella".to_owned(), "limits.max_active_series=4".to_owned())];
+    let tenants = super::set_over(&base, &set, &flags).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(tenants.of("acme").naming.profile, Profile::Otel);
+    let limits: Vec<_> = ["acme", "umbrella", "x"].map(|t| tenants.of(t).limits.max_active_series).to_vec();
+    assert_eq!(limits, [3, 4, 3]);
+    assert_eq!(tenants.of("acme").service_graphs.wait, 5_000);
+    let wrong = super::set_over(&base, &["time.step=15".to_owned()], &[]).expect_err("no unit").to_string();
+    assert_eq!(wrong, "--set: time.step: `15` has no unit; write `15s` or `15ms`");
+}
+
+#[test]
+fn a_tenant_can_be_switched_off_and_only_some_can_be_switched_on() {
+    let off = "span_metrics: {enabled: false}, service_graphs: {enabled: false}";
+    let tenants = over("", &format!("tenants: {{acme: {{{off}}}}}"));
+    assert!(!tenants.of("acme").span_metrics.enabled && tenants.of("umbrella").span_metrics.enabled);
+    let main = format!("{{{off}, overrides: {{file: /overrides}}}}");
+    assert!(main_file(&main).is_ok_and(|loaded| !loaded.config.span_metrics.enabled));
+    assert!(main_file(&format!("{{{off}}}")).is_err());
 }
