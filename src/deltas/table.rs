@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
 use crate::model::hash::Set as HashSet;
+use crate::model::labels::service_of;
 use crate::model::wire::put_u64;
 use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
 
@@ -28,25 +29,20 @@ pub struct Define {
     pub tenant: Arc<str>,
     /// What the cells mean.
     pub layout: Arc<Layout>,
-    /// What decides the shard: see [`route`]. Equal labels of a tenant must have equal routes, or a series would get two
-    /// writers: a service that is not among the labels must not be in the route. All label sets that a limit may merge
-    /// into one have the same.
-    pub route: u64,
 }
 
-impl Define {
-    /// The shard, out of `shards`, that owns the label set: the one of its route, and not one by its own name, so that a
-    /// limit finds all label sets of a service in one place.
-    #[must_use]
-    pub fn shard(route: u64, shards: u32) -> u32 {
-        (route % u64::from(shards)) as u32
-    }
+/// What decides the shard of a label set: the service that its labels name, so that a limit finds all label sets of a
+/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is cut
+/// short, must not part equal labels, or a series would get two writers.
+fn route(definition: &Define, block: &[u8]) -> u64 {
+    let service = service_of(definition.layout.family(), block);
+    let tenant = xxhash_rust::xxh3::xxh3_64(definition.tenant.as_bytes());
+    xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), tenant)
 }
 
-/// The route of the label sets of one service (or of one client, for edges) of a tenant.
-#[must_use]
-pub fn route(tenant: &str, service: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(service, xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
+/// The shard, out of `shards`, that owns the label sets of a route.
+fn shard(route: u64, shards: u32) -> u32 {
+    (route % u64::from(shards)) as u32
 }
 
 /// What a cut produced.
@@ -160,10 +156,10 @@ impl DeltaTable {
             hash,
             key: key.into(),
             name: SetName::of(&definition.tenant, definition.layout.family(), &block),
+            route: route(&definition, &block),
             tenant: definition.tenant,
             block,
             layout,
-            route: definition.route,
             numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
@@ -274,7 +270,7 @@ impl DeltaTable {
                 natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[Define::shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            parts[shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
             set.numbers.cells.fill(0);
             set.numbers.natives.clear();
             set.exemplars.clear();
@@ -305,7 +301,7 @@ impl DeltaTable {
         for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
             let (count, of) = counts.entry(&set.tenant).or_default();
             *count += u64::from(names.insert(set.name));
-            of.insert(Define::shard(set.route, shards));
+            of.insert(shard(set.route, shards));
         }
         let mut tenants = vec![Vec::new(); shards as usize];
         for (tenant, (count, of)) in counts {
@@ -353,7 +349,7 @@ mod tests {
         let layout = layout();
         t.find(service.as_bytes(), |b| {
             b.set("service", service);
-            Ok::<_, ()>(Define { tenant: "t".into(), layout, route: route("t", b"") })
+            Ok::<_, ()>(Define { tenant: "t".into(), layout })
         })
         .expect("defines")
     }
