@@ -137,6 +137,7 @@ fn the_random_stories_write_every_metric() {
         for request in shards.iter().flatten().flat_map(|step| &step.batches).flat_map(|batch| &batch.requests) {
             for s in decode::body(&request.body).expect("our own body").timeseries {
                 let name = s.labels.iter().find(|l| l.name == "__name__").expect("a name").value.clone();
+                let name = if s.histograms.is_empty() { name } else { name + " (native)" };
                 *series.entry(name).or_default() += 1;
             }
         }
@@ -146,7 +147,7 @@ fn the_random_stories_write_every_metric() {
 }
 
 /// A metric of every family in both profiles.
-const METRICS: [&str; 13] = [
+const METRICS: [&str; 18] = [
     "traces_spanmetrics_calls_total",
     "traces_spanmetrics_size_total",
     "traces_spanmetrics_latency_bucket",
@@ -160,4 +161,9 @@ const METRICS: [&str; 13] = [
     "traces_service_graph_request_failed_total",
     "traces_service_graph_request_server_seconds_bucket",
     "traces_service_graph_request_client_seconds_sum",
+    "traces_service_graph_request_messaging_system_seconds_count",
+    "traces_service_graph_connection_info",
+    "traces_spanmetrics_latency (native)",
+    "traces_span_metrics_duration_milliseconds (native)",
+    "traces_service_graph_request_server_seconds (native)",
 ];

@@ -73,6 +73,9 @@ fn naming(dice: &mut Dice, config: &mut Config) {
     }
     config.limits.max_label_value_length = pick(dice, &[2, 6, 2_048, 2_048]);
     config.limits.max_label_name_length = pick(dice, &[8, 1_024, 1_024]);
+    config.limits.max_active_series = pick(dice, &[0, 0, 0, 60, 400]);
+    config.limits.max_active_series_per_service = pick(dice, &[0, 0, 0, 30, 100]);
+    config.limits.max_cardinality_per_label = pick(dice, &[0, 0, 0, 1, 3]);
 }
 
 fn span_metrics(dice: &mut Dice, config: &mut Config) {
