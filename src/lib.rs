@@ -29,6 +29,7 @@
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
 //! `worker`, `admin`, `cli`.
+#![forbid(unsafe_code)]
 
 pub mod config;
 pub mod deltas;

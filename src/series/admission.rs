@@ -3,7 +3,7 @@
 //! A shard decides when it closes a step, about all label sets that are new in it, in the order of their labels. So the
 //! decision does not depend on the order of arrival, on the number of workers, or on when anybody looked.
 //!
-//! All label sets of a service lie in one shard (see [`crate::deltas::route`]), so what holds for a service is exact. The
+//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The
 //! limit of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each;
 //! the shares carry these numbers. So it holds over all workers, and never needs a shard to ask another.
 //!
@@ -12,10 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cardinality::service_of;
 use crate::config::settings::Limits;
 use crate::model::hash::{Map, Set};
-use crate::model::labels::put_label;
+use crate::model::labels::{put_label, service_of};
 use crate::model::{Family, labels};
 
 /// Stands for every further value of a label that has too many, as in Tempo.

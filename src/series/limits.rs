@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::admission::{Admission, Candidate, Ruling, Usage, is_limited, is_overflow, quota};
-use super::cardinality::{Cardinality, Offender, service_of};
+use super::cardinality::{Cardinality, Offender};
 use super::open::Delta;
 use super::registry::{NEVER, Registry};
 use crate::config::settings::Limits;
-use crate::deltas::{Define, route};
+use crate::deltas::shard_of;
 use crate::model::hash::Set;
 use crate::model::{Family, Layout, Millis, Natives, SetName, Sketch};
 
@@ -117,7 +117,9 @@ impl Registry {
         for (family, block, id) in &tenant.new {
             self.readmit(*id);
             let series = self.most_series(*id);
-            let admission = Admission { limits: &tenant.limits, quota, shard: self.shard_of(name, *family, block) };
+            // This one: label sets are where their labels say.
+            let shard = shard_of(name, *family, block, self.settings.shards);
+            let admission = Admission { limits: &tenant.limits, quota, shard };
             let is_admitted = |block: &[u8]| {
                 let set = SetName::of(name, *family, block);
                 admitted.contains(&set) || self.find(set).is_some_and(|id| self.is_live(id))
@@ -156,11 +158,6 @@ impl Registry {
 
     fn most_series(&self, id: u32) -> u64 {
         self.sets[id as usize].as_ref().map_or(0, |set| self.metrics[set.layout as usize].layout.series() as u64)
-    }
-
-    /// The shard that label sets with these labels belong to: this one.
-    fn shard_of(&self, tenant: &str, family: Family, block: &[u8]) -> u32 {
-        Define::shard(route(tenant, service_of(family, block).as_bytes()), self.settings.shards)
     }
 
     /// A set that was refused long ago is new again.

@@ -63,7 +63,7 @@ mod registry;
 mod snapshot;
 mod tenant;
 
-pub use cardinality::{Cardinality, Offender, service_of};
+pub use cardinality::{Cardinality, Offender};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
 pub(crate) use snapshot::OLD_VERSION;

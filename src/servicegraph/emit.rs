@@ -6,7 +6,7 @@ use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half};
 use super::names::NameId;
 use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
-use crate::deltas::{Define, SetId, route};
+use crate::deltas::{Define, SetId};
 use crate::model::wire::put_bytes;
 use crate::model::{LabelBuilder, Tally, Weight};
 
@@ -136,5 +136,5 @@ fn define(
         labels.set("failed", if edge.is(FAILED) { "true" } else { "false" });
     }
     let tenant = std::str::from_utf8(tenant)?;
-    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout), route: route(tenant, client) })
+    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout) })
 }

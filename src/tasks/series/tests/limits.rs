@@ -1,7 +1,7 @@
 //! Limits: nothing is lost, nobody is starved, and nothing depends on the order of arrival.
 
 use super::*;
-use crate::deltas::{Limited, route};
+use crate::deltas::Limited;
 
 const PARTITIONS: i32 = 3;
 const STEPS: i64 = 12;
@@ -41,8 +41,7 @@ fn tell(partition: i32, steps: &[Vec<What>], cuts: &mut dyn FnMut() -> bool) -> 
             let define = |b: &mut LabelBuilder| {
                 b.set("service", service);
                 b.set("span_name", name);
-                let route = route(tenant, service.as_bytes());
-                Ok::<_, ()>(Define { tenant: (*tenant).into(), layout, route })
+                Ok::<_, ()>(Define { tenant: (*tenant).into(), layout })
             };
             let id = source.table.find(key.as_bytes(), define).expect("defines");
             source.table.add(id, 0, 1);
