@@ -6,9 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
-use crate::model::hash::Set as HashSet;
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Sketch, Weight, exemplar};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
@@ -72,7 +71,17 @@ pub struct DeltaTable {
     builder: LabelBuilder,
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
+    limited: Limited,
     estimate: usize,
+}
+
+/// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// Everybody who is not named.
+    pub others: bool,
+    /// Some tenants.
+    pub named: BTreeMap<String, bool>,
 }
 
 #[derive(Debug)]
@@ -108,6 +117,16 @@ impl Set {
 
 // === impl DeltaTable ===
 
+// === impl Limited ===
+
+impl Limited {
+    fn is(&self, tenant: &str) -> bool {
+        self.named.get(tenant).copied().unwrap_or(self.others)
+    }
+}
+
+// === impl DeltaTable ===
+
 impl DeltaTable {
     /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again;
     /// it must not exceed the time for which shards remember idle sets.
@@ -121,6 +140,7 @@ impl DeltaTable {
             builder: LabelBuilder::default(),
             layouts: Vec::new(),
             respell_after,
+            limited: Limited::default(),
             estimate: 0,
         }
     }
@@ -232,6 +252,11 @@ impl DeltaTable {
         *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
     }
 
+    /// Says which tenants have a limit.
+    pub fn set_limited(&mut self, limited: Limited) {
+        self.limited = limited;
+    }
+
     /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
     pub fn forget_keys(&mut self) {
         self.index.clear();
@@ -289,7 +314,7 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let finish = |(part, tenants): (PartBuilder, Vec<(String, u64)>)| {
+        let finish = |(part, tenants): (PartBuilder, Vec<(String, Sketch)>)| {
             head.tenants = tenants;
             part.finish(&mut head, &layouts)
         };
@@ -298,18 +323,18 @@ impl DeltaTable {
         Cut { shares, sets }
     }
 
-    /// Per shard, its tenants with the number of their label sets in all shards.
-    fn tenants(&self, shards: u32) -> Vec<Vec<(String, u64)>> {
-        let mut names: HashSet<SetName> = HashSet::default();
-        let mut counts: BTreeMap<&str, (u64, BTreeSet<u32>)> = BTreeMap::new();
-        for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
-            let (count, of) = counts.entry(&set.tenant).or_default();
-            *count += u64::from(names.insert(set.name));
+    /// Per shard, its tenants that have a limit, with a sketch of their label sets in all shards.
+    fn tenants(&self, shards: u32) -> Vec<Vec<(String, Sketch)>> {
+        let mut seen: BTreeMap<&str, (Sketch, BTreeSet<u32>)> = BTreeMap::new();
+        let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
+        for set in sets.filter(|set| self.limited.is(&set.tenant)) {
+            let (sketch, of) = seen.entry(&set.tenant).or_default();
+            sketch.add(set.name);
             of.insert(Define::shard(set.route, shards));
         }
         let mut tenants = vec![Vec::new(); shards as usize];
-        for (tenant, (count, of)) in counts {
-            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), count)));
+        for (tenant, (sketch, of)) in seen {
+            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), sketch.clone())));
         }
         tenants
     }
@@ -437,8 +462,9 @@ mod tests {
     }
 
     #[test]
-    fn label_sets_of_one_route_share_a_shard_and_shares_count_their_tenants() {
+    fn label_sets_of_one_route_share_a_shard_and_shares_count_tenants_with_a_limit() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, named: [("u".to_owned(), false)].into() });
         for (tenant, service, span) in
             [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")]
         {
@@ -455,9 +481,10 @@ mod tests {
         }
         let cut = t.cut(head(0, 0), 4);
         let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
-        let tenants: Vec<_> = shares.iter().map(|s| s.head.tenants.clone()).collect();
-        let (all_of_t, all_of_u) = (("t".to_owned(), 3), ("u".to_owned(), 1));
-        assert_eq!(tenants, [vec![], vec![all_of_t.clone(), all_of_u], vec![all_of_t], vec![]]);
+        let counted = |s: &Share<'_>| s.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
+        let tenants: Vec<Vec<_>> = shares.iter().map(counted).collect();
+        let all_of_t = ("t".to_owned(), 3);
+        assert_eq!(tenants, [vec![], vec![all_of_t.clone()], vec![all_of_t], vec![]]);
         let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
         assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), [0, 4, 1, 0]);
     }
@@ -465,13 +492,14 @@ mod tests {
     #[test]
     fn later_parts_do_not_count_the_tenants_again() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, ..Limited::default() });
         for i in 0..20_000 {
             let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
             t.add(id, 0, 1);
         }
         let cut = t.cut(head(0, 0), 1);
         let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
-        assert_eq!(tenants[0], [("t".to_owned(), 20_000)]);
+        assert!(tenants[0][0].1.estimate().abs_diff(20_000) < 2_000);
         assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
     }
 
