@@ -7,8 +7,8 @@
 //! # Which shard owns a label set
 //!
 //! The one of its [`route`]: all label sets of a service of a tenant (of a client, for edges) are in one shard, where a limit
-//! can merge them. A series has one writer because a route follows from the tenant and from labels that the set has: equal
-//! labels have equal routes, wherever they were seen. What the route was made from must therefore be among the labels.
+//! can merge them. A series has one writer because a route follows from the tenant and the labels of the set: equal labels
+//! have equal routes, wherever and with whatever settings they were seen.
 
 mod share;
 mod table;

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::share::{PartBuilder, SetRef, ShareHead};
 use crate::model::hash::Set as HashSet;
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar, labels};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
@@ -28,25 +28,19 @@ pub struct Define {
     pub tenant: Arc<str>,
     /// What the cells mean.
     pub layout: Arc<Layout>,
-    /// What decides the shard: see [`route`]. Equal labels of a tenant must have equal routes, or a series would get two
-    /// writers: a service that is not among the labels must not be in the route. All label sets that a limit may merge
-    /// into one have the same.
-    pub route: u64,
 }
 
-impl Define {
-    /// The shard, out of `shards`, that owns the label set: the one of its route, and not one by its own name, so that a
-    /// limit finds all label sets of a service in one place.
-    #[must_use]
-    pub fn shard(route: u64, shards: u32) -> u32 {
-        (route % u64::from(shards)) as u32
-    }
-}
-
-/// The route of the label sets of one service (or of one client, for edges) of a tenant.
+/// What decides the shard of a label set: the tenant and the service that the set belongs to (the client, for edges), as its
+/// labels name it, see [`labels::service_of`]. So equal labels have equal routes, however they came about, and all label
+/// sets of a service that a limit may merge are in one shard.
 #[must_use]
-pub fn route(tenant: &str, service: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(service, xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
+pub fn route(tenant: &str, service: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
+}
+
+/// The shard, out of `shards`, of a route.
+fn shard(route: u64, shards: u32) -> usize {
+    (route % u64::from(shards)) as usize
 }
 
 /// What a cut produced.
@@ -156,6 +150,7 @@ impl DeltaTable {
             self.layouts.len() - 1
         });
         let block = self.builder.block().into_boxed_slice();
+        let route = route(&definition.tenant, labels::service_of(definition.layout.family(), &block));
         let set = Set {
             hash,
             key: key.into(),
@@ -163,7 +158,7 @@ impl DeltaTable {
             tenant: definition.tenant,
             block,
             layout,
-            route: definition.route,
+            route,
             numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
@@ -274,7 +269,7 @@ impl DeltaTable {
                 natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[Define::shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            parts[shard(set.route, shards)].push(MAX_PART, head.step, &part);
             set.numbers.cells.fill(0);
             set.numbers.natives.clear();
             set.exemplars.clear();
@@ -301,15 +296,15 @@ impl DeltaTable {
     /// Per shard, its tenants with the number of their label sets in all shards.
     fn tenants(&self, shards: u32) -> Vec<Vec<(String, u64)>> {
         let mut names: HashSet<SetName> = HashSet::default();
-        let mut counts: BTreeMap<&str, (u64, BTreeSet<u32>)> = BTreeMap::new();
+        let mut counts: BTreeMap<&str, (u64, BTreeSet<usize>)> = BTreeMap::new();
         for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
             let (count, of) = counts.entry(&set.tenant).or_default();
             *count += u64::from(names.insert(set.name));
-            of.insert(Define::shard(set.route, shards));
+            of.insert(shard(set.route, shards));
         }
         let mut tenants = vec![Vec::new(); shards as usize];
         for (tenant, (count, of)) in counts {
-            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), count)));
+            of.iter().for_each(|&shard| tenants[shard].push((tenant.to_owned(), count)));
         }
         tenants
     }
@@ -353,7 +348,7 @@ mod tests {
         let layout = layout();
         t.find(service.as_bytes(), |b| {
             b.set("service", service);
-            Ok::<_, ()>(Define { tenant: "t".into(), layout, route: route("t", b"") })
+            Ok::<_, ()>(Define { tenant: "t".into(), layout })
         })
         .expect("defines")
     }
@@ -437,29 +432,53 @@ mod tests {
     }
 
     #[test]
-    fn label_sets_of_one_route_share_a_shard_and_shares_count_their_tenants() {
+    fn label_sets_of_one_service_share_a_shard_and_shares_count_their_tenants() {
         let mut t = DeltaTable::new(1_000);
-        for (tenant, service, span) in
-            [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")]
-        {
+        let spans = [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")];
+        for (tenant, service, span) in spans {
             // The last one has other raw bytes and equal labels.
             let key = format!("{tenant}{service}{span}{}", t.len());
             let define = |b: &mut LabelBuilder| {
                 b.set("service", service);
                 b.set("span_name", span);
-                let route = if service == "a" { 5 } else { 6 };
-                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout(), route })
+                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout() })
             };
             let id = t.find(key.as_bytes(), define).expect("defines");
             t.add(id, 0, 1);
         }
-        let cut = t.cut(head(0, 0), 4);
-        let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
-        let tenants: Vec<_> = shares.iter().map(|s| s.head.tenants.clone()).collect();
-        let (all_of_t, all_of_u) = (("t".to_owned(), 3), ("u".to_owned(), 1));
-        assert_eq!(tenants, [vec![], vec![all_of_t.clone(), all_of_u], vec![all_of_t], vec![]]);
-        let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
-        assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), [0, 4, 1, 0]);
+        let mut expected = vec![(BTreeMap::new(), 0); 64];
+        for (tenant, service, _) in spans {
+            let (tenants, sets) = &mut expected[shard(route(tenant, service), 64)];
+            tenants.insert(tenant.to_owned(), if tenant == "t" { 3 } else { 1 });
+            *sets += 1;
+        }
+        assert_eq!(expected.iter().filter(|(_, sets)| *sets > 0).count(), 3, "three services in three shards");
+        let cut = t.cut(head(0, 0), 64);
+        for (records, (tenants, sets)) in cut.shares.iter().zip(expected) {
+            let mut share = Share::decode(&records[0]).expect("decodes");
+            assert_eq!(share.head.tenants, tenants.into_iter().collect::<Vec<_>>());
+            assert_eq!(std::iter::from_fn(|| share.next_set().expect("decodes")).count(), sets);
+        }
+    }
+
+    #[test]
+    fn services_that_labels_do_not_tell_apart_are_one_set_in_one_shard() {
+        let mut t = DeltaTable::new(1_000);
+        for service in ["a", "b", "c", "d", "e", "f"] {
+            // The service is not among the labels, or cut to nothing that differs.
+            let define = |b: &mut LabelBuilder| {
+                b.set("span_name", "x");
+                Ok::<_, ()>(Define { tenant: "t".into(), layout: layout() })
+            };
+            let id = t.find(service.as_bytes(), define).expect("defines");
+            t.add(id, 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 16);
+        let filled = cut
+            .shares
+            .iter()
+            .filter(|records| Share::decode(&records[0]).expect("decodes").next_set().expect("decodes").is_some());
+        assert_eq!(filled.count(), 1, "a series has one writer");
     }
 
     #[test]
@@ -482,9 +501,8 @@ mod tests {
         let (family, naming) = (Family::SpanMetrics, Naming::Tempo);
         let layout = Layout::of(&Spec { family, naming, weighted: true, histograms });
         let mut t = DeltaTable::new(1_000);
-        let define = |_: &mut LabelBuilder| {
-            Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()), route: 0 })
-        };
+        let define =
+            |_: &mut LabelBuilder| Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()) });
         let id = t.find(b"key", define).expect("defines");
         (t, id, layout)
     }
@@ -508,7 +526,7 @@ mod tests {
         let mut cells = vec![0; layout.cells()];
         set.cells.iter().for_each(|c| cells[c.cell as usize] = c.value);
         assert_eq!(layout.counter_value(&cells, 0), Some(10.0));
-        assert_eq!(layout.sum_value(&cells, 0), 37.5);
+        assert_eq!(layout.sum_value(&cells, 0).to_bits(), 37.5f64.to_bits());
         let e = Exemplar { at: 9, trace_id: [1; 16], value_ns: 7 };
         assert_eq!(set.exemplars, [(layout.counter(0) as u32, e)]);
     }

@@ -172,6 +172,18 @@ pub fn check(block: &[u8]) -> Result<(), super::wire::Malformed> {
     Ok(())
 }
 
+/// The service that a label set belongs to: whose it is, and whom its limits protect.
+#[must_use]
+pub fn service_of(family: Family, block: &[u8]) -> &str {
+    let names: &[&str] = match family {
+        Family::ServiceGraph => &["client"],
+        Family::SpanMetrics | Family::SpanEvents => &["service", "service_name"],
+        Family::TargetInfo => &["job"],
+        Family::HostInfo => &[],
+    };
+    iter(block).find(|(name, _)| names.contains(name)).map_or("", |(_, value)| value)
+}
+
 /// Where `__name__` and `le` belong in `block`.
 #[must_use]
 pub fn cuts(block: &[u8]) -> Cuts {

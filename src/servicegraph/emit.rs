@@ -6,9 +6,9 @@ use super::edge::{Connection, Edge, EdgeKind, End, FAILED};
 use super::names::NameId;
 use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
-use crate::deltas::{Define, SetId, route};
+use crate::deltas::{Define, SetId};
 use crate::model::wire::put_bytes;
-use crate::model::{Ledger, LabelBuilder, Tally, Weight};
+use crate::model::{LabelBuilder, Ledger, Tally, Weight};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';
@@ -138,5 +138,5 @@ fn define(
         labels.set("failed", if edge.is(FAILED) { "true" } else { "false" });
     }
     let tenant = std::str::from_utf8(tenant)?;
-    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout), route: route(tenant, client) })
+    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout) })
 }
