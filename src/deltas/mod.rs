@@ -14,4 +14,4 @@ mod share;
 mod table;
 
 pub use share::{CellDelta, SetDelta, Share, ShareError, ShareHead};
-pub use table::{Cut, Define, DeltaTable, SetId, route};
+pub use table::{Cut, Define, DeltaTable, Limited, SetId, route, shard};

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
-use crate::model::hash::Set as HashSet;
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar, labels};
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Sketch, Weight, exemplar, labels};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
@@ -39,7 +38,8 @@ pub fn route(tenant: &str, service: &str) -> u64 {
 }
 
 /// The shard, out of `shards`, of a route.
-fn shard(route: u64, shards: u32) -> usize {
+#[must_use]
+pub fn shard(route: u64, shards: u32) -> usize {
     (route % u64::from(shards)) as usize
 }
 
@@ -66,7 +66,17 @@ pub struct DeltaTable {
     builder: LabelBuilder,
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
+    limited: Limited,
     estimate: usize,
+}
+
+/// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// Everybody who is not named.
+    pub others: bool,
+    /// Some tenants.
+    pub named: BTreeMap<String, bool>,
 }
 
 #[derive(Debug)]
@@ -102,6 +112,16 @@ impl Set {
 
 // === impl DeltaTable ===
 
+// === impl Limited ===
+
+impl Limited {
+    fn is(&self, tenant: &str) -> bool {
+        self.named.get(tenant).copied().unwrap_or(self.others)
+    }
+}
+
+// === impl DeltaTable ===
+
 impl DeltaTable {
     /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again;
     /// it must not exceed the time for which shards remember idle sets.
@@ -115,6 +135,7 @@ impl DeltaTable {
             builder: LabelBuilder::default(),
             layouts: Vec::new(),
             respell_after,
+            limited: Limited::default(),
             estimate: 0,
         }
     }
@@ -227,6 +248,11 @@ impl DeltaTable {
         *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
     }
 
+    /// Says which tenants have a limit.
+    pub fn set_limited(&mut self, limited: Limited) {
+        self.limited = limited;
+    }
+
     /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
     pub fn forget_keys(&mut self) {
         self.index.clear();
@@ -284,7 +310,7 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let finish = |(part, tenants): (PartBuilder, Vec<(String, u64)>)| {
+        let finish = |(part, tenants): (PartBuilder, Vec<(String, Sketch)>)| {
             head.tenants = tenants;
             part.finish(&mut head, &layouts)
         };
@@ -293,18 +319,18 @@ impl DeltaTable {
         Cut { shares, sets }
     }
 
-    /// Per shard, its tenants with the number of their label sets in all shards.
-    fn tenants(&self, shards: u32) -> Vec<Vec<(String, u64)>> {
-        let mut names: HashSet<SetName> = HashSet::default();
-        let mut counts: BTreeMap<&str, (u64, BTreeSet<usize>)> = BTreeMap::new();
-        for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
-            let (count, of) = counts.entry(&set.tenant).or_default();
-            *count += u64::from(names.insert(set.name));
+    /// Per shard, its tenants that have a limit, with a sketch of their label sets in all shards.
+    fn tenants(&self, shards: u32) -> Vec<Vec<(String, Sketch)>> {
+        let mut seen: BTreeMap<&str, (Sketch, BTreeSet<usize>)> = BTreeMap::new();
+        let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
+        for set in sets.filter(|set| self.limited.is(&set.tenant)) {
+            let (sketch, of) = seen.entry(&set.tenant).or_default();
+            sketch.add(set.name);
             of.insert(shard(set.route, shards));
         }
         let mut tenants = vec![Vec::new(); shards as usize];
-        for (tenant, (count, of)) in counts {
-            of.iter().for_each(|&shard| tenants[shard].push((tenant.to_owned(), count)));
+        for (tenant, (sketch, of)) in seen {
+            of.iter().for_each(|&shard| tenants[shard].push((tenant.to_owned(), sketch.clone())));
         }
         tenants
     }
@@ -432,8 +458,9 @@ mod tests {
     }
 
     #[test]
-    fn label_sets_of_one_service_share_a_shard_and_shares_count_their_tenants() {
+    fn label_sets_of_one_service_share_a_shard_and_shares_count_tenants_with_a_limit() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, named: [("u".to_owned(), false)].into() });
         let spans = [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")];
         for (tenant, service, span) in spans {
             // The last one has other raw bytes and equal labels.
@@ -446,17 +473,20 @@ mod tests {
             let id = t.find(key.as_bytes(), define).expect("defines");
             t.add(id, 0, 1);
         }
-        let mut expected = vec![(BTreeMap::new(), 0); 64];
+        let mut expected = vec![(Vec::new(), 0); 64];
         for (tenant, service, _) in spans {
             let (tenants, sets) = &mut expected[shard(route(tenant, service), 64)];
-            tenants.insert(tenant.to_owned(), if tenant == "t" { 3 } else { 1 });
+            if tenant == "t" {
+                *tenants = vec![("t".to_owned(), 3)];
+            }
             *sets += 1;
         }
         assert_eq!(expected.iter().filter(|(_, sets)| *sets > 0).count(), 3, "three services in three shards");
         let cut = t.cut(head(0, 0), 64);
         for (records, (tenants, sets)) in cut.shares.iter().zip(expected) {
             let mut share = Share::decode(&records[0]).expect("decodes");
-            assert_eq!(share.head.tenants, tenants.into_iter().collect::<Vec<_>>());
+            let counted: Vec<_> = share.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
+            assert_eq!(counted, tenants);
             assert_eq!(std::iter::from_fn(|| share.next_set().expect("decodes")).count(), sets);
         }
     }
@@ -484,13 +514,14 @@ mod tests {
     #[test]
     fn later_parts_do_not_count_the_tenants_again() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, ..Limited::default() });
         for i in 0..20_000 {
             let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
             t.add(id, 0, 1);
         }
         let cut = t.cut(head(0, 0), 1);
         let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
-        assert_eq!(tenants[0], [("t".to_owned(), 20_000)]);
+        assert!(tenants[0][0].1.estimate().abs_diff(20_000) < 2_000);
         assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
     }
 

@@ -56,6 +56,7 @@ mod admission;
 mod candidates;
 mod cardinality;
 mod emit;
+mod limits;
 mod metrics;
 mod open;
 mod registry;
@@ -86,6 +87,8 @@ pub struct SeriesSettings {
     /// `series.zero_offset`; 0 switches zero samples off. Above `forget_after`, the zero of a set that begins anew could
     /// lie before the marker that ended its series.
     pub zero_offset: Millis,
+    /// `kafka.shards`
+    pub shards: u32,
     /// What tenants may have of their own.
     pub tenants: TenantBook,
 }
@@ -100,6 +103,7 @@ impl From<&Tenants> for SeriesSettings {
             stale_after: config.series.stale_after,
             forget_after: config.series.forget_after,
             zero_offset: config.series.zero_offset,
+            shards: config.kafka.shards,
             tenants: TenantBook::from(tenants),
         }
     }

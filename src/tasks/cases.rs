@@ -30,6 +30,7 @@
 //! KIND      = "client" | "server" | "producer" | "consumer" | "internal" | "unspecified" | "kind:" NUMBER
 //! FIELD     = "trace=" ID | "id=" ID | "parent=" ID | "start=" TIME | "end=" TIME | "took=" DURATION
 //!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT | "state=" TEXT (the `tracestate`)
+//!           | "link=" ID ":" ID            a link to a span: its trace and its ID
 //! ATTRIBUTE = "@" KEY "=" VALUE            a bare true, 7 or 0.5 is what it looks like; nothing: an attribute without value
 //! SERIES    = NAME [ "{" LABEL "=" "\"" TEXT "\"" { "," ... } "}" ]
 //! ID        = hexadecimal digits, filled up with zeros on the left | "raw:" hexadecimal digits as they are
