@@ -8,8 +8,10 @@
 
 pub mod check;
 pub mod demo;
+pub mod import;
 pub mod produce;
 mod run;
+mod survey;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -36,12 +38,16 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
-    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios.
+    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
+    /// or say what a topic would cost.
     Check(check::CheckArgs),
     /// Send a synthetic load whose result is known exactly.
     Produce(Box<produce::ProduceArgs>),
     /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
     Demo(demo::DemoArgs),
+    /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
+    /// key what became of them.
+    Import(import::ImportArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -82,6 +88,11 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
+        Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+        {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
             ExitCode::SUCCESS

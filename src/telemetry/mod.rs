@@ -61,6 +61,7 @@ struct Inner {
     restores: HistogramVec,
     steps: IntCounterVec,
     hazards: HazardMeters,
+    left_out: IntCounter,
     export: ExportMeters,
     overrides: OverridesMeters,
 }
@@ -119,6 +120,7 @@ impl Telemetry {
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
             hazards: HazardMeters::new(&registry),
+            left_out: counter(&registry, names::STEPS_LEFT_OUT),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             registry,
@@ -199,6 +201,11 @@ impl Telemetry {
     /// Shows whether spans wait because too much is held.
     pub fn memory_throttled(&self, throttled: bool) {
         self.0.hazards.throttled.set(i64::from(throttled));
+    }
+
+    /// Counts the tenants that a step was not written for.
+    pub fn left_out(&self, tenants: usize) {
+        self.0.left_out.inc_by(tenants as u64);
     }
 
     /// Settings of tenants have come into force.

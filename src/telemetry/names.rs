@@ -80,6 +80,8 @@ metrics! {
         "1 while more is held than worker.memory_limit says, so that spans wait in Kafka.";
     STEPS_CLOSED = Counter "spanmill_steps_closed_total" ["cause"]
         "Steps closed by shards, because the watermark passed or because a silent partition was left out.";
+    STEPS_LEFT_OUT = Counter "spanmill_steps_left_out_total" []
+        "Steps that were not written for a tenant because its receiver was down, counted per tenant; its totals come later.";
     SAMPLES_BUILT = Counter "spanmill_samples_built_total" []
         "Samples handed over for remote write; each ends as acknowledged, already there, rejected or abandoned.";
     SAMPLES_ACKNOWLEDGED = Counter "spanmill_samples_acknowledged_total" []

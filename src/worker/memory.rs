@@ -29,7 +29,7 @@ pub(super) enum Part {
     Known,
     /// Half edges that wait.
     Edges,
-    /// The label sets of series tasks.
+    /// The label sets of series tasks, and what they keep for receivers that are down.
     Series,
 }
 

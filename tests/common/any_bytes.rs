@@ -13,6 +13,7 @@ use spanmill::filter::Filter;
 use spanmill::journal::{EmitMark, Frame, SeriesFold, SeriesSnapshot, SpanCommit, SpanFold};
 use spanmill::model::wire::put_checksum;
 use spanmill::otlp::Batch;
+use spanmill::remotewrite::StepBatch;
 use spanmill::sanitise::Sanitiser;
 use spanmill::tasks::series::{SeriesSettings, SeriesTask};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
@@ -89,8 +90,9 @@ fn half_edges(reread_from: i64, live: Vec<u8>) {
     }
 }
 
-/// A snapshot of a shard.
+/// A snapshot of a shard, and the batches that lie beside it.
 pub(crate) fn snapshot(bytes: &[u8]) {
+    let _batches = StepBatch::decode_all(bytes);
     also_repaired(bytes, restore);
 }
 
