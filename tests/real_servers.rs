@@ -9,7 +9,12 @@
 mod servers;
 
 mod real {
+    mod dashboards;
+    mod histograms;
+    mod limits;
     mod operator;
+    mod scene;
+    mod tenants;
 }
 
 use std::collections::{BTreeMap, BTreeSet};
