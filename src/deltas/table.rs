@@ -74,6 +74,8 @@ pub struct DeltaTable {
     respell_after: Millis,
     limited: Limited,
     estimate: usize,
+    /// What the interned sets take.
+    known: usize,
 }
 
 /// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
@@ -143,6 +145,7 @@ impl DeltaTable {
             respell_after,
             limited: Limited::default(),
             estimate: 0,
+            known: 0,
         }
     }
 
@@ -190,6 +193,7 @@ impl DeltaTable {
             touched: false,
             mentioned: None,
         };
+        self.known += set.bytes();
         let id = self.free.pop().unwrap_or_else(|| {
             self.sets.push(None);
             (self.sets.len() - 1) as u32
@@ -267,6 +271,12 @@ impl DeltaTable {
     #[must_use]
     pub fn estimate(&self) -> usize {
         self.estimate
+    }
+
+    /// The bytes that interned label sets take, besides what [`DeltaTable::estimate`] says.
+    #[must_use]
+    pub fn known_bytes(&self) -> usize {
+        self.known
     }
 
     /// The number of interned label sets.
@@ -347,6 +357,7 @@ impl DeltaTable {
             if let Ok(entry) = self.index.find_entry(set.hash, |&i| i as usize == id) {
                 entry.remove();
             }
+            self.known -= set.bytes();
             self.free.push(id as u32);
         }
     }
