@@ -465,8 +465,8 @@ fn resources_with_different_origins_are_different_series() {
     let other = [("service.namespace", "shop"), ("service.instance.id", "i-1"), ("x", "y")];
     let out = run(&target_info(), &[ten(&[("x", "y")], &[]), ten(&other, &[]), ten(&[("x", "y")], &[])]);
     assert_eq!(out.of(CALLS), ["{instance=i-1 job=shop/test-service} 10", "{job=test-service} 20"]);
-    // Each record says again that the resource is there.
-    assert_eq!(out.of(TARGET).len(), 2);
+    // Each record says again that the resource is there; it is there once.
+    assert_eq!(out.of(TARGET), ["{instance=i-1 job=shop/test-service x=y} 1", "{job=test-service x=y} 1"]);
 }
 
 #[test]
@@ -611,6 +611,72 @@ fn a_ratio_on_the_span_or_on_its_resource_is_a_weight() {
     assert_eq!(out.of(CALLS), ["{} 6"]);
 }
 
+/// Spans of two label sets, each kept with another probability: the threshold is given by its first two digits.
+fn sampled() -> Vec<(&'static str, u64, u64, Span)> {
+    let spans = (0..240_u64).map(|i| {
+        let (label, threshold, took) = (["x", "y"][i as usize % 2], i * 7 % 256, i * 37_000_000 % SECOND);
+        let span = Span {
+            trace_state: format!("vendor=1,ot=th:{threshold:02x}"),
+            end_time_unix_nano: SECOND + took,
+            ..ordinary(&[("a", label)])
+        };
+        (label, threshold, took, span)
+    });
+    spans.collect()
+}
+
+#[test]
+fn weights_add_up_to_the_same_whatever_the_order() {
+    let mut config = config();
+    config.span_metrics.dimensions = dimensions(&["a"]);
+    config.span_metrics.tracestate_multiplier = true;
+    let spans = sampled();
+    let of = |spans: Vec<Span>| run(&config, &[request(texts(&[("service.name", "test-service")]), spans)]).values;
+    let values = of(spans.iter().map(|(.., span)| span.clone()).collect());
+    let turned = of(spans.iter().rev().map(|(.., span)| span.clone()).collect());
+    assert!(values == turned, "the order of the spans shows");
+    for label in ["x", "y"] {
+        let mine = || spans.iter().filter(|(l, ..)| *l == label);
+        let weight = |threshold: u64| 256.0 / (256 - threshold) as f64;
+        let expected = [
+            (CALLS.to_owned(), mine().map(|(_, th, ..)| weight(*th)).sum::<f64>()),
+            (SIZE.to_owned(), mine().map(|(.., span)| span.encoded_len() as f64).sum()),
+            (format!("{LATENCY}_count"), mine().map(|(_, th, ..)| weight(*th)).sum()),
+            (format!("{LATENCY}_sum"), mine().map(|(_, th, ns, _)| weight(*th) * *ns as f64 / 1e9).sum()),
+        ];
+        for (name, value) in expected {
+            let is_it = |(s, _): &(&Series, &f64)| s.name == name && s.labels.contains(&("a".into(), label.into()));
+            let (_, found) = values.iter().find(is_it).expect("a series");
+            assert!((found - value).abs() < 1e-6, "{name} of {label} is {found}, not {value}");
+        }
+    }
+}
+
+// === Exemplars of counters, native histograms ===
+
+#[test]
+fn counters_have_exemplars_only_when_they_are_asked_for() {
+    let mut config = config();
+    config.span_metrics.events = true;
+    config.span_metrics.event_dimensions = dimensions(&["event.name"]);
+    let span = Span { events: vec![event("e", &[])], ..ordinary(&[]) };
+    let value = request(Vec::new(), vec![span]).encode_to_vec();
+    let mut with_exemplars = |on_counters| {
+        config.series.exemplars_on_counters = on_counters;
+        let settings = SpanSettings::from(&config);
+        let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("an empty journal");
+        let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &value };
+        assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
+        let mut totals = Totals::default();
+        for share in task.cut().expect("something to cut").shares.iter().flatten() {
+            totals.add(share).expect("shares add up");
+        }
+        totals.exemplars(TENANT).into_keys().map(|series| series.name).collect::<Vec<_>>()
+    };
+    assert_eq!(with_exemplars(false), ["traces_spanmetrics_latency_bucket"]);
+    assert_eq!(with_exemplars(true), [CALLS, EVENTS, "traces_spanmetrics_latency_bucket"]);
+}
+
 // === The Collector's names ===
 
 #[test]
@@ -630,6 +696,9 @@ fn the_otel_profile_names_the_service_its_way_and_looks_at_the_span_first() {
         label("status_code", "STATUS_CODE_OK"),
     ];
     assert!(labels.contains(&expected.to_vec()), "{labels:?}");
+    assert_eq!(out.of("traces_span_metrics_calls_total").len(), 1);
+    let sum = out.values.iter().find(|(s, _)| s.name == "traces_span_metrics_duration_milliseconds_sum");
+    assert_eq!(sum.map(|(_, milliseconds)| format!("{milliseconds}")), Some("10000".to_owned()));
 }
 
 // === Tenants ===

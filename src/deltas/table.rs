@@ -326,7 +326,7 @@ impl DeltaTable {
 mod tests {
     use super::*;
     use crate::deltas::{CellDelta, Share};
-    use crate::model::Family;
+    use crate::model::{Family, Naming, Native, Shape, Spec};
 
     fn layout() -> Arc<Layout> {
         Arc::new(Layout::new(Family::SpanMetrics, &[100, 200]))
@@ -430,6 +430,126 @@ mod tests {
             assert_eq!((share.head.part as usize, share.head.parts as usize), (i, records.len()));
         }
         assert_eq!(sets(&cut).len(), 20_000);
+    }
+
+    #[test]
+    fn label_sets_of_one_service_share_a_shard_and_shares_count_their_tenants() {
+        let mut t = DeltaTable::new(1_000);
+        for (tenant, service, span) in
+            [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")]
+        {
+            // The last one has other raw bytes and equal labels.
+            let key = format!("{tenant}{service}{span}{}", t.len());
+            let define = |b: &mut LabelBuilder| {
+                b.set("service", service);
+                b.set("span_name", span);
+                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout() })
+            };
+            let id = t.find(key.as_bytes(), define).expect("defines");
+            t.add(id, 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 4);
+        let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
+        let counted: Vec<_> = shares.iter().flat_map(|s| &s.head.tenants).cloned().collect();
+        // Each shard that has sets of a tenant learns how many there are in all.
+        assert!(counted.iter().all(|of| *of == ("t".to_owned(), 3) || *of == ("u".to_owned(), 1)), "{counted:?}");
+        let mut homes: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
+        let mut count = 0;
+        for (shard, mut share) in shares.into_iter().enumerate() {
+            while let Some(set) = share.next_set().expect("decodes") {
+                let (tenant, block) = set.spelled.expect("the first time");
+                let service = service_of(Family::SpanMetrics, block).to_owned();
+                homes.entry((tenant.to_owned(), service)).or_default().insert(shard);
+                count += 1;
+            }
+        }
+        assert_eq!(count, 5);
+        assert!(homes.len() == 3 && homes.values().all(|shards| shards.len() == 1), "{homes:?}");
+    }
+
+    #[test]
+    fn what_is_no_label_does_not_part_equal_labels() {
+        let mut t = DeltaTable::new(1_000);
+        for service in ["a", "b", "c", "d", "e", "f"] {
+            let id = t.find(service.as_bytes(), |b| {
+                b.set("span_name", "x");
+                Ok::<_, ()>(Define { tenant: "t".into(), layout: layout() })
+            });
+            t.add(id.expect("defines"), 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 8);
+        let filled = cut
+            .shares
+            .iter()
+            .filter(|records| Share::decode(&records[0]).expect("decodes").next_set().expect("decodes").is_some());
+        assert_eq!(filled.count(), 1);
+    }
+
+    #[test]
+    fn later_parts_do_not_count_the_tenants_again() {
+        let mut t = DeltaTable::new(1_000);
+        for i in 0..20_000 {
+            let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
+            t.add(id, 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 1);
+        let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
+        assert_eq!(tenants[0], [("t".to_owned(), 20_000)]);
+        assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
+    }
+
+    /// A table with one set, whose layout has weights and a native histogram.
+    fn weighing() -> (DeltaTable, SetId, Layout) {
+        let native = Native { schema: 3, max_buckets: 2 };
+        let histograms = vec![Some(Shape::native(native))];
+        let (family, naming) = (Family::SpanMetrics, Naming::Tempo);
+        let layout = Layout::of(&Spec { family, naming, weighted: true, histograms });
+        let mut t = DeltaTable::new(1_000);
+        let define =
+            |_: &mut LabelBuilder| Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()) });
+        let id = t.find(b"key", define).expect("defines");
+        (t, id, layout)
+    }
+
+    #[test]
+    fn weights_native_buckets_and_examples_of_counters_reach_the_share() {
+        let (mut t, id, layout) = weighing();
+        let weight = Weight::from_ratio(0.4).expect("a weight");
+        for seconds in [1, 2, 4, 8] {
+            t.count(id, 0, weight);
+            t.observe(id, 0, seconds * 1_000_000_000, weight, None);
+        }
+        t.exemplify(id, 0, 7, None);
+        t.exemplify(id, 0, 7, Some((9, [1; 16])));
+        let cut = t.cut(head(0, 0), 1);
+        let mut share = Share::decode(&cut.shares[0][0]).expect("decodes");
+        let set = share.next_set().expect("decodes").expect("a set");
+        let native: Vec<_> = set.natives.get(0).expect("native").buckets().collect();
+        let bits = u128::from(weight.bits());
+        assert_eq!(native, [(0, bits), (8, bits), (16, bits), (24, bits)], "deltas have the finest resolution");
+        let mut cells = vec![0; layout.cells()];
+        set.cells.iter().for_each(|c| cells[c.cell as usize] = c.value);
+        assert_eq!(layout.counter_value(&cells, 0), Some(10.0));
+        assert_eq!(layout.sum_value(&cells, 0), 37.5);
+        let e = Exemplar { at: 9, trace_id: [1; 16], value_ns: 7 };
+        assert_eq!(set.exemplars, [(layout.counter(0) as u32, e)]);
+    }
+
+    #[test]
+    fn the_estimate_counts_all_that_an_open_stretch_holds() {
+        let (mut t, id, _) = weighing();
+        assert_eq!(t.estimate(), 0, "an interned set that nothing touched costs no cut");
+        t.observe(id, 0, 1, Weight::ONE, None);
+        let one = t.estimate();
+        assert!(one > size_of::<Set>() + b"key".len());
+        t.observe(id, 0, 1, Weight::ONE, None);
+        assert_eq!(t.estimate(), one);
+        for i in 1..=30 {
+            t.observe(id, 0, 1 << i, Weight::ONE, Some((0, [1; 16])));
+        }
+        assert_eq!(t.estimate(), one + 30 * (NATIVE_BUCKET + EXEMPLAR));
+        t.cut(head(0, 0), 1);
+        assert_eq!(t.estimate(), 0);
     }
 
     #[test]

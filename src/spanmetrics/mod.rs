@@ -64,6 +64,7 @@ pub struct SpanMetrics {
     latency: bool,
     size: bool,
     exemplars: bool,
+    exemplars_on_counters: bool,
     of_resource: Found,
     of_span: Found,
     /// A raw key under construction; its first `prefix` bytes are those of the block.
@@ -96,6 +97,17 @@ pub struct Block<'a> {
     pub service: &'a [u8],
     /// The resource.
     pub spans: ResourceSpans<'a>,
+}
+
+/// What is counted of a span.
+#[derive(Clone, Copy)]
+struct Seen {
+    weight: Weight,
+    took: u64,
+    /// The span's end and trace ID; `None` without exemplars.
+    example: Option<(Millis, [u8; 16])>,
+    /// The same for counters.
+    counter_example: Option<(Millis, [u8; 16])>,
 }
 
 /// The label sets of a span. Without dimensions of its own, latency is in the first.
@@ -133,6 +145,7 @@ impl SpanMetrics {
             latency: settings.latency,
             size: settings.size,
             exemplars: config.series.exemplars,
+            exemplars_on_counters: config.series.exemplars_on_counters,
             of_resource: Found::default(),
             of_span: Found::default(),
             key: Vec::new(),
@@ -167,7 +180,7 @@ impl SpanMetrics {
         if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {
             return ledger.add(Tally::SpansDroppedFiltered, 1);
         }
-        let weight = self.sampling.weight(span, block.spans.resource);
+        let seen = self.seen(block, span);
         self.plan.wanted.read(span.attributes, &mut self.of_span);
         self.key.truncate(self.prefix);
         let [job, instance] = origin_of(self.origin.as_ref());
@@ -181,22 +194,21 @@ impl SpanMetrics {
         ledger.add(Tally::SpansCounted, 1);
         ledger.add(Tally::SpanNamesSanitised, u64::from(named.changed));
         if let Some(events) = &mut self.events {
-            count_events(events, &subject, &self.plan, (&mut self.key, weight), (table, ledger));
+            count_events(events, &subject, &self.plan, (&mut self.key, &seen), (table, ledger));
         }
-        self.count(sets, span, weight, table);
+        self.count(sets, span, &seen, table);
         self.describe(block, table, ledger);
     }
 
-    fn count(&self, sets: Sets, span: &Span<'_>, weight: Weight, table: &mut DeltaTable) {
+    fn count(&self, sets: Sets, span: &Span<'_>, seen: &Seen, table: &mut DeltaTable) {
         if self.calls {
-            table.count(sets.calls, CALLS, weight);
+            seen.count(sets.calls, CALLS, table);
         }
         if self.size {
             table.add(sets.calls, SIZE, u64::from(span.size));
         }
         if self.latency {
-            let took = span.end_ns.saturating_sub(span.start_ns);
-            table.observe(sets.latency, LATENCY, took, weight, self.example(span));
+            table.observe(sets.latency, LATENCY, seen.took, seen.weight, seen.example);
         }
     }
 
@@ -211,9 +223,15 @@ impl SpanMetrics {
         }
     }
 
-    fn example(&self, span: &Span<'_>) -> Option<(Millis, [u8; 16])> {
-        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16])?;
-        Some(((span.end_ns / 1_000_000) as Millis, id))
+    fn seen(&self, block: &Block<'_>, span: &Span<'_>) -> Seen {
+        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16]);
+        let example = id.map(|id| ((span.end_ns / 1_000_000) as Millis, id));
+        Seen {
+            weight: self.sampling.weight(span, block.spans.resource),
+            took: span.end_ns.saturating_sub(span.start_ns),
+            example,
+            counter_example: example.filter(|_| self.exemplars_on_counters),
+        }
     }
 }
 
@@ -253,7 +271,7 @@ fn count_events(
     events: &mut Events,
     subject: &Subject<'_>,
     plan: &Plan,
-    (key, weight): (&mut Vec<u8>, Weight),
+    (key, seen): (&mut Vec<u8>, &Seen),
     (table, ledger): (&mut DeltaTable, &mut Ledger),
 ) {
     let shared = key.len();
@@ -261,7 +279,7 @@ fn count_events(
     for event in subject.span.events() {
         match events.find(&event, subject, plan, key, table) {
             Ok(set) => {
-                table.count(set, EVENT_COUNT, weight);
+                seen.count(set, EVENT_COUNT, table);
                 ledger.add(Tally::SpanEventsCounted, 1);
             }
             Err(_) => ledger.add(Tally::SpanEventsDroppedInvalidUtf8, 1),
@@ -274,6 +292,15 @@ fn count_events(
 /// `job` and `instance`; both are empty when there are no such labels.
 fn origin_of(origin: Option<&Origin>) -> [&[u8]; 2] {
     origin.map_or([&[], &[]], |origin| [&origin.job, &origin.instance])
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn count(&self, set: SetId, counter: usize, table: &mut DeltaTable) {
+        table.count(set, counter, self.weight);
+        table.exemplify(set, counter, self.took, self.counter_example);
+    }
 }
 
 // === impl Origin ===
