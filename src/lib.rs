@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
 //! | [`config`] | the file, its check, its secrets |
+//! | [`import`] | settings of Tempo and of the Collector → ours, and what became of each |
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
@@ -32,6 +33,7 @@
 
 pub mod config;
 pub mod deltas;
+pub mod import;
 pub mod filter;
 pub mod hostinfo;
 pub mod journal;

@@ -90,6 +90,11 @@ pub(super) fn is_limited(limits: &Limits) -> bool {
     limits.max_active_series > 0 || limits.max_active_series_per_service > 0 || limits.max_cardinality_per_label > 0
 }
 
+/// Whether a set stands for refused ones. Such a set is always admitted, and takes nothing from the limits.
+pub(super) fn is_overflow(block: &[u8]) -> bool {
+    labels::iter(block).any(|label| label == (OVERFLOW_LABEL, "true"))
+}
+
 /// A shard's part of a limit when `here` of all `total` label sets that the step has touched lie in it. The parts of all
 /// shards add up to the limit at most.
 pub(super) fn quota(limit: u64, here: u64, total: u64) -> Option<u64> {
