@@ -90,10 +90,11 @@ mod tests {
                 let around = match table.root {
                     root if root.starts_with("connectors") => String::from("{"),
                     root if root.starts_with("extensions") => format!("{user}connectors: {{spanmetrics: }}, "),
-                    _ if row.path.starts_with("connectors") => String::from("{"),
                     _ => String::from("{connectors: {spanmetrics: }, "),
                 };
-                let collector = tempo.replacen('{', &around, 1);
+                let beside = tempo.replacen("{\"connectors\": {", "{\"connectors\": {spanmetrics: , ", 1);
+                let other = !table.root.is_empty() || beside == tempo;
+                let collector = if other { tempo.replacen('{', &around, 1) } else { beside };
                 let of_tempo = table.name.starts_with("Tempo");
                 let (kind, text) = if of_tempo { (Kind::Tempo, tempo) } else { (Kind::Collector, collector) };
                 let file = Input { name: "in.yaml", text: &text };
