@@ -8,7 +8,7 @@ use super::daemon::{Daemon, free_ports, setting, start};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A Prometheus that scrapes nothing and takes remote write and exemplars.
+/// A Prometheus that scrapes nothing and takes remote write, exemplars and native histograms.
 pub struct RealPrometheus {
     /// Its API.
     pub api: Api,
@@ -39,7 +39,7 @@ impl RealPrometheus {
                     .arg(format!("--config.file={}", config.display()))
                     .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
                     .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                    .args(["--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage"])
+                    .args(["--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage,native-histograms"])
                     // An instant query then shows the last value of a series, however slow the machine.
                     .arg("--query.lookback-delta=1h");
                 (command, Api::new(&format!("127.0.0.1:{port}")))
