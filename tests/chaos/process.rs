@@ -1,0 +1,64 @@
+//! A child process that is killed, stopped, continued and ended, and that never outlives its owner.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A running child with its output in a file.
+pub struct Process {
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts `command`; its output goes to `<dir>/<name>.log`.
+    pub fn start(name: &str, command: &mut Command, dir: &Path) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log).expect("a log can be created");
+        let err = out.try_clone().expect("a log can be shared");
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+        let child = child.unwrap_or_else(|e| panic!("{name} does not start: {e}"));
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// Sends a signal by its name. A child that has ended meanwhile does not mind.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).stderr(Stdio::null()).status();
+        sent.expect("kill runs");
+    }
+
+    /// `kill -9`, and waits until it is gone. Also ends a stopped process.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// How it ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
+    /// All that it has said.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of its log.
+    pub fn tail(&self, most: usize) -> String {
+        let text = self.log();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("--- {}:\n{}", self.name, lines[lines.len().saturating_sub(most)..].join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a child that has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
