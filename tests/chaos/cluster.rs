@@ -173,12 +173,6 @@ impl Cluster {
         metadata.map_or(0, |m| m.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len()))
     }
 
-    /// The leaders of all partitions of a topic: what moves when a broker goes.
-    pub fn leaders(&self, topic: &str) -> Vec<i32> {
-        let Ok(metadata) = self.probe.fetch_metadata(Some(topic), Duration::from_secs(1)) else { return Vec::new() };
-        metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.leader()).collect()
-    }
-
     /// A consumer of straight records, assigned by hand.
     pub fn probe(&self) -> &BaseConsumer {
         &self.probe

@@ -8,6 +8,7 @@ use spanmill::export::receiver::{Fault as Answer, Receiver};
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;
 use crate::proxy::{Link, Weather};
+use crate::run::Load;
 use crate::schedule::{Class, Event, Fault};
 use crate::wall_clock;
 
@@ -23,6 +24,7 @@ pub struct Scene<'a> {
     pub receiver: &'a Receiver,
     /// The workers' way to the receiver.
     pub door: &'a Link,
+    pub load: &'a mut Load,
 }
 
 /// A trouble that came.
@@ -109,6 +111,11 @@ impl<'a> Driver<'a> {
         &self.scene
     }
 
+    /// The load.
+    pub fn load(&mut self) -> &mut Load {
+        self.scene.load
+    }
+
     fn push(&mut self, at: Instant, act: Act) {
         self.number += 1;
         self.due.insert((at, self.number), act);
@@ -158,6 +165,7 @@ impl Scene<'_> {
                 extra if self.fleet.is_free(extra) => self.fleet.start(extra),
                 _ => return Err("the extra worker is still there"),
             },
+            Fault::Silence => self.load.produce.signal("STOP"),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
                 // Two brokers away at a time would stop everything.
                 self.cluster.is_whole().map_err(|_| "the cluster is not whole")?;
@@ -218,6 +226,7 @@ impl Scene<'_> {
             Fault::StopWorker { slot } if self.fleet.is_free(slot) => self.fleet.start(slot),
             Fault::StopWorker { .. } => return false,
             Fault::ScaleUp if self.fleet.runs(self.fleet.len() - 1) => self.fleet.stop(self.fleet.len() - 1),
+            Fault::Silence => self.load.produce.signal("CONT"),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } => return self.cluster.relaunch(broker),
             Fault::FreezeBroker { broker } => self.cluster.signal(broker, "CONT"),
             Fault::Slow { broker, .. } | Fault::Refuse { broker } | Fault::Hold { broker, .. } => {

@@ -26,6 +26,7 @@
 mod args;
 mod check;
 mod cluster;
+mod compare;
 mod driver;
 mod fleet;
 mod process;
@@ -34,6 +35,7 @@ mod report;
 mod run;
 mod samples;
 mod schedule;
+mod settings;
 #[path = "../servers/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod servers;
@@ -60,14 +62,29 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("seed {seed}");
+    if args.compare {
+        let comparison = compare::compare(&args);
+        println!("\n{comparison}");
+        write(&args, &comparison);
+        return verdict(comparison.violations.is_empty());
+    }
     let report = run::chaos(&args);
     println!("\n{report}");
+    write(&args, &report);
+    // A sabotaged run has to be noticed.
+    verdict(report.violations.is_empty() == args.sabotage.is_none())
+}
+
+fn verdict(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes a report to where it was asked for.
+fn write(args: &Args, report: &impl serde::Serialize) {
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report).expect("a report is JSON");
+        let json = serde_json::to_string_pretty(report).expect("a report is JSON");
         std::fs::write(path, json).expect("the report can be written");
     }
-    // A sabotaged run has to be noticed.
-    if report.violations.is_empty() == args.sabotage.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Milliseconds since the epoch.

@@ -23,6 +23,7 @@ pub struct Report {
     pub broker_faults: usize,
     pub network_faults: usize,
     pub receiver_faults: usize,
+    pub silences: usize,
     pub skipped: usize,
     pub by_fault: BTreeMap<String, usize>,
     pub samples_checked: u64,
@@ -97,6 +98,7 @@ impl Report {
                 Class::Broker => &mut self.broker_faults,
                 Class::Network => &mut self.network_faults,
                 Class::Receiver => &mut self.receiver_faults,
+                Class::Load => &mut self.silences,
             } += match &trouble.event.fault {
                 Fault::KillAll => self.workers,
                 _ => 1,
@@ -123,9 +125,9 @@ impl std::fmt::Display for Report {
         writeln!(f, "seed {}, {} s, {} workers, {} spans, {} series", self.seed, self.seconds, self.workers, self.spans, self.series)?;
         writeln!(
             f,
-            "troubles: {} kills, {} zombies and pauses, {} graceful stops and scalings, {} brokers, {} network, {} receiver; \
-             {} not done",
-            self.kills, self.zombies, self.graceful, self.broker_faults, self.network_faults, self.receiver_faults, self.skipped
+            "troubles: {} kills, {} zombies and pauses, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
+             {} silences; {} not done",
+            self.kills, self.zombies, self.graceful, self.broker_faults, self.network_faults, self.receiver_faults, self.silences, self.skipped
         )?;
         let each: Vec<String> = self.by_fault.iter().map(|(name, n)| format!("{name} {n}")).collect();
         writeln!(f, "  {}", each.join(", "))?;
@@ -152,7 +154,12 @@ impl std::fmt::Display for Report {
         writeln!(f, "freshness in the calm:  {}", self.freshness_calm)?;
         writeln!(f, "freshness in the chaos: {}", self.freshness_chaos)?;
         self.notes.iter().try_for_each(|n| writeln!(f, "note: {n}"))?;
-        self.violations.iter().try_for_each(|v| writeln!(f, "VIOLATION: {v}"))?;
-        write!(f, "{}", if self.violations.is_empty() { "exact" } else { "NOT EXACT" })
+        verdict(f, &self.violations, "exact", "NOT EXACT")
     }
+}
+
+/// The last lines of a report.
+pub fn verdict(f: &mut std::fmt::Formatter<'_>, violations: &[String], good: &str, bad: &str) -> std::fmt::Result {
+    violations.iter().try_for_each(|v| writeln!(f, "VIOLATION: {v}"))?;
+    f.write_str(if violations.is_empty() { good } else { bad })
 }

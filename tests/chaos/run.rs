@@ -1,7 +1,6 @@
 //! One run: calm, chaos, and the reckoning.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use spanmill::export::receiver::Receiver;
@@ -19,14 +18,11 @@ use crate::proxy::Link;
 use crate::report::{Freshness, Report};
 use crate::samples::Watched;
 use crate::servers::wait_until;
+use crate::settings::{Group, STEP, TOPIC, produce, settings};
 use crate::{SESSION, schedule, wall_clock};
 
-/// The source topic.
-const TOPIC: &str = "spans";
-/// The step of the workers, in milliseconds.
-const STEP: i64 = 2_000;
 /// How long anything may take to start.
-const STARTS_WITHIN: Duration = Duration::from_secs(120);
+pub const STARTS_WITHIN: Duration = Duration::from_secs(120);
 /// A sabotaged run that has not moved for so long, in milliseconds, will not move any more: it is longer than anything that
 /// the workers wait for.
 const QUIET: i64 = 40_000;
@@ -54,10 +50,10 @@ struct Run {
 }
 
 /// The load.
-struct Load {
-    produce: Process,
+pub struct Load {
+    pub produce: Process,
     expect: PathBuf,
-    began: Instant,
+    pub began: Instant,
 }
 
 /// When the phases began, by the wall clock.
@@ -66,6 +62,36 @@ struct Phases {
     calm: i64,
     chaos: i64,
     healed: i64,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Starts it; its topic is there when this returns.
+    pub fn start(args: &Args, cluster: &Cluster, dir: &Path) -> Self {
+        let expect = dir.join("expected.txt");
+        let mut produce = produce(args, cluster.straight(), &expect, dir);
+        let began = Instant::now();
+        wait_until("the topic is there", STARTS_WITHIN, || {
+            assert!(produce.exited().is_none(), "{}", produce.tail(20));
+            match cluster.partitions(TOPIC) {
+                0 => Err("not yet".to_owned()),
+                _ => Ok(()),
+            }
+        });
+        Self { produce, expect, began }
+    }
+
+    /// What it must count to, once it has ended.
+    pub fn expectation(&mut self) -> Result<Expectation, String> {
+        match self.produce.exited() {
+            Some(status) if status.success() => {}
+            Some(status) => return Err(format!("the load ended with {status}\n{}", self.produce.tail(20))),
+            None => return Err(format!("the load has not ended\n{}", self.produce.tail(20))),
+        }
+        let text = std::fs::read_to_string(&self.expect).map_err(|e| e.to_string())?;
+        Expectation::parse(&text).map_err(|e| e.to_string())
+    }
 }
 
 // === impl Run ===
@@ -81,21 +107,13 @@ impl Run {
             receiver.refuse_old();
         }
         let door = Link::start(receiver.addr());
-        let expect = dir.join("expected.txt");
-        let mut produce = produce(args, cluster.straight(), &expect, dir);
-        let began = Instant::now();
-        wait_until("the topic is there", STARTS_WITHIN, || {
-            assert!(produce.exited().is_none(), "{}", produce.tail(20));
-            match cluster.partitions(TOPIC) {
-                0 => Err("not yet".to_owned()),
-                _ => Ok(()),
-            }
-        });
+        let load = Load::start(args, &cluster, dir);
         let config = dir.join("spanmill.yaml");
-        std::fs::write(&config, settings(args, &cluster.linked(), &door)).expect("a file can be written");
+        let group = Group { name: "mill", threads: 2, patience: "3s" };
+        std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
         let mut fleet = Fleet::new(args.places() + 1, config, dir, args.sabotage.as_deref());
         (0..args.places()).for_each(|slot| fleet.start(slot));
-        Self { cluster, receiver, watched, door, fleet, load: Load { produce, expect, began } }
+        Self { cluster, receiver, watched, door, fleet, load }
     }
 
     fn finish(mut self, args: &Args) -> Report {
@@ -107,13 +125,13 @@ impl Run {
             sabotage: args.sabotage.clone(),
             ..Report::default()
         };
-        self.wait_for_calm();
+        self.wait_for_calm(args);
         phases.calm = wall_clock();
         let end = self.load.began + args.load();
         let calm = Instant::now() + end.saturating_duration_since(Instant::now()) / 5;
         let chaos = end.saturating_duration_since(calm).saturating_sub(AFTERMATH);
         let scene =
-            Scene { cluster: &mut self.cluster, fleet: &mut self.fleet, receiver: &self.receiver, door: &self.door };
+            Scene { cluster: &mut self.cluster, fleet: &mut self.fleet, receiver: &self.receiver, door: &self.door, load: &mut self.load };
         let mut driver = Driver::new(scene);
         driver.run(calm, |_| false);
         phases.chaos = wall_clock();
@@ -124,7 +142,7 @@ impl Run {
         driver.heal();
         phases.healed = wall_clock();
         println!("chaos ends");
-        let expected = settle(args, &mut driver, &mut self.load, &self.watched, &mut report);
+        let expected = settle(args, &mut driver, &self.watched, &mut report);
         let struck = std::mem::take(&mut driver.struck);
         report.notes.append(&mut driver.brokers_ended);
         drop(driver);
@@ -137,13 +155,16 @@ impl Run {
     }
 
     /// Waits until the workers keep up.
-    fn wait_for_calm(&mut self) {
+    fn wait_for_calm(&mut self, args: &Args) {
+        let tasks = u64::from(args.partitions + args.shards);
         let (fleet, watched) = (&mut self.fleet, &self.watched);
-        wait_until("the workers keep up", STARTS_WITHIN, || {
+        wait_until("all tasks run and keep up", STARTS_WITHIN, || {
             fleet.tend();
+            let running = ["span", "series"].map(|kind| format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}"));
+            let running: u64 = running.iter().map(|series| fleet.sum(series)).sum();
             match wall_clock() - watched.samples().newest() {
-                lag if lag < 3 * STEP => Ok(()),
-                lag => Err(format!("{lag} ms behind\n{}", fleet.tails(10))),
+                lag if lag < 3 * STEP && running == tasks => Ok(()),
+                lag => Err(format!("{running} tasks run, {lag} ms behind\n{}", fleet.tails(10))),
             }
         });
     }
@@ -190,16 +211,21 @@ impl Run {
 }
 
 /// Waits until everything that was produced is counted. The expectation; none when the load failed.
-fn settle(args: &Args, driver: &mut Driver<'_>, load: &mut Load, watched: &Watched, report: &mut Report) -> Option<Expectation> {
+fn settle(args: &Args, driver: &mut Driver<'_>, watched: &Watched, report: &mut Report) -> Option<Expectation> {
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs(args.settle);
-    driver.run(deadline, |_| load.produce.exited().is_some());
-    if !load.produce.exited().is_some_and(|s| s.success()) {
-        report.violations.push(format!("the load was not produced\n{}", load.produce.tail(20)));
-        return None;
+    let mut ended = false;
+    while !ended && Instant::now() < deadline {
+        driver.run(Instant::now() + Duration::from_millis(500), |_| false);
+        ended = driver.load().produce.exited().is_some();
     }
-    let text = std::fs::read_to_string(&load.expect).expect("produce writes the expectation");
-    let expected = Expectation::parse(&text).expect("an expectation");
+    let expected = match driver.load().expectation() {
+        Ok(expected) => expected,
+        Err(why) => {
+            report.violations.push(why);
+            return None;
+        }
+    };
     report.spans = expected.ledger().get(Tally::SpansRead);
     driver.run(deadline, |driver| driver.is_healed(args.places()));
     if !driver.is_healed(args.places()) {
@@ -241,51 +267,4 @@ impl NowAndThen {
         }
         due
     }
-}
-
-/// Starts a steady load into a new topic, straight to the brokers.
-fn produce(args: &Args, brokers: &str, expect: &Path, dir: &Path) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
-    command.args(["produce", "--brokers", brokers, "--topic", TOPIC, "--spans-per-record", "20", "--print-every", "0s"]);
-    for (flag, value) in [
-        ("--create-partitions", args.partitions.to_string()),
-        ("--rate", args.rate.to_string()),
-        ("--duration", format!("{}s", args.seconds)),
-        ("--seed", args.seed.unwrap_or_default().to_string()),
-        ("--expect", expect.display().to_string()),
-    ] {
-        command.args([flag, &value]);
-    }
-    Process::start("produce", &mut command, dir)
-}
-
-/// The workers' configuration. Everything is short, so that much happens; only half edges wait for longer than any trouble
-/// of the load itself, because the expectation is that all of them meet.
-fn settings(args: &Args, brokers: &str, door: &Link) -> String {
-    format!(
-        r#"kafka:
-  brokers: "{brokers}"
-  topics: [{TOPIC}]
-  group: mill
-  shards: {shards}
-  replication: 3
-  properties:
-    session.timeout.ms: "{session}"
-    heartbeat.interval.ms: "700"
-    socket.timeout.ms: "6000"
-    message.timeout.ms: "5000"
-    reconnect.backoff.max.ms: "1000"
-    topic.metadata.refresh.interval.ms: "5000"
-time: {{step: {STEP}ms, idle: 4s, stall_grace: 6s}}
-service_graphs: {{wait: 20s}}
-series: {{snapshot_every: 10s}}
-remote_write: {{url: "http://{door}/api/v1/write", timeout: 2s, min_backoff: 50ms, max_backoff: 1s, max_samples: 400}}
-worker: {{threads: 2, max_commit_bytes: 16KiB, shutdown_timeout: 20s}}
-log: {{level: "info"}}
-admin: {{listen: "127.0.0.1:0"}}
-"#,
-        shards = args.shards,
-        session = SESSION.as_millis(),
-        door = door.addr(),
-    )
 }

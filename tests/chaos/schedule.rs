@@ -25,6 +25,8 @@ pub enum Fault {
     StopWorker { slot: usize },
     /// One more worker for a while.
     ScaleUp,
+    /// SIGSTOP to the load: silence, ticks, and a backlog of old records afterwards.
+    Silence,
     /// `kill -9`, and started again later.
     KillBroker { broker: usize },
     /// SIGTERM, which moves its leaders away, and started again later.
@@ -66,6 +68,7 @@ pub enum Class {
     Broker,
     Network,
     Receiver,
+    Load,
 }
 
 /// A trouble and its time.
@@ -87,6 +90,7 @@ struct Busy {
     away: Duration,
     receiver: Duration,
     extra: Duration,
+    load: Duration,
 }
 
 struct Dice(ChaCha8Rng);
@@ -121,6 +125,7 @@ impl Fault {
             Self::KillWorker { .. } | Self::KillAll => Class::Kill,
             Self::Zombie { .. } | Self::Pause { .. } => Class::Zombie,
             Self::StopWorker { .. } | Self::ScaleUp => Class::Graceful,
+            Self::Silence => Class::Load,
             Self::KillBroker { .. } | Self::StopBroker { .. } | Self::FreezeBroker { .. } => Class::Broker,
             Self::Slow { .. } | Self::Cut { .. } | Self::Refuse { .. } | Self::Hold { .. } | Self::HoldAll => {
                 Class::Network
@@ -169,14 +174,15 @@ fn draw(dice: &mut Dice, at: Duration, workers: usize, session: Duration) -> Eve
         55..58 => (Fault::StopBroker { broker }, dice.millis(3_000, 9_000)),
         58..62 => (Fault::FreezeBroker { broker }, dice.millis(2_000, 12_000)),
         62..66 => (Fault::Slow { broker, by: dice.millis(20, 300) }, dice.millis(2_000, 10_000)),
-        66..70 => (Fault::Cut { broker }, Duration::ZERO),
-        70..72 => (Fault::Refuse { broker }, dice.millis(1_000, 6_000)),
-        72..80 => {
+        66..69 => (Fault::Cut { broker }, Duration::ZERO),
+        69..73 => (Fault::Refuse { broker }, dice.millis(1_000, 10_000)),
+        73..80 => {
             let (up, down) = [(true, true), (true, false), (false, true)][dice.index(3)];
             (Fault::Hold { broker, up, down }, dice.millis(1_000, 10_000))
         }
         80..82 => (Fault::HoldAll, dice.millis(1_000, 8_000)),
-        82..85 => (Fault::Status { code: [500, 503][dice.index(2)], times: 1 + dice.index(20) }, Duration::ZERO),
+        82..83 => (Fault::Silence, dice.millis(1_000, 7_000)),
+        83..85 => (Fault::Status { code: [500, 503][dice.index(2)], times: 1 + dice.index(20) }, Duration::ZERO),
         85..87 => (Fault::RetryAfter { times: 1 + dice.index(4) }, Duration::ZERO),
         87..89 => (Fault::Reset { times: 1 + dice.index(10) }, Duration::ZERO),
         89..92 => (Fault::StoreAndReset { times: 1 + dice.index(10) }, Duration::ZERO),
@@ -209,6 +215,8 @@ impl Busy {
                 free
             }
             Fault::ScaleUp => claim(&mut self.extra, at, until + WORKER_STARTS),
+            // Edges must still meet: the next silence comes when the backlog of this one is gone.
+            Fault::Silence => claim(&mut self.load, at, until + BROKER_STARTS),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
                 let back = until + BROKER_STARTS;
                 self.brokers[*broker] <= at
