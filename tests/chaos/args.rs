@@ -39,6 +39,9 @@ pub struct Args {
     /// Switch a rule of the protocol off, in workers that were built with the feature `sabotage`: it must be noticed
     #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit"])]
     pub sabotage: Option<String>,
+    /// The spanmill to test, instead of the one that was built with this test
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_spanmill"), hide_default_value = true)]
+    pub program: PathBuf,
     /// Write the report here as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -57,8 +57,7 @@ impl Cluster {
             .chunks(3)
             .map(|p| Ports { controller: p[0], straight: p[1], linked: p[2] })
             .collect();
-        let voters: Vec<String> =
-            (0..).zip(&ports).map(|(id, p)| format!("{id}@127.0.0.1:{}", p.controller)).collect();
+        let voters: Vec<String> = (0..).zip(&ports).map(|(id, p)| format!("{id}@127.0.0.1:{}", p.controller)).collect();
         let straight: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.straight)).collect();
         let straight = straight.join(",");
         let mut brokers = Vec::new();

@@ -79,7 +79,8 @@ const SETS: [Set; 5] = [
 /// Runs all groups over one topic.
 pub fn compare(args: &Args) -> Comparison {
     let dir = TempDir::with_prefix("spanmill-chaos-").expect("a temporary directory");
-    let mut out = Comparison { seed: args.seed.unwrap_or_default(), up_to: 0, groups: Vec::new(), violations: Vec::new() };
+    let mut out =
+        Comparison { seed: args.seed.unwrap_or_default(), up_to: 0, groups: Vec::new(), violations: Vec::new() };
     let mut cluster = Cluster::start(dir.path());
     let mut load = Load::start(args, &cluster, dir.path());
     let mut first: Option<Samples> = None;
@@ -115,7 +116,7 @@ fn run(
     let config = own.join("spanmill.yaml");
     let group = Group { name: set.name, threads: set.threads, patience: PATIENCE };
     std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
-    let mut fleet = Fleet::new(set.workers + 1, config, &own, None);
+    let mut fleet = Fleet::new(set.workers + 1, args, config, &own);
     (0..set.workers).for_each(|slot| fleet.start(slot));
     let scene = Scene { cluster, fleet: &mut fleet, receiver: &receiver, door: &door, load };
     let mut driver = Driver::new(scene);
@@ -228,7 +229,8 @@ fn differences(first: &Samples, other: &Samples, up_to: i64, name: &str, out: &m
     let names = first.streams.keys().chain(other.streams.keys().filter(|n| !first.streams.contains_key(*n)));
     for series in names {
         let [a, b] = [first, other].map(|s| s.streams.get(series).unwrap_or(&empty));
-        let times = a.range(..=up_to).map(|(t, _)| t).chain(b.range(..=up_to).map(|(t, _)| t).filter(|t| !a.contains_key(t)));
+        let times =
+            a.range(..=up_to).map(|(t, _)| t).chain(b.range(..=up_to).map(|(t, _)| t).filter(|t| !a.contains_key(t)));
         for at in times {
             let [x, y] = [a, b].map(|s| s.get(at).map(|p| (f64::from_bits(p.bits), &p.exemplars)));
             if x.map(|(v, e)| (v.to_bits(), e)) != y.map(|(v, e)| (v.to_bits(), e)) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::args::Args;
 use crate::process::Process;
 
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
@@ -16,6 +17,7 @@ const FORBIDDEN: [&str; 5] = ["panicked", "please report", "is no share", "were 
 /// All workers of one group.
 pub struct Fleet {
     slots: Vec<Slot>,
+    program: PathBuf,
     config: PathBuf,
     dir: PathBuf,
     started: usize,
@@ -48,13 +50,14 @@ pub struct Told {
 
 impl Fleet {
     /// `slots` places for workers with this configuration; nobody runs yet.
-    pub fn new(slots: usize, config: PathBuf, dir: &Path, sabotage: Option<&str>) -> Self {
+    pub fn new(slots: usize, args: &Args, config: PathBuf, dir: &Path) -> Self {
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
+            program: args.program.clone(),
             config,
             dir: dir.to_owned(),
             started: 0,
-            sabotage: sabotage.map(str::to_owned),
+            sabotage: args.sabotage.clone(),
             exits: Vec::new(),
             stuck: Vec::new(),
             stops: Vec::new(),
@@ -65,7 +68,7 @@ impl Fleet {
     pub fn start(&mut self, slot: usize) {
         assert!(self.slots[slot].process.is_none(), "there is a worker in place {slot}");
         self.started += 1;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+        let mut command = Command::new(&self.program);
         command.args(["run", "--config"]).arg(&self.config);
         if let Some(rule) = &self.sabotage {
             command.env("SABOTAGE", rule);

@@ -35,10 +35,10 @@ mod report;
 mod run;
 mod samples;
 mod schedule;
-mod settings;
 #[path = "../servers/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod servers;
+mod settings;
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

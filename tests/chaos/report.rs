@@ -122,12 +122,23 @@ impl Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let secs = |ms: i64| format!("{:.1} s", ms as f64 / 1e3);
-        writeln!(f, "seed {}, {} s, {} workers, {} spans, {} series", self.seed, self.seconds, self.workers, self.spans, self.series)?;
+        writeln!(
+            f,
+            "seed {}, {} s, {} workers, {} spans, {} series",
+            self.seed, self.seconds, self.workers, self.spans, self.series
+        )?;
         writeln!(
             f,
             "troubles: {} kills, {} zombies and pauses, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
              {} silences; {} not done",
-            self.kills, self.zombies, self.graceful, self.broker_faults, self.network_faults, self.receiver_faults, self.silences, self.skipped
+            self.kills,
+            self.zombies,
+            self.graceful,
+            self.broker_faults,
+            self.network_faults,
+            self.receiver_faults,
+            self.silences,
+            self.skipped
         )?;
         let each: Vec<String> = self.by_fault.iter().map(|(name, n)| format!("{name} {n}")).collect();
         writeln!(f, "  {}", each.join(", "))?;
@@ -144,12 +155,19 @@ impl std::fmt::Display for Report {
         writeln!(
             f,
             "workers: {} fenced tasks, {} forced closes, {} ended by themselves, {} errors in logs, longest stop {}",
-            self.fenced, self.forced_closes, self.worker_exits, self.log_errors, secs(self.longest_graceful_stop as i64)
+            self.fenced,
+            self.forced_closes,
+            self.worker_exits,
+            self.log_errors,
+            secs(self.longest_graceful_stop as i64)
         )?;
         writeln!(
             f,
             "recovery: median {}, longest {} after `{}`; settled {} after the last trouble",
-            secs(self.median_recovery), secs(self.longest_recovery), self.longest_recovery_after, secs(self.settled_after as i64)
+            secs(self.median_recovery),
+            secs(self.longest_recovery),
+            self.longest_recovery_after,
+            secs(self.settled_after as i64)
         )?;
         writeln!(f, "freshness in the calm:  {}", self.freshness_calm)?;
         writeln!(f, "freshness in the chaos: {}", self.freshness_chaos)?;

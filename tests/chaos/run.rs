@@ -111,7 +111,7 @@ impl Run {
         let config = dir.join("spanmill.yaml");
         let group = Group { name: "mill", threads: 2, patience: "3s" };
         std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
-        let mut fleet = Fleet::new(args.places() + 1, config, dir, args.sabotage.as_deref());
+        let mut fleet = Fleet::new(args.places() + 1, args, config, dir);
         (0..args.places()).for_each(|slot| fleet.start(slot));
         Self { cluster, receiver, watched, door, fleet, load }
     }
@@ -130,8 +130,13 @@ impl Run {
         let end = self.load.began + args.load();
         let calm = Instant::now() + end.saturating_duration_since(Instant::now()) / 5;
         let chaos = end.saturating_duration_since(calm).saturating_sub(AFTERMATH);
-        let scene =
-            Scene { cluster: &mut self.cluster, fleet: &mut self.fleet, receiver: &self.receiver, door: &self.door, load: &mut self.load };
+        let scene = Scene {
+            cluster: &mut self.cluster,
+            fleet: &mut self.fleet,
+            receiver: &self.receiver,
+            door: &self.door,
+            load: &mut self.load,
+        };
         let mut driver = Driver::new(scene);
         driver.run(calm, |_| false);
         phases.chaos = wall_clock();

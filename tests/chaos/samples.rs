@@ -92,7 +92,8 @@ impl Samples {
 
     /// How long after its step each sample came that came within `from..to`, ascending.
     pub fn lags(&self, step: i64, from: i64, to: i64) -> Vec<i64> {
-        let points = self.streams.values().flatten().filter(|(at, p)| **at % step == 0 && (from..to).contains(&p.stored));
+        let points =
+            self.streams.values().flatten().filter(|(at, p)| **at % step == 0 && (from..to).contains(&p.stored));
         let mut lags: Vec<i64> = points.map(|(at, p)| p.stored - at).collect();
         lags.sort_unstable();
         lags

@@ -201,7 +201,10 @@ impl Busy {
         let Event { at, lasts, ref fault } = *event;
         let until = at + lasts;
         match fault {
-            Fault::KillWorker { slot } | Fault::Zombie { slot } | Fault::Pause { slot } | Fault::StopWorker { slot } => {
+            Fault::KillWorker { slot }
+            | Fault::Zombie { slot }
+            | Fault::Pause { slot }
+            | Fault::StopWorker { slot } => {
                 let others = self.slots.iter().enumerate().filter(|(i, free)| i != slot && **free <= at).count();
                 // The only worker may be hit as well: then there is nobody to be left alone.
                 let left = others > 0 || self.slots.len() == 1;
@@ -223,9 +226,10 @@ impl Busy {
                     && claim(&mut self.away, at, back)
                     && claim(&mut self.brokers[*broker], at, back)
             }
-            Fault::Slow { broker, .. } | Fault::Cut { broker } | Fault::Refuse { broker } | Fault::Hold { broker, .. } => {
-                claim(&mut self.brokers[*broker], at, until)
-            }
+            Fault::Slow { broker, .. }
+            | Fault::Cut { broker }
+            | Fault::Refuse { broker }
+            | Fault::Hold { broker, .. } => claim(&mut self.brokers[*broker], at, until),
             Fault::HoldAll => {
                 let free = self.brokers.iter().all(|free| *free <= at);
                 if free {

@@ -25,8 +25,18 @@ pub struct Group<'a> {
 
 /// Starts a steady load into a new topic, straight to the brokers. It writes what it must count to to `expect`.
 pub fn produce(args: &Args, brokers: &str, expect: &Path, dir: &Path) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
-    command.args(["produce", "--brokers", brokers, "--topic", TOPIC, "--spans-per-record", "20", "--print-every", "0s"]);
+    let mut command = Command::new(&args.program);
+    command.args([
+        "produce",
+        "--brokers",
+        brokers,
+        "--topic",
+        TOPIC,
+        "--spans-per-record",
+        "20",
+        "--print-every",
+        "0s",
+    ]);
     for (flag, value) in [
         ("--create-partitions", args.partitions.to_string()),
         ("--rate", args.rate.to_string()),
