@@ -10,7 +10,7 @@ fn main() -> ExitCode {
 
 /// For `tests/chaos`, see `journal::sabotage`.
 #[cfg(feature = "sabotage")]
-#[expect(clippy::disallowed_methods, clippy::panic, reason = "a build for one test")]
+#[expect(clippy::disallowed_methods, reason = "a build for one test")]
 fn sabotage() {
     if let Ok(rule) = std::env::var("SABOTAGE") {
         assert!(spanmill::journal::sabotage::switch_off(&rule), "SABOTAGE={rule}: there is no such rule");

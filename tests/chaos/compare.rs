@@ -23,7 +23,7 @@ use crate::driver::{Driver, Scene};
 use crate::fleet::Fleet;
 use crate::proxy::Link;
 use crate::run::{Load, STARTS_WITHIN};
-use crate::samples::{Samples, Watched};
+use crate::samples::{Samples, Stream, Watched};
 use crate::schedule::{self, Fault};
 use crate::servers::wait_until;
 use crate::settings::{Group, STEP, TOPIC, settings};
@@ -89,7 +89,10 @@ pub fn compare(args: &Args) -> Comparison {
         println!("{outcome}");
         out.groups.push(outcome);
         match &first {
-            None => first = Some(samples),
+            None => {
+                the_comparison_notices_one_bit(&samples, out.up_to);
+                first = Some(samples);
+            }
             Some(first) => differences(first, &samples, out.up_to, set.name, &mut out.violations),
         }
     }
@@ -157,7 +160,7 @@ fn run(
         threads: set.threads,
         troubles,
         series: samples.streams.len(),
-        samples: samples.streams.values().map(|s| s.len()).sum(),
+        samples: samples.streams.values().map(Stream::len).sum(),
         exemplars: samples.streams.values().flat_map(|s| s.values()).map(|p| p.exemplars.len()).sum(),
         hash: hash(&samples, out.up_to),
         forced_closes: told.forced,
@@ -209,6 +212,18 @@ fn closed(fleet: &Fleet, step: i64) -> u64 {
     steps.filter(|s| (s * 1e3).round() as i64 >= step).count() as u64
 }
 
+/// A comparison that notices nothing would find everything the same.
+fn the_comparison_notices_one_bit(samples: &Samples, up_to: i64) {
+    let mut other = samples.clone();
+    let stream = other.streams.values_mut().last().expect("there are series");
+    let (_, point) = stream.range_mut(..=up_to).next_back().expect("it has samples");
+    point.bits ^= 1;
+    let mut found = Vec::new();
+    differences(samples, &other, up_to, "one bit", &mut found);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_ne!(hash(samples, up_to), hash(&other, up_to));
+}
+
 fn hash(samples: &Samples, up_to: i64) -> String {
     let mut hash = Xxh3::new();
     for (name, stream) in &samples.streams {
@@ -225,7 +240,7 @@ fn hash(samples: &Samples, up_to: i64) -> String {
 /// What is in one of two streams only, or differs.
 fn differences(first: &Samples, other: &Samples, up_to: i64, name: &str, out: &mut Vec<String>) {
     let mut found = Vec::new();
-    let empty = crate::samples::Stream::new();
+    let empty = Stream::new();
     let names = first.streams.keys().chain(other.streams.keys().filter(|n| !first.streams.contains_key(*n)));
     for series in names {
         let [a, b] = [first, other].map(|s| s.streams.get(series).unwrap_or(&empty));

@@ -26,7 +26,7 @@ pub struct Point {
 pub type Stream = BTreeMap<i64, Point>;
 
 /// All samples.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Samples {
     pub streams: BTreeMap<String, Stream>,
     /// Resent samples whose exemplars are others than at first. Values are the receiver's to check.
