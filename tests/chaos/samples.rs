@@ -85,9 +85,9 @@ impl Samples {
         }
     }
 
-    /// The newest timestamp.
-    pub fn newest(&self) -> i64 {
-        self.streams.values().filter_map(|s| Some(*s.last_key_value()?.0)).max().unwrap_or_default()
+    /// The last step of the slowest shard: each sends all its series with every step.
+    pub fn slowest(&self) -> i64 {
+        self.streams.values().filter_map(|s| Some(*s.last_key_value()?.0)).min().unwrap_or_default()
     }
 
     /// How long after its step each sample came that came within `from..to`, ascending.
