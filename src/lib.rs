@@ -13,7 +13,11 @@
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
 //! | [`config`] | the file, its check, its secrets |
 //! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`filter`] | policies → which spans are kept |
+//! | [`sampling`] | trace state and attributes → how many spans one stands for |
+//! | [`sanitise`] | span names → patterns of them |
 //! | [`spanmetrics`] | spans → span-metric deltas |
+//! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; shares and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
@@ -27,11 +31,15 @@
 
 pub mod config;
 pub mod deltas;
+pub mod filter;
+pub mod hostinfo;
 pub mod journal;
 pub mod loadgen;
 pub mod model;
 pub mod otlp;
 pub mod remotewrite;
+pub mod sampling;
+pub mod sanitise;
 pub mod series;
 pub mod servicegraph;
 pub mod spanmetrics;

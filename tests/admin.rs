@@ -104,3 +104,25 @@ fn an_empty_address_switches_the_server_off() {
     let probes = Probes { alive: Box::new(|| true), joined: Box::new(|| true) };
     assert!(Admin::start(&config(""), Telemetry::new(), probes).unwrap().is_none());
 }
+
+#[test]
+fn the_tenants_with_settings_of_their_own_are_listed_by_name() {
+    let h = house();
+    let (_, text) = ask(h.admin.addr(), "/tenants");
+    assert!(text.ends_with("{\"refused\":false,\"tenants\":[],\"version\":\"\"}\n"), "{text}");
+    h.telemetry.overrides_loaded("0a".to_owned(), vec!["b\u{f6}rse".to_owned(), "team-a".to_owned()]);
+    h.telemetry.overrides_refused();
+    let (status, text) = ask(h.admin.addr(), "/tenants");
+    assert_eq!(status, 200);
+    assert!(text.contains("content-type: application/json\r\n"), "{text}");
+    assert!(
+        text.ends_with("{\"refused\":true,\"tenants\":[\"b\u{f6}rse\",\"team-a\"],\"version\":\"0a\"}\n"),
+        "{text}"
+    );
+    let metrics = h.telemetry.render();
+    for line in
+        ["spanmill_overrides_info{version=\"0a\"} 1", "spanmill_overrides_refused 1", "spanmill_overrides_tenants 2"]
+    {
+        assert!(metrics.contains(line), "{line}");
+    }
+}

@@ -66,6 +66,37 @@ fn check_prints_what_is_in_force_and_where_it_comes_from() {
 }
 
 #[test]
+fn check_plays_scenarios_under_the_settings_and_names_the_lines_that_do_not_hold() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+    let (fan_out, plain) = (format!("{dir}/fan_out.case"), format!("{dir}/plain_pair.case"));
+    let output = spanmill(&["check", "--cases", &fan_out, &plain]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.lines().count() == 2 && said.contains("fan_out.case: 4 statements hold"), "{said}");
+    let output = spanmill(&["check", "--set", "service_graphs.enabled=false", "--cases", &fan_out]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("fan_out.case:11: it is 0, not 1\n") && !said.contains("hold"), "{said}");
+    let output = spanmill(&["check", "--set", "time.step=15", "--cases", &fan_out]);
+    assert_eq!(output.status.code(), Some(64), "wrong settings come first");
+    let output = spanmill(&["check", "--cases", "/no/such.case", "README.md"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/no/such.case: cannot be read") && said.contains("README.md:"), "{said}");
+}
+
+#[test]
+fn check_reads_the_overrides_and_lists_what_they_say() {
+    let overrides = concat!("overrides.file=", env!("CARGO_MANIFEST_DIR"), "/config/overrides.yaml");
+    let output = spanmill(&["check", "--set", overrides]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let of_tenants: Vec<_> = said.lines().filter(|line| line.starts_with("tenants.")).collect();
+    assert!(of_tenants.iter().any(|line| line.starts_with("tenants.payments.naming.profile ")), "{said}");
+    assert!(!of_tenants.iter().any(|line| line.contains("# default")), "only what differs is listed: {said}");
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let said = text(&spanmill(&["completions", shell]).stdout);

@@ -4,7 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use spanmill::config::{Config, Loaded, Problems, Sources, load, render_effective};
+use spanmill::config::settings::{
+    FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SanitiseMode, SpanNameRule, SpanNames,
+};
+use spanmill::config::{Config, Loaded, Problems, Sources, load, load_overrides, render_effective};
+use spanmill::filter::Filter;
+use spanmill::sanitise::Sanitiser;
 
 const REFERENCE: &str = include_str!("../config/spanmill.yaml");
 /// What every readable secret file holds.
@@ -15,6 +20,7 @@ const IN_TEXT: &str = "hunter2";
 fn read_file(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/secrets/missing") => Err(io::ErrorKind::NotFound.into()),
+        Some("/etc/spanmill/overrides.yaml") => Ok("tenants: {}\n".to_owned()),
         Some("/secrets/empty") => Ok("\n".to_owned()),
         _ => Ok(format!("{FROM_FILE}\r\n")),
     }
@@ -80,6 +86,57 @@ fn every_bad_file_gets_exactly_the_problems_it_expects() {
     }
 }
 
+#[test]
+fn every_bad_file_of_overrides_gets_exactly_the_problems_it_expects() {
+    let files = corpus("bad_overrides");
+    assert!(files.len() > 10, "the corpus was lost");
+    for (name, text) in files {
+        let expected: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# expect: "))
+            .map(|problem| format!("{name}:{problem}"))
+            .collect();
+        let loaded = load_overrides(&Config::default(), &text, &name, &read_file);
+        let Err(problems) = loaded else { panic!("{name} loads") };
+        let got: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
+        assert_eq!(got, expected, "{name}");
+        let printed = format!("{problems}\n{problems:?}");
+        assert!(!printed.contains(IN_TEXT) && !printed.contains(FROM_FILE), "{name} prints a secret:\n{printed}");
+    }
+}
+
+#[test]
+fn the_example_of_overrides_loads_and_every_tenant_in_it_differs() {
+    let text = include_str!("../config/overrides.yaml");
+    let tenants = load_overrides(&Config::default(), text, "overrides.yaml", &read_file)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(tenants.overridden().count(), 3);
+    for (tenant, config) in tenants.overridden() {
+        assert_ne!(**config, Config::default(), "{tenant}");
+    }
+}
+
+/// Whether the check and the filter itself accept a policy with this one condition, whose value is text.
+fn accepted(match_type: MatchType, key: &str, value: &str) -> (bool, bool) {
+    let word = if match_type == MatchType::Strict { "strict" } else { "regex" };
+    let condition = format!("{{key: {}, value: {}}}", quoted(key), quoted(value));
+    let set =
+        [format!("span_metrics.filter_policies=[{{exclude: {{match_type: {word}, attributes: [{condition}]}}}}]")];
+    let checked = load(&Sources { file: None, env: &[], set: &set, read_file: &read_file });
+    let attribute = PolicyAttribute { key: key.to_owned(), value: PolicyValue::Text(value.to_owned()) };
+    let exclude = Some(PolicyMatch { match_type, attributes: vec![attribute] });
+    let policy = FilterPolicy { include: None, include_any: None, exclude };
+    if let Ok(loaded) = &checked {
+        assert_eq!(loaded.config.span_metrics.filter_policies, [policy.clone()], "something else was read");
+    }
+    (checked.is_ok(), Filter::new(&[policy]).is_ok())
+}
+
+/// Text in quotes, as YAML has them.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// Loads `text` and looks at all that can be printed; nothing may panic.
 fn survives(text: &str) {
     let env =
@@ -92,6 +149,12 @@ fn survives(text: &str) {
             Err(problems) => problems.to_string(),
         };
         assert!(!printed.is_empty());
+    }
+    let nested = format!("tenants: {{a: {{span_metrics: {{filter_policies: {text}}}}}}}");
+    for text in [text, &nested] {
+        if let Err(problems) = load_overrides(&Config::default(), text, "o.yaml", &read_file) {
+            assert!(!problems.to_string().is_empty());
+        }
     }
 }
 
@@ -106,6 +169,29 @@ proptest! {
     #[test]
     fn text_of_yaml_punctuation_never_panics(text in "([-:,?!&*#|>%@`'\"{}\\[\\] \n\ta0~.=]|kafka|file|step|properties){0,60}") {
         survives(&text);
+    }
+
+    #[test]
+    fn what_the_check_accepts_the_filter_accepts_and_the_other_way_round(
+        regex in any::<bool>(),
+        key in "(span|resource|)[.:]?(kind|name|status|[a-z.]{0,3}|\"[a b\\\\\"]{0,4}\"?|[ ={}a]{0,2}|duration)",
+        value in "SPAN_KIND_SERVER|STATUS_CODE_OK|server|[a-z()\\[*+?\\\\d{}1,|]{0,6}",
+    ) {
+        let match_type = if regex { MatchType::Regex } else { MatchType::Strict };
+        let (checked, filtered) = accepted(match_type, &key, &value);
+        prop_assert_eq!(checked, filtered, "key {:?}, value {:?}", key, value);
+    }
+
+    #[test]
+    fn a_span_name_rule_that_is_checked_can_be_compiled_and_the_other_way_round(
+        pattern in "[a-c(]{1,3}|\\((\\?P<id>)?[a-c]\\)[+*]?",
+        replace in "(a|\\$|\\$\\{|\\}|id|0|1|2|_|\\$1|\\$\\{id\\}){0,4}",
+    ) {
+        let rule = format!("span_names.rules=[{{match: {}, replace: {}}}]", quoted(&pattern), quoted(&replace));
+        let checked = load(&Sources { file: None, env: &[], set: &[rule], read_file: &read_file }).is_ok();
+        let rules = vec![SpanNameRule { pattern: pattern.clone(), replace: replace.clone() }];
+        let compiled = Sanitiser::new(&SpanNames { mode: SanitiseMode::Enabled, builtin: true, rules }).is_ok();
+        prop_assert_eq!(checked, compiled, "match {:?}, replace {:?}", pattern, replace);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use serde_json::Value;
 use spanmill::config::Config;
+use spanmill::config::settings::Dimension;
 use spanmill::model::{Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tasks::totals::{Series, Totals};
@@ -101,8 +102,8 @@ fn request(file: &Value) -> ExportTraceServiceRequest {
 }
 
 /// The values after the push and after expiry, and the ledger at the end.
-fn run(file: &Value) -> (Totals, Totals, Ledger) {
-    let settings = SpanSettings::from(&Config::default());
+fn run(file: &Value, config: &Config) -> (Totals, Totals, Ledger) {
+    let settings = SpanSettings::from(config);
     let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("an empty journal");
     let value = request(file).encode_to_vec();
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &value };
@@ -159,7 +160,7 @@ fn compare_counters(what: &str, comments: &[String], ledger: &Ledger) -> usize {
     let known = [
         ("edges", get(Tally::EdgesOpened) - get(Tally::EdgesDroppedFull)),
         ("dropped_spans", get(Tally::EdgesDroppedFull)),
-        ("dropped_edges_total", 0),
+        ("dropped_edges_total", get(Tally::EdgesDroppedCounterpart)),
         ("expired_edges{unmatched_span_kind=\"SPAN_KIND_CLIENT\"}", get(Tally::EdgesExpiredClient)),
         ("expired_edges{unmatched_span_kind=\"SPAN_KIND_SERVER\"}", get(Tally::EdgesExpiredServer)),
         ("expired_edges{unmatched_span_kind=\"SPAN_KIND_PRODUCER\"}", get(Tally::EdgesExpiredProducer)),
@@ -170,6 +171,95 @@ fn compare_counters(what: &str, comments: &[String], ledger: &Ledger) -> usize {
         assert!(comments.contains(&line), "{what}: {line} is not among {comments:?}");
     }
     known.len()
+}
+
+/// The variants of the service graphs.
+fn graph_variants() -> [(&'static str, Config); 3] {
+    let mut full = Config::default();
+    let graphs = &mut full.service_graphs;
+    graphs.bounds_ns = vec![40_000_000];
+    graphs.dimensions = ["beast", "god"].map(|name| Dimension { name: name.to_owned(), default: None }).to_vec();
+    let mut prefix = full.clone();
+    let graphs = &mut full.service_graphs;
+    (graphs.messaging_latency, graphs.connection_info) = (true, true);
+    let graphs = &mut prefix.service_graphs;
+    (graphs.client_server_prefix, graphs.virtual_node_label) = (true, true);
+    [("default", Config::default()), ("full", full), ("prefix", prefix)]
+}
+
+/// The series of a service graph; that an edge is there counts once.
+fn graph(totals: &Totals) -> BTreeMap<Series, f64> {
+    let is_info = |series: &Series| series.name.ends_with("connection_info");
+    let all = family(totals, "traces_service_graph_").into_iter();
+    all.map(|(series, value)| if is_info(&series) { (series, value.min(1.0)) } else { (series, value) }).collect()
+}
+
+/// The tables of the written expectations for one file and variant, after the push and after expiry.
+fn tables(text: &str, name: &str, variant: &str) -> Option<[BTreeMap<Series, f64>; 2]> {
+    let section = text.split("\n### ").find(|section| section.starts_with(&format!("`{name}.json`\n\nVariant")))?;
+    let part = section
+        .split("\nVariant ")
+        .chain(section.split("Variant ").nth(1))
+        .find(|part| part.starts_with(&format!("`{variant}`")))?;
+    let (pushed, expired) = match part.split_once("after expiry\n") {
+        Some((pushed, expired)) => (pushed, expired),
+        // Nothing changes when edges expire.
+        None => (part, part),
+    };
+    Some([table(pushed), table(expired)])
+}
+
+/// One table: a row for each edge, a column for each metric.
+fn table(text: &str) -> BTreeMap<Series, f64> {
+    let metrics = ["request_total", "request_failed_total", "request_client_seconds_sum", "request_server_seconds_sum"];
+    let mut out = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let labels = [("client", cells[0]), ("server", cells[1]), ("connection_type", cells[2])];
+        let more = cells[3].split(", ").filter_map(|pair| pair.split_once('='));
+        let labels = labels.into_iter().chain(more).filter(|(_, value)| *value != "(absent)");
+        for (metric, value) in metrics.iter().zip(&cells[4..]).filter(|(_, value)| **value != "-") {
+            let bare = Series { name: format!("traces_service_graph_{metric}"), labels: Vec::new() };
+            let series = labels.clone().fold(bare, |series, (n, v)| series.with(n, v.trim_matches('`')));
+            out.insert(series, value.parse().expect("a number"));
+        }
+    }
+    out
+}
+
+/// A service graph of one file in every variant, against the dumps, or where there are none against the tables.
+fn compare_graphs(dir: &Path, name: &str, json: &Value) -> usize {
+    let written = std::fs::read_to_string(dir.join("EXPECTED.md")).expect("the written expectations");
+    let mut values = 0;
+    for (variant, config) in graph_variants() {
+        let (pushed, expired, ledger) = run(json, &config);
+        let tables = tables(&written, name, variant);
+        for (i, (stage, totals)) in [("1-after-push", pushed), ("2-after-expiry", expired)].iter().enumerate() {
+            let path = dir.join("expected/servicegraphs").join(format!("{name}.{variant}.{stage}.prom"));
+            let what = format!("{name}.{variant}.{stage}");
+            if path.is_file() {
+                let (series, comments) = dump(&path);
+                values += compare(&what, &graph(totals), &series);
+                values += if i == 1 { compare_counters(&what, &comments, &ledger) } else { 0 };
+            } else {
+                let expected = &tables.as_ref().unwrap_or_else(|| panic!("{what}: neither a dump nor a table"))[i];
+                let mut got = graph(totals);
+                got.retain(|s, _| s.name.ends_with("_total") || s.name.ends_with("_sum"));
+                values += compare(&what, &got, expected);
+            }
+        }
+    }
+    values
+}
+
+/// The variant `targetinfo` of the span metrics.
+fn target_info() -> Config {
+    let mut config = Config::default();
+    config.span_metrics.target_info = true;
+    config.span_metrics.bounds_ns = vec![40_000_000];
+    config.span_metrics.dimensions =
+        ["beast", "god"].map(|name| Dimension { name: name.to_owned(), default: None }).to_vec();
+    config
 }
 
 #[test]
@@ -186,20 +276,17 @@ fn the_trace_files_give_the_values_that_tempo_gives() {
             continue;
         }
         let json: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
-        let (pushed, expired, ledger) = run(&json);
+        values += compare_graphs(&dir, &name, &json);
+        let (pushed, ..) = run(&json, &Config::default());
         let expect =
             |kind: &str, variant: &str| dump(&dir.join("expected").join(kind).join(format!("{name}.{variant}.prom")));
-        let stages =
-            [("servicegraphs", "default.1-after-push", &pushed), ("servicegraphs", "default.2-after-expiry", &expired)];
-        for (kind, variant, totals) in stages {
-            let (series, comments) = expect(kind, variant);
-            values += compare(&format!("{name}.{variant}"), &family(totals, "traces_service_graph_"), &series);
-            if variant.ends_with("expiry") {
-                values += compare_counters(&name, &comments, &ledger);
-            }
-        }
         let (series, _) = expect("spanmetrics", "default");
         values += compare(&format!("{name} span metrics"), &family(&pushed, "traces_spanmetrics_"), &series);
+        let (pushed, ..) = run(&json, &target_info());
+        let (series, _) = expect("spanmetrics", "targetinfo");
+        let mut got = family(&pushed, "traces_spanmetrics_");
+        got.extend(family(&pushed, "traces_target_info"));
+        values += compare(&format!("{name} with target info"), &got, &series);
         inputs += 1;
     }
     assert!(inputs > 0, "no trace files in {}", dir.display());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prost::Message;
 use spanmill::config::settings::{Auth, RemoteWrite, SINGLE_TENANT, Secret};
+use spanmill::config::{Config, Tenants};
 use spanmill::export::receiver::{Fault, Receiver, Seen};
 use spanmill::export::{Delivered, Exporter, Lane};
 use spanmill::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
@@ -30,13 +31,17 @@ fn house() -> House {
 
 fn house_with(change: impl FnOnce(&mut RemoteWrite)) -> House {
     let receiver = Receiver::start("127.0.0.1:0").unwrap();
-    let mut cfg = RemoteWrite { url: receiver.url(), min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() };
+    let mut cfg = RemoteWrite { url: receiver.url(), ..quick() };
     change(&mut cfg);
     let telemetry = Telemetry::new();
     let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
     let (sender, done) = mpsc::channel();
     let lane = exporter.open(3, Box::new(move |d| drop(sender.send(d))));
     House { receiver, exporter, telemetry, lane: Some(lane), done }
+}
+
+fn quick() -> RemoteWrite {
+    RemoteWrite { min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() }
 }
 
 impl House {
@@ -73,6 +78,7 @@ fn request(series: std::ops::Range<u32>, step: i64) -> Request {
         labels: vec![label("__name__", "calls_total".to_owned()), label("service", format!("s{i}"))],
         samples: vec![Sample { value: step as f64, timestamp: step }],
         exemplars: Vec::new(),
+        histograms: Vec::new(),
     };
     let n = series.len() as u32;
     let message = WriteRequest { timeseries: series.map(entry).collect() };
@@ -388,4 +394,73 @@ fn sigv4() -> RemoteWrite {
     let role_arn = Some("arn:aws:iam::123456789012:role/metrics".to_owned());
     let auth = Auth::SigV4 { region: "eu-central-1".to_owned(), service: "aps".to_owned(), profile: None, role_arn };
     RemoteWrite { auth, ..RemoteWrite::default() }
+}
+
+/// The settings of the house, with receivers of their own for some tenants.
+fn tenants(default: &Receiver, own: &[(&str, &Receiver)]) -> Tenants {
+    let to = |receiver: &Receiver| {
+        let remote_write = RemoteWrite { url: receiver.url(), ..quick() };
+        Arc::new(Config { remote_write, ..Config::default() })
+    };
+    Tenants::new(to(default), own.iter().map(|(tenant, receiver)| ((*tenant).to_owned(), to(receiver))).collect())
+}
+
+fn of(tenant: &str, step: i64) -> StepBatch {
+    StepBatch { tenant: tenant.into(), ..batch(step, vec![request(0..2, step)]) }
+}
+
+#[test]
+fn a_tenants_samples_go_to_its_own_receiver_and_a_dead_one_holds_nobody_else_back() {
+    let (h, own) = (house(), Receiver::start("127.0.0.1:0").unwrap());
+    h.exporter.reroute(&tenants(&h.receiver, &[("a", &own), ("b", &h.receiver)])).unwrap();
+    own.fault(&Fault::Status(503), 1_000_000);
+    let lane = h.lane.as_ref().unwrap();
+    lane.try_send(of("a", 15_000)).unwrap();
+    assert!(own.wait(LONG, |t| t.requests >= 2));
+    for step in (1..=10).map(|i| i * 15_000) {
+        for tenant in ["b", "c"] {
+            assert_eq!(lane.track(tenant), lane.track("nobody"), "the same settings make the same endpoint");
+            assert_eq!(h.send(of(tenant, step)).acknowledged, 2);
+        }
+    }
+    assert_eq!(own.totals().samples, 0);
+    assert_eq!(h.receiver.totals().series, 4);
+}
+
+#[test]
+fn a_batch_that_is_stuck_goes_where_its_tenant_goes_now_and_is_not_overtaken() {
+    let (h, dead, new) = (house(), Receiver::start("127.0.0.1:0").unwrap(), Receiver::start("127.0.0.1:0").unwrap());
+    h.exporter.reroute(&tenants(&h.receiver, &[("a", &dead)])).unwrap();
+    dead.fault(&Fault::Status(503), 1_000_000);
+    let lane = h.lane.as_ref().unwrap();
+    lane.try_send(of("a", 15_000)).unwrap();
+    lane.try_send(of("a", 30_000)).unwrap();
+    assert!(dead.wait(LONG, |t| t.requests >= 2));
+    let before = lane.track("a");
+    h.exporter.reroute(&tenants(&h.receiver, &[("a", &new)])).unwrap();
+    while lane.try_send(of("a", 45_000)).is_err() {
+        std::thread::yield_now();
+    }
+    for step in [15_000, 30_000, 45_000] {
+        let d = h.done.recv_timeout(LONG).unwrap();
+        assert_eq!((d.step, d.acknowledged), (step, 2));
+    }
+    assert_eq!((dead.totals().samples, new.totals().samples), (0, 6));
+    assert_eq!(new.violations(), Vec::<String>::new());
+    while h.metric("spanmill_remote_write_pending_batches") > 0 {
+        std::thread::yield_now();
+    }
+    assert_ne!(lane.track("a"), before, "settled: now it takes the track of its new endpoint");
+    h.assert_balanced();
+}
+
+#[test]
+fn settings_that_cannot_be_used_name_the_tenant_and_change_nothing() {
+    let h = house();
+    let mut bad = Config::default();
+    bad.remote_write.tls.ca_file = Some("/nonexistent/ca.pem".into());
+    let with_bad = Tenants::new(Arc::new(Config::default()), [("a".to_owned(), Arc::new(bad))].into());
+    let error = h.exporter.reroute(&with_bad).unwrap_err().to_string();
+    assert!(error.contains("tenant \"a\"") && error.contains("remote_write.tls.ca_file"), "{error}");
+    assert_eq!(h.send(of("a", 15_000)).acknowledged, 2, "still the receiver of the house");
 }

@@ -8,6 +8,10 @@
 
 mod servers;
 
+mod real {
+    mod operator;
+}
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;

@@ -1,26 +1,27 @@
-//! Settings that only the running worker can honour, through the library on the embedded broker: tenants from the record
-//! key and from a header, and where a partition without a journal begins.
+//! What only the running worker can honour, through the library on the embedded broker: tenants from the record key and
+//! from a header, and where a partition without a journal begins.
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime};
+#[path = "common/mill.rs"]
+mod mill;
 
-use rdkafka::ClientConfig;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mill::{PATIENCE, TOPIC, config, create_topics, records, wait_until};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use spanmill::config::Config;
 use spanmill::config::settings::{Start, TenantSource};
 use spanmill::export::receiver::Receiver;
-use spanmill::kafka::TopicNames;
-use spanmill::loadgen::{Generator, Options, Record, Topology};
-use spanmill::model::{StepWidth, Tally};
+use spanmill::loadgen::Record;
+use spanmill::model::Tally;
 use spanmill::telemetry::{TaskKind, TaskState, Telemetry};
 use spanmill::worker::Worker;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const TOPIC: &str = "spans";
 
 #[test]
 fn the_record_key_names_the_tenant() {
@@ -41,18 +42,9 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     let mut config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
     config.kafka.start = Start::Latest;
     create_topics(&cluster, &config);
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
-    let send = |records: &[Record]| {
-        for record in records {
-            let message = Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
-            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
-        }
-        producer.flush(PATIENCE).expect("everything is delivered");
-    };
     let records = records();
     let (old, new) = records.split_at(records.len() / 2);
-    send(old);
+    send(&cluster, old);
     let running = |telemetry: &Telemetry| {
         telemetry.board().snapshot().iter().any(|(id, s)| id.kind == TaskKind::Span && s.state == TaskState::Running)
     };
@@ -61,20 +53,62 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     wait_until("the first worker runs", || running(&telemetry));
     first.stop().expect("a graceful stop");
     // What comes while nobody works belongs to those who come later: the journal says where they began.
-    send(new);
+    send(&cluster, new);
     let telemetry = Telemetry::new();
     let second = Worker::start(config, telemetry.clone()).expect("a worker");
-    let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+    let read = || tally(&telemetry, Tally::RecordsRead);
     wait_until("the second worker has read what is new", || read() >= new.len() as u64);
     assert_eq!(read(), new.len() as u64);
     second.stop().expect("a graceful stop");
 }
 
-fn create_topics(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config) {
-    let names = TopicNames::new(&config.kafka.group);
-    for topic in [TOPIC, &names.journal(TOPIC), &names.deltas(), &names.series_journal()] {
-        cluster.create_topic(topic, 1, 1).expect("a topic");
+#[test]
+fn an_offset_of_the_group_decides_where_a_partition_without_a_journal_begins() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
+    create_topics(&cluster, &config);
+    let records = records();
+    send(&cluster, &records);
+    reset(&cluster, &config, 2);
+    let wanted = records.len() as u64 - 2;
+    for _ in 0..2 {
+        let telemetry = Telemetry::new();
+        let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
+        wait_until("the rest is read", || tally(&telemetry, Tally::RecordsRead) >= wanted);
+        assert_eq!(tally(&telemetry, Tally::RecordsRead), wanted);
+        worker.stop().expect("a graceful stop");
     }
+}
+
+fn tally(telemetry: &Telemetry, tally: Tally) -> u64 {
+    telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum()
+}
+
+fn send(cluster: &MockCluster<'_, DefaultProducerContext>, records: &[Record]) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
+    for record in records {
+        let message = Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
+        producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
+    }
+    producer.flush(PATIENCE).expect("everything is delivered");
+}
+
+/// Commits without metadata, as `kafka-consumer-groups` does. The embedded broker takes offsets of members only.
+fn reset(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config, to: i64) {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", &config.kafka.group);
+    client.set("enable.auto.commit", "false").set("partition.assignment.strategy", "cooperative-sticky");
+    let consumer: BaseConsumer = client.create().expect("a consumer");
+    consumer.subscribe(&[TOPIC]).expect("a subscription");
+    wait_until("the group lets the operator in", || {
+        consumer.poll(Duration::from_millis(50));
+        consumer.assignment().is_ok_and(|a| a.count() == 1)
+    });
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(TOPIC, 0, Offset::Offset(to)).expect("an offset");
+    consumer.commit(&list, CommitMode::Sync).expect("the group takes it");
 }
 
 type Message<'a> = BaseRecord<'a, str, [u8]>;
@@ -107,43 +141,14 @@ fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'
         mine.collect()
     };
     let pending = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.pending_edges()).sum::<i128>();
-    let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+    let read = || tally(&telemetry, Tally::RecordsRead);
     wait_until("both tenants have all their series", || {
         let (acme, globex) = (of("acme"), of("globex"));
         read() == 3 * records.len() as u64 && pending() == 0 && acme.len() > 100 && acme == globex
     });
     let nobody: Vec<_> = receiver.snapshot().into_keys().filter(|name| !name.contains('/')).collect();
     assert!(nobody.is_empty(), "series without a tenant: {nobody:?}");
-    let without: u64 =
-        telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsWithoutTenant)).sum();
-    assert_eq!(without, records.len() as u64);
+    assert_eq!(tally(&telemetry, Tally::RecordsWithoutTenant), records.len() as u64);
     assert_eq!(receiver.violations(), Vec::<String>::new());
     worker.stop().expect("a graceful stop");
-}
-
-fn config(brokers: &str, url: &str, tenant: TenantSource) -> Config {
-    let mut config = Config { tenant, ..Config::default() };
-    brokers.clone_into(&mut config.kafka.brokers);
-    config.kafka.topics = vec![TOPIC.to_owned()];
-    config.kafka.shards = 1;
-    config.time.step = StepWidth::new(1_000).expect("positive");
-    config.time.idle = 500;
-    config.service_graphs.wait = 2_000;
-    url.clone_into(&mut config.remote_write.url);
-    config.worker.threads = 1;
-    config
-}
-
-fn records() -> Vec<Record> {
-    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
-    let options = Options { start: start - 5_000, rate: 200, spans: Some(600), ..Options::default() };
-    Generator::new(Topology::shop(1), 1, options).collect()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -1,4 +1,4 @@
-//! The admin server: `/healthz`, `/readyz`, `/metrics`, and `/` to find them.
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/tenants`, and `/` to find them.
 //!
 //! *In:* the board, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its own.
 //! *Never:* a change to anything: all it does is look.
@@ -29,7 +29,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const INDEX: &str = "spanmill\n\n\
     /healthz  200 while the process works\n\
     /readyz   200 while everything it owns is restored, running and not far behind; 503 with the reasons otherwise\n\
-    /metrics  its own metrics, in the Prometheus text format\n";
+    /metrics  its own metrics, in the Prometheus text format\n\
+    /tenants  the tenants with settings of their own, and the version of these, as JSON\n";
 
 /// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +157,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/tenants", get(tenants))
         .with_state(shared)
 }
 
@@ -165,6 +167,12 @@ async fn healthz(State(s): State<Arc<Shared>>) -> Response {
     } else {
         plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop has not turned for too long\n".to_owned())
     }
+}
+
+async fn tenants(State(s): State<Arc<Shared>>) -> Response {
+    let o = s.telemetry.overrides();
+    let json = serde_json::json!({ "version": o.version, "refused": o.refused, "tenants": o.tenants });
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
 }
 
 async fn readyz(State(s): State<Arc<Shared>>) -> Response {

@@ -1,32 +1,81 @@
-//! `spanmill check`: says everything that is wrong with the settings, or what is in force and where it comes from.
+//! `spanmill check`: says everything that is wrong with the settings, or what is in force and where it comes from; or
+//! whether scenarios come out under these settings as their files say.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::config::{load_from, render_effective};
+use crate::config::{Tenants, load_from, render_effective};
 use crate::kafka;
+use crate::tasks::cases::{Case, CaseError, Failure, Owners};
 
 /// The exit code for settings that are wrong, `EX_USAGE` of sysexits.
 const WRONG: u8 = 64;
+/// The exit code for a scenario that comes out otherwise.
+const FAILED: u8 = 1;
 
-/// Checks the file at `path`, if any, with the environment and `--set path=value` flags over it. Returns the exit code:
-/// 0 if the settings are good, 64 if not.
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    config: super::ConfigArgs,
+    /// Scenarios to play under these settings, in the language of tests/cases; prints what does not come out as they say.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    cases: Vec<PathBuf>,
+}
+
+/// Checks the settings, and plays the scenarios if there are any. Returns the exit code: 0 if all is well, 64 if the
+/// settings are wrong, 1 if a scenario comes out otherwise.
 ///
 /// # Errors
 /// Only those of writing to `out`.
-pub fn run(path: Option<&Path>, set: &[String], out: &mut dyn Write) -> io::Result<u8> {
-    match load_from(path, set) {
-        Ok(loaded) => {
-            if let Err(error) = kafka::client::check(&loaded.config.kafka) {
-                writeln!(out, "{error}")?;
-                return Ok(WRONG);
-            }
-            out.write_all(render_effective(&loaded).as_bytes())?;
-            Ok(0)
-        }
+pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
+    let loaded = match load_from(args.config.config.as_deref(), &args.config.set) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             writeln!(out, "{problems}")?;
-            Ok(WRONG)
+            return Ok(WRONG);
         }
+    };
+    if let Err(error) = kafka::client::check(&loaded.config.kafka) {
+        writeln!(out, "{error}")?;
+        return Ok(WRONG);
     }
+    if args.cases.is_empty() {
+        out.write_all(render_effective(&loaded).as_bytes())?;
+        return Ok(0);
+    }
+    let mut good = true;
+    for file in &args.cases {
+        good &= play(file, &loaded.tenants, out)?;
+    }
+    Ok(if good { 0 } else { FAILED })
+}
+
+/// Plays one scenario; true if all comes out as it says.
+fn play(file: &Path, tenants: &Tenants, out: &mut dyn Write) -> io::Result<bool> {
+    let name = file.display();
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            writeln!(out, "{name}: cannot be read: {error}; check the path and its permissions")?;
+            return Ok(false);
+        }
+    };
+    let case = match Case::parse_over(&text, tenants) {
+        Ok(case) => case,
+        Err(CaseError { line, message }) => {
+            writeln!(out, "{name}:{line}: {message}")?;
+            return Ok(false);
+        }
+    };
+    let report = case.run(Owners::One);
+    for Failure { line, message } in &report.failures {
+        writeln!(out, "{name}:{line}: {message}")?;
+    }
+    if report.checks == 0 {
+        writeln!(out, "{name}: checks nothing; add a line such as `expect SERIES VALUE`")?;
+    } else if report.failures.is_empty() {
+        writeln!(out, "{name}: {} statements hold", report.checks)?;
+    }
+    Ok(report.checks > 0 && report.failures.is_empty())
 }

@@ -36,8 +36,8 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
-    /// Check a configuration: name every problem, or print what is in force and where it comes from.
-    Check(ConfigArgs),
+    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios.
+    Check(check::CheckArgs),
     /// Send a synthetic load whose result is known exactly.
     Produce(Box<produce::ProduceArgs>),
     /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
@@ -76,7 +76,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
-        Command::Check(args) => match check::run(args.config.as_deref(), &args.set, &mut std::io::stdout().lock()) {
+        Command::Check(args) => match check::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::settings::{Config, Encoding, LogFormat, SINGLE_TENANT, Secret, Start};
+use super::items::Items;
+use super::settings::{
+    Auth, Config, Encoding, HistogramMode, LatencyUnit, LogFormat, MatchType, Profile, SINGLE_TENANT, SanitiseMode,
+    Secret, ServiceNamespace, Start, TenantSource,
+};
 use crate::model::Millis;
 
 /// What the keys say so far. `config` holds all that is settled by a single key.
@@ -25,6 +29,7 @@ pub(super) struct Tenant {
     pub(super) source: TenantFrom,
     pub(super) name: String,
     pub(super) header: String,
+    pub(super) attribute: String,
 }
 
 /// `remote_write.auth:`; empty text means not given.
@@ -48,6 +53,8 @@ pub(super) enum TenantFrom {
     Static,
     Key,
     Header,
+    Topic,
+    Attribute,
 }
 
 /// `remote_write.auth.type`
@@ -67,12 +74,16 @@ pub(super) enum Slot<'a> {
     Bool(&'a mut bool),
     Choice(&'a mut dyn Choice),
     Whole(&'a mut dyn Whole, RangeInclusive<i64>),
+    /// A number above the first and up to the second.
+    Fraction(&'a mut f64, f64, f64),
     /// Bytes.
     Size(&'a mut usize, RangeInclusive<i64>),
     Duration(&'a mut Millis, RangeInclusive<Millis>),
     /// Histogram bounds in nanoseconds.
     Buckets(&'a mut Vec<u64>),
     List(&'a mut Vec<String>),
+    /// A list of things with parts.
+    Items(&'a mut dyn Items),
     Labels(&'a mut BTreeMap<String, String>),
     Secrets(&'a mut BTreeMap<String, Secret>),
 }
@@ -114,8 +125,14 @@ macro_rules! choice {
 
 choice!(Encoding { "otlp_proto" => OtlpProto });
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
-choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header });
+choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });
 choice!(AuthType { "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4 });
+choice!(Profile { "tempo" => Tempo, "otel" => Otel });
+choice!(LatencyUnit { "ms" => Milliseconds, "s" => Seconds });
+choice!(HistogramMode { "classic" => Classic, "native" => Native, "both" => Both });
+choice!(SanitiseMode { "off" => Off, "dry_run" => DryRun, "enabled" => Enabled });
+choice!(MatchType { "strict" => Strict, "regex" => Regex });
+choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
 choice!(LogFormat { "text" => Text, "json" => Json });
 
 macro_rules! whole {
@@ -131,30 +148,81 @@ macro_rules! whole {
     )+ };
 }
 
-whole!(u32, i32, usize);
+whole!(u16, u32, u64, i32, usize);
 
 // === impl Draft ===
 
+impl Draft {
+    /// What the keys would have to say to make these settings.
+    pub(super) fn of(config: &Config) -> Self {
+        let (source, name, text) = match &config.tenant {
+            TenantSource::Static(name) => (TenantFrom::Static, name.as_str(), ""),
+            TenantSource::Key => (TenantFrom::Key, SINGLE_TENANT, ""),
+            TenantSource::Header(header) => (TenantFrom::Header, SINGLE_TENANT, header.as_str()),
+            TenantSource::Topic => (TenantFrom::Topic, SINGLE_TENANT, ""),
+            TenantSource::Attribute { key, fallback } => (TenantFrom::Attribute, fallback.as_str(), key.as_str()),
+        };
+        let text_of = |of| if source == of { text.to_owned() } else { String::new() };
+        Self {
+            tenant: Tenant {
+                source,
+                name: name.to_owned(),
+                header: text_of(TenantFrom::Header),
+                attribute: text_of(TenantFrom::Attribute),
+            },
+            auth: AuthKeys::of(&config.remote_write.auth),
+            step: config.time.step.ms(),
+            threads: config.worker.threads,
+            config: config.clone(),
+        }
+    }
+}
+
 impl Default for Draft {
     fn default() -> Self {
-        let config = Config::default();
+        Self { threads: 0, ..Self::of(&Config::default()) }
+    }
+}
+
+impl AuthKeys {
+    fn of(auth: &Auth) -> Self {
+        let mut keys = Self::default();
+        match auth {
+            Auth::None => {}
+            Auth::Basic { username, password } => {
+                keys.kind = AuthType::Basic;
+                keys.username.clone_from(username);
+                keys.password.clone_from(password);
+            }
+            Auth::Bearer(token) => {
+                keys.kind = AuthType::Bearer;
+                keys.token.clone_from(token);
+            }
+            Auth::SigV4 { region, service, profile, role_arn } => {
+                keys.kind = AuthType::SigV4;
+                keys.region.clone_from(region);
+                keys.service.clone_from(service);
+                keys.profile = profile.clone().unwrap_or_default();
+                keys.role_arn = role_arn.clone().unwrap_or_default();
+            }
+        }
+        keys
+    }
+}
+
+impl Default for AuthKeys {
+    fn default() -> Self {
         Self {
-            step: config.time.step.ms(),
-            config,
-            tenant: Tenant { source: TenantFrom::Static, name: SINGLE_TENANT.to_owned(), header: String::new() },
-            auth: AuthKeys {
-                kind: AuthType::None,
-                username: String::new(),
-                password: Secret::default(),
-                password_file: None,
-                token: Secret::default(),
-                token_file: None,
-                region: String::new(),
-                service: "aps".to_owned(),
-                profile: String::new(),
-                role_arn: String::new(),
-            },
-            threads: 0,
+            kind: AuthType::None,
+            username: String::new(),
+            password: Secret::default(),
+            password_file: None,
+            token: Secret::default(),
+            token_file: None,
+            region: String::new(),
+            service: "aps".to_owned(),
+            profile: String::new(),
+            role_arn: String::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::draft::Slot;
-use super::keys::KEYS;
+use super::keys;
 use super::layers::Layers;
 use super::problem::Place;
 use super::value::{show, show_text};
@@ -32,16 +32,25 @@ const HARMLESS: [&str; 14] = [
 const HARMLESS_GROUPS: [&str; 7] =
     ["compression.", "fetch.", "socket.", "queue.buffering.", "message.", "reconnect.backoff.", "topic.metadata."];
 
-/// One line per key: `path = value   # origin`, aligned.
+/// One line per key: `path = value   # origin`, aligned; then, for each tenant, what its overrides say.
 #[must_use]
 pub fn render_effective(loaded: &Loaded) -> String {
+    let mut out = render(&loaded.effective);
+    if !loaded.overridden.is_empty() {
+        out.push('\n');
+        out.push_str(&render(&loaded.overridden));
+    }
+    out
+}
+
+fn render(effective: &[Effective]) -> String {
     // Longer ones, such as bucket lists, stick out rather than push everything to the right.
     const WIDEST: usize = 60;
-    let paths = loaded.effective.iter().map(|e| e.path.chars().count()).max().unwrap_or(0).min(WIDEST);
+    let paths = effective.iter().map(|e| e.path.chars().count()).max().unwrap_or(0).min(WIDEST);
     let width = |e: &Effective| e.value.chars().count();
-    let values = loaded.effective.iter().map(width).filter(|width| *width <= WIDEST).max().unwrap_or(0);
+    let values = effective.iter().map(width).filter(|width| *width <= WIDEST).max().unwrap_or(0);
     let mut out = String::new();
-    for Effective { path, value, origin } in &loaded.effective {
+    for Effective { path, value, origin } in effective {
         let origin = match origin {
             Origin::Default => "default".to_owned(),
             Origin::File { name, line } => format!("{name}:{line}"),
@@ -73,7 +82,7 @@ impl Layers<'_> {
     pub(super) fn effective(&self) -> Vec<Effective> {
         let mut draft = self.draft.clone();
         let mut all = Vec::new();
-        for key in KEYS {
+        for key in keys::all() {
             let slot = (key.slot)(&mut draft);
             let entries: Vec<(String, String)> = match &slot {
                 Slot::Labels(labels) => labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect(),
@@ -93,7 +102,7 @@ impl Layers<'_> {
         all
     }
 
-    fn one(&self, path: String, value: String) -> Effective {
+    pub(super) fn one(&self, path: String, value: String) -> Effective {
         let origin = match self.places.get(&path) {
             Some(Place::File(at)) => Origin::File { name: self.file.to_owned(), line: at.line },
             Some(Place::Env(name)) => Origin::Env(name.clone()),

@@ -7,8 +7,11 @@ use super::keys::{self, Key, env_name};
 use super::problem::{Place, Problem, Shown};
 use super::read::{node_of, read};
 use super::suggest::nearest;
-use super::yaml::{self, Body, Complaint, Entry, Node};
+use super::yaml::{self, Body, Complaint, Entry, Node, Style};
 use super::{ReadFile, Sources};
+
+/// Why a tenant cannot have its own value.
+const GLOBAL: &str = "is the same for all tenants; write it in the main file";
 
 /// What the layers add up to.
 pub(super) struct Layers<'a> {
@@ -23,24 +26,35 @@ pub(super) struct Layers<'a> {
     /// What an excerpt of the file may show.
     pub(super) shown: Shown,
     pub(super) file: &'a str,
+    /// The tenant whose overrides are read, if it is those.
+    pub(super) tenant: Option<String>,
     pub(super) read_file: &'a ReadFile<'a>,
+    /// The text of the file that `overrides.file` names.
+    pub(super) overrides: Option<String>,
 }
 
 // === impl Layers ===
 
 impl<'a> Layers<'a> {
-    /// Reads all layers.
-    pub(super) fn read(sources: &Sources<'a>) -> Self {
-        let mut layers = Self {
+    /// The defaults.
+    pub(super) fn new(file: &'a str, read_file: &'a ReadFile<'a>) -> Self {
+        Self {
             draft: Draft::default(),
             places: BTreeMap::new(),
             unread: BTreeSet::new(),
             problems: Vec::new(),
             complete: true,
             shown: Shown::default(),
-            file: sources.file.map_or("", |(name, _)| name),
-            read_file: sources.read_file,
-        };
+            file,
+            tenant: None,
+            read_file,
+            overrides: None,
+        }
+    }
+
+    /// Reads all layers.
+    pub(super) fn read(sources: &Sources<'a>) -> Self {
+        let mut layers = Self::new(sources.file.map_or("", |(name, _)| name), sources.read_file);
         if let Some((_, text)) = sources.file {
             layers.file(text);
         }
@@ -54,22 +68,40 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn problem(&mut self, place: Place, path: &str, message: impl Into<String>) {
-        self.problems.push(Problem::new(place, self.file, path, message));
+        match &self.tenant {
+            Some(tenant) if path.is_empty() => {
+                self.problems.push(Problem::new(place, self.file, &format!("tenants.{tenant}"), message));
+            }
+            Some(tenant) => {
+                self.problems.push(Problem::new(place, self.file, &format!("tenants.{tenant}.{path}"), message));
+            }
+            None => self.problems.push(Problem::new(place, self.file, path, message)),
+        }
     }
 
     fn file(&mut self, text: &str) {
-        let (tree, complaints) = yaml::parse(text);
-        for Complaint { at, message } in complaints {
-            self.problem(Place::File(at), "", message);
-        }
-        match tree {
+        match self.parse(text) {
             Some(tree) => self.section("", &tree),
             None => self.complete = false,
         }
     }
 
+    /// The text as a tree, if it is one.
+    pub(super) fn parse(&mut self, text: &str) -> Option<Node> {
+        let (tree, complaints) = yaml::parse(text);
+        for Complaint { at, message } in complaints {
+            self.problem(Place::File(at), "", message);
+        }
+        tree
+    }
+
+    /// Which keys can stand in what is read.
+    fn among(&self) -> fn(&str) -> bool {
+        if self.tenant.is_some() { keys::per_tenant } else { |_| true }
+    }
+
     /// A section of the file, or the file itself if `path` is empty.
-    fn section(&mut self, path: &str, node: &Node) {
+    pub(super) fn section(&mut self, path: &str, node: &Node) {
         match &node.body {
             Body::Map(entries) => {
                 for (i, entry) in entries.iter().enumerate() {
@@ -80,8 +112,8 @@ impl<'a> Layers<'a> {
             }
             // An empty section has its defaults.
             Body::Null | Body::Refused => {}
-            Body::Scalar(_) | Body::List(_) => {
-                let children = listed(path);
+            Body::Scalar(..) | Body::List(_) => {
+                let children = listed(path, self.among());
                 self.problem(
                     Place::File(node.start),
                     path,
@@ -98,15 +130,23 @@ impl<'a> Layers<'a> {
         if let Some(first) = first {
             let message = format!("stands twice, first on line {}; keep one", first.start.line);
             self.problem(Place::File(entry.start), &path, message);
+        } else if (key.is_some() || inner.is_some()) && self.is_global(&path) {
+            self.problem(Place::File(entry.start), &path, GLOBAL);
         } else if let Some(key) = key {
             self.show(key, &entry.value);
             self.put(key, &entry.value, Place::File);
         } else if let Some(inner) = inner {
             self.section(inner, &entry.value);
         } else {
-            let message = format!("unknown key; {}", remedy(section, &entry.name));
+            let message = format!("unknown key; {}", remedy(section, &entry.name, self.among()));
             self.problem(Place::File(entry.start), &path, message);
         }
+    }
+
+    /// Whether no tenant can have a value of its own there.
+    fn is_global(&self, path: &str) -> bool {
+        let inside = |key: &str| key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.tenant.is_some() && !keys::all().any(|key| inside(key.path) && keys::per_tenant(key.path))
     }
 
     /// Notes what of a value may be shown.
@@ -115,7 +155,7 @@ impl<'a> Layers<'a> {
         match (slot, &node.body) {
             (Slot::Secret(_), _) => {}
             // A URL may carry credentials.
-            (Slot::Text(_), Body::Scalar(text)) if text.contains(['@', '?']) => {}
+            (Slot::Text(_), Body::Scalar(text, _)) if text.contains(['@', '?']) => {}
             (Slot::Secrets(_), Body::Map(entries)) => {
                 for entry in entries {
                     self.shown.add(entry.start, entry.end);
@@ -128,23 +168,28 @@ impl<'a> Layers<'a> {
                 }
             }
             (Slot::List(_) | Slot::Buckets(_), Body::List(items)) => {
-                for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(_))) {
+                for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(..))) {
                     self.shown.add(item.start, item.end);
                 }
             }
+            (Slot::Items(_), _) => self.shown.add_all(node),
             (Slot::Secrets(_) | Slot::Labels(_), _) => {}
-            (_, Body::Scalar(_)) => self.shown.add(node.start, node.end),
+            (_, Body::Scalar(..)) => self.shown.add(node.start, node.end),
             _ => {}
         }
     }
 
-    fn put(&mut self, key: &'static Key, node: &Node, place: impl Fn(yaml::Pos) -> Place) {
+    pub(super) fn put(&mut self, key: &'static Key, node: &Node, place: impl Fn(yaml::Pos) -> Place) {
+        let inherited = self.entries_of(key);
         let reading = read((key.slot)(&mut self.draft), node, self.read_file);
         if reading.found.iter().any(|found| found.suffix.is_empty()) {
             // Items of an earlier layer's list are gone with it.
             self.places.retain(|path, _| path.strip_prefix(key.path).is_none_or(|rest| !rest.starts_with('[')));
         } else {
             self.unread.insert(key.path);
+        }
+        if self.tenant.is_some() {
+            self.remove_empty(key, &inherited, &reading.found, &place);
         }
         for found in reading.found {
             self.places.insert(format!("{}{}", key.path, found.suffix), place(found.start));
@@ -158,9 +203,9 @@ impl<'a> Layers<'a> {
 
     fn env(&mut self, name: &str, value: &str) {
         let place = |_| Place::Env(name.to_owned());
-        let Some(key) = keys::KEYS.iter().find(|key| env_name(key.path) == name) else {
+        let Some(key) = keys::all().find(|key| env_name(key.path) == name) else {
             if !of_kubernetes(name) {
-                let names: Vec<String> = keys::KEYS.iter().map(|key| env_name(key.path)).collect();
+                let names: Vec<String> = keys::all().map(|key| env_name(key.path)).collect();
                 let message = nearest(name, names.iter().map(String::as_str)).map_or_else(
                     || "no key has this name; remove it, or see the reference file for the keys".to_owned(),
                     |near| format!("no key has this name; did you mean `{near}`?"),
@@ -172,31 +217,40 @@ impl<'a> Layers<'a> {
         self.text(key, value, || place(()));
     }
 
-    fn flag(&mut self, flag: &str) {
+    pub(super) fn flag(&mut self, flag: &str) {
         let Some((path, value)) = flag.split_once('=') else {
             // Nothing of it is repeated: it may be a value.
             self.problem(Place::Flag, "", "has no `=`; write `path=value`, as in `kafka.group=spanmill`");
             return;
         };
+        let known = keys::find(path).is_some() || keys::section(path).is_some();
+        if known && self.is_global(path) {
+            self.problem(Place::Flag, path, GLOBAL);
+            return;
+        }
         if let Some(key) = keys::find(path) {
             self.text(key, value, || Place::Flag);
             return;
         }
-        let map = keys::KEYS.iter().find_map(|key| {
+        let map = keys::all().find_map(|key| {
             let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
             matches!((key.slot)(&mut Draft::default()), Slot::Labels(_) | Slot::Secrets(_)).then_some((key, name))
         });
-        if let Some((key, name)) = map {
+        if let Some((key, _)) = map
+            && self.is_global(key.path)
+        {
+            self.problem(Place::Flag, path, GLOBAL);
+        } else if let Some((key, name)) = map {
             let at = yaml::Pos { line: 1, column: 1 };
-            let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned()) };
+            let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned(), Style::Quoted) };
             let entry = Entry { name: name.to_owned(), start: at, end: at, value };
             self.put(key, &Node { start: at, end: at, body: Body::Map(vec![entry]) }, |_| Place::Flag);
         } else if let Some(section) = keys::section(path) {
-            let message = format!("is a section; set one of its keys: {}", listed(section));
+            let message = format!("is a section; set one of its keys: {}", listed(section, self.among()));
             self.problem(Place::Flag, path, message);
         } else {
             let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
-            self.problem(Place::Flag, path, format!("unknown key; {}", remedy(section, name)));
+            self.problem(Place::Flag, path, format!("unknown key; {}", remedy(section, name, self.among())));
         }
     }
 
@@ -213,14 +267,14 @@ impl<'a> Layers<'a> {
 }
 
 /// What to do about a key that does not exist.
-fn remedy(section: &str, name: &str) -> String {
-    let siblings = keys::children(section);
+fn remedy(section: &str, name: &str, among: fn(&str) -> bool) -> String {
+    let siblings = keys::children(section, among);
     if let Some(near) = nearest(name, siblings.iter().copied()) {
         return format!("did you mean `{near}`?");
     }
     // Right name, wrong place: `brokers:` at the top, or `kafka.brokers:` written flat.
     let last = name.rsplit('.').next().unwrap_or(name);
-    let elsewhere = keys::KEYS.iter().map(|key| key.path);
+    let elsewhere = keys::all().map(|key| key.path).filter(|path| among(path));
     let homes: Vec<&str> = elsewhere.filter(|path| path.rsplit('.').next() == Some(last)).collect();
     if let [home] = homes.as_slice()
         && let Some((parent, _)) = home.rsplit_once('.')
@@ -230,11 +284,11 @@ fn remedy(section: &str, name: &str) -> String {
     if siblings.is_empty() {
         return "see the reference file for the keys".to_owned();
     }
-    format!("the keys here are {}", listed(section))
+    format!("the keys here are {}", listed(section, among))
 }
 
-fn listed(section: &str) -> String {
-    keys::children(section).join(", ")
+fn listed(section: &str, among: fn(&str) -> bool) -> String {
+    keys::children(section, among).join(", ")
 }
 
 /// Kubernetes puts the addresses of a service named `spanmill...` into every pod: `SPANMILL_SERVICE_HOST`,

@@ -7,11 +7,18 @@
 //! slot into the table in `keys.rs`, and its rules, if any, into `rules.rs`.
 
 mod auth;
+mod collide;
 mod draft;
 mod effective;
+mod items;
 mod keys;
+pub mod labels;
 mod layers;
+mod metrics;
+mod overrides;
+mod policies;
 mod problem;
+mod processors;
 mod read;
 mod reference;
 mod rules;
@@ -28,6 +35,7 @@ use std::io;
 use std::path::Path;
 
 pub use effective::render_effective;
+pub use overrides::{load_overrides, set_over};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use settings::Config;
@@ -62,6 +70,10 @@ pub struct Loaded {
     pub config: Config,
     /// Every key with its value and origin, in the order of the reference file.
     pub effective: Vec<Effective>,
+    /// The settings of every tenant.
+    pub tenants: Tenants,
+    /// What `overrides.file` says for each tenant, with paths such as `tenants.acme.limits.max_active_series`.
+    pub overridden: Vec<Effective>,
 }
 
 /// The value in force for one key, or for one entry of a map.
@@ -108,10 +120,15 @@ fn add_up(sources: &Sources<'_>, earlier: Vec<Problem>) -> Result<Loaded, Proble
     let text = sources.file.map_or("", |(_, text)| text);
     let found = std::mem::take(&mut layers.problems);
     let found = found.into_iter().map(|problem| problem.with_excerpt(text, &layers.shown));
-    match Problems::from_list(earlier.into_iter().chain(found).collect()) {
-        Some(problems) => Err(problems),
-        None => Ok(Loaded { config: layers.finish(auth), effective: layers.effective() }),
+    if let Some(problems) = Problems::from_list(earlier.into_iter().chain(found).collect()) {
+        return Err(problems);
     }
+    let (config, effective) = (layers.finish(auth), layers.effective());
+    let (tenants, overridden) = match (&config.overrides.file, &layers.overrides) {
+        (Some(file), Some(text)) => overrides::read(&config, text, &file.to_string_lossy(), sources.read_file)?,
+        _ => (Tenants::from(config.clone()), Vec::new()),
+    };
+    Ok(Loaded { config, effective, tenants, overridden })
 }
 
 /// Loads the file at `path`, if any, the environment and the flags.

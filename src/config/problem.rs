@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::yaml::Pos;
+use super::yaml::{Body, Node, Pos};
 
 /// Where a value, or a problem, comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,11 @@ impl Problem {
             self.excerpt = shown.excerpt(text, at);
         }
         self
+    }
+
+    /// Whether it is about something that somebody said, and not about what was there before.
+    pub(super) fn is_given(&self) -> bool {
+        self.place != Place::WholeFile
     }
 
     /// The key that is meant, such as `kafka.brokers`; empty when it is the text as a whole.
@@ -146,6 +151,21 @@ impl std::error::Error for Problems {}
 impl Shown {
     pub(super) fn add(&mut self, start: Pos, end: Pos) {
         self.0.push((start, end));
+    }
+
+    /// Everything in `node`.
+    pub(super) fn add_all(&mut self, node: &Node) {
+        match &node.body {
+            Body::Scalar(..) => self.add(node.start, node.end),
+            Body::List(items) => items.iter().for_each(|item| self.add_all(item)),
+            Body::Map(entries) => {
+                for entry in entries {
+                    self.add(entry.start, entry.end);
+                    self.add_all(&entry.value);
+                }
+            }
+            Body::Null | Body::Refused => {}
+        }
     }
 
     /// The line at `at` with a caret below, everything that is not shown blanked; `None` if nothing would be left.

@@ -7,8 +7,8 @@ use super::ReadFile;
 use super::draft::Slot;
 use super::problem::quoted;
 use super::settings::Secret;
-use super::value::{boolean, bound, duration, show_duration, show_size, size, whole};
-use super::yaml::{self, Body, Entry, Node, Pos};
+use super::value::{boolean, bound, duration, fraction, show_duration, show_size, size, whole};
+use super::yaml::{self, Body, Entry, Node, Pos, Style};
 
 /// What became of one value.
 #[derive(Default)]
@@ -36,8 +36,9 @@ pub(super) struct Wrong {
 pub(super) fn read(slot: Slot<'_>, node: &Node, read_file: &ReadFile<'_>) -> Reading {
     let mut reading = Reading::default();
     let put = match slot {
-        Slot::List(items) => list(node, &mut reading).map(|texts| *items = texts),
-        Slot::Buckets(bounds) => buckets(node, &mut reading).map(|read| *bounds = read),
+        Slot::List(items) => list(node, "", &mut reading).map(|texts| *items = texts),
+        Slot::Buckets(bounds) => buckets(node, "", &mut reading).map(|read| *bounds = read),
+        Slot::Items(items) => items.read(node, &mut reading).then_some(()),
         Slot::Labels(labels) => entries(node, &mut reading, line).map(|read| labels.extend(read)),
         Slot::Secrets(secrets) => {
             entries(node, &mut reading, |value| secret_of(value, read_file)).map(|read| secrets.extend(read))
@@ -61,13 +62,13 @@ pub(super) fn read(slot: Slot<'_>, node: &Node, read_file: &ReadFile<'_>) -> Rea
 
 /// Text from the environment or a flag as a node. Lists may be written `a,b`, maps as `{a: b}`.
 pub(super) fn node_of(slot: &Slot<'_>, text: &str) -> Result<Node, String> {
-    let at = Pos { line: 1, column: 1 };
-    let node = |body| Node { start: at, end: at, body };
     match slot {
-        Slot::List(_) | Slot::Buckets(_) if !text.trim_start().starts_with('[') => {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            Ok(node(Body::List(items.map(|item| node(Body::Scalar(item.to_owned()))).collect())))
-        }
+        Slot::List(_) | Slot::Buckets(_) if !text.trim_start().starts_with('[') => Ok(names(text)),
+        Slot::Items(items) if items.plain() && !text.trim_start().starts_with(['[', '{']) => Ok(names(text)),
+        Slot::Items(items) => match yaml::parse(text) {
+            (Some(node), complaints) if complaints.is_empty() && matches!(node.body, Body::List(_)) => Ok(node),
+            _ => Err(format!("must be {}", items.form())),
+        },
         Slot::List(_) | Slot::Buckets(_) | Slot::Labels(_) | Slot::Secrets(_) => match yaml::parse(text) {
             (Some(node), complaints) if complaints.is_empty() && matches!(node.body, Body::List(_) | Body::Map(_)) => {
                 Ok(node)
@@ -75,8 +76,20 @@ pub(super) fn node_of(slot: &Slot<'_>, text: &str) -> Result<Node, String> {
             _ if matches!(slot, Slot::List(_) | Slot::Buckets(_)) => Err("must be a list such as `a,b`".to_owned()),
             _ => Err("must be a map such as `{name: value}`".to_owned()),
         },
-        _ => Ok(node(Body::Scalar(text.to_owned()))),
+        _ => Ok(node(Body::Scalar(text.to_owned(), Style::Quoted))),
     }
+}
+
+/// A value that stands in no file.
+fn node(body: Body) -> Node {
+    let at = Pos { line: 1, column: 1 };
+    Node { start: at, end: at, body }
+}
+
+/// `a,b` as a list.
+fn names(text: &str) -> Node {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    node(Body::List(items.map(|item| node(Body::Scalar(item.to_owned(), Style::Plain))).collect()))
 }
 
 /// The content of a secret's file, without the line break at its end.
@@ -96,7 +109,8 @@ pub(super) fn readable(path: &Path, read_file: &ReadFile<'_>) -> Result<String, 
     })
 }
 
-type Message = Option<String>;
+/// What is wrong; `None` if it was complained about before.
+pub(super) type Message = Option<String>;
 
 fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
     match slot {
@@ -118,6 +132,7 @@ fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
                 return Err(Some(format!("{value} is out of range; write {} to {}", range.start(), range.end())));
             }
         }
+        Slot::Fraction(number, above, most) => *number = fraction(text_of(node)?, above, most)?,
         Slot::Size(bytes, range) => {
             let value = size(text_of(node)?)?;
             let Some(fits) = usize::try_from(value).ok().filter(|_| range.contains(&value)) else {
@@ -135,14 +150,14 @@ fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
             *ms = value;
         }
         // Read by `read` itself.
-        Slot::Buckets(_) | Slot::List(_) | Slot::Labels(_) | Slot::Secrets(_) => {}
+        Slot::Buckets(_) | Slot::List(_) | Slot::Items(_) | Slot::Labels(_) | Slot::Secrets(_) => {}
     }
     Ok(())
 }
 
-fn text_of(node: &Node) -> Result<&str, Message> {
+pub(super) fn text_of(node: &Node) -> Result<&str, Message> {
     match &node.body {
-        Body::Scalar(text) => Ok(text),
+        Body::Scalar(text, _) => Ok(text),
         Body::Null => Err(Some("has no value; write one, or remove the line for the default".to_owned())),
         Body::List(_) => Err(Some("must be one value, not a list".to_owned())),
         Body::Map(_) => Err(Some("must be one value, not a map".to_owned())),
@@ -151,7 +166,7 @@ fn text_of(node: &Node) -> Result<&str, Message> {
 }
 
 /// Text on one line.
-fn line(node: &Node) -> Result<String, Message> {
+pub(super) fn line(node: &Node) -> Result<String, Message> {
     let text = text_of(node)?;
     if text.contains(char::is_control) {
         return Err(Some("must be one line without control characters".to_owned()));
@@ -172,54 +187,63 @@ fn secret_of(node: &Node, read_file: &ReadFile<'_>) -> Result<Secret, Message> {
     }
 }
 
-fn items<'a>(node: &'a Node, reading: &mut Reading) -> Option<&'a [Node]> {
+/// The items of the list at `at` of a value, which looks like `form`.
+pub(super) fn items<'n>(node: &'n Node, at: &str, form: &str, reading: &mut Reading) -> Option<&'n [Node]> {
     let message = match &node.body {
         Body::List(items) => return Some(items),
         Body::Refused => None,
-        Body::Null => Some("has no value; write a list such as `[a, b]`, or `[]` for none".to_owned()),
-        Body::Scalar(_) | Body::Map(_) => Some("must be a list such as `[a, b]`".to_owned()),
+        Body::Null => Some(format!("has no value; write {form}, or `[]` for none")),
+        Body::Scalar(..) | Body::Map(_) => Some(format!("must be {form}")),
     };
-    reading.wrong(String::new(), node.start, message);
+    reading.wrong(at.to_owned(), node.start, message);
     None
 }
 
-fn list(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+/// A list of texts at `at` of a value.
+pub(super) fn list(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<String>> {
     let mut texts = Vec::new();
     let mut seen = BTreeSet::new();
-    for (i, item) in items(node, reading)?.iter().enumerate() {
+    let before = reading.wrong.len();
+    for (i, item) in items(node, at, "a list such as `[a, b]`", reading)?.iter().enumerate() {
         match line(item) {
             Ok(text) if text.is_empty() => {
-                reading.wrong(format!("[{i}]"), item.start, Some("is empty; remove it".to_owned()));
+                reading.wrong(format!("{at}[{i}]"), item.start, Some("is empty; remove it".to_owned()));
             }
             Ok(text) if !seen.insert(text.clone()) => {
-                reading.wrong(format!("[{i}]"), item.start, Some(format!("{} stands twice; keep one", quoted(&text))));
+                reading.wrong(
+                    format!("{at}[{i}]"),
+                    item.start,
+                    Some(format!("{} stands twice; keep one", quoted(&text))),
+                );
             }
             Ok(text) => {
-                reading.found(format!("[{i}]"), item.start);
+                reading.found(format!("{at}[{i}]"), item.start);
                 texts.push(text);
             }
-            Err(message) => reading.wrong(format!("[{i}]"), item.start, message),
+            Err(message) => reading.wrong(format!("{at}[{i}]"), item.start, message),
         }
     }
-    reading.wrong.is_empty().then_some(texts)
+    (reading.wrong.len() == before).then_some(texts)
 }
 
-fn buckets(node: &Node, reading: &mut Reading) -> Option<Vec<u64>> {
+/// Histogram bounds at `at` of a value.
+pub(super) fn buckets(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<u64>> {
     let mut bounds: Vec<u64> = Vec::new();
-    for (i, item) in items(node, reading)?.iter().enumerate() {
+    let before = reading.wrong.len();
+    for (i, item) in items(node, at, "a list such as `[0.1, 0.5]`", reading)?.iter().enumerate() {
         match text_of(item).and_then(|text| bound(text).map_err(Some)) {
             Ok(ns) if bounds.last().is_some_and(|last| *last >= ns) => {
                 let message = "is not above the bound before it; write bounds in ascending order".to_owned();
-                reading.wrong(format!("[{i}]"), item.start, Some(message));
+                reading.wrong(format!("{at}[{i}]"), item.start, Some(message));
             }
             Ok(ns) => bounds.push(ns),
-            Err(message) => reading.wrong(format!("[{i}]"), item.start, message),
+            Err(message) => reading.wrong(format!("{at}[{i}]"), item.start, message),
         }
     }
-    if bounds.is_empty() && reading.wrong.is_empty() {
-        reading.wrong(String::new(), node.start, Some("is empty; write at least one bound in seconds".to_owned()));
+    if bounds.is_empty() && reading.wrong.len() == before {
+        reading.wrong(at.to_owned(), node.start, Some("is empty; write at least one bound in seconds".to_owned()));
     }
-    reading.wrong.is_empty().then_some(bounds)
+    (reading.wrong.len() == before).then_some(bounds)
 }
 
 /// The good entries of a map; bad ones are noted.
@@ -250,7 +274,7 @@ fn entries<T>(
         }
         Body::Refused => None,
         Body::Null => Some("has no value; write `name: value` lines under it, or `{}` for none".to_owned()),
-        Body::Scalar(_) | Body::List(_) => Some("must be a map of `name: value` lines".to_owned()),
+        Body::Scalar(..) | Body::List(_) => Some("must be a map of `name: value` lines".to_owned()),
     };
     reading.wrong(String::new(), node.start, message);
     None
@@ -259,11 +283,11 @@ fn entries<T>(
 // === impl Reading ===
 
 impl Reading {
-    fn found(&mut self, suffix: String, start: Pos) {
+    pub(super) fn found(&mut self, suffix: String, start: Pos) {
         self.found.push(Found { suffix, start });
     }
 
-    fn wrong(&mut self, suffix: String, at: Pos, message: Message) {
+    pub(super) fn wrong(&mut self, suffix: String, at: Pos, message: Message) {
         self.wrong.push(Wrong { suffix, at, message });
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::draft::Draft;
-use super::keys::{KEYS, SECTIONS};
+use super::keys::{self, SECTIONS};
 use super::value::show;
 
 const HEAD: &str = "\
@@ -22,13 +22,34 @@ const HEAD: &str = "\
 # `spanmill check` reports everything that is wrong with a file, or prints what is in force and where it comes from.
 ";
 
+/// What a list that is empty by default can look like.
+pub(super) const EXAMPLES: [(&str, &str); 11] = [
+    ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
+    ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),
+    ("span_metrics.calls_dimensions", "[http.response.status_code]"),
+    ("span_metrics.latency_dimensions", "[http.route]"),
+    ("span_metrics.dimension_mappings", "[{name: node, source_labels: [k8s.cluster.name, k8s.node.name], join: /}]"),
+    ("span_metrics.events.dimensions", "[exception.type]"),
+    (
+        "span_metrics.filter_policies",
+        "[{exclude: {match_type: regex, attributes: [{key: span.url.path, value: ^/healthz?$}]}}]",
+    ),
+    ("service_graphs.dimensions", "[k8s.cluster.name]"),
+    (
+        "service_graphs.filter_policies",
+        "[{include: {match_type: strict, attributes: [{key: resource.deployment.environment, value: prod}]}}]",
+    ),
+    ("service_graphs.failed_grpc_codes", "[2, 4, 13, 14]"),
+    ("span_names.rules", "[{match: \"^/users/[^/]+\", replace: /users/*}]"),
+];
+
 /// The text of the reference file. It loads as [`Config::default`](super::Config::default).
 #[must_use]
 pub fn reference() -> String {
     let mut out = HEAD.to_owned();
     let mut draft = Draft::default();
     let mut written: Vec<&str> = Vec::new();
-    for key in KEYS {
+    for key in keys::all() {
         for (section, doc) in SECTIONS {
             let around = key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
             if around && !written.contains(section) {
@@ -39,6 +60,11 @@ pub fn reference() -> String {
             }
         }
         entry(&mut out, key.path, key.doc, &format!(" {}", show(&(key.slot)(&mut draft))));
+        if let Some((path, example)) = EXAMPLES.iter().find(|(path, _)| *path == key.path) {
+            let indent = "  ".repeat(path.matches('.').count());
+            let name = path.rsplit('.').next().unwrap_or(path);
+            writeln!(out, "{indent}# {name}: {example}").expect("a string takes everything");
+        }
     }
     out
 }

@@ -9,10 +9,6 @@ use super::syntax;
 use super::value::show_duration;
 use crate::model::StepWidth;
 
-/// The labels of the series that spanmill makes; an external label must not replace one.
-const OWN_LABELS: [&str; 8] =
-    ["service", "span_name", "span_kind", "status_code", "status_message", "client", "server", "connection_type"];
-
 /// Headers that spanmill sets itself.
 const OWN_HEADERS: [&str; 6] = [
     "content-type",
@@ -33,11 +29,13 @@ impl Layers<'_> {
         self.check_kafka(&draft);
         self.check_tenant(&draft);
         self.check_time(&draft);
+        self.check_work(&draft);
         self.check_processors(&draft);
         self.check_series(&draft);
         self.check_remote_write(&draft);
         self.check_headers(&draft);
         self.check_process(&draft);
+        self.check_overrides(&draft);
         self.check_auth(&draft)
     }
 
@@ -53,7 +51,7 @@ impl Layers<'_> {
     }
 
     /// Notes what a check of one value found.
-    fn must(&mut self, path: &str, found: Result<(), String>) {
+    pub(super) fn must(&mut self, path: &str, found: Result<(), String>) {
         if let Err(message) = found {
             self.broken(&[path], message);
         }
@@ -89,23 +87,27 @@ impl Layers<'_> {
         let tenant = &draft.tenant;
         let usual = Draft::default().tenant;
         let source = tenant.source;
-        if source == TenantFrom::Static {
+        if matches!(source, TenantFrom::Static | TenantFrom::Attribute) {
             if tenant.name.is_empty() {
                 self.broken(&["tenant.name"], "is empty; write the tenant, or `single-tenant` for none");
             }
             let carried = syntax::header_value(&tenant.name);
             self.must("tenant.name", carried);
         } else if tenant.name != usual.name {
-            self.broken(&["tenant.name", "tenant.source"], "is only read with `source: static`; remove one of them");
+            let message = "is only read with `source: static` or `source: attribute`; remove one of them";
+            self.broken(&["tenant.name", "tenant.source"], message);
         }
-        if source == TenantFrom::Header && tenant.header.is_empty() {
-            self.broken(
-                &["tenant.source", "tenant.header"],
-                "`header` needs `tenant.header`, the name of a record header",
-            );
-        }
-        if source != TenantFrom::Header && tenant.header != usual.header {
-            self.broken(&["tenant.header", "tenant.source"], "is only read with `source: header`; remove one of them");
+        for (path, of, word, value, what) in [
+            ("tenant.header", TenantFrom::Header, "header", &tenant.header, "the name of a record header"),
+            ("tenant.attribute", TenantFrom::Attribute, "attribute", &tenant.attribute, "a resource attribute"),
+        ] {
+            if source == of && value.is_empty() {
+                self.broken(&["tenant.source", path], format!("`{word}` needs `{path}`, {what}"));
+            }
+            if source != of && !value.is_empty() {
+                let message = format!("is only read with `source: {word}`; remove one of them");
+                self.broken(&[path, "tenant.source"], message);
+            }
         }
     }
 
@@ -116,13 +118,6 @@ impl Layers<'_> {
                 &["time.stall_grace", "time.idle"],
                 at_least("time.stall_grace", time.stall_grace, "time.idle", time.idle),
             );
-        }
-    }
-
-    fn check_processors(&mut self, draft: &Draft) {
-        if !draft.config.span_metrics.enabled && !draft.config.service_graphs.enabled {
-            let paths = ["span_metrics.enabled", "service_graphs.enabled"];
-            self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
         }
     }
 
@@ -145,23 +140,10 @@ impl Layers<'_> {
             let message = format!("series.zero_offset ({offset}) must be below time.step ({step})");
             self.broken(&["series.zero_offset", "time.step"], message);
         }
-        self.must("series.exemplars.label", syntax::label_name(&series.exemplar_label));
-        for (name, value) in &series.external_labels {
-            let path = format!("series.external_labels.{name}");
-            if name == "le" || name.starts_with("__") {
-                self.broken(&[&path], "is a label that Prometheus gives a meaning; choose another name");
-            } else if OWN_LABELS.contains(&name.as_str()) {
-                // Replacing it would merge series that other shards write.
-                self.broken(&[&path], "is a label that spanmill's own series carry; choose another name");
-            } else if value.is_empty() {
-                self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
-            } else {
-                self.must(&path, syntax::label_name(name));
-            }
-        }
+        self.check_series_of(draft);
     }
 
-    fn check_remote_write(&mut self, draft: &Draft) {
+    pub(super) fn check_remote_write(&mut self, draft: &Draft) {
         let remote = &draft.config.remote_write;
         self.must("remote_write.url", syntax::url(&remote.url));
         if !remote.tenant_header.is_empty() {
@@ -194,7 +176,7 @@ impl Layers<'_> {
         }
     }
 
-    fn check_headers(&mut self, draft: &Draft) {
+    pub(super) fn check_headers(&mut self, draft: &Draft) {
         let remote = &draft.config.remote_write;
         let tenants = draft.tenant.source != TenantFrom::Static || draft.tenant.name != SINGLE_TENANT;
         let mut seen: Vec<String> = Vec::new();
@@ -215,7 +197,7 @@ impl Layers<'_> {
             }
             if tenants && lower == remote.tenant_header.to_ascii_lowercase() {
                 let message = "carries the tenant of every request (`remote_write.tenant_header`); remove one of them";
-                self.broken(&[&path, "tenant.source", "tenant.name"], message);
+                self.broken(&[&path, "tenant.source", "tenant.name", "remote_write.tenant_header"], message);
             }
             seen.push(lower);
         }
@@ -234,6 +216,16 @@ impl Layers<'_> {
             let message =
                 format!("{} is no level; write one of {}, or `warn,spanmill=debug`", quoted(level), words.join(", "));
             self.broken(&["log.level"], message);
+        }
+    }
+
+    fn check_overrides(&mut self, draft: &Draft) {
+        let path = "overrides.file";
+        if let Some(file) = &draft.config.overrides.file {
+            match readable(file, self.read_file) {
+                Ok(text) => self.overrides = Some(text),
+                Err(message) => self.broken(&[path], message),
+            }
         }
     }
 
@@ -269,6 +261,10 @@ impl Layers<'_> {
             TenantFrom::Static => TenantSource::Static(draft.tenant.name),
             TenantFrom::Key => TenantSource::Key,
             TenantFrom::Header => TenantSource::Header(draft.tenant.header),
+            TenantFrom::Topic => TenantSource::Topic,
+            TenantFrom::Attribute => {
+                TenantSource::Attribute { key: draft.tenant.attribute, fallback: draft.tenant.name }
+            }
         };
         config.remote_write.auth = auth;
         if draft.threads > 0 {
@@ -278,7 +274,8 @@ impl Layers<'_> {
     }
 }
 
-fn at_least(path: &str, value: i64, other: &str, least: i64) -> String {
+/// That one duration is too short beside another.
+pub(super) fn at_least(path: &str, value: i64, other: &str, least: i64) -> String {
     let (value, least) = (show_duration(value), show_duration(least));
     format!("{path} ({value}) must not be below {other} ({least})")
 }

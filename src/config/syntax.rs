@@ -116,6 +116,19 @@ pub(super) fn label_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What is wrong with a namespace of metrics.
+pub(super) const NAMESPACE: &str =
+    "cannot begin the name of a metric; use letters, digits, `_` and `.`, not a digit first";
+
+/// The name of a Prometheus metric.
+pub(super) fn metric_name(name: &str) -> Result<(), String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(legal) {
+        return Err("is not a metric name; use letters, digits, `_` and `:`, not a digit first".to_owned());
+    }
+    Ok(())
+}
+
 /// Why a librdkafka property is not the user's to set; `None` if it is.
 pub(super) fn property(name: &str) -> Option<&'static str> {
     Some(match name {

@@ -65,6 +65,15 @@ pub(super) fn whole(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| format!("{} is not a whole number", quoted(text)))
 }
 
+/// A number above `above` and at most `most`.
+pub(super) fn fraction(text: &str, above: f64, most: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > above && number <= most => Ok(number),
+        Ok(_) => Err(format!("{} is out of range; write a number above {above}, at most {most}", quoted(text))),
+        Err(_) => Err(format!("{} is not a number; write one such as `1.1`", quoted(text))),
+    }
+}
+
 /// `true` or `false`; YAML 1.1's other spellings are too easily meant as text.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
@@ -110,6 +119,11 @@ pub(super) fn show_text(text: &str) -> String {
     if starts_well && !word && !text.ends_with(':') && text.chars().all(safe) {
         return text.to_owned();
     }
+    show_quoted(text)
+}
+
+/// Text in quotes.
+pub(super) fn show_quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -131,14 +145,26 @@ pub(super) fn show(slot: &Slot<'_>) -> String {
         Slot::Bool(value) => value.to_string(),
         Slot::Choice(choice) => choice.word().to_owned(),
         Slot::Whole(number, _) => number.get().to_string(),
+        Slot::Fraction(number, ..) => number.to_string(),
         Slot::Size(bytes, _) => show_size(i64::try_from(**bytes).unwrap_or(i64::MAX)),
         Slot::Duration(ms, _) => show_duration(**ms),
-        Slot::Buckets(bounds) => show_list(bounds.iter().map(|ns| (*ns as f64 / 1e9).to_string())),
-        Slot::List(items) => show_list(items.iter().map(|item| show_text(item))),
+        Slot::Buckets(bounds) => show_bounds(bounds),
+        Slot::List(items) => show_texts(items),
+        Slot::Items(items) => items.show(),
         Slot::Labels(_) | Slot::Secrets(_) => "{}".to_owned(),
     }
 }
 
-fn show_list(items: impl Iterator<Item = String>) -> String {
+/// Histogram bounds as they would stand in the file.
+pub(super) fn show_bounds(bounds_ns: &[u64]) -> String {
+    show_list(bounds_ns.iter().map(|ns| (*ns as f64 / 1e9).to_string()))
+}
+
+/// Texts as a list.
+pub(super) fn show_texts(texts: &[String]) -> String {
+    show_list(texts.iter().map(|text| show_text(text)))
+}
+
+pub(super) fn show_list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }

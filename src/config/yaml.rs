@@ -1,8 +1,9 @@
 //! YAML text to a tree with positions. The only file that knows the YAML crate.
 //!
-//! *In:* the text. *Out:* a [`Node`], and what is not acceptable whatever the keys mean. Scalars stay text: the table of
-//! keys says how each is read, so `no`, `0123` and `1e3` never change their meaning behind the reader's back. *Never:*
-//! anchors, aliases and tags; a settings file is easier to trust without them.
+//! *In:* the text. *Out:* a [`Node`], and what is not acceptable whatever the keys mean. Scalars stay text (and
+//! remember their quotes): the table of keys says how each is read, so `no`, `0123` and `1e3` never change their meaning
+//! behind the reader's back. *Never:* anchors, aliases and tags; a settings file is easier to
+//! trust without them.
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
@@ -29,12 +30,19 @@ pub(super) struct Node {
 pub(super) enum Body {
     /// Nothing, `~` or `null`.
     Null,
-    /// Any other scalar, unquoted.
-    Scalar(String),
+    /// Any other scalar, and how it was written.
+    Scalar(String, Style),
     List(Vec<Node>),
     Map(Vec<Entry>),
     /// Something that was complained about already.
     Refused,
+}
+
+/// How a scalar was written: where the type is the reader's to tell, `11` is a number and `"11"` is text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    Plain,
+    Quoted,
 }
 
 /// One `name: value` of a map, in the order of the file; names may repeat.
@@ -118,11 +126,12 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let refused = self.plain(start, anchor, tag.is_some());
-                let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
+                let null = style == Style::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let body = match (refused, null) {
                     (true, _) => Body::Refused,
                     (false, true) => Body::Null,
-                    (false, false) => Body::Scalar(text.into_owned()),
+                    (false, false) => Body::Scalar(text.into_owned(), style),
                 };
                 self.close(Node { start, end, body });
             }
@@ -177,7 +186,7 @@ impl Builder {
                 Some(Key { name: None, .. }) => {}
                 None => {
                     let (start, end) = (node.start, node.end);
-                    let name = if let Body::Scalar(name) = node.body { Some(name) } else { None };
+                    let name = if let Body::Scalar(name, _) = node.body { Some(name) } else { None };
                     let named = name.is_some();
                     *key = Some(Key { name, start, end });
                     if !named {

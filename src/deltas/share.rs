@@ -2,18 +2,23 @@
 //!
 //! ```text
 //! 'S' | version | topic | partition | k | part | parts | step | stream time
-//!     | layouts: n, then each | sets ... | xxh3-64 of everything before
+//!     | tenants: n, then n x (tenant, label sets) | layouts: n, then each | sets ... | xxh3-64 of everything before
 //! set:  name (16) | flags | layout | [tenant | label block, when spelled] | cells: n, then n x (gap, value)
+//!     | per native histogram of the layout: n | zero | (n - 1 or n) x (index gap, count)
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
 //! ```
 //!
 //! Numbers are varints. A set is *spelled* when its labels are written out; otherwise the 128-bit name stands for them.
+//! Version 1 had no tenants, and neither weights, names nor native histograms in its layouts; it is still read, so that
+//! workers can be replaced one after the other.
 
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
-use crate::model::{Exemplar, Layout, Millis, SetName, labels};
+use crate::model::{Exemplar, Layout, Millis, Natives, SetName, labels};
 
 const MAGIC: u8 = b'S';
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Before weights, names and native histograms.
+const OLD_VERSION: u8 = 1;
 const SPELLED: u8 = 1;
 
 /// What a share part says about itself.
@@ -33,6 +38,9 @@ pub struct ShareHead {
     pub step: Millis,
     /// The source partition's stream time after the commit: no later share brings a step that ends at or before it.
     pub stream_time: Millis,
+    /// In the first part: for every tenant with a label set in this share, how many label sets of it the whole commit
+    /// touches, over all shards. Sorted by tenant.
+    pub tenants: Vec<(String, u64)>,
 }
 
 /// A share part that does not decode.
@@ -51,13 +59,13 @@ pub enum ShareError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellDelta {
     /// The cell of the set's layout.
-    pub cell: u16,
+    pub cell: u32,
     /// By how much.
     pub value: u64,
 }
 
 /// What a share part adds to one label set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetDelta<'a> {
     /// The label set's name.
     pub name: SetName,
@@ -67,8 +75,10 @@ pub struct SetDelta<'a> {
     pub spelled: Option<(&'a str, &'a [u8])>,
     /// The cells that grew, in ascending order.
     pub cells: Vec<CellDelta>,
-    /// Exemplars by bucket cell, in ascending order.
-    pub exemplars: Vec<(u16, Exemplar)>,
+    /// What native histograms gained, in the finest schemas of the layout.
+    pub natives: Natives,
+    /// Exemplars by cell, in ascending order.
+    pub exemplars: Vec<(u32, Exemplar)>,
 }
 
 /// A decoded share part; its sets are read one by one.
@@ -78,6 +88,7 @@ pub struct Share<'a> {
     pub head: ShareHead,
     /// The layouts that the sets refer to.
     pub layouts: Vec<Layout>,
+    version: u8,
     sets: Reader<'a>,
 }
 
@@ -95,7 +106,9 @@ pub(super) struct SetRef<'a> {
     pub(super) layout: usize,
     pub(super) spelled: Option<(&'a str, &'a [u8])>,
     pub(super) cells: &'a [u64],
-    pub(super) exemplars: &'a [(u16, Exemplar)],
+    /// The bytes of the native histograms.
+    pub(super) natives: &'a [u8],
+    pub(super) exemplars: &'a [(u32, Exemplar)],
 }
 
 // === impl Share ===
@@ -111,10 +124,10 @@ impl<'a> Share<'a> {
             return Err(Malformed("wrong magic").into());
         }
         let version = r.u8()?;
-        if version != VERSION {
+        if !(OLD_VERSION..=VERSION).contains(&version) {
             return Err(ShareError::Newer(version));
         }
-        let head = ShareHead {
+        let mut head = ShareHead {
             topic: r.str()?.to_owned(),
             partition: r.uint()?,
             k: r.u64()?,
@@ -122,12 +135,19 @@ impl<'a> Share<'a> {
             parts: r.uint()?,
             step: r.i64()?,
             stream_time: r.i64()?,
+            tenants: Vec::new(),
         };
         if head.part >= head.parts {
             return Err(Malformed("part number out of range").into());
         }
-        let layouts = (0..r.uint::<u16>()?).map(|_| Layout::decode(&mut r)).collect::<Result<_, _>>()?;
-        Ok(Self { head, layouts, sets: r })
+        let decode = if version == OLD_VERSION { Layout::decode_v1 } else { Layout::decode };
+        if version > OLD_VERSION {
+            for _ in 0..r.u64()? {
+                head.tenants.push((r.str()?.to_owned(), r.u64()?));
+            }
+        }
+        let layouts = (0..r.uint::<u16>()?).map(|_| decode(&mut r)).collect::<Result<_, _>>()?;
+        Ok(Self { head, layouts, version, sets: r })
     }
 
     /// The next set, or `None` at the end.
@@ -142,7 +162,7 @@ impl<'a> Share<'a> {
         let name = SetName(u128::from_le_bytes(r.array()?));
         let flags = r.u8()?;
         let layout: usize = r.uint()?;
-        let cells_of_layout = self.layouts.get(layout).ok_or(Malformed("unknown layout"))?.cells();
+        let cells = self.layouts.get(layout).ok_or(Malformed("unknown layout"))?;
         let spelled = if flags & SPELLED == 0 {
             None
         } else {
@@ -150,10 +170,30 @@ impl<'a> Share<'a> {
             labels::check(block)?;
             Some((tenant, block))
         };
-        let cells = decode_cells(r, cells_of_layout)?;
-        let exemplars = decode_exemplars(r, cells_of_layout, self.head.step)?;
-        Ok(Some(SetDelta { name, layout, spelled, cells, exemplars }))
+        let step = self.head.step;
+        if self.version == OLD_VERSION {
+            return Ok(Some(decode_v1(r, cells, step, SetDelta { name, layout, spelled, ..SetDelta::default() })?));
+        }
+        let natives = |r: &mut Reader<'_>| Natives::decode(cells, r);
+        let (gained, natives) = (decode_cells(r, cells.cells())?, natives(r)?);
+        let exemplars = decode_exemplars(r, cells.example_cells(), step)?;
+        Ok(Some(SetDelta { name, layout, spelled, cells: gained, natives, exemplars }))
     }
+}
+
+/// The numbers of a set in format version 1.
+fn decode_v1<'a>(
+    r: &mut Reader<'a>,
+    layout: &Layout,
+    step: Millis,
+    mut set: SetDelta<'a>,
+) -> Result<SetDelta<'a>, Malformed> {
+    set.cells = decode_cells(r, layout.cells_in_v1())?;
+    set.exemplars = decode_exemplars(r, layout.cells_in_v1(), step)?;
+    let now = |cell: &mut u32| *cell = layout.cell_of_v1(*cell as usize) as u32;
+    set.cells.iter_mut().for_each(|c| now(&mut c.cell));
+    set.exemplars.iter_mut().for_each(|(cell, _)| now(cell));
+    Ok(set)
 }
 
 fn decode_cells(r: &mut Reader<'_>, limit: usize) -> Result<Vec<CellDelta>, Malformed> {
@@ -165,21 +205,21 @@ fn decode_cells(r: &mut Reader<'_>, limit: usize) -> Result<Vec<CellDelta>, Malf
     let mut at = 0usize;
     for _ in 0..n {
         at = at.checked_add(r.uint::<usize>()?).filter(|&c| c < limit).ok_or(Malformed("cell out of range"))?;
-        cells.push(CellDelta { cell: at as u16, value: r.u64()? });
+        cells.push(CellDelta { cell: at as u32, value: r.u64()? });
         at += 1;
     }
     Ok(cells)
 }
 
-fn decode_exemplars(r: &mut Reader<'_>, limit: usize, step: Millis) -> Result<Vec<(u16, Exemplar)>, Malformed> {
+fn decode_exemplars(r: &mut Reader<'_>, limit: usize, step: Millis) -> Result<Vec<(u32, Exemplar)>, Malformed> {
     let n = r.uint::<usize>()?;
     if n > limit {
         return Err(Malformed("more exemplars than the layout has cells"));
     }
-    let mut out: Vec<(u16, Exemplar)> = Vec::with_capacity(n);
+    let mut out: Vec<(u32, Exemplar)> = Vec::with_capacity(n);
     for _ in 0..n {
-        let cell = r.uint::<u16>()?;
-        if usize::from(cell) >= limit || out.last().is_some_and(|(last, _)| *last >= cell) {
+        let cell = r.uint::<u32>()?;
+        if cell as usize >= limit || out.last().is_some_and(|(last, _)| *last >= cell) {
             return Err(Malformed("exemplar cells out of order or range"));
         }
         let at = step.wrapping_add(r.i64()?);
@@ -203,6 +243,7 @@ impl PartBuilder {
             put_bytes(out, block);
         }
         encode_cells(out, set.cells);
+        out.extend_from_slice(set.natives);
         put_u64(out, set.exemplars.len() as u64);
         for (cell, e) in set.exemplars {
             put_u64(out, u64::from(*cell));
@@ -225,6 +266,7 @@ impl PartBuilder {
             head.part = part as u32;
             let mut out = Vec::with_capacity(sets.len() + layouts.len() + head.topic.len() + 48);
             encode_head(&mut out, head);
+            head.tenants.clear();
             if sets.is_empty() {
                 put_u64(&mut out, 0);
             } else {
@@ -247,6 +289,11 @@ fn encode_head(out: &mut Vec<u8>, head: &ShareHead) {
     put_u64(out, u64::from(head.parts));
     put_i64(out, head.step);
     put_i64(out, head.stream_time);
+    put_u64(out, head.tenants.len() as u64);
+    for (tenant, sets) in &head.tenants {
+        put_bytes(out, tenant.as_bytes());
+        put_u64(out, *sets);
+    }
 }
 
 fn encode_cells(out: &mut Vec<u8>, cells: &[u64]) {

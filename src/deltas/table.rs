@@ -1,15 +1,21 @@
 //! The deltas of the open step: label sets found by a raw key, and the cells that they have added since the last cut.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
+use crate::model::hash::Set as HashSet;
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, SetName, Weight, exemplar};
+use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
+
+/// What one native bucket and one exemplar take in memory.
+const NATIVE_BUCKET: usize = 16;
+const EXEMPLAR: usize = size_of::<(u32, Exemplar)>();
 
 /// A label set of a [`DeltaTable`], valid until the next cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +28,19 @@ pub struct Define {
     pub tenant: Arc<str>,
     /// What the cells mean.
     pub layout: Arc<Layout>,
-    /// What decides the shard: see [`route`]. All label sets that a limit may merge into one have the same.
+    /// What decides the shard: see [`route`]. Equal labels of a tenant must have equal routes, or a series would get two
+    /// writers: a service that is not among the labels must not be in the route. All label sets that a limit may merge
+    /// into one have the same.
     pub route: u64,
+}
+
+impl Define {
+    /// The shard, out of `shards`, that owns the label set: the one of its route, and not one by its own name, so that a
+    /// limit finds all label sets of a service in one place.
+    #[must_use]
+    pub fn shard(route: u64, shards: u32) -> u32 {
+        (route % u64::from(shards)) as u32
+    }
 }
 
 /// The route of the label sets of one service (or of one client, for edges) of a tenant.
@@ -66,12 +83,30 @@ struct Set {
     tenant: Arc<str>,
     block: Box<[u8]>,
     layout: usize,
-    cells: Box<[u64]>,
-    exemplars: Vec<(u16, Exemplar)>,
+    route: u64,
+    numbers: Numbers,
+    exemplars: Vec<(u32, Exemplar)>,
     touched: bool,
     /// The stream time of the share that last mentioned the set; none before the first.
     mentioned: Option<Millis>,
 }
+
+// === impl Set ===
+
+impl Set {
+    /// What the set takes in memory, apart from what grows while a stretch is open.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.key.len() + self.block.len() + self.numbers.cells.len() * size_of::<u64>()
+    }
+
+    /// Offers an exemplar; returns the bytes that it takes.
+    fn offer(&mut self, cell: u32, value_ns: u64, (at, trace_id): (Millis, [u8; 16])) -> usize {
+        let first = exemplar::offer(&mut self.exemplars, cell, Exemplar { at, trace_id, value_ns });
+        if first { EXEMPLAR } else { 0 }
+    }
+}
+
+// === impl DeltaTable ===
 
 impl DeltaTable {
     /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again;
@@ -128,7 +163,8 @@ impl DeltaTable {
             tenant: definition.tenant,
             block,
             layout,
-            cells: vec![0; definition.layout.cells()].into_boxed_slice(),
+            route: definition.route,
+            numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
             mentioned: None,
@@ -143,25 +179,27 @@ impl DeltaTable {
         id
     }
 
-    fn touch(&mut self, id: SetId) -> (&mut Set, &Layout) {
+    fn touch(&mut self, id: SetId) -> (&mut Set, &Layout, &mut usize) {
         let set = self.sets[id.0 as usize].as_mut().expect("a set ID is used only until the next cut");
         if !set.touched {
             set.touched = true;
             self.touched.push(id.0);
-            self.estimate += 64 + if set.mentioned.is_none() { set.block.len() } else { 0 };
+            self.estimate += set.bytes();
         }
         let at = set.layout;
-        (set, &self.layouts[at])
+        (set, &self.layouts[at], &mut self.estimate)
     }
 
     /// Adds `n` to counter `counter` of the set.
     pub fn add(&mut self, id: SetId, counter: usize, n: u64) {
-        self.touch(id).0.cells[counter] += n;
+        let (set, layout, _) = self.touch(id);
+        layout.add_to(&mut set.numbers, counter, n);
     }
 
     /// Adds `weight` to counter `counter` of the set. A layout without weights takes whole ones only.
     pub fn count(&mut self, id: SetId, counter: usize, weight: Weight) {
-        self.add(id, counter, weight.bits() >> Weight::FRACTION_BITS);
+        let (set, layout, _) = self.touch(id);
+        layout.count(&mut set.numbers, counter, weight);
     }
 
     /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
@@ -170,20 +208,28 @@ impl DeltaTable {
     }
 
     /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
-    /// trace ID.
+    /// trace ID. A histogram that the layout does not have observes nothing.
     pub fn observe(
         &mut self,
         id: SetId,
         histogram: usize,
         value_ns: u64,
-        _weight: Weight,
+        weight: Weight,
         example: Option<(Millis, [u8; 16])>,
     ) {
-        let (set, layout) = self.touch(id);
-        let cell = layout.observe(&mut set.cells, histogram, value_ns);
-        if let Some((at, trace_id)) = example {
-            exemplar::offer(&mut set.exemplars, cell as u16, Exemplar { at, trace_id, value_ns });
+        let (set, layout, estimate) = self.touch(id);
+        let Some((cell, new)) = layout.observe(&mut set.numbers, histogram, value_ns, weight) else { return };
+        *estimate += if new { NATIVE_BUCKET } else { 0 };
+        if let Some(example) = example {
+            *estimate += set.offer(cell, value_ns, example);
         }
+    }
+
+    /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
+    pub fn exemplify(&mut self, id: SetId, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
+        let Some(example) = example else { return };
+        let (set, layout, estimate) = self.touch(id);
+        *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
     }
 
     /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
@@ -191,7 +237,7 @@ impl DeltaTable {
         self.index.clear();
     }
 
-    /// Roughly how many bytes a cut would produce now.
+    /// The bytes that the label sets of the open stretch hold: what a cut would send is less.
     #[must_use]
     pub fn estimate(&self) -> usize {
         self.estimate
@@ -212,19 +258,25 @@ impl DeltaTable {
     /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
     /// cells, and forgets sets that have been idle for too long.
     pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
+        let tenants = self.tenants(shards);
         let mut parts: Vec<PartBuilder> = (0..shards).map(|_| PartBuilder::default()).collect();
+        let mut natives = Vec::new();
         for &id in &self.touched {
             let set = self.sets[id as usize].as_mut().expect("touched sets exist");
             let respell = set.mentioned.is_none_or(|at| head.stream_time - at > self.respell_after);
+            natives.clear();
+            set.numbers.natives.encode(&self.layouts[set.layout], &mut natives);
             let part = SetRef {
                 name: set.name,
                 layout: set.layout,
                 spelled: respell.then_some((&*set.tenant, &*set.block)),
-                cells: &set.cells,
+                cells: &set.numbers.cells,
+                natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[set.name.shard(shards) as usize].push(MAX_PART, head.step, &part);
-            set.cells.fill(0);
+            parts[Define::shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            set.numbers.cells.fill(0);
+            set.numbers.natives.clear();
             set.exemplars.clear();
             set.touched = false;
             set.mentioned = Some(head.stream_time);
@@ -237,9 +289,29 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let shares = parts.into_iter().map(|p| p.finish(&mut head, &layouts)).collect();
+        let finish = |(part, tenants): (PartBuilder, Vec<(String, u64)>)| {
+            head.tenants = tenants;
+            part.finish(&mut head, &layouts)
+        };
+        let shares = parts.into_iter().zip(tenants).map(finish).collect();
         self.forget_idle(head.stream_time);
         Cut { shares, sets }
+    }
+
+    /// Per shard, its tenants with the number of their label sets in all shards.
+    fn tenants(&self, shards: u32) -> Vec<Vec<(String, u64)>> {
+        let mut names: HashSet<SetName> = HashSet::default();
+        let mut counts: BTreeMap<&str, (u64, BTreeSet<u32>)> = BTreeMap::new();
+        for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
+            let (count, of) = counts.entry(&set.tenant).or_default();
+            *count += u64::from(names.insert(set.name));
+            of.insert(Define::shard(set.route, shards));
+        }
+        let mut tenants = vec![Vec::new(); shards as usize];
+        for (tenant, (count, of)) in counts {
+            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), count)));
+        }
+        tenants
     }
 
     fn forget_idle(&mut self, now: Millis) {
@@ -258,14 +330,23 @@ impl DeltaTable {
 mod tests {
     use super::*;
     use crate::deltas::{CellDelta, Share};
-    use crate::model::Family;
+    use crate::model::{Family, Naming, Native, Shape, Spec};
 
     fn layout() -> Arc<Layout> {
         Arc::new(Layout::new(Family::SpanMetrics, &[100, 200]))
     }
 
     fn head(k: u64, stream_time: Millis) -> ShareHead {
-        ShareHead { topic: "spans".into(), partition: 3, k, part: 0, parts: 0, step: 15_000, stream_time }
+        ShareHead {
+            topic: "spans".into(),
+            partition: 3,
+            k,
+            part: 0,
+            parts: 0,
+            step: 15_000,
+            stream_time,
+            tenants: Vec::new(),
+        }
     }
 
     fn find(t: &mut DeltaTable, service: &str) -> SetId {
@@ -353,6 +434,100 @@ mod tests {
             assert_eq!((share.head.part as usize, share.head.parts as usize), (i, records.len()));
         }
         assert_eq!(sets(&cut).len(), 20_000);
+    }
+
+    #[test]
+    fn label_sets_of_one_route_share_a_shard_and_shares_count_their_tenants() {
+        let mut t = DeltaTable::new(1_000);
+        for (tenant, service, span) in
+            [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")]
+        {
+            // The last one has other raw bytes and equal labels.
+            let key = format!("{tenant}{service}{span}{}", t.len());
+            let define = |b: &mut LabelBuilder| {
+                b.set("service", service);
+                b.set("span_name", span);
+                let route = if service == "a" { 5 } else { 6 };
+                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout(), route })
+            };
+            let id = t.find(key.as_bytes(), define).expect("defines");
+            t.add(id, 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 4);
+        let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
+        let tenants: Vec<_> = shares.iter().map(|s| s.head.tenants.clone()).collect();
+        let (all_of_t, all_of_u) = (("t".to_owned(), 3), ("u".to_owned(), 1));
+        assert_eq!(tenants, [vec![], vec![all_of_t.clone(), all_of_u], vec![all_of_t], vec![]]);
+        let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
+        assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), [0, 4, 1, 0]);
+    }
+
+    #[test]
+    fn later_parts_do_not_count_the_tenants_again() {
+        let mut t = DeltaTable::new(1_000);
+        for i in 0..20_000 {
+            let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
+            t.add(id, 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 1);
+        let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
+        assert_eq!(tenants[0], [("t".to_owned(), 20_000)]);
+        assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
+    }
+
+    /// A table with one set, whose layout has weights and a native histogram.
+    fn weighing() -> (DeltaTable, SetId, Layout) {
+        let native = Native { schema: 3, max_buckets: 2 };
+        let histograms = vec![Some(Shape::native(native))];
+        let (family, naming) = (Family::SpanMetrics, Naming::Tempo);
+        let layout = Layout::of(&Spec { family, naming, weighted: true, histograms });
+        let mut t = DeltaTable::new(1_000);
+        let define = |_: &mut LabelBuilder| {
+            Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()), route: 0 })
+        };
+        let id = t.find(b"key", define).expect("defines");
+        (t, id, layout)
+    }
+
+    #[test]
+    fn weights_native_buckets_and_examples_of_counters_reach_the_share() {
+        let (mut t, id, layout) = weighing();
+        let weight = Weight::from_ratio(0.4).expect("a weight");
+        for seconds in [1, 2, 4, 8] {
+            t.count(id, 0, weight);
+            t.observe(id, 0, seconds * 1_000_000_000, weight, None);
+        }
+        t.exemplify(id, 0, 7, None);
+        t.exemplify(id, 0, 7, Some((9, [1; 16])));
+        let cut = t.cut(head(0, 0), 1);
+        let mut share = Share::decode(&cut.shares[0][0]).expect("decodes");
+        let set = share.next_set().expect("decodes").expect("a set");
+        let native: Vec<_> = set.natives.get(0).expect("native").buckets().collect();
+        let bits = u128::from(weight.bits());
+        assert_eq!(native, [(0, bits), (8, bits), (16, bits), (24, bits)], "deltas have the finest resolution");
+        let mut cells = vec![0; layout.cells()];
+        set.cells.iter().for_each(|c| cells[c.cell as usize] = c.value);
+        assert_eq!(layout.counter_value(&cells, 0), Some(10.0));
+        assert_eq!(layout.sum_value(&cells, 0), 37.5);
+        let e = Exemplar { at: 9, trace_id: [1; 16], value_ns: 7 };
+        assert_eq!(set.exemplars, [(layout.counter(0) as u32, e)]);
+    }
+
+    #[test]
+    fn the_estimate_counts_all_that_an_open_stretch_holds() {
+        let (mut t, id, _) = weighing();
+        assert_eq!(t.estimate(), 0, "an interned set that nothing touched costs no cut");
+        t.observe(id, 0, 1, Weight::ONE, None);
+        let one = t.estimate();
+        assert!(one > size_of::<Set>() + b"key".len());
+        t.observe(id, 0, 1, Weight::ONE, None);
+        assert_eq!(t.estimate(), one);
+        for i in 1..=30 {
+            t.observe(id, 0, 1 << i, Weight::ONE, Some((0, [1; 16])));
+        }
+        assert_eq!(t.estimate(), one + 30 * (NATIVE_BUCKET + EXEMPLAR));
+        t.cut(head(0, 0), 1);
+        assert_eq!(t.estimate(), 0);
     }
 
     #[test]

@@ -1,103 +1,156 @@
-//! A lane sends the batches of one shard: strictly in order, one request in flight, each retried until it is settled.
-#![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
+//! The way of one shard to the receivers: a track per endpoint, each strictly in order, with one request in flight, which
+//! is retried until it is settled.
+//!
+//! A tenant's batches never overtake one another: while some of them are on a track, the next ones follow on the same,
+//! even when the tenant has got another endpoint meanwhile. That is no dead end, because every attempt asks anew where the
+//! tenant's samples go.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::remotewrite::verdict::{self, Backoff, Past, Verdict};
-use crate::remotewrite::{Request, StepBatch};
+use crate::model::hash::Map;
+use crate::remotewrite::StepBatch;
 use crate::telemetry::Telemetry;
 
 use super::Delivered;
-use super::client::{Answer, Client, Failure};
+use super::delivery::Sending;
+use super::endpoints::{EndpointId, Endpoints};
 
-/// Batches that wait in a lane.
+/// Batches that wait on a track.
 const QUEUE: usize = 2;
-/// Refusals of one batch that are logged as errors; the rest is counted.
-const MAX_LOGGED: u32 = 3;
 
-/// The way of one shard to the receiver. Dropping it stops what it is sending: a fenced task must fall silent.
-#[derive(Debug)]
+/// Told what became of a batch.
+pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
+
+/// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.
 pub struct Lane {
-    queue: mpsc::Sender<Queued>,
+    shard: u32,
+    done: Done,
     shared: Arc<Shared>,
-    task: Option<AbortHandle>,
+    tracks: Mutex<BTreeMap<EndpointId, Track>>,
+    places: Arc<Places>,
 }
+
+/// The queue to one endpoint.
+struct Track {
+    queue: mpsc::Sender<Queued>,
+    task: AbortHandle,
+}
+
+/// On which track a tenant's unsettled batches are, and how many.
+#[derive(Debug, Default)]
+struct Places(Mutex<Map<Arc<str>, (EndpointId, usize)>>);
 
 /// What all lanes share.
 pub(super) struct Shared {
-    pub(super) client: Client,
-    telemetry: Telemetry,
-    backoff: Backoff,
+    pub(super) endpoints: Endpoints,
+    pub(super) telemetry: Telemetry,
     pending: watch::Sender<usize>,
+    handle: Handle,
+    /// `None` once stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
 }
 
 /// A batch on its way.
 #[derive(Debug)]
-struct Queued {
-    batch: StepBatch,
-    ticket: Ticket,
+pub(super) struct Queued {
+    pub(super) batch: StepBatch,
+    pub(super) ticket: Ticket,
 }
 
 /// Counts the samples of a batch until each is settled, whatever happens to the batch.
 #[derive(Debug)]
-struct Ticket {
+pub(super) struct Ticket {
     shared: Arc<Shared>,
+    places: Arc<Places>,
+    tenant: Arc<str>,
     left: u64,
-}
-
-struct Sending {
-    shard: u32,
-    shared: Arc<Shared>,
-    done: Box<dyn Fn(Delivered) + Send + Sync>,
-}
-
-/// One batch while it is being sent.
-struct Delivery<'a> {
-    lane: &'a Sending,
-    batch: &'a StepBatch,
-    ticket: Ticket,
-    out: Delivered,
-    logged: u32,
 }
 
 // === impl Lane ===
 
 impl Lane {
-    pub(super) fn open(
-        shard: u32,
-        done: Box<dyn Fn(Delivered) + Send + Sync>,
-        shared: Arc<Shared>,
-        tasks: Option<&mut JoinSet<()>>,
-        handle: &Handle,
-    ) -> Self {
-        let (queue, batches) = mpsc::channel(QUEUE);
-        let sending = Sending { shard, shared: Arc::clone(&shared), done };
-        let task = tasks.map(|tasks| tasks.spawn_on(sending.run(batches), handle));
-        Self { queue, shared, task }
+    pub(super) fn open(shard: u32, done: Done, shared: Arc<Shared>) -> Self {
+        Self { shard, done, shared, tracks: Mutex::default(), places: Arc::default() }
+    }
+
+    /// The endpoint whose track the next batch of a tenant takes.
+    #[must_use]
+    pub fn track(&self, tenant: &str) -> EndpointId {
+        self.places.of(tenant).unwrap_or_else(|| self.shared.endpoints.of(tenant).id)
     }
 
     /// Hands a batch over. Never blocks.
     ///
     /// # Errors
-    /// Gives the batch back when two are waiting already, or when the exporter has stopped.
+    /// Gives the batch back when two are waiting on its track already, or when the exporter has stopped.
     pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
-        let Ok(place) = self.queue.try_reserve() else { return Err(batch) };
-        let ticket = Ticket::new(Arc::clone(&self.shared), batch.samples());
+        let track = self.track(&batch.tenant);
+        let mut tracks = lock(&self.tracks);
+        if !tracks.contains_key(&track) {
+            self.tidy(&mut tracks);
+            let Some(opened) = self.lay() else { return Err(batch) };
+            tracks.insert(track, opened);
+        }
+        let Ok(place) = tracks[&track].queue.try_reserve() else { return Err(batch) };
+        let ticket = Ticket::new(self, track, &batch);
         place.send(Queued { batch, ticket });
         Ok(())
     }
+
+    fn lay(&self) -> Option<Track> {
+        let (queue, batches) = mpsc::channel(QUEUE);
+        let sending = Sending { shard: self.shard, shared: Arc::clone(&self.shared), done: Arc::clone(&self.done) };
+        let task = self.shared.spawn(sending.run(batches))?;
+        Some(Track { queue, task })
+    }
+
+    /// Takes away the tracks that nobody uses any more.
+    fn tidy(&self, tracks: &mut BTreeMap<EndpointId, Track>) {
+        let routes = self.shared.endpoints.routes();
+        let used = self.places.tracks();
+        tracks.retain(|id, _| routes.leads_to(*id) || used.contains(id));
+    }
 }
 
-impl Drop for Lane {
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Track {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
+        self.task.abort();
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    fn of(&self, tenant: &str) -> Option<EndpointId> {
+        lock(&self.0).get(tenant).map(|(track, _)| *track)
+    }
+
+    fn tracks(&self) -> Vec<EndpointId> {
+        lock(&self.0).values().map(|(track, _)| *track).collect()
+    }
+
+    fn take(&self, tenant: &Arc<str>, track: EndpointId) {
+        lock(&self.0).entry(Arc::clone(tenant)).or_insert((track, 0)).1 += 1;
+    }
+
+    fn leave(&self, tenant: &str) {
+        let mut places = lock(&self.0);
+        if let Some((_, batches)) = places.get_mut(tenant) {
+            *batches -= 1;
+            if *batches == 0 {
+                places.remove(tenant);
+            }
         }
     }
 }
@@ -105,8 +158,27 @@ impl Drop for Lane {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(client: Client, telemetry: Telemetry, backoff: Backoff) -> Self {
-        Self { client, telemetry, backoff, pending: watch::Sender::new(0) }
+    pub(super) fn new(endpoints: Endpoints, telemetry: Telemetry, handle: Handle) -> Self {
+        let tasks = Mutex::new(Some(JoinSet::new()));
+        Self { endpoints, telemetry, pending: watch::Sender::new(0), handle, tasks }
+    }
+
+    /// The runtime in which everything is sent.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs a track; `None` when the exporter has stopped.
+    fn spawn(&self, track: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut tasks = lock(&self.tasks);
+        let tasks = tasks.as_mut()?;
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn_on(track, &self.handle))
+    }
+
+    /// The tracks that run; from now on there are no new ones.
+    pub(super) fn close(&self) -> Option<JoinSet<()>> {
+        lock(&self.tasks).take()
     }
 
     /// Batches that are not settled.
@@ -123,23 +195,29 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("url", &self.client.shown()).finish_non_exhaustive()
+        f.debug_struct("Shared").field("pending", &self.pending()).finish_non_exhaustive()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Ticket ===
 
 impl Ticket {
-    fn new(shared: Arc<Shared>, samples: u64) -> Self {
+    fn new(lane: &Lane, track: EndpointId, batch: &StepBatch) -> Self {
+        let (shared, samples) = (Arc::clone(&lane.shared), batch.samples());
         let meters = shared.telemetry.export();
         meters.built.inc_by(samples);
         meters.pending_samples.add(samples.cast_signed());
         meters.pending_batches.inc();
         shared.pending.send_modify(|n| *n += 1);
-        Self { shared, left: samples }
+        lane.places.take(&batch.tenant, track);
+        Self { shared, places: Arc::clone(&lane.places), tenant: Arc::clone(&batch.tenant), left: samples }
     }
 
-    fn settle(&mut self, samples: u64) {
+    pub(super) fn settle(&mut self, samples: u64) {
         self.left = self.left.saturating_sub(samples);
         self.shared.telemetry.export().pending_samples.sub(samples.cast_signed());
     }
@@ -147,174 +225,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.places.leave(&self.tenant);
         let meters = self.shared.telemetry.export();
         meters.abandoned.inc_by(self.left);
         meters.pending_samples.sub(self.left.cast_signed());
         meters.pending_batches.dec();
         self.shared.pending.send_modify(|n| *n -= 1);
     }
-}
-
-// === impl Sending ===
-
-impl Sending {
-    async fn run(self, mut batches: mpsc::Receiver<Queued>) {
-        while let Some(Queued { batch, ticket }) = batches.recv().await {
-            let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
-            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0 };
-            let mut delivery = Delivery { lane: &self, batch: &batch, ticket, out, logged: 0 };
-            for request in &batch.requests {
-                delivery.settle(request).await;
-            }
-            let Delivery { out, ticket, .. } = delivery;
-            (self.done)(out);
-            drop(ticket);
-        }
-    }
-}
-
-// === impl Delivery ===
-
-impl Delivery<'_> {
-    /// Sends one request, in halves if need be, until every sample in it is settled.
-    async fn settle(&mut self, request: &Request) {
-        let mut splits = 0;
-        let mut parts = vec![request.clone()];
-        while let Some(part) = parts.pop() {
-            let Some((verdict, answer)) = self.send(&part).await else {
-                let text = "the tenant's name cannot stand in an HTTP header".to_owned();
-                self.reject(&part, "illegal_tenant", &Answer { status: 0, retry_after: None, text });
-                continue;
-            };
-            if splits < verdict.splits()
-                && let Some((first, second)) = part.split()
-            {
-                splits += 1;
-                parts.extend([second, first]);
-                continue;
-            }
-            let samples = u64::from(part.samples);
-            match verdict {
-                Verdict::Acknowledged => {
-                    self.lane.shared.telemetry.export().acknowledged.inc_by(samples);
-                    self.out.acknowledged += samples;
-                    self.ticket.settle(samples);
-                }
-                Verdict::AlreadyThere => {
-                    self.lane.shared.telemetry.export().already_there.inc_by(samples);
-                    self.out.already_there += samples;
-                    self.ticket.settle(samples);
-                }
-                _ => self.reject(&part, verdict::reason(answer.status), &answer),
-            }
-        }
-    }
-
-    /// Sends one part until there is a final answer to it; `None` when it can never be sent.
-    async fn send(&self, part: &Request) -> Option<(Verdict, Answer)> {
-        let mut past = if self.batch.resend { Past::Resent } else { Past::Fresh };
-        let mut attempt = 0u32;
-        loop {
-            let (why, after, arrived) = match self.attempt(part, attempt).await {
-                Ok(answer) => {
-                    let header = answer.retry_after.as_deref();
-                    match verdict::judge(answer.status, header, SystemTime::now(), past) {
-                        // An overloaded receiver may have stored a part of it.
-                        Verdict::Retry { after } => (format!("status {}: {}", answer.status, answer.text), after, true),
-                        verdict => return Some((verdict, answer)),
-                    }
-                }
-                Err(Failure::IllegalTenant) => return None,
-                Err(Failure::NotSent(why)) => (why, None, false),
-                Err(Failure::NoAnswer(why)) => (why, None, true),
-            };
-            if arrived && past == Past::Fresh {
-                past = Past::Unanswered;
-            }
-            self.pause(attempt, &why, after).await;
-            attempt = attempt.saturating_add(1);
-        }
-    }
-
-    async fn attempt(&self, part: &Request, attempt: u32) -> Result<Answer, Failure> {
-        let shared = &self.lane.shared;
-        let meters = shared.telemetry.export();
-        meters.bytes.inc_by(part.body.len() as u64);
-        if attempt > 0 {
-            meters.retries.inc();
-        }
-        meters.in_flight.inc();
-        let in_flight = Landing(shared);
-        let started = Instant::now();
-        let answer = shared.client.post(&self.batch.tenant, &part.body, attempt).await;
-        drop(in_flight);
-        meters.seconds.observe(started.elapsed().as_secs_f64());
-        let class = match answer.as_ref().map_or(0, |a| a.status) {
-            200..=299 => "2xx",
-            429 => "429",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            500..=599 => "5xx",
-            _ => "error",
-        };
-        meters.requests.with_label_values(&[class]).inc();
-        answer
-    }
-
-    /// Sleeps before the next attempt. Says so now and then: often at first, rarely later.
-    async fn pause(&self, attempt: u32, why: &str, after: Option<std::time::Duration>) {
-        let shared = &self.lane.shared;
-        let tried = attempt.saturating_add(1);
-        let pause = match after {
-            // A little jitter, so that the shards do not come back all at once.
-            Some(after) => after + shared.backoff.delay(1, random()),
-            None => shared.backoff.delay(tried, random()),
-        };
-        let (url, shard, tenant, step) = (shared.client.shown(), self.lane.shard, &self.batch.tenant, self.batch.step);
-        if tried.is_power_of_two() {
-            tracing::warn!(url, shard, %tenant, step, tried, ?pause, "remote write failed and is tried again: {why}");
-        } else {
-            tracing::debug!(url, shard, %tenant, step, tried, ?pause, "remote write failed and is tried again: {why}");
-        }
-        tokio::time::sleep(pause).await;
-    }
-
-    fn reject(&mut self, part: &Request, reason: &'static str, answer: &Answer) {
-        let samples = u64::from(part.samples);
-        self.lane.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
-        self.out.rejected += samples;
-        self.ticket.settle(samples);
-        self.logged += 1;
-        if self.logged > MAX_LOGGED {
-            return;
-        }
-        tracing::error!(
-            url = self.lane.shared.client.shown(),
-            shard = self.lane.shard,
-            tenant = %self.batch.tenant,
-            step = self.batch.step,
-            status = answer.status,
-            reason,
-            series = part.series,
-            samples,
-            first = part.describe(),
-            remedy = verdict::remedy(answer.status),
-            "the receiver refused samples for good: {}",
-            answer.text
-        );
-    }
-}
-
-/// Counts a request out of flight, also when its lane is dropped meanwhile.
-struct Landing<'a>(&'a Shared);
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        self.0.telemetry.export().in_flight.dec();
-    }
-}
-
-/// Jitter needs no quality and no seed, only to differ.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -1,11 +1,14 @@
 //! Remote write over HTTP: lanes that send the steps of a shard in order and retry until every sample is settled.
+//! Tenants may have receivers of their own; a lane has a track to each.
 //!
 //! *In:* [`StepBatch`](crate::remotewrite::StepBatch)es from series tasks. *Out:* requests; [`Delivered`] per batch.
-//! *Owner:* [`Exporter`] owns the client and an async runtime of its own; a series task owns its [`Lane`]. *Never:* a
+//! *Owner:* [`Exporter`] owns the clients and an async runtime of its own; a series task owns its [`Lane`]. *Never:* a
 //! sample that is lost without a counted reason, a body text that is interpreted, a secret in a log.
 
 mod auth;
 mod client;
+mod delivery;
+mod endpoints;
 mod lane;
 pub mod receiver;
 
@@ -13,15 +16,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Runtime};
-use tokio::task::JoinSet;
+use tokio::runtime::Runtime;
 
+use crate::config::Tenants;
 use crate::config::settings::RemoteWrite;
 use crate::model::Millis;
-use crate::remotewrite::Backoff;
 use crate::telemetry::Telemetry;
 
+pub use endpoints::EndpointId;
 pub use lane::Lane;
+
+use endpoints::Endpoints;
 
 /// HTTP needs few threads: the work is waiting.
 const THREADS: usize = 2;
@@ -72,6 +77,9 @@ pub enum ExportError {
         "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"
     )]
     Client(String),
+    /// The settings of one tenant cannot be used.
+    #[error("overrides of tenant {0:?}: {1}")]
+    Tenant(String, Box<ExportError>),
     /// No threads for it.
     #[error("remote_write: cannot start its threads: {0}")]
     Threads(std::io::Error),
@@ -98,9 +106,6 @@ pub struct Exporter(Arc<Inner>);
 
 struct Inner {
     shared: Arc<lane::Shared>,
-    handle: Handle,
-    /// `None` once stopped.
-    lanes: Mutex<Option<JoinSet<()>>>,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -108,12 +113,13 @@ struct Inner {
 
 impl std::fmt::Debug for Exporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exporter").field("url", &self.0.shared.client.shown()).finish_non_exhaustive()
+        f.debug_struct("Exporter").field("shared", &self.0.shared).finish_non_exhaustive()
     }
 }
 
 impl Exporter {
-    /// Sets up the client. Nothing is sent yet, and the receiver need not be there. Call it outside of any async runtime.
+    /// Sets up the client for everybody. Nothing is sent yet, and the receiver need not be there. Call it outside of any
+    /// async runtime.
     ///
     /// # Errors
     /// Names the key of the configuration that cannot be used.
@@ -124,32 +130,34 @@ impl Exporter {
             .enable_all()
             .build()
             .map_err(ExportError::Threads)?;
-        let client = runtime.block_on(client::Client::new(cfg))?;
-        let backoff = Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) };
-        Ok(Self(Arc::new(Inner {
-            shared: Arc::new(lane::Shared::new(client, telemetry, backoff)),
-            handle: runtime.handle().clone(),
-            lanes: Mutex::new(Some(JoinSet::new())),
-            runtime: Mutex::new(Some(runtime)),
-        })))
+        let endpoints = runtime.block_on(Endpoints::new(cfg))?;
+        let shared = lane::Shared::new(endpoints, telemetry, runtime.handle().clone());
+        Ok(Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) })))
+    }
+
+    /// Sends each tenant's samples where its settings say, from the next attempt on, whatever has been tried before. With an
+    /// error nothing changes. Call it outside of any async runtime; it may wait for credentials.
+    ///
+    /// # Errors
+    /// Names the tenant and the key of its settings that cannot be used.
+    pub fn reroute(&self, tenants: &Tenants) -> Result<(), ExportError> {
+        let shared = &self.0.shared;
+        shared.handle().block_on(shared.endpoints.replace(tenants))
     }
 
     /// Opens the lane of a shard. `done` is called once per batch, from a thread of the exporter, after the last request
     /// of the batch is settled; it must not block. After [`Exporter::stop`] the lane takes nothing.
+    #[must_use]
     pub fn open(&self, shard: u32, done: Box<dyn Fn(Delivered) + Send + Sync>) -> Lane {
-        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = lanes.as_mut() {
-            while open.try_join_next().is_some() {}
-        }
-        Lane::open(shard, done, Arc::clone(&self.0.shared), lanes.as_mut(), &self.0.handle)
+        Lane::open(shard, Arc::from(done), Arc::clone(&self.0.shared))
     }
 
     /// Waits until everything that was handed over is settled, for at most `deadline`, then stops all lanes. Call it
     /// outside of any async runtime.
     pub fn stop(&self, deadline: Duration) {
-        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let tracks = self.0.shared.close();
         let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(mut lanes), Some(runtime)) = (lanes, runtime) else { return };
+        let (Some(mut tracks), Some(runtime)) = (tracks, runtime) else { return };
         let idle = runtime.block_on(async { tokio::time::timeout(deadline, self.0.shared.idle()).await });
         if idle.is_err() {
             tracing::warn!(
@@ -157,7 +165,7 @@ impl Exporter {
                 "remote write stops with unsettled batches; the next owner of their shards sends them again"
             );
         }
-        lanes.abort_all();
+        tracks.abort_all();
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }

@@ -183,6 +183,12 @@ impl Receiver {
         self.inside().memory.snapshot()
     }
 
+    /// The newest native histogram of every series that has any, by its text as in [`Receiver::snapshot`].
+    #[must_use]
+    pub fn natives(&self) -> BTreeMap<String, decode::Native> {
+        self.inside().memory.natives()
+    }
+
     /// The contradictions seen so far; the first hundred of them.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {

@@ -15,6 +15,8 @@ use crate::config::settings::Kafka;
 /// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
 /// for lag dashboards.
 const COMMIT_MARK: &str = "spanmill";
+/// How long the group may take to tell an offset.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +153,35 @@ impl Member {
         {
             tracing::debug!(%error, "committing offsets to the group (for lag dashboards only)");
         }
+    }
+
+    /// The committed offset of a partition, unless it is this program's own.
+    ///
+    /// # Errors
+    /// When the group does not answer.
+    pub fn foreign_offset(&self, p: &Partition) -> Result<Option<i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&p.topic, p.partition);
+        let what = || format!("read the group's offset of {}[{}]", p.topic, p.partition);
+        let found = self.consumer.committed_offsets(list, TIMEOUT).map_err(|e| KafkaError::request(what(), e))?;
+        let foreign = found.elements().iter().find_map(|e| match e.offset() {
+            Offset::Offset(offset) if e.metadata() != COMMIT_MARK => Some(offset),
+            _ => None,
+        });
+        Ok(foreign)
+    }
+
+    /// Commits an offset with this program's mark, and waits for it.
+    ///
+    /// # Errors
+    /// When the group refuses it, for instance because the partition has moved on.
+    pub fn mark(&self, p: &Partition, offset: i64) -> Result<(), KafkaError> {
+        let what = || format!("commit the group's offset of {}[{}]", p.topic, p.partition);
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&p.topic, p.partition);
+        element.set_metadata(COMMIT_MARK);
+        element.set_offset(Offset::Offset(offset)).map_err(|e| KafkaError::request(what(), e))?;
+        self.consumer.commit(&list, CommitMode::Sync).map_err(|e| KafkaError::request(what(), e))
     }
 
     /// What this member owns now.

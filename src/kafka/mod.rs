@@ -14,6 +14,8 @@ pub mod client;
 pub mod fetch;
 pub mod members;
 pub mod reader;
+pub mod scan;
+pub mod tenant;
 pub mod topics;
 
 pub use appender::Appender;

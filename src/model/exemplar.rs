@@ -17,11 +17,18 @@ pub struct Exemplar {
     pub value_ns: u64,
 }
 
-/// Offers a candidate for `cell` to a sparse list of exemplars, kept sorted by cell. The greater one stays.
-pub fn offer(list: &mut Vec<(u16, Exemplar)>, cell: u16, candidate: Exemplar) {
+/// Offers a candidate for `cell` to a sparse list of exemplars, kept sorted by cell. The greater one stays. Says whether
+/// it is the first of its cell.
+pub fn offer(list: &mut Vec<(u32, Exemplar)>, cell: u32, candidate: Exemplar) -> bool {
     match list.binary_search_by_key(&cell, |(c, _)| *c) {
-        Ok(i) => list[i].1 = list[i].1.max(candidate),
-        Err(i) => list.insert(i, (cell, candidate)),
+        Ok(i) => {
+            list[i].1 = list[i].1.max(candidate);
+            false
+        }
+        Err(i) => {
+            list.insert(i, (cell, candidate));
+            true
+        }
     }
 }
 

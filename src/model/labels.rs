@@ -5,10 +5,18 @@
 //! values non-empty. `__name__` and `le` are not part of it; [`Cuts`] says where they go. The block is the identity of a
 //! series, so it has exactly one form.
 
+use std::str::Utf8Error;
+
 use super::Family;
 
-/// No label value is longer than this many bytes, as in Tempo. A label set must fit one record of an internal topic.
+/// Label names and values are cut to these many bytes unless a tenant's limits say otherwise, as in Tempo.
+pub const MAX_NAME: usize = 1024;
+/// See [`MAX_NAME`].
 pub const MAX_VALUE: usize = 2048;
+/// Whatever the limits say, a name or a value is not longer than this, and a label block not longer than four of them: a
+/// label set must fit one record of an internal topic.
+const CEILING: usize = 64 << 10;
+const MAX_BLOCK: usize = 4 * CEILING;
 
 /// The tag byte of `TimeSeries.labels` (field 1, length-delimited).
 const LABEL_TAG: u8 = 0x0a;
@@ -16,8 +24,8 @@ const LABEL_TAG: u8 = 0x0a;
 const NAME_TAG: u8 = 0x0a;
 const VALUE_TAG: u8 = 0x12;
 
-/// The 128-bit name of a label set of one tenant and family: the identity of a series, and what decides its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The 128-bit name of a label set of one tenant and family: the identity of a series.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName(pub u128);
 
 impl SetName {
@@ -31,12 +39,6 @@ impl SetName {
         h.update(block);
         Self(h.digest128())
     }
-
-    /// The shard, out of `shards`, that owns this label set.
-    #[must_use]
-    pub fn shard(self, shards: u32) -> u32 {
-        ((self.0 >> 64) as u64 % u64::from(shards)) as u32
-    }
 }
 
 /// Where `__name__` and `le` belong inside a label block, as byte offsets.
@@ -48,21 +50,46 @@ pub struct Cuts {
     pub le: u32,
 }
 
-/// Collects labels by Tempo's rules: the last value of a name wins, an empty value removes the name.
-#[derive(Debug, Default)]
+/// Collects labels by Tempo's rules: the last value of a name wins, an empty value removes the name. What is too long is
+/// cut, between two characters; it is not an error.
+#[derive(Debug)]
 pub struct LabelBuilder {
     labels: Vec<(String, String)>,
+    max_name: usize,
+    max_value: usize,
+}
+
+impl Default for LabelBuilder {
+    fn default() -> Self {
+        Self { labels: Vec::new(), max_name: MAX_NAME, max_value: MAX_VALUE }
+    }
 }
 
 impl LabelBuilder {
-    /// Starts over, keeping the memory.
+    /// Starts over, keeping the memory. Limits are the defaults again.
     pub fn clear(&mut self) {
         self.labels.clear();
+        (self.max_name, self.max_value) = (MAX_NAME, MAX_VALUE);
     }
 
-    /// Sets a label, or removes it when `value` is empty. A value is cut to [`MAX_VALUE`] bytes.
+    /// Cuts names and values that are set from now on to these many bytes; 0 is no limit.
+    pub fn limit(&mut self, max_name: usize, max_value: usize) {
+        (self.max_name, self.max_value) = (max_name, max_value);
+    }
+
+    /// Whether there is no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Sets a label, or removes it when `value` is empty.
     pub fn set(&mut self, name: &str, value: &str) {
-        let value = value.split_at_checked(value.floor_char_boundary(MAX_VALUE)).map_or(value, |(head, _)| head);
+        let (name, value) = (cut(name, self.max_name), cut(value, self.max_value));
+        // No room makes such a label; a name that is cut to very few bytes could still end up as one.
+        if matches!(name, "" | "__name__" | "le") {
+            return;
+        }
         let at = self.labels.binary_search_by(|(n, _)| n.as_str().cmp(name));
         match (at, value.is_empty()) {
             (Ok(i), true) => drop(self.labels.remove(i)),
@@ -72,15 +99,36 @@ impl LabelBuilder {
         }
     }
 
-    /// The label block of what has been set.
+    /// Sets a label to a value that may be no text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn set_bytes(&mut self, name: &str, value: &[u8]) -> Result<(), Utf8Error> {
+        self.set(name, std::str::from_utf8(value)?);
+        Ok(())
+    }
+
+    /// The label block of what has been set. It ends before the label with which it would become too long.
     #[must_use]
     pub fn block(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, value) in &self.labels {
+            let before = out.len();
             put_label(&mut out, name, value);
+            if out.len() > MAX_BLOCK {
+                out.truncate(before);
+                break;
+            }
         }
         out
     }
+}
+
+/// The first `max` bytes of a text, or fewer, so that no character is cut in two; 0 is no limit.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> &str {
+    let max = if max == 0 { CEILING } else { max.min(CEILING) };
+    text.split_at_checked(text.floor_char_boundary(max)).map_or(text, |(head, _)| head)
 }
 
 /// Appends one label in wire form.
@@ -205,7 +253,9 @@ mod tests {
         put_label(&mut unsorted, "a", "1");
         assert!(check(&unsorted).is_err());
         assert!(check(&[1, 2, 3]).is_err());
-        assert!(check(&block(&[("le", "1")])).is_err());
+        let mut reserved = Vec::new();
+        put_label(&mut reserved, "le", "1");
+        assert!(check(&reserved).is_err());
     }
 
     #[test]
@@ -233,7 +283,58 @@ mod tests {
         assert_eq!(name, SetName::of("t", Family::SpanMetrics, &b));
         assert_ne!(name, SetName::of("u", Family::SpanMetrics, &b));
         assert_ne!(name, SetName::of("t", Family::ServiceGraph, &b));
-        assert!(name.shard(16) < 16);
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_two_characters() {
+        let mut builder = LabelBuilder::default();
+        builder.limit(8, 5);
+        builder.set("very_lengthy_label", "very_length_value");
+        builder.set("umlaut", "ab\u{e4}\u{f6}\u{fc}");
+        let b = builder.block();
+        assert_eq!(iter(&b).collect::<Vec<_>>(), vec![("umlaut", "ab\u{e4}"), ("very_len", "very_")]);
+        assert_eq!(check(&b), Ok(()));
+    }
+
+    #[test]
+    fn limits_end_with_the_label_set_and_zero_is_none() {
+        let long = "x".repeat(3_000);
+        let mut builder = LabelBuilder::default();
+        builder.limit(0, 0);
+        builder.set("a", &long);
+        assert_eq!(iter(&builder.block()).next(), Some(("a", long.as_str())));
+        builder.clear();
+        assert!(builder.is_empty());
+        builder.set("a", &long);
+        assert_eq!(iter(&builder.block()).next().map(|(_, v)| v.len()), Some(MAX_VALUE));
+    }
+
+    #[test]
+    fn a_name_that_is_cut_to_a_reserved_one_is_no_label() {
+        let mut builder = LabelBuilder::default();
+        builder.limit(2, 0);
+        builder.set("level", "7");
+        assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_block_fits_a_record_whatever_the_limits_say() {
+        let mut builder = LabelBuilder::default();
+        builder.limit(0, 0);
+        let long = "x".repeat(200_000);
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            builder.set(name, &long);
+        }
+        let b = builder.block();
+        assert_eq!((check(&b), iter(&b).count()), (Ok(()), 3));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_an_error() {
+        let mut builder = LabelBuilder::default();
+        assert!(builder.set_bytes("a", b"\xff").is_err());
+        assert_eq!(builder.set_bytes("a", b"b"), Ok(()));
+        assert!(!builder.is_empty());
     }
 
     #[test]

@@ -1,15 +1,29 @@
 //! What the numbers behind one label set mean: families, metrics, buckets, and the cells they live in.
 //!
-//! A label set owns one flat slice of `u64` **cells**, laid out by its [`Layout`]:
+//! A label set owns one flat slice of `u64` **cells**, laid out by its [`Layout`], and beside it the sparse buckets of its
+//! native histograms ([`Natives`]), if it has any:
 //!
 //! ```text
 //! | counter 0 | counter 1 | ... | histogram 0: bucket 0 .. bucket n (+Inf) | sum low | sum high | histogram 1 ...
 //! ```
 //!
-//! Bucket cells are *not* cumulative over `le`; a histogram's count is the sum of its buckets; its sum is a 128-bit
-//! number of nanoseconds in two cells. Cells only ever add up, so merging is associative and exact.
+//! A histogram that is never observed has no cells, one without classic buckets only its sum. Bucket cells are *not*
+//! cumulative over `le`; a histogram's count is the sum of its buckets. A sum is a 128-bit number of nanoseconds in two
+//! cells. In a **weighted** layout, counts and buckets are such pairs, too, and all pairs have 32 bits behind the point.
+//! Cells only ever add up, with wrapping and carry, so merging is associative and exact.
 
-use super::wire::{Malformed, Reader, put_u64};
+mod cells;
+mod names;
+mod native;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use cells::{Numbers, Owner};
+pub use native::{NativeTotal, Natives};
+pub use wire::MAX_BUCKETS;
+
+use super::wire::Malformed;
 
 /// A group of metrics that share one label set. Metric names of different families differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +42,7 @@ pub enum Family {
 }
 
 /// How metrics are named, and in which unit durations are written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Naming {
     /// As Tempo's metrics-generator: seconds.
     Tempo,
@@ -44,7 +58,7 @@ pub enum Naming {
 }
 
 /// The unit of durations in metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Unit {
     /// `s`, `_seconds`
@@ -85,7 +99,7 @@ pub struct Spec {
 }
 
 impl Family {
-    /// The metric names of the counters and gauges, in cell order.
+    /// The metric names of the counters and gauges in Tempo's naming, in cell order.
     #[must_use]
     pub fn counters(self) -> &'static [&'static str] {
         match self {
@@ -101,7 +115,7 @@ impl Family {
         }
     }
 
-    /// The base names of the histograms, in cell order. Their unit is seconds.
+    /// The base names of the histograms in Tempo's naming, in cell order.
     #[must_use]
     pub fn histograms(self) -> &'static [&'static str] {
         match self {
@@ -113,6 +127,21 @@ impl Family {
             ],
             Self::SpanEvents | Self::TargetInfo | Self::HostInfo => &[],
         }
+    }
+
+    /// Whether counter `c` is a gauge: it is written as 1 when above zero.
+    #[must_use]
+    pub fn is_gauge(self, c: usize) -> bool {
+        match self {
+            Self::SpanMetrics | Self::SpanEvents => false,
+            Self::ServiceGraph => c == 2,
+            Self::TargetInfo | Self::HostInfo => true,
+        }
+    }
+
+    /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
+    fn is_weighed(self, c: usize) -> bool {
+        !self.is_gauge(c) && !(self == Self::SpanMetrics && c == 1)
     }
 
     fn from_u8(v: u8) -> Result<Self, Malformed> {
@@ -127,251 +156,186 @@ impl Family {
     }
 }
 
-/// A family with its bucket bounds.
+/// No family has more histograms.
+pub const MAX_HISTOGRAMS: usize = 3;
+/// No family has more counters and gauges.
+const MAX_COUNTERS: usize = 3;
+
+/// A [`Spec`] with the places of its cells.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Layout {
-    family: Family,
-    /// One list of upper bounds in nanoseconds per histogram, strictly ascending, without `+Inf`.
-    bounds: Vec<Vec<u64>>,
+    spec: Spec,
+    /// The first cell of each counter.
+    counters: [u32; MAX_COUNTERS],
+    places: [Place; MAX_HISTOGRAMS],
+    cells: u32,
 }
+
+/// Where the cells of a histogram are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Place {
+    /// The first bucket's cell.
+    first: u32,
+    /// Classic buckets, `+Inf` included; none without classic buckets.
+    buckets: u32,
+    /// The lower cell of the sum.
+    sum: u32,
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// Classic buckets with these upper bounds (nanoseconds, strictly ascending, without `+Inf`).
+    #[must_use]
+    pub fn classic(bounds_ns: &[u64]) -> Self {
+        Self { bounds_ns: Some(bounds_ns.to_vec()), native: None }
+    }
+
+    /// A native histogram alone.
+    #[must_use]
+    pub fn native(native: Native) -> Self {
+        Self { bounds_ns: None, native: Some(native) }
+    }
+
+    /// Classic buckets and a native histogram.
+    #[must_use]
+    pub fn both(bounds_ns: &[u64], native: Native) -> Self {
+        Self { bounds_ns: Some(bounds_ns.to_vec()), native: Some(native) }
+    }
+
+    /// A fixed order of shapes; of two that are alike, the one with the coarser native histogram is the greater.
+    fn rank(&self) -> impl Ord + '_ {
+        (&self.bounds_ns, self.native.map(|n| (std::cmp::Reverse(n.schema), n.max_buckets)))
+    }
+}
+
+// === impl Spec ===
+
+impl Spec {
+    /// In the naming of Tempo, without weights, each histogram with the same classic bounds.
+    #[must_use]
+    pub fn classic(family: Family, bounds_ns: &[u64]) -> Self {
+        let histograms = vec![Some(Shape::classic(bounds_ns)); family.histograms().len()];
+        Self { family, naming: Naming::Tempo, weighted: false, histograms }
+    }
+}
+
+// === impl Layout ===
 
 impl Layout {
     /// A layout that uses the same bounds (nanoseconds, strictly ascending) for every histogram of the family.
     #[must_use]
     pub fn new(family: Family, bounds_ns: &[u64]) -> Self {
-        debug_assert!(bounds_ns.is_sorted_by(|a, b| a < b));
-        Self { family, bounds: vec![bounds_ns.to_vec(); family.histograms().len()] }
+        Self::of(&Spec::classic(family, bounds_ns))
     }
 
-    /// The layout of a specification.
+    /// The layout of a specification. Bounds ascend strictly.
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
-        let bounds = |h: &Option<Shape>| h.as_ref().and_then(|h| h.bounds_ns.clone()).unwrap_or_default();
-        Self { family: spec.family, bounds: spec.histograms.iter().map(bounds).collect() }
+        let mut spec = spec.clone();
+        spec.histograms.resize(spec.family.histograms().len(), None);
+        for shape in &mut spec.histograms {
+            shape.take_if(|s| s.bounds_ns.is_none() && s.native.is_none());
+        }
+        debug_assert!(spec.histograms.iter().flatten().all(|s| s.bounds_ns.iter().all(|b| b.is_sorted_by(|a, b| a < b))));
+        let mut next = 0;
+        let mut take = |cells: u32| {
+            next += cells;
+            next - cells
+        };
+        let mut counters = [0; MAX_COUNTERS];
+        for (c, cell) in counters.iter_mut().enumerate().take(spec.family.counters().len()) {
+            *cell = take(if spec.weighted && spec.family.is_weighed(c) { 2 } else { 1 });
+        }
+        let width = if spec.weighted { 2 } else { 1 };
+        let mut places = [Place::default(); MAX_HISTOGRAMS];
+        for (place, shape) in places.iter_mut().zip(&spec.histograms) {
+            let Some(shape) = shape else { continue };
+            let buckets = shape.bounds_ns.as_ref().map_or(0, |b| b.len() as u32 + 1);
+            *place = Place { first: take(buckets * width), buckets, sum: take(2) };
+        }
+        Self { spec, counters, places, cells: next }
+    }
+
+    /// What it is made from.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// The family.
     #[must_use]
     pub fn family(&self) -> Family {
-        self.family
+        self.spec.family
     }
 
-    /// The upper bounds of histogram `h` in nanoseconds, without `+Inf`.
+    /// Whether counts are weights.
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        self.spec.weighted
+    }
+
+    /// The shape of histogram `h`; `None` if it is never observed.
+    #[must_use]
+    pub fn shape(&self, h: usize) -> Option<&Shape> {
+        self.spec.histograms.get(h)?.as_ref()
+    }
+
+    /// The native half of histogram `h`.
+    #[must_use]
+    pub fn native(&self, h: usize) -> Option<Native> {
+        self.shape(h)?.native
+    }
+
+    /// The upper bounds of the classic buckets of histogram `h` in nanoseconds, without `+Inf`.
     #[must_use]
     pub fn bounds(&self, h: usize) -> &[u64] {
-        &self.bounds[h]
+        self.shape(h).and_then(|s| s.bounds_ns.as_deref()).unwrap_or_default()
     }
 
     /// The number of cells of one label set.
     #[must_use]
     pub fn cells(&self) -> usize {
-        self.family.counters().len() + self.bounds.iter().map(|b| b.len() + 3).sum::<usize>()
+        self.cells as usize
     }
 
-    /// The first cell of histogram `h`.
+    /// The most Prometheus series that one label set can have.
     #[must_use]
-    pub fn histogram(&self, h: usize) -> usize {
-        self.family.counters().len() + self.bounds[..h].iter().map(|b| b.len() + 3).sum::<usize>()
+    pub fn series(&self) -> usize {
+        let of = |h| match self.shape(h) {
+            // Buckets, sum and count; a native histogram is one series.
+            Some(shape) => self.buckets(h) + if self.buckets(h) > 0 { 2 } else { 0 } + usize::from(shape.native.is_some()),
+            None => 0,
+        };
+        self.family().counters().len() + (0..MAX_HISTOGRAMS).map(of).sum::<usize>()
     }
 
-    /// The cells that hold the sum of histogram `h` (low, high).
+    /// The greatest of both by a fixed order, metric by metric. Any grouping and order of joins gives the same layout,
+    /// and it has a place for every histogram that one of them has.
     #[must_use]
-    pub fn sum(&self, h: usize) -> (usize, usize) {
-        let low = self.histogram(h) + self.bounds[h].len() + 1;
-        (low, low + 1)
+    pub fn join(&self, other: &Self) -> Self {
+        let greater = |a: &Option<Shape>, b: &Option<Shape>| match (a, b) {
+            (Some(x), Some(y)) => Some(if x.rank() < y.rank() { y } else { x }.clone()),
+            (one, None) | (None, one) => one.clone(),
+        };
+        self.with(other, std::cmp::max(&self.spec.naming, &other.spec.naming).clone(), greater)
     }
 
-    /// The cell of the bucket into which `value_ns` falls: the first whose bound is not below it.
+    /// This layout with a place for everything that `other` has and it has not.
     #[must_use]
-    pub fn bucket(&self, h: usize, value_ns: u64) -> usize {
-        self.histogram(h) + self.bounds[h].partition_point(|&b| b < value_ns)
+    pub fn widen(&self, other: &Self) -> Self {
+        self.with(other, self.spec.naming.clone(), |mine, other| mine.clone().or_else(|| other.clone()))
     }
 
-    /// Counts one observation; returns its bucket's cell.
-    pub fn observe(&self, cells: &mut [u64], h: usize, value_ns: u64) -> usize {
-        let bucket = self.bucket(h, value_ns);
-        cells[bucket] += 1;
-        self.add_sum(cells, h, u128::from(value_ns));
-        bucket
-    }
-
-    /// The sum of histogram `h` in nanoseconds.
-    #[must_use]
-    pub fn sum_of(&self, cells: &[u64], h: usize) -> u128 {
-        let (low, high) = self.sum(h);
-        u128::from(cells[low]) | (u128::from(cells[high]) << 64)
-    }
-
-    fn add_sum(&self, cells: &mut [u64], h: usize, ns: u128) {
-        let (low, high) = self.sum(h);
-        let total = self.sum_of(cells, h).wrapping_add(ns);
-        cells[low] = total as u64;
-        cells[high] = (total >> 64) as u64;
-    }
-
-    /// Adds `delta` (cells of this layout) to `total` (cells of this layout).
-    pub fn add(&self, total: &mut [u64], delta: &[u64]) {
-        let counters = self.family.counters().len();
-        for (t, d) in total[..counters].iter_mut().zip(delta) {
-            *t = t.wrapping_add(*d);
-        }
-        for h in 0..self.bounds.len() {
-            let first = self.histogram(h);
-            for i in first..=first + self.bounds[h].len() {
-                total[i] = total[i].wrapping_add(delta[i]);
-            }
-            self.add_sum(total, h, self.sum_of(delta, h));
-        }
-    }
-
-    /// Re-expresses cells of layout `from` in this layout (same family). Counters, counts and sums stay exact; an
-    /// observation moves to the first bucket of this layout whose bound is not below its old bound. Every `le` that
-    /// both layouts have keeps its cumulative count, so no counter falls.
-    #[must_use]
-    pub fn rebucket(&self, from: &Layout, cells: &[u64]) -> Vec<u64> {
-        let mut out = vec![0; self.cells()];
-        let counters = self.family.counters().len();
-        out[..counters].copy_from_slice(&cells[..counters]);
-        for h in 0..self.bounds.len() {
-            let first = from.histogram(h);
-            for (i, count) in cells[first..=first + from.bounds[h].len()].iter().enumerate() {
-                let cell = &mut out[self.rebucket_cell(from, h, first + i)];
-                *cell = cell.wrapping_add(*count);
-            }
-            self.add_sum(&mut out, h, from.sum_of(cells, h));
-        }
-        out
-    }
-
-    /// The bucket cell of this layout that takes over bucket cell `cell` of histogram `h` of `from`.
-    #[must_use]
-    pub fn rebucket_cell(&self, from: &Layout, h: usize, cell: usize) -> usize {
-        match from.bounds[h].get(cell - from.histogram(h)) {
-            Some(&bound) => self.bucket(h, bound),
-            None => self.histogram(h) + self.bounds[h].len(),
-        }
-    }
-
-    /// The histogram that owns bucket cell `cell`, if it is a bucket.
-    #[must_use]
-    pub fn histogram_of(&self, cell: usize) -> Option<usize> {
-        (0..self.bounds.len()).find(|&h| (self.histogram(h)..=self.histogram(h) + self.bounds[h].len()).contains(&cell))
-    }
-
-    /// Appends the layout's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.family as u8);
-        put_u64(out, self.bounds.len() as u64);
-        for bounds in &self.bounds {
-            put_u64(out, bounds.len() as u64);
-            let mut last = 0;
-            for &b in bounds {
-                put_u64(out, b - last);
-                last = b;
-            }
-        }
-    }
-
-    /// Reads what [`Layout::encode`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes are malformed, the family is unknown or its number of histograms is another one.
-    pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let family = Family::from_u8(r.u8()?)?;
-        if r.uint::<usize>()? != family.histograms().len() {
-            return Err(Malformed("number of histograms does not fit the family"));
-        }
-        let mut bounds = Vec::new();
-        for _ in family.histograms() {
-            bounds.push(decode_bounds(r)?);
-        }
-        Ok(Self { family, bounds })
-    }
-}
-
-/// No histogram has more buckets than this; it keeps cell numbers in 16 bits.
-pub const MAX_BUCKETS: usize = 1_000;
-
-fn decode_bounds(r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
-    let n = r.uint::<usize>()?;
-    if n > MAX_BUCKETS {
-        return Err(Malformed("too many buckets"));
-    }
-    let mut bounds = Vec::with_capacity(n);
-    let mut last = 0u64;
-    for i in 0..n {
-        let gap = r.u64()?;
-        if gap == 0 && i > 0 {
-            return Err(Malformed("bucket bounds do not ascend"));
-        }
-        last = last.checked_add(gap).ok_or(Malformed("bucket bound out of range"))?;
-        bounds.push(last);
-    }
-    Ok(bounds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layout(bounds: &[u64]) -> Layout {
-        Layout::new(Family::ServiceGraph, bounds)
-    }
-
-    #[test]
-    fn a_value_equal_to_a_bound_falls_into_that_bucket() {
-        let l = layout(&[100, 200]);
-        assert_eq!(l.bucket(0, 100), l.histogram(0));
-        assert_eq!(l.bucket(0, 101), l.histogram(0) + 1);
-        assert_eq!(l.bucket(0, 201), l.histogram(0) + 2);
-    }
-
-    #[test]
-    fn the_cells_of_two_histograms_do_not_overlap() {
-        let l = layout(&[100, 200]);
-        assert_eq!(l.cells(), 2 + 5 + 5);
-        assert_eq!(l.histogram(1), 7);
-        assert_eq!(l.sum(1), (10, 11));
-        assert_eq!(l.histogram_of(2), Some(0));
-        assert_eq!(l.histogram_of(5), None);
-        assert_eq!(l.histogram_of(9), Some(1));
-    }
-
-    #[test]
-    fn sums_carry_over_64_bits() {
-        let l = layout(&[100]);
-        let mut total = vec![0; l.cells()];
-        let mut delta = vec![0; l.cells()];
-        l.observe(&mut delta, 0, u64::MAX);
-        for _ in 0..3 {
-            l.add(&mut total, &delta);
-        }
-        assert_eq!(l.sum_of(&total, 0), 3 * u128::from(u64::MAX));
-        assert_eq!(total[l.histogram(0) + 1], 3);
-    }
-
-    #[test]
-    fn rebucketing_keeps_counts_sums_and_shared_bounds() {
-        let (old, new) = (layout(&[100, 200, 400]), layout(&[150, 200]));
-        let mut cells = vec![0; old.cells()];
-        for v in [50, 150, 150, 300, 900] {
-            old.observe(&mut cells, 0, v);
-        }
-        let re = new.rebucket(&old, &cells);
-        let first = new.histogram(0);
-        assert_eq!(re[first..first + 3], [1, 2, 2]);
-        assert_eq!(new.sum_of(&re, 0), 50 + 150 + 150 + 300 + 900);
-    }
-
-    #[test]
-    fn a_layout_survives_the_round_trip_and_bad_bytes_are_errors() {
-        let l = layout(&[0, 100, 200]);
-        let mut out = Vec::new();
-        l.encode(&mut out);
-        assert_eq!(Layout::decode(&mut Reader::new(&out)), Ok(l));
-        for cut in 0..out.len() {
-            assert!(Layout::decode(&mut Reader::new(&out[..cut])).is_err());
-        }
-        assert!(Layout::decode(&mut Reader::new(&[9, 0])).is_err());
+    fn with(
+        &self,
+        other: &Self,
+        naming: Naming,
+        choose: impl Fn(&Option<Shape>, &Option<Shape>) -> Option<Shape>,
+    ) -> Self {
+        let pairs = self.spec.histograms.iter().zip(&other.spec.histograms);
+        let histograms = pairs.map(|(a, b)| choose(a, b)).collect();
+        let weighted = self.spec.weighted || other.spec.weighted;
+        Self::of(&Spec { family: self.spec.family, naming, weighted, histograms })
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! * `spans_read = spans_counted + Σ spans_dropped_*`
 //! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* +
-//!   edges_lost + pending`
+//!   edges_joined + edges_lost + pending`
 
 use super::wire::{Malformed, Reader, put_u64};
 
@@ -75,6 +75,32 @@ tallies! {
     RecordsFromFuture = "records_from_future",
     /// Half edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
     EdgesLost = "edges_lost",
+    /// Records that an operator's reset of the group's offset has passed over.
+    RecordsPassedOver = "records_passed_over",
+    /// Records that an operator's reset of the group's offset has made to be read again.
+    RecordsReadAgain = "records_read_again",
+    /// Spans not counted because a filter policy of span metrics rejects them.
+    SpansDroppedFiltered = "spans_dropped_filtered",
+    /// Spans whose name the sanitiser replaced, or would replace if it were not a dry run.
+    SpanNamesSanitised = "span_names_sanitised",
+    /// Span events counted.
+    SpanEventsCounted = "span_events_counted",
+    /// Span events dropped because a label value is not UTF-8.
+    SpanEventsDroppedInvalidUtf8 = "span_events_dropped_invalid_utf8",
+    /// Resources whose `target_info` or `host_info` was dropped because a label is not UTF-8.
+    InfoDroppedInvalidUtf8 = "info_dropped_invalid_utf8",
+    /// Edge spans that the filter policies drop.
+    EdgeSpansFiltered = "edge_spans_filtered",
+    /// Edges dropped because the filter policies drop their other side.
+    EdgesDroppedCounterpart = "edges_dropped_counterpart",
+    /// Half edges that met another pending half edge when the spans between them came.
+    EdgesJoined = "edges_joined",
+    /// Filtered spans that were not remembered because `max_items` were, so that their other side does not know.
+    MarksDroppedFull = "marks_dropped_full",
+    /// Spans between a server and its client that were not remembered because `max_items` were.
+    RelaysDroppedFull = "relays_dropped_full",
+    /// Messaging edges whose latency was not observed, because the consumer started before the producer ended.
+    MessagingNotObserved = "messaging_not_observed",
 }
 
 /// The tallies of one source partition since the beginning of its journal.
@@ -109,10 +135,10 @@ impl Ledger {
     /// Spans read that are neither counted nor dropped for a named reason. Anything but 0 is a bug.
     #[must_use]
     pub fn unaccounted_spans(&self) -> i128 {
-        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled].map(|t| self.get(t));
+        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled, Tally::SpansDroppedFiltered];
         i128::from(self.get(Tally::SpansRead))
             - i128::from(self.get(Tally::SpansCounted))
-            - dropped.iter().map(|&d| i128::from(d)).sum::<i128>()
+            - dropped.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }
 
     /// Half edges that are waiting for their other side, by the ledger's own equation.
@@ -129,6 +155,8 @@ impl Ledger {
             T::EdgesDroppedFull,
             T::EdgesDroppedInvalidUtf8,
             T::EdgesLost,
+            T::EdgesDroppedCounterpart,
+            T::EdgesJoined,
         ];
         i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }

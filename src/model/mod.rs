@@ -14,7 +14,7 @@ pub mod wire;
 
 pub use exemplar::Exemplar;
 pub use labels::{LabelBuilder, SetName};
-pub use layout::{Family, Layout, Naming, Native, Shape, Spec, Unit};
+pub use layout::{Family, Layout, Naming, Native, NativeTotal, Natives, Numbers, Owner, Shape, Spec, Unit};
 pub use ledger::{Ledger, Tally};
 pub use time::{Millis, StepWidth};
 pub use weight::Weight;

@@ -35,6 +35,12 @@ impl Weight {
         u64::try_from(bits).ok().map(Self)
     }
 
+    /// The weight with these bits.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The bits: the weight times 2^32.
     #[must_use]
     pub fn bits(self) -> u64 {

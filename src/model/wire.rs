@@ -17,6 +17,15 @@ pub fn put_u64(out: &mut Vec<u8>, mut v: u64) {
     out.push(v as u8);
 }
 
+/// Appends an unsigned varint of up to 128 bits.
+pub fn put_u128(out: &mut Vec<u8>, mut v: u128) {
+    while v >= 0x80 {
+        out.push((v as u8 & 0x7f) | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
 /// Appends a signed varint (zigzag).
 pub fn put_i64(out: &mut Vec<u8>, v: i64) {
     put_u64(out, ((v << 1) ^ (v >> 63)).cast_unsigned());
@@ -117,6 +126,25 @@ impl<'a> Reader<'a> {
         Err(Malformed("varint cut off"))
     }
 
+    /// An unsigned varint of up to 128 bits.
+    ///
+    /// # Errors
+    /// When it is cut off or longer than 128 bits.
+    pub fn u128(&mut self) -> Result<u128, Malformed> {
+        let mut v = 0u128;
+        for (i, &b) in self.0.iter().enumerate().take(19) {
+            if i == 18 && b > 3 {
+                return Err(Malformed("varint longer than 128 bits"));
+            }
+            v |= u128::from(b & 0x7f) << (7 * i);
+            if b < 0x80 {
+                self.0 = &self.0[i + 1..];
+                return Ok(v);
+            }
+        }
+        Err(Malformed("varint cut off"))
+    }
+
     /// An unsigned varint that must fit the target type.
     ///
     /// # Errors
@@ -162,6 +190,13 @@ mod tests {
             let mut out = Vec::new();
             put_u64(&mut out, v);
             assert_eq!(Reader::new(&out).u64(), Ok(v));
+            assert_eq!(Reader::new(&out).u128(), Ok(v.into()));
+        }
+        for v in [0, 1 << 64, u128::MAX] {
+            let mut out = Vec::new();
+            put_u128(&mut out, v);
+            assert_eq!(Reader::new(&out).u128(), Ok(v));
+            assert!(Reader::new(&out[..out.len() - 1]).u128().is_err());
         }
         for v in [0, -1, 1, i64::MIN, i64::MAX] {
             let mut out = Vec::new();
@@ -174,6 +209,7 @@ mod tests {
     fn a_cut_varint_is_an_error_and_not_a_panic() {
         assert!(Reader::new(&[0x80, 0x80]).u64().is_err());
         assert!(Reader::new(&[0xff; 11]).u64().is_err());
+        assert!(Reader::new(&[0xff; 20]).u128().is_err());
         assert!(Reader::new(&[5, b'a']).bytes().is_err());
     }
 

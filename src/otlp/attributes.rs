@@ -1,7 +1,7 @@
 //! Attributes and their values, read in place.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use super::wire::{Fields, Payload, short_bytes};
 
@@ -147,9 +147,18 @@ impl<'a> Value<'a> {
             Kind::Unset | Kind::Bytes(_) => Cow::Borrowed(&[]),
             _ => {
                 let mut out = Vec::new();
-                self.write(&mut out, NESTING);
+                self.put_text(&mut out);
                 Cow::Owned(out)
             }
+        }
+    }
+
+    /// Appends [`Value::text`]. Allocates nothing but what `out` needs to grow.
+    #[inline]
+    pub fn put_text(&self, out: &mut Vec<u8>) {
+        match self.as_str() {
+            Some(text) => out.extend_from_slice(text),
+            None => self.write(out, NESTING),
         }
     }
 
@@ -159,15 +168,7 @@ impl<'a> Value<'a> {
     /// # Errors
     /// When a text in it is not UTF-8; `out` is then as it was.
     pub fn stringify(&self, out: &mut String) -> Result<(), InvalidUtf8> {
-        let kind = match self.as_str() {
-            Some(text) => Kind::Text(text),
-            None => self.kind(),
-        };
-        match kind {
-            Kind::Text(text) => out.push_str(std::str::from_utf8(text).map_err(|_| InvalidUtf8)?),
-            Kind::Array(_) | Kind::Map(_) => out.push_str(std::str::from_utf8(&self.text()).map_err(|_| InvalidUtf8)?),
-            scalar => put_scalar(scalar, out),
-        }
+        out.push_str(std::str::from_utf8(&self.text()).map_err(|_| InvalidUtf8)?);
         Ok(())
     }
 
@@ -189,18 +190,14 @@ impl<'a> Value<'a> {
                 }
                 out.push(b'}');
             }
-            scalar => {
-                let mut text = String::new();
-                put_scalar(scalar, &mut text);
-                out.extend_from_slice(text.as_bytes());
-            }
+            scalar => put_scalar(scalar, out),
         }
     }
 }
 
 /// Appends a bool or a number. A double becomes the shortest decimal without exponent that reads back as the same, as
 /// Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
-fn put_scalar(kind: Kind<'_>, out: &mut String) {
+fn put_scalar(kind: Kind<'_>, out: &mut Vec<u8>) {
     let written = match kind {
         Kind::Bool(v) => write!(out, "{v}"),
         Kind::Int(v) => write!(out, "{v}"),
@@ -208,7 +205,7 @@ fn put_scalar(kind: Kind<'_>, out: &mut String) {
         Kind::Double(v) => write!(out, "{v}"),
         _ => Ok(()),
     };
-    written.expect("writing to a String cannot fail");
+    written.expect("writing to a Vec cannot fail");
 }
 
 /// The next sub-message of a field whose key is one byte; other fields are passed over.

@@ -14,6 +14,7 @@ use super::{DecodeError, fast};
 #[derive(Debug, Default)]
 pub struct Batch {
     resources: Vec<ResourceRow>,
+    scopes: Vec<ScopeRow>,
     rows: Vec<Row>,
     /// Canonical encodings of what was not plain.
     rewritten: Vec<u8>,
@@ -28,8 +29,18 @@ pub struct ResourceSpans<'a> {
     pub raw: &'a [u8],
     first: u32,
     rows: &'a [Row],
+    scopes: &'a [ScopeRow],
     bytes: &'a [u8],
     rewritten: &'a [u8],
+}
+
+/// An instrumentation scope. Neither text is checked to be UTF-8.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// The library, such as `io.opentelemetry.jdbc`; empty if the record does not say.
+    pub name: &'a [u8],
+    /// Its version; may be empty.
+    pub version: &'a [u8],
 }
 
 /// One span, borrowed from the record. Texts are not checked to be UTF-8, ids may have any length.
@@ -99,6 +110,17 @@ struct ResourceRow {
     rewritten: bool,
     first: usize,
     end: usize,
+    /// The first of its scopes, and the one after its last.
+    scopes: (usize, usize),
+}
+
+/// A scope: the spans from `first` on, up to the next scope, are its own. So a span need not know its scope, and who
+/// does not ask for scopes pays nothing.
+#[derive(Debug)]
+struct ScopeRow {
+    first: u32,
+    name: Place,
+    version: Place,
 }
 
 // === impl Batch ===
@@ -144,6 +166,7 @@ impl Batch {
                 raw,
                 first: row.first as u32,
                 rows: &self.rows[row.first..row.end],
+                scopes: &self.scopes[row.scopes.0..row.scopes.1],
                 bytes,
                 rewritten: &self.rewritten,
             }
@@ -156,12 +179,13 @@ impl Batch {
     }
 
     #[cfg(test)]
-    pub(super) fn capacities(&self) -> [usize; 3] {
-        [self.resources.capacity(), self.rows.capacity(), self.rewritten.capacity()]
+    pub(super) fn capacities(&self) -> [usize; 4] {
+        [self.resources.capacity(), self.scopes.capacity(), self.rows.capacity(), self.rewritten.capacity()]
     }
 
     fn clear(&mut self) {
         self.resources.clear();
+        self.scopes.clear();
         self.rows.clear();
         self.rewritten.clear();
     }
@@ -181,7 +205,7 @@ impl Batch {
 
     /// Reads a `ResourceSpans` that ends at `end` of the record.
     fn resource_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
-        let first = self.rows.len();
+        let (first, first_scope) = (self.rows.len(), self.scopes.len());
         let mut fields = Fields::of(bytes);
         let mut resource = Place::default();
         let (mut plain, mut resources) = (true, 0_u32);
@@ -203,7 +227,8 @@ impl Batch {
         if rewritten {
             resource = self.rewrite_resource(bytes)?;
         }
-        self.resources.push(ResourceRow { resource, rewritten, first, end: self.rows.len() });
+        let scopes = (first_scope, self.scopes.len());
+        self.resources.push(ResourceRow { resource, rewritten, first, end: self.rows.len(), scopes });
         Ok(())
     }
 
@@ -222,19 +247,22 @@ impl Batch {
     }
 
     fn scope_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
+        let mut scope = ScopeRow { first: self.rows.len() as u32, name: Place::default(), version: Place::default() };
         let mut fields = Fields::of(bytes);
         while let Some(field) = fields.next()? {
+            let field_end = end - fields.rest().len() as u32;
             match (field.number, field.payload) {
-                (2, Payload::Bytes(b)) => self.span(b, end - fields.rest().len() as u32 - b.len() as u32)?,
+                (2, Payload::Bytes(b)) => self.span(b, field_end - b.len() as u32)?,
                 (1, Payload::Bytes(b)) => {
-                    // Nobody reads the scope; the check is there so that a broken record is refused as a whole.
                     is_plain(&SCOPE, b, IN_SPAN)?;
+                    scope.read(b, field_end);
                 }
                 (3, Payload::Bytes(_)) => {}
                 (1..=3, _) => return Err(DecodeError::WireType { message: "ScopeSpans", field: field.number }),
                 _ => {}
             }
         }
+        self.scopes.push(scope);
         Ok(())
     }
 
@@ -264,6 +292,31 @@ impl<'a> ResourceSpans<'a> {
         rows.iter()
             .zip(first..)
             .map(move |(row, ordinal)| row.span(ordinal, if row.rewritten { rewritten } else { bytes }))
+    }
+
+    /// The scope of one of the resource's spans, by the span's ordinal.
+    #[must_use]
+    pub fn scope(&self, ordinal: u32) -> Scope<'a> {
+        let after = self.scopes.partition_point(|scope| scope.first <= ordinal);
+        let Some(scope) = after.checked_sub(1).and_then(|at| self.scopes.get(at)) else { return Scope::default() };
+        Scope { name: scope.name.of(self.bytes), version: scope.version.of(self.bytes) }
+    }
+}
+
+// === impl ScopeRow ===
+
+impl ScopeRow {
+    /// Reads a scope that ends at `end` of the record. It need not be plain: of a text that comes twice the last counts.
+    fn read(&mut self, bytes: &[u8], end: u32) {
+        let mut fields = Fields::of(bytes);
+        while let Ok(Some(field)) = fields.next() {
+            let at = end - fields.rest().len() as u32;
+            match (field.number, field.payload) {
+                (1, Payload::Bytes(b)) => self.name = Place::ending(at, b),
+                (2, Payload::Bytes(b)) => self.version = Place::ending(at, b),
+                _ => {}
+            }
+        }
     }
 }
 

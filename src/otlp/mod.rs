@@ -37,6 +37,6 @@ mod wire;
 mod tests;
 
 pub use attributes::{Attributes, InvalidUtf8, Kind, Value, Values};
-pub use batch::{Batch, ResourceSpans, Span};
+pub use batch::{Batch, ResourceSpans, Scope, Span};
 pub use error::DecodeError;
 pub use parts::{SpanEvent, SpanLink};

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1 as proto;
 use prost::Message as _;
 
 use super::schema::NESTING;
-use super::{Attributes, Batch, DecodeError, InvalidUtf8, Span, Value};
+use super::{Attributes, Batch, DecodeError, InvalidUtf8, Scope, Span, Value};
 
 /// One field: key and payload as given, with a length in front if it is bytes.
 fn field(number: u8, payload: &[u8]) -> Vec<u8> {
@@ -237,6 +237,44 @@ fn ordinals_count_through_the_record() {
     batch.decode(&bytes).expect("valid");
     let ordinals: Vec<u32> = batch.resources(&bytes).flat_map(|r| r.spans().map(|s| s.ordinal)).collect();
     assert_eq!(ordinals, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+/// The scopes of the spans of a record, in the spans' order.
+fn scopes_of(record: &[u8]) -> Vec<(String, String)> {
+    let mut batch = Batch::new();
+    batch.decode(record).expect("decodes");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let scope = |Scope { name, version }: Scope<'_>| (text(name), text(version));
+    let of_resource =
+        |r: super::ResourceSpans<'_>| r.spans().map(|span| scope(r.scope(span.ordinal))).collect::<Vec<_>>();
+    batch.resources(record).flat_map(of_resource).collect()
+}
+
+#[test]
+fn a_span_knows_its_instrumentation_scope() {
+    let span = field(2, &an_ordinary_span().encode_to_vec());
+    let scope = |name: &str, version: &str| {
+        let texts = [(1, name), (2, version)].into_iter().filter(|(_, text)| !text.is_empty());
+        field(1, &texts.flat_map(|(n, text)| field(n, text.as_bytes())).collect::<Vec<_>>())
+    };
+    let blocks = [
+        [scope("jdbc", "1"), span.clone(), span.clone()].concat(),
+        // A scope without spans, one behind its span, and spans without a scope.
+        scope("idle", "2"),
+        [span.clone(), scope("http", "")].concat(),
+        span.clone(),
+    ];
+    let resource = |blocks: &[Vec<u8>]| record(&blocks.iter().flat_map(|b| field(2, b)).collect::<Vec<_>>());
+    let bytes = [resource(&blocks), resource(&blocks[3..]), resource(&blocks[..1])].concat();
+    let expected = [("jdbc", "1"), ("jdbc", "1"), ("http", ""), ("", ""), ("", ""), ("jdbc", "1"), ("jdbc", "1")];
+    assert_eq!(scopes_of(&bytes), expected.map(|(name, version)| (name.to_owned(), version.to_owned())));
+}
+
+#[test]
+fn a_scope_in_two_parts_is_one_scope() {
+    let span = field(2, &an_ordinary_span().encode_to_vec());
+    let parts = [field(1, &field(1, b"old")), span, field(1, &[field(1, b"new"), field(2, b"3")].concat())].concat();
+    assert_eq!(scopes_of(&record(&field(2, &parts))), [("new".to_owned(), "3".to_owned())]);
 }
 
 #[test]

@@ -3,7 +3,11 @@
 //! *In:* a compressed body, or one encoded series. *Out:* [`proto`] messages. *Never:* trust in the sender: a body that
 //! claims to be huge is refused before memory is taken.
 
+mod native;
+
 use prost::Message;
+
+pub use native::Native;
 
 use self::proto::{Label, TimeSeries, WriteRequest};
 

@@ -12,14 +12,16 @@ use crate::model::wire::put_u64;
 use crate::model::{Exemplar, Millis};
 
 use super::Request;
+use super::native::{self, NativeValue};
 
 /// The value that ends a series: a NaN with these bits.
 pub const STALE: f64 = f64::from_bits(super::decode::STALE_MARKER);
 
-/// Tags of `WriteRequest.timeseries`, `TimeSeries.samples`, `TimeSeries.exemplars`.
+/// Tags of `WriteRequest.timeseries`, `TimeSeries.samples`, `TimeSeries.exemplars`, `TimeSeries.histograms`.
 const SERIES_TAG: u8 = 0x0a;
 const SAMPLE_TAG: u8 = 0x12;
 const EXEMPLAR_TAG: u8 = 0x1a;
+const HISTOGRAM_TAG: u8 = 0x22;
 /// Tags of `Sample.value`, `Sample.timestamp`, `Exemplar.value`, `Exemplar.timestamp`.
 const SAMPLE_VALUE: u8 = 0x09;
 const SAMPLE_TIME: u8 = 0x10;
@@ -59,6 +61,8 @@ pub struct SeriesWriter {
     max_bytes: usize,
     /// The label of an exemplar in wire form, without the trace ID at its end.
     exemplar_head: Vec<u8>,
+    /// The histograms of one series while they are being written.
+    native: native::Scratch,
     raw: Vec<u8>,
     series: u32,
     samples: u32,
@@ -74,31 +78,78 @@ impl SeriesWriter {
     /// is larger than a limit travels alone. Exemplars carry their trace ID under `exemplar_label`.
     #[must_use]
     pub fn new(max_samples: usize, max_bytes: usize, exemplar_label: &str) -> Self {
-        let mut exemplar_head = Vec::new();
-        put_label(&mut exemplar_head, exemplar_label, &"0".repeat(HEX_LEN));
-        exemplar_head.truncate(exemplar_head.len() - HEX_LEN);
-        Self {
-            max_samples: u32::try_from(max_samples).unwrap_or(u32::MAX),
-            max_bytes,
-            exemplar_head,
+        let mut writer = Self {
+            max_samples: 0,
+            max_bytes: 0,
+            exemplar_head: Vec::new(),
+            native: native::Scratch::default(),
             raw: Vec::new(),
             series: 0,
             samples: 0,
             exemplars: 0,
             snappy: snap::raw::Encoder::new(),
             done: Vec::new(),
-        }
+        };
+        writer.set_limits(max_samples, max_bytes, exemplar_label);
+        writer
+    }
+
+    /// Applies other limits and another label to what is pushed from now on.
+    pub fn set_limits(&mut self, max_samples: usize, max_bytes: usize, exemplar_label: &str) {
+        self.max_samples = u32::try_from(max_samples).unwrap_or(u32::MAX);
+        self.max_bytes = max_bytes;
+        self.exemplar_head.clear();
+        put_label(&mut self.exemplar_head, exemplar_label, &"0".repeat(HEX_LEN));
+        self.exemplar_head.truncate(self.exemplar_head.len() - HEX_LEN);
     }
 
     /// Appends one series.
     pub fn push(&mut self, labels: &SeriesLabels<'_>, point: Point, exemplar: Option<&Exemplar>) {
         let samples = 1 + u32::from(point.zero_at.is_some());
+        let values = sample_len(point.at) + point.zero_at.map_or(0, sample_len);
+        self.begin(labels, samples, values, exemplar.as_slice());
+        let out = &mut self.raw;
+        if let Some(zero_at) = point.zero_at {
+            put_sample(out, 0.0, zero_at);
+        }
+        put_sample(out, point.value, point.at);
+        if let Some(e) = exemplar {
+            put_exemplar(out, &self.exemplar_head, e);
+        }
+    }
+
+    /// Appends one series of a native histogram: at `zero_at` an empty one, at `at` the value, or the marker that ends the
+    /// series. Exemplars come by ascending time.
+    pub fn push_native(
+        &mut self,
+        labels: &SeriesLabels<'_>,
+        at: Millis,
+        zero_at: Option<Millis>,
+        value: Option<&NativeValue<'_>>,
+        exemplars: &[&Exemplar],
+    ) {
+        let mut histograms = std::mem::take(&mut self.native);
+        histograms.clear();
+        if let (Some(zero_at), Some(value)) = (zero_at, value) {
+            histograms.put(HISTOGRAM_TAG, zero_at, Some(&value.emptied()));
+        }
+        histograms.put(HISTOGRAM_TAG, at, value);
+        self.begin(labels, histograms.count(), histograms.bytes().len(), exemplars);
+        for e in exemplars {
+            put_exemplar(&mut self.raw, &self.exemplar_head, e);
+        }
+        self.raw.extend_from_slice(histograms.bytes());
+        self.native = histograms;
+    }
+
+    /// Counts a series, cuts before it if need be, and writes its labels. `values` bytes for its samples follow, and its
+    /// exemplars.
+    fn begin(&mut self, labels: &SeriesLabels<'_>, samples: u32, values: usize, exemplars: &[&Exemplar]) {
         let body = labels.block.len()
             + labels.name.len()
             + labels.le.len()
-            + sample_len(point.at)
-            + point.zero_at.map_or(0, sample_len)
-            + exemplar.map_or(0, |e| self.exemplar_len(e));
+            + values
+            + exemplars.iter().map(|e| self.exemplar_len(e)).sum::<usize>();
         let entry = 1 + varint_len(body as u64) + body;
         if self.samples.saturating_add(samples) > self.max_samples || self.raw.len() + entry > self.max_bytes {
             self.flush();
@@ -112,16 +163,9 @@ impl SeriesWriter {
         out.extend_from_slice(&labels.block[name..le]);
         out.extend_from_slice(labels.le);
         out.extend_from_slice(&labels.block[le..]);
-        if let Some(zero_at) = point.zero_at {
-            put_sample(out, 0.0, zero_at);
-        }
-        put_sample(out, point.value, point.at);
-        if let Some(e) = exemplar {
-            put_exemplar(out, &self.exemplar_head, e);
-        }
         self.series += 1;
         self.samples += samples;
-        self.exemplars += u32::from(exemplar.is_some());
+        self.exemplars += exemplars.len() as u32;
     }
 
     /// Takes the requests that hold everything pushed so far, in order.
@@ -212,7 +256,7 @@ fn exemplar_body(head: &[u8], e: &Exemplar) -> usize {
     head.len() + HEX_LEN + 10 + varint_len(e.at.cast_unsigned())
 }
 
-fn varint_len(v: u64) -> usize {
+pub(super) fn varint_len(v: u64) -> usize {
     (u64::BITS - (v | 1).leading_zeros()).div_ceil(7) as usize
 }
 

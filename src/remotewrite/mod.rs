@@ -6,6 +6,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod native;
 pub mod request;
 pub mod verdict;
 

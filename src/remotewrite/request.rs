@@ -14,9 +14,10 @@ use super::decode;
 
 /// Tag of `WriteRequest.timeseries`.
 const SERIES_TAG: u64 = 0x0a;
-/// Tags of `TimeSeries.samples` and `TimeSeries.exemplars`.
+/// Tags of `TimeSeries.samples`, `TimeSeries.exemplars` and `TimeSeries.histograms`.
 const SAMPLE_TAG: u64 = 0x12;
 const EXEMPLAR_TAG: u64 = 0x1a;
+const HISTOGRAM_TAG: u64 = 0x22;
 /// A description is cut to this many characters.
 const MAX_DESCRIPTION: usize = 512;
 
@@ -27,7 +28,7 @@ pub struct Request {
     pub body: Bytes,
     /// Entries in it.
     pub series: u32,
-    /// Samples in it.
+    /// Samples in it; a histogram at one instant is one.
     pub samples: u32,
     /// Exemplars in it.
     pub exemplars: u32,
@@ -124,7 +125,7 @@ fn entries(raw: &[u8]) -> Result<Vec<Entry>, Malformed> {
         let mut entry = Entry { start, samples: 0, exemplars: 0 };
         while !inner.is_empty() {
             match inner.u64()? {
-                SAMPLE_TAG => entry.samples += 1,
+                SAMPLE_TAG | HISTOGRAM_TAG => entry.samples += 1,
                 EXEMPLAR_TAG => entry.exemplars += 1,
                 tag if tag & 7 == 2 => {}
                 _ => return Err(Malformed("a series holds nothing but messages")),
@@ -140,7 +141,7 @@ fn entries(raw: &[u8]) -> Result<Vec<Entry>, Malformed> {
 mod tests {
     use prost::Message;
 
-    use super::super::decode::proto::{Exemplar, Label, Sample, TimeSeries, WriteRequest};
+    use super::super::decode::proto::{Exemplar, Histogram, Label, Sample, TimeSeries, WriteRequest};
     use super::*;
 
     fn series(i: u32) -> TimeSeries {
@@ -151,12 +152,13 @@ mod tests {
             exemplars: (0..i % 3)
                 .map(|_| Exemplar { labels: vec![label("traceID", "ab".to_owned())], value: 1.0, timestamp: 5 })
                 .collect(),
+            histograms: (0..i % 4 / 3).map(|_| Histogram { timestamp: 7, sum: 0.5, ..Histogram::default() }).collect(),
         }
     }
 
     fn request(n: u32) -> (WriteRequest, Request) {
         let message = WriteRequest { timeseries: (0..n).map(series).collect() };
-        let samples = message.timeseries.iter().map(|t| t.samples.len() as u32).sum();
+        let samples = message.timeseries.iter().map(|t| (t.samples.len() + t.histograms.len()) as u32).sum();
         let exemplars = message.timeseries.iter().map(|t| t.exemplars.len() as u32).sum();
         let encoder = &mut snap::raw::Encoder::new();
         let request = Request::compress(&message.encode_to_vec(), n, samples, exemplars, encoder);

@@ -1,21 +1,18 @@
 //! A closed step as requests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::SeriesSettings;
-use super::metrics::{Line, Metrics};
+use super::candidates::Candidates;
+use super::metrics::{Line, Metrics, Value};
 use super::registry::{LabelSet, News};
+use super::tenant::TenantSeries;
+use super::{SeriesSettings, TenantBook};
 use crate::model::labels::{self, Cuts, put_label};
 use crate::model::{Exemplar, Millis};
 use crate::remotewrite::StepBatch;
 use crate::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
-
-/// An exemplar that lies further after its step than this is left out: receivers refuse the far future, and it would
-/// block all later ones of its series.
-const MAX_EXEMPLAR_LEAD: Millis = 300_000;
-/// No family has more metrics: each has a bit in [`LabelSet::emitted`].
-const MAX_METRICS: usize = u8::BITS as usize;
 
 /// What a series task has to say about one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +33,15 @@ pub struct ClosedStep {
 
 /// Writes the sets of one step, which come in their final order.
 pub(super) struct Emitter<'a> {
-    settings: &'a SeriesSettings,
+    stale_after: Millis,
+    tenants: &'a TenantBook,
     writer: &'a mut SeriesWriter,
     zero_at: Option<Millis>,
     tenant: Option<Arc<str>>,
-    /// The label block with the external labels, when there are any.
+    /// The settings of the tenant, and the labels that all its series get.
+    own: &'a TenantSeries,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    /// The label block with the tenant's labels, when there are any.
     merged: Vec<u8>,
     live: usize,
     active_series: u64,
@@ -61,79 +62,116 @@ impl<'a> Emitter<'a> {
     pub(super) fn new(settings: &'a SeriesSettings, writer: &'a mut SeriesWriter, step: Millis) -> Self {
         let zero_at = (settings.zero_offset > 0).then(|| step - settings.zero_offset).filter(|&at| at > 0);
         let closed = ClosedStep::empty(step);
-        Self { settings, writer, zero_at, tenant: None, merged: Vec::new(), live: 0, active_series: 0, closed }
+        let (tenants, stale_after) = (&settings.tenants, settings.stale_after);
+        Self {
+            stale_after,
+            tenants,
+            writer,
+            zero_at,
+            tenant: None,
+            own: tenants.of(""),
+            labels: Cow::Owned(BTreeMap::new()),
+            merged: Vec::new(),
+            live: 0,
+            active_series: 0,
+            closed,
+        }
     }
 
     /// Writes the samples of a live set, or the markers that end it.
     pub(super) fn emit(&mut self, set: &mut LabelSet, all: &[Metrics], news: Option<&News>) {
         if self.tenant.as_ref() != Some(&set.tenant) {
             self.end_batch();
-            self.tenant = Some(Arc::clone(&set.tenant));
+            self.begin_batch(&set.tenant);
         }
         let metrics = &all[set.layout as usize];
         let idle = self.closed.step.saturating_sub(set.touched);
         self.merged.clear();
-        if !self.settings.external_labels.is_empty() {
-            merge(&mut self.merged, &set.block, &self.settings.external_labels);
+        if !self.labels.is_empty() {
+            merge(&mut self.merged, &set.block, &self.labels);
         }
-        if let Some(replaced) = news.and_then(|n| n.replaced) {
+        if let Some(replaced) = news.and_then(|n| n.replaced).filter(|_| self.own.write) {
             self.end_vanished(set, &all[replaced as usize], metrics);
         }
-        if idle > 0 && idle >= self.settings.stale_after {
-            let mut writer = self.lines(set);
-            metrics.each(&set.numbers, |line| writer.stale(&line));
-            set.live = false;
+        if idle > 0 && idle >= self.stale_after {
+            self.end_set(set, metrics);
         } else {
-            self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
             self.live += 1;
+            if self.own.write && self.own.is_due(self.closed.step) {
+                self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
+            } else {
+                self.pass_over(set, metrics);
+            }
         }
     }
 
-    /// Buckets whose `le` the new layout no longer has would stay behind, flat, for the receiver's look-back time. They
-    /// end here. The `le`s that are new get no zero: the set is old, their first value holds its whole past, and a
-    /// zero would turn that into an increase.
+    fn begin_batch(&mut self, tenant: &Arc<str>) {
+        self.own = self.tenants.of(tenant);
+        self.labels = self.own.labels(tenant);
+        self.writer.set_limits(self.own.max_samples, self.own.max_bytes, &self.own.exemplar_label);
+        self.tenant = Some(Arc::clone(tenant));
+    }
+
+    /// Writes the markers of all series that have been written.
+    fn end_set(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+        set.live = false;
+        if self.own.write {
+            let mut writer = self.lines(set);
+            metrics.each(&set.numbers, &set.natives, |line| {
+                if set.emitted & (1 << line.metric) != 0 {
+                    writer.stale(&line);
+                }
+            });
+        }
+    }
+
+    /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
+    fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+        let (mut all, mut series) = (0, 0);
+        metrics.each(&set.numbers, &set.natives, |line| {
+            all |= 1 << line.metric;
+            series += 1;
+        });
+        self.active_series += series;
+        if !self.own.write {
+            set.emitted |= all;
+        }
+    }
+
+    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat, for
+    /// the receiver's look-back time. They end here. Those that are new in their place get no zero: the set is old, their
+    /// first value holds its whole past, and a zero would turn that into an increase.
     fn end_vanished(&mut self, set: &LabelSet, old: &Metrics, new: &Metrics) {
         let emitted = set.emitted;
         let mut writer = self.lines(set);
-        old.each_vanished(&new.layout, |line| {
+        old.each_vanished(new, |line| {
             if emitted & (1 << line.metric) != 0 {
                 writer.stale(&line);
             }
         });
     }
 
-    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u16, Exemplar)]) {
+    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u32, Exemplar)]) {
+        let (step, zero_at, own) = (self.closed.step, self.zero_at, self.own);
+        let exemplars = if own.exemplars { exemplars } else { &[] };
         let times = metrics.layout.cells();
-        let (step, zero_at) = (self.closed.step, self.zero_at);
-        let mut latest = [0u64; MAX_METRICS];
+        let mut told = Candidates::new(metrics, exemplars, &set.numbers[times..], step, own.exemplars_on_counters);
         let mut emitted = set.emitted;
         let mut series = 0;
         let mut writer = self.lines(set);
-        metrics.each(&set.numbers, |line| {
+        metrics.each(&set.numbers, &set.natives, |line| {
             let zero_at = zero_at.filter(|_| set.emitted & (1 << line.metric) == 0);
-            let exemplar = line.bucket.and_then(|cell| {
-                let at = exemplars.binary_search_by_key(&cell, |(c, _)| usize::from(*c)).ok()?;
-                let h = line.metric - metrics.metric_of(0);
-                let e = &exemplars[at].1;
-                let after = set.numbers[times + h].cast_signed();
-                (e.at > after && e.at <= step.saturating_add(MAX_EXEMPLAR_LEAD)).then(|| {
-                    latest[h] = latest[h].max(e.at.cast_unsigned());
-                    e
-                })
-            });
-            writer.value(&line, zero_at, exemplar);
+            writer.value(&line, zero_at, &mut told);
             emitted |= 1 << line.metric;
             series += 1;
         });
         set.emitted = emitted;
         self.active_series += series;
-        for (time, latest) in set.numbers[times..].iter_mut().zip(latest) {
-            *time = latest.max(*time);
-        }
+        set.numbers[times..].iter_mut().zip(told.times()).for_each(|(time, latest)| *time = latest);
     }
 
     fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
-        let (block, cuts) = if self.settings.external_labels.is_empty() {
+        let (block, cuts) = if self.labels.is_empty() {
             (&*set.block, set.cuts)
         } else {
             (self.merged.as_slice(), labels::cuts(&self.merged))
@@ -168,20 +206,36 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn stale(&mut self, line: &Line<'_>) {
         self.closed.stale_markers += 1;
-        self.put(line, None, STALE, None);
+        self.closed.samples += 1;
+        let (labels, at) = (labels_of(self.block, self.cuts, line), self.closed.step);
+        match line.value {
+            Value::Float(_) => self.writer.push(&labels, Point { zero_at: None, at, value: STALE }, None),
+            Value::Native(_) => self.writer.push_native(&labels, at, None, None, &[]),
+        }
     }
 
-    fn value(&mut self, line: &Line<'_>, zero_at: Option<Millis>, exemplar: Option<&Exemplar>) {
+    fn value(&mut self, line: &Line<'_>, zero_at: Option<Millis>, told: &mut Candidates<'_>) {
         self.closed.zero_samples += u64::from(zero_at.is_some());
-        self.closed.exemplars += u64::from(exemplar.is_some());
-        self.put(line, zero_at, line.value, exemplar);
-    }
-
-    fn put(&mut self, line: &Line<'_>, zero_at: Option<Millis>, value: f64, exemplar: Option<&Exemplar>) {
         self.closed.samples += 1 + u64::from(zero_at.is_some());
-        let labels = SeriesLabels { block: self.block, cuts: self.cuts, name: line.name, le: line.le };
-        self.writer.push(&labels, Point { zero_at, at: self.closed.step, value }, exemplar);
+        let (labels, at) = (labels_of(self.block, self.cuts, line), self.closed.step);
+        match &line.value {
+            Value::Float(value) => {
+                let exemplar = told.of(line);
+                self.closed.exemplars += u64::from(exemplar.is_some());
+                self.writer.push(&labels, Point { zero_at, at, value: *value }, exemplar.as_ref());
+            }
+            Value::Native(value) => {
+                let exemplars = told.of_native(line.metric);
+                self.closed.exemplars += exemplars.len() as u64;
+                let exemplars: Vec<_> = exemplars.iter().collect();
+                self.writer.push_native(&labels, at, zero_at, Some(value), &exemplars);
+            }
+        }
     }
+}
+
+fn labels_of<'l>(block: &'l [u8], cuts: Cuts, line: &Line<'l>) -> SeriesLabels<'l> {
+    SeriesLabels { block, cuts, name: line.name, le: line.le }
 }
 
 /// Appends `block` with the external labels in their places. They replace labels of the same name; an empty value

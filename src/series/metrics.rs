@@ -1,14 +1,20 @@
 //! The series behind the cells of a label set: their names, `le`s and values.
 
-use crate::model::Layout;
-use crate::remotewrite::encode::{le_label, name_label};
+use crate::model::labels::put_label;
+use crate::model::{Layout, Natives};
+use crate::remotewrite::encode::name_label;
+use crate::remotewrite::native::NativeValue;
+
+/// The times of last exemplars that a set keeps: one for its counters, then one per histogram.
+pub(super) const COUNTER_TIME: usize = 0;
 
 /// A layout with the wire form of its metric names and bounds.
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) layout: Layout,
     counters: Vec<Box<[u8]>>,
-    histograms: Vec<HistogramText>,
+    /// `None` for a histogram that the layout does not have.
+    histograms: Vec<Option<HistogramText>>,
 }
 
 #[derive(Debug)]
@@ -16,7 +22,8 @@ struct HistogramText {
     sum: Box<[u8]>,
     count: Box<[u8]>,
     bucket: Box<[u8]>,
-    /// One per bucket, `+Inf` last.
+    native: Box<[u8]>,
+    /// One per classic bucket, `+Inf` last.
     les: Vec<Box<[u8]>>,
 }
 
@@ -25,14 +32,21 @@ struct HistogramText {
 pub(super) struct Line<'a> {
     /// The counter, or the number of counters plus the histogram: the bit that says whether it has been emitted.
     pub(super) metric: usize,
-    /// The bucket cell, for a bucket.
-    pub(super) bucket: Option<usize>,
+    /// The cell of its exemplar, for a bucket and a counter.
+    pub(super) cell: Option<u32>,
     /// The `__name__` label in wire form.
     pub(super) name: &'a [u8],
     /// The `le` label in wire form, or nothing.
     pub(super) le: &'a [u8],
     /// The cumulative value.
-    pub(super) value: f64,
+    pub(super) value: Value<'a>,
+}
+
+/// What a series says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Float(f64),
+    Native(NativeValue<'a>),
 }
 
 // === impl Metrics ===
@@ -40,62 +54,100 @@ pub(super) struct Line<'a> {
 impl Metrics {
     pub(super) fn new(layout: Layout) -> Self {
         let family = layout.family();
-        let counters = family.counters().iter().map(|name| name_label(name)).collect();
-        let histograms = (0..family.histograms().len()).map(|h| HistogramText::new(&layout, h)).collect();
+        let counters = (0..family.counters().len()).map(|c| name_label(&layout.counter_name(c))).collect();
+        let text = |h| layout.shape(h).map(|_| HistogramText::new(&layout, h));
+        let histograms = (0..family.histograms().len()).map(text).collect();
         Self { layout, counters, histograms }
     }
 
-    /// The numbers that one set of this layout owns: its cells, then per histogram the time of its last exemplar.
+    /// The numbers that one set of this layout owns: its cells, then the times of its last exemplars.
     pub(super) fn numbers(&self) -> usize {
-        self.layout.cells() + self.histograms.len()
+        self.layout.cells() + self.times()
     }
 
-    /// The bit of histogram `h` among the metrics.
-    pub(super) fn metric_of(&self, h: usize) -> usize {
-        self.counters.len() + h
+    /// See [`COUNTER_TIME`].
+    pub(super) fn times(&self) -> usize {
+        1 + self.histograms.len()
+    }
+
+    /// The histogram behind a metric's bit.
+    pub(super) fn histogram_of(&self, metric: usize) -> Option<usize> {
+        metric.checked_sub(self.counters.len())
     }
 
     /// Calls `line` for every series that exists, in a fixed order. A counter exists once it is above zero and a
     /// histogram once it has an observation, so what a processor never counts (failures, a switched-off histogram) makes
     /// no series.
-    pub(super) fn each<'a>(&'a self, numbers: &[u64], mut line: impl FnMut(Line<'a>)) {
-        for (metric, name) in self.counters.iter().enumerate().filter(|(c, _)| numbers[*c] > 0) {
-            line(Line { metric, bucket: None, name, le: &[], value: numbers[metric] as f64 });
+    pub(super) fn each(&self, cells: &[u64], natives: &Natives, mut line: impl FnMut(Line<'_>)) {
+        for (metric, name) in self.counters.iter().enumerate() {
+            if let Some(value) = self.layout.counter_value(cells, metric) {
+                let cell = Some(self.layout.counter(metric) as u32);
+                line(Line { metric, cell, name, le: &[], value: Value::Float(value) });
+            }
         }
         for (h, text) in self.histograms.iter().enumerate() {
-            let first = self.layout.histogram(h);
-            let buckets = &numbers[first..first + text.les.len()];
-            let count = buckets.iter().fold(0u64, |n, b| n.wrapping_add(*b));
-            if count == 0 {
-                continue;
-            }
-            let metric = self.metric_of(h);
-            let sum = self.layout.sum_of(numbers, h) as f64 / 1e9;
-            line(Line { metric, bucket: None, name: &text.sum, le: &[], value: sum });
-            line(Line { metric, bucket: None, name: &text.count, le: &[], value: count as f64 });
-            let mut below = 0u64;
-            for (i, (le, n)) in text.les.iter().zip(buckets).enumerate() {
-                below = below.wrapping_add(*n);
-                line(Line { metric, bucket: Some(first + i), name: &text.bucket, le, value: below as f64 });
+            let Some(text) = text else { continue };
+            let count = self.layout.count_of(cells, natives, h);
+            if count > 0 {
+                self.each_of_histogram(h, text, count, cells, natives, &mut line);
             }
         }
     }
 
-    /// Calls `line` for every bucket series that this layout has and `new` has not.
-    pub(super) fn each_vanished<'a>(&'a self, new: &Layout, mut line: impl FnMut(Line<'a>)) {
-        for (h, text) in self.histograms.iter().enumerate() {
-            for (i, (bound, le)) in self.layout.bounds(h).iter().zip(&text.les).enumerate() {
-                if new.bounds(h).binary_search(bound).is_err() {
-                    let bucket = Some(self.layout.histogram(h) + i);
-                    line(Line { metric: self.metric_of(h), bucket, name: &text.bucket, le, value: 0.0 });
-                }
+    fn each_of_histogram(
+        &self,
+        h: usize,
+        text: &HistogramText,
+        count: u128,
+        cells: &[u64],
+        natives: &Natives,
+        line: &mut impl FnMut(Line<'_>),
+    ) {
+        let layout = &self.layout;
+        let metric = self.counters.len() + h;
+        let sum = layout.sum_value(cells, h);
+        if !text.les.is_empty() {
+            let mut put = |cell, name, le, value| line(Line { metric, cell, name, le, value: Value::Float(value) });
+            put(None, &text.sum, &[], sum);
+            put(None, &text.count, &[], layout.count_value(count));
+            let mut below = 0u128;
+            for (i, le) in text.les.iter().enumerate() {
+                below = below.wrapping_add(layout.bucket_of(cells, h, i));
+                put(Some(layout.bucket_cell(h, i) as u32), &text.bucket, le, layout.count_value(below));
             }
+        }
+        if let (Some(_), Some(total)) = (layout.native(h), natives.get(h)) {
+            let buckets: Vec<_> = total.buckets().collect();
+            let (schema, weighted) = (total.schema(), layout.is_weighted());
+            let value = Value::Native(NativeValue { schema, weighted, zero: total.zero(), sum, buckets: &buckets });
+            line(Line { metric, cell: None, name: &text.native, le: &[], value });
         }
     }
 
-    /// A fixed order of layouts of one family.
-    pub(super) fn rank(&self) -> impl Iterator<Item = &[u64]> {
-        (0..self.histograms.len()).map(|h| self.layout.bounds(h))
+    /// Calls `line` with the metric, the name and the `le` of every series that this layout may have had and `new` has
+    /// not, and whether it is a native histogram.
+    pub(super) fn each_vanished(&self, new: &Self, mut line: impl FnMut(Line<'_>)) {
+        let gone = Value::Float(0.0);
+        let empty = NativeValue { schema: 0, weighted: false, zero: 0, sum: 0.0, buckets: &[] };
+        for (metric, name) in self.counters.iter().enumerate().filter(|(c, name)| new.counters[*c] != **name) {
+            line(Line { metric, cell: None, name, le: &[], value: gone });
+        }
+        for (h, text) in self.histograms.iter().enumerate() {
+            let Some(text) = text else { continue };
+            let metric = self.counters.len() + h;
+            let new_text = new.histograms[h].as_ref().filter(|new| new.native == text.native);
+            let stays = |le: &[u8]| new_text.is_some_and(|new| new.les.iter().any(|l| **l == *le));
+            if !text.les.is_empty() && new_text.is_none_or(|new| new.les.is_empty()) {
+                line(Line { metric, cell: None, name: &text.sum, le: &[], value: gone });
+                line(Line { metric, cell: None, name: &text.count, le: &[], value: gone });
+            }
+            for le in text.les.iter().filter(|le| !stays(le)) {
+                line(Line { metric, cell: None, name: &text.bucket, le, value: gone });
+            }
+            if self.layout.native(h).is_some() && (new_text.is_none() || new.layout.native(h).is_none()) {
+                line(Line { metric, cell: None, name: &text.native, le: &[], value: Value::Native(empty) });
+            }
+        }
     }
 }
 
@@ -103,13 +155,18 @@ impl Metrics {
 
 impl HistogramText {
     fn new(layout: &Layout, h: usize) -> Self {
-        let base = layout.family().histograms()[h];
-        let bounds = layout.bounds(h).iter().map(|&b| Some(b)).chain([None]);
+        let base = layout.histogram_name(h);
+        let le = |le: String| {
+            let mut out = Vec::new();
+            put_label(&mut out, "le", &le);
+            out.into_boxed_slice()
+        };
         Self {
             sum: name_label(&format!("{base}_sum")),
             count: name_label(&format!("{base}_count")),
             bucket: name_label(&format!("{base}_bucket")),
-            les: bounds.map(le_label).collect(),
+            native: name_label(&base),
+            les: layout.les(h).map(le).collect(),
         }
     }
 }

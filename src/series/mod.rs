@@ -43,18 +43,23 @@
 //! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
 //! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
 
+mod admission;
+mod candidates;
+mod cardinality;
 mod emit;
 mod metrics;
 mod open;
 mod registry;
 mod snapshot;
+mod tenant;
 
+pub use cardinality::{Cardinality, Offender, service_of};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
+pub(crate) use snapshot::OLD_VERSION;
+pub use tenant::{TenantBook, TenantSeries};
 
-use std::collections::BTreeMap;
-
-use crate::config::settings::Config;
+use crate::config::Tenants;
 use crate::model::{Millis, StepWidth};
 
 /// Steps and stream times are at most this far from the epoch, so that adding a duration cannot overflow.
@@ -72,34 +77,21 @@ pub struct SeriesSettings {
     /// `series.zero_offset`; 0 switches zero samples off. Above `forget_after`, the zero of a set that begins anew could
     /// lie before the marker that ended its series.
     pub zero_offset: Millis,
-    /// `series.external_labels`, without `__name__` and `le`, which belong to the metrics.
-    pub external_labels: BTreeMap<String, String>,
-    /// `series.exemplars.enabled`
-    pub exemplars: bool,
-    /// `series.exemplars.label`
-    pub exemplar_label: String,
-    /// `remote_write.max_samples`
-    pub max_samples: usize,
-    /// `remote_write.max_bytes`
-    pub max_bytes: usize,
+    /// What tenants may have of their own.
+    pub tenants: TenantBook,
 }
 
 // === impl SeriesSettings ===
 
-impl From<&Config> for SeriesSettings {
-    fn from(config: &Config) -> Self {
-        let mut external_labels = config.series.external_labels.clone();
-        external_labels.retain(|name, _| name != "__name__" && name != "le");
+impl From<&Tenants> for SeriesSettings {
+    fn from(tenants: &Tenants) -> Self {
+        let config = tenants.defaults();
         Self {
             step: config.time.step,
             stale_after: config.series.stale_after,
             forget_after: config.series.forget_after,
             zero_offset: config.series.zero_offset,
-            external_labels,
-            exemplars: config.series.exemplars,
-            exemplar_label: config.series.exemplar_label.clone(),
-            max_samples: config.remote_write.max_samples,
-            max_bytes: config.remote_write.max_bytes,
+            tenants: TenantBook::from(tenants),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The deltas of one open step.
 
-use crate::deltas::CellDelta;
+use crate::deltas::SetDelta;
 use crate::model::hash::Map;
-use crate::model::{Exemplar, Layout, exemplar};
+use crate::model::{Exemplar, Layout, Numbers, exemplar};
 
 /// What the shares of one step have added so far, per label set and layout.
 #[derive(Debug, Default)]
@@ -20,20 +20,20 @@ pub(super) struct Delta {
     pub(super) layout: u32,
     /// Whether a share spelled the set out with this layout.
     pub(super) spelled: bool,
-    pub(super) cells: Box<[u64]>,
-    pub(super) exemplars: Vec<(u16, Exemplar)>,
+    pub(super) numbers: Numbers,
+    pub(super) exemplars: Vec<(u32, Exemplar)>,
 }
 
 // === impl OpenStep ===
 
 impl OpenStep {
     /// The delta of a set, and whether it was created now.
-    pub(super) fn delta(&mut self, set: u32, layout: u32, cells: usize) -> (&mut Delta, bool) {
+    pub(super) fn delta(&mut self, set: u32, id: u32, layout: &Layout) -> (&mut Delta, bool) {
         let next = self.deltas.len() as u32;
-        let at = *self.index.entry((set, layout)).or_insert(next);
+        let at = *self.index.entry((set, id)).or_insert(next);
         if at == next {
-            let cells = vec![0; cells].into_boxed_slice();
-            self.deltas.push(Delta { set, layout, spelled: false, cells, exemplars: Vec::new() });
+            let numbers = layout.zeros();
+            self.deltas.push(Delta { set, layout: id, spelled: false, numbers, exemplars: Vec::new() });
         }
         (&mut self.deltas[at as usize], at == next)
     }
@@ -47,18 +47,18 @@ impl OpenStep {
 // === impl Delta ===
 
 impl Delta {
-    /// Adds cells that grew. `scratch` is memory.
-    pub(super) fn grow(&mut self, layout: &Layout, cells: &[CellDelta], scratch: &mut Vec<u64>) {
+    /// Adds what a share says. `scratch` is memory.
+    pub(super) fn grow(&mut self, layout: &Layout, set: &SetDelta<'_>, scratch: &mut Vec<u64>) {
         scratch.clear();
         scratch.resize(layout.cells(), 0);
-        for c in cells {
-            scratch[usize::from(c.cell)] = c.value;
+        for c in &set.cells {
+            scratch[c.cell as usize] = c.value;
         }
-        layout.add(&mut self.cells, scratch);
+        layout.add(&mut self.numbers.cells, &mut self.numbers.natives, (scratch, &set.natives));
     }
 
     /// Offers exemplars.
-    pub(super) fn offer(&mut self, candidates: &[(u16, Exemplar)]) {
+    pub(super) fn offer(&mut self, candidates: &[(u32, Exemplar)]) {
         for &(cell, e) in candidates {
             exemplar::offer(&mut self.exemplars, cell, e);
         }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::SeriesSettings;
 use super::emit::{ClosedStep, Emitter};
 use super::metrics::Metrics;
 use super::open::OpenStep;
+use super::{SeriesSettings, TenantBook};
 use crate::deltas::SetDelta;
 use crate::model::hash::{Map, Set as HashSet};
 use crate::model::labels::{self, Cuts};
-use crate::model::{Exemplar, Layout, Millis, SetName, exemplar};
+use crate::model::{Exemplar, Layout, Millis, Natives, SetName, exemplar};
 use crate::remotewrite::encode::SeriesWriter;
 
 /// The last touch of a set that no closed step has touched yet.
@@ -49,6 +49,17 @@ pub struct Registry {
     pub(super) active_series: u64,
     writer: SeriesWriter,
     scratch: Vec<u64>,
+    /// The layouts that two layouts make together.
+    unions: Map<(Union, u32, u32), u32>,
+}
+
+/// How two layouts make a third.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Union {
+    /// [`Layout::join`]
+    Join,
+    /// [`Layout::widen`]
+    Widen,
 }
 
 /// One label set. A shard holds many: its size is watched by a test.
@@ -60,6 +71,7 @@ pub(super) struct LabelSet {
     pub(super) cuts: Cuts,
     /// See [`Metrics::numbers`].
     pub(super) numbers: Box<[u64]>,
+    pub(super) natives: Natives,
     /// The last closed step that touched it.
     pub(super) touched: Millis,
     /// The greatest stream time of a share that mentioned it.
@@ -76,7 +88,7 @@ pub(super) struct LabelSet {
 /// What a folded step knows about a set besides its values.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    pub(super) exemplars: Vec<(u16, Exemplar)>,
+    pub(super) exemplars: Vec<(u32, Exemplar)>,
     /// The layout that the receiver has seen, when it was replaced.
     pub(super) replaced: Option<u32>,
 }
@@ -87,7 +99,6 @@ impl Registry {
     /// A registry without series.
     #[must_use]
     pub fn new(settings: SeriesSettings) -> Self {
-        let writer = SeriesWriter::new(settings.max_samples, settings.max_bytes, &settings.exemplar_label);
         Self {
             settings,
             closed: None,
@@ -101,9 +112,16 @@ impl Registry {
             open: BTreeMap::new(),
             live: 0,
             active_series: 0,
-            writer,
+            // The limits are those of the tenant that is written.
+            writer: SeriesWriter::new(0, 0, ""),
             scratch: Vec::new(),
+            unions: Map::default(),
         }
+    }
+
+    /// From the next step on, tenants are written as `tenants` says.
+    pub fn reconfigure(&mut self, tenants: TenantBook) {
+        self.settings.tenants = tenants;
     }
 
     /// The last closed step.
@@ -158,11 +176,11 @@ impl Registry {
             return Err(AddError::Misnamed(set.name));
         }
         known.mentioned = known.mentioned.max(stream_time);
-        let (delta, created) = self.open.entry(step).or_default().delta(id, layout_id, layout.cells());
+        let (delta, created) = self.open.entry(step).or_default().delta(id, layout_id, layout);
         known.pending += u32::from(created);
         delta.spelled |= set.spelled.is_some();
-        delta.grow(layout, &set.cells, &mut self.scratch);
-        if self.settings.exemplars {
+        delta.grow(layout, set, &mut self.scratch);
+        if self.settings.tenants.exemplars() {
             delta.offer(&set.exemplars);
         }
         Ok(())
@@ -203,6 +221,7 @@ impl Registry {
     fn define(&mut self, name: SetName, tenant: &str, block: &[u8], layout: u32) -> Result<u32, AddError> {
         let metrics = &self.metrics[layout as usize];
         let numbers = metrics.numbers();
+        let natives = Natives::of(&metrics.layout);
         if SetName::of(tenant, metrics.layout.family(), block) != name {
             return Err(AddError::Misnamed(name));
         }
@@ -212,6 +231,7 @@ impl Registry {
             block: block.into(),
             cuts: labels::cuts(block),
             numbers: vec![0; numbers].into_boxed_slice(),
+            natives,
             touched: NEVER,
             mentioned: NEVER,
             layout,
@@ -269,18 +289,20 @@ impl Registry {
         let mut news: Map<u32, News> = Map::default();
         while let Some(entry) = self.open.first_entry().filter(|e| *e.key() <= step) {
             let open = entry.remove();
-            self.adopt_layouts(&open, &mut news);
+            self.adopt_layouts(step, &open, &mut news);
             for delta in open.deltas() {
                 let set = self.sets[delta.set as usize].as_mut().expect("sets with deltas are not freed");
                 set.pending -= 1;
-                set.touch(step, self.settings.memory());
                 let new = &self.metrics[set.layout as usize].layout;
                 let old = &self.metrics[delta.layout as usize].layout;
+                set.touch(step, self.settings.memory(), new);
+                let gained = (&*delta.numbers.cells, &delta.numbers.natives);
                 if set.layout == delta.layout {
-                    new.add(&mut set.numbers, &delta.cells);
+                    new.add(&mut set.numbers, &mut set.natives, gained);
                 } else {
-                    new.add(&mut set.numbers, &new.rebucket(old, &delta.cells));
+                    new.add_from(&mut set.numbers, &mut set.natives, old, gained);
                 }
+                new.bound(&mut set.natives);
                 if !delta.exemplars.is_empty() {
                     let list = &mut news.entry(delta.set).or_default().exemplars;
                     offer_all(list, new, old, &delta.exemplars);
@@ -290,41 +312,79 @@ impl Registry {
         news
     }
 
-    /// Gives every set that the step spells out the layout of that definition.
-    fn adopt_layouts(&mut self, open: &OpenStep, news: &mut Map<u32, News>) {
+    /// Gives every set that the step touches the layout of its latest definition. A set that begins anew forgets the one
+    /// that it had. Any other keeps a place for every histogram that it has ever had, and takes one for every histogram
+    /// that a delta has: the calls and the latency of one set may come from different raw keys, with different layouts,
+    /// and both go on for good.
+    fn adopt_layouts(&mut self, step: Millis, open: &OpenStep, news: &mut Map<u32, News>) {
         if self.metrics.len() < 2 {
             return;
         }
-        let metrics = &self.metrics;
-        let mut wanted: Map<u32, u32> = Map::default();
-        for delta in open.deltas().iter().filter(|d| d.spelled) {
-            let best = wanted.entry(delta.set).or_insert(delta.layout);
-            if metrics[delta.layout as usize].rank().gt(metrics[*best as usize].rank()) {
-                *best = delta.layout;
+        let mut wanted: Map<u32, (Option<u32>, u32)> = Map::default();
+        for delta in open.deltas() {
+            let new = delta.spelled.then_some(delta.layout);
+            let (defined, all) = wanted.get(&delta.set).copied().unwrap_or((new, delta.layout));
+            let defined = match (defined, new) {
+                (Some(a), Some(b)) => Some(self.union(Union::Join, a, b)),
+                (one, None) | (None, one) => one,
+            };
+            let all = self.union(Union::Join, all, delta.layout);
+            wanted.insert(delta.set, (defined, all));
+        }
+        for delta in open.deltas() {
+            let Some((defined, all)) = wanted.remove(&delta.set) else { continue };
+            let set = self.sets[delta.set as usize].as_ref().expect("sets with deltas are not freed");
+            let (had, anew) = (set.layout, set.begins_anew(step, self.settings.memory()));
+            let base = match defined {
+                Some(defined) if anew => defined,
+                Some(defined) => self.union(Union::Widen, defined, had),
+                None => had,
+            };
+            let layout = self.union(Union::Widen, base, all);
+            if layout != had {
+                self.relay(delta.set, layout, news);
             }
         }
-        for delta in open.deltas().iter().filter(|d| wanted.get(&d.set) == Some(&d.layout)) {
-            let set = self.sets[delta.set as usize].as_mut().expect("sets with deltas are not freed");
-            if set.layout == delta.layout {
-                continue;
-            }
-            let (old, new) = (&metrics[set.layout as usize], &metrics[delta.layout as usize]);
-            let times = set.numbers[old.layout.cells()..].to_vec();
-            let mut numbers = new.layout.rebucket(&old.layout, &set.numbers);
-            numbers.extend(times);
-            set.numbers = numbers.into_boxed_slice();
-            if set.live {
-                // Of several replacements in one forced close, the receiver has seen the first layout only. Candidates
-                // for exemplars that were gathered before are in cells of the layout that goes now.
-                let news = news.entry(delta.set).or_default();
-                news.replaced.get_or_insert(set.layout);
-            }
-            if let Some(news) = news.get_mut(&delta.set) {
-                let gathered = std::mem::take(&mut news.exemplars);
-                offer_all(&mut news.exemplars, &new.layout, &old.layout, &gathered);
-            }
-            set.layout = delta.layout;
+    }
+
+    /// Moves a set to another layout.
+    fn relay(&mut self, id: u32, layout: u32, news: &mut Map<u32, News>) {
+        let set = self.sets[id as usize].as_mut().expect("sets with deltas are not freed");
+        let (old, new) = (&self.metrics[set.layout as usize], &self.metrics[layout as usize]);
+        let mut numbers = vec![0; new.numbers()];
+        let mut natives = Natives::of(&new.layout);
+        new.layout.add_from(&mut numbers, &mut natives, &old.layout, (&set.numbers, &set.natives));
+        new.layout.bound(&mut natives);
+        numbers[new.layout.cells()..].copy_from_slice(&set.numbers[old.layout.cells()..]);
+        (set.numbers, set.natives) = (numbers.into_boxed_slice(), natives);
+        if set.live {
+            // Of several replacements in one forced close, the receiver has seen the first layout only. Candidates for
+            // exemplars that were gathered before are in cells of the layout that goes now.
+            news.entry(id).or_default().replaced.get_or_insert(set.layout);
         }
+        if let Some(news) = news.get_mut(&id) {
+            let gathered = std::mem::take(&mut news.exemplars);
+            offer_all(&mut news.exemplars, &new.layout, &old.layout, &gathered);
+        }
+        set.layout = layout;
+    }
+
+    /// The layout that `a` and `b` make together. It has the family of both.
+    fn union(&mut self, union: Union, a: u32, b: u32) -> u32 {
+        if a == b {
+            return a;
+        }
+        if let Some(&known) = self.unions.get(&(union, a, b)) {
+            return known;
+        }
+        let [x, y] = [a, b].map(|id| &self.metrics[id as usize].layout);
+        let layout = match union {
+            Union::Join => x.join(y),
+            Union::Widen => x.widen(y),
+        };
+        let id = self.layout_id(&layout);
+        self.unions.insert((union, a, b), id);
+        id
     }
 
     fn emit(&mut self, step: Millis, news: &Map<u32, News>) -> ClosedStep {
@@ -357,12 +417,11 @@ impl Registry {
     }
 }
 
-/// Offers exemplars in bucket cells of `old` to a list in bucket cells of `new`.
-fn offer_all(list: &mut Vec<(u16, Exemplar)>, new: &Layout, old: &Layout, candidates: &[(u16, Exemplar)]) {
+/// Offers exemplars in cells of `old` to a list in cells of `new`.
+fn offer_all(list: &mut Vec<(u32, Exemplar)>, new: &Layout, old: &Layout, candidates: &[(u32, Exemplar)]) {
     for &(cell, e) in candidates {
-        let cell = usize::from(cell);
-        if let Some(h) = old.histogram_of(cell) {
-            exemplar::offer(list, new.rebucket_cell(old, h, cell) as u16, e);
+        if let Some(cell) = new.move_example(old, cell, &e) {
+            exemplar::offer(list, cell, e);
         }
     }
 }
@@ -371,18 +430,24 @@ fn offer_all(list: &mut Vec<(u16, Exemplar)>, new: &Layout, old: &Layout, candid
 
 impl LabelSet {
     /// A step adds to the set: it is live from now on. After a long absence it begins at zero.
-    fn touch(&mut self, step: Millis, memory: Millis) {
-        if !self.live && step.saturating_sub(self.touched) > memory {
+    fn touch(&mut self, step: Millis, memory: Millis, layout: &Layout) {
+        if self.begins_anew(step, memory) {
             self.numbers.fill(0);
+            self.natives = Natives::of(layout);
             self.emitted = 0;
         }
         self.touched = step;
         self.live = true;
     }
 
+    /// Whether a touch by `step` begins at zero.
+    fn begins_anew(&self, step: Millis, memory: Millis) -> bool {
+        !self.live && step.saturating_sub(self.touched) > memory
+    }
+
     /// Whether the set is cold and would begin at zero if a later step touched it.
     fn is_beyond(&self, step: Millis, memory: Millis) -> bool {
-        !self.live && self.pending == 0 && step.saturating_sub(self.touched) > memory
+        self.pending == 0 && self.begins_anew(step, memory)
     }
 }
 

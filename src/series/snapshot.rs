@@ -2,18 +2,24 @@
 //!
 //! ```text
 //! closed? | layouts: n, then each
-//! | sets: n, then n x (tenant | label block | layout | emitted | live | closed - touched | closed - mentioned | numbers)
-//! | open steps: n, then n x (step | deltas: n, then n x (set | layout | spelled | cells | exemplars))
+//! | sets: n, then n x (tenant | label block | layout | emitted | live | closed - touched | closed - mentioned | numbers
+//!                      | per native histogram of the layout: schema | n | zero | buckets)
+//! | open steps: n, then n x (step | deltas: n, then n x (set | layout | spelled | cells
+//!                                                        | per native histogram: n | zero | buckets | exemplars))
 //! ```
 //!
-//! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels.
+//! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
+//! which is still read, had neither native histograms nor a time of the last exemplar of counters.
 
 use super::metrics::Metrics;
 use super::open::Delta;
 use super::registry::{LabelSet, Registry};
 use super::{MAX_TIME, SeriesSettings};
 use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
-use crate::model::{Exemplar, Layout, Millis, SetName, labels};
+use crate::model::{Exemplar, Family, Layout, Millis, Natives, SetName, labels};
+
+/// The version of the snapshot around it that has no weights, names and native histograms.
+pub(crate) const OLD_VERSION: u8 = 1;
 
 // === impl Registry ===
 
@@ -32,55 +38,59 @@ impl Registry {
         let mut numbers = vec![0u32; self.sets.len()];
         for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
-            encode_set(out, base, self.sets[id as usize].as_ref().expect("ordered sets exist"));
+            let set = self.sets[id as usize].as_ref().expect("ordered sets exist");
+            encode_set(out, base, set, &self.metrics[set.layout as usize].layout);
         }
         put_u64(out, self.open.len() as u64);
         for (&step, open) in &self.open {
             put_i64(out, step);
             put_u64(out, open.deltas().len() as u64);
             for delta in open.deltas() {
-                encode_delta(out, step, numbers[delta.set as usize], delta);
+                let layout = &self.metrics[delta.layout as usize].layout;
+                encode_delta(out, step, numbers[delta.set as usize], delta, layout);
             }
         }
     }
 
-    /// Reads a registry. The settings may be other ones than when it was written.
+    /// Reads a registry from a snapshot of format `version`. The settings may be other ones than when it was written.
     ///
     /// # Errors
     /// When the bytes are not what [`Registry::encode`] writes.
-    pub fn decode(settings: SeriesSettings, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn decode(settings: SeriesSettings, version: u8, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let old = version == OLD_VERSION;
         let mut registry = Self::new(settings);
         let has_closed = r.u64()? != 0;
         let base = time(r)?;
         registry.closed = has_closed.then_some(base);
         for i in 0..r.u64()? {
-            if u64::from(registry.layout_id(&Layout::decode(r)?)) != i {
+            let layout = if old { Layout::decode_v1(r)? } else { Layout::decode(r)? };
+            if u64::from(registry.layout_id(&layout)) != i {
                 return Err(Malformed("the same layout twice"));
             }
         }
         let mut ids = Vec::new();
         for _ in 0..r.u64()? {
-            let set = decode_set(&mut registry, base, r)?;
+            let set = decode_set(&mut registry, base, old, r)?;
             if registry.knows(set.name) {
                 return Err(Malformed("the same label set twice"));
             }
             if set.live {
                 registry.live += 1;
-                registry.metrics[set.layout as usize].each(&set.numbers, |_| registry.active_series += 1);
+                registry.metrics[set.layout as usize].each(&set.numbers, &set.natives, |_| registry.active_series += 1);
             }
             ids.push(registry.insert(set));
         }
         for _ in 0..r.u64()? {
             let step = time(r)?;
             for _ in 0..r.u64()? {
-                decode_delta(&mut registry, step, &ids, r)?;
+                decode_delta(&mut registry, step, &ids, old, r)?;
             }
         }
         Ok(registry)
     }
 }
 
-fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet) {
+fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, layout: &Layout) {
     put_bytes(out, set.tenant.as_bytes());
     put_bytes(out, &set.block);
     put_u64(out, set.layout.into());
@@ -91,25 +101,29 @@ fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet) {
     for &n in &set.numbers {
         put_u64(out, n);
     }
+    set.natives.encode_totals(layout, out);
 }
 
-fn decode_set(registry: &mut Registry, base: Millis, r: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
+fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
     let tenant = r.str()?;
     let block = r.bytes()?;
     labels::check(block)?;
     let layout = r.uint()?;
     let metrics = metrics_of(registry, layout)?;
     let name = SetName::of(tenant, metrics.layout.family(), block);
-    let numbers = metrics.numbers();
     let (emitted, live) = (r.u8()?, r.u8()? != 0);
+    let emitted = if old { emitted_v1(&metrics.layout, emitted) } else { emitted };
     let touched = base.wrapping_sub(r.i64()?);
     let mentioned = base.wrapping_sub(r.i64()?);
+    let numbers = if old { numbers_v1(metrics, r)? } else { numbers(metrics.numbers(), r)? };
+    let natives = if old { Natives::default() } else { Natives::decode_totals(&metrics.layout, r)? };
     Ok(LabelSet {
         name,
         tenant: registry.tenant(tenant),
         block: block.into(),
         cuts: labels::cuts(block),
-        numbers: (0..numbers).map(|_| r.u64()).collect::<Result<_, _>>()?,
+        numbers: numbers.into_boxed_slice(),
+        natives,
         touched,
         mentioned,
         layout,
@@ -119,13 +133,45 @@ fn decode_set(registry: &mut Registry, base: Millis, r: &mut Reader<'_>) -> Resu
     })
 }
 
-fn encode_delta(out: &mut Vec<u8>, step: Millis, number: u32, delta: &Delta) {
+fn numbers(n: usize, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    (0..n).map(|_| r.u64()).collect()
+}
+
+/// Cells of format version 1, in their places of today.
+fn cells_v1(layout: &Layout, n: usize, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    let mut cells = vec![0; n];
+    for cell in 0..layout.cells_in_v1() {
+        cells[layout.cell_of_v1(cell)] = r.u64()?;
+    }
+    Ok(cells)
+}
+
+/// Cells, then the time of the last exemplar of each histogram.
+fn numbers_v1(metrics: &Metrics, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    let layout = &metrics.layout;
+    let mut all = cells_v1(layout, metrics.numbers(), r)?;
+    for h in (0..layout.family().histograms().len()).filter(|&h| layout.shape(h).is_some()) {
+        all[layout.cells() + 1 + h] = r.u64()?;
+    }
+    Ok(all)
+}
+
+/// In format version 1, service graphs had two counters before their histograms.
+fn emitted_v1(layout: &Layout, emitted: u8) -> u8 {
+    match layout.family() {
+        Family::ServiceGraph => (emitted & 0b11) | ((emitted & !0b11) << 1),
+        _ => emitted,
+    }
+}
+
+fn encode_delta(out: &mut Vec<u8>, step: Millis, number: u32, delta: &Delta, layout: &Layout) {
     put_u64(out, number.into());
     put_u64(out, delta.layout.into());
     out.push(u8::from(delta.spelled));
-    for &cell in &delta.cells {
+    for &cell in &delta.numbers.cells {
         put_u64(out, cell);
     }
+    delta.numbers.natives.encode(layout, out);
     put_u64(out, delta.exemplars.len() as u64);
     for (cell, e) in &delta.exemplars {
         put_u64(out, u64::from(*cell));
@@ -135,15 +181,24 @@ fn encode_delta(out: &mut Vec<u8>, step: Millis, number: u32, delta: &Delta) {
     }
 }
 
-fn decode_delta(registry: &mut Registry, step: Millis, ids: &[u32], r: &mut Reader<'_>) -> Result<(), Malformed> {
+fn decode_delta(
+    registry: &mut Registry,
+    step: Millis,
+    ids: &[u32],
+    old: bool,
+    r: &mut Reader<'_>,
+) -> Result<(), Malformed> {
     let id = *ids.get(r.uint::<usize>()?).ok_or(Malformed("unknown label set"))?;
     let layout_id = r.uint()?;
     let layout = metrics_of(registry, layout_id)?.layout.clone();
     let spelled = r.u8()? != 0;
-    let cells: Vec<u64> = (0..layout.cells()).map(|_| r.u64()).collect::<Result<_, _>>()?;
+    let n = layout.cells();
+    let cells = if old { cells_v1(&layout, n, r)? } else { numbers(n, r)? };
+    let natives = if old { Natives::default() } else { Natives::decode(&layout, r)? };
     let mut exemplars = Vec::new();
     for _ in 0..r.u64()? {
-        let cell = r.uint::<u16>()?;
+        let cell = r.uint::<u32>()?;
+        let cell = if old { layout.cell_of_v1(cell as usize) as u32 } else { cell };
         let at = step.wrapping_add(r.i64()?);
         exemplars.push((cell, Exemplar { at, trace_id: r.array()?, value_ns: r.u64()? }));
     }
@@ -152,10 +207,10 @@ fn decode_delta(registry: &mut Registry, step: Millis, ids: &[u32], r: &mut Read
     if registry.metrics[set.layout as usize].layout.family() != layout.family() {
         return Err(Malformed("cells of another family"));
     }
-    let (delta, created) = registry.open.entry(open).or_default().delta(id, layout_id, layout.cells());
+    let (delta, created) = registry.open.entry(open).or_default().delta(id, layout_id, &layout);
     set.pending += u32::from(created);
     delta.spelled |= spelled;
-    layout.add(&mut delta.cells, &cells);
+    layout.add(&mut delta.numbers.cells, &mut delta.numbers.natives, (&cells, &natives));
     delta.offer(&exemplars);
     Ok(())
 }

@@ -27,9 +27,15 @@
 //! it wrong: an edge is counted twice or never. No finite window helps, as halves can repeat for as long as they like.
 //! What is alive decides everything, and takes a byte or a few for each half edge.
 
+mod apart;
+mod edge;
+mod emit;
+mod extras;
+mod filtered;
 mod live;
 mod names;
 mod pairing;
+mod rebuild;
 mod rules;
 mod store;
 

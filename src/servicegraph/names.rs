@@ -67,12 +67,10 @@ impl Names {
         self.cost > self.limit
     }
 
-    /// Forgets all names but those in use, and renumbers these.
-    pub(super) fn keep<'a>(&mut self, in_use: impl Iterator<Item = &'a mut NameId>) {
+    /// Forgets all names but those in use, and renumbers these: `in_use` calls what it is given for each of them.
+    pub(super) fn keep(&mut self, in_use: impl FnOnce(&mut dyn FnMut(&mut NameId))) {
         let old = std::mem::take(self);
-        for id in in_use {
-            *id = self.intern(old.get(*id));
-        }
+        in_use(&mut |id| *id = self.intern(old.get(*id)));
         self.limit = SMALL.max(self.cost * 2);
     }
 }
@@ -102,7 +100,7 @@ mod tests {
                 used[1] = id;
             }
             if names.is_bloated() {
-                names.keep(used.iter_mut());
+                names.keep(|rename| used.iter_mut().for_each(rename));
                 kept += 1;
                 assert_eq!(names.names.len(), 2);
                 assert!(names.get(used[1]).starts_with(b"peer-"));

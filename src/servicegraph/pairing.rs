@@ -1,38 +1,40 @@
-//! The pairing of spans into edges, and what becomes of the edges.
+//! The pairing of spans into edges: what every span goes through, and the edges of two halves that Tempo knows.
 
 use std::sync::Arc;
 
-use super::live::{self, Origin};
+use super::edge::{Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
+use super::extras::Scratch;
+use super::live::Origin;
 use super::names::{NameId, Names};
+use super::rebuild::Rebuild;
 use super::rules::{RuleBook, Rules, Sieved};
-use super::store::{Connection, Edge, EdgeKind, Half, Key, Store};
+use super::store::Store;
 use crate::config::Tenants;
-use crate::deltas::{Define, DeltaTable, route};
-use crate::model::wire::{Malformed, put_bytes};
-use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
+use crate::deltas::DeltaTable;
+use crate::filter::ResourceVerdict;
+use crate::model::{Ledger, Millis, Tally};
 use crate::otlp::{Attributes, Span};
-
-/// The first byte of this room's raw keys in the delta table.
-const KEY_SPACE: u8 = b'g';
-/// The client of a root server span.
-const USER: &[u8] = b"user";
-/// Counters and histograms of [`Family::ServiceGraph`], in cell order.
-const REQUESTS: usize = 0;
-const FAILED: usize = 1;
-const SERVER: usize = 0;
-const CLIENT: usize = 1;
 
 /// Pairs spans into edges in stream time; see the [room](super).
 #[derive(Debug)]
 pub struct Pairing {
-    book: RuleBook,
-    wait: Millis,
-    max_items: usize,
-    names: Names,
-    store: Store,
+    pub(super) book: RuleBook,
+    pub(super) wait: Millis,
+    pub(super) max_items: usize,
+    pub(super) names: Names,
+    pub(super) edges: Store<Edge>,
+    /// Clients among the edges that have met a server already.
+    pub(super) met: usize,
+    pub(super) marks: Store<Mark>,
+    pub(super) relays: Store<Relay>,
+    pub(super) scratch: Scratch,
     /// A raw key under construction.
-    key: Vec<u8>,
-    rebuild: Option<Rebuild>,
+    pub(super) key: Vec<u8>,
+    /// Slots under consideration.
+    pub(super) slots: Vec<u32>,
+    /// The keys of one span.
+    pub(super) keys: Vec<(u16, Key)>,
+    pub(super) rebuild: Option<Rebuild>,
 }
 
 /// Where edges and tallies go.
@@ -47,42 +49,35 @@ pub struct Sink<'a> {
 /// A record whose spans are being paired. Valid until the next record.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordAt {
-    offset: i64,
-    stream_time: Millis,
+    pub(super) offset: i64,
+    pub(super) stream_time: Millis,
 }
 
 /// The spans of one resource in a record.
 #[derive(Debug, Clone)]
 pub struct Block<'a> {
-    record: RecordAt,
-    rules: Arc<Rules>,
-    tenant: NameId,
+    pub(super) record: RecordAt,
+    pub(super) rules: Arc<Rules>,
+    pub(super) tenant: NameId,
     resource: Sieved<'a>,
+    verdict: ResourceVerdict,
     service: Option<NameId>,
 }
 
-/// The list of a commit, while its half edges are being rebuilt.
-#[derive(Debug)]
-struct Rebuild {
-    listed: Vec<Origin>,
-    at: usize,
-    opened: usize,
-}
-
 /// Why a span is not part of an edge.
-enum NoEdge {
+pub(super) enum NoEdge {
     OtherKind,
     WithoutService,
     InvalidId,
 }
 
 /// A span as one side of an edge.
-struct Side<'a> {
-    key: Key,
-    kind: EdgeKind,
+pub(super) struct Side<'a> {
+    pub(super) key: Key,
+    pub(super) kind: EdgeKind,
     service: NameId,
     half: Half,
-    span: &'a Span<'a>,
+    pub(super) span: &'a Span<'a>,
 }
 
 impl Pairing {
@@ -96,8 +91,14 @@ impl Pairing {
             wait: settings.wait.max(1),
             max_items: settings.max_items,
             names: Names::default(),
-            store: Store::default(),
+            edges: Store::default(),
+            met: 0,
+            marks: Store::default(),
+            relays: Store::default(),
+            scratch: Scratch::default(),
             key: Vec::new(),
+            slots: Vec::new(),
+            keys: Vec::new(),
             rebuild: None,
         }
     }
@@ -105,7 +106,7 @@ impl Pairing {
     /// The number of half edges that wait for their other side.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.store.len()
+        self.edges.len() - self.met
     }
 
     /// Whether any tenant has a service graph.
@@ -124,7 +125,12 @@ impl Pairing {
     /// Starts with a record. Expire first: a record's spans never meet an edge whose time is up.
     pub fn record(&mut self, offset: i64, stream_time: Millis) -> RecordAt {
         if self.names.is_bloated() {
-            self.names.keep(self.store.names());
+            let Self { names, edges, marks, relays, .. } = self;
+            names.keep(|rename| {
+                edges.rename(&mut *rename);
+                marks.rename(&mut *rename);
+                relays.rename(rename);
+            });
         }
         RecordAt { offset, stream_time }
     }
@@ -138,9 +144,21 @@ impl Pairing {
         resource: Attributes<'a>,
     ) -> Block<'a> {
         let rules = Arc::clone(self.book.of(tenant.as_bytes()));
-        let service = service.map(|name| self.names.intern(name));
+        let verdict = rules.filter.resource(&resource);
+        let resource = rules.sieve(resource);
+        let service = service.map(|name| self.service(&rules, name, resource));
         let tenant = self.names.intern(tenant.as_bytes());
-        Block { record, tenant, resource: rules.sieve(resource), rules, service }
+        Block { record, tenant, resource, rules, verdict, service }
+    }
+
+    /// The name of the node that a service is.
+    fn service(&mut self, rules: &Rules, name: &[u8], resource: Sieved<'_>) -> NameId {
+        let namespace = rules.namespace.filter(|_| !name.is_empty()).and_then(|key| rules.get(key, resource));
+        let namespace = namespace.map(|value| value.text()).filter(|namespace| !namespace.is_empty());
+        let Some(namespace) = namespace else { return self.names.intern(name) };
+        self.key.clear();
+        [&*namespace, b"/", name].into_iter().for_each(|part| self.key.extend_from_slice(part));
+        self.names.intern(&self.key)
     }
 
     /// Pairs one span.
@@ -150,136 +168,89 @@ impl Pairing {
         }
         let side = match side_of(block, span) {
             Ok(side) => side,
+            Err(NoEdge::OtherKind) if block.rules.pairs.ancestors => return self.relay(block, span, sink),
             Err(reason) => return refuse(&reason, sink.ledger),
         };
         sink.ledger.add(Tally::EdgeSpans, 1);
-        if let Some(slot) = self.store.find(&side.key) {
-            update(&mut self.names, self.store.edge_mut(slot), block, &side);
-            if self.store.edge(slot).is_complete() {
-                let edge = self.store.remove(slot);
+        match (block.keeps(span), block.rules.pairs.apart(), side.kind.end()) {
+            (false, ..) => self.filtered(block, &side, sink),
+            (true, false, _) => self.together(block, &side, sink),
+            (true, true, End::Client) => self.client_apart(block, &side, sink),
+            (true, true, End::Server) => self.server_apart(block, &side, sink),
+        }
+    }
+
+    /// The two halves of an edge are one entry, into which every span with its key is written.
+    fn together(&mut self, block: &Block<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
+        if let Some(slot) = self.edges.find(&side.key, Edge::is_pending) {
+            update(&mut self.names, &mut self.scratch, self.edges.get_mut(slot), block, side);
+            if self.edges.get(slot).is_complete() {
+                let edge = self.edges.remove(slot);
                 self.emit(&edge, Tally::EdgesCompleted, sink);
             }
             return;
         }
-        let mut edge = new_edge(&side, block.record.offset, block.record.stream_time);
-        update(&mut self.names, &mut edge, block, &side);
         sink.ledger.add(Tally::EdgesOpened, 1);
+        if self.is_marked(&side.key, side.kind.end().other()) {
+            return sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+        }
+        let edge = self.open(block, side, side.key, block.origin(side, 0));
         if edge.is_complete() {
             self.emit(&edge, Tally::EdgesCompleted, sink);
-        } else if self.store.len() >= self.max_items {
-            sink.ledger.add(Tally::EdgesDroppedFull, 1);
         } else {
-            self.store.insert(edge);
+            self.wait_for_other(edge, sink);
         }
     }
 
-    /// Settles every edge that has waited long enough at `stream_time`, in the order of creation.
+    /// A new edge of one span.
+    pub(super) fn open(&mut self, block: &Block<'_>, side: &Side<'_>, key: Key, origin: Origin) -> Edge {
+        let mut edge = Edge::new(key, side.kind, origin);
+        update(&mut self.names, &mut self.scratch, &mut edge, block, side);
+        edge
+    }
+
+    /// Puts an opened edge among those that wait, if there is room.
+    pub(super) fn wait_for_other(&mut self, edge: Edge, sink: &mut Sink<'_>) {
+        if self.edges.len() >= self.max_items {
+            return sink.ledger.add(Tally::EdgesDroppedFull, 1);
+        }
+        self.edges.insert(edge);
+    }
+
+    /// Settles every edge that has waited long enough at `stream_time`, in the order of creation, and forgets all else
+    /// that has.
     pub fn expire(&mut self, stream_time: Millis, sink: &mut Sink<'_>) {
-        while let Some(slot) = self.store.oldest() {
-            if stream_time.saturating_sub(self.store.edge(slot).created) < self.wait {
-                break;
-            }
-            let edge = self.store.remove(slot);
-            self.settle(edge, sink);
-        }
-    }
-
-    /// A virtual node stands in for the missing side, if anything says what it is.
-    fn settle(&mut self, mut edge: Edge, sink: &mut Sink<'_>) {
-        edge.connection = Connection::Virtual;
-        if edge.client.is_empty() && edge.key.is_root() {
-            edge.client = if edge.peer.is_empty() { self.names.intern(USER) } else { edge.peer };
-        } else if !edge.client.is_empty() && edge.server.is_empty() && !edge.peer.is_empty() {
-            edge.server = edge.peer;
-        } else {
-            let tally = match edge.kind {
-                EdgeKind::Client => Tally::EdgesExpiredClient,
-                EdgeKind::Server => Tally::EdgesExpiredServer,
-                EdgeKind::Producer => Tally::EdgesExpiredProducer,
-                EdgeKind::Consumer => Tally::EdgesExpiredConsumer,
-            };
-            return sink.ledger.add(tally, 1);
-        }
-        self.emit(&edge, Tally::EdgesVirtual, sink);
-    }
-
-    /// Adds the edge to the deltas.
-    fn emit(&mut self, edge: &Edge, outcome: Tally, sink: &mut Sink<'_>) {
-        let parts = [edge.key.tenant, edge.client, edge.server].map(|id| self.names.get(id));
-        self.key.clear();
-        self.key.extend([KEY_SPACE, edge.connection as u8]);
-        parts.iter().for_each(|part| put_bytes(&mut self.key, part));
-        let rules = self.book.of(parts[0]);
-        let found = sink.table.find(&self.key, |labels| define(labels, parts, edge.connection, &rules.layout));
-        let Ok(set) = found else {
-            return sink.ledger.add(Tally::EdgesDroppedInvalidUtf8, 1);
-        };
-        sink.ledger.add(outcome, 1);
-        sink.table.add(set, REQUESTS, 1);
-        if edge.failed {
-            sink.table.add(set, FAILED, 1);
-        }
-        for (histogram, half, other) in
-            [(SERVER, edge.server_half, edge.client_half), (CLIENT, edge.client_half, edge.server_half)]
-        {
-            let example = half.or(other).filter(|_| rules.exemplars).map(|h| (h.end, edge.key.trace_id));
-            sink.table.observe(set, histogram, half.map_or(0, |h| h.duration_ns), Weight::ONE, example);
-        }
-    }
-
-    /// The half edges that wait, as bytes for a commit, and the offset of the record that opened the first of them.
-    #[must_use]
-    pub fn live(&self) -> (Option<i64>, Vec<u8>) {
-        live::encode(self.store.iter().map(|e| Origin { offset: e.offset, ordinal: e.ordinal, created: e.created }))
-    }
-
-    /// Begins to rebuild the half edges of a commit: what [`Pairing::live`] returned. From now on records from `from` up
-    /// to the commit go through [`Pairing::rebuild_span`], and then [`Pairing::finish_rebuild`] ends it.
-    ///
-    /// # Errors
-    /// When the list does not decode.
-    pub fn begin_rebuild(&mut self, from: i64, live: &[u8]) -> Result<(), Malformed> {
-        self.rebuild = Some(Rebuild { listed: live::decode(from, live)?, at: 0, opened: 0 });
-        Ok(())
-    }
-
-    /// Pairs one span of a record that is read again.
-    pub fn rebuild_span(&mut self, block: &mut Block<'_>, span: &Span<'_>) {
-        if !block.rules.enabled {
-            return;
-        }
-        let Ok(side) = side_of(block, span) else { return };
-        if let Some(slot) = self.store.find(&side.key) {
-            update(&mut self.names, self.store.edge_mut(slot), block, &side);
-            return;
-        }
-        let Some(rebuild) = &mut self.rebuild else { return };
-        let here = (block.record.offset, span.ordinal);
-        while rebuild.listed.get(rebuild.at).is_some_and(|o| (o.offset, o.ordinal) < here) {
-            rebuild.at += 1;
-        }
-        if let Some(origin) = rebuild.listed.get(rebuild.at).filter(|o| (o.offset, o.ordinal) == here) {
-            let mut edge = new_edge(&side, origin.offset, origin.created);
-            update(&mut self.names, &mut edge, block, &side);
-            self.store.insert(edge);
-            rebuild.opened += 1;
-        }
-    }
-
-    /// Ends rebuilding. What should have come back and did not, because its record is gone, is counted as lost. No
-    /// rebuilt edge is complete, or it would not have been on the list; unless the settings have changed since then, in
-    /// which case it is emitted now.
-    pub fn finish_rebuild(&mut self, sink: &mut Sink<'_>) {
-        let Some(rebuild) = self.rebuild.take() else { return };
-        sink.ledger.add(Tally::EdgesLost, (rebuild.listed.len() - rebuild.opened) as u64);
-        let mut next = self.store.oldest();
-        while let Some(slot) = next {
-            next = self.store.next(slot);
-            if self.store.edge(slot).is_complete() {
-                let edge = self.store.remove(slot);
-                self.emit(&edge, Tally::EdgesCompleted, sink);
+        while let Some(slot) = self.edges.overdue(stream_time, self.wait) {
+            let edge = self.edges.remove(slot);
+            if edge.is_pending() {
+                self.settle(edge, sink);
+            } else {
+                self.met -= 1;
             }
         }
+        forget(&mut self.marks, stream_time, self.wait);
+        forget(&mut self.relays, stream_time, self.wait);
+    }
+}
+
+// === impl Block ===
+
+impl Block<'_> {
+    /// Whether the filter policies keep a span.
+    pub(super) fn keeps(&self, span: &Span<'_>) -> bool {
+        self.rules.filter.is_empty() || self.rules.filter.keeps(&self.verdict, span)
+    }
+
+    /// Where something that a span makes comes from.
+    pub(super) fn origin(&self, side: &Side<'_>, part: u16) -> Origin {
+        let RecordAt { offset, stream_time } = self.record;
+        Origin { offset, created: stream_time, ordinal: side.span.ordinal, part }
+    }
+}
+
+fn forget<T: Item>(store: &mut Store<T>, stream_time: Millis, wait: Millis) {
+    while let Some(slot) = store.overdue(stream_time, wait) {
+        store.remove(slot);
     }
 }
 
@@ -293,7 +264,7 @@ fn refuse(reason: &NoEdge, ledger: &mut Ledger) {
     ledger.add(tally, 1);
 }
 
-fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge> {
+pub(super) fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge> {
     let kind = match span.kind {
         2 => EdgeKind::Server,
         3 => EdgeKind::Client,
@@ -303,87 +274,56 @@ fn side_of<'a>(block: &Block<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge
     };
     let service = block.service.ok_or(NoEdge::WithoutService)?;
     let trace_id = valid_id(span.trace_id).ok_or(NoEdge::InvalidId)?;
-    let span_id = match kind {
-        EdgeKind::Client | EdgeKind::Producer => valid_id(span.span_id).ok_or(NoEdge::InvalidId)?,
-        EdgeKind::Server | EdgeKind::Consumer if span.parent_span_id.is_empty() => [0; 8],
-        EdgeKind::Server | EdgeKind::Consumer => span.parent_span_id.try_into().map_err(|_| NoEdge::InvalidId)?,
+    let span_id = match kind.end() {
+        End::Client => valid_id(span.span_id).ok_or(NoEdge::InvalidId)?,
+        End::Server if span.parent_span_id.is_empty() => [0; 8],
+        End::Server => span.parent_span_id.try_into().map_err(|_| NoEdge::InvalidId)?,
     };
     let key = Key { tenant: block.tenant, trace_id, span_id };
-    let half =
-        Half { duration_ns: span.end_ns.saturating_sub(span.start_ns), end: (span.end_ns / 1_000_000) as Millis };
-    Ok(Side { key, kind, service, half, span })
+    Ok(Side { key, kind, service, half: Half { start_ns: span.start_ns, end_ns: span.end_ns }, span })
 }
 
 /// An ID of the right length that is not all zero.
-fn valid_id<const N: usize>(id: &[u8]) -> Option<[u8; N]> {
+pub(super) fn valid_id<const N: usize>(id: &[u8]) -> Option<[u8; N]> {
     <[u8; N]>::try_from(id).ok().filter(|id| *id != [0; N])
 }
 
-fn new_edge(side: &Side<'_>, offset: i64, created: Millis) -> Edge {
-    Edge {
-        key: side.key,
-        offset,
-        ordinal: side.span.ordinal,
-        created,
-        kind: side.kind,
-        connection: Connection::Plain,
-        failed: false,
-        client: NameId::EMPTY,
-        server: NameId::EMPTY,
-        peer: NameId::EMPTY,
-        client_half: None,
-        server_half: None,
-    }
-}
-
-/// Writes a span into its edge. The last writer wins, except that a failure stays.
-fn update(names: &mut Names, edge: &mut Edge, block: &Block<'_>, side: &Side<'_>) {
+/// Writes a span into its edge. The last writer wins, except that a failure stays, and so does the greatest weight.
+pub(super) fn update(
+    names: &mut Names,
+    scratch: &mut Scratch,
+    edge: &mut Edge,
+    block: &Block<'_>,
+    side: &Side<'_>,
+) {
     const ERROR: i32 = 2;
-    edge.kind = side.kind;
-    edge.connection = match side.kind {
-        EdgeKind::Client | EdgeKind::Server => Connection::Plain,
-        EdgeKind::Producer | EdgeKind::Consumer => Connection::Messaging,
-    };
-    edge.failed |= side.span.status_code == ERROR;
-    let rules = &block.rules;
+    let (rules, end) = (&block.rules, side.kind.end());
     let attributes = rules.sieve(side.span.attributes);
-    if let Some(peer) = rules.peer(attributes) {
+    edge.kind = side.kind;
+    edge.connection = side.kind.connection();
+    if side.span.status_code == ERROR || rules.failed(attributes) {
+        edge.set(FAILED);
+    }
+    // The Collector asks the client only.
+    if let Some(peer) = rules.peer(attributes).filter(|_| end == End::Client || !rules.shows.as_otel) {
         edge.peer = names.intern(&peer);
     }
-    match side.kind {
-        EdgeKind::Server | EdgeKind::Consumer => {
-            edge.server = side.service;
-            edge.server_half = Some(side.half);
-        }
-        EdgeKind::Client | EdgeKind::Producer => {
-            edge.client = side.service;
-            edge.client_half = Some(side.half);
-            if let Some(name) = rules.database(block.resource, attributes) {
-                edge.connection = Connection::Database;
-                edge.server_half = Some(side.half);
-                if let Some(name) = name {
-                    edge.server = names.intern(&name);
-                }
-            }
+    if !rules.slots.is_empty() {
+        let weight = rules.sampling.weight(side.span, block.resource.attributes());
+        let look_up = |source| rules.value(source, block.resource, attributes);
+        edge.extra = scratch.update(names, &rules.slots, (edge.extra, end, weight), look_up);
+    }
+    edge.set_half(end, side.half);
+    if end == End::Server {
+        edge.server = side.service;
+        return;
+    }
+    edge.client = side.service;
+    if let Some(name) = rules.database(block.resource, attributes) {
+        edge.connection = super::edge::Connection::Database;
+        edge.set_half(End::Server, side.half);
+        if let Some(name) = name {
+            edge.server = names.intern(&name);
         }
     }
-}
-
-fn define(
-    labels: &mut LabelBuilder,
-    [tenant, client, server]: [&[u8]; 3],
-    connection: Connection,
-    layout: &Arc<Layout>,
-) -> Result<Define, std::str::Utf8Error> {
-    labels.set("client", std::str::from_utf8(client)?);
-    labels.set("server", std::str::from_utf8(server)?);
-    let connection = match connection {
-        Connection::Plain => "",
-        Connection::Messaging => "messaging_system",
-        Connection::Database => "database",
-        Connection::Virtual => "virtual_node",
-    };
-    labels.set("connection_type", connection);
-    let tenant = std::str::from_utf8(tenant)?;
-    Ok(Define { tenant: tenant.into(), layout: Arc::clone(layout), route: route(tenant, client) })
 }

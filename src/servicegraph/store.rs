@@ -1,73 +1,19 @@
-//! The pending edges: a slab, an index by key, and a list in the order of creation.
+//! What waits: a slab, an index by key, and a list in the order of creation.
 
 use hashbrown::HashTable;
 
+use super::edge::{Item, Key};
 use super::names::NameId;
 use crate::model::Millis;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// What the two sides of an edge have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) tenant: NameId,
-    pub(super) trace_id: [u8; 16],
-    /// The client's span; all zero for the root, which has no client.
-    pub(super) span_id: [u8; 8],
-}
-
-/// What a label says about how the two sides are connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Connection {
-    Plain,
-    Messaging,
-    Database,
-    Virtual,
-}
-
-/// The span kinds that make edges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EdgeKind {
-    Client,
-    Server,
-    Producer,
-    Consumer,
-}
-
-/// What one side's span measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Half {
-    pub(super) duration_ns: u64,
-    /// The end of the span.
-    pub(super) end: Millis,
-}
-
-/// An edge, or as much of it as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Edge {
-    pub(super) key: Key,
-    /// The record and the span that opened the edge, and the stream time then.
-    pub(super) offset: i64,
-    pub(super) ordinal: u32,
-    pub(super) created: Millis,
-    /// The kind of the latest span.
-    pub(super) kind: EdgeKind,
-    pub(super) connection: Connection,
-    pub(super) failed: bool,
-    pub(super) client: NameId,
-    pub(super) server: NameId,
-    pub(super) peer: NameId,
-    pub(super) client_half: Option<Half>,
-    pub(super) server_half: Option<Half>,
-}
-
-/// The pending edges.
+/// Items in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Store<T> {
     index: HashTable<u32>,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<T>>,
     /// Free slots, linked by `next`.
     free: u32,
     oldest: u32,
@@ -75,70 +21,54 @@ pub(super) struct Store {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<T> {
     older: u32,
     next: u32,
-    edge: Edge,
+    item: T,
 }
 
-// === impl Key ===
-
-impl Key {
-    pub(super) fn is_root(&self) -> bool {
-        self.span_id == [0; 8]
-    }
-
-    /// The tenant is left out: its number changes when names are renumbered.
-    fn hash(&self) -> u64 {
-        let mut bytes = [0; 24];
-        bytes[..16].copy_from_slice(&self.trace_id);
-        bytes[16..].copy_from_slice(&self.span_id);
-        xxhash_rust::xxh3::xxh3_64(&bytes)
-    }
-}
-
-// === impl Edge ===
-
-impl Edge {
-    pub(super) fn is_complete(&self) -> bool {
-        !self.client.is_empty() && !self.server.is_empty()
-    }
-
-    /// Everything in the edge that a renumbering of names changes.
-    pub(super) fn names(&mut self) -> [&mut NameId; 4] {
-        [&mut self.key.tenant, &mut self.client, &mut self.server, &mut self.peer]
-    }
-}
-
-// === impl Store ===
-
-impl Default for Store {
+impl<T> Default for Store<T> {
     fn default() -> Self {
         Self { index: HashTable::new(), slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE }
     }
 }
 
-impl Store {
+impl<T: Item> Store<T> {
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// The slot of the edge with this key.
-    pub(super) fn find(&self, key: &Key) -> Option<u32> {
-        self.index.find(key.hash(), |&at| self.slots[at as usize].edge.key == *key).copied()
+    /// The slot of the item with this key that fits. There must not be two.
+    pub(super) fn find(&self, key: &Key, fits: impl Fn(&T) -> bool) -> Option<u32> {
+        let same = |&at: &u32| {
+            let item = &self.slots[at as usize].item;
+            item.key() == key && fits(item)
+        };
+        self.index.find(key.hash(), same).copied()
     }
 
-    pub(super) fn edge(&self, slot: u32) -> &Edge {
-        &self.slots[slot as usize].edge
+    /// The slots of all items with this key that fit, in the order of creation.
+    pub(super) fn find_all(&self, key: &Key, fits: impl Fn(&T) -> bool, out: &mut Vec<u32>) {
+        out.clear();
+        out.extend(self.index.iter_hash(key.hash()).filter(|&&at| {
+            let item = self.get(at);
+            item.key() == key && fits(item)
+        }));
+        // The order of the index depends on its history, which a new owner does not share.
+        out.sort_unstable_by_key(|&at| self.get(at).origin().at());
     }
 
-    pub(super) fn edge_mut(&mut self, slot: u32) -> &mut Edge {
-        &mut self.slots[slot as usize].edge
+    pub(super) fn get(&self, slot: u32) -> &T {
+        &self.slots[slot as usize].item
     }
 
-    /// Appends an edge whose key is not in the store.
-    pub(super) fn insert(&mut self, edge: Edge) {
-        let slot = Slot { older: self.newest, next: NONE, edge };
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut T {
+        &mut self.slots[slot as usize].item
+    }
+
+    /// Appends an item.
+    pub(super) fn insert(&mut self, item: T) {
+        let slot = Slot { older: self.newest, next: NONE, item };
         let at = if self.free == NONE {
             self.slots.push(slot);
             (self.slots.len() - 1) as u32
@@ -153,12 +83,11 @@ impl Store {
             newest => self.slots[newest as usize].next = at,
         }
         self.newest = at;
-        let slots = &self.slots;
-        self.index.insert_unique(edge.key.hash(), at, |&i| slots[i as usize].edge.key.hash());
+        self.enter(at);
     }
 
-    pub(super) fn remove(&mut self, at: u32) -> Edge {
-        let Slot { older, next, edge } = self.slots[at as usize];
+    pub(super) fn remove(&mut self, at: u32) -> T {
+        let Slot { older, next, item } = self.slots[at as usize];
         match older {
             NONE => self.oldest = next,
             older => self.slots[older as usize].next = next,
@@ -167,38 +96,59 @@ impl Store {
             NONE => self.newest = older,
             next => self.slots[next as usize].older = older,
         }
-        if let Ok(entry) = self.index.find_entry(edge.key.hash(), |&i| i == at) {
-            entry.remove();
-        }
+        self.leave(at);
         self.slots[at as usize].next = self.free;
         self.free = at;
-        edge
+        item
     }
 
-    /// The slot of the edge that was created first.
+    /// Gives an item another key. Its place in the order stays.
+    pub(super) fn rekey(&mut self, at: u32, key: Key) {
+        self.leave(at);
+        *self.slots[at as usize].item.key_mut() = key;
+        self.enter(at);
+    }
+
+    fn enter(&mut self, at: u32) {
+        let slots = &self.slots;
+        let hash = |&i: &u32| slots[i as usize].item.key().hash();
+        self.index.insert_unique(hash(&at), at, hash);
+    }
+
+    fn leave(&mut self, at: u32) {
+        if let Ok(entry) = self.index.find_entry(self.get(at).key().hash(), |&i| i == at) {
+            entry.remove();
+        }
+    }
+
+    /// The slot of the item that was created first.
     pub(super) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
-    /// The slot of the edge that was created next after the one in `slot`.
+    /// The slot of the oldest item, if it has waited for `wait` at `now`.
+    pub(super) fn overdue(&self, now: Millis, wait: Millis) -> Option<u32> {
+        self.oldest().filter(|&at| now.saturating_sub(self.get(at).origin().created) >= wait)
+    }
+
+    /// The slot of the item that was created next after the one in `slot`.
     pub(super) fn next(&self, slot: u32) -> Option<u32> {
         Some(self.slots[slot as usize].next).filter(|&next| next != NONE)
     }
 
-    /// All edges in the order of creation.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Edge> {
-        std::iter::successors(self.oldest(), |&at| self.next(at)).map(|at| self.edge(at))
+    /// All items in the order of creation.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        std::iter::successors(self.oldest(), |&at| self.next(at)).map(|at| self.get(at))
     }
 
-    /// Every name that an edge uses.
-    pub(super) fn names(&mut self) -> impl Iterator<Item = &mut NameId> {
-        // A leftover must not keep its names alive, nor name what no longer exists.
-        let mut at = self.free;
-        while at != NONE {
-            let slot = &mut self.slots[at as usize];
-            slot.edge.names().into_iter().for_each(|id| *id = NameId::EMPTY);
-            at = slot.next;
+    /// Renumbers every name that an item uses.
+    pub(super) fn rename(&mut self, mut rename: impl FnMut(&mut NameId)) {
+        let mut next = self.oldest();
+        while let Some(at) = next {
+            let item = self.get_mut(at);
+            rename(&mut item.key_mut().tenant);
+            item.names().for_each(&mut rename);
+            next = self.next(at);
         }
-        self.slots.iter_mut().flat_map(|slot| slot.edge.names())
     }
 }

@@ -1,4 +1,4 @@
-//! Span metrics: calls, latency and size of every span.
+//! Span metrics: calls, latency and size of every span, the events of spans, and what is known about their resources.
 //!
 //! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one tally for each span. *Owner:* one span task.
 //! *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:* [`crate::deltas`].
@@ -6,42 +6,86 @@
 //! A span finds its label set by a raw key: the bytes of everything that becomes a label. Labels are built, and their text
 //! is checked, only when the key is new. A key that cannot become labels stays unknown, so that every one of its spans is
 //! dropped and tallied.
+//!
+//! A filter rejects a span before anything else; then its name is sanitised, its attributes are walked once, and its
+//! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found before
+//! anything is counted: a span counts everywhere or nowhere.
+
+mod buckets;
+mod events;
+mod names;
+mod plan;
+mod spec;
+mod target_info;
+mod wanted;
 
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-use crate::config::settings::{Config, Intrinsic};
-use crate::deltas::{Define, DeltaTable, route};
+use self::buckets::Buckets;
+use self::events::Events;
+use self::names::Names;
+use self::plan::{Extra, Plan, Subject};
+use self::target_info::{NoInfo, TargetInfo};
+use self::wanted::{Found, Wanted};
+use crate::config::settings::Config;
+use crate::deltas::{Define, DeltaTable, SetId, route};
+use crate::filter::{Filter, ResourceVerdict};
 use crate::model::wire::put_bytes;
-use crate::model::{Family, LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
-use crate::otlp::{Attributes, Span};
+use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
+use crate::otlp::{ResourceSpans, Span};
+use crate::sampling::Sampling;
 
-/// The first byte of this room's raw keys in the delta table.
-const KEY_SPACE: u8 = b's';
-/// Counters and histograms of [`Family::SpanMetrics`], in cell order.
+/// The first byte of this room's raw keys in the delta table: of spans, of latency where it has labels of its own, of
+/// events. Resources have `t`.
+const SPANS: u8 = b's';
+const LATENCIES: u8 = b'l';
+const EVENTS: u8 = b'e';
+/// Counters and histograms of the families, in cell order.
 const CALLS: usize = 0;
 const SIZE: usize = 1;
 const LATENCY: usize = 0;
-
-const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+const EVENT_COUNT: usize = 0;
+const INFO: usize = 0;
 
 /// Counts spans.
 #[derive(Debug)]
 pub struct SpanMetrics {
-    layout: Arc<Layout>,
-    intrinsic: Intrinsic,
+    plan: Plan,
+    buckets: Buckets,
+    events: Option<Events>,
+    target_info: Option<TargetInfo>,
+    origin: Option<Origin>,
+    names: Names,
+    filter: Filter,
+    sampling: Sampling,
+    /// Which of calls, latency and size are counted.
+    calls: bool,
+    latency: bool,
+    size: bool,
     exemplars: bool,
+    exemplars_on_counters: bool,
+    of_resource: Found,
+    of_span: Found,
     /// A raw key under construction; its first `prefix` bytes are those of the block.
     key: Vec<u8>,
     prefix: usize,
+    /// What the filter thinks of the block's resource; `None`: there is no filter.
+    verdict: Option<ResourceVerdict>,
+    /// Whether the block's resource has been described.
+    described: bool,
+}
+
+/// The labels `job` and `instance`, for the block that was started last.
+#[derive(Debug)]
+struct Origin {
+    wanted: Wanted,
+    found: Found,
+    namespace: usize,
+    /// `None`: there is no label `instance`.
+    id: Option<usize>,
+    job: Vec<u8>,
+    instance: Vec<u8>,
 }
 
 /// The spans of one resource.
@@ -51,99 +95,244 @@ pub struct Block<'a> {
     pub tenant: &'a str,
     /// The resource's `service.name`; empty if it has none.
     pub service: &'a [u8],
-    /// The resource's attributes.
-    pub resource: Attributes<'a>,
+    /// The resource.
+    pub spans: ResourceSpans<'a>,
 }
+
+/// What is counted of a span.
+#[derive(Clone, Copy)]
+struct Seen {
+    weight: Weight,
+    took: u64,
+    /// The span's end and trace ID; `None` without exemplars.
+    example: Option<(Millis, [u8; 16])>,
+    /// The same for counters.
+    counter_example: Option<(Millis, [u8; 16])>,
+}
+
+/// The label sets of a span. Without dimensions of its own, latency is in the first.
+#[derive(Clone, Copy)]
+struct Sets {
+    calls: SetId,
+    latency: SetId,
+}
+
+// === impl SpanMetrics ===
 
 impl SpanMetrics {
     /// Counts as the settings of a tenant say.
+    ///
+    /// # Panics
+    /// When a filter policy or a rule for names cannot be understood. Reading a configuration refuses such a one.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let (settings, exemplars) = (&config.span_metrics, config.series.exemplars);
+    pub fn new(config: &Arc<Config>) -> Self {
+        let settings = &config.span_metrics;
+        let filter =
+            Filter::new(&settings.filter_policies).expect("policies are checked when the configuration is read");
+        let sampling = Sampling::new(&settings.multiplier_key, settings.tracestate_multiplier);
+        let weighted = !sampling.is_off();
+        let mut plan = Plan::new(config);
         Self {
-            layout: Arc::new(Layout::new(Family::SpanMetrics, &settings.bounds_ns)),
-            intrinsic: settings.intrinsic,
-            exemplars,
+            buckets: Buckets::new(config, weighted),
+            events: settings.events.then(|| Events::new(config, &mut plan, weighted)),
+            target_info: settings.target_info.then(|| TargetInfo::new(config)),
+            origin: settings.target_info.then(|| Origin::new(settings.instance_label)),
+            plan,
+            names: Names::new(&config.span_names),
+            filter,
+            sampling,
+            calls: settings.calls,
+            latency: settings.latency,
+            size: settings.size,
+            exemplars: config.series.exemplars,
+            exemplars_on_counters: config.series.exemplars_on_counters,
+            of_resource: Found::default(),
+            of_span: Found::default(),
             key: Vec::new(),
             prefix: 0,
+            verdict: None,
+            described: false,
         }
     }
 
     /// Starts with the spans of one resource.
     pub fn block(&mut self, block: &Block<'_>) {
+        self.described = false;
+        self.verdict = (!self.filter.is_empty()).then(|| self.filter.resource(&block.spans.resource));
+        self.buckets.block(block.service);
+        self.plan.wanted.read(block.spans.resource, &mut self.of_resource);
         self.key.clear();
-        self.key.push(KEY_SPACE);
+        self.key.push(SPANS);
         put_bytes(&mut self.key, block.tenant.as_bytes());
-        if self.intrinsic.service {
+        if self.plan.intrinsic.service {
             put_bytes(&mut self.key, block.service);
+        }
+        if let Some(origin) = &mut self.origin {
+            origin.read(block);
+            put_bytes(&mut self.key, &origin.job);
+            put_bytes(&mut self.key, &origin.instance);
         }
         self.prefix = self.key.len();
     }
 
     /// Counts one span of the block that was started last.
     pub fn span(&mut self, block: &Block<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
-        self.complete_key(span);
-        let (intrinsic, layout) = (self.intrinsic, &self.layout);
-        let Ok(set) = table.find(&self.key, |labels| define(labels, intrinsic, block, span, layout)) else {
+        if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {
+            return ledger.add(Tally::SpansDroppedFiltered, 1);
+        }
+        let seen = self.seen(block, span);
+        self.plan.wanted.read(span.attributes, &mut self.of_span);
+        self.key.truncate(self.prefix);
+        let [job, instance] = origin_of(self.origin.as_ref());
+        let (of_resource, of_span) = (&self.of_resource, &self.of_span);
+        let named = self.names.of(span.name);
+        let subject = Subject { block, span, name: named.name, of_resource, of_span, job, instance };
+        let layout = self.buckets.of(span.kind);
+        let Ok(sets) = find(&self.plan, &subject, layout, &mut self.key, table) else {
             return ledger.add(Tally::SpansDroppedInvalidUtf8, 1);
         };
         ledger.add(Tally::SpansCounted, 1);
-        table.add(set, CALLS, 1);
-        table.add(set, SIZE, u64::from(span.size));
-        table.observe(set, LATENCY, span.end_ns.saturating_sub(span.start_ns), Weight::ONE, self.example(span));
+        ledger.add(Tally::SpanNamesSanitised, u64::from(named.changed));
+        if let Some(events) = &mut self.events {
+            count_events(events, &subject, &self.plan, (&mut self.key, &seen), (table, ledger));
+        }
+        self.count(sets, span, &seen, table);
+        self.describe(block, table, ledger);
     }
 
-    fn complete_key(&mut self, span: &Span<'_>) {
-        self.key.truncate(self.prefix);
-        if self.intrinsic.span_name {
-            put_bytes(&mut self.key, span.name);
+    fn count(&self, sets: Sets, span: &Span<'_>, seen: &Seen, table: &mut DeltaTable) {
+        if self.calls {
+            seen.count(sets.calls, CALLS, table);
         }
-        if self.intrinsic.span_kind {
-            self.key.extend_from_slice(&span.kind.to_le_bytes());
+        if self.size {
+            table.add(sets.calls, SIZE, u64::from(span.size));
         }
-        if self.intrinsic.status_code {
-            self.key.extend_from_slice(&span.status_code.to_le_bytes());
-        }
-        if self.intrinsic.status_message {
-            put_bytes(&mut self.key, span.status_message);
+        if self.latency {
+            table.observe(sets.latency, LATENCY, seen.took, seen.weight, seen.example);
         }
     }
 
-    fn example(&self, span: &Span<'_>) -> Option<(Millis, [u8; 16])> {
-        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16])?;
-        Some(((span.end_ns / 1_000_000) as Millis, id))
+    /// Says once for a block what is known about its resource. A resource of which no span counts is none of ours.
+    fn describe(&mut self, block: &Block<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
+        let Some(info) = self.target_info.as_mut().filter(|_| !self.described) else { return };
+        self.described = true;
+        match info.find(block, origin_of(self.origin.as_ref()), &self.plan, table) {
+            Ok(set) => table.mark(set, INFO),
+            Err(NoInfo::InvalidUtf8) => ledger.add(Tally::InfoDroppedInvalidUtf8, 1),
+            Err(NoInfo::Nothing) => {}
+        }
+    }
+
+    fn seen(&self, block: &Block<'_>, span: &Span<'_>) -> Seen {
+        let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| self.exemplars && *id != [0; 16]);
+        let example = id.map(|id| ((span.end_ns / 1_000_000) as Millis, id));
+        Seen {
+            weight: self.sampling.weight(span, block.spans.resource),
+            took: span.end_ns.saturating_sub(span.start_ns),
+            example,
+            counter_example: example.filter(|_| self.exemplars_on_counters),
+        }
     }
 }
 
-fn define(
-    labels: &mut LabelBuilder,
-    intrinsic: Intrinsic,
-    block: &Block<'_>,
-    span: &Span<'_>,
+/// The label sets of a span. `key` holds what belongs to the block, and afterwards what all label sets of the span share.
+fn find(
+    plan: &Plan,
+    subject: &Subject<'_>,
     layout: &Arc<Layout>,
-) -> Result<Define, Utf8Error> {
-    if intrinsic.service {
-        labels.set("service", std::str::from_utf8(block.service)?);
+    key: &mut Vec<u8>,
+    table: &mut DeltaTable,
+) -> Result<Sets, Utf8Error> {
+    plan.put_key(subject, key);
+    let shared = key.len();
+    let mut one = |key: &[u8], extra| {
+        table.find(key, |labels: &mut LabelBuilder| {
+            plan.label(labels, subject, extra)?;
+            Ok::<Define, Utf8Error>(subject.block.define(layout))
+        })
+    };
+    if !plan.splits() {
+        let set = one(key, Extra::None)?;
+        return Ok(Sets { calls: set, latency: set });
     }
-    if intrinsic.span_name {
-        labels.set("span_name", std::str::from_utf8(span.name)?);
-    }
-    if intrinsic.span_kind {
-        set_enum(labels, "span_kind", span.kind, &KINDS);
-    }
-    if intrinsic.status_code {
-        set_enum(labels, "status_code", span.status_code, &STATUSES);
-    }
-    if intrinsic.status_message {
-        labels.set("status_message", std::str::from_utf8(span.status_message)?);
-    }
-    Ok(Define { tenant: block.tenant.into(), layout: Arc::clone(layout), route: route(block.tenant, block.service) })
+    let mut with = |space, extra, key: &mut Vec<u8>| {
+        plan.put_extra(extra, subject, key);
+        key[0] = space;
+        let set = one(key, extra);
+        key[0] = SPANS;
+        key.truncate(shared);
+        set
+    };
+    Ok(Sets { calls: with(SPANS, Extra::Calls, key)?, latency: with(LATENCIES, Extra::Latency, key)? })
 }
 
-/// Sets the name of an enum value, or the number if it has none.
-fn set_enum(labels: &mut LabelBuilder, label: &str, number: i32, names: &[&str]) {
-    match usize::try_from(number).ok().and_then(|i| names.get(i)) {
-        Some(name) => labels.set(label, name),
-        None => labels.set(label, &number.to_string()),
+/// Counts the events of a span. `key` holds what all its label sets share.
+fn count_events(
+    events: &mut Events,
+    subject: &Subject<'_>,
+    plan: &Plan,
+    (key, seen): (&mut Vec<u8>, &Seen),
+    (table, ledger): (&mut DeltaTable, &mut Ledger),
+) {
+    let shared = key.len();
+    key[0] = EVENTS;
+    for event in subject.span.events() {
+        match events.find(&event, subject, plan, key, table) {
+            Ok(set) => {
+                seen.count(set, EVENT_COUNT, table);
+                ledger.add(Tally::SpanEventsCounted, 1);
+            }
+            Err(_) => ledger.add(Tally::SpanEventsDroppedInvalidUtf8, 1),
+        }
+        key.truncate(shared);
+    }
+    key[0] = SPANS;
+}
+
+/// `job` and `instance`; both are empty when there are no such labels.
+fn origin_of(origin: Option<&Origin>) -> [&[u8]; 2] {
+    origin.map_or([&[], &[]], |origin| [&origin.job, &origin.instance])
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn count(&self, set: SetId, counter: usize, table: &mut DeltaTable) {
+        table.count(set, counter, self.weight);
+        table.exemplify(set, counter, self.took, self.counter_example);
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    fn new(instance_label: bool) -> Self {
+        let mut wanted = Wanted::default();
+        let namespace = wanted.slot("service.namespace");
+        let id = instance_label.then(|| wanted.slot("service.instance.id"));
+        Self { wanted, found: Found::default(), namespace, id, job: Vec::new(), instance: Vec::new() }
+    }
+
+    fn read(&mut self, block: &Block<'_>) {
+        self.wanted.read(block.spans.resource, &mut self.found);
+        self.job.clear();
+        if !block.service.is_empty() {
+            if let Some(namespace) = self.found.get(self.namespace).filter(|namespace| !namespace.is_empty()) {
+                self.job.extend_from_slice(namespace);
+                self.job.push(b'/');
+            }
+            self.job.extend_from_slice(block.service);
+        }
+        self.instance.clear();
+        self.instance.extend_from_slice(self.id.and_then(|id| self.found.get(id)).unwrap_or_default());
+    }
+}
+
+// === impl Block ===
+
+impl Block<'_> {
+    fn define(&self, layout: &Arc<Layout>) -> Define {
+        let layout = Arc::clone(layout);
+        Define { tenant: self.tenant.into(), layout, route: route(self.tenant, self.service) }
     }
 }

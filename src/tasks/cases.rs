@@ -11,13 +11,16 @@
 //! ```text
 //! case      = { line }
 //! line      = "set" KEY VALUE              a key of the configuration, as `--set KEY=VALUE`. Before the first record.
+//!           | "override" TENANT KEY VALUE  the same for one tenant
 //!           | "clock" TIME                 the present; without it, no record comes from the future
 //!           | "tenant" NAME | "tenant" "-" of the following records; "-": they name none
 //!           | "at" TIME                    a record with this timestamp; its spans follow
 //!           | "again" TIME                 the record before, delivered once more
 //!           | "garbage" TIME               a record that is no OTLP request
 //!           | "from" NAME { ATTRIBUTE }    the service of the spans that follow; "-": none
+//!           | "scope" NAME [ VERSION ]     the instrumentation scope of the spans that follow, up to the next `from`
 //!           | KIND NAME { FIELD | ATTRIBUTE }                 a span
+//!           | "event" NAME { ATTRIBUTE }   an event of the span before
 //!           | "tick" TIME                  the partition has been silent until then
 //!           | "expect" SERIES VALUE        the value of a series by now
 //!           | "absent" SERIES              no series has this name and these labels, whatever else it has
@@ -26,13 +29,15 @@
 //!           | "pending" VALUE              half edges that wait
 //! KIND      = "client" | "server" | "producer" | "consumer" | "internal" | "unspecified" | "kind:" NUMBER
 //! FIELD     = "trace=" ID | "id=" ID | "parent=" ID | "start=" TIME | "end=" TIME | "took=" DURATION
-//!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT
+//!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT | "state=" TEXT (the `tracestate`)
 //! ATTRIBUTE = "@" KEY "=" VALUE            a bare true, 7 or 0.5 is what it looks like; nothing: an attribute without value
 //! SERIES    = NAME [ "{" LABEL "=" "\"" TEXT "\"" { "," ... } "}" ]
 //! ID        = hexadecimal digits, filled up with zeros on the left | "raw:" hexadecimal digits as they are
 //! TIME      = seconds since the epoch, such as 1.25
 //! DURATION  = a number with ns, us, ms or s; may be negative for a span that ends before it starts
 //! ```
+//!
+//! The VALUE of a key is the rest of the line, such as `[a, {name: b, default: none}]`; it may stand in quotes.
 //!
 //! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
 //! it takes no time; without `parent` it is a root; without `id` it has none.
@@ -41,6 +46,7 @@ mod parse;
 mod record;
 mod words;
 
+use crate::config::{Config, Tenants};
 use crate::model::{Exemplar, Millis, Tally};
 use crate::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use crate::tasks::totals::{Series, Totals, TotalsError};
@@ -124,7 +130,15 @@ impl Case {
     /// # Errors
     /// Names the first line that is not in the language.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        parse::parse(text)
+        Self::parse_over(text, &Tenants::from(Config::default()))
+    }
+
+    /// Reads a case whose settings are laid over these.
+    ///
+    /// # Errors
+    /// Names the first line that is not in the language.
+    pub fn parse_over(text: &str, base: &Tenants) -> Result<Self, CaseError> {
+        parse::parse(text, base)
     }
 
     /// Runs it.

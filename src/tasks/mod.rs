@@ -6,4 +6,5 @@
 pub mod cases;
 pub mod series;
 pub mod span;
+pub mod survey;
 pub mod totals;

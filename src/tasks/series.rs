@@ -10,11 +10,11 @@ use crate::deltas::{SetDelta, Share, ShareError, ShareHead};
 use crate::journal::{ChainVerdict, ShareChain};
 use crate::model::Millis;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
-use crate::series::{AddError, MAX_TIME, Registry};
+use crate::series::{AddError, MAX_TIME, OLD_VERSION, Registry};
 
-pub use crate::series::{ClosedStep, SeriesSettings};
+pub use crate::series::{ClosedStep, SeriesSettings, TenantBook};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The state of one shard: which shares were added, how far each source is, and the series.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl SeriesTask {
     pub fn restore(settings: SeriesSettings, snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let mut r = Reader::new(verify_checksum(snapshot)?);
         let version = r.u8()?;
-        if version != VERSION {
+        if !(OLD_VERSION..=VERSION).contains(&version) {
             return Err(SnapshotError::Newer(version));
         }
         let chain = ShareChain::decode(&mut r)?;
@@ -93,8 +93,13 @@ impl SeriesTask {
             let topic = r.str()?.to_owned();
             times.entry(topic).or_default().insert(r.uint()?, r.i64()?);
         }
-        let registry = Registry::decode(settings, &mut r)?;
+        let registry = Registry::decode(settings, version, &mut r)?;
         if r.is_empty() { Ok(Self { chain, times, registry }) } else { Err(Malformed("bytes after the state").into()) }
+    }
+
+    /// From the next step on, tenants are written as `tenants` says. Nothing that is counted changes.
+    pub fn reconfigure(&mut self, tenants: TenantBook) {
+        self.registry.reconfigure(tenants);
     }
 
     /// The whole state as bytes; the offset in the deltas topic is the caller's.

@@ -367,6 +367,16 @@ impl SpanTask {
         self.open = true;
     }
 
+    /// Goes on at `to`, because an operator says so; the cut tells it to the journal. For a task without half edges, and
+    /// without records since the last cut. Stream time stays: what is read again belongs to the present step.
+    pub fn move_to(&mut self, to: i64) -> StepCut {
+        let from = self.position.unwrap_or(to);
+        let tally = if to < from { Tally::RecordsReadAgain } else { Tally::RecordsPassedOver };
+        self.processors.ledger.add(tally, to.abs_diff(from));
+        let stream_time = self.stream_time.unwrap_or(0);
+        self.end_stretch(to, self.step.end_of(stream_time), stream_time)
+    }
+
     /// The number of half edges that wait.
     #[must_use]
     pub fn pending_edges(&self) -> usize {
@@ -382,8 +392,16 @@ impl SpanTask {
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         let (reread_from, live) = self.processors.pairing.live();
         let k = self.next_k;
-        let head =
-            ShareHead { topic: self.topic.clone(), partition: self.partition, k, part: 0, parts: 0, step, stream_time };
+        let head = ShareHead {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            k,
+            part: 0,
+            parts: 0,
+            step,
+            stream_time,
+            tenants: Vec::new(),
+        };
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
         self.next_k += 1;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::deltas::{SetDelta, Share, ShareError};
 use crate::model::wire::Malformed;
-use crate::model::{Exemplar, Layout, Millis, SetName, exemplar, labels};
+use crate::model::{Exemplar, Layout, Millis, Natives, Numbers, Owner, SetName, exemplar, labels};
 
 /// The sums of all shares that were added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,20 +23,23 @@ pub struct Spelled {
     pub tenant: String,
     /// The labels, sorted by name.
     pub labels: Vec<(String, String)>,
-    /// What the cells mean.
+    /// What the cells mean: the join of all layouts that shares have given for the set.
     pub layout: Layout,
 }
 
 /// What one step added to one label set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// The cells of the layout.
-    pub cells: Vec<u64>,
-    /// The greatest exemplar of each bucket cell, sorted by cell.
-    pub exemplars: Vec<(u16, Exemplar)>,
+    /// In the cells of the layout.
+    pub numbers: Numbers,
+    /// The greatest exemplar of each cell, sorted by cell.
+    pub exemplars: Vec<(u32, Exemplar)>,
 }
 
 /// A series by name and labels. Shown as `name{a="x", b="y"}`.
+///
+/// A bucket of a native histogram is told as if it were a series: with the resolution as label `native` and its index, or
+/// `zero`, as label `bucket`; its value is not cumulative. Count and sum are told as those of a classic histogram are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
     /// The metric name.
@@ -72,22 +75,28 @@ impl Totals {
     }
 
     fn add_set(&mut self, step: Millis, set: &SetDelta<'_>, layout: &Layout) -> Result<(), TotalsError> {
-        if let Some((tenant, block)) = set.spelled {
+        if let Some((tenant, block)) = set.spelled.filter(|_| !self.names.contains_key(&set.name)) {
             let labels = labels::iter(block).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             self.names.insert(set.name, Spelled { tenant: tenant.to_owned(), labels, layout: layout.clone() });
-        } else if !self.names.contains_key(&set.name) {
-            return Err(TotalsError::Unspelled(set.name));
         }
-        let fresh = || Sum { cells: vec![0; layout.cells()], exemplars: Vec::new() };
+        let spelled = self.names.get_mut(&set.name).ok_or(TotalsError::Unspelled(set.name))?;
+        if spelled.layout != *layout {
+            let joined = spelled.layout.join(layout);
+            let old = std::mem::replace(&mut spelled.layout, joined.clone());
+            for (_, sum) in self.sums.iter_mut().filter(|((_, name), _)| *name == set.name && old != joined) {
+                let mut moved = Sum { numbers: joined.zeros(), exemplars: Vec::new() };
+                moved.add(&joined, &old, (&sum.numbers.cells, &sum.numbers.natives), &sum.exemplars);
+                *sum = moved;
+            }
+        }
+        let total = &spelled.layout;
+        let fresh = || Sum { numbers: total.zeros(), exemplars: Vec::new() };
         let sum = self.sums.entry((step, set.name)).or_insert_with(fresh);
         let mut delta = vec![0; layout.cells()];
         for cell in &set.cells {
-            delta[usize::from(cell.cell)] = cell.value;
+            delta[cell.cell as usize] = cell.value;
         }
-        layout.add(&mut sum.cells, &delta);
-        for &(cell, candidate) in &set.exemplars {
-            exemplar::offer(&mut sum.exemplars, cell, candidate);
-        }
+        sum.add(total, layout, (&delta, &set.natives), &set.exemplars);
         Ok(())
     }
 
@@ -100,24 +109,27 @@ impl Totals {
     /// grown (a bucket, a failure) is left out.
     #[must_use]
     pub fn values(&self, tenant: &str) -> BTreeMap<Series, f64> {
-        let mut all: BTreeMap<SetName, (&Spelled, Vec<u64>)> = BTreeMap::new();
+        let mut all: BTreeMap<SetName, (&Spelled, Numbers)> = BTreeMap::new();
         for ((_, name), sum) in &self.sums {
             let Some(spelled) = self.names.get(name).filter(|s| s.tenant == tenant) else { continue };
-            let (_, total) = all.entry(*name).or_insert_with(|| (spelled, vec![0; sum.cells.len()]));
-            spelled.layout.add(total, &sum.cells);
+            let (_, total) = all.entry(*name).or_insert_with(|| (spelled, spelled.layout.zeros()));
+            let gained = (&*sum.numbers.cells, &sum.numbers.natives);
+            spelled.layout.add(&mut total.cells, &mut total.natives, gained);
+            spelled.layout.bound(&mut total.natives);
         }
         let mut out = BTreeMap::new();
-        all.values().for_each(|(set, cells)| set.values(cells, &mut out));
+        all.values().for_each(|(set, numbers)| set.values(numbers, &mut out));
         out
     }
 
-    /// The exemplars of a tenant by their bucket's series, the greatest over all steps.
+    /// The exemplars of a tenant by the series of their bucket or counter, the greatest over all steps. Those of a native
+    /// histogram alone go by its name, one in all.
     #[must_use]
     pub fn exemplars(&self, tenant: &str) -> BTreeMap<Series, Exemplar> {
         let mut out: BTreeMap<Series, Exemplar> = BTreeMap::new();
         for (_, spelled, sum) in self.steps().filter(|(_, s, _)| s.tenant == tenant) {
             for &(cell, candidate) in &sum.exemplars {
-                let Some(series) = spelled.bucket(usize::from(cell)) else { continue };
+                let Some(series) = spelled.series_of(cell as usize) else { continue };
                 let best = out.entry(series).or_insert(candidate);
                 *best = candidate.max(*best);
             }
@@ -126,43 +138,71 @@ impl Totals {
     }
 }
 
-// === impl Spelled ===
+// === impl Sum ===
 
-impl Spelled {
-    fn values(&self, cells: &[u64], out: &mut BTreeMap<Series, f64>) {
-        let family = self.layout.family();
-        let series = |name: String| Series { name, labels: self.labels.clone() };
-        for (name, &value) in family.counters().iter().zip(cells).filter(|&(_, &value)| value > 0) {
-            out.insert(series((*name).to_owned()), value as f64);
-        }
-        for (h, name) in family.histograms().iter().enumerate() {
-            let first = self.layout.histogram(h);
-            let mut count = 0;
-            for (i, le) in les(&self.layout, h).enumerate() {
-                count += cells[first + i];
-                if count > 0 {
-                    out.insert(series(format!("{name}_bucket")).with("le", le), count as f64);
-                }
-            }
-            if count > 0 {
-                out.insert(series(format!("{name}_count")), count as f64);
-                out.insert(series(format!("{name}_sum")), self.layout.sum_of(cells, h) as f64 / 1e9);
+impl Sum {
+    /// Adds numbers of layout `from` to this one, which has layout `to`.
+    fn add(&mut self, to: &Layout, from: &Layout, gained: (&[u64], &Natives), exemplars: &[(u32, Exemplar)]) {
+        to.add_from(&mut self.numbers.cells, &mut self.numbers.natives, from, gained);
+        for &(cell, candidate) in exemplars {
+            if let Some(cell) = to.move_example(from, cell, &candidate) {
+                exemplar::offer(&mut self.exemplars, cell, candidate);
             }
         }
-    }
-
-    /// The series of a bucket cell.
-    fn bucket(&self, cell: usize) -> Option<Series> {
-        self.layout.family().histograms().iter().enumerate().find_map(|(h, name)| {
-            let le = les(&self.layout, h).nth(cell.checked_sub(self.layout.histogram(h))?)?;
-            Some(Series { name: format!("{name}_bucket"), labels: self.labels.clone() }.with("le", le))
-        })
     }
 }
 
-/// The values of `le` of one histogram, in the order of its cells.
-fn les(layout: &Layout, h: usize) -> impl Iterator<Item = String> {
-    layout.bounds(h).iter().map(|&ns| (ns as f64 / 1e9).to_string()).chain(["+Inf".to_owned()])
+// === impl Spelled ===
+
+impl Spelled {
+    fn series(&self, name: String) -> Series {
+        Series { name, labels: self.labels.clone() }
+    }
+
+    fn values(&self, numbers: &Numbers, out: &mut BTreeMap<Series, f64>) {
+        let (layout, cells) = (&self.layout, &numbers.cells);
+        for c in 0..layout.family().counters().len() {
+            if let Some(value) = layout.counter_value(cells, c) {
+                out.insert(self.series(layout.counter_name(c)), value);
+            }
+        }
+        for h in (0..layout.family().histograms().len()).filter(|&h| layout.shape(h).is_some()) {
+            let name = layout.histogram_name(h);
+            let count = layout.count_of(cells, &numbers.natives, h);
+            if count == 0 {
+                continue;
+            }
+            out.insert(self.series(format!("{name}_count")), layout.count_value(count));
+            out.insert(self.series(format!("{name}_sum")), layout.sum_value(cells, h));
+            let mut below = 0u128;
+            for (i, le) in layout.les(h).enumerate() {
+                below = below.wrapping_add(layout.bucket_of(cells, h, i));
+                if below > 0 {
+                    out.insert(self.series(format!("{name}_bucket")).with("le", le), layout.count_value(below));
+                }
+            }
+            let Some(total) = numbers.natives.get(h).filter(|_| layout.native(h).is_some()) else { continue };
+            let zero = (total.zero() > 0).then(|| ("zero".to_owned(), total.zero()));
+            for (bucket, count) in zero.into_iter().chain(total.buckets().map(|(i, n)| (i.to_string(), n))) {
+                let native = self.series(name.clone()).with("native", total.schema().to_string());
+                out.insert(native.with("bucket", bucket), layout.count_value(count));
+            }
+        }
+    }
+
+    /// The series of a cell with an exemplar.
+    fn series_of(&self, cell: usize) -> Option<Series> {
+        let layout = &self.layout;
+        match layout.owner(cell)? {
+            Owner::Counter(c) => Some(self.series(layout.counter_name(c))),
+            Owner::Histogram(h) if layout.buckets(h) == 0 => Some(self.series(layout.histogram_name(h))),
+            Owner::Histogram(h) => {
+                let i = (0..layout.buckets(h)).find(|&i| layout.bucket_cell(h, i) == cell)?;
+                let le = layout.les(h).nth(i)?;
+                Some(self.series(format!("{}_bucket", layout.histogram_name(h))).with("le", le))
+            }
+        }
+    }
 }
 
 // === impl Series ===

@@ -6,6 +6,7 @@
 mod board;
 pub mod log;
 pub mod names;
+mod overrides;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use prometheus::{
 
 pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
 use names::Metric;
+pub use overrides::Overrides;
+use overrides::OverridesMeters;
 
 /// Seconds: from a quick answer on the same host to a receiver that hangs until the timeout.
 const REQUEST_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
@@ -56,6 +59,7 @@ struct Inner {
     restores: HistogramVec,
     steps: IntCounterVec,
     export: ExportMeters,
+    overrides: OverridesMeters,
 }
 
 /// The meters of remote write.
@@ -112,6 +116,7 @@ impl Telemetry {
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
             export: ExportMeters::new(&registry),
+            overrides: OverridesMeters::new(&registry),
             registry,
         }))
     }
@@ -159,6 +164,22 @@ impl Telemetry {
             Cause::Forced => "forced",
         };
         self.0.steps.with_label_values(&[cause]).inc();
+    }
+
+    /// Settings of tenants have come into force.
+    pub fn overrides_loaded(&self, version: String, tenants: Vec<String>) {
+        self.0.overrides.loaded(version, tenants);
+    }
+
+    /// The overrides file has changed and cannot be used.
+    pub fn overrides_refused(&self) {
+        self.0.overrides.refused();
+    }
+
+    /// Which settings of tenants are in force.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        self.0.overrides.shown()
     }
 
     /// All metrics in the text format.
@@ -255,6 +276,7 @@ mod tests {
         t.fenced(TaskKind::Series);
         t.restored(TaskKind::Span, Duration::from_millis(20));
         t.step_closed(Cause::Forced);
+        t.overrides_loaded("v1".to_owned(), Vec::new());
         t.export().rejected.with_label_values(&["bad_data"]).inc();
         t.export().requests.with_label_values(&["2xx"]).inc();
         let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };

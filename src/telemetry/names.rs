@@ -86,6 +86,14 @@ metrics! {
         "Remote-write attempts that repeated an earlier one.";
     BYTES = Counter "spanmill_remote_write_bytes_total" []
         "Compressed bytes of all remote-write attempts.";
+    OVERRIDES = Gauge "spanmill_overrides_info" ["version"]
+        "Always 1; the version of the tenants' settings that are in force is in the label. Absent without overrides.";
+    OVERRIDES_TENANTS = Gauge "spanmill_overrides_tenants" []
+        "Tenants with settings of their own.";
+    OVERRIDES_REFUSED = Gauge "spanmill_overrides_refused" []
+        "1 while the overrides file has changed and cannot be used, so that earlier settings stay in force; the log says why.";
+    OVERRIDES_RELOADS = Counter "spanmill_overrides_reloads_total" ["result"]
+        "Changes of the overrides file, by whether they came into force.";
     IN_FLIGHT = Gauge "spanmill_remote_write_in_flight" []
         "Remote-write requests that wait for their answer.";
     REQUEST_SECONDS = Histogram "spanmill_remote_write_seconds" []

@@ -1,5 +1,6 @@
 //! What reaches a worker thread from outside: one bounded inbox, and a nudge.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::Thread;
 
@@ -43,8 +44,8 @@ pub(super) enum News {
     Journal(Fate),
     /// The fate of one record of share `k`.
     Share(u64, Fate),
-    /// A batch of this step has been settled by the receiver.
-    Delivered(Millis),
+    /// The batch of this step and tenant has been settled by its receiver.
+    Delivered(Millis, Arc<str>),
 }
 
 /// The sending side of a thread's inbox.

@@ -30,7 +30,7 @@ struct Crew {
 /// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
 /// worker gets its part of both.
 struct Membership {
-    spans: Member,
+    spans: Arc<Member>,
     shards: Member,
 }
 
@@ -149,11 +149,13 @@ impl Membership {
         let (kafka, names) = (&shared.config.kafka, &shared.names);
         let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
         let join = |group: &str, topics: &[&str]| Member::join(kafka, group, topics, Box::new(Arc::clone(crew)));
-        Ok(Self { spans: join(&kafka.group, &sources)?, shards: join(&names.shards_group(), &[&names.deltas()])? })
+        let spans = Arc::new(join(&kafka.group, &sources)?);
+        shared.set_member(&spans);
+        Ok(Self { spans, shards: join(&names.shards_group(), &[&names.deltas()])? })
     }
 
     fn serve(&self) {
-        for member in [&self.spans, &self.shards] {
+        for member in [&*self.spans, &self.shards] {
             if let Some(error) = member.serve(Duration::from_millis(50)) {
                 tracing::warn!(%error, "the group consumer reports");
             }
@@ -169,7 +171,7 @@ impl Membership {
     }
 
     fn commit(&self, positions: &[(Partition, i64)]) {
-        for member in [&self.spans, &self.shards] {
+        for member in [&*self.spans, &self.shards] {
             let owned = member.owned();
             let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
             member.commit(&ours);

@@ -14,8 +14,11 @@
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 
 mod command;
+mod delivering;
 mod journal;
 mod member;
+mod overrides;
+mod reset;
 mod series;
 mod shared;
 mod span;
@@ -32,6 +35,7 @@ use crate::export::{ExportError, Exporter};
 use crate::kafka::KafkaError;
 use crate::model::Millis;
 use crate::telemetry::Telemetry;
+pub use overrides::OverridesError;
 use shared::Shared;
 
 /// Why a worker could not start, or had to end.
@@ -44,6 +48,9 @@ pub enum WorkerError {
     /// The remote-write client cannot be built.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The settings of the tenants cannot be used.
+    #[error(transparent)]
+    Overrides(#[from] OverridesError),
     /// The operating system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -57,16 +64,20 @@ pub enum WorkerError {
 pub struct Worker {
     shared: Arc<Shared>,
     member: JoinHandle<Result<(), WorkerError>>,
+    /// Follows the file with the overrides, if there is one.
+    overrides: Option<JoinHandle<()>>,
 }
 
 impl Worker {
     /// Starts a worker. It waits for the source topics in the background; look at the telemetry for its progress.
     ///
     /// # Errors
-    /// When a client cannot be built from the configuration.
+    /// When a client cannot be built from the configuration, or the overrides cannot be used.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, WorkerError> {
         let exporter = Exporter::start(&config.remote_write, telemetry.clone())?;
-        let shared = Arc::new(Shared::new(config, telemetry, exporter)?);
+        let (in_force, watch) = overrides::at_start(config, &exporter, &telemetry)?;
+        let shared = Arc::new(Shared::new(in_force, telemetry, exporter)?);
+        let overrides = watch.map(|watch| overrides::follow(&shared, watch)).transpose()?;
         let member = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -74,7 +85,7 @@ impl Worker {
                 .spawn(move || member::run(&shared))
                 .map_err(WorkerError::Thread)?
         };
-        Ok(Self { shared, member })
+        Ok(Self { shared, member, overrides })
     }
 
     /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] tells why.
@@ -115,6 +126,9 @@ impl Worker {
             tracing::warn!("the brokers do not answer: stopping without having let all tasks go");
             Ok(())
         };
+        if self.overrides.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that follows the overrides died");
+        }
         self.shared.exporter.stop(Duration::from_secs(1));
         match ended {
             Err(WorkerError::Kafka(KafkaError::Stopping)) => Ok(()),

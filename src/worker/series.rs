@@ -1,8 +1,8 @@
 //! A running series task: shares in, steps closed and journaled, batches handed to the exporter.
 //!
-//! A closed step is in one of four places: *pending* (its mark is appended, not yet known to count), in the *outbox* (it
-//! counts; the exporter has not taken it), *delivering*, or acknowledged. When a few steps are under way, reading stops:
-//! the deltas topic is the buffer for a receiver that is down, and memory stays bounded.
+//! A closed step is in one of three places: *pending* (its mark is appended, not yet known to count), *delivering* (it
+//! counts; some of its batches are not settled), or acknowledged. When enough steps are under way, reading stops: the
+//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` says how much is enough.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
 use super::command::{Command, Life, News};
+use super::delivering::Delivering;
 use super::journal::JournalEnd;
 use super::takeover::{TakenSeries, apply};
 use super::thread::{Context, Ended, Turn, fetching};
@@ -21,18 +22,18 @@ use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
-use crate::tasks::series::{ClosedStep, SeriesTask};
+use crate::tasks::series::{ClosedStep, SeriesTask, TenantBook};
 use crate::telemetry::{Cause, TaskId, TaskState, TaskStatus};
 
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
-/// Steps that may be under way to the receiver before reading pauses.
-const STEPS_UNDER_WAY: usize = 3;
 
 /// One series task at work.
 pub(super) struct SeriesRunner {
     id: TaskId,
     task: SeriesTask,
+    /// Of the settings that the task has.
+    generation: u64,
     /// Reminds of a snapshot when that begins.
     journal: JournalEnd<SnapshotBegins>,
     queue: Queue,
@@ -42,9 +43,7 @@ pub(super) struct SeriesRunner {
     marked: i64,
     /// Closed steps whose marks are not yet known to count.
     pending: VecDeque<(u64, ClosedStep)>,
-    outbox: VecDeque<StepBatch>,
-    /// Per step, the batches that are not settled yet, those in the outbox included.
-    delivering: BTreeMap<Millis, usize>,
+    delivering: Delivering,
     lane: Lane,
     acknowledged: Option<Millis>,
     /// The last step whose state a snapshot holds, and one that is being written.
@@ -102,7 +101,7 @@ impl SeriesRunner {
         let lane = {
             let (task, inbox) = (id.clone(), context.inbox.clone());
             let done = move |d: crate::export::Delivered| {
-                inbox.send(Command::News(task.clone(), life, News::Delivered(d.step)));
+                inbox.send(Command::News(task.clone(), life, News::Delivered(d.step, d.tenant)));
             };
             context.shared.exporter.open(id.partition.unsigned_abs(), Box::new(done))
         };
@@ -113,12 +112,12 @@ impl SeriesRunner {
             journal,
             id,
             task: taken.task,
+            generation: taken.generation,
             marked,
             queue,
             position: taken.start,
             pending: VecDeque::new(),
-            outbox: VecDeque::new(),
-            delivering: BTreeMap::new(),
+            delivering: Delivering::default(),
             lane,
             acknowledged: taken.acknowledged,
             snapshot: taken.snapshot,
@@ -137,10 +136,14 @@ impl SeriesRunner {
 
     /// Takes some share records and closes what can be closed.
     pub(super) fn turn(&mut self, context: &Context<'_>) -> Result<Turn, Ended> {
-        self.send();
+        self.delivering.send(&self.lane);
         if self.draining {
             self.finish(context);
             return Ok(Turn::Idle);
+        }
+        if let Some(in_force) = context.shared.newer_than(self.generation) {
+            self.task.reconfigure(TenantBook::from(&in_force.tenants));
+            self.generation = in_force.generation;
         }
         self.write_snapshot(context);
         self.close_ready(context);
@@ -176,8 +179,8 @@ impl SeriesRunner {
     /// everything unless closing pauses for a moment.
     fn full(&self, context: &Context<'_>) -> bool {
         let patience = context.shared.config.series.snapshot_every.saturating_mul(2);
-        let under_way = self.pending.len() + self.delivering.len();
-        under_way >= STEPS_UNDER_WAY || (under_way > 0 && self.closed_since_snapshot() >= patience)
+        let under_way = !self.pending.is_empty() || !self.delivering.is_empty();
+        self.delivering.full(self.pending.len()) || (under_way && self.closed_since_snapshot() >= patience)
     }
 
     /// How much event time lies between the last snapshot, or the start of the task, and the last closed step.
@@ -255,8 +258,10 @@ impl SeriesRunner {
     pub(super) fn tell(&mut self, context: &Context<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(fate) => self.journaled(context, fate),
-            News::Delivered(step) => {
-                self.settled(step);
+            News::Delivered(step, tenant) => {
+                self.delivering.settled(step, &tenant);
+                self.advance();
+                self.delivering.send(&self.lane);
                 Ok(())
             }
             News::Share(..) => Ok(()),
@@ -285,7 +290,7 @@ impl SeriesRunner {
         while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
             self.deliver(closed.step, closed.batches);
         }
-        self.send();
+        self.delivering.send(&self.lane);
     }
 
     fn snapshotted(&mut self, context: &Context<'_>) {
@@ -298,41 +303,14 @@ impl SeriesRunner {
     }
 
     fn deliver(&mut self, step: Millis, batches: Vec<StepBatch>) {
-        if batches.is_empty() {
-            // A step without samples is acknowledged as soon as everything before it is.
-            self.delivering.insert(step, 0);
-            self.advance();
-            return;
-        }
-        self.delivering.insert(step, batches.len());
-        self.outbox.extend(batches);
-    }
-
-    /// Hands batches to the exporter until it refuses one.
-    fn send(&mut self) {
-        while let Some(batch) = self.outbox.pop_front() {
-            if let Err(refused) = self.lane.try_send(batch) {
-                self.outbox.push_front(refused);
-                return;
-            }
-        }
-    }
-
-    fn settled(&mut self, step: Millis) {
-        if let Some(left) = self.delivering.get_mut(&step) {
-            *left = left.saturating_sub(1);
-        }
+        self.delivering.add(step, batches, |tenant| self.lane.track(tenant));
         self.advance();
-        self.send();
     }
 
     /// Moves the acknowledged mark over every step that is settled, in order.
     fn advance(&mut self) {
-        while let Some(entry) = self.delivering.first_entry() {
-            if *entry.get() > 0 {
-                return;
-            }
-            self.acknowledged = self.acknowledged.max(Some(entry.remove_entry().0));
+        while let Some(step) = self.delivering.next_acknowledged() {
+            self.acknowledged = self.acknowledged.max(Some(step));
         }
     }
 

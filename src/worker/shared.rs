@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use super::overrides::InForce;
 use super::{WorkerError, now};
-use crate::config::Config;
+use crate::config::{Config, Tenants};
 use crate::export::Exporter;
-use crate::kafka::members::Partition;
+use crate::kafka::members::{Member, Partition};
 use crate::kafka::{Appender, TopicNames};
 use crate::telemetry::Telemetry;
 
@@ -17,11 +18,14 @@ pub(super) type Sources = Arc<Vec<(String, i32)>>;
 
 /// Shared by all threads of a worker. Locks are held for a few instructions and never two at a time.
 pub(super) struct Shared {
-    pub(super) config: Config,
+    /// The settings of the worker, and of every tenant without overrides.
+    pub(super) config: Arc<Config>,
     pub(super) names: TopicNames,
     pub(super) telemetry: Telemetry,
     pub(super) appender: Appender,
     pub(super) exporter: Exporter,
+    /// The membership in the group of the source partitions, while there is one.
+    member: OnceLock<Weak<Member>>,
     /// Raised once: end gracefully.
     pub(super) stop: AtomicBool,
     /// Whether the group has let this worker in.
@@ -31,6 +35,9 @@ pub(super) struct Shared {
     /// Numbers the lives of tasks.
     lives: AtomicU64,
     sources: RwLock<Sources>,
+    /// The settings of the tenants, and their generation once more, to be looked at without a lock.
+    in_force: RwLock<Arc<InForce>>,
+    generation: AtomicU64,
     /// How far the journal of a partition has accepted, for the group's lag dashboards.
     positions: Mutex<BTreeMap<Partition, i64>>,
     /// Below which offset a partition of an internal topic is not needed any more.
@@ -38,21 +45,36 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, telemetry: Telemetry, exporter: Exporter) -> Result<Self, WorkerError> {
+    pub(super) fn new(in_force: InForce, telemetry: Telemetry, exporter: Exporter) -> Result<Self, WorkerError> {
+        let config = Arc::clone(in_force.tenants.defaults());
         Ok(Self {
             names: TopicNames::new(&config.kafka.group),
             appender: Appender::new(&config.kafka)?,
             config,
             telemetry,
             exporter,
+            member: OnceLock::new(),
             stop: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             beat: AtomicI64::new(now()),
             lives: AtomicU64::new(0),
             sources: RwLock::new(Arc::new(Vec::new())),
+            generation: AtomicU64::new(in_force.generation),
+            in_force: RwLock::new(Arc::new(in_force)),
             positions: Mutex::new(BTreeMap::new()),
             trims: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// Before the first task is opened.
+    pub(super) fn set_member(&self, member: &Arc<Member>) {
+        if self.member.set(Arc::downgrade(member)).is_err() {
+            tracing::error!("the group was joined twice");
+        }
+    }
+
+    pub(super) fn member(&self) -> Option<Arc<Member>> {
+        self.member.get().and_then(Weak::upgrade)
     }
 
     pub(super) fn new_life(&self) -> u64 {
@@ -65,6 +87,24 @@ impl Shared {
 
     pub(super) fn beat_age(&self) -> Duration {
         Duration::from_millis((now() - self.beat.load(Ordering::Relaxed)).unsigned_abs())
+    }
+
+    /// The settings of the tenants.
+    pub(super) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The settings of the tenants, if they are others than those of `generation`.
+    pub(super) fn newer_than(&self, generation: u64) -> Option<Arc<InForce>> {
+        (self.generation.load(Ordering::Acquire) != generation).then(|| self.in_force())
+    }
+
+    /// Gives the tenants other settings. Tasks take them over at their next turn.
+    pub(super) fn put_in_force(&self, tenants: Tenants) {
+        let mut slot = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = slot.generation + 1;
+        *slot = Arc::new(InForce { generation, tenants });
+        self.generation.store(generation, Ordering::Release);
     }
 
     pub(super) fn sources(&self) -> Sources {

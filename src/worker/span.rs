@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError as RdError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
@@ -16,12 +16,11 @@ use super::takeover::TakenSpan;
 use super::thread::{Context, Ended, Turn, fetching};
 use crate::config::settings::{Start, TenantSource};
 use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
-use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
+use crate::kafka::{Fetcher, tenant};
 use crate::model::Millis;
-use crate::model::labels::MAX_VALUE;
-use crate::tasks::span::{Offer, Record, SpanTask, StepCut};
+use crate::tasks::span::{Offer, Record, SpanSettings, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
 /// Records taken in one turn, so that the tasks of a thread take turns.
@@ -36,6 +35,8 @@ pub(super) struct SpanRunner {
     id: TaskId,
     life: Life,
     task: SpanTask,
+    /// Of the settings that the task has.
+    generation: u64,
     /// Reminds of the number of a commit when that begins.
     journal: JournalEnd<u64>,
     queue: Queue,
@@ -73,6 +74,7 @@ impl SpanRunner {
             id,
             life,
             task: taken.task,
+            generation: taken.generation,
             queue,
             pending: VecDeque::new(),
             begins: BTreeMap::new(),
@@ -99,6 +101,10 @@ impl SpanRunner {
         if self.draining {
             self.finish(context);
             return Ok(Turn::Idle);
+        }
+        if let Some(in_force) = context.shared.newer_than(self.generation) {
+            self.task.reconfigure(&SpanSettings::from(&in_force.tenants));
+            self.generation = in_force.generation;
         }
         for _ in 0..RECORDS_PER_TURN {
             if self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT {
@@ -204,7 +210,7 @@ impl SpanRunner {
         match news {
             News::Journal(fate) => self.journaled(context, fate),
             News::Share(k, fate) => self.shared(k, fate),
-            News::Delivered(_) => Ok(()),
+            News::Delivered(..) => Ok(()),
         }
     }
 
@@ -303,7 +309,7 @@ fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSourc
     let record = Record {
         offset: message.offset(),
         timestamp: message.timestamp().to_millis().unwrap_or_default(),
-        tenant: tenant(message, source),
+        tenant: tenant::of(message, source),
         value: message.payload().unwrap_or_default(),
     };
     let mut cuts = Vec::new();
@@ -311,16 +317,4 @@ fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSourc
         cuts.push(*cut);
     }
     cuts
-}
-
-/// The tenant of a record, if it names one.
-fn tenant<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Option<&'a str> {
-    let bytes = match source {
-        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => return Some(name),
-        TenantSource::Topic => Some(message.topic().as_bytes()),
-        TenantSource::Key => message.key(),
-        TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
-    };
-    // It is spelled out with every label set: one that is absurdly long must not make shares that no broker takes.
-    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty() && t.len() <= MAX_VALUE)
 }

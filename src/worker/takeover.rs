@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
+use super::reset;
 use super::shared::Shared;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
@@ -22,7 +23,7 @@ use crate::tasks::span::{RestoreError, Restored, SpanSettings, SpanTask};
 use crate::telemetry::{TaskId, TaskKind, TaskState};
 
 /// How long a claim may take to be acknowledged.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a claim is made again when its offset is unknown.
 const CLAIM_TRIES: u32 = 5;
 
@@ -37,6 +38,8 @@ pub(super) enum Taken {
 /// A restored span task.
 pub(super) struct TakenSpan {
     pub(super) task: SpanTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts.
     pub(super) start: i64,
@@ -49,6 +52,8 @@ pub(super) struct TakenSpan {
 /// A restored series task.
 pub(super) struct TakenSeries {
     pub(super) task: SeriesTask,
+    /// Of the settings that it has.
+    pub(super) generation: u64,
     pub(super) writer: Writer,
     /// Where fetching starts; also where the last mark ended.
     pub(super) start: i64,
@@ -79,6 +84,12 @@ pub(super) enum TakeoverError {
              outside; restore the topic, or start over with another kafka.group"
     )]
     Cut { topic: String, partition: i32, low: i64, needed: i64 },
+    #[error(
+        "{topic}[{partition}] ends at offset {high}, but its journal goes on at {next}: the topic was created anew, or has \
+             lost its end. Stop all workers of the group and say where to go on, with `kafka-consumer-groups --reset-offsets` \
+             and --to-earliest for a new topic or --to-latest for one that lost its end"
+    )]
+    Recreated { topic: String, partition: i32, high: i64, next: i64 },
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
     Overtaken { topic: String, partition: i32 },
 }
@@ -232,15 +243,26 @@ fn restore_span(
     state: SpanState,
 ) -> Result<TakenSpan, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    let restored = Restored {
+    let instruction = reset::instruction(shared, id, (low, high))?;
+    let mut restored = Restored {
         next: state.next,
         next_k: state.next_k,
         stream_time: state.stream_time,
         reread_from: state.reread_from.or(state.next).unwrap_or(0),
-        live: state.live,
-        ledger: state.ledger,
+        live: state.live.clone(),
+        ledger: state.ledger.clone(),
     };
-    let mut task = SpanTask::new(&SpanSettings::from(&shared.config), id.topic.clone(), id.partition, restored)?;
+    if let Some(instruction) = instruction {
+        if state.next != Some(instruction.to()) {
+            instruction.prepare(&mut restored);
+            let writer = Writer::new(owner, claimed, state.next, state.next_k);
+            return follow(shared, id, writer, state, restored, &instruction);
+        }
+        // It is there already, or the journal has followed it and nothing has happened since.
+        instruction.confirm(shared)?;
+    }
+    let in_force = shared.in_force();
+    let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
     match state.next {
         None => task.set_start(match shared.config.kafka.start {
             Start::Earliest => low,
@@ -257,12 +279,7 @@ fn restore_span(
             task.lost_below(low);
         }
         Some(next) if next > high => {
-            return Err(TakeoverError::Cut {
-                topic: id.topic.clone(),
-                partition: id.partition,
-                low: high,
-                needed: next,
-            });
+            return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
         }
         Some(_) => {}
     }
@@ -271,11 +288,31 @@ fn restore_span(
     task.reached(start);
     Ok(TakenSpan {
         task,
+        generation: in_force.generation,
         writer: Writer::new(owner, claimed, state.next, state.next_k),
         start,
         forwarded: state.forwarded,
         unforwarded: state.unforwarded.into(),
     })
+}
+
+/// Restores a task whose partition an operator has moved.
+fn follow(
+    shared: &Shared,
+    id: &TaskId,
+    mut writer: Writer,
+    state: SpanState,
+    restored: Restored,
+    instruction: &reset::Instruction,
+) -> Result<TakenSpan, TakeoverError> {
+    let mut unforwarded: Vec<_> = state.unforwarded.into();
+    let in_force = shared.in_force();
+    let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
+    unforwarded.push(instruction.journal(shared, &mut task, &mut writer, state.forwarded)?);
+    instruction.confirm(shared)?;
+    let start = task.position().unwrap_or_default();
+    let generation = in_force.generation;
+    Ok(TakenSpan { task, generation, writer, start, forwarded: state.forwarded, unforwarded })
 }
 
 fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSeries, TakeoverError> {
@@ -294,12 +331,14 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
         return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
     }
     let writer = Writer::new(owner, claimed, state.next, state.next_k);
-    let (task, start, resend) = refold(shared, reader, id, &state)?;
+    let in_force = shared.in_force();
+    let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
     let snapshot = state.snapshot.map(|s| s.step);
-    Ok(TakenSeries { task, writer, start, acknowledged: state.acknowledged, snapshot, resend })
+    let (generation, acknowledged) = (in_force.generation, state.acknowledged);
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
@@ -307,8 +346,13 @@ type Refolded = (SeriesTask, i64, Vec<(Millis, Vec<StepBatch>)>);
 
 /// Brings a shard to where its last mark stands: the snapshot, then the deltas, with every mark closing its step again at
 /// the offset where it was closed first.
-fn refold(shared: &Shared, reader: &LogReader, id: &TaskId, state: &SeriesState) -> Result<Refolded, TakeoverError> {
-    let settings = SeriesSettings::from(&shared.config);
+fn refold(
+    shared: &Shared,
+    reader: &LogReader,
+    id: &TaskId,
+    state: &SeriesState,
+    settings: SeriesSettings,
+) -> Result<Refolded, TakeoverError> {
     let (low, _) = reader.bounds(&id.topic, id.partition)?;
     let (mut task, from) = match &state.snapshot {
         Some(s) => {

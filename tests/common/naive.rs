@@ -2,10 +2,12 @@
 //! Shares no code with the library but the settings and the ledger's names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use spanmill::config::settings::{Dimension, FilterPolicy, PolicyMatch, PolicyValue};
 use spanmill::model::Tally;
 use spanmill::tasks::span::SpanSettings;
 
@@ -144,7 +146,7 @@ impl Naive {
             let service = find(resource, "service.name");
             for span in block.scope_spans.iter().flat_map(|s| &s.spans) {
                 self.tally(Tally::SpansRead, 1);
-                self.count(tenant, service.clone().unwrap_or_default(), span);
+                self.count(tenant, service.clone().unwrap_or_default(), resource, span);
                 if [2, 3, 4, 5].contains(&span.kind) {
                     self.tally(Tally::EdgeSpans, 1);
                     self.pair(tenant, service.clone(), resource, span);
@@ -153,31 +155,32 @@ impl Naive {
         }
     }
 
-    fn count(&mut self, tenant: &str, service: String, span: &Span) {
-        let kind = match span.kind {
-            0 => "SPAN_KIND_UNSPECIFIED".to_owned(),
-            1 => "SPAN_KIND_INTERNAL".to_owned(),
-            2 => "SPAN_KIND_SERVER".to_owned(),
-            3 => "SPAN_KIND_CLIENT".to_owned(),
-            4 => "SPAN_KIND_PRODUCER".to_owned(),
-            5 => "SPAN_KIND_CONSUMER".to_owned(),
-            n => n.to_string(),
+    fn count(&mut self, tenant: &str, service: String, resource: &[KeyValue], span: &Span) {
+        let config = Arc::clone(self.settings.tenants.of(tenant));
+        let metrics = &config.span_metrics;
+        if !keeps(&metrics.filter_policies, resource, span) {
+            return self.tally(Tally::SpansDroppedFiltered, 1);
+        }
+        let mut common = built_in_labels(service, span);
+        common.extend(metrics.dimensions.iter().map(|d| dimension(d, resource, span)));
+        for mapping in &metrics.dimension_mappings {
+            let values = mapping.source_labels.iter().filter_map(|key| either(key, resource, span));
+            let values: Vec<_> = values.filter(|value| !value.is_empty()).collect();
+            common.push((label_name(&mapping.name), values.join(&mapping.join)));
+        }
+        let with = |more: &[Dimension]| {
+            common.iter().cloned().chain(more.iter().map(|d| dimension(d, resource, span))).collect::<Labels>()
         };
-        let status = match span.status.as_ref().map_or(0, |s| s.code) {
-            0 => "STATUS_CODE_UNSET".to_owned(),
-            1 => "STATUS_CODE_OK".to_owned(),
-            2 => "STATUS_CODE_ERROR".to_owned(),
-            n => n.to_string(),
-        };
-        let labels =
-            [("service", service), ("span_name", span.name.clone()), ("span_kind", kind), ("status_code", status)];
-        let labels = labels.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        let size = span.encoded_len() as u64;
-        let Some(added) = self.add(tenant, labels) else { return self.tally(Tally::SpansDroppedInvalidUtf8, 1) };
+        let (calls, latency) = (with(&metrics.calls_dimensions), with(&metrics.latency_dimensions));
+        if calls.iter().chain(&latency).any(|(_, value)| value.contains(BAD)) {
+            return self.tally(Tally::SpansDroppedInvalidUtf8, 1);
+        }
+        let added = self.add(tenant, calls).expect("no bad label");
         added.counters[0] += 1;
-        added.counters[1] += size;
+        added.counters[1] += span.encoded_len() as u64;
         let valid = span.trace_id.len() == 16 && span.trace_id.iter().any(|&b| b != 0);
-        added.observed[0].push((duration(span), valid.then(|| (end_ms(span), span.trace_id.clone()))));
+        let example = valid.then(|| (end_ms(span), span.trace_id.clone()));
+        self.add(tenant, latency).expect("no bad label").observed[0].push((duration(span), example));
         self.tally(Tally::SpansCounted, 1);
     }
 
@@ -238,6 +241,58 @@ impl Naive {
             edge.server = fallback;
         }
     }
+}
+
+fn built_in_labels(service: String, span: &Span) -> Labels {
+    let kind = match span.kind {
+        0 => "SPAN_KIND_UNSPECIFIED".to_owned(),
+        1 => "SPAN_KIND_INTERNAL".to_owned(),
+        2 => "SPAN_KIND_SERVER".to_owned(),
+        3 => "SPAN_KIND_CLIENT".to_owned(),
+        4 => "SPAN_KIND_PRODUCER".to_owned(),
+        5 => "SPAN_KIND_CONSUMER".to_owned(),
+        n => n.to_string(),
+    };
+    let status = match span.status.as_ref().map_or(0, |s| s.code) {
+        0 => "STATUS_CODE_UNSET".to_owned(),
+        1 => "STATUS_CODE_OK".to_owned(),
+        2 => "STATUS_CODE_ERROR".to_owned(),
+        n => n.to_string(),
+    };
+    let labels = [("service", service), ("span_name", span.name.clone()), ("span_kind", kind), ("status_code", status)];
+    labels.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+fn label_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+}
+
+/// The resource comes first.
+fn either(key: &str, resource: &[KeyValue], span: &Span) -> Option<String> {
+    find(resource, key).or_else(|| find(&span.attributes, key))
+}
+
+fn dimension(of: &Dimension, resource: &[KeyValue], span: &Span) -> (String, String) {
+    let value = either(&of.name, resource, span).or_else(|| of.default.clone());
+    (label_name(&of.name), value.unwrap_or_default())
+}
+
+/// Strict texts on attributes only; one block of each kind.
+fn keeps(policies: &[FilterPolicy], resource: &[KeyValue], span: &Span) -> bool {
+    let matches = |block: &PolicyMatch| {
+        block.attributes.iter().all(|attribute| {
+            let (of, key) = match attribute.key.split_once('.') {
+                Some(("resource", key)) => (resource, key),
+                Some((_, key)) => (span.attributes.as_slice(), key),
+                None => return false,
+            };
+            let value = of.iter().find(|a| a.key == key).and_then(|a| a.value.as_ref()?.value.clone());
+            matches!((value, &attribute.value), (Some(Value::StringValue(is)), PolicyValue::Text(wanted)) if is == *wanted)
+        })
+    };
+    policies
+        .iter()
+        .all(|policy| policy.include.as_ref().is_none_or(matches) && !policy.exclude.as_ref().is_some_and(matches))
 }
 
 fn find(attributes: &[KeyValue], key: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value as Theirs};
 use opentelemetry_proto::tonic::trace::v1 as proto;
 use prost::Message as _;
-use spanmill::otlp::{Attributes, Batch, DecodeError, Kind, ResourceSpans, Span, Value};
+use spanmill::otlp::{Attributes, Batch, DecodeError, Kind, ResourceSpans, Scope, Span, Value};
 
 /// Decodes `bytes` both ways and compares everything that can be read. Returns whether both accepted.
 ///
@@ -36,6 +36,7 @@ pub(crate) fn read_everything(batch: &Batch, bytes: &[u8]) {
         read_attributes(&resource.resource);
         for span in resource.spans() {
             read_attributes(&span.attributes);
+            let _scope = resource.scope(span.ordinal);
         }
     }
 }
@@ -58,10 +59,16 @@ fn compare(batch: &Batch, bytes: &[u8], request: &ExportTraceServiceRequest) {
         compare_attributes(&ours.resource, theirs_resource);
         let spans: Vec<Span<'_>> = ours.spans().collect();
         assert_eq!(spans.len(), theirs.scope_spans.iter().map(|s| s.spans.len()).sum::<usize>());
-        for (span, theirs) in spans.iter().zip(theirs.scope_spans.iter().flat_map(|s| &s.spans)) {
+        let with_scope = |s: &proto::ScopeSpans| {
+            let (scope, spans) = (s.scope.clone().unwrap_or_default(), s.spans.clone());
+            spans.into_iter().map(move |span| (scope.clone(), span))
+        };
+        for (span, (scope, theirs)) in spans.iter().zip(theirs.scope_spans.iter().flat_map(with_scope)) {
             assert_eq!(span.ordinal, ordinal);
             ordinal += 1;
-            compare_span(span, theirs);
+            compare_span(span, &theirs);
+            let expected = Scope { name: scope.name.as_bytes(), version: scope.version.as_bytes() };
+            assert_eq!(ours.scope(span.ordinal), expected);
         }
     }
     assert_eq!(batch.len(), ordinal as usize);

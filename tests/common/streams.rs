@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Link};
 use prost::Message as _;
 
 use super::scramble::Dice;
@@ -83,6 +83,9 @@ fn resource_spans(dice: &mut Dice, time: i64) -> ResourceSpans {
     if dice.below(15) == 0 {
         attributes.push(attribute(pick(dice, &["db.system", "server.address", "service.name"]), text("resource-wide")));
     }
+    if dice.below(4) == 0 {
+        attributes.push(attribute("service.namespace", text(pick(dice, &["eu", "us", "", BAD]))));
+    }
     let resource = Some(Resource { attributes, ..Resource::default() }).filter(|_| dice.below(30) > 0);
     let spans = (0..1 + dice.below(5)).map(|_| span(dice, time)).collect();
     ResourceSpans { resource, scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }], ..Default::default() }
@@ -109,9 +112,15 @@ fn span(dice: &mut Dice, time: i64) -> Span {
         start_time_unix_nano: start,
         end_time_unix_nano: end,
         attributes: (0..dice.below(3)).map(|_| span_attribute(dice)).collect(),
+        links: (0..dice.below(8).saturating_sub(5)).map(|_| link(dice)).collect(),
+        trace_state: pick(dice, &["", "", "ot=th:8", "ot=th:c", "x=y", "ot=th:4"]).into(),
         status: (dice.below(3) > 0).then(|| Status { code: pick(dice, &[0, 1, 2, 7]), message: "m".into() }),
         ..Span::default()
     }
+}
+
+fn link(dice: &mut Dice) -> Link {
+    Link { trace_id: vec![dice.below(5) as u8; 16], span_id: id(dice), ..Link::default() }
 }
 
 fn id(dice: &mut Dice) -> Vec<u8> {
@@ -124,6 +133,9 @@ fn id(dice: &mut Dice) -> Vec<u8> {
 
 fn span_attribute(dice: &mut Dice) -> KeyValue {
     let keys = [
+        "drop",
+        "http.status_code",
+        "rpc.grpc.status_code",
         "http.route",
         "peer.service",
         "peer.service",
@@ -136,12 +148,15 @@ fn span_attribute(dice: &mut Dice) -> KeyValue {
         "http.method",
         "user.id",
     ];
-    let value = match dice.below(12) {
+    let value = match dice.below(16) {
         0 => Some(Value::IntValue(-5_432)),
         1 => Some(Value::BoolValue(true)),
         2 => None,
         3 => text(""),
         4 => text(BAD),
+        5 => text("yes"),
+        6 => Some(Value::IntValue(503)),
+        7 => text("13"),
         _ => text(pick(dice, &["orders", "ledger", "queue"])),
     };
     attribute(pick(dice, &keys), value)

@@ -1,20 +1,20 @@
 //! The statements of a case.
 
-use std::io;
-use std::path::Path;
-
 use super::record::{RecordBuilder, SpanSpec};
 use super::words::{Word, duration, id, milliseconds, nanoseconds, series, words};
 use super::{Case, CaseError, Owned, Step};
-use crate::config::settings::SINGLE_TENANT;
-use crate::config::{Config, Sources, load};
+use crate::config::settings::{SINGLE_TENANT, TenantSource};
+use crate::config::{Tenants, set_over};
 use crate::model::{Exemplar, Millis, Tally};
 use crate::tasks::span::SpanSettings;
 
 /// What the lines so far have said.
-struct Parser {
-    /// `path=value` so far, and what that makes.
+struct Parser<'b> {
+    /// The settings before the first line.
+    base: &'b Tenants,
+    /// `path=value` so far, for all tenants and for single ones, and what that makes.
     set: Vec<String>,
+    overrides: Vec<(String, String)>,
     settings: SpanSettings,
     steps: Vec<(usize, Step)>,
     tenant: Option<String>,
@@ -24,10 +24,21 @@ struct Parser {
     last: Option<Owned>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Case, CaseError> {
-    let settings = SpanSettings::from(&Config::default());
-    let tenant = Some(SINGLE_TENANT.to_owned());
-    let mut parser = Parser { set: Vec::new(), settings, steps: Vec::new(), tenant, open: None, last: None };
+pub(super) fn parse(text: &str, base: &Tenants) -> Result<Case, CaseError> {
+    let tenant = Some(match &base.defaults().tenant {
+        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => name.clone(),
+        TenantSource::Key | TenantSource::Header(_) | TenantSource::Topic => SINGLE_TENANT.to_owned(),
+    });
+    let mut parser = Parser {
+        base,
+        set: Vec::new(),
+        overrides: Vec::new(),
+        settings: SpanSettings::from(base),
+        steps: Vec::new(),
+        tenant,
+        open: None,
+        last: None,
+    };
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -39,11 +50,13 @@ pub(super) fn parse(text: &str) -> Result<Case, CaseError> {
     Ok(Case { settings: parser.settings, steps: parser.steps })
 }
 
-impl Parser {
+impl Parser<'_> {
     fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
         let (verb, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match verb {
             "from" => return self.from(&words(rest)?),
+            "scope" => return self.scope(&words(rest)?),
+            "event" => return self.event(&words(rest)?),
             "at" => {
                 self.close();
                 self.open = Some((number, milliseconds(rest.trim())?, RecordBuilder::default()));
@@ -56,7 +69,8 @@ impl Parser {
         }
         self.close();
         let step = match verb {
-            "set" => return self.set(&words(rest)?),
+            "set" => return self.set(rest),
+            "override" => return self.override_one(rest),
             "tenant" => {
                 self.tenant = Some(rest.trim().to_owned()).filter(|name| name != "-");
                 return Ok(());
@@ -93,14 +107,24 @@ impl Parser {
         }
     }
 
-    fn set(&mut self, words: &[Word]) -> Result<(), String> {
+    fn set(&mut self, rest: &str) -> Result<(), String> {
+        self.set.push(setting(rest)?);
+        self.settle()
+    }
+
+    fn override_one(&mut self, rest: &str) -> Result<(), String> {
+        let (tenant, rest) = rest.trim().split_once(char::is_whitespace).ok_or("override needs a tenant and a key")?;
+        self.overrides.push((tenant.to_owned(), setting(rest)?));
+        self.settle()
+    }
+
+    /// Right away, so that the line of the first wrong setting is named.
+    fn settle(&mut self) -> Result<(), String> {
         if !self.steps.is_empty() {
             return Err("settings come before everything else".to_owned());
         }
-        let [key, value] = words else { return Err("set needs a key and a value".to_owned()) };
-        self.set.push(format!("{}={}", key.str()?, value.str()?));
-        // Right away, so that the line of the first wrong one is named.
-        self.settings = SpanSettings::from(&config(&self.set)?);
+        let tenants = set_over(self.base, &self.set, &self.overrides).map_err(|problems| problems.to_string())?;
+        self.settings = SpanSettings::from(&tenants);
         Ok(())
     }
 
@@ -110,6 +134,25 @@ impl Parser {
         let service = Some(service).filter(|s| s.quoted || s.text != b"-");
         let attributes: Result<Vec<_>, _> = rest.iter().map(attribute).collect();
         record.from(service, &attributes?);
+        Ok(())
+    }
+
+    fn scope(&mut self, words: &[Word]) -> Result<(), String> {
+        let (_, _, record) = self.open.as_mut().ok_or("`scope` belongs below `at`")?;
+        match words {
+            [name] => record.scope(&name.text, &[]),
+            [name, version] => record.scope(&name.text, &version.text),
+            _ => return Err("a scope has a name, and perhaps a version".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, words: &[Word]) -> Result<(), String> {
+        let span = self.open.as_mut().and_then(|(_, _, record)| record.last_span());
+        let span = span.ok_or("`event` belongs below its span")?;
+        let (name, attributes) = words.split_first().ok_or("the name of the event is missing")?;
+        let attributes: Result<Vec<_>, _> = attributes.iter().map(attribute).collect();
+        span.events.push((name.text.clone(), attributes?));
         Ok(())
     }
 
@@ -128,13 +171,14 @@ impl Parser {
                 "end" => end = Some(nanoseconds(text?)?),
                 "took" => took = duration(text?)?,
                 "status" => span.status.get_or_insert_default().0 = status(text?)?,
+                "state" => span.trace_state.clone_from(&field.text),
                 "message" => span.status.get_or_insert_default().1.clone_from(&field.text),
                 _ => span.attributes.push(attribute(field)?),
             }
         }
         let time = |ns: i64| u64::try_from(ns).map_err(|_| "a span lies before the epoch");
         (span.start_ns, span.end_ns) = (time(start)?, time(end.unwrap_or(start + took))?);
-        record.span(&span);
+        record.span(span);
         Ok(())
     }
 
@@ -188,14 +232,16 @@ fn status(text: &str) -> Result<i32, String> {
     named.or_else(|| text.parse().ok()).ok_or_else(|| format!("{text} is no status"))
 }
 
-/// The settings that `path=value` lines make.
-fn config(set: &[String]) -> Result<Config, String> {
-    let read_file = |_: &Path| Err(io::Error::other("a case reads no files"));
-    let sources = Sources { file: None, env: &[], set, read_file: &read_file };
-    match load(&sources) {
-        Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(problems.to_string()),
+/// A key and a value as `path=value`. The value is the rest of the line, in quotes or not.
+fn setting(text: &str) -> Result<String, String> {
+    let (key, value) = text.trim().split_once(char::is_whitespace).ok_or("a setting needs a key and a value")?;
+    let value = value.trim();
+    if !value.starts_with('"') {
+        return Ok(format!("{key}={value}"));
     }
+    let words = words(value)?;
+    let [value] = words.as_slice() else { return Err("one value follows the key".to_owned()) };
+    Ok(format!("{key}={}", value.str()?))
 }
 
 fn count(text: &str) -> Result<u64, String> {

@@ -10,8 +10,12 @@ pub(super) struct RecordBuilder {
     done: Vec<u8>,
     /// The `Resource` of the spans that follow.
     resource: Vec<u8>,
-    /// Finished `Span` fields.
-    spans: Vec<u8>,
+    /// Finished `ScopeSpans` fields.
+    scopes: Vec<u8>,
+    /// The `InstrumentationScope` of the spans that follow.
+    scope: Vec<u8>,
+    /// Spans of that scope.
+    spans: Vec<SpanSpec>,
 }
 
 /// A span as a case states it.
@@ -26,8 +30,13 @@ pub(super) struct SpanSpec {
     pub(super) end_ns: u64,
     /// Code and message.
     pub(super) status: Option<(i32, Vec<u8>)>,
+    pub(super) trace_state: Vec<u8>,
     pub(super) attributes: Vec<(String, Word)>,
+    pub(super) events: Vec<EventSpec>,
 }
+
+/// An event of a span: its name and its attributes.
+pub(super) type EventSpec = (Vec<u8>, Vec<(String, Word)>);
 
 impl RecordBuilder {
     /// The spans that follow come from this service.
@@ -42,18 +51,49 @@ impl RecordBuilder {
         }
     }
 
-    pub(super) fn span(&mut self, span: &SpanSpec) {
-        put_field(&mut self.spans, 2, &span.encode());
+    /// The spans that follow come from this instrumentation scope.
+    pub(super) fn scope(&mut self, name: &[u8], version: &[u8]) {
+        self.end_scope();
+        for (number, text) in [(1, name), (2, version)] {
+            if !text.is_empty() {
+                put_field(&mut self.scope, number, text);
+            }
+        }
+    }
+
+    pub(super) fn span(&mut self, span: SpanSpec) {
+        self.spans.push(span);
+    }
+
+    /// The span before, if there is one.
+    pub(super) fn last_span(&mut self) -> Option<&mut SpanSpec> {
+        self.spans.last_mut()
+    }
+
+    fn end_scope(&mut self) {
+        let (scope, spans) = (std::mem::take(&mut self.scope), std::mem::take(&mut self.spans));
+        if spans.is_empty() {
+            return;
+        }
+        let mut scope_spans = Vec::new();
+        if !scope.is_empty() {
+            put_field(&mut scope_spans, 1, &scope);
+        }
+        for span in spans {
+            put_field(&mut scope_spans, 2, &span.encode());
+        }
+        put_field(&mut self.scopes, 2, &scope_spans);
     }
 
     fn end_resource(&mut self) {
-        let (resource, spans) = (std::mem::take(&mut self.resource), std::mem::take(&mut self.spans));
-        if spans.is_empty() {
+        self.end_scope();
+        let (resource, scopes) = (std::mem::take(&mut self.resource), std::mem::take(&mut self.scopes));
+        if scopes.is_empty() {
             return;
         }
         let mut resource_spans = Vec::new();
         put_field(&mut resource_spans, 1, &resource);
-        put_field(&mut resource_spans, 2, &spans);
+        resource_spans.extend_from_slice(&scopes);
         put_field(&mut self.done, 1, &resource_spans);
     }
 
@@ -67,7 +107,9 @@ impl RecordBuilder {
 impl SpanSpec {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (number, bytes) in [(1, &self.trace_id), (2, &self.span_id), (4, &self.parent), (5, &self.name)] {
+        let texts =
+            [(1, &self.trace_id), (2, &self.span_id), (3, &self.trace_state), (4, &self.parent), (5, &self.name)];
+        for (number, bytes) in texts {
             if !bytes.is_empty() {
                 put_field(&mut out, number, bytes);
             }
@@ -81,6 +123,14 @@ impl SpanSpec {
         }
         for (key, value) in &self.attributes {
             put_attribute(&mut out, 9, key, value);
+        }
+        for (name, attributes) in &self.events {
+            let mut event = Vec::new();
+            put_field(&mut event, 2, name);
+            for (key, value) in attributes {
+                put_attribute(&mut event, 3, key, value);
+            }
+            put_field(&mut out, 11, &event);
         }
         if let Some((code, message)) = &self.status {
             let mut status = Vec::new();

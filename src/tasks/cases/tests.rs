@@ -20,6 +20,10 @@ fn a_statement_that_does_not_hold_is_named_with_its_line() {
 fn a_line_outside_the_language_is_refused_with_its_number() {
     assert_eq!(error("# fine\n\nsing\n"), "line 3: sing is no statement");
     assert!(error("server get").contains("below `at`"));
+    assert!(error("scope jdbc").contains("below `at`"));
+    assert!(error("at 1\nfrom shop\nevent x").contains("below its span"));
+    assert!(error("at 1\nfrom shop\nserver get\nscope jdbc\nevent x").contains("below its span"));
+    assert!(error("at 1\nscope a b c").contains("perhaps a version"));
     assert!(error("at x").contains("is no time"));
     assert!(error("at 1.2345").contains("milliseconds"));
     assert!(error("at 1\nserver get colour=red").contains("colour is no field"));
@@ -27,6 +31,12 @@ fn a_line_outside_the_language_is_refused_with_its_number() {
     assert!(error("at 1\nserver get id=11223344556677889").contains("no ID"));
     assert!(error("at 1\nserver get took=5").contains("no duration"));
     assert!(error("at 1\nset service_graphs.wait 5s").contains("before everything"));
+    assert!(error("at 1\noverride acme span_metrics.size false").contains("before everything"));
+    assert!(error("override acme span_metrics.size maybe").contains("line 1: --set: tenants.acme.span_metrics.size"));
+    assert!(error("override acme kafka.group x").contains("same for all tenants"));
+    assert!(error("override acme").contains("needs a tenant and a key"));
+    assert!(error("set service_graphs.wait").contains("needs a key and a value"));
+    assert!(error("set service_graphs.wait \"5s\" x").contains("one value"));
     assert!(error("again 1").contains("no record"));
     assert!(error("tally nonsense 1").contains("no tally"));
     assert!(error("expect a{b=\"c\" 1").contains("brace") || error("expect a{b=\"c\" 1").contains("label"));
@@ -42,4 +52,18 @@ fn a_hand_over_that_changes_something_would_be_seen() {
     for owners in [Owners::One, Owners::OneForEachRecord] {
         assert_eq!(case.run(owners), Report { checks: 2, failures: Vec::new() });
     }
+}
+
+#[test]
+fn a_case_plays_under_the_settings_that_it_is_given() {
+    let mut config = Config::default();
+    config.span_metrics.enabled = false;
+    config.tenant = crate::config::settings::TenantSource::Static("acme".to_owned());
+    let base = Tenants::from(config);
+    let text = "at 1\nfrom shop\nserver get\nabsent traces_spanmetrics_calls_total\ntenant acme\nabsent traces_spanmetrics_calls_total\n";
+    let held = Case::parse_over(text, &base).expect("a case").run(Owners::One);
+    assert_eq!(held, Report { checks: 2, failures: Vec::new() });
+    let on = format!("set span_metrics.enabled true\n{text}");
+    let lines: Vec<_> = Case::parse_over(&on, &base).expect("a case").run(Owners::One).failures;
+    assert_eq!(lines.iter().map(|f| f.line).collect::<Vec<_>>(), [5, 7], "records without a tenant are acme's");
 }

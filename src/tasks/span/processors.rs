@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Record, SpanSettings};
 use crate::config::settings::Config;
 use crate::deltas::DeltaTable;
+use crate::hostinfo::HostInfo;
 use crate::model::labels::MAX_VALUE;
 use crate::model::{Ledger, Millis, Tally};
 use crate::otlp::{Batch, ResourceSpans};
@@ -35,6 +37,7 @@ struct ByTenant {
 #[derive(Debug)]
 struct Rooms {
     span_metrics: Option<SpanMetrics>,
+    host_info: Option<HostInfo>,
 }
 
 // === impl Processors ===
@@ -68,12 +71,12 @@ impl Processors {
         for resource_spans in batch.resources(record.value) {
             let tenant = tenants.name(tenant, &resource_spans);
             let service = service_of(&resource_spans);
-            let block = Block {
-                tenant: &tenant,
-                service: service.as_deref().unwrap_or_default(),
-                resource: resource_spans.resource,
-            };
-            let Rooms { span_metrics } = tenants.rooms(&tenant);
+            let block =
+                Block { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
+            let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
+            if let Some(host_info) = host_info {
+                host_info.resource(&tenant, resource_spans.resource, table, ledger);
+            }
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block);
             }
@@ -140,8 +143,11 @@ impl ByTenant {
 // === impl Rooms ===
 
 impl Rooms {
-    fn new(config: &Config) -> Self {
-        Self { span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)) }
+    fn new(config: &Arc<Config>) -> Self {
+        Self {
+            span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
+            host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
+        }
     }
 }
 

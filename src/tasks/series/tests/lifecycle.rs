@@ -6,19 +6,19 @@ const SPANS: &str = r#"t traces_spanmetrics_calls_total{service="a"}"#;
 const STALE: u64 = decode::STALE_MARKER;
 
 /// One source, one shard.
-struct One {
-    task: SeriesTask,
-    source: Source,
+pub(super) struct One {
+    pub(super) task: SeriesTask,
+    pub(super) source: Source,
 }
 
 impl One {
-    fn new(settings: SeriesSettings) -> Self {
+    pub(super) fn new(settings: SeriesSettings) -> Self {
         let source = Source::new(0, settings.stale_after);
         Self { task: SeriesTask::new(settings), source }
     }
 
     /// Sees `seen` in the step that ends at `step`, passes it, and returns what was closed on the way.
-    fn step(&mut self, step: Millis, seen: &[Seen]) -> Vec<(Millis, BTreeMap<String, Said>)> {
+    pub(super) fn step(&mut self, step: Millis, seen: &[Seen]) -> Vec<(Millis, BTreeMap<String, Said>)> {
         for x in seen {
             self.source.see(x);
         }
@@ -204,13 +204,13 @@ fn exemplars_are_attached_to_their_bucket_and_never_go_back_in_time() {
     let s = &one.step(12 * W, &[example(50, 12 * W + 300_001, 9), example(9_999, -5, 3)])[0].1;
     assert_eq!((s[low].1.len(), s[high].1.len()), (0, 0), "too far ahead; before the epoch");
     assert!(one.step(13 * W, &[])[0].1.values().all(|s| s.1.is_empty()), "told once");
-    let mut off = One::new(SeriesSettings { exemplars: false, ..settings() });
+    let mut off = One::new(with(|c| c.series.exemplars = false));
     assert!(off.step(10 * W, &[example(50, 9_000, 1)])[0].1.values().all(|s| s.1.is_empty()));
 }
 
 #[test]
 fn trace_ids_are_32_hex_characters_under_the_configured_label() {
-    let mut one = One::new(SeriesSettings { exemplar_label: "trace_id".to_owned(), ..settings() });
+    let mut one = One::new(with(|c| c.series.exemplar_label = "trace_id".to_owned()));
     one.source.see(&Seen { example: Some((9_000, 0x1a2b_u128.to_be_bytes())), ..span("a", 1) });
     one.task.apply(&one.source.cut(10 * W, 10 * W)[0]).expect("a share");
     let closed = one.task.close(10 * W);
@@ -223,7 +223,7 @@ fn trace_ids_are_32_hex_characters_under_the_configured_label() {
 fn external_labels_are_added_in_order_and_replace_what_was_there() {
     let external = [("A", "x"), ("cluster", "eu"), ("service", "all"), ("zone", "1"), ("gone", "")];
     let external_labels = external.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
-    let mut one = One::new(SeriesSettings { external_labels, ..settings() });
+    let mut one = One::new(with(|c| c.series.external_labels = external_labels));
     let said = &one.step(10 * W, &[span("a", 1)])[0].1;
     assert!(said.contains_key(r#"t traces_spanmetrics_calls_total{A="x",cluster="eu",service="all",zone="1"}"#));
     let le = r#"t traces_spanmetrics_latency_bucket{A="x",cluster="eu",le="+Inf",service="all",zone="1"}"#;
@@ -321,7 +321,7 @@ fn damaged_and_foreign_snapshots_are_errors_and_never_panics() {
     let mut newer = body.to_vec();
     newer[0] = VERSION + 1;
     put_checksum(&mut newer, 0);
-    assert!(matches!(SeriesTask::restore(settings(), &newer), Err(SnapshotError::Newer(2))));
+    assert!(matches!(SeriesTask::restore(settings(), &newer), Err(SnapshotError::Newer(3))));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Any interleaving, any restart: the same bytes; and the bytes say what a naive model says.
 
 use super::*;
+use crate::model::Unit;
 
 /// Splitmix64.
 struct Rng(u64);
@@ -31,14 +32,31 @@ fn seen(rng: &mut Rng, at: Millis) -> Seen {
         (0..family.histograms().len()).map(|_| [50, 100, 150, 399, 1_000, u64::MAX][rng.below(6) as usize]).collect();
     let example = (rng.below(3) == 0).then(|| (at - rng.below(1_500) as i64, [rng.below(9) as u8; 16]));
     let tenant = ["acme", "t"][rng.below(2) as usize];
-    Seen { tenant, service: format!("s{}", rng.below(6)), family, counts, ns, example }
+    let weight = Weight::from_ratio([1.0, 0.5, 0.3, 0.001, 1.7][rng.below(5) as usize]).expect("a weight");
+    Seen { tenant, service: format!("s{}", rng.below(6)), family, counts, ns, weight, example }
+}
+
+/// The ways of counting, one after the other. The first ones are classic.
+fn how(n: u64) -> How {
+    let native = |schema, max_buckets| Some(Native { schema, max_buckets });
+    match n % 8 {
+        0 => CLASSIC,
+        1 => How { apart: true, ..CLASSIC },
+        2 => How { weighted: true, ..CLASSIC },
+        3 => How { native: native(3, 100), ..CLASSIC },
+        4 => How { native: native(8, 2), weighted: true, apart: true, ..CLASSIC },
+        5 => How { native: native(8, 3), classic: false, ..CLASSIC },
+        6 => How { native: native(0, 100), classic: false, weighted: true, ..CLASSIC },
+        _ => How { native: native(8, 0), classic: false, weighted: true, apart: true, ..CLASSIC },
+    }
 }
 
 /// A source with pauses of all lengths, so that sets go cold, come back and are forgotten. With `rolling`, the buckets
-/// change somewhere in the middle.
-fn tell(rng: &mut Rng, partition: i32, rolling: bool) -> Told {
+/// change somewhere in the middle, and the way of counting with them.
+fn tell(rng: &mut Rng, partition: i32, [first, then]: &[How; 2]) -> Told {
     let width = settings().step;
-    let mut source = Source::new(partition, settings().stale_after);
+    let mut source = Source { how: first.clone(), ..Source::new(partition, settings().stale_after) };
+    let rolling = first != then;
     let change = START + rng.below(60 * W as u64) as i64;
     let mut told = Told { seen: Vec::new(), records: Vec::new() };
     let mut at = START + rng.below(5 * W as u64) as i64;
@@ -46,7 +64,7 @@ fn tell(rng: &mut Rng, partition: i32, rolling: bool) -> Told {
         if rolling && at > change && source.bounds.len() == 3 {
             // A worker with another configuration takes over: it knows no set and spells all of them.
             source.table = DeltaTable::new(settings().stale_after);
-            source.bounds = vec![150, 200, 800, 1_600];
+            (source.bounds, source.how) = (vec![150, 200, 800, 1_600], then.clone());
         }
         let step = width.end_of(at);
         for _ in 0..rng.below(4) {
@@ -76,18 +94,28 @@ fn interleave(rng: &mut Rng, told: &[Told]) -> Vec<Vec<u8>> {
 }
 
 fn story(seed: u64, rolling: bool) -> (Rng, Vec<Told>) {
+    // Every way follows on every other one.
+    let first = how(seed / 2);
+    let mut then = how(seed / 2 + 1 + seed / 16);
+    if then == first {
+        then.naming = Naming::Otel { namespace: "x".to_owned(), unit: Unit::Milliseconds };
+    }
+    counting(seed, &if rolling { [first, then] } else { [first.clone(), first] })
+}
+
+fn counting(seed: u64, how: &[How; 2]) -> (Rng, Vec<Told>) {
     let mut rng = Rng(seed);
-    let told = (0..SOURCES).map(|p| tell(&mut rng, p, rolling)).collect();
+    let told = (0..SOURCES).map(|p| tell(&mut rng, p, how)).collect();
     (rng, told)
 }
 
 #[test]
 fn any_interleaving_of_the_sources_gives_the_same_bytes() {
-    for seed in 0..24 {
+    for seed in 0..48 {
         let (mut rng, told) = story(seed, seed % 2 == 1);
         let first = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
         assert!(first.len() > 20, "seed {seed} closes only {} steps", first.len());
-        for _ in 0..4 {
+        for _ in 0..3 {
             let again = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
             assert!(first == again, "seed {seed}");
         }
@@ -96,7 +124,7 @@ fn any_interleaving_of_the_sources_gives_the_same_bytes() {
 
 #[test]
 fn closing_later_changes_nothing() {
-    for seed in 0..12 {
+    for seed in 0..16 {
         let (mut rng, told) = story(seed, false);
         let records = interleave(&mut rng, &told);
         let eager = run(&mut SeriesTask::new(settings()), SOURCES, &records);
@@ -114,7 +142,7 @@ fn closing_later_changes_nothing() {
 
 #[test]
 fn a_restart_from_a_snapshot_at_any_point_goes_on_bit_for_bit() {
-    for seed in 0..16 {
+    for seed in 0..32 {
         let (mut rng, told) = story(seed, seed % 2 == 1);
         let records = interleave(&mut rng, &told);
         let straight = run(&mut SeriesTask::new(settings()), SOURCES, &records);
@@ -137,8 +165,10 @@ fn a_restart_from_a_snapshot_at_any_point_goes_on_bit_for_bit() {
 #[test]
 fn totals_stay_exact_when_steps_are_closed_by_force() {
     let patient = SeriesSettings { stale_after: 1_000 * W, ..settings() };
-    for seed in 0..12 {
-        let (mut rng, told) = story(seed, seed % 2 == 1);
+    for seed in 0..16 {
+        // From a native histogram to classic buckets and the other way round, counts are exact, too.
+        let ways = [[CLASSIC, CLASSIC], [how(1), How { apart: true, ..how(3) }], [how(5), CLASSIC], [how(5), how(3)]];
+        let (mut rng, told) = counting(seed, &ways[seed as usize % 4]);
         let mut task = SeriesTask::new(patient.clone());
         let mut last = None;
         for record in interleave(&mut rng, &told) {
@@ -160,16 +190,22 @@ fn totals_stay_exact_when_steps_are_closed_by_force() {
         let seen = || told.iter().flat_map(|t| &t.seen).map(|(_, x)| x);
         let calls: u64 = seen().filter(|x| x.family == Family::SpanMetrics).map(|x| x.counts[0]).sum();
         assert_eq!(total("calls_total"), calls, "seed {seed}");
-        let observed = seen().map(|x| x.ns.len() as u64).sum::<u64>();
-        assert_eq!(total("_count{"), observed, "seed {seed}");
-        assert_eq!(total("+Inf"), observed, "seed {seed}");
+        let apart = seed % 4 == 1;
+        let observed = seen().map(|x| if apart { x.ns.len().min(2) } else { x.ns.len() } as u64).sum::<u64>();
+        // A set that nothing touched since the change still has its native histogram alone.
+        let alone = said
+            .iter()
+            .filter(|(key, (samples, _))| samples.len() > 2 && !said.contains_key(&key.replacen('{', "_count{", 1)));
+        let native: f64 = alone.flat_map(|(_, s)| &s.0[1..]).map(|(_, count)| f64::from_bits(*count)).sum();
+        assert_eq!(total("_count{") + native as u64, observed, "seed {seed}");
+        assert_eq!(total("+Inf") + native as u64, observed, "seed {seed}");
     }
 }
 
 #[test]
 fn records_that_come_again_change_nothing() {
-    for seed in 0..10 {
-        let (mut rng, told) = story(seed, false);
+    for seed in 0..16 {
+        let (mut rng, told) = story(seed, seed % 3 == 0);
         let records = interleave(&mut rng, &told);
         let straight = run(&mut SeriesTask::new(settings()), SOURCES, &records);
         let mut twice = Vec::new();
@@ -183,11 +219,12 @@ fn records_that_come_again_change_nothing() {
 
 #[test]
 fn the_bytes_say_what_a_naive_model_says() {
-    for seed in 0..20 {
-        let (mut rng, told) = story(seed, false);
+    for seed in 0..40 {
+        let how = how(seed);
+        let (mut rng, told) = counting(seed, &[how.clone(), how.clone()]);
         let closed = run(&mut SeriesTask::new(settings()), SOURCES, &interleave(&mut rng, &told));
         let seen: Vec<_> = told.iter().flat_map(|t| t.seen.clone()).collect();
-        let expected = naive(&seen, END + 40 * W);
+        let expected = naive(&seen, &how, END + 40 * W);
         assert_eq!(closed.iter().map(|c| c.step).collect::<Vec<_>>(), expected.iter().map(|e| e.0).collect::<Vec<_>>());
         for (got, (step, expected)) in closed.iter().zip(&expected) {
             assert_eq!(&said(got), expected, "seed {seed}, step {step}");
@@ -201,11 +238,11 @@ struct NaiveSet {
     all: Vec<Seen>,
     touched: Millis,
     live: bool,
-    last_exemplar: [Millis; 2],
+    last_exemplar: [Millis; 3],
 }
 
 /// Steps with what each series says, computed from scratch at every step, the slow way.
-fn naive(seen: &[(Millis, Seen)], until: Millis) -> Vec<(Millis, BTreeMap<String, Said>)> {
+fn naive(seen: &[(Millis, Seen)], how: &How, until: Millis) -> Vec<(Millis, BTreeMap<String, Said>)> {
     let s = settings();
     let mut sets: BTreeMap<(String, Family, String), NaiveSet> = BTreeMap::new();
     let mut steps = Vec::new();
@@ -230,7 +267,7 @@ fn naive(seen: &[(Millis, Seen)], until: Millis) -> Vec<(Millis, BTreeMap<String
         for (key, set) in sets.iter_mut().filter(|(_, set)| set.live) {
             let stale = step - set.touched >= s.stale_after;
             let old = before.get(key).cloned().unwrap_or_else(|| set.all.clone());
-            speak(&mut out, key, set, &old, step, stale);
+            speak(&mut out, (key, how), set, &old, step, stale);
             set.live = !stale;
         }
         steps.push((step, out));
@@ -240,44 +277,115 @@ fn naive(seen: &[(Millis, Seen)], until: Millis) -> Vec<(Millis, BTreeMap<String
 /// Everything that one set says at `step`; `old` is what it had observed before.
 fn speak(
     out: &mut BTreeMap<String, Said>,
-    (tenant, family, service): &(String, Family, String),
+    ((tenant, family, service), how): (&(String, Family, String), &How),
     set: &mut NaiveSet,
     old: &[Seen],
     step: Millis,
     stale: bool,
 ) {
-    let mut put = |name: String, le: &str, value: f64, new: bool, exemplars: Vec<(Millis, u64)>| {
+    let mut put = |name: &str, le: &str, value: Vec<(Millis, u64)>, new: bool, exemplars: Vec<(Millis, u64)>| {
         let le = if le.is_empty() { String::new() } else { format!("le={le:?},") };
-        let key = format!("{tenant} {name}{{{le}service={service:?}}}");
+        // A native histogram says more at the zero than the zero.
+        let zero = if value.len() > 1 { vec![(step - 1, 0), (value[1].0, 0)] } else { vec![(step - 1, 0)] };
         let samples = match (stale, new) {
             (true, _) => vec![(step, decode::STALE_MARKER)],
-            (_, true) => vec![(step - 1, 0), (step, value.to_bits())],
-            _ => vec![(step, value.to_bits())],
+            (_, true) => [zero, value].concat(),
+            _ => value,
         };
-        out.insert(key, (samples, exemplars));
+        out.insert(format!("{tenant} {name}{{{le}service={service:?}}}"), (samples, exemplars));
     };
+    let one = |v: f64| vec![(step, v.to_bits())];
     for (c, name) in family.counters().iter().enumerate() {
-        let total = |list: &[Seen]| list.iter().map(|x| x.counts[c]).sum::<u64>();
-        if total(&set.all) > 0 {
-            put((*name).to_owned(), "", total(&set.all) as f64, total(old) == 0, Vec::new());
+        let total = |list: &[Seen]| list.iter().map(|x| counted(x, how, c)).sum::<f64>();
+        if total(&set.all) > 0.0 {
+            let value = if c == 2 { 1.0 } else { total(&set.all) };
+            put(name, "", one(value), total(old) == 0.0, Vec::new());
         }
     }
-    for (h, name) in family.histograms().iter().enumerate() {
+    let present = if how.apart { 2 } else { 3 };
+    for (h, name) in family.histograms().iter().enumerate().take(present) {
         let new = old.is_empty();
-        let sum: u128 = set.all.iter().map(|x| u128::from(x.ns[h])).sum();
-        put(format!("{name}_sum"), "", sum as f64 / 1e9, new, Vec::new());
-        put(format!("{name}_count"), "", set.all.len() as f64, new, Vec::new());
-        let bounds = [(0, 100, "0.0000001"), (101, 200, "0.0000002"), (201, 400, "0.0000004"), (401, u64::MAX, "+Inf")];
+        let sum = sum(&set.all, how, h);
+        let fresh = &set.all[old.len()..];
         let mut latest = set.last_exemplar[h];
-        for (low, high, le) in bounds {
-            let below = set.all.iter().filter(|x| x.ns[h] <= high).count();
-            let candidates = set.all[old.len()..].iter().filter(|x| (low..=high).contains(&x.ns[h]));
-            let best = candidates.filter_map(|x| x.example.map(|(at, id)| (at, id, x.ns[h]))).max();
-            let best = best.filter(|(at, ..)| *at > set.last_exemplar[h]);
-            latest = latest.max(best.map_or(0, |(at, ..)| at));
-            let exemplars = best.map(|(at, _, ns)| (at, (ns as f64 / 1e9).to_bits())).into_iter().collect();
-            put(format!("{name}_bucket"), le, below as f64, new, exemplars);
+        if how.classic {
+            put(&format!("{name}_sum"), "", one(sum), new, Vec::new());
+            put(
+                &format!("{name}_count"),
+                "",
+                one(set.all.iter().map(|x| weight(x, how)).sum::<f64>()),
+                new,
+                Vec::new(),
+            );
+            for (low, high, le) in BUCKETS {
+                // A sum of nothing is -0.
+                let below = set.all.iter().filter(|x| x.ns[h] <= high).map(|x| weight(x, how)).sum::<f64>() + 0.0;
+                let best = best(fresh.iter().filter(|x| (low..=high).contains(&x.ns[h])), h);
+                let best = best.filter(|(at, ..)| *at > set.last_exemplar[h]);
+                latest = latest.max(best.map_or(0, |(at, ..)| at));
+                let exemplars = best.map(|(at, _, ns)| (at, (ns as f64 / 1e9).to_bits())).into_iter().collect();
+                put(&format!("{name}_bucket"), le, one(below), new, exemplars);
+            }
+        }
+        if let Some(native) = how.native {
+            let slots: Vec<Vec<&Seen>> = if how.classic {
+                BUCKETS.map(|(low, high, _)| fresh.iter().filter(|x| (low..=high).contains(&x.ns[h])).collect()).into()
+            } else {
+                (-40..40).map(|i| fresh.iter().filter(|x| index(x.ns[h], 0) == i).collect()).collect()
+            };
+            let mut told: Vec<_> = slots.into_iter().filter_map(|slot| best(slot.into_iter(), h)).collect();
+            told.retain(|(at, ..)| *at > set.last_exemplar[h]);
+            told.sort();
+            let last_of_its_time = |i: &usize| told.get(i + 1).is_none_or(|next| next.0 > told[*i].0);
+            let told: Vec<_> = (0..told.len()).filter(last_of_its_time).map(|i| told[i]).collect();
+            latest = latest.max(told.last().map_or(0, |(at, ..)| *at));
+            let exemplars = told.iter().rev().take(10).rev().map(|(at, _, ns)| (*at, (*ns as f64 / 1e9).to_bits()));
+            put(name, "", native_value(&set.all, how, native, h, step, sum), new, exemplars.collect());
         }
         set.last_exemplar[h] = latest;
     }
+}
+
+const BUCKETS: [(u64, u64, &str); 4] =
+    [(0, 100, "0.0000001"), (101, 200, "0.0000002"), (201, 400, "0.0000004"), (401, u64::MAX, "+Inf")];
+
+fn weight(x: &Seen, how: &How) -> f64 {
+    if how.weighted { x.weight.bits() as f64 / 2f64.powi(32) } else { 1.0 }
+}
+
+fn counted(x: &Seen, how: &How, c: usize) -> f64 {
+    match x.counts.get(c) {
+        None => f64::from(u8::from(how.apart)),
+        Some(&n) if how.weighs(x.family, c) => n as f64 * weight(x, how),
+        Some(&n) => n as f64,
+    }
+}
+
+fn sum(all: &[Seen], how: &How, h: usize) -> f64 {
+    let one = 1 << 32;
+    let exact = |x: &Seen| u128::from(x.ns[h]) * u128::from(if how.weighted { x.weight.bits() } else { one });
+    let sum: u128 = all.iter().map(exact).fold(0, u128::wrapping_add);
+    // Without weights, the sum has no fraction to be rounded with.
+    if how.weighted { sum as f64 / 2f64.powi(32) / 1e9 } else { (sum >> 32) as f64 / 1e9 }
+}
+
+fn best<'x>(of: impl Iterator<Item = &'x Seen>, h: usize) -> Option<(Millis, [u8; 16], u64)> {
+    of.filter_map(|x| x.example.map(|(at, id)| (at, id, x.ns[h]))).max()
+}
+
+/// The bucket of a duration, by logarithm; none of the durations here is a bound.
+fn index(ns: u64, schema: i8) -> i64 {
+    ((ns as f64 / 1e9).log2() * 2f64.powi(schema.into())).ceil() as i64
+}
+
+fn native_value(all: &[Seen], how: &How, native: Native, h: usize, step: Millis, sum: f64) -> Vec<(Millis, u64)> {
+    let buckets = |schema| {
+        let mut buckets: BTreeMap<i64, f64> = BTreeMap::new();
+        all.iter().for_each(|x| *buckets.entry(index(x.ns[h], schema)).or_default() += weight(x, how));
+        buckets
+    };
+    let fits = |schema: &i8| native.max_buckets == 0 || buckets(*schema).len() <= native.max_buckets.into();
+    let schema = (-4..=native.schema).rev().find(fits).unwrap_or(-4);
+    let counts = buckets(schema).into_iter().map(|(index, n)| (index, n.to_bits()));
+    [(step, sum.to_bits()), (schema.into(), 0)].into_iter().chain(counts).collect()
 }

@@ -1,0 +1,228 @@
+//! Which labels span metrics get from the configuration, and which of them would be one and the same.
+
+use std::collections::BTreeMap;
+
+use super::settings::{Config, Dimension, Profile};
+use crate::model::labels::{cut, sanitize_name};
+
+/// Labels that no attribute may become: they tell the series of a label set apart.
+const RESERVED: [&str; 2] = ["__name__", "le"];
+/// The labels of an instrumentation scope.
+pub const SCOPE_LABELS: [&str; 2] = ["span_instrumentation_scope_name", "span_instrumentation_scope_version"];
+
+/// Makes an attribute name a label name: every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit stays,
+/// as in Tempo.
+#[must_use]
+pub fn sanitise_label(name: &str) -> String {
+    sanitize_name(name)
+}
+
+/// The labels of service, span name, span kind, status code and status message.
+#[must_use]
+pub fn built_in(profile: Profile) -> [&'static str; 5] {
+    let service = match profile {
+        Profile::Tempo => "service",
+        Profile::Otel => "service_name",
+    };
+    [service, "span_name", "span_kind", "status_code", "status_message"]
+}
+
+/// The label of a dimension or mapping. The names of built-in labels get `__` in front, be those labels switched on or
+/// not; so do the two that Prometheus reserves.
+#[must_use]
+pub fn dimension_label(config: &Config, name: &str) -> String {
+    let label = sanitise_label(name);
+    let taken = built_in(config.naming.profile).contains(&label.as_str()) || RESERVED.contains(&label.as_str());
+    cut_name(config, &prefixed(&label, taken))
+}
+
+/// The label of a resource attribute on `traces_target_info`: like a dimension's, and `job` and `instance` are taken, too.
+#[must_use]
+pub fn target_info_label(config: &Config, name: &str) -> String {
+    match name {
+        "job" | "instance" => cut_name(config, &prefixed(name, true)),
+        _ => dimension_label(config, name),
+    }
+}
+
+fn prefixed(label: &str, taken: bool) -> String {
+    if taken { format!("__{label}") } else { label.to_owned() }
+}
+
+fn cut_name(config: &Config, label: &str) -> String {
+    cut(label, config.limits.max_label_name_length).to_owned()
+}
+
+/// Everything about labels of span metrics that contradicts itself, one sentence each: two dimensions or mappings that
+/// would become one label, one without a name, and buckets that depend on a label that is switched off.
+#[must_use]
+pub fn collisions(config: &Config) -> Vec<String> {
+    let settings = &config.span_metrics;
+    let common = || {
+        let mappings = settings.dimension_mappings.iter().map(|m| m.name.as_str());
+        let mappings = mappings.enumerate().map(|(i, name)| (format!("dimension_mappings[{i}]"), name));
+        listed("dimensions", &settings.dimensions).chain(mappings)
+    };
+    let mut problems = Vec::new();
+    for (key, more) in [
+        ("calls_dimensions", &settings.calls_dimensions),
+        ("latency_dimensions", &settings.latency_dimensions),
+        ("events.dimensions", &settings.event_dimensions),
+    ] {
+        label_set(config, common().chain(listed(key, more)), &mut problems);
+    }
+    problems.extend(bucket_sets(config));
+    problems
+}
+
+fn listed<'a>(key: &'static str, dimensions: &'a [Dimension]) -> impl Iterator<Item = (String, &'a str)> {
+    dimensions.iter().enumerate().map(move |(i, d)| (format!("{key}[{i}]"), d.name.as_str()))
+}
+
+/// What is wrong with the labels of one label set.
+fn label_set<'a>(config: &Config, all: impl Iterator<Item = (String, &'a str)>, problems: &mut Vec<String>) {
+    let mut seen: BTreeMap<String, (String, &str)> = BTreeMap::new();
+    if !config.span_metrics.scopes.is_empty() {
+        seen.extend(SCOPE_LABELS.map(|label| (label.to_owned(), ("scopes".to_owned(), label))));
+    }
+    let mut tell = |problem: String| {
+        // What all label sets share is wrong in each of them.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    };
+    for (place, name) in all {
+        let label = dimension_label(config, name);
+        if label.is_empty() {
+            tell(format!("span_metrics.{place} has no name; name an attribute, or remove it"));
+        } else if let Some((other_place, other)) = seen.get(&label) {
+            tell(format!(
+                "span_metrics.{place} ({name:?}) and span_metrics.{other_place} ({other:?}) would both become the label \
+                 {label:?}; remove one, or join them in dimension_mappings under another name"
+            ));
+        } else {
+            seen.insert(label, (place, name));
+        }
+    }
+}
+
+/// One label set has one layout, so what decides the buckets must be among the labels.
+fn bucket_sets(config: &Config) -> impl Iterator<Item = String> {
+    let settings = &config.span_metrics;
+    settings.bucket_sets.iter().enumerate().flat_map(move |(i, set)| {
+        let by_service = !set.services.is_empty() && !settings.intrinsic.service;
+        let by_kind = !set.kinds.is_empty() && !settings.intrinsic.span_kind;
+        [(by_service, "services", "service"), (by_kind, "kinds", "span_kind")]
+            .into_iter()
+            .filter(|(wrong, ..)| *wrong)
+            .map(move |(_, key, label)| {
+                format!(
+                    "span_metrics.bucket_sets[{i}].{key} and span_metrics.intrinsic_dimensions.{label} contradict each \
+                     other: series without that label would need two sets of buckets; switch the label on, or remove {key}"
+                )
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::{BucketSet, DimensionMapping};
+
+    fn dimensions(names: &[&str]) -> Vec<Dimension> {
+        names.iter().map(|name| Dimension { name: (*name).to_owned(), default: None }).collect()
+    }
+
+    fn mapping(name: &str) -> DimensionMapping {
+        DimensionMapping { name: name.to_owned(), source_labels: vec!["a".to_owned()], join: "/".to_owned() }
+    }
+
+    #[test]
+    fn the_defaults_contradict_nothing() {
+        assert_eq!(collisions(&Config::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn attribute_names_become_label_names() {
+        assert_eq!(sanitise_label("http.method-x y"), "http_method_x_y");
+        assert_eq!(sanitise_label("größe"), "gr__e");
+        assert_eq!(sanitise_label("2xx"), "2xx");
+    }
+
+    #[test]
+    fn a_dimension_never_hides_a_built_in_label() {
+        let mut config = Config::default();
+        assert_eq!(dimension_label(&config, "span.kind"), "__span_kind");
+        assert_eq!(dimension_label(&config, "service"), "__service");
+        assert_eq!(dimension_label(&config, "service.name"), "service_name");
+        assert_eq!(dimension_label(&config, "le"), "__le");
+        assert_eq!(target_info_label(&config, "job"), "__job");
+        assert_eq!(dimension_label(&config, "job"), "job");
+        config.naming.profile = Profile::Otel;
+        assert_eq!(dimension_label(&config, "service.name"), "__service_name");
+        assert_eq!(dimension_label(&config, "service"), "service");
+    }
+
+    #[test]
+    fn two_dimensions_that_become_one_label_are_both_named_once() {
+        let mut config = Config::default();
+        config.span_metrics.dimensions = dimensions(&["a.b", "c", "a_b"]);
+        let problems = collisions(&config);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        for part in ["dimensions[2] (\"a_b\")", "dimensions[0] (\"a.b\")", "the label \"a_b\""] {
+            assert!(problems[0].contains(part), "{part} is not in {}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn a_mapping_collides_with_a_dimension_and_with_another_mapping() {
+        let mut config = Config::default();
+        config.span_metrics.dimensions = dimensions(&["foo_bar"]);
+        config.span_metrics.dimension_mappings = vec![mapping("foo.bar"), mapping("x"), mapping("x")];
+        assert_eq!(collisions(&config).len(), 2);
+    }
+
+    #[test]
+    fn dimensions_of_calls_and_of_latency_do_not_meet() {
+        let mut config = Config::default();
+        config.span_metrics.calls_dimensions = dimensions(&["a"]);
+        config.span_metrics.latency_dimensions = dimensions(&["a"]);
+        assert_eq!(collisions(&config), Vec::<String>::new());
+        config.span_metrics.dimensions = dimensions(&["a"]);
+        assert_eq!(collisions(&config).len(), 2);
+    }
+
+    #[test]
+    fn names_that_are_cut_to_the_same_label_collide() {
+        let mut config = Config::default();
+        config.limits.max_label_name_length = 4;
+        config.span_metrics.dimensions = dimensions(&["http.method", "http.status"]);
+        assert_eq!(collisions(&config).len(), 1);
+    }
+
+    #[test]
+    fn scope_labels_collide_only_when_there_are_scopes() {
+        let mut config = Config::default();
+        config.span_metrics.dimensions = dimensions(&["span.instrumentation.scope.name", ""]);
+        assert_eq!(collisions(&config).len(), 1);
+        config.span_metrics.scopes = vec!["io.opentelemetry.jdbc".to_owned()];
+        assert_eq!(collisions(&config).len(), 2);
+    }
+
+    #[test]
+    fn buckets_by_kind_need_the_label() {
+        let mut config = Config::default();
+        let set = BucketSet {
+            services: vec!["cart".to_owned()],
+            kinds: vec!["SPAN_KIND_SERVER".to_owned()],
+            bounds_ns: vec![1],
+        };
+        config.span_metrics.bucket_sets = vec![set];
+        assert_eq!(collisions(&config), Vec::<String>::new());
+        config.span_metrics.intrinsic.span_kind = false;
+        config.span_metrics.intrinsic.service = false;
+        let problems = collisions(&config);
+        assert_eq!(problems.len(), 2);
+        assert!(problems[1].contains("bucket_sets[0].kinds") && problems[1].contains("intrinsic_dimensions.span_kind"));
+    }
+}

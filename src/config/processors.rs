@@ -1,0 +1,96 @@
+//! Rules about what is computed from spans, for everybody or for one tenant.
+
+use super::draft::Draft;
+use super::layers::Layers;
+use super::rules::at_least;
+use super::syntax;
+use super::value::show_duration;
+
+// === impl Layers ===
+
+impl Layers<'_> {
+    /// The rules about what is computed from spans.
+    pub(super) fn check_processors(&mut self, draft: &Draft) {
+        self.check_naming(draft);
+        self.check_span_metrics(draft);
+        self.check_service_graphs(draft);
+        self.check_host_info(draft);
+    }
+
+    /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
+    pub(super) fn check_work(&mut self, draft: &Draft) {
+        let config = &draft.config;
+        let working = config.span_metrics.enabled || config.service_graphs.enabled || config.host_info.enabled;
+        if !working && config.overrides.file.is_none() {
+            let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
+            self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
+        }
+    }
+
+    fn check_naming(&mut self, draft: &Draft) {
+        let namespace = &draft.config.naming.namespace;
+        if !namespace.is_empty() {
+            let legal = syntax::metric_name(&namespace.replace('.', "_"));
+            self.must("naming.namespace", legal.map_err(|_| syntax::NAMESPACE.to_owned()));
+        }
+    }
+
+    fn check_span_metrics(&mut self, draft: &Draft) {
+        let metrics = &draft.config.span_metrics;
+        if metrics.events && metrics.event_dimensions.is_empty() {
+            let paths = ["span_metrics.events.enabled", "span_metrics.events.dimensions"];
+            let message = "needs `span_metrics.events.dimensions`, at least one attribute, such as `[exception.type]`";
+            self.broken(&paths, message);
+        }
+        if metrics.enabled
+            && !(metrics.calls || metrics.latency || metrics.size || metrics.events || metrics.target_info)
+        {
+            let parts = ["calls", "latency", "size"].map(|part| format!("span_metrics.{part}"));
+            let mut paths: Vec<&str> = parts.iter().map(String::as_str).collect();
+            paths.push("span_metrics.enabled");
+            self.broken(&paths, "nothing is left of span metrics; write `span_metrics.enabled: false` instead");
+        }
+    }
+
+    fn check_service_graphs(&mut self, draft: &Draft) {
+        let graphs = &draft.config.service_graphs;
+        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info) {
+            let paths = ["service_graphs.requests", "service_graphs.latency", "service_graphs.enabled"];
+            self.broken(&paths, "nothing is left of service graphs; write `service_graphs.enabled: false` instead");
+        }
+        if (1..100).contains(&graphs.failed_http_status) {
+            let message = "is no HTTP status; write one such as `500`, or 0 for none";
+            self.broken(&["service_graphs.failed_http_status"], message);
+        }
+    }
+
+    fn check_host_info(&mut self, draft: &Draft) {
+        let host_info = &draft.config.host_info;
+        self.must("host_info.metric_name", syntax::metric_name(&host_info.metric_name));
+        if host_info.enabled && host_info.host_identifiers.is_empty() {
+            let paths = ["host_info.host_identifiers", "host_info.enabled"];
+            self.broken(
+                &paths,
+                "is empty; name a resource attribute such as `host.id`, or switch `host_info.enabled` off",
+            );
+        }
+    }
+
+    /// The rules about series that a tenant can have of its own.
+    pub(super) fn check_series_of(&mut self, draft: &Draft) {
+        let series = &draft.config.series;
+        if draft.step > 0 && series.interval % draft.step != 0 {
+            let (interval, step) = (show_duration(series.interval), show_duration(draft.step));
+            let message = format!("series.interval ({interval}) must be a multiple of time.step ({step})");
+            self.broken(&["series.interval", "time.step"], message);
+        }
+        if series.stale_after < series.interval {
+            self.broken(
+                &["series.interval", "series.stale_after"],
+                at_least("series.stale_after", series.stale_after, "series.interval", series.interval),
+            );
+        }
+        self.must("series.exemplars.label", syntax::label_name(&series.exemplar_label));
+        self.check_labels(draft);
+    }
+}

@@ -1,0 +1,23 @@
+//! What can be wrong with policies.
+
+/// A filter policy that makes no sense: where, what, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy {policy}{}: {problem}", self.place())]
+pub struct FilterError {
+    /// The number of the policy, from 1.
+    pub policy: usize,
+    /// `include`, `include_any` or `exclude`; `None` if the policy as a whole is wrong.
+    pub block: Option<&'static str>,
+    /// The key of the condition; `None` if the block as a whole is wrong.
+    pub key: Option<String>,
+    /// What is wrong, and the remedy.
+    pub problem: String,
+}
+
+impl FilterError {
+    fn place(&self) -> String {
+        let block = self.block.map_or_else(String::new, |block| format!(", {block}"));
+        let key = self.key.as_ref().map_or_else(String::new, |key| format!(", key `{key}`"));
+        block + &key
+    }
+}

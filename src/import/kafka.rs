@@ -1,0 +1,110 @@
+//! Where the spans come from: topics, groups, and how the client proves who it is.
+
+use super::Fate;
+use super::draft::Value;
+use super::table::At;
+use super::tables::{INGEST, RECEIVER};
+use super::values::{boolean, names};
+use super::walk::{Fact, Importer};
+use crate::config::show_text;
+
+const PROTOCOL: &str = "kafka.properties.security.protocol";
+const MECHANISM: &str = "kafka.properties.sasl.mechanism";
+const USERNAME: &str = "kafka.properties.sasl.username";
+/// What the client can do without further libraries.
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// Tempo's topic, whose records may be of its own kind.
+pub(super) fn tempo_topic(importer: &mut Importer, at: &At<'_>) {
+    if importer.facts.contains(&Fact::Otlp) {
+        importer.said(at);
+        let topic = at.tree.text().unwrap_or_default();
+        importer.set("kafka.topics", Value::Flow(format!("[{}]", show_text(topic))), at);
+        importer.set("tenant.source", Value::Flow("key".to_owned()), at);
+    } else {
+        importer.case(&INGEST, "topic", "(push-bytes)", at.key, at.line);
+    }
+}
+
+/// The Collector's topics.
+pub(super) fn topics(importer: &mut Importer, at: &At<'_>) {
+    match names(at.tree) {
+        Ok(topics) if topics.iter().any(|topic| topic.starts_with('^')) => {
+            importer.case(&RECEIVER, "topics", "(an expression)", at.key, at.line);
+        }
+        Ok(topics) => {
+            importer.said(at);
+            let topics: Vec<String> = topics.iter().map(|topic| show_text(topic)).collect();
+            importer.set("kafka.topics", Value::Flow(format!("[{}]", topics.join(", "))), at);
+        }
+        Err(why) => importer.find(at.key, at.line, at.row.ours, Fate::Refused, &why),
+    }
+}
+
+/// The group: of the same name, but our own.
+pub(super) fn group(importer: &mut Importer, at: &At<'_>) {
+    importer.said(at);
+    if let Some(text) = at.tree.text().filter(|text| !text.is_empty()) {
+        importer.set("kafka.group", Value::Flow(show_text(&format!("{text}-spanmill"))), at);
+    }
+}
+
+/// A mechanism of SASL.
+pub(super) fn mechanism(importer: &mut Importer, at: &At<'_>) {
+    match at.tree.text() {
+        Some(text) if MECHANISMS.contains(&text) => {
+            importer.said(at);
+            importer.set(MECHANISM, Value::Flow(text.to_owned()), at);
+        }
+        _ => importer.said_case(at, "(another)"),
+    }
+}
+
+/// Whether TLS is spoken.
+pub(super) fn tls(importer: &mut Importer, at: &At<'_>) {
+    switch(importer, at, true);
+}
+
+/// Whether TLS is not spoken.
+pub(super) fn tls_off(importer: &mut Importer, at: &At<'_>) {
+    switch(importer, at, false);
+}
+
+fn switch(importer: &mut Importer, at: &At<'_>, means: bool) {
+    match at.tree.text().map(boolean) {
+        Some(Ok(said)) => {
+            importer.said(at);
+            let protocol = if said == means { "SSL" } else { "PLAINTEXT" };
+            importer.set(PROTOCOL, Value::Flow(protocol.to_owned()), at);
+        }
+        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is neither true nor false"),
+    }
+}
+
+/// Puts together what single keys said about security. `tls`: whether a section about it makes it spoken.
+pub(super) fn secure(importer: &mut Importer, tls: bool) {
+    let said = importer.draft.sets.iter().find(|set| set.path == PROTOCOL).cloned();
+    let user = importer.draft.sets.iter().find(|set| set.path == USERNAME || set.path == MECHANISM).cloned();
+    let tls = said.as_ref().map_or(tls, |set| set.value.flow() == "SSL");
+    if let Some(user) = &user
+        && importer.draft.get(MECHANISM).is_none()
+    {
+        importer.draft.put(MECHANISM, Value::Flow("PLAIN".to_owned()), &user.from, user.finding);
+    }
+    // A user that is not there is not asked for.
+    if importer.draft.get(USERNAME).is_none() {
+        importer.draft.remove(MECHANISM);
+    }
+    let sasl = importer.draft.get(USERNAME).is_some();
+    let protocol = match (sasl, tls) {
+        (true, true) => "SASL_SSL",
+        (true, false) => "SASL_PLAINTEXT",
+        (false, true) => "SSL",
+        (false, false) => "",
+    };
+    importer.draft.remove(PROTOCOL);
+    if !protocol.is_empty() {
+        let (from, finding) = said.or(user).map_or_else(|| ("tls".to_owned(), None), |set| (set.from, set.finding));
+        importer.draft.put(PROTOCOL, Value::Flow(protocol.to_owned()), &from, finding);
+    }
+}

@@ -1,0 +1,83 @@
+//! A block of Prometheus' `remote_write`, as Tempo takes it.
+
+use crate::import::specials::{authorization, headers, url};
+use crate::import::table::How::{Bool, By, Duration, Nothing, Secret, Text, Whole};
+use crate::import::table::Verdict::{Better, Different, Ignored, Refused, Same};
+use crate::import::table::{Table, case, key, none};
+
+const RELABEL: &str = "samples are sent as they are counted: relabel at the receiver, or take dimensions away";
+const PROXY: &str = "requests go to the receiver directly";
+const TOKEN: &str = "/etc/spanmill/remote-write-token";
+const PASSWORD: &str = "/etc/spanmill/remote-write-password";
+const TLS_FILE: &str = "write it to a file and name that";
+
+/// One receiver.
+pub(in crate::import) const REMOTE_WRITE: Table = Table {
+    name: "Tempo: metrics_generator.storage.remote_write",
+    root: "metrics_generator.storage.remote_write[]",
+    rows: &[
+        key("url", By(url), "remote_write.url", Same),
+        case("url", "(user and password)", Nothing, "remote_write.auth", Same),
+        case("url", "(a query)", Nothing, "", Refused("the query may hold a secret and is left out: append it to remote_write.url")),
+        key("remote_timeout", Duration, "remote_write.timeout", Same),
+        key("headers", By(headers), "remote_write.headers", Same),
+        case("headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers, remote_write.tenant_header: \"\"", Same),
+            none("name", Ignored("there is one receiver")),
+        none("write_relabel_configs.**", Refused(RELABEL)),
+        none("send_exemplars", Ignored("Tempo sends them whatever it says; series.exemplars.enabled: false switches them off")),
+        none("send_native_histograms", Ignored("histograms.mode decides, as the overrides do in Tempo")),
+        none("protobuf_message", Refused("not a message of remote write")),
+        case("protobuf_message", "prometheus.WriteRequest", Nothing, "", Same),
+        case("protobuf_message", "io.prometheus.write.v2.Request", Nothing, "", Refused("remote write 1.0 is sent, which every receiver of 2.0 takes")),
+        none("round_robin_dns", Ignored("one connection per shard, by the system's resolver")),
+        key("basic_auth.username", Text, "remote_write.auth.username", Same),
+        none("basic_auth.username_file", Refused("write the name into remote_write.auth.username")),
+        key("basic_auth.password", Secret(PASSWORD), "remote_write.auth.password_file", Same),
+        key("basic_auth.password_file", Text, "remote_write.auth.password_file", Same),
+        key("authorization.type", By(authorization), "remote_write.auth.type", Same),
+        case("authorization.type", "(not Bearer)", Nothing, "", Refused("only Bearer is known by name: write another as remote_write.headers.Authorization")),
+        key("authorization.credentials", Secret(TOKEN), "remote_write.auth.token_file", Same),
+        key("authorization.credentials_file", Text, "remote_write.auth.token_file", Same),
+        key("bearer_token", Secret(TOKEN), "remote_write.auth.token_file", Same),
+        key("bearer_token_file", Text, "remote_write.auth.token_file", Same),
+        none("oauth2.**", Refused("no such authentication: let a proxy add the token, or use basic, bearer or sigv4")),
+        none("azuread.**", Refused("no such authentication: let a proxy add the token, or use basic, bearer or sigv4")),
+        none("google_iam.**", Refused("no such authentication: let a proxy add the token, or use basic, bearer or sigv4")),
+        key("sigv4.region", Text, "remote_write.auth.region", Same),
+        none("sigv4.access_key", Refused("credentials come from the usual AWS chain: set AWS_ACCESS_KEY_ID, or better a role")),
+        none("sigv4.secret_key", Refused("credentials come from the usual AWS chain: set AWS_SECRET_ACCESS_KEY, or better a role")),
+        key("sigv4.profile", Text, "remote_write.auth.profile", Same),
+        key("sigv4.role_arn", Text, "remote_write.auth.role_arn", Same),
+        none("sigv4.external_id", Refused("put it into a profile of the AWS files, and name that in remote_write.auth.profile")),
+        none("sigv4.use_fips_sts_endpoint", Refused("set AWS_USE_FIPS_ENDPOINT")),
+        case("sigv4.use_fips_sts_endpoint", "false", Nothing, "", Same),
+        none("tls_config.ca", Refused(TLS_FILE)),
+        key("tls_config.ca_file", Text, "remote_write.tls.ca_file", Different("trusted beside the system's authorities, not instead")),
+        none("tls_config.cert", Refused(TLS_FILE)),
+        key("tls_config.cert_file", Text, "remote_write.tls.cert_file", Same),
+        none("tls_config.key", Refused(TLS_FILE)),
+        key("tls_config.key_file", Text, "remote_write.tls.key_file", Same),
+        none("tls_config.server_name", Refused("the certificate must be for the host of the url")),
+        key("tls_config.insecure_skip_verify", Bool, "remote_write.tls.insecure_skip_verify", Same),
+        none("tls_config.min_version", Ignored("TLS 1.2 and 1.3 are spoken")),
+        none("tls_config.max_version", Ignored("TLS 1.2 and 1.3 are spoken")),
+        none("proxy_url", Refused(PROXY)),
+        none("no_proxy", Refused(PROXY)),
+        none("proxy_from_environment", Refused(PROXY)),
+        none("proxy_connect_header.**", Refused(PROXY)),
+        none("follow_redirects", Ignored("name the receiver itself in the url")),
+        none("enable_http2", Ignored("HTTP/1.1 is spoken")),
+        none("http_headers.**", Refused("write them as remote_write.headers")),
+        none("queue_config.capacity", Ignored("one request per shard is on its way, in order; Kafka holds the rest")),
+        none("queue_config.max_shards", Ignored("one request per shard is on its way, in order; Kafka holds the rest")),
+        none("queue_config.min_shards", Ignored("one request per shard is on its way, in order; Kafka holds the rest")),
+        key("queue_config.max_samples_per_send", Whole, "remote_write.max_samples", Same),
+        none("queue_config.batch_send_deadline", Ignored("a step is sent when it closes")),
+        key("queue_config.min_backoff", Duration, "remote_write.min_backoff", Same),
+        key("queue_config.max_backoff", Duration, "remote_write.max_backoff", Same),
+        none("queue_config.retry_on_http_429", Better("429 is always tried again, after the Retry-After that it names")),
+        none("queue_config.sample_age_limit", Refused("no sample is given up for its age")),
+        case("queue_config.sample_age_limit", "0s", Nothing, "", Same),
+        none("metadata_config.**", Ignored("Tempo sends no metadata either")),
+    ],
+};

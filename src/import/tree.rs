@@ -1,0 +1,118 @@
+//! The input as a tree with lines.
+
+use super::Input;
+use crate::config::yaml::{self, Body, Node};
+
+/// A value and its line.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing.
+    Empty,
+    /// Text, and whether it stood in quotes.
+    Text(String, bool),
+    List(Vec<Tree>),
+    Map(Vec<Entry>),
+}
+
+/// One `name: value`.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) tree: Tree,
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// Parses a file. A name that stands twice is an error, as it is over there.
+    pub(super) fn parse(input: Input<'_>) -> Result<Self, Vec<String>> {
+        let (root, complaints) = yaml::parse(input.text);
+        let mut wrong: Vec<String> =
+            complaints.iter().map(|c| format!("{}:{}:{}: {}", input.name, c.at.line, c.at.column, c.message)).collect();
+        let tree = root.map(|root| from(root, input, &mut wrong));
+        match tree {
+            Some(tree) if wrong.is_empty() => Ok(tree),
+            _ => Err(wrong),
+        }
+    }
+
+    /// The value of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        self.entries().iter().find(|entry| entry.name == name).map(|entry| &entry.tree)
+    }
+
+    /// The entries of a map; none otherwise.
+    pub(super) fn entries(&self) -> &[Entry] {
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
+    }
+
+    /// The items of a list; none otherwise.
+    pub(super) fn items(&self) -> &[Self] {
+        if let Value::List(items) = &self.value { items } else { &[] }
+    }
+
+    /// The items, if it is a list at all.
+    pub(super) fn list(&self) -> Option<&[Self]> {
+        if let Value::List(items) = &self.value { Some(items) } else { None }
+    }
+
+    /// Text.
+    pub(super) fn text(&self) -> Option<&str> {
+        if let Value::Text(text, _) = &self.value { Some(text) } else { None }
+    }
+
+    /// Whether nothing is there.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Empty => true,
+            Value::Text(text, _) => text.is_empty(),
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+        }
+    }
+
+    /// The first text below that holds a variable such as `${env:NAME}`.
+    pub(super) fn variable(&self) -> Option<&str> {
+        match &self.value {
+            Value::Empty => None,
+            Value::Text(text, _) => Some(text.as_str()).filter(|text| text.contains("${")),
+            Value::List(items) => items.iter().find_map(Self::variable),
+            Value::Map(entries) => entries.iter().find_map(|entry| entry.tree.variable()),
+        }
+    }
+}
+
+fn from(node: Node, input: Input<'_>, wrong: &mut Vec<String>) -> Tree {
+    let line = node.start.line;
+    let value = match node.body {
+        Body::Null | Body::Refused => Value::Empty,
+        Body::Scalar(text) => Value::Text(text, quoted(input.text, node.start)),
+        Body::List(items) => Value::List(items.into_iter().map(|item| from(item, input, wrong)).collect()),
+        Body::Map(entries) => {
+            let mut map: Vec<Entry> = Vec::new();
+            for entry in entries {
+                let line = entry.start.line;
+                if let Some(first) = map.iter().find(|other| other.name == entry.name) {
+                    let first = first.line;
+                    wrong.push(format!("{}:{line}: {} stands twice, first on line {first}", input.name, entry.name));
+                }
+                map.push(Entry { name: entry.name, line, tree: from(entry.value, input, wrong) });
+            }
+            Value::Map(map)
+        }
+    };
+    Tree { line, value }
+}
+
+fn quoted(text: &str, at: yaml::Pos) -> bool {
+    let line = text.lines().nth(at.line - 1);
+    line.and_then(|line| line.chars().nth(at.column - 1)).is_some_and(|c| c == '"' || c == '\'')
+}

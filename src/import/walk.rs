@@ -1,0 +1,238 @@
+//! The walk over a tree of theirs along a table.
+
+use std::collections::BTreeSet;
+
+use super::draft::{Draft, Value};
+use super::table::{ABSENT, At, How, Level, Row, Table};
+use super::tree::Tree;
+use super::values::convert;
+use super::{Fate, Finding};
+use crate::config::show_text;
+
+/// What is known while an input is read.
+pub(super) struct Importer {
+    /// The file that is read.
+    pub(super) file: String,
+    /// Where in Tempo's settings.
+    pub(super) level: Level,
+    /// The keys so far.
+    pub(super) draft: Draft,
+    pub(super) list: Vec<Finding>,
+    /// Keys that were met: the name of the table and the path.
+    pub(super) seen: BTreeSet<(&'static str, String)>,
+    /// What the whole file says that single keys need to know.
+    pub(super) facts: BTreeSet<Fact>,
+}
+
+/// Something that a key alone does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fact {
+    /// Tempo's records are OTLP.
+    Otlp,
+    /// The span metrics of the Collector are delta.
+    Delta,
+    /// A histogram is asked to be explicit and exponential.
+    TwoForms,
+    /// The two connectors have histograms of different forms.
+    MixedForms,
+}
+
+// === impl Importer ===
+
+impl Importer {
+    pub(super) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            level: Level::Static,
+            draft: Draft::default(),
+            list: Vec::new(),
+            seen: BTreeSet::new(),
+            facts: BTreeSet::new(),
+        }
+    }
+
+    /// Reads what lies at `path` of a table; `key` is what it is called in the file.
+    pub(super) fn walk(&mut self, table: &'static Table, path: &str, key: &str, line: usize, tree: &Tree) {
+        if let Some(row) = table.row(path) {
+            self.seen.insert((table.name, path.to_owned()));
+            let at = At { table, row, tree, key, line };
+            self.apply(&at, path);
+        } else if !table.leads(path) {
+            self.find(key, line, "", Fate::Unknown, "no such key is known; check its spelling");
+        } else if tree.entries().is_empty() {
+            let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
+            self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
+        } else {
+            self.children(table, path, key, tree);
+        }
+    }
+
+    /// Reads what lies below `path` of a table.
+    pub(super) fn children(&mut self, table: &'static Table, path: &str, key: &str, tree: &Tree) {
+        for entry in tree.entries() {
+            let join = |at: &str| if at.is_empty() { entry.name.clone() } else { format!("{at}.{}", entry.name) };
+            self.walk(table, &join(path), &join(key), entry.line, &entry.tree);
+        }
+    }
+
+    fn apply(&mut self, at: &At<'_>, path: &str) {
+        let case = at.tree.text().and_then(|text| at.table.case(path, text));
+        let row = case.unwrap_or(at.row);
+        if !at.row.reads(self.level) {
+            self.find(at.key, at.line, "", Fate::Ignored, "Tempo does not read it here");
+            return;
+        }
+        // In an override of Tempo's, nothing, "" and 0 keep what was there; an empty list does not.
+        let keeps = match at.tree.text() {
+            Some(text) => text.is_empty() || text == "0" || text == "0s",
+            None => at.tree.is_empty() && at.tree.list().is_none(),
+        };
+        if keeps && self.level == Level::Tenant && !matches!(row.how, How::Nothing | How::Whole) {
+            self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there, as in Tempo");
+            return;
+        }
+        let note = at.tree.variable().filter(|_| !matches!(row.how, How::Nothing));
+        if let Some(variable) = note.map(ToOwned::to_owned) {
+            self.variable(at, row, &variable);
+        } else {
+            self.carry(&At { table: at.table, row, tree: at.tree, key: at.key, line: at.line });
+        }
+    }
+
+    fn carry(&mut self, at: &At<'_>) {
+        match at.row.how {
+            How::By(by) => by(self, at),
+            How::Nothing => self.said(at),
+            How::Fixed(value) => {
+                self.said(at);
+                self.set(at.row.ours, Value::Flow(fixed(value)), at);
+            }
+            How::Secret(file) => {
+                self.said(at);
+                self.secret(at.row.ours, file, at);
+            }
+            How::Labels => {
+                self.said(at);
+                for entry in at.tree.entries() {
+                    let path = format!("{}.{}", at.row.ours, entry.name);
+                    let text = entry.tree.text().unwrap_or_default();
+                    self.set(&path, Value::Flow(show_text(text)), at);
+                }
+            }
+            how => match convert(how, at.tree) {
+                Ok(value) => {
+                    self.said(at);
+                    self.set(at.row.ours, value, at);
+                }
+                Err(why) => self.find(at.key, at.line, at.row.ours, Fate::Refused, &format!("{why}; write it by hand")),
+            },
+        }
+    }
+
+    /// A value that only the environment of the other program knows.
+    fn variable(&mut self, at: &At<'_>, row: &Row, variable: &str) {
+        if let How::Secret(file) = row.how {
+            self.find(at.key, at.line, row.ours, Fate::Refused, &format!("a variable: put its value into {file}"));
+            self.secret(row.ours, file, at);
+            return;
+        }
+        let why = "a variable of the environment: write its value, or give it to spanmill as SPANMILL_ and the path";
+        self.find(at.key, at.line, row.ours, Fate::Refused, why);
+        let path = row.ours.split([',', ';', ':']).next().unwrap_or_default();
+        // A secret may stand around the variable.
+        let only = variable.starts_with("${") && variable.find('}') == Some(variable.len() - 1);
+        if path.contains('.') && matches!(row.how, How::Text | How::Joined | How::Whole | How::Duration | How::By(_)) {
+            let shown = if only { variable } else { "a variable" };
+            let finding = self.last();
+            let from = self.from(at.key, at.line);
+            self.draft.put(path, Value::Note(shown.to_owned()), &from, finding);
+        }
+    }
+
+    /// Names a file for a secret to be put into.
+    pub(super) fn secret(&mut self, ours: &str, file: &str, at: &At<'_>) {
+        let from = format!("put the value of {} into this file", self.from(at.key, at.line));
+        let value = if super::draft::entry_of(ours).is_some() { format!("{{file: {file}}}") } else { file.to_owned() };
+        let finding = self.last();
+        self.draft.put(ours, Value::Flow(value), &from, finding);
+    }
+
+    /// Sets a key of ours from the key at hand.
+    pub(super) fn set(&mut self, ours: &str, value: Value, at: &At<'_>) {
+        let from = self.from(at.key, at.line);
+        let finding = self.last();
+        self.draft.put(ours, value, &from, finding);
+    }
+
+    /// Sets a key of ours that nothing has set.
+    pub(super) fn set_if_free(&mut self, ours: &str, value: &str, at: &At<'_>) {
+        if self.draft.get(ours).is_none() {
+            self.set(ours, Value::Flow(value.to_owned()), at);
+        }
+    }
+
+    /// Notes what the row says.
+    pub(super) fn said(&mut self, at: &At<'_>) {
+        self.find(at.key, at.line, at.row.ours, at.row.verdict.fate(), at.row.verdict.why());
+    }
+
+    /// Notes what the row of a case says.
+    pub(super) fn said_case(&mut self, at: &At<'_>, when: &str) {
+        self.case(at.table, at.row.path, when, at.key, at.line);
+    }
+
+    /// Notes what the row of a case says about a key.
+    pub(super) fn case(&mut self, table: &'static Table, path: &str, when: &str, key: &str, line: usize) {
+        let row = table.rows.iter().find(|row| row.path == path && row.when == when).expect("the case has a row");
+        self.find(key, line, row.ours, row.verdict.fate(), row.verdict.why());
+    }
+
+    /// Notes what became of a key.
+    pub(super) fn find(&mut self, key: &str, line: usize, ours: &str, fate: Fate, why: &str) {
+        let (key, ours, why) = (key.to_owned(), ours.to_owned(), why.to_owned());
+        self.list.push(Finding { file: self.file.clone(), line, key, ours, fate, why });
+    }
+
+    /// Takes the defaults of a table that matter, where no key was given.
+    pub(super) fn defaults(&mut self, table: &'static Table) {
+        for row in table.rows.iter().filter(|row| row.when == ABSENT) {
+            let given = self.seen.iter().any(|(name, path)| *name == table.name && path == row.path);
+            let How::Fixed(value) = row.how else {
+                if !given {
+                    self.absent(table, row, "");
+                }
+                continue;
+            };
+            if !given && (row.ours.is_empty() || self.draft.get(row.ours).is_none()) {
+                self.absent(table, row, value);
+            }
+        }
+    }
+
+    fn absent(&mut self, table: &'static Table, row: &'static Row, value: &str) {
+        let fact = row.path.strip_prefix('(').and_then(|path| path.strip_suffix(')'));
+        let key = fact.map_or_else(|| format!("{}.{}", table.root, row.path), |fact| format!("{}: {fact}", table.root));
+        self.find(&key, 0, row.ours, row.verdict.fate(), row.verdict.why());
+        if !row.ours.is_empty() {
+            let finding = self.last();
+            self.draft.put(row.ours, Value::Flow(fixed(value)), &format!("{key}: their default"), finding);
+        }
+    }
+
+    /// The finding that was noted last.
+    pub(super) fn last(&self) -> Option<usize> {
+        self.list.len().checked_sub(1)
+    }
+
+    fn from(&self, key: &str, line: usize) -> String {
+        format!("{key} ({}:{line})", self.file).replace(char::is_control, " ")
+    }
+}
+
+fn fixed(value: &str) -> String {
+    if value.starts_with('[') { value.to_owned() } else { show_text(value) }
+}
+
+fn show_label(text: &str) -> String {
+    show_text(text)
+}

@@ -1,0 +1,103 @@
+//! Reading a stretch of a source partition, whatever it holds: compacted, transactional and empty ones too.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use super::reader::Stretch;
+use crate::config::settings::Kafka;
+
+/// How long the broker may be silent.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A consumer without a group that reads source partitions.
+pub struct Scanner {
+    consumer: BaseConsumer,
+}
+
+// === impl Scanner ===
+
+impl Scanner {
+    /// A scanner with a buffer of its own.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
+        let consumer = BaseConsumer::from_config(&client::reader(kafka, 16 << 20))
+            .map_err(|e| KafkaError::client("scanner", e))?;
+        Ok(Self { consumer })
+    }
+
+    /// The lowest offset that a partition still has, and the one after its last record.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+        self.consumer
+            .fetch_watermarks(topic, partition, Duration::from_secs(10))
+            .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+    }
+
+    /// Hands every record that the stretch still holds to `each`, in order. Offsets without a record are passed over.
+    ///
+    /// # Errors
+    /// When the broker is silent for half a minute, or `each` fails.
+    pub fn read<E: From<KafkaError>>(
+        &self,
+        stretch: Stretch<'_>,
+        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if stretch.from >= stretch.to {
+            return Ok(());
+        }
+        let Stretch { topic, partition, from, .. } = stretch;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|e| KafkaError::request(format!("start reading {topic}[{partition}]"), e))?;
+        let read = self.drain(stretch, each);
+        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        read
+    }
+
+    fn drain<E: From<KafkaError>>(
+        &self,
+        stretch: Stretch<'_>,
+        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let what = || format!("read {}[{}] up to offset {}", stretch.topic, stretch.partition, stretch.to);
+        let mut progress = Instant::now();
+        loop {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(m)) if m.topic() != stretch.topic || m.partition() != stretch.partition => {}
+                Some(Ok(m)) => {
+                    progress = Instant::now();
+                    if m.offset() < stretch.to {
+                        each(&m)?;
+                    }
+                    if m.offset() + 1 >= stretch.to {
+                        return Ok(());
+                    }
+                }
+                // The last offsets may hold no record, as behind a transaction.
+                Some(Err(RdError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "scan: retrying"),
+                None => {}
+            }
+            if progress.elapsed() > STALL {
+                return Err(KafkaError::Timeout { what: what(), seconds: STALL.as_secs() }.into());
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scanner")
+    }
+}

@@ -1,0 +1,19 @@
+//! Whose record it is.
+
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use crate::config::settings::TenantSource;
+use crate::model::labels::MAX_VALUE;
+
+/// The tenant of a record, if it names one.
+#[must_use]
+pub fn of<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Option<&'a str> {
+    let bytes = match source {
+        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => return Some(name),
+        TenantSource::Topic => Some(message.topic().as_bytes()),
+        TenantSource::Key => message.key(),
+        TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
+    };
+    // It is spelled out with every label set: one that is absurdly long must not make shares that no broker takes.
+    std::str::from_utf8(bytes?).ok().filter(|t| !t.is_empty() && t.len() <= MAX_VALUE)
+}

@@ -1,0 +1,124 @@
+//! One walk over a name that replaces data.
+
+use super::PLACEHOLDER;
+use super::classes::{date_end, ipv6_end, is_encoded_or_mail, is_identifier, is_word, number_end, token_end, uuid_end};
+use super::sql::{looks_like_sql, quoted_end};
+
+/// A walk.
+struct Scan<'a> {
+    text: &'a [u8],
+    sql: bool,
+    /// Up to here, segments hold neither percent-encoded text nor e-mail addresses.
+    checked: usize,
+    /// Where the last data ended in the text.
+    data_end: Option<usize>,
+    out: &'a mut Vec<u8>,
+    /// Where the last placeholder ended in `out`.
+    placeholder_end: Option<usize>,
+}
+
+/// Writes the name with data replaced; false if there can be none, and `out` is then untouched.
+pub(super) fn apply(name: &[u8], out: &mut Vec<u8>) -> bool {
+    if !name.iter().any(|b| b.is_ascii_digit() || matches!(b, b'%' | b'@' | b'\'' | b'<')) {
+        return false;
+    }
+    out.clear();
+    let sql = looks_like_sql(name);
+    Scan { text: name, sql, checked: 0, data_end: None, out, placeholder_end: None }.walk();
+    true
+}
+
+// === impl Scan ===
+
+impl Scan<'_> {
+    fn walk(mut self) {
+        let mut at = 0;
+        while at < self.text.len() {
+            at = match self.data(at) {
+                Some(end) => {
+                    self.replace();
+                    self.data_end = Some(end);
+                    end
+                }
+                None => {
+                    let end = token_end(self.text, at).max(at + 1);
+                    self.out.extend_from_slice(&self.text[at..end]);
+                    end
+                }
+            };
+        }
+    }
+
+    /// Where the data ends that starts at `at`, if some does. `at` is never within a token.
+    fn data(&mut self, at: usize) -> Option<usize> {
+        let text = self.text;
+        if text[at..].starts_with(PLACEHOLDER.as_bytes()) {
+            return Some(at + PLACEHOLDER.len());
+        }
+        if at >= self.checked {
+            let end = segment_end(text, at);
+            if is_encoded_or_mail(&text[at..end]) {
+                return Some(end);
+            }
+            self.checked = end.max(at + 1);
+        }
+        let before = self.before(at);
+        match text[at] {
+            b'\'' if self.sql => Some(quoted_end(text, at)),
+            b'+' | b'-' if before.is_none_or(opens_number) && text.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+                number_end(text, at + 1)
+            }
+            b':' => ipv6_end(text, at, before),
+            b if is_word(b) => self.in_token(at, before),
+            _ => None,
+        }
+    }
+
+    /// As [`Scan::data`], where a token starts.
+    fn in_token(&self, at: usize, before: Option<u8>) -> Option<usize> {
+        let text = self.text;
+        let long = uuid_end(text, at).or_else(|| date_end(text, at)).or_else(|| ipv6_end(text, at, before));
+        let number = || if before == Some(b'$') { None } else { number_end(text, at) };
+        long.or_else(number).or_else(|| {
+            let end = token_end(text, at);
+            is_identifier(&text[at..end]).then_some(end)
+        })
+    }
+
+    /// What stands before `at`: in the result, should that be a placeholder.
+    fn before(&self, at: usize) -> Option<u8> {
+        if self.data_end == Some(at) { Some(b'>') } else { self.text.get(at.checked_sub(1)?).copied() }
+    }
+
+    /// Writes a placeholder, unless the last one also stands for what follows.
+    fn replace(&mut self) {
+        match self.placeholder_end {
+            Some(end) if joins(&self.out[end..], self.sql) => self.out.truncate(end),
+            _ => self.out.extend_from_slice(PLACEHOLDER.as_bytes()),
+        }
+        self.placeholder_end = Some(self.out.len());
+    }
+}
+
+/// Where the stretch of letters, digits and the signs of paths and addresses that starts at `at` ends.
+fn segment_end(text: &[u8], at: usize) -> usize {
+    let belongs = |b: &u8| is_word(*b) || matches!(b, b'-' | b'_' | b'.' | b'@' | b'%' | b'+' | b'~');
+    at + text[at..].iter().position(|b| !belongs(b)).unwrap_or(text.len() - at)
+}
+
+/// Whether a sign after this byte belongs to a number: `a-1` is no `a` and `-1`.
+fn opens_number(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b'/' | b'=' | b'(' | b',' | b'[' | b':')
+}
+
+/// Whether what stands between two placeholders makes them one.
+fn joins(between: &[u8], sql: bool) -> bool {
+    match between {
+        [] | [b'-' | b'_' | b'.' | b':'] => true,
+        _ => match between.trim_ascii() {
+            [b','] => true,
+            [b')', inner @ .., b'('] => sql && inner.trim_ascii() == b",",
+            _ => false,
+        },
+    }
+}

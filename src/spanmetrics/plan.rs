@@ -1,0 +1,253 @@
+//! Which labels a span gets: the settings of a tenant, compiled.
+
+use std::str::Utf8Error;
+
+use super::Block;
+use super::wanted::{Found, Wanted};
+use crate::config::labels::{SCOPE_LABELS, built_in, dimension_label};
+use crate::config::settings::{Config, Dimension, Intrinsic, Profile};
+use crate::model::LabelBuilder;
+use crate::model::wire::{put_bytes, put_u64};
+use crate::otlp::{Scope, Span};
+
+pub(super) const KINDS: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
+const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+
+/// The labels of a tenant's spans, in the order in which they are set.
+#[derive(Debug)]
+pub(super) struct Plan {
+    built_in: [&'static str; 5],
+    pub(super) intrinsic: Intrinsic,
+    pub(super) wanted: Wanted,
+    /// The Collector looks at the span before the resource, Tempo the other way round.
+    span_first: bool,
+    dimensions: Vec<Label>,
+    calls: Vec<Label>,
+    latency: Vec<Label>,
+    mappings: Vec<Mapping>,
+    scopes: Vec<Box<[u8]>>,
+    limits: (usize, usize),
+}
+
+/// A label from one attribute.
+#[derive(Debug)]
+struct Label {
+    name: String,
+    slot: usize,
+    default: Option<String>,
+}
+
+/// A label from several.
+#[derive(Debug)]
+struct Mapping {
+    name: String,
+    slots: Vec<usize>,
+    join: String,
+}
+
+/// Which labels a label set has besides those that all have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extra {
+    None,
+    Calls,
+    Latency,
+}
+
+/// A span with everything that its labels are made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) block: &'a Block<'a>,
+    pub(super) span: &'a Span<'a>,
+    /// The span's name, or what the sanitiser made of it.
+    pub(super) name: &'a [u8],
+    pub(super) of_resource: &'a Found,
+    pub(super) of_span: &'a Found,
+    /// Empty: no label.
+    pub(super) job: &'a [u8],
+    /// Empty: no label.
+    pub(super) instance: &'a [u8],
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Self {
+        let settings = &config.span_metrics;
+        let mut wanted = Wanted::default();
+        let mut labels = |dimensions: &[Dimension]| {
+            let label = |d: &Dimension| Label {
+                name: dimension_label(config, &d.name),
+                slot: wanted.slot(&d.name),
+                default: d.default.clone(),
+            };
+            dimensions.iter().map(label).collect::<Vec<_>>()
+        };
+        let dimensions = labels(&settings.dimensions);
+        let (calls, latency) = (labels(&settings.calls_dimensions), labels(&settings.latency_dimensions));
+        let mappings = settings.dimension_mappings.iter().map(|m| Mapping {
+            name: dimension_label(config, &m.name),
+            slots: m.source_labels.iter().map(|key| wanted.slot(key)).collect(),
+            join: m.join.clone(),
+        });
+        Self {
+            built_in: built_in(config.naming.profile),
+            intrinsic: settings.intrinsic,
+            span_first: config.naming.profile == Profile::Otel,
+            mappings: mappings.collect(),
+            wanted,
+            dimensions,
+            calls,
+            latency,
+            scopes: settings.scopes.iter().map(|name| name.as_bytes().into()).collect(),
+            limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
+        }
+    }
+
+    /// Whether calls and latency have different labels.
+    pub(super) fn splits(&self) -> bool {
+        !self.calls.is_empty() || !self.latency.is_empty()
+    }
+
+    /// Makes the builder keep the tenant's limits.
+    pub(super) fn limit(&self, labels: &mut LabelBuilder) {
+        labels.limit(self.limits.0, self.limits.1);
+    }
+
+    fn extra(&self, extra: Extra) -> &[Label] {
+        match extra {
+            Extra::None => &[],
+            Extra::Calls => &self.calls,
+            Extra::Latency => &self.latency,
+        }
+    }
+
+    /// The span's scope, if it becomes labels.
+    fn scope<'a>(&self, subject: &Subject<'a>) -> Option<Scope<'a>> {
+        if self.scopes.is_empty() {
+            return None;
+        }
+        let scope = subject.block.spans.scope(subject.span.ordinal);
+        self.scopes.iter().any(|name| **name == *scope.name).then_some(scope)
+    }
+
+    fn value<'a>(&self, slot: usize, subject: &Subject<'a>) -> Option<&'a [u8]> {
+        let (first, second) = if self.span_first {
+            (subject.of_span, subject.of_resource)
+        } else {
+            (subject.of_resource, subject.of_span)
+        };
+        first.get(slot).or_else(|| second.get(slot))
+    }
+
+    /// Appends to a raw key what all label sets of the span share. The resource's part is there already.
+    pub(super) fn put_key(&self, subject: &Subject<'_>, key: &mut Vec<u8>) {
+        let (intrinsic, span) = (self.intrinsic, subject.span);
+        if intrinsic.span_name {
+            put_bytes(key, subject.name);
+        }
+        if intrinsic.span_kind {
+            key.extend_from_slice(&span.kind.to_le_bytes());
+        }
+        if intrinsic.status_code {
+            key.extend_from_slice(&span.status_code.to_le_bytes());
+        }
+        if intrinsic.status_message {
+            put_bytes(key, span.status_message);
+        }
+        if !self.scopes.is_empty() {
+            let scope = self.scope(subject);
+            put_optional(key, scope.map(|s| s.name));
+            put_optional(key, scope.map(|s| s.version));
+        }
+        let slots = self.dimensions.iter().map(|label| label.slot);
+        for slot in slots.chain(self.mappings.iter().flat_map(|m| m.slots.iter().copied())) {
+            put_optional(key, self.value(slot, subject));
+        }
+    }
+
+    /// Appends to a raw key what only one of the span's label sets has.
+    pub(super) fn put_extra(&self, extra: Extra, subject: &Subject<'_>, key: &mut Vec<u8>) {
+        for label in self.extra(extra) {
+            put_optional(key, self.value(label.slot, subject));
+        }
+    }
+
+    /// Sets the labels.
+    pub(super) fn label(
+        &self,
+        labels: &mut LabelBuilder,
+        subject: &Subject<'_>,
+        extra: Extra,
+    ) -> Result<(), Utf8Error> {
+        self.limit(labels);
+        self.label_intrinsics(labels, subject)?;
+        for label in self.dimensions.iter().chain(self.extra(extra)) {
+            match self.value(label.slot, subject) {
+                Some(text) => labels.set_bytes(&label.name, text)?,
+                None => labels.set(&label.name, label.default.as_deref().unwrap_or_default()),
+            }
+        }
+        for mapping in &self.mappings {
+            let values = mapping.slots.iter().filter_map(|&slot| self.value(slot, subject));
+            let values: Vec<_> = values.filter(|text| !text.is_empty()).collect();
+            labels.set_bytes(&mapping.name, &values.join(mapping.join.as_bytes()))?;
+        }
+        if let Some(scope) = self.scope(subject) {
+            labels.set_bytes(SCOPE_LABELS[0], scope.name)?;
+            labels.set_bytes(SCOPE_LABELS[1], scope.version)?;
+        }
+        label_origin(labels, subject.job, subject.instance)
+    }
+
+    fn label_intrinsics(&self, labels: &mut LabelBuilder, subject: &Subject<'_>) -> Result<(), Utf8Error> {
+        let [service, span_name, span_kind, status_code, status_message] = self.built_in;
+        let (intrinsic, span) = (self.intrinsic, subject.span);
+        if intrinsic.service {
+            labels.set_bytes(service, subject.block.service)?;
+        }
+        if intrinsic.span_name {
+            labels.set_bytes(span_name, subject.name)?;
+        }
+        if intrinsic.span_kind {
+            set_enum(labels, span_kind, span.kind, &KINDS);
+        }
+        if intrinsic.status_code {
+            set_enum(labels, status_code, span.status_code, &STATUSES);
+        }
+        if intrinsic.status_message {
+            labels.set_bytes(status_message, span.status_message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets `job` and `instance`. An empty one leaves a dimension of that name alone.
+pub(super) fn label_origin(labels: &mut LabelBuilder, job: &[u8], instance: &[u8]) -> Result<(), Utf8Error> {
+    for (name, value) in [("job", job), ("instance", instance)] {
+        if !value.is_empty() {
+            labels.set_bytes(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends a text that may be missing, which is not the same as empty: a missing one has a default.
+pub(super) fn put_optional(key: &mut Vec<u8>, text: Option<&[u8]>) {
+    put_u64(key, text.map_or(0, |text| text.len() as u64 + 1));
+    key.extend_from_slice(text.unwrap_or_default());
+}
+
+/// Sets the name of an enum value, or the number if it has none.
+fn set_enum(labels: &mut LabelBuilder, label: &str, number: i32, names: &[&str]) {
+    match usize::try_from(number).ok().and_then(|i| names.get(i)) {
+        Some(name) => labels.set(label, name),
+        None => labels.set(label, &number.to_string()),
+    }
+}

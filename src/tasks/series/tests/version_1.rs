@@ -1,0 +1,65 @@
+//! Shares and snapshots of format version 1, as a worker of that version wrote them, and what it then said.
+
+use super::*;
+
+/// Lines `share HEX`, `snapshot SHARES-BEFORE-IT HEX`, `closed STEPS-BEFORE-IT`, then per step `step END` and its series.
+const SAMPLE: &str = include_str!("version_1.txt");
+
+struct Sample {
+    shares: Vec<Vec<u8>>,
+    /// After how many shares and steps it was taken.
+    snapshot: (usize, usize, Vec<u8>),
+    steps: Vec<(Millis, BTreeMap<String, String>)>,
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
+    hex.as_bytes().chunks(2).map(byte).collect()
+}
+
+fn sample() -> Sample {
+    let mut sample = Sample { shares: Vec::new(), snapshot: (0, 0, Vec::new()), steps: Vec::new() };
+    for line in SAMPLE.lines() {
+        let (first, rest) = line.split_once(' ').expect("a word");
+        match first {
+            "share" => sample.shares.push(bytes(rest)),
+            "snapshot" => {
+                let (n, hex) = rest.split_once(' ').expect("a number");
+                (sample.snapshot.0, sample.snapshot.2) = (n.parse().expect("a number"), bytes(hex));
+            }
+            "closed" => sample.snapshot.1 = rest.parse().expect("a number"),
+            "step" => sample.steps.push((rest.parse().expect("a time"), BTreeMap::new())),
+            _ => {
+                let (key, said) = line.split_once("} ").expect("a series");
+                sample.steps.last_mut().expect("a step").1.insert(format!("{key}}}"), said.to_owned());
+            }
+        }
+    }
+    sample
+}
+
+fn texts(closed: &[ClosedStep]) -> Vec<(Millis, BTreeMap<String, String>)> {
+    let text = |(samples, exemplars): &Said| format!("{samples:?} {exemplars:?}");
+    closed.iter().map(|c| (c.step, said(c).iter().map(|(key, s)| (key.clone(), text(s))).collect())).collect()
+}
+
+#[test]
+fn shares_of_the_version_before_give_the_samples_that_it_gave() {
+    let sample = sample();
+    assert!(sample.shares.iter().all(|share| share[1] == 1));
+    assert!(sample.steps.len() > 4 && sample.steps[0].1.len() > 10);
+    let closed = run(&mut SeriesTask::new(settings()), 2, &sample.shares);
+    assert_eq!(texts(&closed), sample.steps);
+}
+
+#[test]
+fn a_snapshot_of_the_version_before_goes_on_as_it_did() {
+    let sample = sample();
+    let (shares, steps, snapshot) = &sample.snapshot;
+    let mut task = SeriesTask::restore(settings(), snapshot).expect("a snapshot");
+    let mut again = SeriesTask::restore(settings(), &task.snapshot()).expect("a snapshot of today");
+    for task in [&mut task, &mut again] {
+        let closed = run(task, 2, &sample.shares[*shares..]);
+        assert_eq!(texts(&closed), sample.steps[*steps..]);
+    }
+}

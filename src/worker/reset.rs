@@ -1,0 +1,96 @@
+//! An operator's `kafka-consumer-groups --reset-offsets`: the group's committed offset of a source partition is an
+//! instruction if spanmill did not write it.
+//!
+//! spanmill marks every offset that it commits. One without the mark is taken at the next take-over: it becomes a commit of
+//! the journal, with its own cause and no deltas, and the mark is put on the group's offset before anything else is
+//! journaled. So if the worker dies in between, its successor finds the journal at the wanted offset, and only repeats
+//! the mark.
+
+use super::shared::Shared;
+use super::takeover::{CLAIM_TIMEOUT, TakeoverError};
+use crate::journal::{Cause, Progress, Shares, SpanCommit, Writer};
+use crate::kafka::KafkaError;
+use crate::kafka::members::Partition;
+use crate::model::Tally;
+use crate::tasks::span::{Restored, SpanTask};
+use crate::telemetry::TaskId;
+
+/// Where an operator wants a partition to go on.
+pub(super) struct Instruction {
+    partition: Partition,
+    /// The wanted offset, within what the partition holds.
+    to: i64,
+}
+
+/// The instruction for a partition that holds `[low, high)`, if there is one.
+pub(super) fn instruction(
+    shared: &Shared,
+    id: &TaskId,
+    (low, high): (i64, i64),
+) -> Result<Option<Instruction>, TakeoverError> {
+    let partition = Partition { topic: id.topic.clone(), partition: id.partition };
+    let Some(member) = shared.member() else { return Ok(None) };
+    let found = member.foreign_offset(&partition)?;
+    Ok(found.map(|to| Instruction { partition, to: to.clamp(low, high) }))
+}
+
+// === impl Instruction ===
+
+impl Instruction {
+    /// The wanted offset.
+    pub(super) fn to(&self) -> i64 {
+        self.to
+    }
+
+    /// Gives up what the half edges were rebuilt from. Before the task is made.
+    pub(super) fn prepare(&self, restored: &mut Restored) {
+        let waiting = u64::try_from(restored.ledger.pending_edges()).unwrap_or(0);
+        restored.ledger.add(Tally::EdgesLost, waiting);
+        restored.live.clear();
+    }
+
+    /// Journals it and waits until it counts. Returns the number and the shares of the commit.
+    pub(super) fn journal(
+        &self,
+        shared: &Shared,
+        task: &mut SpanTask,
+        writer: &mut Writer,
+        forwarded: u64,
+    ) -> Result<(u64, Shares), TakeoverError> {
+        let Partition { topic, partition } = &self.partition;
+        let journal = shared.names.journal(topic);
+        let from = task.position();
+        // A partition without a journal begins here.
+        task.set_start(self.to);
+        let cut = task.move_to(self.to);
+        tracing::warn!(topic, partition, ?from, to = self.to, "an operator has moved the group's offset");
+        let (k, shares) = (cut.k, cut.shares);
+        let commit = SpanCommit {
+            cause: Cause::Reset,
+            step: cut.step,
+            stream_time: Some(cut.stream_time),
+            forwarded,
+            reread_from: cut.reread_from,
+            live: cut.live,
+            ledger: cut.ledger,
+            shares,
+        };
+        let mut progress = Progress::Pending;
+        for record in writer.commit(cut.from, cut.to, &commit.encode()) {
+            let offset = shared.appender.append_and_wait(&journal, *partition, &record, CLAIM_TIMEOUT)?;
+            progress = writer.acknowledged(offset);
+        }
+        match progress {
+            Progress::Accepted(_) => Ok((k, commit.shares)),
+            // Whoever came in between, or nobody knows: the next take-over finds the instruction again.
+            _ => Err(TakeoverError::Overtaken { topic: journal, partition: *partition }),
+        }
+    }
+
+    /// Puts spanmill's mark on the group's offset: it has been followed.
+    pub(super) fn confirm(&self, shared: &Shared) -> Result<(), TakeoverError> {
+        // Without a member there is no group that could be asked: the worker is stopping.
+        let member = shared.member().ok_or(KafkaError::Stopping)?;
+        Ok(member.mark(&self.partition, self.to)?)
+    }
+}
