@@ -161,9 +161,10 @@ impl Scene<'_> {
                 }
             }
             Fault::KillAll => (0..self.fleet.len()).for_each(|slot| self.fleet.kill(slot)),
-            Fault::ScaleUp => match self.fleet.len() - 1 {
-                extra if self.fleet.is_free(extra) => self.fleet.start(extra),
-                _ => return Err("the extra worker is still there"),
+            Fault::ScaleUp | Fault::SplitBrain => match self.fleet.len() - 1 {
+                extra if !self.fleet.is_free(extra) => return Err("the extra worker is still there"),
+                extra if *fault == Fault::ScaleUp => self.fleet.start(extra),
+                extra => self.fleet.start_rogue(extra),
             },
             Fault::Silence => self.load.produce.signal("STOP"),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
@@ -225,6 +226,7 @@ impl Scene<'_> {
             Fault::Zombie { slot } | Fault::Pause { slot } => self.fleet.signal(slot, "CONT"),
             Fault::StopWorker { slot } if self.fleet.is_free(slot) => self.fleet.start(slot),
             Fault::StopWorker { .. } => return false,
+            Fault::SplitBrain => self.fleet.kill(self.fleet.len() - 1),
             Fault::ScaleUp if self.fleet.runs(self.fleet.len() - 1) => self.fleet.stop(self.fleet.len() - 1),
             Fault::Silence => self.load.produce.signal("CONT"),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } => return self.cluster.relaunch(broker),

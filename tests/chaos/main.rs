@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("seed {seed}");
+    process::end_together();
     if args.compare {
         let comparison = compare::compare(&args);
         println!("\n{comparison}");

@@ -3,12 +3,36 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The children that have not been waited for.
+static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 /// A running child with its output in a file.
 pub struct Process {
     pub name: String,
     child: Child,
     log: PathBuf,
+}
+
+/// From now on a signal that ends this process ends its children, too.
+pub fn end_together() {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).expect("signals can be listened to");
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            for pid in children(|all| std::mem::take(all)) {
+                drop(Command::new("kill").args(["-KILL", &pid.to_string()]).status());
+            }
+            std::process::exit(130);
+        }
+    });
+}
+
+fn children<T>(with: impl FnOnce(&mut Vec<u32>) -> T) -> T {
+    with(&mut CHILDREN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 // === impl Process ===
@@ -21,6 +45,7 @@ impl Process {
         let err = out.try_clone().expect("a log can be shared");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         let child = child.unwrap_or_else(|e| panic!("{name} does not start: {e}"));
+        children(|all| all.push(child.id()));
         Self { name: name.to_owned(), child, log }
     }
 
@@ -60,5 +85,6 @@ impl Drop for Process {
         // Both fail only for a child that has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        children(|all| all.retain(|pid| *pid != self.child.id()));
     }
 }

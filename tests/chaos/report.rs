@@ -19,6 +19,7 @@ pub struct Report {
     pub series: usize,
     pub kills: usize,
     pub zombies: usize,
+    pub split_brains: usize,
     pub graceful: usize,
     pub broker_faults: usize,
     pub network_faults: usize,
@@ -94,6 +95,7 @@ impl Report {
             *match trouble.class() {
                 Class::Kill => &mut self.kills,
                 Class::Zombie => &mut self.zombies,
+                Class::SplitBrain => &mut self.split_brains,
                 Class::Graceful => &mut self.graceful,
                 Class::Broker => &mut self.broker_faults,
                 Class::Network => &mut self.network_faults,
@@ -129,10 +131,11 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "troubles: {} kills, {} zombies and pauses, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
+            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
              {} silences; {} not done",
             self.kills,
             self.zombies,
+            self.split_brains,
             self.graceful,
             self.broker_faults,
             self.network_faults,

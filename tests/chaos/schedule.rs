@@ -25,6 +25,8 @@ pub enum Fault {
     StopWorker { slot: usize },
     /// One more worker for a while.
     ScaleUp,
+    /// One more worker that the group knows nothing of: it believes that everything is its own, and goes on believing.
+    SplitBrain,
     /// SIGSTOP to the load: silence, ticks, and a backlog of old records afterwards.
     Silence,
     /// `kill -9`, and started again later.
@@ -64,6 +66,7 @@ pub enum Fault {
 pub enum Class {
     Kill,
     Zombie,
+    SplitBrain,
     Graceful,
     Broker,
     Network,
@@ -123,6 +126,7 @@ impl Fault {
     pub fn class(&self) -> Class {
         match self {
             Self::KillWorker { .. } | Self::KillAll => Class::Kill,
+            Self::SplitBrain => Class::SplitBrain,
             Self::Zombie { .. } | Self::Pause { .. } => Class::Zombie,
             Self::StopWorker { .. } | Self::ScaleUp => Class::Graceful,
             Self::Silence => Class::Load,
@@ -169,7 +173,8 @@ fn draw(dice: &mut Dice, at: Duration, workers: usize, session: Duration) -> Eve
         19..35 => (Fault::Zombie { slot }, dice.millis(session + 2_000, 3 * session)),
         35..39 => (Fault::Pause { slot }, dice.millis(500, session * 2 / 3)),
         39..46 => (Fault::StopWorker { slot }, dice.millis(100, 6_000)),
-        46..50 => (Fault::ScaleUp, dice.millis(5_000, 15_000)),
+        46..48 => (Fault::ScaleUp, dice.millis(5_000, 15_000)),
+        48..50 => (Fault::SplitBrain, dice.millis(3_000, 8_000)),
         50..55 => (Fault::KillBroker { broker }, dice.millis(1_000, 9_000)),
         55..58 => (Fault::StopBroker { broker }, dice.millis(3_000, 9_000)),
         58..62 => (Fault::FreezeBroker { broker }, dice.millis(2_000, 12_000)),
@@ -217,7 +222,7 @@ impl Busy {
                 }
                 free
             }
-            Fault::ScaleUp => claim(&mut self.extra, at, until + WORKER_STARTS),
+            Fault::ScaleUp | Fault::SplitBrain => claim(&mut self.extra, at, until + WORKER_STARTS),
             // Edges must still meet: the next silence comes when the backlog of this one is gone.
             Fault::Silence => claim(&mut self.load, at, until + BROKER_STARTS),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
