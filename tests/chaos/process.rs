@@ -60,11 +60,21 @@ impl Process {
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a killed child ends");
+        self.forget();
     }
 
     /// How it ended, if it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be asked")
+        let status = self.child.try_wait().expect("a child can be asked");
+        if status.is_some() {
+            self.forget();
+        }
+        status
+    }
+
+    /// It is gone, and somebody else may get its number.
+    fn forget(&self) {
+        children(|all| all.retain(|pid| *pid != self.child.id()));
     }
 
     /// All that it has said.
@@ -85,6 +95,6 @@ impl Drop for Process {
         // Both fail only for a child that has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
-        children(|all| all.retain(|pid| *pid != self.child.id()));
+        self.forget();
     }
 }
