@@ -45,6 +45,9 @@ pub struct Args {
     /// Write the report here as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Be a worker that the group knows nothing of
+    #[arg(long, value_name = "CONFIG", hide = true)]
+    pub rogue: Option<PathBuf>,
     /// What `cargo test` may pass to every test
     #[arg(long, hide = true)]
     pub nocapture: bool,

@@ -26,7 +26,7 @@ use crate::run::{Load, STARTS_WITHIN};
 use crate::samples::{Samples, Stream, Watched};
 use crate::schedule::{self, Fault};
 use crate::servers::wait_until;
-use crate::settings::{Group, STEP, TOPIC};
+use crate::settings::{Group, STEP, TOPIC, settings};
 use crate::{SESSION, report};
 
 /// How many differences are told.
@@ -118,7 +118,7 @@ fn run(
     let (watched, door) = (Watched::new(&receiver), Link::start(receiver.addr()));
     let config = own.join("spanmill.yaml");
     let group = Group { name: set.name, threads: set.threads, patience: PATIENCE };
-    group.write(args, &cluster.linked(), &door, &config);
+    std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
     let mut fleet = Fleet::new(set.workers + 1, args, config, &own);
     (0..set.workers).for_each(|slot| fleet.start(slot));
     let scene = Scene { cluster, fleet: &mut fleet, receiver: &receiver, door: &door, load };

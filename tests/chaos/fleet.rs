@@ -11,8 +11,6 @@ use crate::process::Process;
 
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
-/// The file with the configuration of a worker whose consumer group is another one.
-pub const ROGUE: &str = "rogue.yaml";
 /// What a log must not hold, whatever happens to a worker.
 const FORBIDDEN: [&str; 5] = ["panicked", "please report", "is no share", "were deleted", "is missing, "];
 
@@ -68,19 +66,22 @@ impl Fleet {
 
     /// Starts a worker in a place where none is.
     pub fn start(&mut self, slot: usize) {
-        self.launch(slot, self.config.clone());
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--config"]);
+        self.launch(slot, command);
     }
 
-    /// Starts one with the configuration next to that, see [`ROGUE`].
+    /// Starts one that the group knows nothing of, see [`crate::rogue`].
     pub fn start_rogue(&mut self, slot: usize) {
-        self.launch(slot, self.config.with_file_name(ROGUE));
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.arg("--rogue");
+        self.launch(slot, command);
     }
 
-    fn launch(&mut self, slot: usize, config: PathBuf) {
+    fn launch(&mut self, slot: usize, mut command: Command) {
         assert!(self.slots[slot].process.is_none(), "there is a worker in place {slot}");
         self.started += 1;
-        let mut command = Command::new(&self.program);
-        command.args(["run", "--config"]).arg(config);
+        command.arg(&self.config);
         if let Some(rule) = &self.sabotage {
             command.env("SABOTAGE", rule);
         }

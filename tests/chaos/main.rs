@@ -32,6 +32,7 @@ mod fleet;
 mod process;
 mod proxy;
 mod report;
+mod rogue;
 mod run;
 mod samples;
 mod schedule;
@@ -52,6 +53,9 @@ pub const SESSION: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
+    if let Some(config) = &args.rogue {
+        rogue::run(config);
+    }
     let seed = *args.seed.get_or_insert_with(|| wall_clock().unsigned_abs() % 1_000_000);
     if args.sabotage.is_some() && !cfg!(feature = "sabotage") {
         println!("--sabotage needs workers that can be sabotaged: add --features real-servers,sabotage");

@@ -18,7 +18,7 @@ use crate::proxy::Link;
 use crate::report::{Freshness, Report};
 use crate::samples::Watched;
 use crate::servers::wait_until;
-use crate::settings::{Group, STEP, TOPIC, produce};
+use crate::settings::{Group, STEP, TOPIC, produce, settings};
 use crate::{SESSION, schedule, wall_clock};
 
 /// How long anything may take to start.
@@ -110,7 +110,7 @@ impl Run {
         let load = Load::start(args, &cluster, dir);
         let config = dir.join("spanmill.yaml");
         let group = Group { name: "mill", threads: 2, patience: "3s" };
-        group.write(args, &cluster.linked(), &door, &config);
+        std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
         let mut fleet = Fleet::new(args.places() + 1, args, config, dir);
         (0..args.places()).for_each(|slot| fleet.start(slot));
         Self { cluster, receiver, watched, door, fleet, load }

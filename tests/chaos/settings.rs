@@ -5,7 +5,6 @@ use std::process::Command;
 
 use crate::SESSION;
 use crate::args::Args;
-use crate::fleet::ROGUE;
 use crate::process::Process;
 use crate::proxy::Link;
 
@@ -50,23 +49,9 @@ pub fn produce(args: &Args, brokers: &str, expect: &Path, dir: &Path) -> Process
     Process::start("produce", &mut command, dir)
 }
 
-// === impl Group ===
-
-impl Group<'_> {
-    /// Writes the configuration of the group's workers to `path`, and next to it that of a rogue (see [`ROGUE`]).
-    pub fn write(&self, args: &Args, brokers: &str, door: &Link, path: &Path) {
-        let own = settings(args, self, brokers, door, "");
-        // It wins over the membership's own group, but not in the names of topics.
-        let rogue = settings(args, self, brokers, door, &format!("\n    group.id: {}-rogue", self.name));
-        for (path, text) in [(path.to_owned(), own), (path.with_file_name(ROGUE), rogue)] {
-            std::fs::write(path, text).expect("a file can be written");
-        }
-    }
-}
-
 /// The workers' configuration. Everything is short, so that much happens; only half edges wait for longer than any trouble
 /// of the load itself, because the expectation is that all of them meet.
-fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link, property: &str) -> String {
+pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> String {
     let Group { name, threads, patience } = group;
     format!(
         r#"kafka:
@@ -81,7 +66,7 @@ fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link, property
     socket.timeout.ms: "6000"
     message.timeout.ms: "5000"
     reconnect.backoff.max.ms: "1000"
-    topic.metadata.refresh.interval.ms: "5000"{property}
+    topic.metadata.refresh.interval.ms: "5000"
 time: {{step: {STEP}ms, idle: {patience}, stall_grace: {patience}}}
 service_graphs: {{wait: 20s}}
 series: {{snapshot_every: 10s}}
