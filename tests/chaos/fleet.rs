@@ -12,7 +12,7 @@ use crate::process::Process;
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 /// What a log must not hold, whatever happens to a worker.
-const FORBIDDEN: [&str; 5] = ["panicked", "please report", "is no share", "were deleted", "is missing, "];
+const FORBIDDEN: [&str; 4] = ["panicked", "please report", "is no share", "were deleted"];
 
 /// All workers of one group.
 pub struct Fleet {
