@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
 //! | [`config`] | the file, its check, its secrets |
+//! | [`import`] | settings of Tempo and of the Collector → ours, and what became of each |
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
@@ -28,9 +29,11 @@
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
 //! `worker`, `admin`, `cli`.
+#![forbid(unsafe_code)]
 
 pub mod config;
 pub mod deltas;
+pub mod import;
 pub mod filter;
 pub mod hostinfo;
 pub mod journal;

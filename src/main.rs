@@ -1,4 +1,5 @@
 //! The `spanmill` program: parse, dispatch, exit code. Everything else is in the library.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -127,7 +127,11 @@ fn accepted(match_type: MatchType, key: &str, value: &str) -> (bool, bool) {
     let exclude = Some(PolicyMatch { match_type, attributes: vec![attribute] });
     let policy = FilterPolicy { include: None, include_any: None, exclude };
     if let Ok(loaded) = &checked {
-        assert_eq!(loaded.config.span_metrics.filter_policies, [policy.clone()], "something else was read");
+        assert_eq!(
+            loaded.config.span_metrics.filter_policies,
+            std::slice::from_ref(&policy),
+            "something else was read"
+        );
     }
     (checked.is_ok(), Filter::new(&[policy]).is_ok())
 }

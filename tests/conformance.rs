@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use serde_json::Value;
 use spanmill::config::Config;
-use spanmill::config::settings::Dimension;
+use spanmill::config::settings::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 use spanmill::model::{Ledger, Tally};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tasks::totals::{Series, Totals};
@@ -260,6 +260,49 @@ fn target_info() -> Config {
     config.span_metrics.dimensions =
         ["beast", "god"].map(|name| Dimension { name: name.to_owned(), default: None }).to_vec();
     config
+}
+
+/// The edges of a trace after the push: `client>server`, and how many.
+fn edges(json: &Value, config: &Config) -> BTreeMap<String, f64> {
+    let (pushed, ..) = run(json, config);
+    let values = family(&pushed, "traces_service_graph_request_total").into_iter();
+    let name = |series: &Series, label: &str| {
+        let found = series.labels.iter().find(|(name, _)| name == label);
+        found.map(|(_, value)| value.trim_start_matches("mythical-").to_owned()).unwrap_or_default()
+    };
+    values.map(|(series, n)| (format!("{}>{}", name(&series, "client"), name(&series, "server")), n)).collect()
+}
+
+#[test]
+fn tempos_filters_and_database_names_do_the_same_here() {
+    let Some(dir) = files() else { return };
+    let text = std::fs::read(dir.join("trace-with-queue-database.json")).expect("readable");
+    let json: Value = serde_json::from_slice(&text).expect("JSON");
+    let all = |database: &str, n: f64| -> BTreeMap<String, f64> {
+        [("requester>server", n), ("requester>recorder", n), (database, n)].map(|(e, n)| (e.to_owned(), n)).into()
+    };
+    assert_eq!(edges(&json, &Config::default()), all("server>postgres", 1.0));
+
+    let block = |service: &str| {
+        let value = PolicyValue::Text(format!("mythical-{service}"));
+        let attributes = vec![PolicyAttribute { key: "resource.service.name".to_owned(), value }];
+        Some(PolicyMatch { match_type: MatchType::Strict, attributes })
+    };
+    let only_database = BTreeMap::from([("server>postgres".to_owned(), 1.0)]);
+    let filters = [
+        (block("requester"), None, BTreeMap::new()),
+        (block("server"), None, only_database.clone()),
+        (None, block("requester"), only_database),
+    ];
+    for (include, exclude, expected) in filters {
+        let mut config = Config::default();
+        config.service_graphs.filter_policies = vec![FilterPolicy { include, include_any: None, exclude }];
+        assert_eq!(edges(&json, &config), expected, "{config:?}");
+    }
+
+    let mut config = Config::default();
+    config.service_graphs.database_name_attributes = vec!["db.system".to_owned()];
+    assert_eq!(edges(&json, &config), all("server>postgresql", 1.0));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use spanmill::tasks::totals::{Series, Totals};
 const TENANT: &str = "single-tenant";
 
 /// The fixtures, or a note that there are none.
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
 fn fixtures() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance");
     #[allow(clippy::disallowed_methods, reason = "a test finds its data")]
@@ -139,7 +140,7 @@ fn series(name: &str, point: &Yaml<'_>) -> Series {
     let bare = Series { name: name.to_owned(), labels: Vec::new() };
     items(point, "attributes").iter().fold(bare, |series, attribute| {
         let value = attribute.as_mapping_get("value").expect("a value");
-        let flag = value.as_mapping_get("boolValue").and_then(|flag| flag.as_bool()).map(|flag| flag.to_string());
+        let flag = value.as_mapping_get("boolValue").and_then(Yaml::as_bool).map(|flag| flag.to_string());
         let value = flag.unwrap_or_else(|| text(value, "stringValue"));
         let name = text(attribute, "key").replace('.', "_");
         if value.is_empty() { series } else { series.with(&name, value) }
@@ -154,7 +155,7 @@ fn config(bounds_ns: &[u64], dimensions: &[&str]) -> Config {
     config.span_metrics.enabled = false;
     let graphs = &mut config.service_graphs;
     graphs.bounds_ns = bounds_ns.to_vec();
-    graphs.virtual_node_label = true;
+    (graphs.virtual_node_label, graphs.client_server_prefix) = (true, true);
     // The Collector's defaults.
     graphs.database_name_attributes = vec!["db.name".to_owned()];
     graphs.peer_attributes = ["peer.service", "db.name", "db.system"].map(str::to_owned).to_vec();

@@ -29,9 +29,10 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 21] = [
+const ROOMS: [Room; 22] = [
     pure("model", &[]),
     pure("config", &["model"]),
+    pure("import", &["model", "config"]),
     pure("otlp", &["model"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
@@ -93,6 +94,7 @@ const ROOMS: [Room; 21] = [
         &[
             "model",
             "config",
+            "import",
             "otlp",
             "filter",
             "sampling",

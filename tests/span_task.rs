@@ -1,6 +1,8 @@
 //! The span task on random topics: against a plain second implementation, and against itself with crashes.
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "common/graph.rs"]
+mod graph;
 #[path = "common/naive.rs"]
 mod naive;
 #[allow(dead_code, reason = "only the dice are used here")]
@@ -13,18 +15,20 @@ mod variety;
 #[path = "common/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use graph::Graph;
 use naive::{Added, Naive};
 use proptest::prelude::*;
 use scramble::Dice;
 use spanmill::config::Config;
 use spanmill::config::settings::{
-    Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SpanMetrics,
+    Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
+    SpanMetrics,
 };
-use spanmill::model::{Exemplar, Ledger, Natives, Numbers, Tally};
+use spanmill::model::{Exemplar, Family, Ledger, Natives, Numbers, Tally};
 use spanmill::tasks::span::SpanSettings;
-use spanmill::tasks::totals::{Spelled, Sum};
+use spanmill::tasks::totals::{Series, Spelled, Sum, Totals};
 use streams::stream;
 use world::{World, uninterrupted};
 
@@ -63,7 +67,8 @@ fn span_metrics(dice: &mut Dice, settings: &mut SpanMetrics) {
     settings.filter_policies = vec![FilterPolicy { include, include_any: None, exclude }];
 }
 
-/// The cells and exemplars that the plain implementation would have.
+/// The cells and exemplars that the plain implementation would have. Only classic histograms are known here, without
+/// weights.
 fn cells_of(added: &Added, set: &Spelled) -> Sum {
     let mut cells = vec![0; set.layout.cells()];
     for (c, n) in added.counters.iter().enumerate().take(set.layout.family().counters().len()) {
@@ -87,29 +92,68 @@ fn cells_of(added: &Added, set: &Spelled) -> Sum {
     Sum { numbers, exemplars: best.into_iter().collect() }
 }
 
+/// Compares the series of service graphs; the error names the first that differs.
+fn same_graph(totals: &Totals, graph: &Graph, tenant: &str) -> Result<(), String> {
+    let edges = |series: &Series| series.name.starts_with("traces_service_graph_");
+    let values: BTreeMap<_, _> = totals.values(tenant).into_iter().filter(|(series, _)| edges(series)).collect();
+    let expected = graph.values.iter().filter(|((of, _), _)| of == tenant).map(|((_, series), value)| (series, value));
+    for (series, value) in expected.clone() {
+        let info = series.name.ends_with("connection_info");
+        let found = values.get(series).map(|found| if info { found.min(1.0) } else { *found });
+        if found.is_none_or(|found| (found - value).abs() > 1e-8 * value.abs().max(1.0)) {
+            return Err(format!("{series} is {found:?}, not {value}"));
+        }
+    }
+    if let Some(more) = values.keys().find(|series| !expected.clone().any(|(known, _)| known == *series)) {
+        return Err(format!("there is {more}"));
+    }
+    let exemplars: BTreeMap<_, _> = totals.exemplars(tenant).into_iter().filter(|(s, _)| edges(s)).collect();
+    let expected = graph.exemplars.iter().filter(|((of, _), _)| of == tenant);
+    let expected: BTreeMap<_, _> = expected.map(|((_, series), exemplar)| (series.clone(), *exemplar)).collect();
+    if exemplars == expected { Ok(()) } else { Err("exemplars differ".to_owned()) }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_fast_path_agrees_with_the_plain_one(seed: u64) {
         let dice = &mut Dice(seed);
-        let settings = settings(dice);
+        let settings = variety::graphs(settings(dice), dice);
+        let config = settings.tenants.defaults().clone();
+        let graphs = format!("{:?}", config.service_graphs);
+        // What span metrics are called there is the matter of another test.
+        let tempo = config.naming.profile == Profile::Tempo;
         let events = stream(dice, 60);
         let (mut world, mut plain) = (World::new(&settings), Naive::new(&settings));
         for (i, event) in events.iter().enumerate() {
             world.event(&events, i);
             plain.event(event);
-            prop_assert_eq!(world.task.pending_edges(), plain.pending());
+            prop_assert_eq!(world.task.pending_edges(), plain.pending(), "{}", graphs);
         }
         let (totals, ledger, _) = world.finish(&events);
-        let got: BTreeMap<_, _> =
-            totals.steps().map(|(step, set, sum)| ((step, set.tenant.clone(), set.labels.clone()), (set, sum))).collect();
-        prop_assert_eq!(got.keys().collect::<Vec<_>>(), plain.added.keys().collect::<Vec<_>>());
-        for (key, (set, sum)) in got {
+        let (mut spans, mut edges) = (BTreeMap::new(), BTreeSet::new());
+        for (step, set, sum) in totals.steps() {
+            let key = (step, set.tenant.clone(), set.labels.clone());
+            match set.layout.family() {
+                Family::ServiceGraph => drop(edges.insert(key)),
+                _ => drop(spans.insert(key, (set, sum))),
+            }
+        }
+        if tempo {
+            prop_assert_eq!(spans.keys().collect::<Vec<_>>(), plain.added.keys().collect::<Vec<_>>());
+        }
+        for (key, (set, sum)) in spans.into_iter().filter(|_| tempo) {
             prop_assert_eq!(sum, &cells_of(&plain.added[&key], set), "{:?}", key);
         }
-        for (tally, value) in ledger.iter() {
-            prop_assert_eq!(value, plain.tallies.get(tally.name()).copied().unwrap_or(0), "{}", tally.name());
+        for (tally, value) in ledger.iter().filter(|(tally, _)| tempo || !tally.name().starts_with("spans_")) {
+            let expected = plain.tallies.get(tally.name()).copied().unwrap_or(0);
+            prop_assert_eq!(value, expected, "{} with {}", tally.name(), graphs);
+        }
+        prop_assert_eq!(edges, plain.edges, "{}", graphs);
+        for tenant in ["one", "other"] {
+            let found = same_graph(&totals, &plain.graph, tenant);
+            prop_assert!(found.is_ok(), "{:?} with {}", found, graphs);
         }
     }
 
@@ -141,6 +185,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_edge_stays_accounted_for_when_settings_change(seed: u64) {
+        let dice = &mut Dice(seed);
+        let settings = variety::graphs(settings(dice), dice);
+        let events = stream(dice, 60);
+        let (mut world, mut i) = (World::new(&settings), 0);
+        let mut changes = 0;
+        while i < events.len() {
+            // The ledger's equation is checked after each event.
+            world.event(&events, i);
+            i += 1;
+            if dice.below(6) == 0 && changes < 20 {
+                changes += 1;
+                world.settings = variety::graphs(settings.clone(), dice);
+                if dice.below(2) == 0 {
+                    world.task.reconfigure(&world.settings);
+                } else {
+                    i = world.crash(&events, dice);
+                }
+            }
+        }
+        world.finish(&events);
+        prop_assert_eq!(world.task.pending_edges(), 0);
+    }
+}
+
 #[test]
 fn the_random_topics_reach_every_outcome() {
     let (mut ledger, mut rebuilt) = (Ledger::default(), 0);
@@ -157,6 +230,8 @@ fn the_random_topics_reach_every_outcome() {
         ledger.merge(&world.finish(&events).1);
     }
     let never = [
+        Tally::RecordsPassedOver,
+        Tally::RecordsReadAgain,
         Tally::RecordsLost,
         Tally::SpansDroppedDisabled,
         Tally::RecordsFromFuture,

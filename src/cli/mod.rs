@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod import;
 pub mod produce;
 mod run;
 
@@ -42,6 +43,9 @@ enum Command {
     Produce(Box<produce::ProduceArgs>),
     /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
     Demo(demo::DemoArgs),
+    /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
+    /// key what became of them.
+    Import(import::ImportArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -82,6 +86,10 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
+        Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -9,7 +9,7 @@ use super::settings::{Config, Dimension, Profile};
 use super::syntax;
 
 /// The labels of the series that spanmill makes; a label of the user's must not replace one.
-const OWN_LABELS: [&str; 12] = [
+const OWN_LABELS: [&str; 13] = [
     "service",
     "service_name",
     "span_name",
@@ -19,6 +19,7 @@ const OWN_LABELS: [&str; 12] = [
     "span_instrumentation_scope_name",
     "span_instrumentation_scope_version",
     "metric_overflow",
+    "overflow_shard",
     "grafana_host_id",
     "host_source",
     "connection_type",

@@ -180,7 +180,10 @@ impl Draft {
 
 impl Default for Draft {
     fn default() -> Self {
-        Self { threads: 0, ..Self::of(&Config::default()) }
+        let mut draft = Self::of(&Config::default());
+        // Not the number of cores of the machine that happens to look.
+        draft.threads = 0;
+        draft
     }
 }
 

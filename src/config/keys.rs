@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// How the keys begin that can differ from tenant to tenant.
-const PER_TENANT: [&str; 18] = [
+pub(super) const PER_TENANT: [&str; 18] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",

@@ -53,8 +53,11 @@ fn cut_name(config: &Config, label: &str) -> String {
     cut(label, config.limits.max_label_name_length).to_owned()
 }
 
+/// The longest name of a span kind.
+const LONGEST_KIND: &str = "SPAN_KIND_UNSPECIFIED";
+
 /// Everything about labels of span metrics that contradicts itself, one sentence each: two dimensions or mappings that
-/// would become one label, one without a name, and buckets that depend on a label that is switched off.
+/// would become one label, one without a name, and buckets that depend on a label that is switched off or cut.
 #[must_use]
 pub fn collisions(config: &Config) -> Vec<String> {
     let settings = &config.span_metrics;
@@ -72,6 +75,7 @@ pub fn collisions(config: &Config) -> Vec<String> {
         label_set(config, common().chain(listed(key, more)), &mut problems);
     }
     problems.extend(bucket_sets(config));
+    problems.extend(cut_bucket_sets(config));
     problems
 }
 
@@ -121,6 +125,24 @@ fn bucket_sets(config: &Config) -> impl Iterator<Item = String> {
                      other: series without that label would need two sets of buckets; switch the label on, or remove {key}"
                 )
             })
+    })
+}
+
+/// Nor may it be cut short: two services, or two kinds, that are cut to one label would need two layouts.
+fn cut_bucket_sets(config: &Config) -> impl Iterator<Item = String> {
+    let most = config.limits.max_label_value_length;
+    config.span_metrics.bucket_sets.iter().enumerate().flat_map(move |(i, set)| {
+        // A service that is cut is longer than the limit, so it can equal none that is shorter.
+        let services = set.services.iter().map(|name| name.len() + 1).max().unwrap_or(0);
+        let kinds = if set.kinds.is_empty() { 0 } else { LONGEST_KIND.len() };
+        let wrong = [(services, "services"), (kinds, "kinds")].into_iter().filter(move |(least, _)| most < *least);
+        wrong.map(move |(least, key)| {
+            format!(
+                "span_metrics.bucket_sets[{i}].{key} and limits.max_label_value_length ({most}) contradict each other: \
+                 labels that are cut to the same text would need two sets of buckets; set the limit to at least {least}, \
+                 or remove {key}"
+            )
+        })
     })
 }
 
@@ -224,5 +246,18 @@ mod tests {
         let problems = collisions(&config);
         assert_eq!(problems.len(), 2);
         assert!(problems[1].contains("bucket_sets[0].kinds") && problems[1].contains("intrinsic_dimensions.span_kind"));
+    }
+
+    #[test]
+    fn buckets_need_labels_that_are_not_cut() {
+        let mut config = Config::default();
+        let (services, kinds) = (vec!["cart".to_owned()], vec!["SPAN_KIND_SERVER".to_owned()]);
+        config.span_metrics.bucket_sets = vec![BucketSet { services, kinds, bounds_ns: vec![1] }];
+        for (limit, wrong) in [(21, 0), (20, 1), (5, 1), (4, 2)] {
+            config.limits.max_label_value_length = limit;
+            let problems = collisions(&config);
+            assert_eq!(problems.len(), wrong, "{problems:?}");
+            assert!(problems.iter().all(|p| p.contains(&format!("max_label_value_length ({limit})"))), "{problems:?}");
+        }
     }
 }

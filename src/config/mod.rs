@@ -29,7 +29,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod value;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::io;
 use std::path::Path;
@@ -42,6 +42,8 @@ pub use settings::Config;
 pub use tenants::Tenants;
 
 use layers::Layers;
+pub(crate) use value::show_text;
+
 use problem::Place;
 
 /// Variables with spanmill's prefix that belong to the command line, not to the settings.

@@ -112,7 +112,7 @@ pub(super) fn show_size(bytes: i64) -> String {
 }
 
 /// Text as it would stand in the file: quoted where YAML could misread it, also inside `[a, b]`.
-pub(super) fn show_text(text: &str) -> String {
+pub(crate) fn show_text(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "._-/:=+$^@%".contains(c);
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.^$".contains(c));
     let word = matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off");

@@ -12,22 +12,22 @@ const MAX_DEPTH: usize = 16;
 
 /// A place in the text; both numbers count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Pos {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Pos {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// A value and the stretch `start..end` that it covers.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) start: Pos,
-    pub(super) end: Pos,
-    pub(super) body: Body,
+pub(crate) struct Node {
+    pub(crate) start: Pos,
+    pub(crate) end: Pos,
+    pub(crate) body: Body,
 }
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Nothing, `~` or `null`.
     Null,
     /// Any other scalar, and how it was written.
@@ -40,25 +40,25 @@ pub(super) enum Body {
 
 /// How a scalar was written: where the type is the reader's to tell, `11` is a number and `"11"` is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     Plain,
     Quoted,
 }
 
 /// One `name: value` of a map, in the order of the file; names may repeat.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) start: Pos,
-    pub(super) end: Pos,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) start: Pos,
+    pub(crate) end: Pos,
+    pub(crate) value: Node,
 }
 
 /// Something that is wrong with the text itself.
 #[derive(Debug)]
-pub(super) struct Complaint {
-    pub(super) at: Pos,
-    pub(super) message: String,
+pub(crate) struct Complaint {
+    pub(crate) at: Pos,
+    pub(crate) message: String,
 }
 
 /// A map or list that is still open.
@@ -75,7 +75,7 @@ struct Key {
 }
 
 /// Parses the text. There is no tree when the text is not YAML at all.
-pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
+pub(crate) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
     let mut builder = Builder { open: Vec::new(), root: None, documents: 0, complaints: Vec::new() };
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     while let Some(event) = parser.next_event() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 'S' | version | topic | partition | k | part | parts | step | stream time
-//!     | tenants: n, then n x (tenant, label sets) | layouts: n, then each | sets ... | xxh3-64 of everything before
+//!     | tenants: n, then n x (tenant, sketch of its label sets) | layouts: n, then each | sets ... | xxh3-64 of everything before
 //! set:  name (16) | flags | layout | [tenant | label block, when spelled] | cells: n, then n x (gap, value)
 //!     | per native histogram of the layout: n | zero | (n - 1 or n) x (index gap, count)
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
@@ -13,7 +13,7 @@
 //! workers can be replaced one after the other.
 
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
-use crate::model::{Exemplar, Layout, Millis, Natives, SetName, labels};
+use crate::model::{Exemplar, Layout, Millis, Natives, SetName, Sketch, labels};
 
 const MAGIC: u8 = b'S';
 const VERSION: u8 = 2;
@@ -38,9 +38,9 @@ pub struct ShareHead {
     pub step: Millis,
     /// The source partition's stream time after the commit: no later share brings a step that ends at or before it.
     pub stream_time: Millis,
-    /// In the first part: for every tenant with a label set in this share, how many label sets of it the whole commit
-    /// touches, over all shards. Sorted by tenant.
-    pub tenants: Vec<(String, u64)>,
+    /// In the first part: for every tenant with a limit and a label set in this share, which label sets of it the whole
+    /// commit touches, over all shards. Sorted by tenant.
+    pub tenants: Vec<(String, Sketch)>,
 }
 
 /// A share part that does not decode.
@@ -143,7 +143,7 @@ impl<'a> Share<'a> {
         let decode = if version == OLD_VERSION { Layout::decode_v1 } else { Layout::decode };
         if version > OLD_VERSION {
             for _ in 0..r.u64()? {
-                head.tenants.push((r.str()?.to_owned(), r.u64()?));
+                head.tenants.push((r.str()?.to_owned(), Sketch::decode(&mut r)?));
             }
         }
         let layouts = (0..r.uint::<u16>()?).map(|_| decode(&mut r)).collect::<Result<_, _>>()?;
@@ -292,7 +292,7 @@ fn encode_head(out: &mut Vec<u8>, head: &ShareHead) {
     put_u64(out, head.tenants.len() as u64);
     for (tenant, sets) in &head.tenants {
         put_bytes(out, tenant.as_bytes());
-        put_u64(out, *sets);
+        sets.encode(out);
     }
 }
 

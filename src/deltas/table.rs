@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::share::{PartBuilder, SetRef, ShareHead};
-use crate::model::hash::Set as HashSet;
+use crate::model::labels::service_of;
 use crate::model::wire::put_u64;
-use crate::model::{Exemplar, LabelBuilder, Layout, Millis, Numbers, SetName, Weight, exemplar};
+use crate::model::{Exemplar, Family, LabelBuilder, Layout, Millis, Numbers, SetName, Sketch, Weight, exemplar};
 
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
@@ -28,25 +28,25 @@ pub struct Define {
     pub tenant: Arc<str>,
     /// What the cells mean.
     pub layout: Arc<Layout>,
-    /// What decides the shard: see [`route`]. Equal labels of a tenant must have equal routes, or a series would get two
-    /// writers: a service that is not among the labels must not be in the route. All label sets that a limit may merge
-    /// into one have the same.
-    pub route: u64,
 }
 
-impl Define {
-    /// The shard, out of `shards`, that owns the label set: the one of its route, and not one by its own name, so that a
-    /// limit finds all label sets of a service in one place.
-    #[must_use]
-    pub fn shard(route: u64, shards: u32) -> u32 {
-        (route % u64::from(shards)) as u32
-    }
+/// What decides the shard of a label set: the service that its labels name, so that a limit finds all label sets of a
+/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is cut
+/// short, must not part equal labels, or a series would get two writers.
+fn route(tenant: &str, family: Family, block: &[u8]) -> u64 {
+    let service = service_of(family, block);
+    xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
 }
 
-/// The route of the label sets of one service (or of one client, for edges) of a tenant.
+/// The shard, out of `shards`, that owns the label sets of a route.
+fn shard(route: u64, shards: u32) -> u32 {
+    (route % u64::from(shards)) as u32
+}
+
+/// The shard, out of `shards`, that owns the label set with this label block.
 #[must_use]
-pub fn route(tenant: &str, service: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(service, xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
+pub fn shard_of(tenant: &str, family: Family, block: &[u8], shards: u32) -> u32 {
+    shard(route(tenant, family, block), shards)
 }
 
 /// What a cut produced.
@@ -72,7 +72,17 @@ pub struct DeltaTable {
     builder: LabelBuilder,
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
+    limited: Limited,
     estimate: usize,
+}
+
+/// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// Everybody who is not named.
+    pub others: bool,
+    /// Some tenants.
+    pub named: BTreeMap<String, bool>,
 }
 
 #[derive(Debug)]
@@ -108,6 +118,16 @@ impl Set {
 
 // === impl DeltaTable ===
 
+// === impl Limited ===
+
+impl Limited {
+    fn is(&self, tenant: &str) -> bool {
+        self.named.get(tenant).copied().unwrap_or(self.others)
+    }
+}
+
+// === impl DeltaTable ===
+
 impl DeltaTable {
     /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again;
     /// it must not exceed the time for which shards remember idle sets.
@@ -121,6 +141,7 @@ impl DeltaTable {
             builder: LabelBuilder::default(),
             layouts: Vec::new(),
             respell_after,
+            limited: Limited::default(),
             estimate: 0,
         }
     }
@@ -160,10 +181,10 @@ impl DeltaTable {
             hash,
             key: key.into(),
             name: SetName::of(&definition.tenant, definition.layout.family(), &block),
+            route: route(&definition.tenant, definition.layout.family(), &block),
             tenant: definition.tenant,
             block,
             layout,
-            route: definition.route,
             numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
@@ -232,6 +253,11 @@ impl DeltaTable {
         *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
     }
 
+    /// Says which tenants have a limit.
+    pub fn set_limited(&mut self, limited: Limited) {
+        self.limited = limited;
+    }
+
     /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
     pub fn forget_keys(&mut self) {
         self.index.clear();
@@ -274,7 +300,7 @@ impl DeltaTable {
                 natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[Define::shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            parts[shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
             set.numbers.cells.fill(0);
             set.numbers.natives.clear();
             set.exemplars.clear();
@@ -289,7 +315,7 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let finish = |(part, tenants): (PartBuilder, Vec<(String, u64)>)| {
+        let finish = |(part, tenants): (PartBuilder, Vec<(String, Sketch)>)| {
             head.tenants = tenants;
             part.finish(&mut head, &layouts)
         };
@@ -298,18 +324,18 @@ impl DeltaTable {
         Cut { shares, sets }
     }
 
-    /// Per shard, its tenants with the number of their label sets in all shards.
-    fn tenants(&self, shards: u32) -> Vec<Vec<(String, u64)>> {
-        let mut names: HashSet<SetName> = HashSet::default();
-        let mut counts: BTreeMap<&str, (u64, BTreeSet<u32>)> = BTreeMap::new();
-        for set in self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref()) {
-            let (count, of) = counts.entry(&set.tenant).or_default();
-            *count += u64::from(names.insert(set.name));
-            of.insert(Define::shard(set.route, shards));
+    /// Per shard, its tenants that have a limit, with a sketch of their label sets in all shards.
+    fn tenants(&self, shards: u32) -> Vec<Vec<(String, Sketch)>> {
+        let mut seen: BTreeMap<&str, (Sketch, BTreeSet<u32>)> = BTreeMap::new();
+        let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
+        for set in sets.filter(|set| self.limited.is(&set.tenant)) {
+            let (sketch, of) = seen.entry(&set.tenant).or_default();
+            sketch.add(set.name);
+            of.insert(shard(set.route, shards));
         }
         let mut tenants = vec![Vec::new(); shards as usize];
-        for (tenant, (count, of)) in counts {
-            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), count)));
+        for (tenant, (sketch, of)) in seen {
+            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), sketch.clone())));
         }
         tenants
     }
@@ -353,7 +379,7 @@ mod tests {
         let layout = layout();
         t.find(service.as_bytes(), |b| {
             b.set("service", service);
-            Ok::<_, ()>(Define { tenant: "t".into(), layout, route: route("t", b"") })
+            Ok::<_, ()>(Define { tenant: "t".into(), layout })
         })
         .expect("defines")
     }
@@ -437,8 +463,9 @@ mod tests {
     }
 
     #[test]
-    fn label_sets_of_one_route_share_a_shard_and_shares_count_their_tenants() {
+    fn label_sets_of_one_route_share_a_shard_and_shares_count_tenants_with_a_limit() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, named: [("u".to_owned(), false)].into() });
         for (tenant, service, span) in
             [("t", "a", "x"), ("t", "a", "y"), ("t", "b", "x"), ("u", "a", "x"), ("t", "a", "x")]
         {
@@ -447,31 +474,44 @@ mod tests {
             let define = |b: &mut LabelBuilder| {
                 b.set("service", service);
                 b.set("span_name", span);
-                let route = if service == "a" { 5 } else { 6 };
-                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout(), route })
+                Ok::<_, ()>(Define { tenant: tenant.into(), layout: layout() })
             };
             let id = t.find(key.as_bytes(), define).expect("defines");
             t.add(id, 0, 1);
         }
         let cut = t.cut(head(0, 0), 4);
         let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
-        let tenants: Vec<_> = shares.iter().map(|s| s.head.tenants.clone()).collect();
-        let (all_of_t, all_of_u) = (("t".to_owned(), 3), ("u".to_owned(), 1));
-        assert_eq!(tenants, [vec![], vec![all_of_t.clone(), all_of_u], vec![all_of_t], vec![]]);
+        let home = |tenant: &str, service: &str| {
+            let mut labels = LabelBuilder::default();
+            labels.set("service", service);
+            shard_of(tenant, Family::SpanMetrics, &labels.block(), 4) as usize
+        };
+        // The last set is there twice: two raw keys.
+        let mut expected = [0; 4];
+        for (tenant, service, sets) in [("t", "a", 3), ("t", "b", 1), ("u", "a", 1)] {
+            expected[home(tenant, service)] += sets;
+        }
+        let counted = |s: &Share<'_>| s.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
+        let tenants: Vec<Vec<_>> = shares.iter().map(counted).collect();
+        for (shard, tenants) in tenants.into_iter().enumerate() {
+            let has_t = [home("t", "a"), home("t", "b")].contains(&shard);
+            assert_eq!(tenants, if has_t { vec![("t".to_owned(), 3)] } else { vec![] }, "shard {shard}");
+        }
         let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
-        assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), [0, 4, 1, 0]);
+        assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn later_parts_do_not_count_the_tenants_again() {
         let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, ..Limited::default() });
         for i in 0..20_000 {
             let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
             t.add(id, 0, 1);
         }
         let cut = t.cut(head(0, 0), 1);
         let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
-        assert_eq!(tenants[0], [("t".to_owned(), 20_000)]);
+        assert!(tenants[0][0].1.estimate().abs_diff(20_000) < 2_000);
         assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
     }
 
@@ -483,7 +523,7 @@ mod tests {
         let layout = Layout::of(&Spec { family, naming, weighted: true, histograms });
         let mut t = DeltaTable::new(1_000);
         let define = |_: &mut LabelBuilder| {
-            Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()), route: 0 })
+            Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()) })
         };
         let id = t.find(b"key", define).expect("defines");
         (t, id, layout)

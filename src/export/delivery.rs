@@ -13,7 +13,7 @@ use crate::remotewrite::{Request, StepBatch};
 use super::Delivered;
 use super::client::{Answer, Failure};
 use super::endpoints::Endpoint;
-use super::lane::{Done, Queued, Shared, Ticket};
+use super::lane::{Done, Failing, Queued, Shared, Ticket};
 
 /// Refusals of one batch that are logged as errors; the rest is counted.
 const MAX_LOGGED: u32 = 3;
@@ -23,6 +23,7 @@ pub(super) struct Sending {
     pub(super) shard: u32,
     pub(super) shared: Arc<Shared>,
     pub(super) done: Done,
+    pub(super) failing: Arc<Failing>,
 }
 
 /// One batch while it is being sent.
@@ -41,9 +42,8 @@ struct Delivery<'a> {
 impl Sending {
     /// Sends what comes, one batch after the other.
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
-        while let Some(Queued { batch, ticket }) = batches.recv().await {
+        while let Some(Queued { batch, endpoint, ticket }) = batches.recv().await {
             let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
-            let endpoint = self.shared.endpoints.of(&tenant);
             let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0 };
             let mut delivery = Delivery { lane: &self, batch: &batch, endpoint, ticket, out, logged: 0 };
             for request in &batch.requests {
@@ -98,16 +98,16 @@ impl Delivery<'_> {
         let new = if self.batch.resend { Past::Resent } else { Past::Fresh };
         let (mut past, mut attempt) = (new, 0u32);
         loop {
-            if self.is_rerouted() {
-                (past, attempt) = (new, 0);
-            }
             let (why, after, arrived) = match self.attempt(part, attempt).await {
                 Ok(answer) => {
                     let header = answer.retry_after.as_deref();
                     match verdict::judge(answer.status, header, SystemTime::now(), past) {
                         // An overloaded receiver may have stored a part of it.
                         Verdict::Retry { after } => (format!("status {}: {}", answer.status, answer.text), after, true),
-                        verdict => return Some((verdict, answer)),
+                        verdict => {
+                            self.lane.failing.answered();
+                            return Some((verdict, answer));
+                        }
                     }
                 }
                 Err(Failure::IllegalTenant) => return None,
@@ -117,8 +117,12 @@ impl Delivery<'_> {
             if arrived && past == Past::Fresh {
                 past = Past::Unanswered;
             }
+            self.lane.failing.failed();
             self.pause(attempt, &why, after).await;
             attempt = attempt.saturating_add(1);
+            if self.is_rerouted() {
+                (past, attempt) = (new, 0);
+            }
         }
     }
 

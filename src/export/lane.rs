@@ -2,11 +2,14 @@
 //! is retried until it is settled.
 //!
 //! A tenant's batches never overtake one another: while some of them are on a track, the next ones follow on the same,
-//! even when the tenant has got another endpoint meanwhile. That is no dead end, because every attempt asks anew where the
-//! tenant's samples go.
+//! even when the tenant has got another endpoint meanwhile. That is no dead end, because every attempt after a failure asks
+//! anew where the tenant's samples go.
+
+#![allow(clippy::disallowed_methods, reason = "how long a receiver has been down is a matter of the clock")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +21,7 @@ use crate::telemetry::Telemetry;
 
 use super::Delivered;
 use super::delivery::Sending;
-use super::endpoints::{EndpointId, Endpoints};
+use super::endpoints::{Endpoint, EndpointId, Endpoints};
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
@@ -39,7 +42,12 @@ pub struct Lane {
 struct Track {
     queue: mpsc::Sender<Queued>,
     task: AbortHandle,
+    failing: Arc<Failing>,
 }
+
+/// Since when one attempt after the other fails.
+#[derive(Debug, Default)]
+pub(super) struct Failing(Mutex<Option<Instant>>);
 
 /// On which track a tenant's unsettled batches are, and how many.
 #[derive(Debug, Default)]
@@ -56,9 +64,10 @@ pub(super) struct Shared {
 }
 
 /// A batch on its way.
-#[derive(Debug)]
 pub(super) struct Queued {
     pub(super) batch: StepBatch,
+    /// Where its first attempt goes.
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) ticket: Ticket,
 }
 
@@ -97,16 +106,28 @@ impl Lane {
             tracks.insert(track, opened);
         }
         let Ok(place) = tracks[&track].queue.try_reserve() else { return Err(batch) };
-        let ticket = Ticket::new(self, track, &batch);
-        place.send(Queued { batch, ticket });
+        let (endpoint, ticket) = (self.shared.endpoints.of(&batch.tenant), Ticket::new(self, track, &batch));
+        place.send(Queued { batch, endpoint, ticket });
         Ok(())
+    }
+
+    /// Whether nothing but failures has come from the other end of a track for `patience`.
+    #[must_use]
+    pub fn is_down(&self, track: EndpointId, patience: Duration) -> bool {
+        lock(&self.tracks).get(&track).is_some_and(|track| track.failing.longer_than(patience))
     }
 
     fn lay(&self) -> Option<Track> {
         let (queue, batches) = mpsc::channel(QUEUE);
-        let sending = Sending { shard: self.shard, shared: Arc::clone(&self.shared), done: Arc::clone(&self.done) };
+        let failing = Arc::<Failing>::default();
+        let sending = Sending {
+            shard: self.shard,
+            shared: Arc::clone(&self.shared),
+            done: Arc::clone(&self.done),
+            failing: Arc::clone(&failing),
+        };
         let task = self.shared.spawn(sending.run(batches))?;
-        Some(Track { queue, task })
+        Some(Track { queue, task, failing })
     }
 
     /// Takes away the tracks that nobody uses any more.
@@ -126,6 +147,22 @@ impl std::fmt::Debug for Lane {
 impl Drop for Track {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+// === impl Failing ===
+
+impl Failing {
+    pub(super) fn failed(&self) {
+        lock(&self.0).get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn answered(&self) {
+        *lock(&self.0) = None;
+    }
+
+    fn longer_than(&self, patience: Duration) -> bool {
+        lock(&self.0).is_some_and(|since| since.elapsed() >= patience)
     }
 }
 

@@ -135,8 +135,8 @@ impl Exporter {
         Ok(Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) })))
     }
 
-    /// Sends each tenant's samples where its settings say, from the next attempt on, whatever has been tried before. With an
-    /// error nothing changes. Call it outside of any async runtime; it may wait for credentials.
+    /// Sends each tenant's samples where its settings say: batches that are handed over from now on, and those that fail
+    /// elsewhere. With an error nothing changes. Call it outside of any async runtime; it may wait for credentials.
     ///
     /// # Errors
     /// Names the tenant and the key of its settings that cannot be used.

@@ -154,6 +154,11 @@ impl Receiver {
         self.inside().faults.extend(std::iter::repeat_n(fault.clone(), times));
     }
 
+    /// Behaves again: forgets the faults that are still to come.
+    pub fn mend(&self) {
+        self.inside().faults.clear();
+    }
+
     /// From now on refuses, with status 400 and as a whole, every request that holds a series which `bad` picks by its
     /// text (see [`decode::text`]).
     pub fn poison(&self, bad: impl Fn(&str) -> bool + Send + 'static) {

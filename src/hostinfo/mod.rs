@@ -7,7 +7,7 @@ use std::str::Utf8Error;
 use std::sync::Arc;
 
 use crate::config::settings::Config;
-use crate::deltas::{Define, DeltaTable, route};
+use crate::deltas::{Define, DeltaTable};
 use crate::model::wire::{put_bytes, put_u64};
 use crate::model::{Family, Layout, Ledger, Naming, Spec, Tally};
 use crate::otlp::Attributes;
@@ -63,11 +63,7 @@ impl HostInfo {
             labels.limit(limits.0, limits.1);
             labels.set_bytes("grafana_host_id", host)?;
             labels.set("host_source", source);
-            Ok::<Define, Utf8Error>(Define {
-                tenant: tenant.into(),
-                layout: Arc::clone(layout),
-                route: route(tenant, b""),
-            })
+            Ok::<Define, Utf8Error>(Define { tenant: tenant.into(), layout: Arc::clone(layout) })
         });
         match set {
             Ok(set) => table.mark(set, INFO),

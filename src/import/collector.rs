@@ -1,5 +1,6 @@
 //! The Collector: which of its parts count, and what its keys become.
 
+use super::Fate;
 use super::draft::Value;
 use super::kafka::secure;
 use super::specials::{auth_type, ends_after};
@@ -8,7 +9,6 @@ use super::tables::{BASIC_AUTH, BEARER_AUTH, COMPONENTS, EXPORTER, RECEIVER, SER
 use super::tree::{Entry, Tree};
 use super::values::{duration, flow, names, show_duration, whole};
 use super::walk::{Fact, Importer};
-use super::Fate;
 use crate::config::show_text;
 
 /// Where values wait that other keys have a say in.
@@ -38,7 +38,9 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
     };
     if parts.spans.is_none() && parts.edges.is_none() {
         let name = &importer.file;
-        return Err(vec![format!("{name}: has neither a connector span_metrics nor service_graph; name the file that has")]);
+        return Err(vec![format!(
+            "{name}: has neither a connector span_metrics nor service_graph; name the file that has"
+        )]);
     }
     facts(importer, &parts);
     connectors(importer, &parts);
@@ -48,7 +50,9 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
         for entry in section.tree.entries() {
             rest(importer, &parts, &section.name, entry);
         }
-        if section.tree.entries().is_empty() || COMPONENTS.row(&format!("{}.x", section.name)).is_none() && section.name != "service" {
+        if section.tree.entries().is_empty()
+            || COMPONENTS.row(&format!("{}.x", section.name)).is_none() && section.name != "service"
+        {
             importer.walk(&COMPONENTS, &section.name, &section.name, section.line, &section.tree);
         }
     }
@@ -64,7 +68,8 @@ fn kind(name: &str) -> &str {
 fn first<'a>(file: &'a Tree, section: &str, types: &[&str]) -> Option<&'a Entry> {
     let entries = file.get(section)?.entries();
     let ours = || entries.iter().filter(|entry| types.contains(&kind(&entry.name)));
-    let pipelines = file.get("service").and_then(|service| service.get("pipelines")).map(Tree::entries).unwrap_or_default();
+    let pipelines =
+        file.get("service").and_then(|service| service.get("pipelines")).map(Tree::entries).unwrap_or_default();
     let used = |entry: &Entry| {
         let lists = pipelines.iter().flat_map(|pipeline| pipeline.tree.entries());
         lists.flat_map(|list| list.tree.items()).any(|item| item.text() == Some(&entry.name))
@@ -120,9 +125,10 @@ fn connectors(importer: &mut Importer, parts: &Parts<'_>) {
 
 fn component(importer: &mut Importer, table: &'static Table, section: &str, entry: &Entry) {
     let key = format!("{section}.{}", entry.name);
-    importer.children(table, "", &key, &entry.tree);
-    if entry.tree.entries().is_empty() {
+    if entry.tree.is_empty() {
         importer.find(&key, entry.line, "", Fate::Same, "");
+    } else {
+        importer.children(table, "", &key, &entry.tree);
     }
 }
 
@@ -162,6 +168,9 @@ fn exporter(importer: &mut Importer, parts: &Parts<'_>, file: &Tree) {
         return;
     };
     let key = format!("exporters.{}", entry.name);
+    if entry.tree.entries().is_empty() {
+        importer.hollow(&key, entry.line, &entry.tree);
+    }
     for inner in entry.tree.entries() {
         let inner_key = format!("{key}.{}", inner.name);
         if inner.name == "http" {
@@ -184,7 +193,8 @@ fn prefix(importer: &mut Importer, spans: bool) {
         return;
     }
     let name = importer.draft.text("naming.namespace").unwrap_or_else(|| "traces.span.metrics".to_owned());
-    let parts: Vec<String> = [set.value.flow(), name].into_iter().filter(|part| !part.is_empty() && part != "\"\"").collect();
+    let parts: Vec<String> =
+        [set.value.flow(), name].into_iter().filter(|part| !part.is_empty() && part != "\"\"").collect();
     importer.draft.put("naming.namespace", Value::Flow(show_text(&parts.join("."))), &set.from, set.finding);
 }
 
@@ -223,12 +233,16 @@ fn rest(importer: &mut Importer, parts: &Parts<'_>, section: &str, entry: &Entry
         "receivers" if own == "kafka" => (true, &RECEIVER, ("(several receivers)", "(another)")),
         _ => (false, &COMPONENTS, ("", "")),
     };
-    let found = importer.list.iter().any(|finding| {
-        finding.key == key || finding.key.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'))
-    });
+    let found = importer
+        .list
+        .iter()
+        .any(|finding| finding.key == key || finding.key.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.')));
     if types && !taken.iter().flatten().any(|part| std::ptr::eq(*part, entry)) {
         importer.case(table, path.0, path.1, &key, entry.line);
-    } else if !types && !found && ["receivers", "processors", "exporters", "connectors", "extensions", "service"].contains(&section) {
+    } else if !types
+        && !found
+        && ["receivers", "processors", "exporters", "connectors", "extensions", "service"].contains(&section)
+    {
         importer.walk(&COMPONENTS, &format!("{section}.{own}"), &key, entry.line, &entry.tree);
     }
 }
@@ -236,6 +250,9 @@ fn rest(importer: &mut Importer, parts: &Parts<'_>, section: &str, entry: &Entry
 /// `dimensions` of span metrics: names, some with a default.
 pub(super) fn dimensions(importer: &mut Importer, at: &At<'_>) {
     let mut items = Vec::new();
+    if at.tree.list().is_none() {
+        return;
+    }
     importer.said(at);
     for (i, item) in at.tree.items().iter().enumerate() {
         let key = format!("{}[{i}]", at.key);
@@ -334,7 +351,11 @@ pub(super) fn exponential(importer: &mut Importer, at: &At<'_>) {
         return;
     }
     let mixed = importer.facts.contains(&Fact::MixedForms);
-    if mixed { importer.said_case(at, "(of one connector only)") } else { importer.said(at) }
+    if mixed {
+        importer.said_case(at, "(of one connector only)");
+    } else {
+        importer.said(at);
+    }
     importer.set("histograms.mode", Value::Flow(if mixed { "both" } else { "native" }.to_owned()), at);
     importer.set_if_free("histograms.native_max_buckets", &size.to_string(), at);
     importer.set_if_free("histograms.native_bucket_factor", FINEST, at);
@@ -353,8 +374,9 @@ pub(super) fn unit(importer: &mut Importer, at: &At<'_>) {
 
 /// The connector's namespace; it may be empty.
 pub(super) fn namespace(importer: &mut Importer, at: &At<'_>) {
+    let Some(name) = at.tree.text() else { return };
     importer.said(at);
-    importer.set(at.row.ours, Value::Flow(show_text(at.tree.text().unwrap_or_default())), at);
+    importer.set(at.row.ours, Value::Flow(show_text(name)), at);
 }
 
 /// Which attributes tell resources apart.
@@ -379,7 +401,7 @@ pub(super) fn cardinality(importer: &mut Importer, at: &At<'_>) {
 
 /// `metric_timestamp_cache_size`: the Collector refuses none at all, for delta.
 pub(super) fn timestamps(importer: &mut Importer, at: &At<'_>) {
-    let none = !at.tree.text().and_then(|text| whole(text).ok()).is_some_and(|size| size > 0);
+    let none = at.tree.text().and_then(|text| whole(text).ok()).is_none_or(|size| size == 0);
     if none && importer.facts.contains(&Fact::Delta) {
         importer.said_case(at, "(not above zero)");
     } else {
@@ -413,8 +435,9 @@ pub(super) fn authenticator(importer: &mut Importer, at: &At<'_>) {
 
 /// The exporter's namespace.
 pub(super) fn exporter_namespace(importer: &mut Importer, at: &At<'_>) {
+    let Some(name) = at.tree.text() else { return };
     importer.said(at);
-    importer.set(PREFIX, Value::Flow(at.tree.text().unwrap_or_default().to_owned()), at);
+    importer.set(PREFIX, Value::Flow(name.to_owned()), at);
 }
 
 /// `target_info`: it comes with the labels that join it.

@@ -88,10 +88,13 @@ impl Draft {
     pub(super) fn sort(&mut self, order: &[String]) {
         let place = |path: &str| {
             let path = entry_of(path).map_or(path, |(map, _)| map);
-            let below = |key: &&String| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let below =
+                |key: &&String| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             order.iter().position(|key| below(&key)).unwrap_or(order.len())
         };
-        self.sets.sort_by_cached_key(|set| (place(&set.path), set.path.clone()));
+        // Comments first: they must not stand between the entries of a map.
+        let real = |set: &Set| !matches!(set.value, Value::Note(_));
+        self.sets.sort_by_cached_key(|set| (place(&set.path), real(set), set.path.clone()));
     }
 
     /// The keys as YAML below a section, if any; `line` counts the lines before it.
@@ -99,10 +102,17 @@ impl Draft {
         let mut out = Rendered { text: String::new(), lines: Vec::new() };
         let mut open: Vec<String> = Vec::new();
         for set in &self.sets {
-            let path = entry_of(&set.path);
+            // A map of comments only would be no map.
+            let path = entry_of(&set.path).filter(|_| !matches!(set.value, Value::Note(_)));
             let mut sections: Vec<String> = around.iter().map(|name| show_text(name)).collect();
             let plain = path.map_or(set.path.as_str(), |(map, _)| map);
             sections.extend(plain.split('.').map(ToOwned::to_owned));
+            if let (None, Some((map, entry))) = (path, entry_of(&set.path)) {
+                sections.truncate(around.len());
+                sections.extend(map.split('.').map(ToOwned::to_owned));
+                let map = sections.pop().unwrap_or_default();
+                sections.push(format!("{map}.{}", show_text(entry)));
+            }
             let name = match path {
                 Some((_, name)) => show_text(name),
                 None => sections.pop().unwrap_or_default(),

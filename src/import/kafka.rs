@@ -43,8 +43,9 @@ pub(super) fn topics(importer: &mut Importer, at: &At<'_>) {
 
 /// The group: of the same name, but our own.
 pub(super) fn group(importer: &mut Importer, at: &At<'_>) {
+    let Some(text) = at.tree.text() else { return };
     importer.said(at);
-    if let Some(text) = at.tree.text().filter(|text| !text.is_empty()) {
+    if !text.is_empty() {
         importer.set("kafka.group", Value::Flow(show_text(&format!("{text}-spanmill"))), at);
     }
 }

@@ -1,7 +1,7 @@
 //! Settings of Tempo's metrics-generator and of the Collector's connectors to spanmill's.
 //!
-//! *In:* the text of their files. *Out:* a configuration, overrides for tenants, and for every key of the input one line
-//! that says what became of it. *Owner:* `spanmill import`. *Never:* a key that is passed over in silence, a secret in
+//! *In:* the text of their files. *Out:* a configuration, overrides for tenants, and for every key of the input one
+//! line that says what became of it. *Owner:* `spanmill import`. *Never:* a key that is passed over in silence, a secret in
 //! the output, a configuration that does not load. *Next:* a key that is new over there gets a row in `tables/`; the
 //! list and the tables of `config/MIGRATION.md` both come from the rows.
 

@@ -31,17 +31,22 @@ pub(super) fn processors(importer: &mut Importer, at: &At<'_>) {
     let has = |name: &str| listed.iter().any(|listed| listed == name);
     let (spans, edges) = (has("span-metrics"), has("service-graphs"));
     let mut put = |path: &str, on: bool| importer.set(path, Value::Flow(on.to_string()), at);
-    put("span_metrics.enabled", spans || SPAN_PARTS.iter().any(|(name, _)| has(name)));
-    put("service_graphs.enabled", edges || has(CONNECTION_INFO) || EDGE_PARTS.iter().any(|(name, _)| has(name)));
+    let any_span = spans || SPAN_PARTS.iter().any(|(name, _)| has(name));
+    let any_edge = edges || has(CONNECTION_INFO) || EDGE_PARTS.iter().any(|(name, _)| has(name));
+    put("span_metrics.enabled", any_span);
+    put("service_graphs.enabled", any_edge);
     put("host_info.enabled", has(HOST_INFO));
-    for (name, path) in SPAN_PARTS {
+    // Of what is off, the parts have nothing to say.
+    for (name, path) in SPAN_PARTS.iter().filter(|_| any_span) {
         put(path, spans || has(name));
     }
-    for (name, path) in EDGE_PARTS {
+    for (name, path) in EDGE_PARTS.iter().filter(|_| any_edge) {
         put(path, edges || has(name));
     }
-    put("service_graphs.connection_info", has(CONNECTION_INFO));
-    if !spans && SPAN_PARTS.iter().any(|(name, _)| has(name)) {
+    if any_edge {
+        put("service_graphs.connection_info", has(CONNECTION_INFO));
+    }
+    if any_span && !spans {
         importer.said_case(at, "(only parts of span-metrics)");
     }
     for (i, name) in listed.iter().enumerate() {
@@ -51,7 +56,10 @@ pub(super) fn processors(importer: &mut Importer, at: &At<'_>) {
         let edge_part = EDGE_PARTS.iter().any(|(part, _)| part == name);
         if (span_part && spans) || (edge_part && edges) {
             importer.case(at.table, "processors", "(a part beside its whole)", &key, item);
-        } else if !span_part && !edge_part && !["span-metrics", "service-graphs", CONNECTION_INFO, HOST_INFO].contains(&name.as_str()) {
+        } else if !span_part
+            && !edge_part
+            && !["span-metrics", "service-graphs", CONNECTION_INFO, HOST_INFO].contains(&name.as_str())
+        {
             importer.case(at.table, "processors", "(an unknown name)", &key, item);
         }
     }
@@ -80,7 +88,11 @@ pub(super) fn flag_on_only(importer: &mut Importer, at: &At<'_>) {
 
 /// Filter policies.
 pub(super) fn policies(importer: &mut Importer, at: &At<'_>) {
-    if uses_regex(at.tree) { importer.said_case(at, "(regex)") } else { importer.said(at) }
+    if uses_regex(at.tree) {
+        importer.said_case(at, "(regex)");
+    } else {
+        importer.said(at);
+    }
     if let Ok(value) = convert(How::Literal, at.tree) {
         importer.set(at.row.ours, value, at);
     }
@@ -99,7 +111,15 @@ pub(super) fn stale(importer: &mut Importer, at: &At<'_>) {
             importer.said(at);
             ends_after(importer, at, ns);
         }
-        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand"),
+        _ => {
+            importer.find(
+                at.key,
+                at.line,
+                at.row.ours,
+                Fate::Refused,
+                "is not a duration above zero; write it by hand",
+            );
+        }
     }
 }
 
@@ -121,7 +141,8 @@ pub(super) fn url(importer: &mut Importer, at: &At<'_>) {
     };
     let (address, query) = text.split_once('?').map_or((text, false), |(address, _)| (address, true));
     let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
-    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     importer.said(at);
     importer.set(at.row.ours, Value::Flow(show_text(&format!("{scheme}://{host}{path}"))), at);
@@ -150,9 +171,7 @@ pub(super) fn headers(importer: &mut Importer, at: &At<'_>) {
         if lower == ORG_ID && !text.is_empty() && !text.contains("${") {
             importer.said_case(&at, "(X-Scope-OrgID)");
             importer.set(&ours, Value::Flow(show_text(text)), &at);
-            if importer.level == Level::Static {
-                importer.set("remote_write.tenant_header", Value::Flow("\"\"".to_owned()), &at);
-            }
+            importer.set("remote_write.tenant_header", Value::Flow("\"\"".to_owned()), &at);
         } else {
             importer.said(&at);
             let name: String = lower.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

@@ -1,5 +1,6 @@
 //! Tempo: its file, and the one with settings per tenant.
 
+use super::Fate;
 use super::Input;
 use super::draft::Value;
 use super::kafka::secure;
@@ -9,7 +10,6 @@ use super::tenants::{self, Tenant};
 use super::tree::Tree;
 use super::values::{duration, show_duration};
 use super::walk::{Fact, Importer};
-use super::Fate;
 
 /// Where the interval waits until all are known: ours is a step, and multiples of it.
 pub(super) const INTERVAL: &str = "@interval";
@@ -23,6 +23,7 @@ pub(super) fn import(importer: &mut Importer, file: &Tree, overrides: Option<(&T
     for entry in file.entries() {
         match entry.name.as_str() {
             "metrics_generator" => importer.children(&GENERATOR, "", &entry.name, &entry.tree),
+            "overrides" if entry.tree.entries().is_empty() => importer.hollow("overrides", entry.line, &entry.tree),
             "ingest" => ingest(importer, entry.line, &entry.tree),
             "overrides" => {}
             name => importer.walk(&TOP, name, name, entry.line, &entry.tree),
@@ -32,6 +33,10 @@ pub(super) fn import(importer: &mut Importer, file: &Tree, overrides: Option<(&T
     let tenants = tenants::read(importer, file.get("overrides"), overrides);
     importer.level = Level::Static;
     importer.defaults(&GENERATOR);
+    if tenants.is_empty() && !importer.seen.iter().any(|(_, path)| path == "processors") {
+        let on = |path: &str| path.ends_with(".enabled");
+        importer.draft.sets.retain(|set| !on(&set.path));
+    }
     tenants
 }
 
@@ -47,7 +52,7 @@ fn ingest(importer: &mut Importer, line: usize, tree: &Tree) {
         }
     }
     if tree.entries().is_empty() {
-        importer.find("ingest", line, "", Fate::Ignored, "it is empty");
+        importer.hollow("ingest", line, tree);
     }
 }
 
@@ -58,6 +63,14 @@ pub(super) fn interval(importer: &mut Importer, at: &At<'_>) {
             importer.said(at);
             importer.set(INTERVAL, Value::Flow(show_duration(ns)), at);
         }
-        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not a duration above zero; write it by hand"),
+        _ => {
+            importer.find(
+                at.key,
+                at.line,
+                at.row.ours,
+                Fate::Refused,
+                "is not a duration above zero; write it by hand",
+            );
+        }
     }
 }

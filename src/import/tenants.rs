@@ -16,8 +16,7 @@ pub(super) struct Tenant {
 }
 
 /// What a tenant's entry falls back to the defaults for.
-const FALLING_BACK: [&str; 3] =
-    ["histograms.native_bucket_factor", "histograms.native_max_buckets", "span_names.mode"];
+const FALLING_BACK: [&str; 3] = ["histograms.native_bucket_factor", "histograms.native_max_buckets", "span_names.mode"];
 const FLAT: &str = "metrics_generator_";
 const EVERYBODY: &str = "*";
 
@@ -68,7 +67,9 @@ pub(super) fn read(importer: &mut Importer, inline: Option<&Tree>, file: Option<
 fn defaults(importer: &mut Importer, inline: &Tree) {
     for entry in inline.entries() {
         let key = format!("overrides.{}", entry.name);
-        if entry.name == "defaults" {
+        if entry.name == "defaults" && entry.tree.entries().is_empty() {
+            importer.hollow(&key, entry.line, &entry.tree);
+        } else if entry.name == "defaults" {
             for inner in entry.tree.entries() {
                 scoped(importer, &format!("{key}.{}", inner.name), inner);
             }

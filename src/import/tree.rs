@@ -1,7 +1,7 @@
 //! The input as a tree with lines.
 
 use super::Input;
-use crate::config::yaml::{self, Body, Node};
+use crate::config::yaml::{self, Body, Node, Style};
 
 /// A value and its line.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ fn from(node: Node, input: Input<'_>, wrong: &mut Vec<String>) -> Tree {
     let line = node.start.line;
     let value = match node.body {
         Body::Null | Body::Refused => Value::Empty,
-        Body::Scalar(text) => Value::Text(text, quoted(input.text, node.start)),
+        Body::Scalar(text, style) => Value::Text(text, style == Style::Quoted),
         Body::List(items) => Value::List(items.into_iter().map(|item| from(item, input, wrong)).collect()),
         Body::Map(entries) => {
             let mut map: Vec<Entry> = Vec::new();
@@ -110,9 +110,4 @@ fn from(node: Node, input: Input<'_>, wrong: &mut Vec<String>) -> Tree {
         }
     };
     Tree { line, value }
-}
-
-fn quoted(text: &str, at: yaml::Pos) -> bool {
-    let line = text.lines().nth(at.line - 1);
-    line.and_then(|line| line.chars().nth(at.column - 1)).is_some_and(|c| c == '"' || c == '\'')
 }

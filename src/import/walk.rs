@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::draft::{Draft, Value};
+use super::draft::{Draft, Value as Ours};
 use super::table::{ABSENT, At, How, Level, Row, Table};
-use super::tree::Tree;
+use super::tree::{Tree, Value as Theirs};
 use super::values::convert;
 use super::{Fate, Finding};
 use crate::config::show_text;
 
 /// What is known while an input is read.
 pub(super) struct Importer {
+    /// The configuration file.
+    main: String,
     /// The file that is read.
     pub(super) file: String,
     /// Where in Tempo's settings.
@@ -42,6 +44,7 @@ pub(super) enum Fact {
 impl Importer {
     pub(super) fn new(file: &str) -> Self {
         Self {
+            main: file.to_owned(),
             file: file.to_owned(),
             level: Level::Static,
             draft: Draft::default(),
@@ -60,15 +63,23 @@ impl Importer {
         } else if !table.leads(path) {
             self.find(key, line, "", Fate::Unknown, "no such key is known; check its spelling");
         } else if tree.entries().is_empty() {
-            let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
-            self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
+            self.hollow(key, line, tree);
         } else {
             self.children(table, path, key, tree);
         }
     }
 
+    /// Notes a key that should have others below it.
+    pub(super) fn hollow(&mut self, key: &str, line: usize, tree: &Tree) {
+        let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
+        self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
+    }
+
     /// Reads what lies below `path` of a table.
     pub(super) fn children(&mut self, table: &'static Table, path: &str, key: &str, tree: &Tree) {
+        if tree.entries().is_empty() {
+            self.hollow(key, tree.line, tree);
+        }
         for entry in tree.entries() {
             let join = |at: &str| if at.is_empty() { entry.name.clone() } else { format!("{at}.{}", entry.name) };
             self.walk(table, &join(path), &join(key), entry.line, &entry.tree);
@@ -82,16 +93,14 @@ impl Importer {
             self.find(at.key, at.line, "", Fate::Ignored, "Tempo does not read it here");
             return;
         }
-        // In an override of Tempo's, nothing, "" and 0 keep what was there; an empty list does not.
-        let keeps = match at.tree.text() {
-            Some(text) => text.is_empty() || text == "0" || text == "0s",
-            None => at.tree.is_empty() && at.tree.list().is_none(),
-        };
-        if keeps && self.level == Level::Tenant && !matches!(row.how, How::Nothing | How::Whole) {
-            self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there, as in Tempo");
+        if self.keeps(at, row) {
+            self.find(at.key, at.line, row.ours, Fate::Ignored, "empty, which keeps what is there");
             return;
         }
-        let note = at.tree.variable().filter(|_| !matches!(row.how, How::Nothing));
+        // What has parts is looked at part by part.
+        let parts = row.path == "storage.remote_write" || matches!(row.how, How::By(_)) && at.tree.list().is_none();
+        let whole = at.tree.text().is_some() || !parts;
+        let note = at.tree.variable().filter(|_| whole && !matches!(row.how, How::Nothing));
         if let Some(variable) = note.map(ToOwned::to_owned) {
             self.variable(at, row, &variable);
         } else {
@@ -99,24 +108,48 @@ impl Importer {
         }
     }
 
+    /// Whether a value says nothing: an empty one, and in an override of Tempo's also `""` and 0. An empty list says
+    /// that there are none.
+    fn keeps(&self, at: &At<'_>, row: &Row) -> bool {
+        if matches!(row.how, How::Nothing) {
+            return false;
+        }
+        match &at.tree.value {
+            Theirs::Empty => true,
+            Theirs::Text(text, _) if self.level == Level::Tenant && !row.ours.starts_with("limits.") => {
+                matches!(text.as_str(), "" | "0" | "0s")
+            }
+            _ => false,
+        }
+    }
+
     fn carry(&mut self, at: &At<'_>) {
         match at.row.how {
-            How::By(by) => by(self, at),
+            How::By(by) => {
+                let before = self.list.len();
+                by(self, at);
+                if self.list.len() == before {
+                    self.find(at.key, at.line, at.row.ours, Fate::Refused, "cannot be read; write it by hand");
+                }
+            }
             How::Nothing => self.said(at),
             How::Fixed(value) => {
                 self.said(at);
-                self.set(at.row.ours, Value::Flow(fixed(value)), at);
+                self.set(at.row.ours, Ours::Flow(fixed(value)), at);
             }
             How::Secret(file) => {
                 self.said(at);
                 self.secret(at.row.ours, file, at);
+            }
+            How::Labels if at.tree.entries().is_empty() => {
+                self.find(at.key, at.line, at.row.ours, Fate::Ignored, "no names and values stand below it");
             }
             How::Labels => {
                 self.said(at);
                 for entry in at.tree.entries() {
                     let path = format!("{}.{}", at.row.ours, entry.name);
                     let text = entry.tree.text().unwrap_or_default();
-                    self.set(&path, Value::Flow(show_text(text)), at);
+                    self.set(&path, Ours::Flow(show_text(text)), at);
                 }
             }
             how => match convert(how, at.tree) {
@@ -139,13 +172,15 @@ impl Importer {
         let why = "a variable of the environment: write its value, or give it to spanmill as SPANMILL_ and the path";
         self.find(at.key, at.line, row.ours, Fate::Refused, why);
         let path = row.ours.split([',', ';', ':']).next().unwrap_or_default();
-        // A secret may stand around the variable.
-        let only = variable.starts_with("${") && variable.find('}') == Some(variable.len() - 1);
+        // A secret may stand around the variable, or in it as a default.
+        let name = variable.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or(".");
+        let name = name.strip_prefix("env:").unwrap_or(name);
+        let only = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if path.contains('.') && matches!(row.how, How::Text | How::Joined | How::Whole | How::Duration | How::By(_)) {
             let shown = if only { variable } else { "a variable" };
             let finding = self.last();
             let from = self.from(at.key, at.line);
-            self.draft.put(path, Value::Note(shown.to_owned()), &from, finding);
+            self.draft.put(path, Ours::Note(shown.to_owned()), &from, finding);
         }
     }
 
@@ -154,11 +189,11 @@ impl Importer {
         let from = format!("put the value of {} into this file", self.from(at.key, at.line));
         let value = if super::draft::entry_of(ours).is_some() { format!("{{file: {file}}}") } else { file.to_owned() };
         let finding = self.last();
-        self.draft.put(ours, Value::Flow(value), &from, finding);
+        self.draft.put(ours, Ours::Flow(value), &from, finding);
     }
 
     /// Sets a key of ours from the key at hand.
-    pub(super) fn set(&mut self, ours: &str, value: Value, at: &At<'_>) {
+    pub(super) fn set(&mut self, ours: &str, value: Ours, at: &At<'_>) {
         let from = self.from(at.key, at.line);
         let finding = self.last();
         self.draft.put(ours, value, &from, finding);
@@ -167,7 +202,7 @@ impl Importer {
     /// Sets a key of ours that nothing has set.
     pub(super) fn set_if_free(&mut self, ours: &str, value: &str, at: &At<'_>) {
         if self.draft.get(ours).is_none() {
-            self.set(ours, Value::Flow(value.to_owned()), at);
+            self.set(ours, Ours::Flow(value.to_owned()), at);
         }
     }
 
@@ -215,7 +250,7 @@ impl Importer {
         self.find(&key, 0, row.ours, row.verdict.fate(), row.verdict.why());
         if !row.ours.is_empty() {
             let finding = self.last();
-            self.draft.put(row.ours, Value::Flow(fixed(value)), &format!("{key}: their default"), finding);
+            self.draft.put(row.ours, Ours::Flow(fixed(value)), &format!("{key}: their default"), finding);
         }
     }
 
@@ -225,14 +260,11 @@ impl Importer {
     }
 
     fn from(&self, key: &str, line: usize) -> String {
-        format!("{key} ({}:{line})", self.file).replace(char::is_control, " ")
+        let place = if self.file == self.main { "line ".to_owned() } else { format!("{}:", self.file) };
+        format!("{key} ({place}{line})").replace(char::is_control, " ")
     }
 }
 
 fn fixed(value: &str) -> String {
-    if value.starts_with('[') { value.to_owned() } else { show_text(value) }
-}
-
-fn show_label(text: &str) -> String {
-    show_text(text)
+    if value.is_empty() { "\"\"".to_owned() } else { value.to_owned() }
 }

@@ -5,7 +5,10 @@ use super::frame::Owner;
 use super::span::{option, put_option};
 use super::{FrameStart, JournalError, decode_at};
 use crate::model::Millis;
-use crate::model::wire::{Malformed, Reader, put_i64};
+use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
+
+/// Stands before undelivered batches in a snapshot that has some. A state begins with its version, which is another byte.
+const UNDELIVERED: u8 = 0xff;
 
 /// Why a step was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,17 +22,21 @@ pub enum EmitCause {
 
 /// The body of a series task's commit: one closed step. The commit's `to` is the deltas offset up to which the step's
 /// values count the deltas; several steps may close at one offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmitMark {
     /// The end of the step.
     pub step: Millis,
     /// Why it was closed.
     pub cause: EmitCause,
-    /// The receiver has acknowledged all samples of all steps up to this one.
+    /// The receivers have acknowledged all samples of all steps up to this one, but those that the latest snapshot holds.
     pub acknowledged: Option<Millis>,
+    /// The tenants that the step was not written for, because their receiver is down. Whoever closes it again leaves them
+    /// out again.
+    pub left_out: Vec<String>,
 }
 
-/// The body of a series task's snapshot. Its writer guarantees that the receiver has acknowledged every step up to `step`.
+/// The body of a series task's snapshot. Its writer guarantees that the receivers have acknowledged every step up to
+/// `step`, but what stands in `undelivered`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesSnapshot {
     /// The state; opaque.
@@ -38,6 +45,8 @@ pub struct SeriesSnapshot {
     pub deltas_offset: i64,
     /// The last step that was closed.
     pub step: Millis,
+    /// Batches of earlier steps whose receiver is down, to be sent again; opaque.
+    pub undelivered: Vec<u8>,
 }
 
 /// Where a series task stands: what a new owner starts from. It reads the deltas from the snapshot on, closes the steps
@@ -50,7 +59,7 @@ pub struct SeriesState {
     pub snapshot: Option<SeriesSnapshot>,
     /// The marks after it, each with its deltas offset, in order.
     pub marks: Vec<(i64, EmitMark)>,
-    /// The receiver has acknowledged all samples of all steps up to this one.
+    /// The receivers have acknowledged all samples of all steps up to this one, but those that the snapshot holds.
     pub acknowledged: Option<Millis>,
     /// The deltas offset at which the next mark's commit starts; `None` before the first mark.
     pub next: Option<i64>,
@@ -79,6 +88,10 @@ impl EmitMark {
         let mut out = vec![self.cause as u8];
         put_i64(&mut out, self.step);
         put_option(&mut out, self.acknowledged);
+        if !self.left_out.is_empty() {
+            put_u64(&mut out, self.left_out.len() as u64);
+            self.left_out.iter().for_each(|tenant| put_bytes(&mut out, tenant.as_bytes()));
+        }
         out
     }
 
@@ -93,7 +106,12 @@ impl EmitMark {
             1 => EmitCause::Forced,
             _ => return Err(Malformed("unknown cause of an emit mark")),
         };
-        let mark = Self { cause, step: r.i64()?, acknowledged: option(&mut r)? };
+        let (step, acknowledged, mut left_out) = (r.i64()?, option(&mut r)?, Vec::new());
+        let tenants = if r.is_empty() { 0 } else { r.u64()? };
+        for _ in 0..tenants {
+            left_out.push(r.str()?.to_owned());
+        }
+        let mark = Self { cause, step, acknowledged, left_out };
         if r.is_empty() { Ok(mark) } else { Err(Malformed("bytes after the emit mark")) }
     }
 }
@@ -107,6 +125,10 @@ impl SeriesSnapshot {
         let mut out = Vec::with_capacity(self.body.len() + 20);
         put_i64(&mut out, self.deltas_offset);
         put_i64(&mut out, self.step);
+        if !self.undelivered.is_empty() || self.body.first() == Some(&UNDELIVERED) {
+            out.push(UNDELIVERED);
+            put_bytes(&mut out, &self.undelivered);
+        }
         out.extend_from_slice(&self.body);
         out
     }
@@ -118,7 +140,12 @@ impl SeriesSnapshot {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(body);
         let (deltas_offset, step) = (r.i64()?, r.i64()?);
-        Ok(Self { body: r.rest().to_vec(), deltas_offset, step })
+        let mut undelivered = Vec::new();
+        if r.rest().first() == Some(&UNDELIVERED) {
+            r.u8()?;
+            undelivered = r.bytes()?.to_vec();
+        }
+        Ok(Self { body: r.rest().to_vec(), deltas_offset, step, undelivered })
     }
 }
 

@@ -153,6 +153,19 @@ pub fn iter(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || next_label(&mut rest).ok().flatten())
 }
 
+/// The service that a label set belongs to: whose it is, whose limits it counts for,
+/// and whose shard it lies in. Empty: its labels name none.
+#[must_use]
+pub fn service_of(family: Family, block: &[u8]) -> &str {
+    let names: &[&str] = match family {
+        Family::ServiceGraph => &["client"],
+        Family::SpanMetrics | Family::SpanEvents => &["service", "service_name"],
+        Family::TargetInfo => &["job"],
+        Family::HostInfo => &[],
+    };
+    iter(block).find(|(name, _)| names.contains(name)).map_or("", |(_, value)| value)
+}
+
 /// Whether `block` is canonical: well-formed, sorted, unique, no empty name or value, neither `__name__` nor `le`.
 ///
 /// # Errors

@@ -141,7 +141,8 @@ impl Family {
 
     /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
     fn is_weighed(self, c: usize) -> bool {
-        !self.is_gauge(c) && !(self == Self::SpanMetrics && c == 1)
+        let is_bytes = self == Self::SpanMetrics && c == 1;
+        !self.is_gauge(c) && !is_bytes
     }
 
     fn from_u8(v: u8) -> Result<Self, Malformed> {

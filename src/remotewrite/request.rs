@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::Millis;
-use crate::model::wire::{Malformed, Reader};
+use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 use super::decode;
 
@@ -99,6 +99,41 @@ impl Request {
 // === impl StepBatch ===
 
 impl StepBatch {
+    /// Batches as bytes, to be kept until their receiver is back.
+    #[must_use]
+    pub fn encode_all<'a>(batches: impl Iterator<Item = &'a Self>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for batch in batches {
+            put_bytes(&mut out, batch.tenant.as_bytes());
+            put_i64(&mut out, batch.step);
+            put_u64(&mut out, batch.requests.len() as u64);
+            for request in &batch.requests {
+                put_bytes(&mut out, &request.body);
+                for count in [request.series, request.samples, request.exemplars] {
+                    put_u64(&mut out, count.into());
+                }
+            }
+        }
+        out
+    }
+
+    /// Reads what [`StepBatch::encode_all`] wrote. Nobody knows any more whether they have been delivered.
+    ///
+    /// # Errors
+    /// When the bytes are not that.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let (mut r, mut batches) = (Reader::new(bytes), Vec::new());
+        while !r.is_empty() {
+            let (tenant, step, mut requests) = (r.str()?.into(), r.i64()?, Vec::new());
+            for _ in 0..r.u64()? {
+                let body = Bytes::copy_from_slice(r.bytes()?);
+                requests.push(Request { body, series: r.uint()?, samples: r.uint()?, exemplars: r.uint()? });
+            }
+            batches.push(Self { tenant, step, resend: true, requests });
+        }
+        Ok(batches)
+    }
+
     /// Samples in all requests.
     #[must_use]
     pub fn samples(&self) -> u64 {
@@ -169,6 +204,20 @@ mod tests {
     fn what_is_compressed_can_be_decoded() {
         let (message, request) = request(5);
         assert_eq!(decode::body(&request.body).expect("our own body"), message);
+    }
+
+    #[test]
+    fn batches_survive_the_round_trip_and_are_resent_afterwards() {
+        let batch = |tenant: &str, n| StepBatch {
+            tenant: tenant.into(),
+            step: 15_000,
+            resend: true,
+            requests: (1..=n).map(|n| request(n).1).collect(),
+        };
+        let batches = vec![batch("a", 2), batch("b", 0)];
+        let bytes = StepBatch::encode_all(batches.iter());
+        assert_eq!(StepBatch::decode_all(&bytes), Ok(batches));
+        assert!(StepBatch::decode_all(&bytes[..bytes.len() - 1]).is_err());
     }
 
     #[test]

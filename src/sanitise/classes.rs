@@ -3,13 +3,17 @@
 //! A *random token* has at least 16 ASCII letters and digits, of both, and one of these:
 //! - more than a quarter of it are digits;
 //! - it has four groups of digits or more;
-//! - at least two digits, and every other character or more is of another sort than the one before it, the sorts being
-//!   small letters, capitals and digits.
+//! - every other character or more is of another sort than the one before it, the sorts being small letters, capitals
+//!   and digits; and it has three groups of digits, or two digits of which one stands before a small letter.
+//!   `PutS3ObjectAclV2` is a word.
 
 /// The least length of hexadecimal tokens, and of random ones.
 const HEX: usize = 8;
 const RANDOM: usize = 16;
 const ULID: usize = 26;
+/// The last part of a pod's name, and what it is made of.
+const POD: usize = 5;
+const POD_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The groups of a UUID.
 const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 /// The longest IPv6 address as text, with an IPv4 address at its end.
@@ -49,7 +53,35 @@ fn is_random(token: &[u8]) -> bool {
     let changes = token.windows(2).filter(|two| sort(&two[0]) != sort(&two[1])).count();
     let groups = token.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
     let groups = groups.filter(|group| group[0].is_ascii_digit()).count();
-    digits * 4 > token.len() || groups >= 4 || (digits >= 2 && changes * 2 >= token.len())
+    let odd = token.windows(2).any(|two| two[0].is_ascii_digit() && two[1].is_ascii_lowercase());
+    digits * 4 > token.len() || groups >= 4 || ((groups >= 3 || (digits >= 2 && odd)) && changes * 2 >= token.len())
+}
+
+/// Whether a token is the random end of a pod's name.
+pub(super) fn is_pod_suffix(token: &[u8]) -> bool {
+    token.len() == POD && token.iter().all(|b| POD_LETTERS.contains(b))
+}
+
+/// Where the version ends that a token such as `v2` begins: up to two digits behind every dot belong to it.
+pub(super) fn version_end(text: &[u8], token: usize, mut end: usize) -> usize {
+    let whole = &text[token..end];
+    if whole.first().is_some_and(u8::is_ascii_alphabetic) && whole.last().is_some_and(u8::is_ascii_digit) {
+        while let Some(next) = literal(text, end, b'.').and_then(|at| digits(text, at).filter(|end| end - at <= 2))
+            && ends(text, next).is_some()
+        {
+            end = next;
+        }
+    }
+    end
+}
+
+/// A hardware address.
+pub(super) fn mac_end(text: &[u8], at: usize) -> Option<usize> {
+    let address = text.get(at..at + 17)?;
+    let joiner = address[2];
+    let fits = |(i, b): (usize, &u8)| if i % 3 == 2 { *b == joiner } else { b.is_ascii_hexdigit() };
+    let is_mac = matches!(joiner, b':' | b'-') && address.iter().enumerate().all(fits);
+    ends(text, at + 17).filter(|_| is_mac && address.iter().any(u8::is_ascii_digit))
 }
 
 /// A UUID. It has a digit, as every one does that a machine makes: that is the version.
@@ -68,7 +100,7 @@ pub(super) fn uuid_end(text: &[u8], at: usize) -> Option<usize> {
     ends(text, end).filter(|end| text[at..*end].iter().any(u8::is_ascii_digit))
 }
 
-/// A number: with fraction and exponent if they are there, else as much of it as there is.
+/// A number: with fraction and exponent or unit if they are there, else as much of it as there is.
 pub(super) fn number_end(text: &[u8], at: usize) -> Option<usize> {
     if let [b'0', b'x' | b'X', rest @ ..] = &text[at..]
         && rest.first().is_some_and(u8::is_ascii_hexdigit)
@@ -82,7 +114,8 @@ pub(super) fn number_end(text: &[u8], at: usize) -> Option<usize> {
         Some(b'e' | b'E') => digits(text, mantissa + 1 + usize::from(is_sign(text.get(mantissa + 1)))),
         _ => None,
     };
-    [exponent, fraction, Some(whole)].into_iter().flatten().find_map(|end| ends(text, end))
+    let unit = fraction.map(|at| run(text, at, |b| b.is_ascii_alphabetic())).filter(|end| end - mantissa <= 3);
+    [exponent, unit, fraction, Some(whole)].into_iter().flatten().find_map(|end| ends(text, end))
 }
 
 /// A date, a time, or both.
@@ -137,6 +170,10 @@ fn has_mail(segment: &[u8]) -> bool {
 
 fn is_domain(text: &[u8]) -> bool {
     let mut at = run(text, 0, is_label);
+    if at == 2 && text[0].is_ascii_digit() && text[1] == b'x' {
+        // `logo@2x.png`: a picture for fine screens.
+        return false;
+    }
     while at > 0 && text.get(at) == Some(&b'.') {
         let label = at + 1;
         let letters = run(text, label, |b| b.is_ascii_alphabetic());

@@ -15,20 +15,22 @@
 //!
 //! | class | what it is |
 //! |---|---|
-//! | numbers | tokens of digits, with sign, fraction and exponent, or `0x` and hexadecimal digits; not after `$` |
+//! | numbers | tokens of digits, with sign, fraction and exponent or unit (`1.25s`), or `0x` and more; not after `$` |
 //! | dates and times | `2024-01-31`, `10:00:00`, `2024-01-31T10:00:00.123Z`, with any offset |
 //! | UUIDs | 8-4-4-4-12 hexadecimal digits |
 //! | long hexadecimals | tokens of 8 and more hexadecimal digits, one of them 0 to 9 |
 //! | ULIDs | tokens of 26 characters as Crockford's base32 has them |
 //! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] says when exactly) |
-//! | addresses | IPv4 and IPv6, with port |
+//! | pods | 5 characters as Kubernetes appends them, behind data and a hyphen |
+//! | addresses | IPv4 and IPv6, with port; hardware addresses |
 //! | e-mail addresses, percent-encoded text | with all that stands around them up to the next `/`, blank, or other sign |
 //! | SQL literals | texts in single quotes, in names that look like SQL |
 //!
 //! What these leave side by side, joined by one `-`, `_`, `.` or `:` or by a comma, is one `<_>`: `IN (1, 2, 3)` becomes
 //! `IN (<_>)`, and `10.0.0.1:80` becomes `<_>`. In SQL, rows `(<_>), (<_>)` are one row.
 //!
-//! Letters and digits in one token are a word: `v1`, `http2`, `s3`, `oauth2` and `utf8` stay.
+//! Letters and digits in one token are a word: `v1`, `http2`, `s3`, `oauth2` and `utf8` stay, and so does `v2.0`, with up
+//! to two digits behind each dot.
 //!
 //! # Why twice is once
 //!

@@ -1,7 +1,10 @@
 //! One walk over a name that replaces data.
 
 use super::PLACEHOLDER;
-use super::classes::{date_end, ipv6_end, is_encoded_or_mail, is_identifier, is_word, number_end, token_end, uuid_end};
+use super::classes::{
+    date_end, ipv6_end, is_encoded_or_mail, is_identifier, is_pod_suffix, is_word, mac_end, number_end, token_end,
+    uuid_end, version_end,
+};
 use super::sql::{looks_like_sql, quoted_end};
 
 /// A walk.
@@ -41,7 +44,8 @@ impl Scan<'_> {
                     end
                 }
                 None => {
-                    let end = token_end(self.text, at).max(at + 1);
+                    let token = token_end(self.text, at);
+                    let end = version_end(self.text, at, token).max(at + 1);
                     self.out.extend_from_slice(&self.text[at..end]);
                     end
                 }
@@ -77,12 +81,19 @@ impl Scan<'_> {
     /// As [`Scan::data`], where a token starts.
     fn in_token(&self, at: usize, before: Option<u8>) -> Option<usize> {
         let text = self.text;
-        let long = uuid_end(text, at).or_else(|| date_end(text, at)).or_else(|| ipv6_end(text, at, before));
+        let long = uuid_end(text, at).or_else(|| mac_end(text, at)).or_else(|| date_end(text, at));
+        let long = long.or_else(|| ipv6_end(text, at, before));
         let number = || if before == Some(b'$') { None } else { number_end(text, at) };
         long.or_else(number).or_else(|| {
             let end = token_end(text, at);
-            is_identifier(&text[at..end]).then_some(end)
+            let token = &text[at..end];
+            (is_identifier(token) || (self.follows_data(at) && is_pod_suffix(token))).then_some(end)
         })
+    }
+
+    /// Whether data and a hyphen stand before `at`.
+    fn follows_data(&self, at: usize) -> bool {
+        self.data_end.is_some_and(|end| end + 1 == at && self.text[end] == b'-')
     }
 
     /// What stands before `at`: in the result, should that be a placeholder.

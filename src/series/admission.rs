@@ -3,7 +3,7 @@
 //! A shard decides when it closes a step, about all label sets that are new in it, in the order of their labels. So the
 //! decision does not depend on the order of arrival, on the number of workers, or on when anybody looked.
 //!
-//! All label sets of a service lie in one shard (see [`crate::deltas::route`]), so what holds for a service is exact. The
+//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The
 //! limit of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each;
 //! the shares carry these numbers. So it holds over all workers, and never needs a shard to ask another.
 //!
@@ -12,10 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cardinality::service_of;
 use crate::config::settings::Limits;
 use crate::model::hash::{Map, Set};
-use crate::model::labels::put_label;
+use crate::model::labels::{put_label, service_of};
 use crate::model::{Family, labels};
 
 /// Stands for every further value of a label that has too many, as in Tempo.
@@ -89,6 +88,11 @@ fn hash(value: &str) -> u64 {
 /// Whether any limit is set.
 pub(super) fn is_limited(limits: &Limits) -> bool {
     limits.max_active_series > 0 || limits.max_active_series_per_service > 0 || limits.max_cardinality_per_label > 0
+}
+
+/// Whether a set stands for refused ones. Such a set is always admitted, and takes nothing from the limits.
+pub(super) fn is_overflow(block: &[u8]) -> bool {
+    labels::iter(block).any(|label| label == (OVERFLOW_LABEL, "true"))
 }
 
 /// A shard's part of a limit when `here` of all `total` label sets that the step has touched lie in it. The parts of all

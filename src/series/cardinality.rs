@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::hash::Set;
+use crate::model::labels::service_of;
 use crate::model::{Family, labels};
 
 /// How many values a report shows of a label.
@@ -39,18 +40,6 @@ struct Label {
     label_sets: u64,
     /// The values with the least hashes.
     samples: Vec<(u64, String)>,
-}
-
-/// The service that a label set belongs to: whose it is, and whom its limits protect.
-#[must_use]
-pub fn service_of(family: Family, block: &[u8]) -> &str {
-    let names: &[&str] = match family {
-        Family::ServiceGraph => &["client"],
-        Family::SpanMetrics | Family::SpanEvents => &["service", "service_name"],
-        Family::TargetInfo => &["job"],
-        Family::HostInfo => &[],
-    };
-    labels::iter(block).find(|(name, _)| names.contains(name)).map_or("", |(_, value)| value)
 }
 
 // === impl Cardinality ===

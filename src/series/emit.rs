@@ -90,7 +90,7 @@ impl<'a> Emitter<'a> {
         if !self.labels.is_empty() {
             merge(&mut self.merged, &set.block, &self.labels);
         }
-        if let Some(replaced) = news.and_then(|n| n.replaced).filter(|_| self.own.write) {
+        if let Some(replaced) = news.and_then(|n| n.replaced).filter(|_| self.own.is_told_ends()) {
             self.end_vanished(set, &all[replaced as usize], metrics);
         }
         if idle > 0 && idle >= self.stale_after {
@@ -115,7 +115,7 @@ impl<'a> Emitter<'a> {
     /// Writes the markers of all series that have been written.
     fn end_set(&mut self, set: &mut LabelSet, metrics: &Metrics) {
         set.live = false;
-        if self.own.write {
+        if self.own.is_told_ends() {
             let mut writer = self.lines(set);
             metrics.each(&set.numbers, &set.natives, |line| {
                 if set.emitted & (1 << line.metric) != 0 {

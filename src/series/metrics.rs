@@ -89,7 +89,7 @@ impl Metrics {
             let Some(text) = text else { continue };
             let count = self.layout.count_of(cells, natives, h);
             if count > 0 {
-                self.each_of_histogram(h, text, count, cells, natives, &mut line);
+                self.each_of_histogram(h, text, count, (cells, natives), &mut line);
             }
         }
     }
@@ -99,8 +99,7 @@ impl Metrics {
         h: usize,
         text: &HistogramText,
         count: u128,
-        cells: &[u64],
-        natives: &Natives,
+        (cells, natives): (&[u64], &Natives),
         line: &mut impl FnMut(Line<'_>),
     ) {
         let layout = &self.layout;

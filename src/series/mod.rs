@@ -39,21 +39,31 @@
 //! # Why results do not depend on the order of arrival
 //!
 //! Everything is decided while a step is folded, from sums, maxima and the step itself: cells add up, an exemplar is the
-//! greatest candidate, a set takes the layout of its latest definition (by step; of two in one step the greater layout),
-//! and deltas of several layouts are kept apart until then. Samples are written in the order of tenant, family and label
-//! block. So any interleaving of the sources gives the same bytes, as long as steps close by watermark.
+//! greatest candidate, a set takes the layout of its latest definition (by step; of several in one step their join), and
+//! deltas of several layouts are kept apart until then. The buckets of a native histogram, and their resolution, are a
+//! function of the set of its observations (`src/model/layout/native.rs` has the argument). Samples are written in the
+//! order of tenant, family and label block. So any interleaving of the sources gives the same bytes, as long as steps
+//! close by watermark.
+//!
+//! # When the layout of a live set changes
+//!
+//! Names, buckets and the kind of histogram are those of the latest definition. A histogram or a fraction of a weight that
+//! the set has once had stays until the set begins anew: its calls and its latency may come from different raw keys, with
+//! a layout each, and both go on. Counters, counts and sums stay exact, only the bounds between buckets move. Series that
+//! end by the change get a marker, those that come in their place no zero.
 
 mod admission;
 mod candidates;
 mod cardinality;
 mod emit;
+mod limits;
 mod metrics;
 mod open;
 mod registry;
 mod snapshot;
 mod tenant;
 
-pub use cardinality::{Cardinality, Offender, service_of};
+pub use cardinality::{Cardinality, Offender};
 pub use emit::ClosedStep;
 pub use registry::{AddError, Registry};
 pub(crate) use snapshot::OLD_VERSION;
@@ -77,6 +87,8 @@ pub struct SeriesSettings {
     /// `series.zero_offset`; 0 switches zero samples off. Above `forget_after`, the zero of a set that begins anew could
     /// lie before the marker that ended its series.
     pub zero_offset: Millis,
+    /// `kafka.shards`
+    pub shards: u32,
     /// What tenants may have of their own.
     pub tenants: TenantBook,
 }
@@ -91,6 +103,7 @@ impl From<&Tenants> for SeriesSettings {
             stale_after: config.series.stale_after,
             forget_after: config.series.forget_after,
             zero_offset: config.series.zero_offset,
+            shards: config.kafka.shards,
             tenants: TenantBook::from(tenants),
         }
     }

@@ -1,14 +1,18 @@
 //! The deltas of one open step.
 
+use std::collections::BTreeMap;
+
 use crate::deltas::SetDelta;
 use crate::model::hash::Map;
-use crate::model::{Exemplar, Layout, Numbers, exemplar};
+use crate::model::{Exemplar, Layout, Numbers, Sketch, exemplar};
 
 /// What the shares of one step have added so far, per label set and layout.
 #[derive(Debug, Default)]
 pub(super) struct OpenStep {
     index: Map<(u32, u32), u32>,
     deltas: Vec<Delta>,
+    /// By tenant with a limit: the label sets that the step has touched in all shards.
+    pub(super) everywhere: BTreeMap<String, Sketch>,
 }
 
 /// What one label set gains in one step, in the cells of one layout.
@@ -36,6 +40,39 @@ impl OpenStep {
             self.deltas.push(Delta { set, layout: id, spelled: false, numbers, exemplars: Vec::new() });
         }
         (&mut self.deltas[at as usize], at == next)
+    }
+
+    /// Notes which label sets of a tenant with a limit were touched in all shards.
+    pub(super) fn mention(&mut self, tenant: &str, sets: &Sketch) {
+        match self.everywhere.get_mut(tenant) {
+            Some(known) => known.merge(sets),
+            None => drop(self.everywhere.insert(tenant.to_owned(), sets.clone())),
+        }
+    }
+
+    /// Takes the deltas out; [`OpenStep::put`] puts them back.
+    pub(super) fn take(&mut self) -> Vec<Delta> {
+        self.index.clear();
+        std::mem::take(&mut self.deltas)
+    }
+
+    /// Adds a delta to `set`; says whether the step has no other with its layout.
+    pub(super) fn put(&mut self, set: u32, layout: &Layout, delta: Delta) -> bool {
+        let next = self.deltas.len() as u32;
+        let at = *self.index.entry((set, delta.layout)).or_insert(next);
+        if at == next {
+            self.deltas.push(Delta { set, ..delta });
+            return true;
+        }
+        let known = &mut self.deltas[at as usize];
+        known.spelled |= delta.spelled;
+        layout.add(
+            &mut known.numbers.cells,
+            &mut known.numbers.natives,
+            (&delta.numbers.cells, &delta.numbers.natives),
+        );
+        known.offer(&delta.exemplars);
+        false
     }
 
     /// The deltas in order of arrival, which means nothing.

@@ -10,7 +10,7 @@ use super::{SeriesSettings, TenantBook};
 use crate::deltas::SetDelta;
 use crate::model::hash::{Map, Set as HashSet};
 use crate::model::labels::{self, Cuts};
-use crate::model::{Exemplar, Layout, Millis, Natives, SetName, exemplar};
+use crate::model::{Exemplar, Layout, Millis, Natives, SetName, Sketch, exemplar};
 use crate::remotewrite::encode::SeriesWriter;
 
 /// The last touch of a set that no closed step has touched yet.
@@ -49,6 +49,8 @@ pub struct Registry {
     pub(super) active_series: u64,
     writer: SeriesWriter,
     scratch: Vec<u64>,
+    /// Sets that a limit refuses, and the labels of those that count for them.
+    pub(super) instead: Map<u32, Box<[u8]>>,
     /// The layouts that two layouts make together.
     unions: Map<(Union, u32, u32), u32>,
 }
@@ -115,13 +117,15 @@ impl Registry {
             // The limits are those of the tenant that is written.
             writer: SeriesWriter::new(0, 0, ""),
             scratch: Vec::new(),
+            instead: Map::default(),
             unions: Map::default(),
         }
     }
 
-    /// From the next step on, tenants are written as `tenants` says.
+    /// From the next step on, tenants are written and limited as `tenants` says.
     pub fn reconfigure(&mut self, tenants: TenantBook) {
         self.settings.tenants = tenants;
+        self.pardon();
     }
 
     /// The last closed step.
@@ -193,10 +197,20 @@ impl Registry {
             return ClosedStep::empty(step);
         }
         self.closed = Some(step);
+        self.admit(step);
         self.sort();
         let news = self.fold(step);
         let closed = self.emit(step, &news);
         self.forget(step, watermark);
+        closed
+    }
+
+    /// The same, but nothing is written for the tenants `left_out`.
+    pub fn close_without(&mut self, step: Millis, watermark: Option<Millis>, left_out: &[String]) -> ClosedStep {
+        let everybody = self.settings.tenants.clone();
+        self.settings.tenants = everybody.without(left_out);
+        let closed = self.close(step, watermark);
+        self.settings.tenants = everybody;
         closed
     }
 
@@ -218,7 +232,7 @@ impl Registry {
         }) as u32
     }
 
-    fn define(&mut self, name: SetName, tenant: &str, block: &[u8], layout: u32) -> Result<u32, AddError> {
+    pub(super) fn define(&mut self, name: SetName, tenant: &str, block: &[u8], layout: u32) -> Result<u32, AddError> {
         let metrics = &self.metrics[layout as usize];
         let numbers = metrics.numbers();
         let natives = Natives::of(&metrics.layout);
@@ -265,6 +279,16 @@ impl Registry {
 
     pub(super) fn knows(&self, name: SetName) -> bool {
         self.index.contains_key(&name)
+    }
+
+    pub(super) fn find(&self, name: SetName) -> Option<u32> {
+        self.index.get(&name).copied()
+    }
+
+    /// Notes which label sets of a tenant with a limit a commit has touched in all shards.
+    pub fn mention(&mut self, step: Millis, tenant: &str, sets: &Sketch) {
+        let step = self.open_step(step);
+        self.open.entry(step).or_default().mention(tenant, sets);
     }
 
     /// Puts all sets in the order of tenant, family and label block. The sort is adaptive: a few new sets behind many
@@ -408,6 +432,7 @@ impl Registry {
             let gone = |s: &mut LabelSet| s.is_beyond(step, memory) && watermark.saturating_sub(s.mentioned) > memory;
             let Some(set) = self.sets[id as usize].take_if(gone) else { return true };
             self.index.remove(&set.name);
+            self.instead.remove(&id);
             self.free.push(id);
             false
         });
@@ -441,7 +466,7 @@ impl LabelSet {
     }
 
     /// Whether a touch by `step` begins at zero.
-    fn begins_anew(&self, step: Millis, memory: Millis) -> bool {
+    pub(super) fn begins_anew(&self, step: Millis, memory: Millis) -> bool {
         !self.live && step.saturating_sub(self.touched) > memory
     }
 

@@ -4,9 +4,11 @@
 //! closed? | layouts: n, then each
 //! | sets: n, then n x (tenant | label block | layout | emitted | live | closed - touched | closed - mentioned | numbers
 //!                      | per native histogram of the layout: schema | n | zero | buckets)
-//! | open steps: n, then n x (step | deltas: n, then n x (set | layout | spelled | cells
+//! | open steps: n, then n x (step | tenants with a limit: n, then n x (tenant | sketch) | deltas: n, then n x (set | layout | spelled | cells
 //!                                                        | per native histogram: n | zero | buckets | exemplars))
 //! ```
+//!
+//! In place of its numbers, a set that a limit refuses has the label block of the one that counts for it.
 //!
 //! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
 //! which is still read, had neither native histograms nor a time of the last exemplar of counters.
@@ -16,7 +18,11 @@ use super::open::Delta;
 use super::registry::{LabelSet, Registry};
 use super::{MAX_TIME, SeriesSettings};
 use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
-use crate::model::{Exemplar, Family, Layout, Millis, Natives, SetName, labels};
+use crate::model::{Exemplar, Family, Layout, Millis, Natives, SetName, Sketch, labels};
+
+/// What stands for the life of a set: 0 for a cold one.
+const LIVE: u8 = 1;
+const REFUSED: u8 = 2;
 
 /// The version of the snapshot around it that has no weights, names and native histograms.
 pub(crate) const OLD_VERSION: u8 = 1;
@@ -39,11 +45,16 @@ impl Registry {
         for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
             let set = self.sets[id as usize].as_ref().expect("ordered sets exist");
-            encode_set(out, base, set, &self.metrics[set.layout as usize].layout);
+            encode_set(out, base, set, self.instead.get(&id), &self.metrics[set.layout as usize].layout);
         }
         put_u64(out, self.open.len() as u64);
         for (&step, open) in &self.open {
             put_i64(out, step);
+            put_u64(out, open.everywhere.len() as u64);
+            for (tenant, sets) in &open.everywhere {
+                put_bytes(out, tenant.as_bytes());
+                sets.encode(out);
+            }
             put_u64(out, open.deltas().len() as u64);
             for delta in open.deltas() {
                 let layout = &self.metrics[delta.layout as usize].layout;
@@ -70,7 +81,7 @@ impl Registry {
         }
         let mut ids = Vec::new();
         for _ in 0..r.u64()? {
-            let set = decode_set(&mut registry, base, old, r)?;
+            let (set, instead) = decode_set(&mut registry, base, old, r)?;
             if registry.knows(set.name) {
                 return Err(Malformed("the same label set twice"));
             }
@@ -78,10 +89,18 @@ impl Registry {
                 registry.live += 1;
                 registry.metrics[set.layout as usize].each(&set.numbers, &set.natives, |_| registry.active_series += 1);
             }
-            ids.push(registry.insert(set));
+            let id = registry.insert(set);
+            if let Some(instead) = instead {
+                registry.instead.insert(id, instead);
+            }
+            ids.push(id);
         }
         for _ in 0..r.u64()? {
             let step = time(r)?;
+            for _ in 0..if old { 0 } else { r.u64()? } {
+                let tenant = r.str()?;
+                registry.mention(step, tenant, &Sketch::decode(r)?);
+            }
             for _ in 0..r.u64()? {
                 decode_delta(&mut registry, step, &ids, old, r)?;
             }
@@ -90,34 +109,45 @@ impl Registry {
     }
 }
 
-fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, layout: &Layout) {
+fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, instead: Option<&Box<[u8]>>, layout: &Layout) {
     put_bytes(out, set.tenant.as_bytes());
     put_bytes(out, &set.block);
     put_u64(out, set.layout.into());
     out.push(set.emitted);
-    out.push(u8::from(set.live));
+    out.push(if instead.is_some() { REFUSED } else { u8::from(set.live) });
     put_i64(out, base.wrapping_sub(set.touched));
     put_i64(out, base.wrapping_sub(set.mentioned));
+    if let Some(instead) = instead {
+        return put_bytes(out, instead);
+    }
     for &n in &set.numbers {
         put_u64(out, n);
     }
     set.natives.encode_totals(layout, out);
 }
 
-fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
+/// A set, and the labels of the one that counts for it if it is refused.
+type Decoded = (LabelSet, Option<Box<[u8]>>);
+
+fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'_>) -> Result<Decoded, Malformed> {
     let tenant = r.str()?;
     let block = r.bytes()?;
     labels::check(block)?;
     let layout = r.uint()?;
     let metrics = metrics_of(registry, layout)?;
     let name = SetName::of(tenant, metrics.layout.family(), block);
-    let (emitted, live) = (r.u8()?, r.u8()? != 0);
+    let (emitted, life) = (r.u8()?, r.u8()?);
     let emitted = if old { emitted_v1(&metrics.layout, emitted) } else { emitted };
     let touched = base.wrapping_sub(r.i64()?);
     let mentioned = base.wrapping_sub(r.i64()?);
-    let numbers = if old { numbers_v1(metrics, r)? } else { numbers(metrics.numbers(), r)? };
-    let natives = if old { Natives::default() } else { Natives::decode_totals(&metrics.layout, r)? };
-    Ok(LabelSet {
+    let instead = if life == REFUSED { Some(r.bytes()?) } else { None };
+    instead.map_or(Ok(()), labels::check)?;
+    let (numbers, natives) = match (instead, old) {
+        (Some(_), _) => (Vec::new(), Natives::default()),
+        (None, true) => (numbers_v1(metrics, r)?, Natives::default()),
+        (None, false) => (numbers(metrics.numbers(), r)?, Natives::decode_totals(&metrics.layout, r)?),
+    };
+    let set = LabelSet {
         name,
         tenant: registry.tenant(tenant),
         block: block.into(),
@@ -129,8 +159,9 @@ fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'
         layout,
         pending: 0,
         emitted,
-        live,
-    })
+        live: life == LIVE,
+    };
+    Ok((set, instead.map(Into::into)))
 }
 
 fn numbers(n: usize, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {

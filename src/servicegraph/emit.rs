@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::edge::{Connection, Edge, EdgeKind, End, FAILED};
+use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half};
 use super::names::NameId;
 use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
-use crate::deltas::{Define, SetId, route};
+use crate::deltas::{Define, SetId};
 use crate::model::wire::put_bytes;
-use crate::model::{Ledger, LabelBuilder, Tally, Weight};
+use crate::model::{LabelBuilder, Tally, Weight};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';
@@ -49,10 +49,8 @@ impl Pairing {
     }
 
     fn virtual_server(&mut self, rules: &Rules, peer: NameId) -> NameId {
-        match rules.shows.as_otel && rules.has_virtual_nodes() && peer.is_empty() {
-            true => self.names.intern(UNKNOWN),
-            false => peer,
-        }
+        let unknown = rules.shows.as_otel && rules.has_virtual_nodes() && peer.is_empty();
+        if unknown { self.names.intern(UNKNOWN) } else { peer }
     }
 
     /// Adds the edge to the deltas.
@@ -96,7 +94,7 @@ fn observe(edge: &Edge, rules: &Rules, set: SetId, weight: Weight, sink: &mut Si
             continue;
         }
         let example = half.or(other).filter(|_| rules.exemplars).map(|h| (h.end(), edge.key.trace_id));
-        sink.table.observe(set, histogram, half.map_or(0, super::edge::Half::duration_ns), weight, example);
+        sink.table.observe(set, histogram, half.map_or(0, Half::duration_ns), weight, example);
     }
 }
 
@@ -108,7 +106,7 @@ fn observe_messaging(edge: &Edge, rules: &Rules, set: SetId, weight: Weight, sin
             let example = rules.exemplars.then(|| (server.end(), edge.key.trace_id));
             sink.table.observe(set, MESSAGING, ns, weight, example);
         }
-        _ => Ledger::add(sink.ledger, Tally::MessagingNotObserved, 1),
+        _ => sink.ledger.add(Tally::MessagingNotObserved, 1),
     }
 }
 
@@ -138,5 +136,5 @@ fn define(
         labels.set("failed", if edge.is(FAILED) { "true" } else { "false" });
     }
     let tenant = std::str::from_utf8(tenant)?;
-    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout), route: route(tenant, client) })
+    Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout) })
 }

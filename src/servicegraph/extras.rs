@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn the_default_is_for_edges_where_neither_side_has_the_attribute() {
-        let slots = Slots::new(vec![slot(Some(End::Client), 0, "client_a"), slot(Some(End::Server), 0, "server_a")], false);
+        let slots =
+            Slots::new(vec![slot(Some(End::Client), 0, "client_a"), slot(Some(End::Server), 0, "server_a")], false);
         let (mut names, mut scratch) = (Names::default(), Scratch::default());
         let one = scratch.update(&mut names, &slots, (NameId::EMPTY, End::Server, Weight::ONE), |_| text("x"));
         assert_eq!(labels_of(&slots, names.get(one)), [("server_a".to_owned(), "x".to_owned())]);

@@ -2,12 +2,12 @@
 //!
 //! As in Tempo: a dropped span takes a pending edge of its other side with it, and is remembered by a mark, for as long as
 //! a half edge waits, so that its other side opens none. A mark is renewed by every further span that is dropped on the
-//! same side of the same edge.
+//! same side of the same edge. A dropped span speaks to its direct counterpart only: over `links` and `ancestors` nobody
+//! hears of it.
 
-use super::edge::{Edge, End, MET, Mark};
+use super::edge::{Edge, End, Key, MET, Mark};
 use super::live::Origin;
 use super::pairing::{Block, Pairing, Side, Sink};
-use super::edge::Key;
 use crate::model::Tally;
 
 impl Pairing {
@@ -28,7 +28,11 @@ impl Pairing {
             return;
         }
         let mut slots = std::mem::take(&mut self.slots);
-        self.edges.find_all(&side.key, |edge| edge.is_pending() && edge.has_client() != (end == End::Client), &mut slots);
+        self.edges.find_all(
+            &side.key,
+            |edge| edge.is_pending() && edge.has_client() != (end == End::Client),
+            &mut slots,
+        );
         for &slot in &slots {
             if end == End::Server && pairs.fan_out {
                 // Other servers may still meet it.

@@ -1,7 +1,7 @@
 //! Service graphs: client and server spans, paired in stream time into edges.
 //!
 //! *In:* the spans of records, with the record's offset and the stream time. *Out:* deltas of edges in a
-//! [`DeltaTable`](crate::deltas::DeltaTable), tallies, and the list of half edges that wait. *Owner:* one span task.
+//! [`DeltaTable`](crate::deltas::DeltaTable), tallies, and the list of what waits. *Owner:* one span task.
 //! *Never:* a clock, a half edge in a commit. *Next:* [`crate::deltas`].
 //!
 //! # Pairing
@@ -11,7 +11,15 @@
 //! stream time becomes a virtual node if its other end is known (the user in front of a root, a peer by its attribute),
 //! and is counted as expired otherwise. A database answers no spans, so a client that names one completes at once.
 //!
-//! # Half edges are rebuilt by re-reading, from a list of what is alive
+//! That is Tempo's pairing: both halves are one entry, into which every span with its key is written (`pairing`). When a
+//! tenant's `fan_out`, `links` or `ancestors` is on, the halves wait apart and never write into each other, because more
+//! than two of them may meet (`apart`). The two ways differ where one key has several spans: apart, each server span is an
+//! edge of its own, roots of one trace included, and nothing depends on which side came last.
+//!
+//! What an edge carries besides names and times is one interned name (`extras`), so that a pending edge is as small with
+//! dimensions as without. An edge weighs what the heavier of its spans weighs: a maximum does not ask who came last.
+//!
+//! # What waits is rebuilt by re-reading, from a list of what is alive
 //!
 //! A commit does not hold half edges, only where each of them was opened: offset, ordinal of the span, stream time. A new
 //! owner reads the source again from the first of these offsets up to the commit. A listed span opens its edge again, a
@@ -26,6 +34,19 @@
 //! its partner; it cannot know whether a half had met its partner already, and whichever way it guesses, some topic proves
 //! it wrong: an edge is counted twice or never. No finite window helps, as halves can repeat for as long as they like.
 //! What is alive decides everything, and takes a byte or a few for each half edge.
+//!
+//! The same holds for everything else that waits:
+//!
+//! - **Halves apart.** A server half is one span, which nothing updates; a client half takes further client spans with its
+//!   ID, and it is the only one of its key while it lives. That a client has met somebody cannot be seen from where it was
+//!   opened on, as the servers may have come earlier; so the list says it, one bit. Where a server half has climbed to
+//!   cannot be seen either, as the relays on its way may be gone before it is; so the list says it, eight bytes for those
+//!   that have climbed. One consumer span may have opened several halves; the list says which of its links each one is.
+//!   Nothing meets while it is being rebuilt: whatever met before the commit is not on the list, or has its bit.
+//! - **Marks** of filtered spans. A mark does one thing: it keeps its other side from opening an edge. While edges are being
+//!   rebuilt the list decides what opens, so marks are needed only afterwards. Each is listed with the span that renewed it
+//!   last, which says all that there is to know of it.
+//! - **Relays.** A relay is what one span says, and never changes. It is listed like a half edge.
 
 mod apart;
 mod edge;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::edge::{Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
+use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
 use super::extras::Scratch;
 use super::live::Origin;
 use super::names::{NameId, Names};
@@ -289,13 +289,7 @@ pub(super) fn valid_id<const N: usize>(id: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Writes a span into its edge. The last writer wins, except that a failure stays, and so does the greatest weight.
-pub(super) fn update(
-    names: &mut Names,
-    scratch: &mut Scratch,
-    edge: &mut Edge,
-    block: &Block<'_>,
-    side: &Side<'_>,
-) {
+pub(super) fn update(names: &mut Names, scratch: &mut Scratch, edge: &mut Edge, block: &Block<'_>, side: &Side<'_>) {
     const ERROR: i32 = 2;
     let (rules, end) = (&block.rules, side.kind.end());
     let attributes = rules.sieve(side.span.attributes);
@@ -320,7 +314,7 @@ pub(super) fn update(
     }
     edge.client = side.service;
     if let Some(name) = rules.database(block.resource, attributes) {
-        edge.connection = super::edge::Connection::Database;
+        edge.connection = Connection::Database;
         edge.set_half(End::Server, side.half);
         if let Some(name) = name {
             edge.server = names.intern(&name);

@@ -1,11 +1,11 @@
 //! The way back: what is alive as a list, and from the list what was alive.
 
 use super::apart::{keys_of, relay_of};
-use super::edge::{Edge, End, MET, MOVED, Mark};
+use super::edge::{Edge, End, MET, MOVED, Mark, Relay};
 use super::live::{Listed, Live, Origin};
 use super::pairing::{Block, Pairing, Side, Sink, side_of, update};
-use crate::model::wire::Malformed;
 use crate::model::Tally;
+use crate::model::wire::Malformed;
 use crate::otlp::Span;
 
 /// The list of a commit, while what it lists is being rebuilt.
@@ -22,11 +22,8 @@ impl Pairing {
     /// What is alive, as bytes for a commit, and the offset of the first record that is needed to get it back.
     #[must_use]
     pub fn live(&self) -> (Option<i64>, Vec<u8>) {
-        let listed = |e: &Edge| Listed {
-            origin: e.origin,
-            met: e.is(MET),
-            moved: e.is(MOVED).then_some(e.key.span_id),
-        };
+        let listed =
+            |e: &Edge| Listed { origin: e.origin, met: e.is(MET), moved: e.is(MOVED).then_some(e.key.span_id) };
         let live = Live {
             edges: self.edges.iter().map(listed).collect(),
             marks: self.marks.iter().map(|m| m.origin).collect(),
@@ -65,7 +62,7 @@ impl Pairing {
             && let Some(relay) = relay_of(block, span)
             && let Some(origin) = rebuild.relay(here)
         {
-            self.relays.insert(super::edge::Relay { origin, ..relay });
+            self.relays.insert(Relay { origin, ..relay });
         }
         self.rebuild = Some(rebuild);
     }

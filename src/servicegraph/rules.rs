@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::edge::End;
 use super::extras::{Slot, Slots, Source};
 use crate::config::Tenants;
-use crate::config::settings::{Config, Dimension, Profile, ServiceGraphs, ServiceNamespace};
+use crate::config::settings::{Config, Dimension, HistogramMode, Profile, ServiceGraphs, ServiceNamespace};
 use crate::filter::Filter;
 use crate::model::labels::sanitize_name;
-use crate::model::{Family, LabelBuilder, Layout, Naming, Spec};
+use crate::model::{Family, LabelBuilder, Layout, Naming, Native, Shape, Spec};
 use crate::otlp::{Attributes, Kind, Value};
 use crate::sampling::Sampling;
 
@@ -154,7 +154,7 @@ impl Rules {
         let failures = Failures::new(settings, &mut index);
         let namespace = (settings.service_namespace == ServiceNamespace::Name).then(|| index(NAMESPACE));
         let as_otel = config.naming.profile == Profile::Otel;
-        let slots = slots(settings, as_otel, &mut index);
+        let slots = slots(settings, &mut index);
         let lengths = keys.iter().fold(0, |bits, key| bits | (1 << key.len().min(63)));
         let sampling = Sampling::new(&settings.multiplier_key, settings.tracestate_multiplier);
         let weighted = !sampling.is_off();
@@ -295,7 +295,7 @@ fn number(value: Value<'_>) -> Option<i64> {
 }
 
 /// Namespaces and dimensions.
-fn slots(settings: &ServiceGraphs, as_otel: bool, index: &mut impl FnMut(&str) -> usize) -> Vec<Slot> {
+fn slots(settings: &ServiceGraphs, index: &mut impl FnMut(&str) -> usize) -> Vec<Slot> {
     let ends = [(End::Client, "client_"), (End::Server, "server_")];
     let mut slots = Vec::new();
     if settings.service_namespace == ServiceNamespace::Labels {
@@ -311,7 +311,7 @@ fn slots(settings: &ServiceGraphs, as_otel: bool, index: &mut impl FnMut(&str) -
             let label = sanitize_name(&format!("{prefix}{name}")).into();
             slots.push(Slot { end, source, label, default: default.as_deref().map(Into::into) });
         };
-        if settings.client_server_prefix || as_otel {
+        if settings.client_server_prefix {
             ends.into_iter().for_each(|(end, prefix)| slot(Some(end), prefix));
         } else {
             slot(None, "");
@@ -323,13 +323,20 @@ fn slots(settings: &ServiceGraphs, as_otel: bool, index: &mut impl FnMut(&str) -
 fn layout(config: &Config, weighted: bool) -> Layout {
     let settings = &config.service_graphs;
     let messaging = settings.latency && settings.messaging_latency;
-    let shape = |observed: bool| observed.then(|| config.histograms.shape(&settings.bounds_ns));
+    let histograms = &config.histograms;
+    let native = Native::of_factor(histograms.native_bucket_factor, histograms.native_max_buckets);
+    let shape = Shape {
+        bounds_ns: (histograms.mode != HistogramMode::Native).then(|| settings.bounds_ns.clone()),
+        native: (histograms.mode != HistogramMode::Classic).then_some(native),
+    };
     Layout::of(&Spec {
         family: Family::ServiceGraph,
         // The Collector's names are the same.
         naming: Naming::Tempo,
         weighted,
-        histograms: [settings.latency, settings.latency, messaging].map(shape).to_vec(),
+        histograms: [settings.latency, settings.latency, messaging]
+            .map(|is_observed| is_observed.then(|| shape.clone()))
+            .to_vec(),
     })
 }
 

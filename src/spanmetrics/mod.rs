@@ -29,7 +29,7 @@ use self::plan::{Extra, Plan, Subject};
 use self::target_info::{NoInfo, TargetInfo};
 use self::wanted::{Found, Wanted};
 use crate::config::settings::Config;
-use crate::deltas::{Define, DeltaTable, SetId, route};
+use crate::deltas::{Define, DeltaTable, SetId};
 use crate::filter::{Filter, ResourceVerdict};
 use crate::model::wire::put_bytes;
 use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
@@ -333,6 +333,6 @@ impl Origin {
 impl Block<'_> {
     fn define(&self, layout: &Arc<Layout>) -> Define {
         let layout = Arc::clone(layout);
-        Define { tenant: self.tenant.into(), layout, route: route(self.tenant, self.service) }
+        Define { tenant: self.tenant.into(), layout }
     }
 }

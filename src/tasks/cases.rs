@@ -30,6 +30,7 @@
 //! KIND      = "client" | "server" | "producer" | "consumer" | "internal" | "unspecified" | "kind:" NUMBER
 //! FIELD     = "trace=" ID | "id=" ID | "parent=" ID | "start=" TIME | "end=" TIME | "took=" DURATION
 //!           | "status=" ( "unset" | "ok" | "error" | NUMBER ) | "message=" TEXT | "state=" TEXT (the `tracestate`)
+//!           | "link=" ID ":" ID            a link to a span: its trace and its ID
 //! ATTRIBUTE = "@" KEY "=" VALUE            a bare true, 7 or 0.5 is what it looks like; nothing: an attribute without value
 //! SERIES    = NAME [ "{" LABEL "=" "\"" TEXT "\"" { "," ... } "}" ]
 //! ID        = hexadecimal digits, filled up with zeros on the left | "raw:" hexadecimal digits as they are
@@ -38,6 +39,9 @@
 //! ```
 //!
 //! The VALUE of a key is the rest of the line, such as `[a, {name: b, default: none}]`; it may stand in quotes.
+//!
+//! A bucket of a native histogram is asked for as `NAME{..., native="SCHEMA", bucket="INDEX"}`, the one of zero as
+//! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` tell the rest, as of classic histograms.
 //!
 //! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
 //! it takes no time; without `parent` it is a root; without `id` it has none.

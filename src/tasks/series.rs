@@ -10,7 +10,7 @@ use crate::deltas::{SetDelta, Share, ShareError, ShareHead};
 use crate::journal::{ChainVerdict, ShareChain};
 use crate::model::Millis;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
-use crate::series::{AddError, MAX_TIME, OLD_VERSION, Registry};
+use crate::series::{AddError, MAX_TIME, OLD_VERSION, Offender, Registry};
 
 pub use crate::series::{ClosedStep, SeriesSettings, TenantBook};
 
@@ -139,6 +139,9 @@ impl SeriesTask {
         let mut applied = Applied { source, verdict, late: false, lost: 0, first_lost: None };
         let ChainVerdict::Accepted { complete } = verdict else { return Ok(applied) };
         applied.late = !sets.is_empty() && self.closed().is_some_and(|closed| head.step <= closed);
+        for (tenant, sets) in &share.head.tenants {
+            self.registry.mention(share.head.step, tenant, sets);
+        }
         for set in &sets {
             if let Err(lost) = self.registry.add(head.step, head.stream_time, &share.layouts[set.layout], set) {
                 applied.lost += 1;
@@ -190,6 +193,12 @@ impl SeriesTask {
         self.registry.close(step, self.watermark())
     }
 
+    /// The same, but nothing is written for the tenants `left_out`, whose receivers are down. Part of what the step depends
+    /// on: whoever closes it again must leave out the same.
+    pub fn close_without(&mut self, step: Millis, left_out: &[String]) -> ClosedStep {
+        if left_out.is_empty() { self.close(step) } else { self.registry.close_without(step, self.watermark(), left_out) }
+    }
+
     /// The least stream time of all sources that ever sent a share, whether or not they still exist. None while one of
     /// them has not finished its first share.
     fn watermark(&self) -> Option<Millis> {
@@ -214,6 +223,18 @@ impl SeriesTask {
     #[must_use]
     pub fn active_series(&self) -> u64 {
         self.registry.active_series()
+    }
+
+    /// How many label sets a limit refuses.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.registry.refused()
+    }
+
+    /// The labels with the most values among the tenants that have refused label sets.
+    #[must_use]
+    pub fn offenders(&self, most: usize) -> Vec<Offender> {
+        self.registry.offenders(most)
     }
 
     /// The label sets in memory, live and cold.

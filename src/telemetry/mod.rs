@@ -58,6 +58,7 @@ struct Inner {
     fenced: IntCounterVec,
     restores: HistogramVec,
     steps: IntCounterVec,
+    left_out: IntCounter,
     export: ExportMeters,
     overrides: OverridesMeters,
 }
@@ -115,6 +116,7 @@ impl Telemetry {
                 HistogramVec::new(histogram(names::RESTORES, &RESTORE_BOUNDS), names::RESTORES.labels),
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
+            left_out: counter(&registry, names::STEPS_LEFT_OUT),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             registry,
@@ -164,6 +166,11 @@ impl Telemetry {
             Cause::Forced => "forced",
         };
         self.0.steps.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts the tenants that a step was not written for.
+    pub fn left_out(&self, tenants: usize) {
+        self.0.left_out.inc_by(tenants as u64);
     }
 
     /// Settings of tenants have come into force.

@@ -68,6 +68,8 @@ metrics! {
         "How long tasks took from claim to running.";
     STEPS_CLOSED = Counter "spanmill_steps_closed_total" ["cause"]
         "Steps closed by shards, because the watermark passed or because a silent partition was left out.";
+    STEPS_LEFT_OUT = Counter "spanmill_steps_left_out_total" []
+        "Steps that were not written for a tenant because its receiver was down, counted per tenant; its totals come later.";
     SAMPLES_BUILT = Counter "spanmill_samples_built_total" []
         "Samples handed over for remote write; each ends as acknowledged, already there, rejected or abandoned.";
     SAMPLES_ACKNOWLEDGED = Counter "spanmill_samples_acknowledged_total" []

@@ -28,6 +28,9 @@ use crate::telemetry::{Cause, TaskId, TaskState, TaskStatus};
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 
+/// A receiver from which nothing but failures has come for as long as this many steps is down.
+const STEPS_UNTIL_DOWN: u64 = 2;
+
 /// One series task at work.
 pub(super) struct SeriesRunner {
     id: TaskId,
@@ -128,6 +131,7 @@ impl SeriesRunner {
             draining: false,
             released: None,
         };
+        runner.delivering.carry(taken.undelivered, |tenant| runner.lane.track(tenant));
         for (step, batches) in taken.resend {
             runner.deliver(step, batches);
         }
@@ -137,6 +141,8 @@ impl SeriesRunner {
     /// Takes some share records and closes what can be closed.
     pub(super) fn turn(&mut self, context: &Context<'_>) -> Result<Turn, Ended> {
         self.delivering.send(&self.lane);
+        let patience = Duration::from_millis(context.shared.config.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
+        self.delivering.look(|track| self.lane.is_down(track, patience));
         if self.draining {
             self.finish(context);
             return Ok(Turn::Idle);
@@ -179,8 +185,9 @@ impl SeriesRunner {
     /// everything unless closing pauses for a moment.
     fn full(&self, context: &Context<'_>) -> bool {
         let patience = context.shared.config.series.snapshot_every.saturating_mul(2);
-        let under_way = !self.pending.is_empty() || !self.delivering.is_empty();
-        self.delivering.full(self.pending.len()) || (under_way && self.closed_since_snapshot() >= patience)
+        let overdue = self.closed_since_snapshot() >= patience;
+        self.delivering.full(self.pending.len())
+            || (overdue && (!self.pending.is_empty() || self.delivering.is_waiting()))
     }
 
     /// How much event time lies between the last snapshot, or the start of the task, and the last closed step.
@@ -214,12 +221,14 @@ impl SeriesRunner {
 
     fn close(&mut self, context: &Context<'_>, step: Millis, cause: EmitCause) {
         self.first.get_or_insert(step);
-        let closed = self.task.close(step);
+        let left_out = self.delivering.left_out();
+        let closed = self.task.close_without(step, &left_out);
+        context.shared.telemetry.left_out(left_out.len());
         context.shared.telemetry.step_closed(match cause {
             EmitCause::Watermark => Cause::Watermark,
             EmitCause::Forced => Cause::Forced,
         });
-        let mark = EmitMark { step, cause, acknowledged: self.acknowledged };
+        let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out };
         let k = self.journal.writer.next_k();
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
@@ -233,7 +242,8 @@ impl SeriesRunner {
         self.journal.append(context, &records, None);
     }
 
-    /// Writes the state to the journal, at a moment when the receiver has everything that the state contains.
+    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
+    /// receiver that is down does not have goes with it.
     fn write_snapshot(&mut self, context: &Context<'_>) {
         let Some(closed) = self.task.closed() else { return };
         let due =
@@ -244,12 +254,17 @@ impl SeriesRunner {
     }
 
     fn snapshot_now(&mut self, context: &Context<'_>, closed: Millis) {
-        let settled = self.pending.is_empty() && self.delivering.is_empty() && self.acknowledged >= Some(closed);
+        let settled = self.pending.is_empty() && !self.delivering.is_waiting();
         if !settled || self.writing.is_some() || self.snapshot == Some(closed) {
             return;
         }
-        let body = SeriesSnapshot { body: self.task.snapshot(), deltas_offset: self.position, step: closed }.encode();
-        let records = self.journal.writer.snapshot(&body);
+        let snapshot = SeriesSnapshot {
+            body: self.task.snapshot(),
+            deltas_offset: self.position,
+            step: closed,
+            undelivered: self.delivering.undelivered(),
+        };
+        let records = self.journal.writer.snapshot(&snapshot.encode());
         self.writing = Some(Writing { step: closed, position: self.position, begins: None });
         self.journal.append(context, &records, Some(SnapshotBegins));
     }
@@ -296,6 +311,9 @@ impl SeriesRunner {
     fn snapshotted(&mut self, context: &Context<'_>) {
         let Some(Writing { step, position, begins }) = self.writing.take() else { return };
         self.snapshot = Some(step);
+        self.acknowledged = self.acknowledged.max(Some(step));
+        self.delivering.held(step);
+        self.advance();
         context.shared.note_trim(&self.id.topic, self.id.partition, position);
         if let Some(offset) = begins {
             context.shared.note_trim(self.journal.topic(), self.id.partition, offset);
@@ -320,7 +338,7 @@ impl SeriesRunner {
     }
 
     fn finish(&mut self, context: &Context<'_>) {
-        if self.released.is_some() || !self.pending.is_empty() || !self.delivering.is_empty() {
+        if self.released.is_some() || !self.pending.is_empty() || self.delivering.is_waiting() {
             return;
         }
         self.write_snapshot(context);

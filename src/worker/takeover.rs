@@ -63,6 +63,8 @@ pub(super) struct TakenSeries {
     pub(super) snapshot: Option<Millis>,
     /// Steps that the journal closed and the receiver may not have: to be sent again.
     pub(super) resend: Vec<(Millis, Vec<StepBatch>)>,
+    /// What the snapshot holds for receivers that were down.
+    pub(super) undelivered: Vec<StepBatch>,
 }
 
 /// Why a task could not be taken over.
@@ -336,9 +338,12 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
+    let undelivered = state.snapshot.as_ref().map_or(Ok(Vec::new()), |s| StepBatch::decode_all(&s.undelivered));
+    let undelivered =
+        undelivered.map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
     let snapshot = state.snapshot.map(|s| s.step);
     let (generation, acknowledged) = (in_force.generation, state.acknowledged);
-    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend })
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
@@ -368,7 +373,7 @@ fn refold(
     let mut marks = state.marks.iter().peekable();
     let mut resend = Vec::new();
     let close = |task: &mut SeriesTask, mark: &EmitMark, resend: &mut Vec<(Millis, Vec<StepBatch>)>| {
-        let closed = task.close(mark.step);
+        let closed = task.close_without(mark.step, &mark.left_out);
         if state.acknowledged.is_none_or(|a| mark.step > a) {
             let again = closed.batches.into_iter().map(|b| StepBatch { resend: true, ..b });
             resend.push((mark.step, again.collect()));

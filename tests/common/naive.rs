@@ -1,7 +1,7 @@
 //! The processors once more, written plainly from the rules: owned strings, standard maps, the generated OTLP types.
 //! Shares no code with the library but the settings and the ledger's names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
@@ -11,6 +11,7 @@ use spanmill::config::settings::{Dimension, FilterPolicy, PolicyMatch, PolicyVal
 use spanmill::model::Tally;
 use spanmill::tasks::span::SpanSettings;
 
+use super::graph::Graph;
 use super::streams::{BAD, Event, Rec};
 
 type Labels = Vec<(String, String)>;
@@ -28,33 +29,22 @@ pub(crate) struct Added {
     pub(crate) observed: [Vec<(u64, Example)>; 2],
 }
 
-#[derive(Debug, Clone, Default)]
-struct Edge {
-    key: (String, Vec<u8>, Vec<u8>),
-    created: i64,
-    kind: i32,
-    connection: &'static str,
-    client: String,
-    server: String,
-    peer: String,
-    failed: bool,
-    client_span: Option<(u64, i64)>,
-    server_span: Option<(u64, i64)>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Naive {
     settings: SpanSettings,
     stream_time: Option<i64>,
-    edges: Vec<Edge>,
+    pub(crate) graph: Graph,
     pub(crate) added: BTreeMap<Key, Added>,
+    /// The label sets of edges, by step.
+    pub(crate) edges: BTreeSet<Key>,
     pub(crate) tallies: BTreeMap<&'static str, u64>,
 }
 
 impl Naive {
     pub(crate) fn new(settings: &SpanSettings) -> Self {
         let (added, tallies) = (BTreeMap::new(), BTreeMap::new());
-        Self { settings: settings.clone(), stream_time: None, edges: Vec::new(), added, tallies }
+        let graph = Graph::new(settings.tenants.defaults());
+        Self { settings: settings.clone(), stream_time: None, edges: BTreeSet::new(), graph, added, tallies }
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
@@ -66,7 +56,7 @@ impl Naive {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.edges.len()
+        self.graph.pending()
     }
 
     fn step(&self, at: i64) -> i64 {
@@ -80,29 +70,18 @@ impl Naive {
 
     fn advance(&mut self, to: i64) {
         self.stream_time = Some(to);
-        let wait = self.settings.tenants.defaults().service_graphs.wait.max(1);
-        let (expired, rest) = std::mem::take(&mut self.edges).into_iter().partition(|e: &Edge| e.created + wait <= to);
-        self.edges = rest;
-        let expired: Vec<Edge> = expired;
-        expired.into_iter().for_each(|edge| self.expire(edge));
+        self.graph.advance(to);
+        self.take_graph();
     }
 
-    fn expire(&mut self, mut edge: Edge) {
-        edge.connection = "virtual_node";
-        if edge.client.is_empty() && edge.key.2.is_empty() {
-            edge.client = if edge.peer.is_empty() { "user".to_owned() } else { edge.peer.clone() };
-            self.emit(&edge, Tally::EdgesVirtual);
-        } else if !edge.client.is_empty() && edge.server.is_empty() && !edge.peer.is_empty() {
-            edge.server = edge.peer.clone();
-            self.emit(&edge, Tally::EdgesVirtual);
-        } else {
-            let kinds = [
-                Tally::EdgesExpiredServer,
-                Tally::EdgesExpiredClient,
-                Tally::EdgesExpiredProducer,
-                Tally::EdgesExpiredConsumer,
-            ];
-            self.tally(kinds[edge.kind as usize - 2], 1);
+    /// Edges belong to the step in which they were emitted.
+    fn take_graph(&mut self) {
+        for (tenant, labels) in std::mem::take(&mut self.graph.touched) {
+            let step = self.step(self.stream_time.expect("known once anything is emitted"));
+            self.edges.insert((step, tenant, labels));
+        }
+        for (name, n) in std::mem::take(&mut self.graph.tallies) {
+            *self.tallies.entry(name).or_default() += n;
         }
     }
 
@@ -114,24 +93,6 @@ impl Naive {
         }
         let step = self.step(self.stream_time.expect("known once anything is counted"));
         Some(self.added.entry((step, tenant.to_owned(), labels)).or_default())
-    }
-
-    fn emit(&mut self, edge: &Edge, outcome: Tally) {
-        let label = |n: &str, v: &str| (n.to_owned(), v.to_owned());
-        let labels = vec![
-            label("client", &edge.client),
-            label("server", &edge.server),
-            label("connection_type", edge.connection),
-        ];
-        let Some(added) = self.add(&edge.key.0, labels) else { return self.tally(Tally::EdgesDroppedInvalidUtf8, 1) };
-        added.counters[0] += 1;
-        added.counters[1] += u64::from(edge.failed);
-        let sides = [(edge.server_span, edge.client_span), (edge.client_span, edge.server_span)];
-        for (observed, (own, other)) in added.observed.iter_mut().zip(sides) {
-            let (_, end) = own.or(other).expect("one side is there");
-            observed.push((own.map_or(0, |(ns, _)| ns), Some((end, edge.key.1.clone()))));
-        }
-        self.tally(outcome, 1);
     }
 
     fn record(&mut self, record: &Rec) {
@@ -147,10 +108,8 @@ impl Naive {
             for span in block.scope_spans.iter().flat_map(|s| &s.spans) {
                 self.tally(Tally::SpansRead, 1);
                 self.count(tenant, service.clone().unwrap_or_default(), resource, span);
-                if [2, 3, 4, 5].contains(&span.kind) {
-                    self.tally(Tally::EdgeSpans, 1);
-                    self.pair(tenant, service.clone(), resource, span);
-                }
+                self.graph.span(tenant, resource, span);
+                self.take_graph();
             }
         }
     }
@@ -182,64 +141,6 @@ impl Naive {
         let example = valid.then(|| (end_ms(span), span.trace_id.clone()));
         self.add(tenant, latency).expect("no bad label").observed[0].push((duration(span), example));
         self.tally(Tally::SpansCounted, 1);
-    }
-
-    fn pair(&mut self, tenant: &str, service: Option<String>, resource: &[KeyValue], span: &Span) {
-        let Some(service) = service else { return self.tally(Tally::EdgeSpansWithoutService, 1) };
-        let zero = |id: &[u8]| id.iter().all(|&b| b == 0);
-        let is_client = span.kind == 3 || span.kind == 4;
-        let other = if is_client { &span.span_id } else { &span.parent_span_id };
-        let bad_length = other.len() != 8 && (is_client || !other.is_empty());
-        if span.trace_id.len() != 16 || zero(&span.trace_id) || bad_length || (is_client && zero(other)) {
-            return self.tally(Tally::EdgeSpansInvalidId, 1);
-        }
-        let root = Vec::new();
-        let key = (tenant.to_owned(), span.trace_id.clone(), if zero(other) { root } else { other.clone() });
-        let created = self.stream_time.expect("set by the record");
-        let at = self.edges.iter().position(|e| e.key == key);
-        let known = at.is_some();
-        let mut edge = at.map_or_else(|| Edge { key, created, ..Edge::default() }, |at| self.edges[at].clone());
-        self.update(&mut edge, service, resource, span);
-        self.tally(Tally::EdgesOpened, u64::from(!known));
-        if !edge.client.is_empty() && !edge.server.is_empty() {
-            self.edges.retain(|e| e.key != edge.key);
-            self.emit(&edge, Tally::EdgesCompleted);
-        } else if let Some(at) = at {
-            self.edges[at] = edge;
-        } else if self.edges.len() >= self.settings.tenants.defaults().service_graphs.max_items {
-            self.tally(Tally::EdgesDroppedFull, 1);
-        } else {
-            self.edges.push(edge);
-        }
-    }
-
-    fn update(&self, edge: &mut Edge, service: String, resource: &[KeyValue], span: &Span) {
-        let own = Some((duration(span), end_ms(span)));
-        edge.kind = span.kind;
-        edge.connection = if span.kind >= 4 { "messaging_system" } else { "" };
-        edge.failed |= span.status.as_ref().is_some_and(|s| s.code == 2);
-        let peers = &self.settings.tenants.defaults().service_graphs.peer_attributes;
-        if let Some(peer) = peers.iter().find_map(|key| find(&span.attributes, key)) {
-            edge.peer = peer;
-        }
-        if span.kind == 2 || span.kind == 5 {
-            (edge.server, edge.server_span) = (service, own);
-            return;
-        }
-        (edge.client, edge.client_span) = (service, own);
-        let either = |key: &str| find(resource, key).or_else(|| find(&span.attributes, key));
-        let names = &self.settings.tenants.defaults().service_graphs.database_name_attributes;
-        let Some(fallback) = names.iter().find_map(|key| either(key)) else { return };
-        edge.connection = "database";
-        edge.server_span = own;
-        if let Some(name) = either("peer.service").or_else(|| either("server.address")) {
-            edge.server = name;
-        } else if let Some(address) = either("network.peer.address") {
-            edge.server =
-                either("network.peer.port").map_or_else(|| address.clone(), |port| format!("{address}:{port}"));
-        } else if !fallback.is_empty() {
-            edge.server = fallback;
-        }
     }
 }
 

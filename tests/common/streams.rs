@@ -111,7 +111,7 @@ fn span(dice: &mut Dice, time: i64) -> Span {
         kind: pick(dice, &[0, 1, 2, 2, 2, 3, 3, 3, 4, 5, 9, -1]),
         start_time_unix_nano: start,
         end_time_unix_nano: end,
-        attributes: (0..dice.below(3)).map(|_| span_attribute(dice)).collect(),
+        attributes: span_attributes(dice),
         links: (0..dice.below(8).saturating_sub(5)).map(|_| link(dice)).collect(),
         trace_state: pick(dice, &["", "", "ot=th:8", "ot=th:c", "x=y", "ot=th:4"]).into(),
         status: (dice.below(3) > 0).then(|| Status { code: pick(dice, &[0, 1, 2, 7]), message: "m".into() }),
@@ -129,6 +129,14 @@ fn id(dice: &mut Dice) -> Vec<u8> {
         1 => vec![5; 4],
         n => vec![n as u8 % 4 + 1; 8],
     }
+}
+
+fn span_attributes(dice: &mut Dice) -> Vec<KeyValue> {
+    let mut attributes: Vec<KeyValue> = (0..dice.below(3)).map(|_| span_attribute(dice)).collect();
+    if dice.below(6) == 0 {
+        attributes.push(attribute("drop", text("yes")));
+    }
+    attributes
 }
 
 fn span_attribute(dice: &mut Dice) -> KeyValue {

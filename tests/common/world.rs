@@ -15,7 +15,7 @@ fn borrow(r: &Rec) -> Record<'_> {
 
 /// A partition with its journal. Everything that a crash forgets is in `task`.
 pub(crate) struct World {
-    settings: SpanSettings,
+    pub(crate) settings: SpanSettings,
     pub(crate) task: SpanTask,
     /// The last commit, and the event to go on with after it.
     last: Option<(StepCut, usize)>,

@@ -128,7 +128,7 @@ impl SeriesActor {
             return;
         };
         let step = task.state.close();
-        let mark = EmitMark { step: step.0, cause, acknowledged: task.acknowledged };
+        let mark = EmitMark { step: step.0, cause, acknowledged: task.acknowledged, left_out: Vec::new() };
         let records = writer.commit(writer.next().unwrap_or(0), task.read, &mark.encode());
         if claims.mutation == Mutation::EmitBeforeAcceptance {
             task.outbox.push_back(step.clone());
@@ -147,7 +147,8 @@ impl SeriesActor {
             return false;
         }
         let (deltas_offset, step) = (task.read, task.state.closed);
-        let records = writer.snapshot(&SeriesSnapshot { body: task.state.encode(), deltas_offset, step }.encode());
+        let (body, undelivered) = (task.state.encode(), Vec::new());
+        let records = writer.snapshot(&SeriesSnapshot { body, deltas_offset, step, undelivered }.encode());
         let taken = !records.is_empty();
         self.session.send(net, records);
         taken

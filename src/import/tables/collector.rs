@@ -8,7 +8,8 @@ use crate::import::table::{Table, case, key, none};
 const TOKEN: &str = "/etc/spanmill/remote-write-token";
 const PASSWORD: &str = "/etc/spanmill/remote-write-password";
 const UPSTREAM: &str = "spans are counted as they stand on the topic: run it in the Collector that writes there";
-const TRACES: &str = "spans come from Kafka: let this Collector write there with its kafka exporter, partition_traces_by_id: true";
+const TRACES: &str =
+    "spans come from Kafka: let this Collector write there with its kafka exporter, partition_traces_by_id: true";
 
 /// The extension for basic authentication.
 pub(in crate::import) const BASIC_AUTH: Table = Table {
@@ -29,7 +30,13 @@ pub(in crate::import) const BEARER_AUTH: Table = Table {
     root: "extensions.bearertokenauth",
     rows: &[
         key("scheme", By(scheme), "remote_write.auth.type", Same),
-        case("scheme", "(not Bearer)", Nothing, "", Refused("only Bearer is known by name: write another as remote_write.headers.Authorization")),
+        case(
+            "scheme",
+            "(not Bearer)",
+            Nothing,
+            "",
+            Refused("only Bearer is known by name: write another as remote_write.headers.Authorization"),
+        ),
         key("token", Secret(TOKEN), "remote_write.auth.token_file", Same),
         key("filename", Text, "remote_write.auth.token_file", Same),
         none("header", Refused("the header is Authorization: write another as remote_write.headers")),
@@ -45,7 +52,7 @@ pub(in crate::import) const SIGV4_AUTH: Table = Table {
         key("service", Text, "remote_write.auth.service", Same),
         key("assume_role.arn", Text, "remote_write.auth.role_arn", Same),
         none("assume_role.session_name", Ignored("the name has no say")),
-        none("assume_role.sts_region", Ignored("the region of the workspace is asked; AWS_REGION sets another")),
+        none("assume_role.sts_region", Ignored("the region of the workspace is asked")),
     ],
 };
 
@@ -55,10 +62,16 @@ pub(in crate::import) const GATES: Table = Table {
     root: "--feature-gates",
     rows: &[
         none("connector.spanmetrics.legacyMetricNames", Different("write naming.namespace: \"\"")),
-        none("connector.spanmetrics.includeCollectorInstanceID", Better("no series carries collector.instance.id: one writer per series")),
+        none(
+            "connector.spanmetrics.includeCollectorInstanceID",
+            Better("no series carries collector.instance.id: one writer per series"),
+        ),
         none("connector.spanmetrics.excludeResourceMetrics", Different("write span_metrics.enable_target_info: false")),
         none("connector.spanmetrics.useSecondAsDefaultMetricsUnit", Different("write naming.unit: s")),
-        none("connector.spanmetrics.statusCodeConvention.useOtelPrefix", Refused("the label is status_code, with STATUS_CODE_ERROR")),
+        none(
+            "connector.spanmetrics.statusCodeConvention.useOtelPrefix",
+            Refused("the label is status_code, with STATUS_CODE_ERROR"),
+        ),
         none("connector.servicegraph.virtualNode", Same),
         none("connector.servicegraph.legacyLatencyMetricNames", Refused("edges have the names that Grafana reads")),
         none("connector.servicegraph.legacyLatencyUnitMs", Refused("latencies of edges are in seconds")),
@@ -85,6 +98,12 @@ pub(in crate::import) const COMPONENTS: Table = Table {
         none("service.pipelines.**", Ignored("there is one: Kafka, both processors, remote write")),
         case("connectors.*", "(no span_metrics)", Nothing, "span_metrics.enabled", Same),
         case("connectors.*", "(no service_graph)", Nothing, "service_graphs.enabled", Same),
-        case("connectors.*", "(a second one)", Nothing, "", Refused("there is one set of span metrics and of service graphs; run a second worker group for the other")),
+        case(
+            "connectors.*",
+            "(a second one)",
+            Nothing,
+            "",
+            Refused("there is one set of span metrics and of service graphs; run a second worker group for the other"),
+        ),
     ],
 };

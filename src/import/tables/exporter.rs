@@ -1,14 +1,16 @@
 //! The Collector's exporter for Prometheus remote write.
 
-use crate::import::specials::{headers, url};
 use crate::import::collector::{authenticator, exporter_namespace, target_info};
+use crate::import::specials::{headers, url};
 use crate::import::table::How::{Bool, By, Bytes, Duration, Labels, Nothing, Text};
 use crate::import::table::Verdict::{Better, Different, Ignored, Refused, Same};
 use crate::import::table::{Row, Table, absent, case, key, none};
 
-const QUEUE: &str = "one request per shard is on its way, in order; Kafka holds the rest, however long the receiver is down";
+const QUEUE: &str =
+    "one request per shard is on its way, in order; Kafka holds the rest, however long the receiver is down";
 const NAMES: &str = "names are escaped and have their suffixes, as with UnderscoreEscapingWithSuffixes";
-const PROMOTE: &str = "name the attributes in span_metrics.dimensions; with the labels job and instance, target_info joins the rest";
+const PROMOTE: &str =
+    "name the attributes in span_metrics.dimensions; with the labels job and instance, target_info joins the rest";
 const POOL: &str = "one connection per shard";
 const FILE: &str = "write it to a file and name that";
 
@@ -22,7 +24,13 @@ pub(in crate::import) const EXPORTER: Table = Table {
 const ROWS: &[Row] = &[
     key("endpoint", By(url), "remote_write.url", Same),
     case("endpoint", "(user and password)", Nothing, "remote_write.auth", Same),
-    case("endpoint", "(a query)", Nothing, "", Refused("the query may hold a secret and is left out: append it to remote_write.url")),
+    case(
+        "endpoint",
+        "(a query)",
+        Nothing,
+        "",
+        Refused("the query may hold a secret and is left out: append it to remote_write.url"),
+    ),
     key("timeout", Duration, "remote_write.timeout", Same),
     key("headers", By(headers), "remote_write.headers", Same),
     case("headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers, remote_write.tenant_header: \"\"", Same),
@@ -30,7 +38,12 @@ const ROWS: &[Row] = &[
     case("auth.authenticator", "(another)", Nothing, "", Refused("no such authentication: use basic, bearer or sigv4")),
     none("tls.insecure", Ignored("the url says http or https")),
     key("tls.insecure_skip_verify", Bool, "remote_write.tls.insecure_skip_verify", Same),
-    key("tls.ca_file", Text, "remote_write.tls.ca_file", Different("trusted beside the system's authorities, not instead")),
+    key(
+        "tls.ca_file",
+        Text,
+        "remote_write.tls.ca_file",
+        Different("trusted beside the system's authorities, not instead"),
+    ),
     key("tls.cert_file", Text, "remote_write.tls.cert_file", Same),
     key("tls.key_file", Text, "remote_write.tls.key_file", Same),
     none("tls.ca_pem", Refused(FILE)),
@@ -45,7 +58,7 @@ const ROWS: &[Row] = &[
     none("tls.curve_preferences", Ignored("the safe ones are offered")),
     none("compression", Refused("remote write is compressed with snappy")),
     case("compression", "snappy", Nothing, "", Same),
-    none("proxy_url", Refused("requests go to the receiver directly")),
+    none("proxy_url", Refused("name it in HTTPS_PROXY or HTTP_PROXY of the environment")),
     none("read_buffer_size", Ignored(POOL)),
     none("write_buffer_size", Ignored(POOL)),
     none("max_idle_conns", Ignored(POOL)),
@@ -61,13 +74,21 @@ const ROWS: &[Row] = &[
     none("retry_on_failure.randomization_factor", Ignored("the pause doubles")),
     none("retry_on_failure.multiplier", Ignored("the pause doubles")),
     key("retry_on_failure.max_interval", Duration, "remote_write.max_backoff", Same),
-    none("retry_on_failure.max_elapsed_time", Better("nothing is given up: the steps arrive, in order, when the receiver is back")),
+    none(
+        "retry_on_failure.max_elapsed_time",
+        Better("nothing is given up: the steps arrive, in order, when the receiver is back"),
+    ),
     none("remote_write_queue.**", Better(QUEUE)),
     none("sending_queue.**", Better(QUEUE)),
     key("max_batch_size_bytes", Bytes, "remote_write.max_bytes", Same),
     none("max_batch_request_parallelism", Better("samples of a series are never overtaken by later ones")),
     key("external_labels", Labels, "series.external_labels", Same),
-    key("namespace", By(exporter_namespace), "naming.namespace", Different("before span metrics only: edges keep the names that Grafana reads")),
+    key(
+        "namespace",
+        By(exporter_namespace),
+        "naming.namespace",
+        Different("before span metrics only: edges keep the names that Grafana reads"),
+    ),
     none("add_metric_suffixes", Refused(NAMES)),
     case("add_metric_suffixes", "true", Nothing, "", Same),
     none("translation_strategy", Refused(NAMES)),
@@ -76,9 +97,23 @@ const ROWS: &[Row] = &[
     case("send_metadata", "false", Nothing, "", Same),
     none("protobuf_message", Refused("not a message of remote write")),
     case("protobuf_message", "prometheus.WriteRequest", Nothing, "", Same),
-    case("protobuf_message", "io.prometheus.write.v2.Request", Nothing, "", Refused("remote write 1.0 is sent, which every receiver of 2.0 takes")),
+    case(
+        "protobuf_message",
+        "io.prometheus.write.v2.Request",
+        Nothing,
+        "",
+        Refused("remote write 1.0 is sent, which every receiver of 2.0 takes"),
+    ),
     key("target_info.enabled", By(target_info), "span_metrics.enable_target_info", Same),
-    case("target_info.enabled", "(off)", Nothing, "", Different("the labels job and instance come with target_info; span_metrics.enable_target_info: false switches all three off")),
+    case(
+        "target_info.enabled",
+        "(off)",
+        Nothing,
+        "",
+        Different(
+            "the labels job and instance come with target_info; span_metrics.enable_target_info: false switches all three off",
+        ),
+    ),
     none("disable_scope_info", Same),
     case("disable_scope_info", "true", Nothing, "", Same),
     case("disable_scope_info", "false", Nothing, "", Different(SCOPE)),
@@ -87,14 +122,32 @@ const ROWS: &[Row] = &[
     case("resource_to_telemetry_conversion.enabled", "false", Nothing, "", Same),
     none("resource_to_telemetry_conversion.exclude_service_attributes", Ignored("it belongs to the conversion")),
     none("resource_constant_labels.**", Refused(PROMOTE)),
-    none("convert_explicit_histograms_to_nhcb", Refused("explicit bounds are classic buckets; histograms.mode: native counts exponentially")),
+    none(
+        "convert_explicit_histograms_to_nhcb",
+        Refused("explicit bounds are classic buckets; histograms.mode: native counts exponentially"),
+    ),
     case("convert_explicit_histograms_to_nhcb", "false", Nothing, "", Same),
     none("keep_classic_histograms", Ignored("it belongs to the conversion")),
-    none("include_metadata_keys", Refused("take the tenant from a record header: tenant.source: header, remote_write.tenant_header")),
+    none(
+        "include_metadata_keys",
+        Refused("take the tenant from a record header: tenant.source: header, remote_write.tenant_header"),
+    ),
     none("wal.**", Better("nothing is kept on disk; Kafka is the log")),
     none("export_created_metric.**", Ignored("series begin with a zero")),
-    case("(no exporter)", "(none)", Nothing, "", Refused("series go to a receiver of Prometheus remote write: name it in remote_write.url")),
-    case("(several receivers)", "(another)", Nothing, "", Refused("there is one receiver; run a second worker group for the other, or let the first forward")),
+    case(
+        "(no exporter)",
+        "(none)",
+        Nothing,
+        "",
+        Refused("series go to a receiver of Prometheus remote write: name it in remote_write.url"),
+    ),
+    case(
+        "(several receivers)",
+        "(another)",
+        Nothing,
+        "",
+        Refused("there is one receiver; run a second worker group for the other, or let the first forward"),
+    ),
 ];
 
 const SCOPE: &str = "no label otel_scope_name or otel_scope_version";

@@ -38,8 +38,17 @@ const ROWS: &[Row] = &[
     case("initial_offset", "earliest", Fixed("earliest"), "kafka.start", Same),
     absent("initial_offset", "kafka.start", "latest", Same),
     none("protocol_version", Ignored("the client asks the broker")),
-    none("resolve_canonical_bootstrap_servers_only", Refused("write kafka.properties.client.dns.lookup: resolve_canonical_bootstrap_servers_only")),
-    case("resolve_canonical_bootstrap_servers_only", "true", Fixed("resolve_canonical_bootstrap_servers_only"), "kafka.properties.client.dns.lookup", Same),
+    none(
+        "resolve_canonical_bootstrap_servers_only",
+        Refused("write kafka.properties.client.dns.lookup: resolve_canonical_bootstrap_servers_only"),
+    ),
+    case(
+        "resolve_canonical_bootstrap_servers_only",
+        "true",
+        Fixed("resolve_canonical_bootstrap_servers_only"),
+        "kafka.properties.client.dns.lookup",
+        Same,
+    ),
     case("resolve_canonical_bootstrap_servers_only", "false", Nothing, "", Same),
     key("session_timeout", Milliseconds, "kafka.properties.session.timeout.ms", Same),
     key("heartbeat_interval", Milliseconds, "kafka.properties.heartbeat.interval.ms", Same),
@@ -91,6 +100,20 @@ const ROWS: &[Row] = &[
     none("tls.reload_interval", Ignored("files are read at the start")),
     none("tls.min_version", Ignored("TLS 1.2 and 1.3 are spoken")),
     none("tls.max_version", Ignored("TLS 1.2 and 1.3 are spoken")),
-    case("(no receiver)", "(none)", Nothing, "", Refused("spanmill reads spans from Kafka: let a Collector write them there with its kafka exporter, partition_traces_by_id: true")),
-    case("(several receivers)", "(another)", Nothing, "", Different("kafka.topics takes several topics of one cluster; only the first receiver is taken")),
+    case(
+        "(no receiver)",
+        "(none)",
+        Nothing,
+        "",
+        Refused(
+            "spanmill reads spans from Kafka: let a Collector write them there with its kafka exporter, partition_traces_by_id: true",
+        ),
+    ),
+    case(
+        "(several receivers)",
+        "(another)",
+        Nothing,
+        "",
+        Different("kafka.topics takes several topics of one cluster; only the first receiver is taken"),
+    ),
 ];

@@ -286,7 +286,7 @@ impl Layout {
                 self.add_classic_from(cells, h, from, theirs, their_natives);
             }
             if let (Some(native), Some(total)) = (self.native(h), natives.get_mut(h)) {
-                self.add_native_from(total, native.schema, h, from, theirs, their_natives);
+                self.add_native_from(total, native.schema, h, from, other);
             }
         }
     }
@@ -311,8 +311,7 @@ impl Layout {
         finest: i8,
         h: usize,
         from: &Layout,
-        theirs: &[u64],
-        natives: &Natives,
+        (theirs, natives): (&[u64], &Natives),
     ) {
         let unit = self.unit();
         match (from.native(h), natives.get(h)) {

@@ -150,13 +150,13 @@ impl NativeTotal {
     /// The observations of zero.
     #[must_use]
     pub fn zero(&self) -> u128 {
-        self.buckets.first().filter(|b| b.index == ZERO).map_or(0, |b| b.count())
+        self.buckets.first().filter(|b| b.index == ZERO).map_or(0, Bucket::count)
     }
 
     /// All observations.
     #[must_use]
     pub fn count(&self) -> u128 {
-        self.buckets.iter().map(|b| b.count()).sum()
+        self.buckets.iter().map(Bucket::count).sum()
     }
 
     /// The populated buckets without the one of zero: index and count, ascending.

@@ -5,7 +5,13 @@ use proptest::prelude::*;
 use super::{builtin, pattern};
 
 /// Pieces that classes look for, whole and broken, and what may stand between them.
-const PIECES: [&str; 64] = [
+const PIECES: [&str; 70] = [
+    "x2x4z",
+    "-x2x4z",
+    "2.5s",
+    "00:1B:44:11:3A:B7",
+    "@2x.png",
+    ".0",
     "5",
     "12",
     "-",
@@ -124,12 +130,10 @@ fn a_long_hostile_name_takes_no_longer_per_byte_than_a_short_one() {
         ["1.", "a.a@", "1-a", "1, ", "2024-01-31T10:00:00.1", "(1), ", "::a", "1e", "a1", "SELECT FROM '", "-1"];
     for piece in PIECES.into_iter().chain(hostile) {
         let name = |bytes: usize| piece.repeat(bytes / piece.len());
-        let (short, long) = (time_of(&name(1 << 11)), time_of(&name(1 << 17)));
-        // 64 times the bytes; anything quadratic takes 4,096 times as long.
-        assert!(
-            long < short * 64 * 12 + Duration::from_millis(20),
-            "{piece}: {short:?} for 2 KiB, {long:?} for 128 KiB"
-        );
+        let (short, long) = (name(1 << 11), name(1 << 17));
+        // 64 times the bytes; anything quadratic takes 4,096 times as long. A busy machine may disturb some tries.
+        let fast = (0..8).any(|_| time_of(&long) < time_of(&short) * 64 * 12);
+        assert!(fast, "{piece}: {:?} for 2 KiB, {:?} for 128 KiB", time_of(&short), time_of(&long));
     }
 }
 

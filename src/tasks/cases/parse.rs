@@ -172,6 +172,7 @@ impl Parser<'_> {
                 "took" => took = duration(text?)?,
                 "status" => span.status.get_or_insert_default().0 = status(text?)?,
                 "state" => span.trace_state.clone_from(&field.text),
+                "link" => span.links.push(link(text?)?),
                 "message" => span.status.get_or_insert_default().1.clone_from(&field.text),
                 _ => span.attributes.push(attribute(field)?),
             }
@@ -219,6 +220,12 @@ fn attribute(word: &Word) -> Result<(String, Word), String> {
 
 fn shown(word: &Word) -> String {
     word.key.clone().unwrap_or_else(|| String::from_utf8_lossy(&word.text).into_owned())
+}
+
+/// The trace and the span that a span links to.
+fn link(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let (trace_id, span_id) = text.split_once(':').ok_or_else(|| format!("{text} is no TRACE:SPAN"))?;
+    Ok((id(trace_id, 16)?, id(span_id, 8)?))
 }
 
 fn kind_of(word: &str) -> Option<i32> {

@@ -31,6 +31,8 @@ pub(super) struct SpanSpec {
     /// Code and message.
     pub(super) status: Option<(i32, Vec<u8>)>,
     pub(super) trace_state: Vec<u8>,
+    /// Traces and spans.
+    pub(super) links: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) attributes: Vec<(String, Word)>,
     pub(super) events: Vec<EventSpec>,
 }
@@ -131,6 +133,12 @@ impl SpanSpec {
                 put_attribute(&mut event, 3, key, value);
             }
             put_field(&mut out, 11, &event);
+        }
+        for (trace_id, span_id) in &self.links {
+            let mut link = Vec::new();
+            put_field(&mut link, 1, trace_id);
+            put_field(&mut link, 2, span_id);
+            put_field(&mut out, 13, &link);
         }
         if let Some((code, message)) = &self.status {
             let mut status = Vec::new();

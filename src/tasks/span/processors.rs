@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Record, SpanSettings};
+use crate::config::Tenants;
 use crate::config::settings::Config;
-use crate::deltas::DeltaTable;
+use crate::deltas::{DeltaTable, Limited};
 use crate::hostinfo::HostInfo;
 use crate::model::labels::MAX_VALUE;
 use crate::model::{Ledger, Millis, Tally};
@@ -44,12 +45,9 @@ struct Rooms {
 
 impl Processors {
     pub(super) fn new(s: &SpanSettings, ledger: Ledger) -> Self {
-        Self {
-            tenants: ByTenant::new(s),
-            pairing: Pairing::new(&s.tenants),
-            table: DeltaTable::new(s.respell_after),
-            ledger,
-        }
+        let mut table = DeltaTable::new(s.respell_after);
+        table.set_limited(limited(&s.tenants));
+        Self { tenants: ByTenant::new(s), pairing: Pairing::new(&s.tenants), table, ledger }
     }
 
     /// Goes on with other settings. What waits is kept.
@@ -57,6 +55,7 @@ impl Processors {
         self.tenants = ByTenant::new(s);
         self.pairing.reconfigure(&s.tenants);
         self.table.forget_keys();
+        self.table.set_limited(limited(&s.tenants));
     }
 
     /// Settles the edges whose time is up.
@@ -108,6 +107,13 @@ impl Processors {
     pub(super) fn finish_rebuild(&mut self) {
         self.pairing.finish_rebuild(&mut Sink { table: &mut self.table, ledger: &mut self.ledger });
     }
+}
+
+/// Which tenants have a limit on all their series.
+fn limited(tenants: &Tenants) -> Limited {
+    let is = |config: &Config| config.limits.max_active_series > 0;
+    let named = tenants.overridden().map(|(name, config)| (name.to_owned(), is(config))).collect();
+    Limited { others: is(tenants.defaults()), named }
 }
 
 // === impl ByTenant ===

@@ -64,6 +64,35 @@ fn a_tenant_that_is_not_written_goes_on_counting_and_comes_back_without_a_jump()
 }
 
 #[test]
+fn a_tenant_that_is_left_out_of_steps_has_all_its_totals_afterwards() {
+    let mut one = One::new(settings());
+    let mut said = one.step(10 * W, &[of("t")]);
+    let left_out = ["t".to_owned()];
+    for step in 11..=12 {
+        one.source.see(&of("t"));
+        one.source.see(&Seen { service: "b".to_owned(), ..of("t") });
+        one.source.see(&of("u"));
+        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a share");
+        let closed = one.task.close_without(step * W, &left_out);
+        assert_eq!(closed.batches.iter().map(|b| &*b.tenant).collect::<Vec<_>>(), ["u"]);
+    }
+    said.extend(one.step(13 * W, &[]));
+    assert_eq!(calls(&said, "t"), [(10 * W - 1, 0), (10 * W, bits(1.0)), (13 * W, bits(3.0))]);
+    let begun = r#"t traces_spanmetrics_calls_total{service="b"}"#;
+    assert_eq!(said[1].1[begun].0, [(13 * W - 1, 0), (13 * W, bits(2.0))], "its zero comes with its first value");
+}
+
+#[test]
+fn a_series_that_ends_while_its_tenant_is_left_out_makes_no_batch() {
+    let mut one = One::new(settings());
+    one.step(10 * W, &[of("t")]);
+    for step in 11..=14 {
+        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a share");
+        assert!(one.task.close_without(step * W, &["t".to_owned()]).batches.is_empty());
+    }
+}
+
+#[test]
 fn labels_come_from_the_tenants_own_settings() {
     let mut one = One::new(own("t", |c| {
         c.series.tenant_label = "tenant".to_owned();

@@ -1,0 +1,230 @@
+//! Limits at work: before a step is folded, what is refused is moved to the label sets that count for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::admission::{Admission, Candidate, Ruling, Usage, is_limited, is_overflow, quota};
+use super::cardinality::{Cardinality, Offender};
+use super::open::Delta;
+use super::registry::{NEVER, Registry};
+use crate::config::settings::Limits;
+use crate::deltas::shard_of;
+use crate::model::hash::Set;
+use crate::model::{Family, Layout, Millis, Natives, SetName, Sketch};
+
+/// What a step knows of a tenant with limits.
+struct Tenant {
+    limits: Limits,
+    /// New sets, to be ruled on.
+    new: BTreeSet<(Family, Box<[u8]>, u32)>,
+    /// All sets that the steps which close now have touched here.
+    here: Set<u32>,
+    /// The same over all shards.
+    everywhere: Sketch,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Rules on the sets that are new in the steps up to `step`, and moves the deltas of those that are refused, now or
+    /// earlier.
+    pub(super) fn admit(&mut self, step: Millis) {
+        let mut tenants = self.newcomers(step);
+        if tenants.is_empty() {
+            return;
+        }
+        for (name, tenant) in &mut tenants {
+            if !tenant.new.is_empty() {
+                self.rule(name, tenant);
+            }
+        }
+        let steps: Vec<Millis> = self.open.range(..=step).map(|(step, _)| *step).collect();
+        for at in steps {
+            self.redirect(at, step);
+        }
+    }
+
+    /// How many label sets are refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.instead.len() as u64
+    }
+
+    /// The labels with the most values among the tenants that have refused sets.
+    #[must_use]
+    pub fn offenders(&self, most: usize) -> Vec<Offender> {
+        let sets = || self.order.iter().filter_map(|&id| Some((id, self.sets[id as usize].as_ref()?)));
+        let tenants: BTreeSet<&str> =
+            sets().filter(|(id, _)| self.instead.contains_key(id)).map(|(_, set)| &*set.tenant).collect();
+        let mut cardinality = Cardinality::default();
+        for (_, set) in sets().filter(|(_, set)| tenants.contains(&*set.tenant)) {
+            cardinality.add(&set.tenant, self.metrics[set.layout as usize].layout.family(), &set.block);
+        }
+        cardinality.offenders(most)
+    }
+
+    /// Forgets what was refused, so that it is ruled on again: limits have changed.
+    pub(super) fn pardon(&mut self) {
+        for (id, _) in std::mem::take(&mut self.instead) {
+            if let Some(set) = self.sets[id as usize].as_mut() {
+                let metrics = &self.metrics[set.layout as usize];
+                set.numbers = vec![0; metrics.numbers()].into_boxed_slice();
+                set.touched = NEVER;
+            }
+        }
+    }
+
+    /// The tenants with limits that have deltas in the steps up to `step`.
+    fn newcomers(&self, step: Millis) -> BTreeMap<Arc<str>, Tenant> {
+        let mut tenants: BTreeMap<Arc<str>, Tenant> = BTreeMap::new();
+        if !self.settings.tenants.any(|settings| is_limited(&settings.limits)) && self.instead.is_empty() {
+            return tenants;
+        }
+        for (_, open) in self.open.range(..=step) {
+            for delta in open.deltas() {
+                let Some(set) = self.sets[delta.set as usize].as_ref() else { continue };
+                let limits = &self.settings.tenants.of(&set.tenant).limits;
+                if !is_limited(limits) && !self.instead.contains_key(&delta.set) {
+                    continue;
+                }
+                let fresh = || Tenant {
+                    limits: limits.clone(),
+                    new: BTreeSet::new(),
+                    here: Set::default(),
+                    everywhere: Sketch::default(),
+                };
+                let tenant = tenants.entry(Arc::clone(&set.tenant)).or_insert_with(fresh);
+                if tenant.here.insert(delta.set) && set.begins_anew(step, self.settings.memory()) {
+                    let family = self.metrics[set.layout as usize].layout.family();
+                    tenant.new.insert((family, set.block.clone(), delta.set));
+                }
+            }
+            for (name, sets) in &open.everywhere {
+                if let Some(tenant) = tenants.get_mut(name.as_str()) {
+                    tenant.everywhere.merge(sets);
+                }
+            }
+        }
+        tenants
+    }
+
+    /// Rules on the new sets of one tenant, in the order of their labels.
+    fn rule(&mut self, name: &Arc<str>, tenant: &Tenant) {
+        let mut usage = self.usage(name, tenant);
+        let here = tenant.here.len() as u64;
+        let quota = quota(tenant.limits.max_active_series, here, tenant.everywhere.estimate());
+        let mut admitted: BTreeSet<SetName> = BTreeSet::new();
+        for (family, block, id) in &tenant.new {
+            self.readmit(*id);
+            let series = self.most_series(*id);
+            // This one: label sets are where their labels say.
+            let shard = shard_of(name, *family, block, self.settings.shards);
+            let admission = Admission { limits: &tenant.limits, quota, shard };
+            let is_admitted = |block: &[u8]| {
+                let set = SetName::of(name, *family, block);
+                admitted.contains(&set) || self.find(set).is_some_and(|id| self.is_live(id))
+            };
+            let ruling = admission.rule(&mut usage, &Candidate { family: *family, block, series }, &is_admitted);
+            match ruling {
+                Ruling::Admitted => drop(admitted.insert(SetName::of(name, *family, block))),
+                Ruling::Counted(instead) => {
+                    admitted.insert(SetName::of(name, *family, &instead));
+                    self.refuse(*id, instead);
+                }
+            }
+        }
+    }
+
+    /// What the tenant's live sets use already.
+    fn usage(&self, name: &Arc<str>, tenant: &Tenant) -> Usage {
+        let mut usage = Usage::default();
+        for &id in &self.order {
+            let Some(set) = self.sets[id as usize].as_ref().filter(|set| set.live && set.tenant == *name) else {
+                continue;
+            };
+            let layout = &self.metrics[set.layout as usize].layout;
+            if is_overflow(&set.block) {
+                continue;
+            }
+            let series = layout.series() as u64;
+            usage.add(&Candidate { family: layout.family(), block: &set.block, series }, &tenant.limits);
+        }
+        usage
+    }
+
+    fn is_live(&self, id: u32) -> bool {
+        self.sets[id as usize].as_ref().is_some_and(|set| set.live)
+    }
+
+    fn most_series(&self, id: u32) -> u64 {
+        self.sets[id as usize].as_ref().map_or(0, |set| self.metrics[set.layout as usize].layout.series() as u64)
+    }
+
+    /// A set that was refused long ago is new again.
+    fn readmit(&mut self, id: u32) {
+        if self.instead.remove(&id).is_some()
+            && let Some(set) = self.sets[id as usize].as_mut()
+        {
+            set.numbers = vec![0; self.metrics[set.layout as usize].numbers()].into_boxed_slice();
+        }
+    }
+
+    /// From now on, `instead` counts for the set. It keeps its labels, and nothing else.
+    fn refuse(&mut self, id: u32, instead: Box<[u8]>) {
+        if let Some(set) = self.sets[id as usize].as_mut() {
+            set.numbers = Box::default();
+            set.natives = Natives::default();
+        }
+        self.instead.insert(id, instead);
+    }
+
+    /// Moves the deltas of refused sets in the open step `at` to those that count for them. `closing` is the step that is
+    /// being closed.
+    fn redirect(&mut self, at: Millis, closing: Millis) {
+        let Some(deltas) = self.open.get_mut(&at).map(super::open::OpenStep::take) else { return };
+        for delta in deltas {
+            let set = self.target(delta.set, closing, &delta);
+            let layout = self.metrics[delta.layout as usize].layout.clone();
+            let moved = set != delta.set;
+            let from = delta.set;
+            let alone = self.open.entry(at).or_default().put(set, &layout, delta);
+            if moved {
+                self.settle_pending(from, set, alone);
+            } else if !alone {
+                self.drop_pending(from);
+            }
+        }
+    }
+
+    /// The set that counts for `id`.
+    fn target(&mut self, id: u32, closing: Millis, delta: &Delta) -> u32 {
+        let Some(block) = self.instead.get(&id).cloned() else { return id };
+        let Some(set) = self.sets[id as usize].as_mut() else { return id };
+        // As long as it is touched, it stays refused.
+        set.touched = closing;
+        let (tenant, mentioned) = (Arc::clone(&set.tenant), set.mentioned);
+        let layout: &Layout = &self.metrics[delta.layout as usize].layout;
+        let name = SetName::of(&tenant, layout.family(), &block);
+        let known = match self.find(name) {
+            Some(known) => known,
+            None => self.define(name, &tenant, &block, delta.layout).unwrap_or(id),
+        };
+        if let Some(target) = self.sets[known as usize].as_mut() {
+            target.mentioned = target.mentioned.max(mentioned);
+        }
+        known
+    }
+
+    fn settle_pending(&mut self, from: u32, to: u32, created: bool) {
+        self.drop_pending(from);
+        if created && let Some(target) = self.sets[to as usize].as_mut() {
+            target.pending += 1;
+        }
+    }
+
+    fn drop_pending(&mut self, id: u32) {
+        if let Some(set) = self.sets[id as usize].as_mut() {
+            set.pending = set.pending.saturating_sub(1);
+        }
+    }
+}

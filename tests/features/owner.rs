@@ -1,0 +1,110 @@
+//! The owners of a source partition, one after the other, and the journal between them.
+
+use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
+
+use crate::scramble::Dice;
+use crate::streams::{Event, Rec};
+
+/// The present time is so late that nothing comes from the future.
+const NOW: i64 = i64::MAX / 2;
+/// Later than everything in a stream; the last ticks bring out what waits and let series end.
+const END: i64 = 4_000_000;
+const TICKS: [i64; 3] = [END, END + 120_000, END + 400_000];
+
+/// How much goes wrong: something happens to about one event in `calm`.
+pub(crate) struct Disorder<'a> {
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) calm: u64,
+}
+
+/// A partition with its journal. Everything that a crash forgets is in `task`.
+struct Partition<'a> {
+    settings: &'a SpanSettings,
+    number: i32,
+    events: Vec<Event>,
+    task: SpanTask,
+    /// The journal: commits, and the event to go on with after each.
+    journal: Vec<(StepCut, usize)>,
+}
+
+/// All commits of a partition.
+pub(crate) fn run(
+    settings: &SpanSettings,
+    number: i32,
+    events: &[Event],
+    mut disorder: Option<Disorder<'_>>,
+) -> Vec<StepCut> {
+    let events = events.iter().cloned().chain(TICKS.map(Event::Tick)).collect();
+    let task = SpanTask::new(settings, "t".into(), number, Restored::default()).expect("an empty journal");
+    let mut partition = Partition { settings, number, events, task, journal: Vec::new() };
+    partition.task.set_start(0);
+    let (mut at, mut crashes) = (0, 0);
+    while at < partition.events.len() {
+        partition.event(at);
+        at += 1;
+        let Some(Disorder { dice, calm }) = &mut disorder else { continue };
+        if dice.below(*calm) == 0 {
+            let cut = partition.task.cut();
+            partition.commit(cut, at);
+        }
+        if crashes < 40 && dice.below(*calm) == 0 {
+            crashes += 1;
+            at = partition.crash(dice);
+        }
+    }
+    partition.journal.into_iter().map(|(cut, _)| cut).collect()
+}
+
+fn borrow(r: &Rec) -> Record<'_> {
+    Record { offset: r.offset, timestamp: r.timestamp, tenant: r.tenant, value: &r.value }
+}
+
+// === impl Partition ===
+
+impl Partition<'_> {
+    fn commit(&mut self, cut: Option<StepCut>, resume: usize) {
+        let Some(cut) = cut else { return };
+        assert_eq!(cut.ledger.unaccounted_spans(), 0);
+        self.journal.push((cut, resume));
+    }
+
+    fn event(&mut self, at: usize) {
+        match self.events[at].clone() {
+            Event::Tick(to) => {
+                let cut = self.task.tick(to);
+                self.commit(cut, at + 1);
+            }
+            Event::Record(record) => {
+                while let Offer::CutFirst { cut } = self.task.offer(&borrow(&record), NOW) {
+                    self.commit(Some(*cut), at);
+                }
+            }
+        }
+        let by_ledger = self.task.ledger().pending_edges();
+        assert_eq!(by_ledger, self.task.pending_edges() as i128, "every edge is accounted for");
+    }
+
+    /// A new owner takes over; returns the event to go on with.
+    fn crash(&mut self, dice: &mut Dice) -> usize {
+        let last = self.journal.last();
+        let (restored, resume) = last.map_or_else(Default::default, |(c, resume)| {
+            let (live, ledger) = (c.live.clone(), c.ledger.clone());
+            let (next, stream_time) = (Some(c.to), Some(c.stream_time));
+            (Restored { next, next_k: c.k + 1, stream_time, reread_from: c.reread_from, live, ledger }, *resume)
+        });
+        let next = restored.next.unwrap_or(0);
+        self.task = SpanTask::new(self.settings, "t".into(), self.number, restored).expect("a sound journal");
+        self.task.set_start(0);
+        let start = self.task.start_offset().expect("known");
+        for event in &self.events[..resume] {
+            let Event::Record(r) = event else { continue };
+            if r.offset >= start {
+                assert!(matches!(self.task.offer(&borrow(r), NOW), Offer::Taken));
+            }
+        }
+        if matches!(self.events.get(resume), Some(Event::Tick(_)) | None) || dice.below(2) == 0 {
+            self.task.reached(next);
+        }
+        resume
+    }
+}
