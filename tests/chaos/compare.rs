@@ -22,12 +22,12 @@ use crate::cluster::Cluster;
 use crate::driver::{Driver, Scene};
 use crate::fleet::Fleet;
 use crate::proxy::Link;
+use crate::report;
 use crate::run::{Load, STARTS_WITHIN};
 use crate::samples::{Samples, Stream, Watched};
 use crate::schedule::{self, Fault};
 use crate::servers::wait_until;
 use crate::settings::{Group, STEP, TOPIC, settings};
-use crate::{SESSION, report};
 
 /// How many differences are told.
 const SHOWN: usize = 8;
@@ -172,7 +172,7 @@ fn run(
 
 /// Chaos while the load lasts. How many troubles there were.
 fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
-    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers, SESSION);
+    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers, None);
     // A series that is refused is not in the stream.
     events.retain(|event| !matches!(event.fault, Fault::Poison { .. }));
     driver.schedule(events);

@@ -62,7 +62,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if args.plan {
-        schedule::plan(seed, args.load(), args.places(), SESSION).iter().for_each(|event| println!("{event}"));
+        schedule::plan(seed, args.load(), args.places(), args.sabotage.as_deref())
+            .iter()
+            .for_each(|event| println!("{event}"));
         return ExitCode::SUCCESS;
     }
     println!("seed {seed}");

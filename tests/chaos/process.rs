@@ -23,7 +23,7 @@ pub fn end_together() {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("signals can be listened to");
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            for pid in children(|all| std::mem::take(all)) {
+            for pid in children(std::mem::take) {
                 drop(Command::new("kill").args(["-KILL", &pid.to_string()]).status());
             }
             std::process::exit(130);

@@ -19,7 +19,7 @@ use crate::report::{Freshness, Report};
 use crate::samples::Watched;
 use crate::servers::wait_until;
 use crate::settings::{Group, STEP, TOPIC, produce, settings};
-use crate::{SESSION, schedule, wall_clock};
+use crate::{schedule, wall_clock};
 
 /// How long anything may take to start.
 pub const STARTS_WITHIN: Duration = Duration::from_secs(120);
@@ -141,7 +141,7 @@ impl Run {
         driver.run(calm, |_| false);
         phases.chaos = wall_clock();
         println!("chaos begins");
-        driver.schedule(schedule::plan(report.seed, chaos, report.workers, SESSION));
+        driver.schedule(schedule::plan(report.seed, chaos, report.workers, args.sabotage.as_deref()));
         let receiver = &self.receiver;
         driver.run(calm + chaos, |_| args.sabotage.is_some() && !receiver.violations().is_empty());
         driver.heal();

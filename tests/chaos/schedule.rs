@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::SESSION;
 use crate::cluster::BROKERS;
 
 /// One trouble.
@@ -146,8 +147,9 @@ impl std::fmt::Display for Event {
     }
 }
 
-/// The troubles of `phase`. The same arguments give the same plan.
-pub fn plan(seed: u64, phase: Duration, workers: usize, session: Duration) -> Vec<Event> {
+/// The troubles of `phase`. The same arguments give the same plan. With a rule that is switched off, the troubles of the
+/// receiver make room for those that the rule is there for.
+pub fn plan(seed: u64, phase: Duration, workers: usize, rule: Option<&str>) -> Vec<Event> {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
     let mut busy = Busy { slots: vec![Duration::ZERO; workers], ..Busy::default() };
     let mut events = Vec::new();
@@ -157,16 +159,33 @@ pub fn plan(seed: u64, phase: Duration, workers: usize, session: Duration) -> Ve
         if at >= phase {
             return events;
         }
-        let event = draw(&mut dice, at, workers, session);
+        let mut event = draw(&mut dice, at, workers);
+        if let Some(rule) = rule.filter(|_| event.fault.class() == Class::Receiver) {
+            (event.fault, event.lasts) = provoke(&mut dice, rule, workers);
+        }
         if event.at + event.lasts <= phase && busy.take(&event) {
             events.push(event);
         }
     }
 }
 
-fn draw(dice: &mut Dice, at: Duration, workers: usize, session: Duration) -> Event {
+/// What a rule is there for.
+fn provoke(dice: &mut Dice, rule: &str, workers: usize) -> (Fault, Duration) {
     let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
-    let session = session.as_millis() as u64;
+    match rule {
+        "claim" if dice.below(2) == 0 => (Fault::SplitBrain, dice.millis(5_000, 10_000)),
+        "claim" => (Fault::Zombie { slot }, dice.millis(6_000, 9_000)),
+        // A commit is given up, and a later one is not.
+        "contiguity" => (Fault::Refuse { broker }, dice.millis(5_500, 8_000)),
+        // Marks do not get through, samples do.
+        "emit" => (Fault::Hold { broker, up: true, down: false }, dice.millis(6_000, 9_000)),
+        _ => (Fault::KillWorker { slot }, dice.millis(100, 2_000)),
+    }
+}
+
+fn draw(dice: &mut Dice, at: Duration, workers: usize) -> Event {
+    let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
+    let session = SESSION.as_millis() as u64;
     let (fault, lasts) = match dice.below(100) {
         0..16 => (Fault::KillWorker { slot }, dice.millis(100, 4_000)),
         16..19 => (Fault::KillAll, dice.millis(100, 3_000)),
