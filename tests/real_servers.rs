@@ -10,6 +10,7 @@ mod servers;
 
 mod real {
     mod operator;
+    mod survey;
 }
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,7 +16,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
+pub use board::{Board, LimitsStatus, TaskId, TaskKind, TaskState, TaskStatus};
 use names::Metric;
 pub use overrides::Overrides;
 use overrides::OverridesMeters;
