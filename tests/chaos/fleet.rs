@@ -11,6 +11,8 @@ use crate::process::Process;
 
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
+/// How many errors of the logs are shown.
+const SHOWN: usize = 5;
 /// What a log must not hold, whatever happens to a worker.
 const FORBIDDEN: [&str; 4] = ["panicked", "please report", "is no share", "were deleted"];
 
@@ -42,6 +44,8 @@ pub struct Told {
     pub fenced: u64,
     pub forced: u64,
     pub errors: u64,
+    /// Some of them. A receiver that refuses a series for good is an error, rightly.
+    pub first_errors: Vec<String>,
     /// Lines that must not be there.
     pub forbidden: Vec<String>,
 }
@@ -179,7 +183,12 @@ impl Fleet {
             for line in String::from_utf8_lossy(&text).lines() {
                 told.fenced += u64::from(line.contains("another worker has claimed its journal"));
                 told.forced += u64::from(line.contains("closing a step without partitions"));
-                told.errors += u64::from(line.contains(" ERROR "));
+                if line.contains(" ERROR ") {
+                    told.errors += 1;
+                    if told.first_errors.len() < SHOWN {
+                        told.first_errors.push(format!("{name}: {line}"));
+                    }
+                }
                 if FORBIDDEN.iter().any(|word| line.contains(word)) {
                     told.forbidden.push(format!("{name}: {line}"));
                 }

@@ -207,6 +207,7 @@ impl Run {
         report.fenced = told.fenced;
         report.forced_closes = told.forced;
         report.log_errors = told.errors;
+        report.notes.extend(told.first_errors);
         report.violations.extend(told.forbidden.into_iter().take(10));
         report.violations.append(&mut self.fleet.stuck);
         report.worker_exits = self.fleet.exits.len();
