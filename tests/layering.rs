@@ -178,7 +178,9 @@ fn pure_rooms_name_no_clock_no_io_no_thread_and_no_runtime() {
 
 #[test]
 fn every_setting_is_read_outside_of_the_configuration() {
-    let files: Vec<SourceFile> = rooms().into_iter().filter(|file| file.room != "config").collect();
+    // What a setting means for the layout of series is told beside it, for all who make layouts.
+    let uses = |file: &SourceFile| file.room != "config" || file.path.ends_with("config/metrics.rs");
+    let files: Vec<SourceFile> = rooms().into_iter().filter(uses).collect();
     let read: BTreeSet<&str> = files.iter().flat_map(SourceFile::fields_read).collect();
     let unread: Vec<String> = settings_fields()
         .into_iter()

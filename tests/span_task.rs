@@ -242,6 +242,7 @@ fn the_random_topics_reach_every_outcome() {
         Tally::InfoDroppedInvalidUtf8,
         Tally::RecordsPassedOver,
         Tally::RecordsReadAgain,
+        Tally::RecordsIsolated,
     ];
     for (tally, value) in ledger.iter() {
         assert_eq!(value == 0, never.contains(&tally), "{} is {value}", tally.name());

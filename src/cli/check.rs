@@ -1,9 +1,10 @@
 //! `spanmill check`: says everything that is wrong with the settings, or what is in force and where it comes from; or
-//! whether scenarios come out under these settings as their files say.
+//! whether scenarios come out under these settings as their files say; or what a topic would cost under them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::survey::{self, AgainstError};
 use crate::config::{Tenants, load_from, render_effective};
 use crate::kafka;
 use crate::tasks::cases::{Case, CaseError, Failure, Owners};
@@ -21,6 +22,13 @@ pub struct CheckArgs {
     /// Scenarios to play under these settings, in the language of tests/cases; prints what does not come out as they say.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     cases: Vec<PathBuf>,
+    /// A topic to read under these settings: prints how many series its records would make, who makes them, and what the
+    /// span-name sanitiser would merge. Nothing is sent, and no group is touched.
+    #[arg(long, value_name = "TOPIC", conflicts_with = "cases")]
+    against: Option<String>,
+    /// How many of the latest records of the topic are read.
+    #[arg(long, value_name = "N", default_value_t = 100_000, requires = "against")]
+    records: u64,
 }
 
 /// Checks the settings, and plays the scenarios if there are any. Returns the exit code: 0 if all is well, 64 if the
@@ -39,6 +47,16 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
     if let Err(error) = kafka::client::check(&loaded.config.kafka) {
         writeln!(out, "{error}")?;
         return Ok(WRONG);
+    }
+    if let Some(topic) = &args.against {
+        return match survey::against(&loaded.tenants, topic, args.records, out) {
+            Ok(()) => Ok(0),
+            Err(AgainstError::Write(error)) => Err(error),
+            Err(error) => {
+                writeln!(out, "{error}")?;
+                Ok(FAILED)
+            }
+        };
     }
     if args.cases.is_empty() {
         out.write_all(render_effective(&loaded).as_bytes())?;

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod import;
 pub mod produce;
 mod run;
+mod survey;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -37,7 +38,8 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
-    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios.
+    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
+    /// or say what a topic would cost.
     Check(check::CheckArgs),
     /// Send a synthetic load whose result is known exactly.
     Produce(Box<produce::ProduceArgs>),
@@ -86,7 +88,8 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
-        Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()) {
+        Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+        {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },

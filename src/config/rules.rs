@@ -19,6 +19,9 @@ const OWN_HEADERS: [&str; 6] = [
     "x-prometheus-remote-write-version",
 ];
 
+/// The least memory limit: a worker without any work needs some of it.
+const LEAST_MEMORY: usize = 64 << 20;
+
 // === impl Layers ===
 
 impl Layers<'_> {
@@ -76,10 +79,28 @@ impl Layers<'_> {
         if kafka.replication == 0 {
             self.broken(&["kafka.replication"], "0 keeps no copy; write -1 for the broker's default, or 1 and more");
         }
+        self.check_dead_letters(draft);
         for name in kafka.properties.keys() {
             if let Some(reason) = syntax::property(name) {
                 self.broken(&[&format!("kafka.properties.{name}")], reason);
             }
+        }
+    }
+
+    /// A copy in a source topic would be read, refused and copied again, for ever.
+    fn check_dead_letters(&mut self, draft: &Draft) {
+        let (path, kafka) = ("kafka.dead_letter_topic", &draft.config.kafka);
+        let topic = &kafka.dead_letter_topic;
+        if topic.is_empty() {
+            return;
+        }
+        self.must(path, syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic))));
+        let internal = |source: &String| *topic == format!("{}-{source}-journal", kafka.group);
+        if syntax::is_internal_topic(topic, &kafka.group) || kafka.topics.iter().any(internal) {
+            self.broken(&[path, "kafka.group"], "is an internal topic of this group; name a topic of its own");
+        }
+        if kafka.topics.contains(topic) {
+            self.broken(&[path, "kafka.topics"], "is a source topic; name a topic of its own");
         }
     }
 
@@ -206,6 +227,11 @@ impl Layers<'_> {
     fn check_process(&mut self, draft: &Draft) {
         if !draft.config.admin.listen.is_empty() {
             self.must("admin.listen", syntax::listen(&draft.config.admin.listen));
+        }
+        let limit = draft.config.worker.memory_limit;
+        if (1..LEAST_MEMORY).contains(&limit) {
+            let message = "is too little to work with; write 64MiB or more, or 0B for no limit";
+            self.broken(&["worker.memory_limit"], message);
         }
         let level = &draft.config.log.level;
         let words = ["off", "error", "warn", "info", "debug", "trace"];

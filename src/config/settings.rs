@@ -61,6 +61,10 @@ pub struct Kafka {
     pub shards: u32,
     /// `replication`: replication factor of the internal topics; -1 asks for the broker's default. Default -1.
     pub replication: i32,
+    /// `dead_letter_topic`: gets a copy of every record that cannot be read. Default none, written as empty text.
+    pub dead_letter_topic: String,
+    /// `stuck_after`: a partition that has records and yields none for this long is fetched anew. Default 60 s.
+    pub stuck_after: Millis,
     /// `properties`: librdkafka settings handed to every client unchanged (TLS, SASL, ...). Values may be secret.
     pub properties: BTreeMap<String, Secret>,
 }
@@ -537,6 +541,9 @@ pub struct Worker {
     pub max_commit_bytes: usize,
     /// `fetch_buffer_bytes`: records buffered per source partition. Default 8 MiB.
     pub fetch_buffer_bytes: usize,
+    /// `memory_limit`: above this many bytes, by the worker's own account, source partitions are not read on. 0 is no
+    /// limit. Default 0.
+    pub memory_limit: usize,
     /// `shutdown_timeout`: how long a graceful stop may take. Default 25 s.
     pub shutdown_timeout: Millis,
 }
@@ -653,6 +660,8 @@ impl Default for Kafka {
             start: Start::Earliest,
             shards: 16,
             replication: -1,
+            dead_letter_topic: String::new(),
+            stuck_after: 60_000,
             properties: BTreeMap::new(),
         }
     }
@@ -775,6 +784,7 @@ impl Default for Worker {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             max_commit_bytes: 4 << 20,
             fetch_buffer_bytes: 8 << 20,
+            memory_limit: 0,
             shutdown_timeout: 25_000,
         }
     }

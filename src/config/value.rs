@@ -103,6 +103,9 @@ pub(super) fn show_duration(ms: Millis) -> String {
 
 /// Bytes as a person writes them.
 pub(super) fn show_size(bytes: i64) -> String {
+    if bytes == 0 {
+        return "0B".to_owned();
+    }
     let units =
         [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
     units

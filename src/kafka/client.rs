@@ -99,6 +99,8 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
 /// under its feet are an error of their partition.
 pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     let kbytes = (buffer_bytes / 1024).max(1).to_string();
+    // What one answer may add to a queue that is nearly full.
+    let fetched = buffer_bytes.clamp(1, 1 << 20).to_string();
     let mut config = base(
         kafka,
         &[
@@ -108,6 +110,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             ("enable.partition.eof", "true"),
             // Bounds every split queue on its own.
             ("queued.max.messages.kbytes", &kbytes),
+            ("fetch.message.max.bytes", &fetched),
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
@@ -147,6 +150,22 @@ pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
             ("linger.ms", "2"),
             ("message.timeout.ms", "60000"),
             ("queue.buffering.max.kbytes", "262144"),
+        ],
+    )
+}
+
+/// The producer of dead letters: patient for a while, and with a queue that an outage fills without harm. A copy is as
+/// large as its record and some headers: the broker decides what is too large.
+pub(crate) fn dead_letters(kafka: &Kafka) -> ClientConfig {
+    base(
+        kafka,
+        &[
+            ("acks", "all"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "50"),
+            ("message.timeout.ms", "60000"),
+            ("message.max.bytes", "1000000000"),
+            ("queue.buffering.max.kbytes", "65536"),
         ],
     )
 }

@@ -24,6 +24,7 @@ pub type Queue = PartitionQueue<Context>;
 pub struct Fetcher {
     consumer: Arc<BaseConsumer<Context>>,
     thread: Thread,
+    buffer_bytes: usize,
 }
 
 /// Receives librdkafka's statistics.
@@ -69,7 +70,7 @@ impl Fetcher {
         config.set("statistics.interval.ms", "2000");
         let consumer = BaseConsumer::from_config_and_context(&config, Context { on_end })
             .map_err(|e| KafkaError::client("consumer", e))?;
-        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current() })
+        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), buffer_bytes })
     }
 
     /// Starts fetching a partition at `offset`.
@@ -90,6 +91,22 @@ impl Fetcher {
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|e| KafkaError::request(what(), e))?;
         Ok(queue)
+    }
+
+    /// Fetches an open partition anew from `offset` on; what its queue holds is forgotten.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn refetch(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.consumer
+            .seek(topic, partition, Offset::Offset(offset), Duration::ZERO)
+            .map_err(|e| KafkaError::request(format!("fetch {topic}[{partition}] anew from {offset} on"), e))
+    }
+
+    /// How many bytes of an open partition may be fetched ahead.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
     }
 
     /// Stops fetching a partition.

@@ -11,6 +11,7 @@
 
 pub mod appender;
 pub mod client;
+pub mod deadletter;
 pub mod fetch;
 pub mod members;
 pub mod reader;
@@ -20,6 +21,7 @@ pub mod topics;
 
 pub use appender::Appender;
 pub use client::KafkaError;
+pub use deadletter::DeadLetters;
 pub use fetch::Fetcher;
 pub use reader::LogReader;
 pub use topics::TopicNames;

@@ -96,6 +96,17 @@ impl Topics {
         Ok(found.map(|t| t.partitions().len() as i32).filter(|&n| n > 0))
     }
 
+    /// The offset after the last record of a partition.
+    ///
+    /// # Errors
+    /// When no broker answers within a second.
+    pub fn end(&self, topic: &str, partition: i32) -> Result<i64, KafkaError> {
+        let bounds = self.admin.inner().fetch_watermarks(topic, partition, Duration::from_secs(1));
+        bounds
+            .map(|(_, end)| end)
+            .map_err(|e| KafkaError::request(format!("look up the end of {topic}[{partition}]"), e))
+    }
+
     /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
     /// partition counts.
     ///
@@ -109,6 +120,26 @@ impl Topics {
         self.ensure_one(&self.names.series_journal(), shards as i32, false)?;
         let journals = sources.iter().map(|(source, _)| self.names.journal(source));
         self.check(&journals.chain([self.names.deltas(), self.names.series_journal()]).collect::<Vec<_>>())
+    }
+
+    /// Makes sure that the topic of dead letters exists. It is nobody's truth: how long it keeps them is the broker's
+    /// default, or whatever it was created with.
+    ///
+    /// # Errors
+    /// When it does not exist and cannot be created.
+    pub fn ensure_dead_letters(&self, topic: &str) -> Result<(), KafkaError> {
+        if self.partitions(topic)?.is_some() {
+            return Ok(());
+        }
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(self.replication));
+        let results = block_on(self.admin.create_topics([&new], &options()))
+            .map_err(|e| KafkaError::request(format!("create topic {topic}"), e))?;
+        match results.into_iter().find_map(Result::err) {
+            Some((_, code)) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+                Err(KafkaError::Topic(format!("cannot create topic {topic}: {code}; create it by hand")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ensure_one(&self, topic: &str, wanted: i32, may_grow: bool) -> Result<(), KafkaError> {

@@ -101,6 +101,8 @@ tallies! {
     RelaysDroppedFull = "relays_dropped_full",
     /// Messaging edges whose latency was not observed, because the consumer started before the producer ended.
     MessagingNotObserved = "messaging_not_observed",
+    /// Records passed over because processing them had failed again and again; their spans are unknown.
+    RecordsIsolated = "records_isolated",
 }
 
 /// The tallies of one source partition since the beginning of its journal.

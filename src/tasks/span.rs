@@ -23,7 +23,7 @@ use crate::config::{Config, Tenants, settings};
 use crate::deltas::ShareHead;
 use crate::model::wire::Malformed;
 use crate::model::{Ledger, Millis, StepWidth, Tally};
-use crate::otlp::Batch;
+use crate::otlp::{Batch, DecodeError};
 
 /// One record of the source.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +92,34 @@ pub enum RestoreError {
     },
 }
 
+/// Why a record was taken and not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its value is not what the encoding says.
+    #[error(transparent)]
+    Undecodable(#[from] DecodeError),
+    /// Nothing says whose it is.
+    #[error(
+        "the record names no tenant: the key or header that tenant.source asks for is missing, too long or not UTF-8"
+    )]
+    NoTenant,
+}
+
+/// What a task holds, in bytes; estimates that take no time to make.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// The open stretch: given back by the next cut.
+    pub open: usize,
+    /// Label sets that are known, until they are forgotten.
+    pub known: usize,
+    /// Half edges that wait.
+    pub edges: usize,
+}
+
+/// What a half edge takes in memory: its slot, its place in the index, and its part of the names.
+const EDGE: usize = 320;
+
 /// What became of an offered record.
 #[derive(Debug)]
 #[must_use]
@@ -150,6 +178,8 @@ pub struct SpanTask {
     stream_time: Option<Millis>,
     /// Whether a record was taken since the last cut.
     open: bool,
+    /// Why the record that was offered last was not read.
+    refusal: Option<Refusal>,
     batch: Batch,
     processors: Processors,
 }
@@ -181,10 +211,10 @@ impl From<&Tenants> for SpanSettings {
     }
 }
 
-/// Reads a record's value; false when it is not what the encoding says.
-fn decode(encoding: settings::Encoding, batch: &mut Batch, value: &[u8]) -> bool {
+/// Reads a record's value, if it is what the encoding says.
+fn decode(encoding: settings::Encoding, batch: &mut Batch, value: &[u8]) -> Result<(), DecodeError> {
     match encoding {
-        settings::Encoding::OtlpProto => batch.decode(value).is_ok(),
+        settings::Encoding::OtlpProto => batch.decode(value),
     }
 }
 
@@ -223,6 +253,7 @@ impl SpanTask {
             next_k: restored.next_k,
             stream_time: restored.stream_time,
             open: false,
+            refusal: None,
             batch: Batch::new(),
             processors,
         };
@@ -277,6 +308,7 @@ impl SpanTask {
 
     /// Offers the next record; `now` is the present time. Records that a commit covers already are passed over.
     pub fn offer(&mut self, record: &Record<'_>, now: Millis) -> Offer {
+        self.refusal = None;
         if self.rebuilding() {
             if self.position.is_some_and(|next| record.offset < next) {
                 self.read_again(record);
@@ -298,6 +330,35 @@ impl SpanTask {
         self.advance(stream_time);
         self.take(record, stream_time);
         Offer::Taken
+    }
+
+    /// Why the record that was offered last was taken and not read, if that is so. A record that a commit covers was
+    /// refused before, and is not refused again.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Passes over the next record, because offering it fails: it is counted, and the next commit covers it. Half edges of
+    /// it that a commit lists are lost. False when a commit covers the record already, so that it was counted before.
+    pub fn isolate(&mut self, record: &Record<'_>) -> bool {
+        self.refusal = None;
+        if self.rebuilding() && self.position.is_some_and(|next| record.offset < next) {
+            self.read_past(record.offset);
+            return false;
+        }
+        self.reached(record.offset);
+        self.set_start(record.offset);
+        if self.position.is_some_and(|next| record.offset < next) {
+            return false;
+        }
+        self.open = true;
+        self.position = Some(record.offset + 1);
+        let ledger = &mut self.processors.ledger;
+        ledger.add(Tally::RecordsRead, 1);
+        ledger.add(Tally::BytesRead, record.value.len() as u64);
+        ledger.add(Tally::RecordsIsolated, 1);
+        true
     }
 
     /// The cut that is due before the record at `offset` takes stream time to `stream_time`.
@@ -386,6 +447,13 @@ impl SpanTask {
         self.processors.table.len()
     }
 
+    /// What the task holds in memory.
+    #[must_use]
+    pub fn holding(&self) -> Holding {
+        let Processors { table, pairing, .. } = &self.processors;
+        Holding { open: table.estimate(), known: table.known_bytes(), edges: pairing.pending() * EDGE }
+    }
+
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         let (reread_from, live) = self.processors.pairing.live();
         let k = self.next_k;
@@ -431,9 +499,11 @@ impl SpanTask {
         ledger.add(Tally::RecordsRead, 1);
         ledger.add(Tally::BytesRead, record.value.len() as u64);
         let Some(tenant) = record.tenant else {
+            self.refusal = Some(Refusal::NoTenant);
             return ledger.add(Tally::RecordsWithoutTenant, 1);
         };
-        if !decode(self.encoding, &mut self.batch, record.value) {
+        if let Err(error) = decode(self.encoding, &mut self.batch, record.value) {
+            self.refusal = Some(error.into());
             return ledger.add(Tally::RecordsUndecodable, 1);
         }
         self.processors.record(&self.batch, record, tenant, stream_time);
@@ -444,14 +514,21 @@ impl SpanTask {
         if self.reread.is_some_and(|at| record.offset < at) {
             return;
         }
-        self.reread = Some(record.offset + 1);
         if let Some(tenant) = record.tenant
-            && decode(self.encoding, &mut self.batch, record.value)
+            && decode(self.encoding, &mut self.batch, record.value).is_ok()
         {
             self.processors.rebuild(&self.batch, record, tenant);
         }
+        self.read_past(record.offset);
+    }
+
+    /// The record at `offset`, which a commit covers, is done with.
+    fn read_past(&mut self, offset: i64) {
+        if self.reread.is_some_and(|at| offset >= at) {
+            self.reread = Some(offset + 1);
+        }
         if self.position == self.reread {
-            self.reached(record.offset + 1);
+            self.reached(offset + 1);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
 
 mod board;
+mod hazards;
 pub mod log;
 pub mod names;
 mod overrides;
@@ -16,7 +17,8 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
+pub use board::{Board, LimitsStatus, TaskId, TaskKind, TaskState, TaskStatus};
+use hazards::HazardMeters;
 use names::Metric;
 pub use overrides::Overrides;
 use overrides::OverridesMeters;
@@ -59,6 +61,7 @@ struct Inner {
     restores: HistogramVec,
     steps: IntCounterVec,
     left_out: IntCounter,
+    hazards: HazardMeters,
     export: ExportMeters,
     overrides: OverridesMeters,
 }
@@ -117,6 +120,7 @@ impl Telemetry {
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
             left_out: counter(&registry, names::STEPS_LEFT_OUT),
+            hazards: HazardMeters::new(&registry),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             registry,
@@ -171,6 +175,37 @@ impl Telemetry {
     /// Counts the tenants that a step was not written for.
     pub fn left_out(&self, tenants: usize) {
         self.0.left_out.inc_by(tenants as u64);
+    }
+
+    /// Counts a dead letter and whether it was stored.
+    pub fn dead_letter(&self, stored: bool) {
+        let outcome = if stored { "stored" } else { "failed" };
+        self.0.hazards.dead_letters.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts a bug that a task met.
+    pub fn panicked(&self, kind: TaskKind) {
+        self.0.hazards.panics.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// Counts a partition that was stuck.
+    pub fn stuck(&self) {
+        self.0.hazards.stuck.inc();
+    }
+
+    /// Counts a storm of rebalances.
+    pub fn rebalance_storm(&self) {
+        self.0.hazards.storms.inc();
+    }
+
+    /// Shows what the worker holds of one kind.
+    pub fn memory_held(&self, part: &str, bytes: usize) {
+        self.0.hazards.memory.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows whether spans wait because too much is held.
+    pub fn memory_throttled(&self, throttled: bool) {
+        self.0.hazards.throttled.set(i64::from(throttled));
     }
 
     /// Settings of tenants have come into force.
@@ -283,6 +318,9 @@ mod tests {
         t.fenced(TaskKind::Series);
         t.restored(TaskKind::Span, Duration::from_millis(20));
         t.step_closed(Cause::Forced);
+        t.dead_letter(true);
+        t.panicked(TaskKind::Span);
+        t.memory_held("series", 1);
         t.overrides_loaded("v1".to_owned(), Vec::new());
         t.export().rejected.with_label_values(&["bad_data"]).inc();
         t.export().requests.with_label_values(&["2xx"]).inc();

@@ -54,6 +54,8 @@ metrics! {
         "The last step that a shard closed, named by its end, in seconds since the epoch.";
     ACTIVE_SERIES = Gauge "spanmill_active_series" ["topic", "partition"]
         "Active series of a shard.";
+    REFUSED = Gauge "spanmill_label_sets_refused" ["topic", "partition"]
+        "Label sets of a shard that a limit refuses; their counts go to overflow series. /offenders says who makes them.";
     TASKS = Gauge "spanmill_tasks" ["kind", "state"]
         "Tasks that this worker owns.";
     REBALANCES = Counter "spanmill_rebalances_total" ["event"]
@@ -66,6 +68,18 @@ metrics! {
         "Tasks given up because another worker had claimed their journal.";
     RESTORES = Histogram "spanmill_restore_seconds" ["kind"]
         "How long tasks took from claim to running.";
+    DEAD_LETTERS = Counter "spanmill_dead_letters_total" ["outcome"]
+        "Records that could not be read and were to be copied to the dead-letter topic, by whether the copy was stored.";
+    PANICS = Counter "spanmill_panics_total" ["kind"]
+        "Times that a task met a bug of spanmill and was taken over again; the log has its place.";
+    STUCK = Counter "spanmill_partition_stuck_total" []
+        "Times that an owned source partition had records and yielded none, so that it was fetched anew.";
+    STORMS = Counter "spanmill_rebalance_storms_total" []
+        "Minutes in which the group moved partitions of this worker again and again.";
+    MEMORY = Gauge "spanmill_memory_bytes" ["part"]
+        "What this worker holds, by its own account, which worker.memory_limit limits.";
+    THROTTLED = Gauge "spanmill_memory_throttled" []
+        "1 while more is held than worker.memory_limit says, so that spans wait in Kafka.";
     STEPS_CLOSED = Counter "spanmill_steps_closed_total" ["cause"]
         "Steps closed by shards, because the watermark passed or because a silent partition was left out.";
     STEPS_LEFT_OUT = Counter "spanmill_steps_left_out_total" []

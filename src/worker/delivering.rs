@@ -104,6 +104,11 @@ impl Delivering {
         self.lacking = steps.values().map(BTreeSet::len).max().unwrap_or_default();
     }
 
+    /// The bytes of the batches that are not settled.
+    pub(super) fn bytes(&self) -> usize {
+        self.unsettled().flat_map(|waiting| &waiting.batch.requests).map(|request| request.body.len()).sum()
+    }
+
     /// A batch has been settled.
     pub(super) fn settled(&mut self, step: Millis, tenant: &str) {
         let is_it = |waiting: &Waiting| waiting.batch.step == step && &*waiting.batch.tenant == tenant;

@@ -1,19 +1,21 @@
 //! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
 //! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::command::{Close, Command, Inbox};
 use super::shared::Shared;
 use super::thread::Threads;
+use super::watch::Storm;
 use super::{WorkerError, pause, takeover, thread};
 use crate::kafka::KafkaError;
 use crate::kafka::members::{Member, OnChange, Partition};
 use crate::kafka::topics::Topics;
-use crate::telemetry::{Rebalance, TaskId, TaskKind};
+use crate::telemetry::{Rebalance, TaskId, TaskKind, TaskState};
 
 /// How often the group learns the positions, for lag dashboards.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -21,10 +23,14 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// more often make more records deletable.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
+/// Partitions whose end is looked up at a time.
+const LOOKS: usize = 16;
+
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
 struct Crew {
     shared: Arc<Shared>,
     inboxes: Vec<Inbox>,
+    storm: Mutex<Storm>,
 }
 
 /// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
@@ -34,16 +40,31 @@ struct Membership {
     shards: Member,
 }
 
+/// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
+#[derive(Default)]
+struct Ends {
+    /// Where the tasks stood at the last look.
+    positions: BTreeMap<TaskId, i64>,
+    /// The task that was looked at last, if there may be more.
+    last: Option<TaskId>,
+}
+
 /// Runs until the worker is stopped.
 pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let topics = Topics::new(&shared.config.kafka)?;
     let sources = wait_for_sources(shared, &topics)?;
     topics.ensure(&sources, shared.config.kafka.shards)?;
     publish(shared, &sources);
+    let letters = &shared.config.kafka.dead_letter_topic;
+    if !letters.is_empty()
+        && let Err(error) = topics.ensure_dead_letters(letters)
+    {
+        tracing::error!(%error, "there is no topic for dead letters; what cannot be read is only counted");
+    }
 
     let pool = takeover::Pool::start(shared)?;
     let threads = thread::start(shared, &pool)?;
-    let crew = Arc::new(Crew { shared: Arc::clone(shared), inboxes: threads.inboxes() });
+    let crew = Arc::new(Crew { shared: Arc::clone(shared), inboxes: threads.inboxes(), storm: Mutex::default() });
     let membership = Membership::join(shared, &crew)?;
 
     let served = serve(shared, &topics, &membership, &threads, sources);
@@ -66,6 +87,7 @@ fn serve(
     let snapshots = Duration::from_millis(shared.config.series.snapshot_every.unsigned_abs());
     let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
+    let mut ends = Ends::default();
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
         membership.serve();
@@ -82,6 +104,7 @@ fn serve(
         }
         if kept.elapsed() > housekeeping {
             keep_house(shared, topics, &mut sources);
+            ends.look(shared, topics);
             kept = Instant::now();
         }
     }
@@ -142,6 +165,35 @@ fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>
     }
 }
 
+// === impl Ends ===
+
+impl Ends {
+    /// Looks up the ends of some source partitions whose tasks have stood still since the last look.
+    fn look(&mut self, shared: &Shared, topics: &Topics) {
+        let board = shared.telemetry.board().snapshot();
+        let tasks: Vec<_> = board.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
+        let after = self.last.take().map_or(0, |last| tasks.partition_point(|(id, _)| *id <= last));
+        let still = tasks.iter().cycle().skip(after).take(tasks.len());
+        let still =
+            still.filter(|(id, s)| s.state == TaskState::Running && self.positions.get(id) == Some(&s.position));
+        for (id, _) in still.take(LOOKS) {
+            match topics.end(&id.topic, id.partition) {
+                // A task that has gone meanwhile must not come back to the board.
+                Ok(end) if shared.telemetry.board().get(id).is_some() => {
+                    shared.telemetry.board().update(id, |s| s.end_offset = s.end_offset.max(end));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the ends of partitions are looked up later");
+                    break;
+                }
+            }
+            self.last = Some(id.clone());
+        }
+        self.positions = tasks.into_iter().map(|(id, s)| (id, s.position)).collect();
+    }
+}
+
 // === impl Membership ===
 
 impl Membership {
@@ -196,6 +248,18 @@ impl Crew {
         out
     }
 
+    /// Partitions have come or gone. A group that never settles does little else.
+    fn moved(&self) {
+        let Some(times) = self.storm.lock().ok().and_then(|mut storm| storm.moved(Instant::now())) else { return };
+        self.shared.telemetry.rebalance_storm();
+        tracing::warn!(
+            times,
+            "the group keeps moving partitions: {times} times within a minute. Are workers restarting, or too slow for their \
+             heartbeats? If so, help them; else set kafka.properties session.timeout.ms to more, and group.instance.id to a \
+             name of its own for each worker, so that a restart moves nothing"
+        );
+    }
+
     /// Closes tasks and waits until they are gone: span tasks first, so that their last shares are out.
     fn let_go(&self, partitions: &[Partition], drain: bool) {
         for kind in [TaskKind::Span, TaskKind::Series] {
@@ -218,6 +282,7 @@ impl OnChange for Arc<Crew> {
             return;
         }
         self.shared.telemetry.rebalance(Rebalance::Assigned);
+        self.moved();
         tracing::info!(count = partitions.len(), "assigned");
         for kind in [TaskKind::Span, TaskKind::Series] {
             for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
@@ -234,6 +299,7 @@ impl OnChange for Arc<Crew> {
         }
         self.shared.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
         tracing::info!(count = partitions.len(), lost, "revoked");
+        self.moved();
         self.let_go(&partitions, !lost);
     }
 }

@@ -15,8 +15,10 @@
 
 mod command;
 mod delivering;
+mod intake;
 mod journal;
 mod member;
+mod memory;
 mod overrides;
 mod reset;
 mod series;
@@ -24,6 +26,7 @@ mod shared;
 mod span;
 mod takeover;
 mod thread;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

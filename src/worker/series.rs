@@ -13,6 +13,7 @@ use rdkafka::message::Message;
 use super::command::{Command, Life, News};
 use super::delivering::Delivering;
 use super::journal::JournalEnd;
+use super::memory::{Held, Part};
 use super::takeover::{TakenSeries, apply};
 use super::thread::{Context, Ended, Turn, fetching};
 use crate::export::Lane;
@@ -23,10 +24,15 @@ use crate::kafka::fetch::Queue;
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
 use crate::tasks::series::{ClosedStep, SeriesTask, TenantBook};
-use crate::telemetry::{Cause, TaskId, TaskState, TaskStatus};
+use crate::telemetry::{Cause, LimitsStatus, TaskId, TaskState, TaskStatus};
 
+/// How many labels are named when limits refuse label sets, and how often at most, in milliseconds.
+const OFFENDERS: usize = 20;
+const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
+/// What a label set of a shard takes in memory, roughly: its labels, its cells twice, and its places in indices.
+const SET: usize = 1 << 10;
 
 /// A receiver from which nothing but failures has come for as long as this many steps is down.
 const STEPS_UNTIL_DOWN: u64 = 2;
@@ -40,6 +46,7 @@ pub(super) struct SeriesRunner {
     /// Reminds of a snapshot when that begins.
     journal: JournalEnd<SnapshotBegins>,
     queue: Queue,
+    held: Held,
     /// The offset after the last share record that was applied.
     position: i64,
     /// Where the last mark ended.
@@ -111,7 +118,10 @@ impl SeriesRunner {
         // A snapshot may have read on after the last mark.
         let marked = taken.writer.next().unwrap_or(taken.start);
         let journal = JournalEnd::new(taken.writer, context.shared.names.series_journal(), id.clone(), life);
+        let mut held = Held::new(&context.shared.memory);
+        held.set(Part::Fetch, context.fetcher.buffer_bytes());
         let mut runner = Self {
+            held,
             journal,
             id,
             task: taken.task,
@@ -140,6 +150,10 @@ impl SeriesRunner {
 
     /// Takes some share records and closes what can be closed.
     pub(super) fn turn(&mut self, context: &Context<'_>) -> Result<Turn, Ended> {
+        let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
+        let closed: usize = closed.map(|request| request.body.len()).sum();
+        self.held.set(Part::Batches, closed + self.delivering.bytes());
+        self.held.set(Part::Series, self.task.label_sets() * SET);
         self.delivering.send(&self.lane);
         let patience = Duration::from_millis(context.shared.config.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
         self.delivering.look(|track| self.lane.is_down(track, patience));
@@ -367,6 +381,32 @@ impl SeriesRunner {
             _ => 0,
         };
         status.active_series = self.task.active_series();
+        self.show_limits(status, present);
+    }
+
+    /// Says what limits refuse, and who makes the series. That takes a look at all label sets, so it is not said often.
+    fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
+        let refused = self.task.refused();
+        let limits = &mut status.limits;
+        if refused == limits.refused || (refused > 0 && present - limits.looked_at < LOOK_EVERY) {
+            return;
+        }
+        let offenders = self.task.offenders(OFFENDERS);
+        if let Some(worst) = offenders.first().filter(|_| refused > 0) {
+            tracing::warn!(
+                shard = self.id.partition,
+                refused,
+                tenant = worst.tenant,
+                service = worst.service,
+                label = worst.label,
+                values = worst.values,
+                samples = ?worst.samples,
+                "limits refuse label sets; their counts go to overflow series. This label has the most values: fix its \
+                 source, sanitise span names, or raise the limit; /offenders has more"
+            );
+        }
+        let as_json = |offender| serde_json::to_value(offender).unwrap_or_default();
+        *limits = LimitsStatus { refused, looked_at: present, offenders: offenders.iter().map(as_json).collect() };
     }
 
     /// Stops fetching and sending.

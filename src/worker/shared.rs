@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use super::intake::Isolation;
+use super::memory::Memory;
 use super::overrides::InForce;
 use super::{WorkerError, now};
 use crate::config::{Config, Tenants};
 use crate::export::Exporter;
 use crate::kafka::members::{Member, Partition};
-use crate::kafka::{Appender, TopicNames};
+use crate::kafka::{Appender, DeadLetters, TopicNames};
 use crate::telemetry::Telemetry;
 
 /// Every partition of every source topic, sorted.
@@ -24,6 +26,12 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
     pub(super) appender: Appender,
     pub(super) exporter: Exporter,
+    /// Where copies of records go that cannot be read, if anywhere.
+    pub(super) dead_letters: Option<DeadLetters>,
+    /// What the worker holds.
+    pub(super) memory: Arc<Memory>,
+    /// The records that made the code panic.
+    pub(super) isolation: Isolation,
     /// The membership in the group of the source partitions, while there is one.
     member: OnceLock<Weak<Member>>,
     /// Raised once: end gracefully.
@@ -50,6 +58,9 @@ impl Shared {
         Ok(Self {
             names: TopicNames::new(&config.kafka.group),
             appender: Appender::new(&config.kafka)?,
+            dead_letters: DeadLetters::new(&config.kafka, telemetry.clone())?,
+            memory: Memory::new(config.worker.memory_limit, telemetry.clone()),
+            isolation: Isolation::default(),
             config,
             telemetry,
             exporter,

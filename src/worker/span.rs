@@ -7,26 +7,30 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError as RdError;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
-use super::now;
+use super::memory::{Held, Leave, Part};
 use super::takeover::TakenSpan;
 use super::thread::{Context, Ended, Turn, fetching};
-use crate::config::settings::{Start, TenantSource};
+use super::watch::{Progress, Seen, Verdict};
+use super::{intake, now};
+use crate::config::settings::Start;
 use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
+use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
-use crate::kafka::{Fetcher, tenant};
 use crate::model::Millis;
-use crate::tasks::span::{Offer, Record, SpanSettings, SpanTask, StepCut};
+use crate::tasks::span::{SpanSettings, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
 /// Records taken in one turn, so that the tasks of a thread take turns.
 const RECORDS_PER_TURN: usize = 64;
 /// Commits that may be on their way to the journal and the shards before reading pauses.
 const COMMITS_IN_FLIGHT: usize = 4;
+/// How often progress is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// One span task at work.
 pub(super) struct SpanRunner {
@@ -38,12 +42,17 @@ pub(super) struct SpanRunner {
     /// Reminds of the number of a commit when that begins.
     journal: JournalEnd<u64>,
     queue: Queue,
+    /// The offset after the last record that came.
+    next: i64,
+    progress: Progress,
+    watched: Instant,
+    held: Held,
     /// Appended commits that are not yet known to count.
     pending: VecDeque<Pending>,
     /// Where the commits that a restore may still need begin in the journal.
     begins: BTreeMap<u64, i64>,
     /// Accepted commits with the number of their share records that are not yet acknowledged.
-    forwarding: BTreeMap<u64, usize>,
+    forwarding: BTreeMap<u64, Forwarding>,
     /// Every share below this `k` has been acknowledged by all shards.
     forwarded: u64,
     /// Whether the end of the partition has been reached, and since when.
@@ -59,13 +68,28 @@ struct Pending {
     /// What it says about the shares before it.
     forwarded: u64,
     shares: Shares,
+    bytes: usize,
+}
+
+/// A commit whose shares are on their way.
+struct Forwarding {
+    /// Share records that are not yet acknowledged.
+    left: usize,
+    bytes: usize,
 }
 
 impl SpanRunner {
     /// Starts fetching, and sends again what the shards may not have.
     pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSpan) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
+        let patience = Duration::from_millis(context.shared.config.kafka.stuck_after.unsigned_abs());
+        let mut held = Held::new(&context.shared.memory);
+        held.set(Part::Fetch, context.fetcher.buffer_bytes());
         let mut runner = Self {
+            next: taken.start,
+            progress: Progress::new(patience, Instant::now()),
+            watched: Instant::now(),
+            held,
             journal: JournalEnd::new(taken.writer, context.shared.names.journal(&id.topic), id.clone(), life),
             id,
             life,
@@ -101,8 +125,31 @@ impl SpanRunner {
             self.task.reconfigure(&SpanSettings::from(&in_force.tenants));
             self.generation = in_force.generation;
         }
-        for _ in 0..RECORDS_PER_TURN {
-            if self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT {
+        self.watch(context)?;
+        let turn = match self.held.leave(&self.id) {
+            Leave::Read => self.read(context, RECORDS_PER_TURN)?,
+            // What a rebuild brings back was held before, and nothing can be committed meanwhile.
+            Leave::Step | Leave::Wait if self.task.rebuilding() => self.read(context, 1)?,
+            Leave::Step => {
+                let turn = self.read(context, 1)?;
+                self.commit_open(context);
+                turn
+            }
+            Leave::Wait => {
+                if !self.full() {
+                    self.commit_open(context);
+                    self.tick(context);
+                }
+                Turn::Idle
+            }
+        };
+        self.account();
+        Ok(turn)
+    }
+
+    fn read(&mut self, context: &Context<'_>, most: usize) -> Result<Turn, Ended> {
+        for i in 0..most {
+            if self.full() || (i > 0 && self.too_much()) {
                 return Ok(Turn::Idle);
             }
             // The message borrows the queue; it is done with before the queue is touched again.
@@ -113,7 +160,8 @@ impl SpanRunner {
             match polled {
                 Ok(message) => {
                     self.at_end = None;
-                    let cuts = take(&mut self.task, &message, &context.shared.config.tenant);
+                    let cuts = intake::take(context, &self.id, &mut self.task, &message)?;
+                    self.next = message.offset() + 1;
                     drop(message);
                     cuts.into_iter().for_each(|cut| self.commit(context, cut));
                 }
@@ -122,6 +170,54 @@ impl SpanRunner {
             }
         }
         Ok(Turn::Busy)
+    }
+
+    /// Whether enough commits are on their way.
+    fn full(&self) -> bool {
+        self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT
+    }
+
+    /// Whether the records of this turn have made it too much.
+    fn too_much(&mut self) -> bool {
+        if !self.held.limited() {
+            return false;
+        }
+        self.account();
+        self.held.leave(&self.id) != Leave::Read
+    }
+
+    /// Says what the task holds.
+    fn account(&mut self) {
+        let holding = self.task.holding();
+        let pending: usize = self.pending.iter().map(|commit| commit.bytes).sum();
+        let forwarding: usize = self.forwarding.values().map(|commit| commit.bytes).sum();
+        self.held.set(Part::Open, holding.open);
+        self.held.set(Part::Known, holding.known);
+        self.held.set(Part::Edges, holding.edges);
+        self.held.set(Part::Commits, pending + forwarding);
+    }
+
+    /// Sees to it that a partition that has records yields them.
+    fn watch(&mut self, context: &Context<'_>) -> Result<(), Ended> {
+        if self.watched.elapsed() < WATCH_EVERY {
+            return Ok(());
+        }
+        self.watched = Instant::now();
+        let end = context.shared.telemetry.board().get(&self.id).map_or(-1, |status| status.end_offset);
+        let held_back = self.held.waits() || self.full();
+        let seen = Seen { position: self.next, end, at_end: self.at_end, held_back };
+        let verdict = self.progress.judge(seen, self.watched);
+        if verdict == Verdict::Fine {
+            return Ok(());
+        }
+        context.shared.telemetry.stuck();
+        if verdict == Verdict::TakeOver {
+            self.commit_open(context);
+            return Err(Ended::Stuck(self.next));
+        }
+        tracing::warn!(task = %self.id, offset = self.next, end, "records are there and do not come; fetching them anew");
+        context.fetcher.refetch(&self.id.topic, self.id.partition, self.next)?;
+        Ok(())
     }
 
     /// Commits what has been read, before the task is taken over for want of records: they could not be read again. The
@@ -165,14 +261,17 @@ impl SpanRunner {
             shares: cut.shares,
         };
         let records = self.journal.writer.commit(cut.from, cut.to, &commit.encode());
-        self.pending.push_back(Pending { k: cut.k, forwarded: commit.forwarded, shares: commit.shares });
+        // Once in the producer's queue, and once here.
+        let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.shares);
+        self.pending.push_back(Pending { k: cut.k, forwarded: commit.forwarded, shares: commit.shares, bytes });
         self.journal.append(context, &records, Some(cut.k));
     }
 
     /// Sends the shares of an accepted commit to their shards.
     fn forward(&mut self, context: &Context<'_>, k: u64, shares: &Shares) {
         let deltas = context.shared.names.deltas();
-        self.forwarding.insert(k, shares.iter().map(Vec::len).sum());
+        let left = shares.iter().map(Vec::len).sum();
+        self.forwarding.insert(k, Forwarding { left, bytes: bytes_of(shares) });
         for (shard, parts) in (0..).zip(shares) {
             for part in parts {
                 let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
@@ -220,9 +319,9 @@ impl SpanRunner {
     fn shared(&mut self, k: u64, fate: Fate) -> Result<(), Ended> {
         // A share that is missing would hold its shard back for good: take over again and send it again.
         fate.map_err(|e| Ended::Unknown(format!("a share was not stored: {e}")))?;
-        if let Some(left) = self.forwarding.get_mut(&k) {
-            *left -= 1;
-            if *left == 0 {
+        if let Some(commit) = self.forwarding.get_mut(&k) {
+            commit.left -= 1;
+            if commit.left == 0 {
                 self.forwarding.remove(&k);
             }
         }
@@ -281,17 +380,6 @@ impl SpanRunner {
     }
 }
 
-/// Offers one message to the task; returns the cuts that came before it.
-fn take(task: &mut SpanTask, message: &BorrowedMessage<'_>, source: &TenantSource) -> Vec<StepCut> {
-    let record = Record {
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis().unwrap_or_default(),
-        tenant: tenant::of(message, source),
-        value: message.payload().unwrap_or_default(),
-    };
-    let mut cuts = Vec::new();
-    while let Offer::CutFirst { cut } = task.offer(&record, now()) {
-        cuts.push(*cut);
-    }
-    cuts
+fn bytes_of(shares: &Shares) -> usize {
+    shares.iter().flatten().map(Vec::len).sum()
 }

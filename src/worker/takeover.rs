@@ -1,5 +1,6 @@
 //! Taking a task over: claim its journal, fold it, restore its state. Runs on a small pool, because it waits for brokers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
+use super::intake::text_of;
 use super::reset;
 use super::shared::Shared;
 use crate::config::settings::Start;
@@ -92,6 +94,8 @@ pub(super) enum TakeoverError {
              and --to-earliest for a new topic or --to-latest for one that lost its end"
     )]
     Recreated { topic: String, partition: i32, high: i64, next: i64 },
+    #[error("a bug in spanmill: {0}; please report it")]
+    Panicked(String),
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
     Overtaken { topic: String, partition: i32 },
 }
@@ -164,10 +168,15 @@ fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
         }
         let started = Instant::now();
         shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
-        let outcome = match task.kind {
+        // A bug ends the attempt and not the thread, which others need.
+        let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
             TaskKind::Span => take_span(shared, reader, &task).map(|t| Taken::Span(Box::new(t))),
             TaskKind::Series => take_series(shared, reader, &task).map(|t| Taken::Series(Box::new(t))),
-        };
+        }));
+        let outcome = outcome.unwrap_or_else(|panic| {
+            shared.telemetry.panicked(task.kind);
+            Err(TakeoverError::Panicked(text_of(&*panic)))
+        });
         match outcome {
             Ok(taken) => {
                 shared.telemetry.restored(task.kind, started.elapsed());

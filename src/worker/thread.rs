@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
 
 use super::command::{Close, Command, Inbox, Life, News};
+use super::intake::guarded;
 use super::series::SeriesRunner;
 use super::shared::Shared;
 use super::span::SpanRunner;
@@ -40,6 +41,12 @@ pub(super) enum Ended {
     /// The data does not let the task go on.
     #[error("{0}")]
     Data(String),
+    /// The partition has records and yields none.
+    #[error("offset {0} and what follows does not come, however often it is fetched anew")]
+    Stuck(i64),
+    /// The code met a bug of its own.
+    #[error("a bug in spanmill: {0}; please report it")]
+    Panicked(String),
 }
 
 /// What a task did in its turn.
@@ -218,7 +225,10 @@ impl Thread {
                 telemetry.board().update(&id, |s| s.end_offset = s.end_offset.max(end));
             }
         });
-        let fetcher = Fetcher::new(&shared.config.kafka, shared.config.worker.fetch_buffer_bytes, on_end)?;
+        // At worst, this worker owns everything.
+        let partitions = shared.sources().len() + shared.config.kafka.shards as usize;
+        let buffer = shared.memory.fetch_ahead(shared.config.worker.fetch_buffer_bytes, partitions);
+        let fetcher = Fetcher::new(&shared.config.kafka, buffer, on_end)?;
         let reader = LogReader::new(&shared.config.kafka)?;
         let (slots, failures, closing, shown) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Instant::now());
         Ok(Self { shared, pool, inbox, commands, fetcher, reader, slots, failures, closing, shown })
@@ -327,7 +337,7 @@ impl Thread {
         }
         let context =
             Context { shared: &self.shared, fetcher: &self.fetcher, reader: &self.reader, inbox: &self.inbox };
-        if let Err(ended) = runner.tell(&context, news) {
+        if let Err(ended) = guarded(|| runner.tell(&context, news)) {
             self.end_task(task, &ended);
         }
     }
@@ -344,7 +354,7 @@ impl Thread {
                 Slot::Waiting { until } if present >= *until => due.push(task.clone()),
                 Slot::Waiting { .. } => {}
                 Slot::Running { runner, failures, .. } => {
-                    match runner.turn(&context) {
+                    match guarded(|| runner.turn(&context)) {
                         Ok(turn) => {
                             busy |= turn == Turn::Busy;
                             // One useful turn ends a row of failures.
@@ -370,8 +380,13 @@ impl Thread {
 
     /// A running task cannot go on: its state is dropped, and it is taken over again while the group leaves it with us.
     fn end_task(&mut self, task: TaskId, why: &Ended) {
-        if matches!(why, Ended::Fenced) {
-            self.shared.telemetry.fenced(task.kind);
+        match why {
+            Ended::Fenced => self.shared.telemetry.fenced(task.kind),
+            Ended::Panicked(_) => {
+                tracing::error!(%task, %why, "its state is dropped, and it is taken over again");
+                self.shared.telemetry.panicked(task.kind);
+            }
+            Ended::Unknown(_) | Ended::Kafka(_) | Ended::Data(_) | Ended::Stuck(_) => {}
         }
         self.drop_task(&task);
         if self.closing.iter().any(|c| c.request.tasks.contains(&task)) {
@@ -431,6 +446,7 @@ impl Thread {
     }
 
     fn show(&self) {
+        self.shared.memory.show();
         let present = now();
         for (task, slot) in &self.slots {
             if let Slot::Running { runner, .. } = slot {

@@ -42,6 +42,16 @@ pub(super) const KEYS: &[Key] = &[
         slot: |d| Slot::Whole(&mut d.config.kafka.replication, -1..=32_767),
     },
     Key {
+        path: "kafka.dead_letter_topic",
+        doc: "Gets a copy of every record that cannot be decoded or names no tenant, with the reason; \"\" for none.",
+        slot: |d| Slot::Text(&mut d.config.kafka.dead_letter_topic),
+    },
+    Key {
+        path: "kafka.stuck_after",
+        doc: "A partition that has records and yields none for this long is fetched anew, then taken over again.",
+        slot: |d| Slot::Duration(&mut d.config.kafka.stuck_after, 1_000..=DAY),
+    },
+    Key {
         path: "kafka.properties",
         doc: "librdkafka settings for every client, such as TLS and SASL. A secret may be `{file: path}`.",
         slot: |d| Slot::Secrets(&mut d.config.kafka.properties),

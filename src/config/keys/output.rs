@@ -185,6 +185,11 @@ pub(super) const KEYS: &[Key] = &[
         slot: |d| Slot::Size(&mut d.config.worker.fetch_buffer_bytes, SIZES),
     },
     Key {
+        path: "worker.memory_limit",
+        doc: "Spans wait in Kafka while the worker holds more than this, by its own account; 0B for none, else from 64MiB.",
+        slot: |d| Slot::Size(&mut d.config.worker.memory_limit, 0..=1 << 40),
+    },
+    Key {
         path: "worker.shutdown_timeout",
         doc: "How long a graceful stop may take; keep it below the orchestrator's grace period.",
         slot: |d| Slot::Duration(&mut d.config.worker.shutdown_timeout, 1..=HOUR),

@@ -1,0 +1,9 @@
+//! Any bytes as a record of the deltas topic. Run with `cargo +nightly fuzz run share`.
+#![no_main]
+
+#[path = "../../tests/common/any_bytes.rs"]
+mod any_bytes;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    any_bytes::share(bytes);
+});

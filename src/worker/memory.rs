@@ -1,0 +1,234 @@
+//! What the worker holds, by its own account, and when that is too much.
+//!
+//! The account is of what can grow: buffers of records, label sets, half edges, commits, series, batches. While it is above
+//! the limit, span tasks leave their records in Kafka, until it is below [`CALM`] of the limit. Series tasks go on: what
+//! they take in goes out again as samples.
+//!
+//! Waiting helps only as long as something is on its way out. Half edges end in stream time, which only reading advances,
+//! and series are there to stay. So when nothing is on its way out and it is still too much, reading goes on step by step:
+//! one record, and its commit. Slow and above the limit is better than standing still for ever, and the gauge says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::telemetry::Telemetry;
+
+/// What is held, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What may be fetched ahead, at its bound.
+    Fetch,
+    /// The open stretches of span tasks.
+    Open,
+    /// Commits and shares that are not stored yet.
+    Commits,
+    /// Batches that are not delivered yet.
+    Batches,
+    /// Label sets that span tasks know.
+    Known,
+    /// Half edges that wait.
+    Edges,
+    /// The label sets of series tasks.
+    Series,
+}
+
+const PARTS: [(Part, &str); 7] = [
+    (Part::Fetch, "fetch"),
+    (Part::Open, "open"),
+    (Part::Commits, "commits"),
+    (Part::Batches, "batches"),
+    (Part::Known, "known"),
+    (Part::Edges, "edges"),
+    (Part::Series, "series"),
+];
+
+/// What goes away by itself, without further reading.
+const LEAVING: [Part; 3] = [Part::Open, Part::Commits, Part::Batches];
+/// Reading goes on below this part of the limit, in percent.
+const CALM: usize = 90;
+/// The part of the limit that records fetched ahead may take.
+const FETCH_SHARE: usize = 4;
+/// The least that one partition may fetch ahead.
+const LEAST_FETCH: usize = 16 << 10;
+/// How long it must be too much before a line is logged.
+const LOG_AFTER: Duration = Duration::from_secs(30);
+
+/// The account of a worker.
+pub(super) struct Memory {
+    limit: usize,
+    parts: [AtomicUsize; PARTS.len()],
+    throttled: AtomicBool,
+    telemetry: Telemetry,
+}
+
+/// What one task holds; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    memory: Arc<Memory>,
+    amounts: [usize; PARTS.len()],
+    /// Since when the task has waited because of memory.
+    since: Option<Instant>,
+}
+
+/// What a span task may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Read on.
+    Read,
+    /// Read one record, and commit it.
+    Step,
+    /// Commit what is open and wait.
+    Wait,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    pub(super) fn new(limit: usize, telemetry: Telemetry) -> Arc<Self> {
+        Arc::new(Self { limit, parts: Default::default(), throttled: AtomicBool::new(false), telemetry })
+    }
+
+    /// How much each of `partitions` may fetch ahead, at most `wished`: together no more than their share of the limit.
+    pub(super) fn fetch_ahead(&self, wished: usize, partitions: usize) -> usize {
+        if self.limit == 0 {
+            return wished;
+        }
+        wished.min((self.limit / FETCH_SHARE / partitions.max(1)).max(LEAST_FETCH))
+    }
+
+    fn of(&self, part: Part) -> usize {
+        self.parts[part as usize].load(Ordering::Relaxed)
+    }
+
+    fn total(&self) -> usize {
+        PARTS.iter().map(|(part, _)| self.of(*part)).sum()
+    }
+
+    /// What span tasks may do now.
+    fn leave(&self) -> Leave {
+        if self.limit == 0 {
+            return Leave::Read;
+        }
+        let total = self.total();
+        let throttled =
+            if self.throttled.load(Ordering::Relaxed) { total >= self.limit / 100 * CALM } else { total > self.limit };
+        if self.throttled.swap(throttled, Ordering::Relaxed) != throttled {
+            self.telemetry.memory_throttled(throttled);
+        }
+        match throttled {
+            false => Leave::Read,
+            true if LEAVING.iter().all(|part| self.of(*part) == 0) => Leave::Step,
+            true => Leave::Wait,
+        }
+    }
+
+    /// Shows the account.
+    pub(super) fn show(&self) {
+        for (part, name) in PARTS {
+            self.telemetry.memory_held(name, self.of(part));
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("limit", &self.limit).field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn new(memory: &Arc<Memory>) -> Self {
+        Self { memory: Arc::clone(memory), amounts: [0; PARTS.len()], since: None }
+    }
+
+    /// The task now holds this much of a kind.
+    pub(super) fn set(&mut self, part: Part, bytes: usize) {
+        let (before, account) = (&mut self.amounts[part as usize], &self.memory.parts[part as usize]);
+        // Never below zero in between: nobody else takes what is this task's own.
+        if bytes >= *before {
+            account.fetch_add(bytes - *before, Ordering::Relaxed);
+        } else {
+            account.fetch_sub(*before - bytes, Ordering::Relaxed);
+        }
+        *before = bytes;
+    }
+
+    /// What the task may do now.
+    pub(super) fn leave(&mut self, task: &dyn std::fmt::Display) -> Leave {
+        let leave = self.memory.leave();
+        if leave == Leave::Read {
+            self.since = None;
+        } else if self.since.get_or_insert_with(Instant::now).elapsed() > LOG_AFTER {
+            self.since = Some(Instant::now());
+            let (held, limit) = (self.memory.total(), self.memory.limit);
+            tracing::warn!(%task, held, limit, ?leave,
+                "spans wait in Kafka, because the worker holds more than worker.memory_limit; spanmill_memory_bytes says what");
+        }
+        leave
+    }
+
+    /// Whether there is a limit.
+    pub(super) fn limited(&self) -> bool {
+        self.memory.limit > 0
+    }
+
+    /// Whether reading is held back for want of memory.
+    pub(super) fn waits(&self) -> bool {
+        self.since.is_some()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for (part, _) in PARTS {
+            self.set(part, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_stops_above_the_limit_and_goes_on_well_below_it() {
+        let memory = Memory::new(1_000, Telemetry::new());
+        let (mut one, mut other) = (Held::new(&memory), Held::new(&memory));
+        one.set(Part::Open, 600);
+        other.set(Part::Commits, 400);
+        assert_eq!(one.leave(&"one"), Leave::Read, "at the limit");
+        other.set(Part::Commits, 401);
+        assert_eq!((one.leave(&"one"), other.leave(&"other")), (Leave::Wait, Leave::Wait));
+        one.set(Part::Open, 500);
+        assert_eq!(one.leave(&"one"), Leave::Wait, "901 is not yet calm");
+        assert!(one.waits() && memory.telemetry.render().contains("spanmill_memory_throttled 1"));
+        drop(other);
+        assert_eq!(one.leave(&"one"), Leave::Read, "what a task held goes with it");
+        assert!(!one.waits() && memory.telemetry.render().contains("spanmill_memory_throttled 0"));
+    }
+
+    #[test]
+    fn what_waiting_cannot_give_back_is_gone_past_step_by_step() {
+        let memory = Memory::new(1_000, Telemetry::new());
+        let mut held = Held::new(&memory);
+        held.set(Part::Edges, 2_000);
+        assert_eq!(held.leave(&"it"), Leave::Step);
+        held.set(Part::Commits, 1);
+        assert_eq!(held.leave(&"it"), Leave::Wait, "something is on its way out");
+        held.set(Part::Commits, 0);
+        held.set(Part::Edges, 100);
+        assert_eq!(held.leave(&"it"), Leave::Read);
+    }
+
+    #[test]
+    fn partitions_share_what_may_be_fetched_ahead() {
+        let (none, some) = (Memory::new(0, Telemetry::new()), Memory::new(64 << 20, Telemetry::new()));
+        assert_eq!(none.fetch_ahead(8 << 20, 1_000), 8 << 20);
+        assert_eq!(some.fetch_ahead(8 << 20, 1), 8 << 20);
+        assert_eq!(some.fetch_ahead(8 << 20, 16), 1 << 20);
+        assert_eq!(some.fetch_ahead(8 << 20, 100_000), LEAST_FETCH);
+    }
+}

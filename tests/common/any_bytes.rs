@@ -1,0 +1,168 @@
+//! What everything that reads bytes from outside must do with any bytes whatever: take them or refuse them, and never
+//! panic. Shared by the smoke test and the fuzz targets.
+#![allow(dead_code, reason = "each user needs a part of it")]
+
+use std::io;
+
+use spanmill::config::settings::{
+    FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SanitiseMode, SpanNameRule, SpanNames,
+};
+use spanmill::config::{Config, Sources, Tenants, load, load_overrides};
+use spanmill::deltas::Share;
+use spanmill::filter::Filter;
+use spanmill::journal::{EmitMark, Frame, SeriesFold, SeriesSnapshot, SpanCommit, SpanFold};
+use spanmill::model::wire::put_checksum;
+use spanmill::otlp::Batch;
+use spanmill::sanitise::Sanitiser;
+use spanmill::tasks::series::{SeriesSettings, SeriesTask};
+use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
+
+const NOW: i64 = 1 << 42;
+
+/// The bytes as they are, and with the checksum that they should have: else nothing behind the checksum is reached.
+fn also_repaired(bytes: &[u8], check: impl Fn(&[u8])) {
+    check(bytes);
+    let mut repaired = bytes[..bytes.len().saturating_sub(8)].to_vec();
+    put_checksum(&mut repaired, 0);
+    check(&repaired);
+}
+
+fn series_settings() -> SeriesSettings {
+    SeriesSettings::from(&Tenants::from(Config::default()))
+}
+
+/// A record of a source topic, twice, and a stop.
+pub(crate) fn record(bytes: &[u8]) {
+    let settings = SpanSettings::from(&Config::default());
+    let mut task = SpanTask::new(&settings, "t".into(), 0, Restored::default()).expect("nothing to restore");
+    for (offset, timestamp) in [(0, NOW), (1, NOW + 60_000)] {
+        let record = Record { offset, timestamp, tenant: Some("t"), value: bytes };
+        while let Offer::CutFirst { .. } = task.offer(&record, NOW + 60_000) {}
+    }
+    let _last = task.cut();
+    assert_eq!(task.ledger().unaccounted_spans(), 0);
+}
+
+/// A record of the deltas topic.
+pub(crate) fn share(bytes: &[u8]) {
+    also_repaired(bytes, |bytes| {
+        if let Ok(mut share) = Share::decode(bytes) {
+            while let Ok(Some(_)) = share.next_set() {}
+        }
+        let mut task = SeriesTask::new(series_settings());
+        if let Ok(applied) = task.apply(bytes)
+            && let Some(step) = task.closable(&[applied.source])
+        {
+            task.close(step);
+            restore(&task.snapshot());
+        }
+    });
+}
+
+/// Records of a journal, each with its length before it; and the bodies of frames.
+pub(crate) fn journal(bytes: &[u8]) {
+    let (mut span, mut series) = (SpanFold::new(), SeriesFold::after_cut());
+    let (mut rest, mut offset) = (bytes, 0);
+    while let Some((&[low, high], tail)) = rest.split_first_chunk::<2>() {
+        let (record, left) = tail.split_at(usize::from(u16::from_le_bytes([low, high])).min(tail.len()));
+        also_repaired(record, |record| {
+            let _frame = Frame::decode(record);
+        });
+        let mut repaired = record[..record.len().saturating_sub(8)].to_vec();
+        put_checksum(&mut repaired, 0);
+        let _rulings = (span.apply(offset, &repaired), series.apply(offset, &repaired));
+        (rest, offset) = (left, offset + 1);
+    }
+    let (span, _series) = (span.into_state(), series.into_state());
+    if let Ok(state) = span {
+        half_edges(state.reread_from.unwrap_or(0), state.live);
+    }
+    let _bodies = (SpanCommit::decode(bytes), EmitMark::decode(bytes), SeriesSnapshot::decode(bytes));
+    half_edges(7, bytes.to_vec());
+}
+
+/// A list of half edges.
+fn half_edges(reread_from: i64, live: Vec<u8>) {
+    let restored = Restored { next: Some(9), reread_from, live, ..Restored::default() };
+    if let Ok(mut task) = SpanTask::new(&SpanSettings::from(&Config::default()), "t".into(), 0, restored) {
+        task.reached(9);
+    }
+}
+
+/// A snapshot of a shard.
+pub(crate) fn snapshot(bytes: &[u8]) {
+    also_repaired(bytes, restore);
+}
+
+fn restore(bytes: &[u8]) {
+    if let Ok(mut task) = SeriesTask::restore(series_settings(), bytes) {
+        let sources: Vec<_> = task.source_times().map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
+        if let Some(step) = task.closable(&sources) {
+            task.close(step);
+        }
+        let _again = task.snapshot();
+    }
+}
+
+/// A configuration file, and the same as flags.
+pub(crate) fn config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let read_file = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+    let set: Vec<String> = text.lines().take(8).map(str::to_owned).collect();
+    for sources in [
+        Sources { file: Some(("f.yaml", &text)), env: &[], set: &[], read_file: &read_file },
+        Sources { file: None, env: &[], set: &set, read_file: &read_file },
+    ] {
+        if let Err(problems) = load(&sources) {
+            assert!(!problems.to_string().is_empty());
+        }
+    }
+}
+
+/// A file with overrides.
+pub(crate) fn overrides(bytes: &[u8]) {
+    let read_file = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+    if let Err(problems) = load_overrides(&Config::default(), &String::from_utf8_lossy(bytes), "o.yaml", &read_file) {
+        assert!(!problems.to_string().is_empty());
+    }
+}
+
+/// A filter policy and a rule for names, made of the first line and its second half, on what the other lines say.
+pub(crate) fn text_rules(bytes: &[u8], spans: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (rule, names) = text.split_once('\n').unwrap_or((&text, ""));
+    let (pattern, replace) = rule.split_once('\t').unwrap_or((rule, "$0"));
+    for match_type in [MatchType::Strict, MatchType::Regex] {
+        for key in ["span.http.route", "resource.service.name", "name", "kind", replace] {
+            let value = PolicyValue::Text(pattern.to_owned());
+            let attributes = vec![PolicyAttribute { key: key.to_owned(), value }];
+            let exclude = Some(PolicyMatch { match_type, attributes });
+            if let Ok(filter) = Filter::new(&[FilterPolicy { include: None, include_any: None, exclude }]) {
+                keep(&filter, spans);
+            }
+        }
+    }
+    let rules = vec![SpanNameRule { pattern: pattern.to_owned(), replace: replace.to_owned() }];
+    for rules in [rules, Vec::new()] {
+        let Ok(sanitiser) = Sanitiser::new(&SpanNames { mode: SanitiseMode::Enabled, builtin: true, rules }) else {
+            continue;
+        };
+        let mut out = Vec::new();
+        for name in names.as_bytes().split(|byte| *byte == b'\n').chain([bytes]) {
+            sanitiser.apply(name, &mut out);
+        }
+    }
+}
+
+fn keep(filter: &Filter, spans: &[u8]) {
+    let mut batch = Batch::new();
+    if batch.decode(spans).is_err() {
+        return;
+    }
+    for resource in batch.resources(spans) {
+        let verdict = filter.resource(&resource.resource);
+        for span in resource.spans() {
+            let _kept = filter.keeps(&verdict, &span);
+        }
+    }
+}
