@@ -77,7 +77,7 @@ fn journals() -> Vec<Vec<u8>> {
     span.extend(writer.release());
     let mut series = vec![claim(Owner(2), "")];
     let mut writer = Writer::new(Owner(2), 0, None, 0);
-    let body = SeriesSnapshot { body: snapshot(), deltas_offset: 9, step: START }.encode();
+    let body = SeriesSnapshot { body: snapshot(), deltas_offset: 9, step: START, undelivered: Vec::new() }.encode();
     series.extend(writer.snapshot(&body));
     let packed = |records: Vec<Vec<u8>>| {
         let short = records.into_iter().filter(|record| record.len() <= usize::from(u16::MAX));

@@ -246,6 +246,12 @@ impl SeriesRunner {
         let k = self.journal.writer.next_k();
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
+        #[cfg(feature = "sabotage")]
+        if crate::journal::sabotage::is_off(crate::journal::sabotage::Rule::Emit) {
+            self.deliver(closed.step, closed.batches);
+            self.journal.append(context, &records, None);
+            return;
+        }
         self.pending.push_back((k, closed));
         self.journal.append(context, &records, None);
     }
