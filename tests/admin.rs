@@ -126,3 +126,20 @@ fn the_tenants_with_settings_of_their_own_are_listed_by_name() {
         assert!(metrics.contains(line), "{line}");
     }
 }
+
+#[test]
+fn who_makes_the_series_is_said_when_limits_refuse_label_sets() {
+    let h = house();
+    assert!(ask(h.admin.addr(), "/offenders").1.contains(r#"{"label_sets_refused":0,"labels":[]}"#));
+    for (partition, service, values) in [(1, "quiet", 3), (2, "noisy", 400)] {
+        let id = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition };
+        h.telemetry.board().update(&id, |s| {
+            s.limits.refused = 10;
+            s.limits.offenders = vec![serde_json::json!({"service": service, "label": "span_name", "values": values})];
+        });
+    }
+    let (status, text) = ask(h.admin.addr(), "/offenders");
+    assert_eq!(status, 200);
+    assert!(text.contains(r#""label_sets_refused":20"#), "{text}");
+    assert!(text.find("noisy") < text.find("quiet"), "the worst comes first: {text}");
+}

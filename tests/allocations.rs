@@ -104,9 +104,9 @@ fn a_span(trace: u64, id: u8, parent: u8, kind: span::SpanKind) -> Span {
         end_time_unix_nano: start + [1_000_000, 30_000_000, 2_000_000_000][(trace % 3) as usize],
         attributes: vec![
             text("region", ["north", "south"][(trace % 2) as usize]),
-            attribute("http.status_code", Value::IntValue(if trace % 5 == 0 { 500 } else { 200 })),
+            attribute("http.status_code", Value::IntValue(if trace.is_multiple_of(5) { 500 } else { 200 })),
             attribute("share", Value::DoubleValue(0.25)),
-            attribute("cached", Value::BoolValue(trace % 2 == 0)),
+            attribute("cached", Value::BoolValue(trace.is_multiple_of(2))),
             text("request.id", format!("{trace:032x}")),
         ],
         events: vec![event],

@@ -101,6 +101,23 @@ fn a_worker_that_comes_back_from_the_dead_is_fenced_and_starts_anew() {
 }
 
 #[test]
+fn a_lone_worker_that_was_frozen_reads_on_before_it_believes_in_silence() {
+    let mut scene = Scene::new(1, 12);
+    let mut worker = scene.worker();
+    let load = scene.load();
+    scene.goes_on();
+    scene.goes_on();
+    for _ in 0..2 {
+        worker.signal("STOP");
+        // Longer than half edges wait for the other side, which is produced meanwhile.
+        std::thread::sleep(Duration::from_secs(9));
+        worker.signal("CONT");
+        scene.goes_on();
+    }
+    scene.ends_exactly(&load.end(), &mut [&mut worker]);
+}
+
+#[test]
 fn a_graceful_stop_hands_over_and_a_newcomer_takes_its_part() {
     let mut scene = Scene::new(1, 4);
     let (mut leaver, mut stayer) = (scene.worker(), scene.worker());

@@ -9,7 +9,13 @@
 mod servers;
 
 mod real {
+    mod dashboards;
+    mod histograms;
+    mod limits;
     mod operator;
+    mod scene;
+    mod survey;
+    mod tenants;
 }
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
 //! What only the running worker can honour, through the library on the embedded broker: tenants from the record key and
-//! from a header, and where a partition without a journal begins.
+//! from a header, and a start at the latest record.
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
@@ -7,15 +7,12 @@
 mod mill;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use mill::{PATIENCE, TOPIC, config, create_topics, records, wait_until};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use spanmill::config::Config;
 use spanmill::config::settings::{Start, TenantSource};
 use spanmill::export::receiver::Receiver;
 use spanmill::loadgen::Record;
@@ -62,25 +59,6 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     second.stop().expect("a graceful stop");
 }
 
-#[test]
-fn an_offset_of_the_group_decides_where_a_partition_without_a_journal_begins() {
-    let cluster = MockCluster::new(1).expect("an embedded broker");
-    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
-    let config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
-    create_topics(&cluster, &config);
-    let records = records();
-    send(&cluster, &records);
-    reset(&cluster, &config, 2);
-    let wanted = records.len() as u64 - 2;
-    for _ in 0..2 {
-        let telemetry = Telemetry::new();
-        let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
-        wait_until("the rest is read", || tally(&telemetry, Tally::RecordsRead) >= wanted);
-        assert_eq!(tally(&telemetry, Tally::RecordsRead), wanted);
-        worker.stop().expect("a graceful stop");
-    }
-}
-
 fn tally(telemetry: &Telemetry, tally: Tally) -> u64 {
     telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum()
 }
@@ -93,22 +71,6 @@ fn send(cluster: &MockCluster<'_, DefaultProducerContext>, records: &[Record]) {
         producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
     }
     producer.flush(PATIENCE).expect("everything is delivered");
-}
-
-/// Commits without metadata, as `kafka-consumer-groups` does. The embedded broker takes offsets of members only.
-fn reset(cluster: &MockCluster<'_, DefaultProducerContext>, config: &Config, to: i64) {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", &config.kafka.group);
-    client.set("enable.auto.commit", "false").set("partition.assignment.strategy", "cooperative-sticky");
-    let consumer: BaseConsumer = client.create().expect("a consumer");
-    consumer.subscribe(&[TOPIC]).expect("a subscription");
-    wait_until("the group lets the operator in", || {
-        consumer.poll(Duration::from_millis(50));
-        consumer.assignment().is_ok_and(|a| a.count() == 1)
-    });
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, 0, Offset::Offset(to)).expect("an offset");
-    consumer.commit(&list, CommitMode::Sync).expect("the group takes it");
 }
 
 type Message<'a> = BaseRecord<'a, str, [u8]>;

@@ -1,4 +1,5 @@
-//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/tenants`, and `/` to find them.
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/tenants`, `/offenders`, and `/` to
+//! find them.
 //!
 //! *In:* the board, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its own.
 //! *Never:* a change to anything: all it does is look.
@@ -30,7 +31,8 @@ const INDEX: &str = "spanmill\n\n\
     /healthz  200 while the process works\n\
     /readyz   200 while everything it owns is restored, running and not far behind; 503 with the reasons otherwise\n\
     /metrics  its own metrics, in the Prometheus text format\n\
-    /tenants  the tenants with settings of their own, and the version of these, as JSON\n";
+    /tenants  the tenants with settings of their own, and the version of these, as JSON\n\
+    /offenders  when limits refuse label sets: the services and labels with the most values, as JSON\n";
 
 /// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +160,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/tenants", get(tenants))
+        .route("/offenders", get(offenders))
         .with_state(shared)
 }
 
@@ -172,6 +175,19 @@ async fn healthz(State(s): State<Arc<Shared>>) -> Response {
 async fn tenants(State(s): State<Arc<Shared>>) -> Response {
     let o = s.telemetry.overrides();
     let json = serde_json::json!({ "version": o.version, "refused": o.refused, "tenants": o.tenants });
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
+}
+
+async fn offenders(State(s): State<Arc<Shared>>) -> Response {
+    let mut refused = 0;
+    let mut labels = Vec::new();
+    for (_, status) in s.telemetry.board().snapshot() {
+        refused += status.limits.refused;
+        labels.extend(status.limits.offenders);
+    }
+    // A service lies in one shard, so no label comes twice.
+    labels.sort_by_key(|label| std::cmp::Reverse(label["values"].as_u64()));
+    let json = serde_json::json!({ "label_sets_refused": refused, "labels": labels });
     (StatusCode::OK, [(CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
 }
 

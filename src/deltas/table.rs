@@ -1,6 +1,6 @@
 //! The deltas of the open step: label sets found by a raw key, and the cells that they have added since the last cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -294,7 +294,7 @@ impl DeltaTable {
     /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
     /// cells, and forgets sets that have been idle for too long.
     pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
-        let tenants = self.tenants(shards);
+        let tenants = self.tenants();
         let mut parts: Vec<PartBuilder> = (0..shards).map(|_| PartBuilder::default()).collect();
         let mut natives = Vec::new();
         for &id in &self.touched {
@@ -325,29 +325,24 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let finish = |(part, tenants): (PartBuilder, Vec<(String, Sketch)>)| {
-            head.tenants = tenants;
+        let finish = |part: PartBuilder| {
+            head.tenants.clone_from(&tenants);
             part.finish(&mut head, &layouts)
         };
-        let shares = parts.into_iter().zip(tenants).map(finish).collect();
+        let shares = parts.into_iter().map(finish).collect();
         self.forget_idle(head.stream_time);
         Cut { shares, sets }
     }
 
-    /// Per shard, its tenants that have a limit, with a sketch of their label sets in all shards.
-    fn tenants(&self, shards: u32) -> Vec<Vec<(String, Sketch)>> {
-        let mut seen: BTreeMap<&str, (Sketch, BTreeSet<u32>)> = BTreeMap::new();
+    /// The tenants that have a limit, with a sketch of the label sets that were touched. Every shard gets all of them,
+    /// its own sets or not: which sets share a commit is an accident, and must not decide what a shard knows.
+    fn tenants(&self) -> Vec<(String, Sketch)> {
+        let mut seen: BTreeMap<&str, Sketch> = BTreeMap::new();
         let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
         for set in sets.filter(|set| self.limited.is(&set.tenant)) {
-            let (sketch, of) = seen.entry(&set.tenant).or_default();
-            sketch.add(set.name);
-            of.insert(shard(set.route, shards));
+            seen.entry(&set.tenant).or_default().add(set.name);
         }
-        let mut tenants = vec![Vec::new(); shards as usize];
-        for (tenant, (sketch, of)) in seen {
-            of.iter().for_each(|&shard| tenants[shard as usize].push((tenant.to_owned(), sketch.clone())));
-        }
-        tenants
+        seen.into_iter().map(|(tenant, sketch)| (tenant.to_owned(), sketch)).collect()
     }
 
     fn forget_idle(&mut self, now: Millis) {
@@ -504,12 +499,27 @@ mod tests {
         }
         let counted = |s: &Share<'_>| s.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
         let tenants: Vec<Vec<_>> = shares.iter().map(counted).collect();
-        for (shard, tenants) in tenants.into_iter().enumerate() {
-            let has_t = [home("t", "a"), home("t", "b")].contains(&shard);
-            assert_eq!(tenants, if has_t { vec![("t".to_owned(), 3)] } else { vec![] }, "shard {shard}");
-        }
+        assert_eq!(tenants, vec![vec![("t".to_owned(), 3)]; 4], "all shards know, whatever else is in the commit");
         let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
         assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_no_label_does_not_part_equal_labels() {
+        let mut t = DeltaTable::new(1_000);
+        for service in ["a", "b", "c", "d", "e", "f"] {
+            let id = t.find(service.as_bytes(), |b| {
+                b.set("span_name", "x");
+                Ok::<_, ()>(Define { tenant: "t".into(), layout: layout() })
+            });
+            t.add(id.expect("defines"), 0, 1);
+        }
+        let cut = t.cut(head(0, 0), 8);
+        let filled = cut
+            .shares
+            .iter()
+            .filter(|records| Share::decode(&records[0]).expect("decodes").next_set().expect("decodes").is_some());
+        assert_eq!(filled.count(), 1);
     }
 
     #[test]
@@ -533,9 +543,8 @@ mod tests {
         let (family, naming) = (Family::SpanMetrics, Naming::Tempo);
         let layout = Layout::of(&Spec { family, naming, weighted: true, histograms });
         let mut t = DeltaTable::new(1_000);
-        let define = |_: &mut LabelBuilder| {
-            Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()) })
-        };
+        let define =
+            |_: &mut LabelBuilder| Ok::<_, ()>(Define { tenant: "t".into(), layout: Arc::new(layout.clone()) });
         let id = t.find(b"key", define).expect("defines");
         (t, id, layout)
     }
@@ -559,7 +568,7 @@ mod tests {
         let mut cells = vec![0; layout.cells()];
         set.cells.iter().for_each(|c| cells[c.cell as usize] = c.value);
         assert_eq!(layout.counter_value(&cells, 0), Some(10.0));
-        assert_eq!(layout.sum_value(&cells, 0), 37.5);
+        assert_eq!(layout.sum_value(&cells, 0).to_bits(), 37.5f64.to_bits());
         let e = Exemplar { at: 9, trace_id: [1; 16], value_ns: 7 };
         assert_eq!(set.exemplars, [(layout.counter(0) as u32, e)]);
     }

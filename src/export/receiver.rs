@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::remotewrite::decode;
+use crate::remotewrite::decode::proto::TimeSeries;
 
 pub use memory::{Memory, SeriesState};
 use wire::{Listener, Peer};
@@ -77,12 +78,14 @@ pub struct Seen {
 }
 
 type Poison = Box<dyn Fn(&str) -> bool + Send>;
+type Watcher = Box<dyn FnMut(&str, &TimeSeries) + Send>;
 
 #[derive(Default)]
 struct Inside {
     memory: Memory,
     faults: VecDeque<Fault>,
     poison: Option<Poison>,
+    watcher: Option<Watcher>,
     refuse_old: bool,
     requests: u64,
     refused: u64,
@@ -166,6 +169,11 @@ impl Receiver {
     /// than the newest one of its series.
     pub fn refuse_old(&self) {
         self.inside().refuse_old = true;
+    }
+
+    /// From now on calls `watcher` with the tenant and the content of every entry that is stored, resent ones included.
+    pub fn watch(&self, watcher: impl FnMut(&str, &TimeSeries) + Send + 'static) {
+        self.inside().watcher = Some(Box::new(watcher));
     }
 
     /// What has arrived so far.
@@ -300,6 +308,9 @@ impl Inside {
         }
         for series in &request.timeseries {
             self.memory.store(&tenant, series);
+            if let Some(watcher) = &mut self.watcher {
+                watcher(&tenant, series);
+            }
         }
         Outcome::Answer(StatusCode::NO_CONTENT, String::new(), None)
     }

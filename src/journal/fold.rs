@@ -92,6 +92,11 @@ impl Judge {
         Self { owner, next, next_k, open: None, cut: false }
     }
 
+    #[cfg(feature = "sabotage")]
+    pub(super) fn place(&self) -> (Option<Owner>, Option<i64>, u64) {
+        (self.owner, self.next, self.next_k)
+    }
+
     pub(super) fn rule(&mut self, header: &Header) -> Ruling {
         if self.cut && self.owner.is_none() && header.part == 0 {
             // A journal is only ever cut at a frame that counts, so its owner was the latest claimer.
@@ -173,8 +178,11 @@ impl Fold {
 
     /// The next record of the journal.
     pub fn apply(&mut self, frame: &Frame<'_>) -> Verdict {
-        let Header { kind: _, k, from, to, part, .. } = frame.header;
-        let ruling = self.judge.rule(&frame.header);
+        let header = frame.header;
+        #[cfg(feature = "sabotage")]
+        let header = super::sabotage::read(&mut self.judge, header);
+        let Header { kind: _, k, from, to, part, .. } = header;
+        let ruling = self.judge.rule(&header);
         if matches!(ruling, Ruling::Part | Ruling::Commit | Ruling::Snapshot) {
             if part == 0 {
                 self.body.clear();

@@ -11,6 +11,8 @@
 pub mod chain;
 pub mod fold;
 pub mod frame;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod series;
 pub mod span;
 pub mod writer;

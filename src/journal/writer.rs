@@ -174,6 +174,10 @@ impl Writer {
                 continue;
             }
             let frame = decode_at(offset, record).inspect_err(|_| self.stopped = Some(Stop::Unknown))?;
+            #[cfg(feature = "sabotage")]
+            if super::sabotage::is_off(super::sabotage::Rule::Claim) && frame.header.kind == FrameKind::Claim {
+                continue;
+            }
             if frame.header.kind == FrameKind::Claim && frame.header.owner != self.owner {
                 return Ok(self.stop(Stop::Fenced));
             }

@@ -109,6 +109,21 @@ impl Fetcher {
         self.buffer_bytes
     }
 
+    /// Fetches an open partition anew from `offset`. Its end is then reported again, by an answer that the broker gives
+    /// after this; what had been fetched before is dropped.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn restart(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let what = || format!("fetch {topic}[{partition}] again at {offset}");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.incremental_unassign(&list))
+            // The queue stays: it is split off for good.
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|e| KafkaError::request(what(), e))
+    }
+
     /// Stops fetching a partition.
     pub fn close(&self, topic: &str, partition: i32, queue: Queue) {
         drop(queue);

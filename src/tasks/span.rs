@@ -386,15 +386,18 @@ impl SpanTask {
     /// otherwise nothing happens, as a time that no journal knows must not decide anything. The same while the start
     /// is unknown or half edges are being rebuilt.
     pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
-        let position = self.position.filter(|_| !self.rebuilding())?;
-        let step = match self.stream_time {
-            Some(st) if self.step.end_of(st) > to => return None,
-            Some(st) => self.step.end_of(st),
-            None => self.step.passed(to),
-        };
+        let position = self.position.filter(|_| self.would_tick(to))?;
+        let step = self.stream_time.map_or_else(|| self.step.passed(to), |st| self.step.end_of(st));
         let cut = StepCut { tick: true, ..self.end_stretch(position, step, to) };
         self.advance(to);
         Some(cut)
+    }
+
+    /// Whether [`SpanTask::tick`] would do something.
+    #[must_use]
+    pub fn would_tick(&self, to: Millis) -> bool {
+        let passes = self.stream_time.is_none_or(|st| self.step.end_of(st) <= to);
+        passes && self.position.is_some() && !self.rebuilding()
     }
 
     /// The stream time; `None` before the first record and tick.

@@ -68,8 +68,21 @@ pub struct TaskStatus {
     pub closed_step: Option<Millis>,
     /// Active series of a series task.
     pub active_series: u64,
+    /// What the limits of a series task do.
+    pub limits: LimitsStatus,
     /// Whether it has caught up with what its predecessor had done.
     pub restored: bool,
+}
+
+/// What limits do in a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LimitsStatus {
+    /// Label sets that are refused.
+    pub refused: u64,
+    /// When the offenders were looked for, in milliseconds since the epoch.
+    pub looked_at: Millis,
+    /// The labels with the most values, as JSON objects.
+    pub offenders: Vec<serde_json::Value>,
 }
 
 /// All owned tasks. Cloning shares the board.
@@ -83,7 +96,7 @@ pub(super) struct BoardCollector {
 }
 
 /// The metrics that are made from the board.
-const METRICS: [Metric; 7] = [
+const METRICS: [Metric; 8] = [
     names::LEDGER,
     names::EDGES_PENDING,
     names::LAG_RECORDS,
@@ -91,6 +104,7 @@ const METRICS: [Metric; 7] = [
     names::STREAM_TIME,
     names::CLOSED_STEP,
     names::ACTIVE_SERIES,
+    names::REFUSED,
 ];
 
 // === impl TaskKind ===
@@ -234,6 +248,7 @@ fn each(metric: Metric, tasks: &[(TaskId, TaskStatus)], set: impl Fn(&[&str], f6
             (names::LAG_SECONDS, _) => Some(seconds(s.lag_millis)),
             (names::CLOSED_STEP, TaskKind::Series) => s.closed_step.map(seconds),
             (names::ACTIVE_SERIES, TaskKind::Series) => Some(s.active_series as f64),
+            (names::REFUSED, TaskKind::Series) => Some(s.limits.refused as f64),
             _ => None,
         };
         if let Some(v) = value {

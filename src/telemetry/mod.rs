@@ -17,7 +17,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-pub use board::{Board, TaskId, TaskKind, TaskState, TaskStatus};
+pub use board::{Board, LimitsStatus, TaskId, TaskKind, TaskState, TaskStatus};
 use hazards::HazardMeters;
 use names::Metric;
 pub use overrides::Overrides;
@@ -60,8 +60,8 @@ struct Inner {
     fenced: IntCounterVec,
     restores: HistogramVec,
     steps: IntCounterVec,
-    hazards: HazardMeters,
     left_out: IntCounter,
+    hazards: HazardMeters,
     export: ExportMeters,
     overrides: OverridesMeters,
 }
@@ -119,8 +119,8 @@ impl Telemetry {
                 HistogramVec::new(histogram(names::RESTORES, &RESTORE_BOUNDS), names::RESTORES.labels),
             ),
             steps: counters(&registry, names::STEPS_CLOSED),
-            hazards: HazardMeters::new(&registry),
             left_out: counter(&registry, names::STEPS_LEFT_OUT),
+            hazards: HazardMeters::new(&registry),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             registry,
@@ -172,6 +172,11 @@ impl Telemetry {
         self.0.steps.with_label_values(&[cause]).inc();
     }
 
+    /// Counts the tenants that a step was not written for.
+    pub fn left_out(&self, tenants: usize) {
+        self.0.left_out.inc_by(tenants as u64);
+    }
+
     /// Counts a dead letter and whether it was stored.
     pub fn dead_letter(&self, stored: bool) {
         let outcome = if stored { "stored" } else { "failed" };
@@ -201,11 +206,6 @@ impl Telemetry {
     /// Shows whether spans wait because too much is held.
     pub fn memory_throttled(&self, throttled: bool) {
         self.0.hazards.throttled.set(i64::from(throttled));
-    }
-
-    /// Counts the tenants that a step was not written for.
-    pub fn left_out(&self, tenants: usize) {
-        self.0.left_out.inc_by(tenants as u64);
     }
 
     /// Settings of tenants have come into force.

@@ -54,6 +54,8 @@ metrics! {
         "The last step that a shard closed, named by its end, in seconds since the epoch.";
     ACTIVE_SERIES = Gauge "spanmill_active_series" ["topic", "partition"]
         "Active series of a shard.";
+    REFUSED = Gauge "spanmill_label_sets_refused" ["topic", "partition"]
+        "Label sets of a shard that a limit refuses; their counts go to overflow series. /offenders says who makes them.";
     TASKS = Gauge "spanmill_tasks" ["kind", "state"]
         "Tasks that this worker owns.";
     REBALANCES = Counter "spanmill_rebalances_total" ["event"]

@@ -24,8 +24,11 @@ use crate::kafka::fetch::Queue;
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
 use crate::tasks::series::{ClosedStep, SeriesTask, TenantBook};
-use crate::telemetry::{Cause, TaskId, TaskState, TaskStatus};
+use crate::telemetry::{Cause, LimitsStatus, TaskId, TaskState, TaskStatus};
 
+/// How many labels are named when limits refuse label sets, and how often at most, in milliseconds.
+const OFFENDERS: usize = 20;
+const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 /// What a label set of a shard takes in memory, roughly: its labels, its cells twice, and its places in indices.
@@ -244,6 +247,12 @@ impl SeriesRunner {
         let k = self.journal.writer.next_k();
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
+        #[cfg(feature = "sabotage")]
+        if crate::journal::sabotage::is_off(crate::journal::sabotage::Rule::Emit) {
+            self.deliver(closed.step, closed.batches);
+            self.journal.append(context, &records, None);
+            return;
+        }
         self.pending.push_back((k, closed));
         self.journal.append(context, &records, None);
     }
@@ -379,6 +388,32 @@ impl SeriesRunner {
             _ => 0,
         };
         status.active_series = self.task.active_series();
+        self.show_limits(status, present);
+    }
+
+    /// Says what limits refuse, and who makes the series. That takes a look at all label sets, so it is not said often.
+    fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
+        let refused = self.task.refused();
+        let limits = &mut status.limits;
+        if refused == limits.refused || (refused > 0 && present - limits.looked_at < LOOK_EVERY) {
+            return;
+        }
+        let offenders = self.task.offenders(OFFENDERS);
+        if let Some(worst) = offenders.first().filter(|_| refused > 0) {
+            tracing::warn!(
+                shard = self.id.partition,
+                refused,
+                tenant = worst.tenant,
+                service = worst.service,
+                label = worst.label,
+                values = worst.values,
+                samples = ?worst.samples,
+                "limits refuse label sets; their counts go to overflow series. This label has the most values: fix its \
+                 source, sanitise span names, or raise the limit; /offenders has more"
+            );
+        }
+        let as_json = |offender| serde_json::to_value(offender).unwrap_or_default();
+        *limits = LimitsStatus { refused, looked_at: present, offenders: offenders.iter().map(as_json).collect() };
     }
 
     /// Stops fetching and sending.

@@ -31,6 +31,8 @@ const RECORDS_PER_TURN: usize = 64;
 const COMMITS_IN_FLIGHT: usize = 4;
 /// How often progress is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// After so many milliseconds without an answer, a partition is asked again whether it is silent.
+const ASK_AGAIN: Millis = 30_000;
 
 /// One span task at work.
 pub(super) struct SpanRunner {
@@ -57,6 +59,8 @@ pub(super) struct SpanRunner {
     forwarded: u64,
     /// Whether the end of the partition has been reached, and since when.
     at_end: Option<Instant>,
+    /// When the broker was asked whether the partition still ends there, while there is no answer.
+    asked: Option<Millis>,
     /// When the release was appended, and whether it counts.
     draining: bool,
     released: Option<bool>,
@@ -101,6 +105,7 @@ impl SpanRunner {
             forwarding: BTreeMap::new(),
             forwarded: taken.forwarded,
             at_end: None,
+            asked: None,
             draining: false,
             released: None,
         };
@@ -154,12 +159,12 @@ impl SpanRunner {
             }
             // The message borrows the queue; it is done with before the queue is touched again.
             let Some(polled) = self.queue.poll(Duration::ZERO) else {
-                self.tick(context);
+                self.ask(context)?;
                 return Ok(Turn::Idle);
             };
             match polled {
                 Ok(message) => {
-                    self.at_end = None;
+                    (self.at_end, self.asked) = (None, None);
                     let cuts = intake::take(context, &self.id, &mut self.task, &message)?;
                     self.next = message.offset() + 1;
                     drop(message);
@@ -235,14 +240,32 @@ impl SpanRunner {
             let (_, end) = context.reader.bounds(&self.id.topic, self.id.partition)?;
             self.task.reached(end);
         }
+        self.tick(context);
         Ok(())
     }
 
-    /// Advances a partition that has been silent for long enough.
-    fn tick(&mut self, context: &Context<'_>) {
+    /// Asks whether a partition that has been silent for long enough is. To a worker that was frozen or is cut off, every
+    /// partition is silent: were it believed, half edges would expire whose other sides lie in the log unread.
+    fn ask(&mut self, context: &Context<'_>) -> Result<(), Ended> {
         let idle = context.shared.config.time.idle;
         let silent = self.at_end.is_some_and(|since| since.elapsed() >= Duration::from_millis(idle.unsigned_abs()));
-        if silent && let Some(cut) = self.task.tick(now() - idle) {
+        let present = now();
+        let waits = self.asked.is_some_and(|asked| present.saturating_sub(asked) < ASK_AGAIN);
+        if silent && !waits && self.task.would_tick(present - idle) {
+            let position = self.task.position().unwrap_or_default();
+            context.fetcher.restart(&self.id.topic, self.id.partition, position)?;
+            self.asked = Some(present);
+        }
+        Ok(())
+    }
+
+    /// Advances a partition that was still at its end when that was asked: to the time of the question, as much may have come
+    /// until the answer is read.
+    fn tick(&mut self, context: &Context<'_>) {
+        let idle = context.shared.config.time.idle;
+        if let Some(asked) = self.asked.take()
+            && let Some(cut) = self.task.tick(asked - idle)
+        {
             context.shared.telemetry.tick();
             self.commit(context, cut);
         }

@@ -76,10 +76,9 @@ fn enrich(dice: &mut Dice, span: &mut Span, partition: u8) {
         span.events.push(span::Event { time_unix_nano, name, attributes, ..span::Event::default() });
     }
     for _ in 0..dice.below(6).saturating_sub(3) {
-        let trace_id = vec![1 + dice.below(4) as u8 + partition * 16; 16];
-        let (first, span_id) = (trace_id[0] - partition * 16, vec![1 + dice.below(4) as u8; 8]);
+        let (first, span_id) = (1 + dice.below(4) as u8, vec![1 + dice.below(4) as u8; 8]);
         // As the trace IDs above: only the first byte tells the partition.
-        let trace_id = [vec![trace_id[0]], vec![first; 15]].concat();
+        let trace_id = [vec![first + partition * 16], vec![first; 15]].concat();
         span.links.push(span::Link { trace_id, span_id, ..span::Link::default() });
     }
 }

@@ -44,25 +44,45 @@ fn a_reset_with_kafkas_own_tool_is_followed_once_and_accounted_for() {
     };
     assert_eq!(work(sent), [sent, 0, 0]);
     let once = calls();
-    reset(&kafka, &config, "--to-earliest");
+    reset(&kafka, &config, &["--to-earliest"]);
     assert_eq!(work(2 * sent), [2 * sent, sent, 0]);
     assert_eq!(calls().to_bits(), (2.0 * once).to_bits(), "everything has been counted once more");
     // It has been followed: the next worker goes on where this one has stopped.
     send(&kafka, &records);
     assert_eq!(work(3 * sent), [3 * sent, sent, 0]);
     send(&kafka, &records);
-    reset(&kafka, &config, "--to-latest");
+    reset(&kafka, &config, &["--to-latest"]);
     assert_eq!(work(3 * sent), [3 * sent, sent, sent]);
     assert_eq!(calls().to_bits(), (3.0 * once).to_bits());
     assert_eq!(receiver.violations(), Vec::<String>::new());
 }
 
-fn reset(kafka: &RealKafka, config: &Config, to: &str) {
+#[test]
+fn an_offset_of_the_group_on_real_kafka_decides_where_a_partition_without_a_journal_begins() {
+    let kafka = RealKafka::start();
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let config = config(&kafka.brokers, &receiver.url());
+    let records = records();
+    send(&kafka, &records);
+    reset(&kafka, &config, &["--to-offset", "2"]);
+    let wanted = records.len() as u64 - 2;
+    for _ in 0..2 {
+        let telemetry = Telemetry::new();
+        let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+        let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
+        wait_until("the rest is read", PATIENCE, || match read() {
+            n if n >= wanted => Ok(()),
+            n => Err(format!("{n} of {wanted} records")),
+        });
+        assert_eq!(read(), wanted);
+        worker.stop().expect("a graceful stop");
+    }
+}
+
+fn reset(kafka: &RealKafka, config: &Config, to: &[&str]) {
     let group = config.kafka.group.as_str();
-    let said = kafka.tool(
-        "consumer.group.ConsumerGroupCommand",
-        &["--group", group, "--topic", TOPIC, "--reset-offsets", to, "--execute"],
-    );
+    let what = ["--group", group, "--topic", TOPIC, "--reset-offsets", "--execute"];
+    let said = kafka.tool("consumer.group.ConsumerGroupCommand", &[&what[..], to].concat());
     assert!(said.contains(TOPIC), "{said}");
 }
 

@@ -1,0 +1,68 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Exactness under chaos on real Kafka.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "chaos")]
+pub struct Args {
+    /// How long the load lasts, calm and chaos together
+    #[arg(long, default_value_t = 150)]
+    pub seconds: u64,
+    /// Decides the load and everything that goes wrong; by default another one each time
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Workers; at times there is one more
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub workers: u64,
+    /// Spans per second
+    #[arg(long, default_value_t = 500)]
+    pub rate: u64,
+    /// Partitions of the source topic
+    #[arg(long, default_value_t = 6)]
+    pub partitions: u32,
+    /// Partitions of the deltas topic
+    #[arg(long, default_value_t = 4)]
+    pub shards: u32,
+    /// How long everything may take to settle at the end
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    pub settle: u64,
+    /// Print what would go wrong, and when; run nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// One finished topic through several sets of workers: the streams must be the same, byte for byte
+    #[arg(long)]
+    pub compare: bool,
+    /// Switch a rule of the protocol off, in workers that were built with the feature `sabotage`: it must be noticed
+    #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit"])]
+    pub sabotage: Option<String>,
+    /// The spanmill to test, instead of the one that was built with this test
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_spanmill"), hide_default_value = true)]
+    pub program: PathBuf,
+    /// Write the report here as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Be a worker that the group knows nothing of
+    #[arg(long, value_name = "CONFIG", hide = true)]
+    pub rogue: Option<PathBuf>,
+    /// What `cargo test` may pass to every test
+    #[arg(long, hide = true)]
+    pub nocapture: bool,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Workers, as a number of places.
+    pub fn places(&self) -> usize {
+        usize::try_from(self.workers).expect("few")
+    }
+
+    /// The load.
+    pub fn load(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}

@@ -1,0 +1,231 @@
+//! Apache Kafka as it stands in production, but small: three processes that are broker and controller, every topic on
+//! all three, two of which must have a record before it counts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use crate::process::Process;
+use crate::proxy::Link;
+use crate::servers::daemon::{free_ports, setting};
+use crate::servers::wait_until;
+
+/// Brokers.
+pub const BROKERS: usize = 3;
+/// A broker that has been silent for this long is left out.
+pub const BROKER_SESSION: Duration = Duration::from_secs(6);
+/// Small and quick to start: the test machine has two cores.
+const JVM: [&str; 4] = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// How long a cluster may take to start.
+const STARTS_WITHIN: Duration = Duration::from_secs(180);
+const CLUSTER_ID: &str = "c3Bhbm1pbGwtY2hhb3MtMQ";
+
+/// The cluster. Clients reach it in two ways: straight, or through a link per broker.
+pub struct Cluster {
+    brokers: Vec<Broker>,
+    straight: String,
+    probe: BaseConsumer,
+    dir: PathBuf,
+}
+
+struct Broker {
+    link: Link,
+    properties: PathBuf,
+    process: Option<Process>,
+    /// It was told to stop.
+    stopping: bool,
+}
+
+struct Ports {
+    controller: u16,
+    /// For the other brokers and for clients without trouble.
+    straight: u16,
+    /// Behind the link.
+    linked: u16,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Formats three data directories in `dir` and starts the brokers.
+    pub fn start(dir: &Path) -> Self {
+        let ports: Vec<Ports> = free_ports::<{ 3 * BROKERS }>()
+            .chunks(3)
+            .map(|p| Ports { controller: p[0], straight: p[1], linked: p[2] })
+            .collect();
+        let voters: Vec<String> = (0..).zip(&ports).map(|(id, p)| format!("{id}@127.0.0.1:{}", p.controller)).collect();
+        let straight: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.straight)).collect();
+        let straight = straight.join(",");
+        let mut brokers = Vec::new();
+        let mut formats = Vec::new();
+        for (id, ports) in ports.iter().enumerate() {
+            let link = Link::start(SocketAddr::from(([127, 0, 0, 1], ports.linked)));
+            let properties = dir.join(format!("broker-{id}.properties"));
+            let text = server_properties(id, ports, &voters.join(","), link.addr(), dir);
+            std::fs::write(&properties, text).expect("a file can be written");
+            let mut format = java();
+            format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(&properties);
+            formats.push(Process::start(&format!("format-{id}"), &mut format, dir));
+            brokers.push(Broker { link, properties, process: None, stopping: false });
+        }
+        for format in &mut formats {
+            let status = wait_until("the storage is formatted", STARTS_WITHIN, || {
+                format.exited().ok_or_else(|| "it still runs".to_owned())
+            });
+            assert!(status.success(), "{}", format.tail(40));
+        }
+        let mut config = ClientConfig::new();
+        // Brokers that go down are nothing to log here.
+        config.set("bootstrap.servers", &straight).set("log_level", "0").set("group.id", "chaos-probe");
+        let probe = config.create().expect("a consumer can be created");
+        let mut cluster = Self { brokers, straight, probe, dir: dir.to_owned() };
+        (0..BROKERS).for_each(|id| cluster.launch(id));
+        wait_until("three brokers answer", STARTS_WITHIN, || {
+            cluster.tend();
+            cluster.is_whole()
+        });
+        cluster
+    }
+
+    /// Bootstrap servers without trouble.
+    pub fn straight(&self) -> &str {
+        &self.straight
+    }
+
+    /// Bootstrap servers behind the links.
+    pub fn linked(&self) -> String {
+        let addrs: Vec<String> = self.brokers.iter().map(|b| b.link.addr().to_string()).collect();
+        addrs.join(",")
+    }
+
+    /// The link to a broker.
+    pub fn link(&self, id: usize) -> &Link {
+        &self.brokers[id].link
+    }
+
+    /// Sends a signal to a broker.
+    pub fn signal(&self, id: usize, name: &str) {
+        if let Some(process) = &self.brokers[id].process {
+            process.signal(name);
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, id: usize) {
+        if let Some(mut process) = self.brokers[id].process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM: it hands its leaderships over. Its process stays known until [`Cluster::relaunch`].
+    pub fn terminate(&mut self, id: usize) {
+        self.signal(id, "TERM");
+        self.brokers[id].stopping = true;
+    }
+
+    /// Starts a broker that was killed or told to stop; false while it still runs.
+    pub fn relaunch(&mut self, id: usize) -> bool {
+        if self.brokers[id].process.as_mut().is_some_and(|p| p.exited().is_none()) {
+            return false;
+        }
+        self.launch(id);
+        true
+    }
+
+    /// Starts what has ended by itself: a port may have been taken. Tells which.
+    pub fn tend(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for id in 0..BROKERS {
+            let Broker { process: Some(process), stopping: false, .. } = &mut self.brokers[id] else { continue };
+            if let Some(status) = process.exited() {
+                ended.push(format!("broker {id} ended by itself with {status}\n{}", process.tail(20)));
+                assert!(ended.len() < BROKERS, "no broker stays alive:\n{}", ended.join("\n"));
+                self.launch(id);
+            }
+        }
+        ended
+    }
+
+    /// Whether all brokers are there and every partition is in sync everywhere.
+    pub fn is_whole(&self) -> Result<(), String> {
+        let metadata = self.probe.fetch_metadata(None, Duration::from_secs(2)).map_err(|e| e.to_string())?;
+        if metadata.brokers().len() < BROKERS {
+            return Err(format!("{} brokers", metadata.brokers().len()));
+        }
+        for topic in metadata.topics() {
+            for p in topic.partitions() {
+                if p.isr().len() < p.replicas().len() || p.leader() < 0 {
+                    return Err(format!("{}[{}]: in sync {:?}, leader {}", topic.name(), p.id(), p.isr(), p.leader()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions of a topic; 0 while there is none.
+    pub fn partitions(&self, topic: &str) -> usize {
+        let metadata = self.probe.fetch_metadata(Some(topic), Duration::from_secs(5));
+        metadata.map_or(0, |m| m.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len()))
+    }
+
+    /// A consumer of straight records, assigned by hand.
+    pub fn probe(&self) -> &BaseConsumer {
+        &self.probe
+    }
+
+    fn launch(&mut self, id: usize) {
+        let mut command = java();
+        command.arg("-Dorg.apache.logging.log4j.level=WARN").arg("kafka.Kafka").arg(&self.brokers[id].properties);
+        self.brokers[id].process = Some(Process::start(&format!("broker-{id}"), &mut command, &self.dir));
+        self.brokers[id].stopping = false;
+    }
+}
+
+fn java() -> Command {
+    let mut command = Command::new("java");
+    command.args(JVM).args(["-cp", &format!("{}/*", setting("TEST_KAFKA_JARS"))]);
+    command
+}
+
+fn server_properties(id: usize, ports: &Ports, voters: &str, link: SocketAddr, dir: &Path) -> String {
+    let Ports { controller, straight, linked } = ports;
+    format!(
+        "process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=STRAIGHT://127.0.0.1:{straight},LINKED://127.0.0.1:{linked},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=STRAIGHT://127.0.0.1:{straight},LINKED://{link}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=STRAIGHT
+listener.security.protocol.map=STRAIGHT:PLAINTEXT,LINKED:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={dir}/data-{id}
+auto.create.topics.enable=false
+default.replication.factor=3
+min.insync.replicas=2
+unclean.leader.election.enable=false
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms={session}
+broker.heartbeat.interval.ms=1000
+replica.lag.time.max.ms=6000
+controller.quorum.election.timeout.ms=1000
+auto.leader.rebalance.enable=true
+leader.imbalance.check.interval.seconds=10
+leader.imbalance.per.broker.percentage=0
+log.cleaner.dedupe.buffer.size=4194304
+",
+        dir = dir.display(),
+        session = BROKER_SESSION.as_millis(),
+    )
+}

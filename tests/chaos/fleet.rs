@@ -1,0 +1,218 @@
+//! The workers: real processes of the program under test.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::process::Process;
+
+/// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+/// How many errors of the logs are shown.
+const SHOWN: usize = 5;
+/// What a log must not hold, whatever happens to a worker.
+const FORBIDDEN: [&str; 4] = ["panicked", "please report", "is no share", "were deleted"];
+
+/// All workers of one group.
+pub struct Fleet {
+    slots: Vec<Slot>,
+    program: PathBuf,
+    config: PathBuf,
+    dir: PathBuf,
+    started: usize,
+    sabotage: Option<String>,
+    /// Workers that ended by themselves, and why.
+    pub exits: Vec<String>,
+    /// Workers that did not stop as they should.
+    pub stuck: Vec<String>,
+    /// How long graceful stops took.
+    pub stops: Vec<Duration>,
+}
+
+#[derive(Default)]
+struct Slot {
+    process: Option<Process>,
+    stopping: Option<Instant>,
+}
+
+/// What the logs of all workers tell.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub fenced: u64,
+    pub forced: u64,
+    pub errors: u64,
+    /// Some of them. A receiver that refuses a series for good is an error, rightly.
+    pub first_errors: Vec<String>,
+    /// Lines that must not be there.
+    pub forbidden: Vec<String>,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// `slots` places for workers with this configuration; nobody runs yet.
+    pub fn new(slots: usize, args: &Args, config: PathBuf, dir: &Path) -> Self {
+        Self {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            program: args.program.clone(),
+            config,
+            dir: dir.to_owned(),
+            started: 0,
+            sabotage: args.sabotage.clone(),
+            exits: Vec::new(),
+            stuck: Vec::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    /// Starts a worker in a place where none is.
+    pub fn start(&mut self, slot: usize) {
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--config"]);
+        self.launch(slot, command);
+    }
+
+    /// Starts one that the group knows nothing of, see [`crate::rogue`].
+    pub fn start_rogue(&mut self, slot: usize) {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.arg("--rogue");
+        self.launch(slot, command);
+    }
+
+    fn launch(&mut self, slot: usize, mut command: Command) {
+        assert!(self.slots[slot].process.is_none(), "there is a worker in place {slot}");
+        self.started += 1;
+        command.arg(&self.config);
+        if let Some(rule) = &self.sabotage {
+            command.env("SABOTAGE", rule);
+        }
+        let name = format!("worker-{slot}-{}", self.started);
+        self.slots[slot].process = Some(Process::start(&name, &mut command, &self.dir));
+    }
+
+    /// Whether a worker runs there that was not told to stop.
+    pub fn runs(&self, slot: usize) -> bool {
+        self.slots[slot].process.is_some() && self.slots[slot].stopping.is_none()
+    }
+
+    /// Whether the place is empty.
+    pub fn is_free(&self, slot: usize) -> bool {
+        self.slots[slot].process.is_none()
+    }
+
+    /// Places.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, slot: usize) {
+        if let Some(mut process) = self.slots[slot].process.take() {
+            process.kill();
+        }
+        self.slots[slot].stopping = None;
+    }
+
+    /// Sends a signal to whoever runs there.
+    pub fn signal(&self, slot: usize, name: &str) {
+        if let Some(process) = &self.slots[slot].process {
+            process.signal(name);
+        }
+    }
+
+    /// SIGTERM to whoever runs there. The place becomes free when the worker has ended.
+    pub fn stop(&mut self, slot: usize) {
+        if self.runs(slot) {
+            self.signal(slot, "TERM");
+            self.slots[slot].stopping = Some(Instant::now());
+        }
+    }
+
+    /// Looks after all processes. A worker that ends by itself is noted, and started again as an orchestrator does.
+    pub fn tend(&mut self) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let Some(process) = &mut slot.process else { continue };
+            match (process.exited(), slot.stopping) {
+                (None, Some(since)) if since.elapsed() > STOPS_WITHIN => {
+                    self.stuck.push(format!("no end after SIGTERM\n{}", process.tail(20)));
+                    self.kill(at);
+                }
+                (None, _) => {}
+                (Some(status), Some(since)) => {
+                    if status.code() != Some(0) {
+                        self.stuck.push(format!("a graceful stop ended with {status}\n{}", process.tail(20)));
+                    }
+                    self.stops.push(since.elapsed());
+                    *slot = Slot::default();
+                }
+                (Some(status), None) => {
+                    self.exits.push(format!("ended by itself with {status}\n{}", process.tail(5)));
+                    *slot = Slot::default();
+                    self.start(at);
+                }
+            }
+        }
+    }
+
+    /// The own metrics of every worker that answers.
+    pub fn metrics(&self) -> Vec<String> {
+        let running = self.slots.iter().filter_map(|s| s.process.as_ref());
+        running.filter_map(|p| scrape(&p.log())).collect()
+    }
+
+    /// The sum over all workers of the lines of a metric that start so.
+    pub fn sum(&self, series: &str) -> u64 {
+        let texts = self.metrics();
+        let lines = texts.iter().flat_map(|t| t.lines()).filter_map(|l| l.strip_prefix(series));
+        lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
+    /// Reads the logs of all workers that ever ran.
+    pub fn told(&self) -> Told {
+        let mut told = Told::default();
+        for entry in std::fs::read_dir(&self.dir).expect("a directory of ours").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with("worker-") || !name.ends_with(".log") {
+                continue;
+            }
+            let text = std::fs::read(entry.path()).unwrap_or_default();
+            for line in String::from_utf8_lossy(&text).lines() {
+                told.fenced += u64::from(line.contains("another worker has claimed its journal"));
+                told.forced += u64::from(line.contains("closing a step without partitions"));
+                if line.contains(" ERROR ") {
+                    told.errors += 1;
+                    if told.first_errors.len() < SHOWN {
+                        told.first_errors.push(format!("{name}: {line}"));
+                    }
+                }
+                if FORBIDDEN.iter().any(|word| line.contains(word)) {
+                    told.forbidden.push(format!("{name}: {line}"));
+                }
+            }
+        }
+        told
+    }
+
+    /// The last lines of the logs of all that run.
+    pub fn tails(&self, most: usize) -> String {
+        let running = self.slots.iter().filter_map(|s| s.process.as_ref());
+        running.map(|p| p.tail(most)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The text of `/metrics` of the worker with this log.
+fn scrape(log: &str) -> Option<String> {
+    let (_, rest) = log.split_once("admin server listens addr=")?;
+    let address = rest.split_whitespace().next()?;
+    let mut socket = TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(1)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).ok()?;
+    Some(text)
+}

@@ -1,0 +1,100 @@
+//! Exactness under chaos: real workers on a real cluster of three Kafka brokers, with everything going wrong, and a receiver
+//! that checks every sample.
+//!
+//! ```sh
+//! tests/run --only chaos                                       # the short one, with everything that it needs
+//! cargo test --features real-servers --test chaos -- --seconds 300 --seed 7 --workers 3
+//! cargo test --features real-servers --test chaos -- --compare # determinism, byte for byte
+//! cargo test --features real-servers,sabotage --test chaos -- --seed 7 --sabotage chain   # must find violations
+//! ```
+//!
+//! `TEST_KAFKA_JARS` names the jars of Kafka; `tests/run --only setup` says where it puts them. The seed decides the load
+//! and what goes wrong when (`--plan` prints it), so a run can be repeated as far as two machines can do the same.
+//! The exit code is 1 when something is not exact; the logs are kept then.
+//!
+//! ```text
+//! produce ──────────────────────────────▶ 3 brokers ◀── kill -9, SIGTERM, SIGSTOP
+//!                                            ▲
+//!               links: delay, cut, refuse, hold back
+//!                                            ▼
+//!  kill -9, SIGTERM, SIGSTOP, more ──▶ N × spanmill run ── link ──▶ receiver: 4xx, 5xx, resets, silence; checks all
+//! ```
+#![allow(clippy::panic, clippy::print_stdout, reason = "tests and their helpers fail by panicking")]
+#![allow(unreachable_pub, reason = "a test has no outside")]
+#![allow(clippy::disallowed_methods, reason = "tests meet the real clock and the real environment")]
+
+mod args;
+mod check;
+mod cluster;
+mod compare;
+mod driver;
+mod fleet;
+mod process;
+mod proxy;
+mod report;
+mod rogue;
+mod run;
+mod samples;
+mod schedule;
+#[path = "../servers/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests that need more of it")]
+mod servers;
+mod settings;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser as _;
+
+use args::Args;
+
+/// The session timeout of workers: who is stopped for longer comes back as a zombie.
+pub const SESSION: Duration = Duration::from_secs(4);
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    if let Some(config) = &args.rogue {
+        rogue::run(config);
+    }
+    let seed = *args.seed.get_or_insert_with(|| wall_clock().unsigned_abs() % 1_000_000);
+    if args.sabotage.is_some() && !cfg!(feature = "sabotage") {
+        println!("--sabotage needs workers that can be sabotaged: add --features real-servers,sabotage");
+        return ExitCode::from(2);
+    }
+    if args.plan {
+        schedule::plan(seed, args.load(), args.places(), args.sabotage.as_deref())
+            .iter()
+            .for_each(|event| println!("{event}"));
+        return ExitCode::SUCCESS;
+    }
+    println!("seed {seed}");
+    process::end_together();
+    if args.compare {
+        let comparison = compare::compare(&args);
+        println!("\n{comparison}");
+        write(&args, &comparison);
+        return verdict(comparison.violations.is_empty());
+    }
+    let report = run::chaos(&args);
+    println!("\n{report}");
+    write(&args, &report);
+    // A sabotaged run has to be noticed.
+    verdict(report.violations.is_empty() == args.sabotage.is_none())
+}
+
+fn verdict(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes a report to where it was asked for.
+fn write(args: &Args, report: &impl serde::Serialize) {
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(report).expect("a report is JSON");
+        std::fs::write(path, json).expect("the report can be written");
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn wall_clock() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as i64
+}

@@ -1,0 +1,186 @@
+//! What a run has shown, as text and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::driver::Struck;
+use crate::samples::Samples;
+use crate::schedule::{Class, Fault};
+
+/// The report of one run. Times are milliseconds.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub seed: u64,
+    pub seconds: u64,
+    pub workers: usize,
+    pub sabotage: Option<String>,
+    pub spans: u64,
+    pub series: usize,
+    pub kills: usize,
+    pub zombies: usize,
+    pub split_brains: usize,
+    pub graceful: usize,
+    pub broker_faults: usize,
+    pub network_faults: usize,
+    pub receiver_faults: usize,
+    pub silences: usize,
+    pub skipped: usize,
+    pub by_fault: BTreeMap<String, usize>,
+    pub samples_checked: u64,
+    pub samples_resent: u64,
+    pub exemplars: u64,
+    pub conflicts: u64,
+    pub spans_lost: u64,
+    pub spans_double: u64,
+    pub series_low: u64,
+    pub series_high: u64,
+    pub series_unexpected: u64,
+    pub fenced: u64,
+    pub forced_closes: u64,
+    pub worker_exits: usize,
+    pub log_errors: u64,
+    pub longest_graceful_stop: u64,
+    pub longest_recovery: i64,
+    pub longest_recovery_after: String,
+    pub median_recovery: i64,
+    pub freshness_calm: Freshness,
+    pub freshness_chaos: Freshness,
+    pub settled_after: u64,
+    /// What must not have happened.
+    pub violations: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// How long after its step a sample was stored.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Freshness {
+    pub samples: usize,
+    pub p50: i64,
+    pub p99: i64,
+    pub max: i64,
+}
+
+// === impl Freshness ===
+
+impl Freshness {
+    /// Of lags in ascending order.
+    pub fn of(lags: &[i64]) -> Self {
+        let at = |share: usize| lags.get((lags.len().saturating_sub(1)) * share / 100).copied().unwrap_or_default();
+        Self { samples: lags.len(), p50: at(50), p99: at(99), max: at(100) }
+    }
+}
+
+impl std::fmt::Display for Freshness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { samples, p50, p99, max } = self;
+        write!(f, "p50 {p50} ms, p99 {p99} ms, most {max} ms ({samples} samples)")
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Counts the troubles, and how long each was felt: from its beginning until every series had its sample of the first
+    /// step that ends after it.
+    pub fn troubles(&mut self, struck: &[Struck], samples: &Samples, step: i64) {
+        let complete = samples.complete(step);
+        let mut recoveries = Vec::new();
+        for trouble in struck {
+            if trouble.skipped.is_some() {
+                self.skipped += 1;
+                continue;
+            }
+            *match trouble.class() {
+                Class::Kill => &mut self.kills,
+                Class::Zombie => &mut self.zombies,
+                Class::SplitBrain => &mut self.split_brains,
+                Class::Graceful => &mut self.graceful,
+                Class::Broker => &mut self.broker_faults,
+                Class::Network => &mut self.network_faults,
+                Class::Receiver => &mut self.receiver_faults,
+                Class::Load => &mut self.silences,
+            } += match &trouble.event.fault {
+                Fault::KillAll => self.workers,
+                _ => 1,
+            };
+            let words = format!("{:?}", trouble.event.fault);
+            let name = words.split([' ', '{']).next().unwrap_or_default().to_owned();
+            *self.by_fault.entry(name).or_default() += 1;
+            if let Some((_, done)) = complete.range(trouble.at..).next() {
+                recoveries.push((done - trouble.at, trouble));
+            }
+        }
+        recoveries.sort_by_key(|(took, _)| *took);
+        self.median_recovery = recoveries.get(recoveries.len() / 2).map_or(0, |(took, _)| *took);
+        if let Some((took, trouble)) = recoveries.last() {
+            self.longest_recovery = *took;
+            self.longest_recovery_after = trouble.event.to_string().trim().to_owned();
+        }
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secs = |ms: i64| format!("{:.1} s", ms as f64 / 1e3);
+        writeln!(
+            f,
+            "seed {}, {} s, {} workers, {} spans, {} series",
+            self.seed, self.seconds, self.workers, self.spans, self.series
+        )?;
+        writeln!(
+            f,
+            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
+             {} silences; {} not done",
+            self.kills,
+            self.zombies,
+            self.split_brains,
+            self.graceful,
+            self.broker_faults,
+            self.network_faults,
+            self.receiver_faults,
+            self.silences,
+            self.skipped
+        )?;
+        let each: Vec<String> = self.by_fault.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        writeln!(f, "  {}", each.join(", "))?;
+        writeln!(
+            f,
+            "samples: {} checked, {} of them resent, {} exemplars; {} conflicts",
+            self.samples_checked, self.samples_resent, self.exemplars, self.conflicts
+        )?;
+        writeln!(
+            f,
+            "totals: {} spans lost, {} double; {} series too low, {} too high, {} not expected",
+            self.spans_lost, self.spans_double, self.series_low, self.series_high, self.series_unexpected
+        )?;
+        writeln!(
+            f,
+            "workers: {} fenced tasks, {} forced closes, {} ended by themselves, {} errors in logs, longest stop {}",
+            self.fenced,
+            self.forced_closes,
+            self.worker_exits,
+            self.log_errors,
+            secs(self.longest_graceful_stop as i64)
+        )?;
+        writeln!(
+            f,
+            "recovery: median {}, longest {} after `{}`; settled {} after the last trouble",
+            secs(self.median_recovery),
+            secs(self.longest_recovery),
+            self.longest_recovery_after,
+            secs(self.settled_after as i64)
+        )?;
+        writeln!(f, "freshness in the calm:  {}", self.freshness_calm)?;
+        writeln!(f, "freshness in the chaos: {}", self.freshness_chaos)?;
+        self.notes.iter().try_for_each(|n| writeln!(f, "note: {n}"))?;
+        verdict(f, &self.violations, "exact", "NOT EXACT")
+    }
+}
+
+/// The last lines of a report.
+pub fn verdict(f: &mut std::fmt::Formatter<'_>, violations: &[String], good: &str, bad: &str) -> std::fmt::Result {
+    violations.iter().try_for_each(|v| writeln!(f, "VIOLATION: {v}"))?;
+    f.write_str(if violations.is_empty() { good } else { bad })
+}

@@ -1,0 +1,276 @@
+//! One run: calm, chaos, and the reckoning.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use spanmill::export::receiver::Receiver;
+use spanmill::loadgen::Expectation;
+use spanmill::model::Tally;
+use tempfile::TempDir;
+
+use crate::args::Args;
+use crate::check::{self, Difference};
+use crate::cluster::Cluster;
+use crate::driver::{Driver, Scene};
+use crate::fleet::Fleet;
+use crate::process::Process;
+use crate::proxy::Link;
+use crate::report::{Freshness, Report};
+use crate::samples::Watched;
+use crate::servers::wait_until;
+use crate::settings::{Group, STEP, TOPIC, produce, settings};
+use crate::{schedule, wall_clock};
+
+/// How long anything may take to start.
+pub const STARTS_WITHIN: Duration = Duration::from_secs(120);
+/// A sabotaged run that has not moved for so long, in milliseconds, will not move any more: it is longer than anything that
+/// the workers wait for.
+const QUIET: i64 = 40_000;
+/// The load goes on for so long after the last trouble began, at the least.
+const AFTERMATH: Duration = Duration::from_secs(4);
+
+/// Runs workers through chaos and reports.
+pub fn chaos(args: &Args) -> Report {
+    let dir = TempDir::with_prefix("spanmill-chaos-").expect("a temporary directory");
+    let report = Run::start(args, dir.path()).finish(args);
+    if !report.violations.is_empty() {
+        println!("logs are kept in {}", dir.keep().display());
+    }
+    report
+}
+
+/// Everything that runs.
+struct Run {
+    cluster: Cluster,
+    receiver: Receiver,
+    watched: Watched,
+    door: Link,
+    fleet: Fleet,
+    load: Load,
+}
+
+/// The load.
+pub struct Load {
+    pub produce: Process,
+    expect: PathBuf,
+    pub began: Instant,
+}
+
+/// When the phases began, by the wall clock.
+#[derive(Default)]
+struct Phases {
+    calm: i64,
+    chaos: i64,
+    healed: i64,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Starts it; its topic is there when this returns.
+    pub fn start(args: &Args, cluster: &Cluster, dir: &Path) -> Self {
+        let expect = dir.join("expected.txt");
+        let mut produce = produce(args, cluster.straight(), &expect, dir);
+        let began = Instant::now();
+        wait_until("the topic is there", STARTS_WITHIN, || {
+            assert!(produce.exited().is_none(), "{}", produce.tail(20));
+            match cluster.partitions(TOPIC) {
+                0 => Err("not yet".to_owned()),
+                _ => Ok(()),
+            }
+        });
+        Self { produce, expect, began }
+    }
+
+    /// What it must count to, once it has ended.
+    pub fn expectation(&mut self) -> Result<Expectation, String> {
+        match self.produce.exited() {
+            Some(status) if status.success() => {}
+            Some(status) => return Err(format!("the load ended with {status}\n{}", self.produce.tail(20))),
+            None => return Err(format!("the load has not ended\n{}", self.produce.tail(20))),
+        }
+        let text = std::fs::read_to_string(&self.expect).map_err(|e| e.to_string())?;
+        Expectation::parse(&text).map_err(|e| e.to_string())
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Starts a cluster, a receiver, the load, and the workers.
+    fn start(args: &Args, dir: &Path) -> Self {
+        let cluster = Cluster::start(dir);
+        let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+        let watched = Watched::new(&receiver);
+        if args.seed.unwrap_or_default() % 2 == 1 {
+            // As Prometheus does. Resent steps then get 400 for being late.
+            receiver.refuse_old();
+        }
+        let door = Link::start(receiver.addr());
+        let load = Load::start(args, &cluster, dir);
+        let config = dir.join("spanmill.yaml");
+        let group = Group { name: "mill", threads: 2, patience: "3s" };
+        std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
+        let mut fleet = Fleet::new(args.places() + 1, args, config, dir);
+        (0..args.places()).for_each(|slot| fleet.start(slot));
+        Self { cluster, receiver, watched, door, fleet, load }
+    }
+
+    fn finish(mut self, args: &Args) -> Report {
+        let mut phases = Phases::default();
+        let mut report = Report {
+            seed: args.seed.unwrap_or_default(),
+            seconds: args.seconds,
+            workers: args.places(),
+            sabotage: args.sabotage.clone(),
+            ..Report::default()
+        };
+        self.wait_for_calm(args);
+        phases.calm = wall_clock();
+        let end = self.load.began + args.load();
+        let calm = Instant::now() + end.saturating_duration_since(Instant::now()) / 5;
+        let chaos = end.saturating_duration_since(calm).saturating_sub(AFTERMATH);
+        let scene = Scene {
+            cluster: &mut self.cluster,
+            fleet: &mut self.fleet,
+            receiver: &self.receiver,
+            door: &self.door,
+            load: &mut self.load,
+        };
+        let mut driver = Driver::new(scene);
+        driver.run(calm, |_| false);
+        phases.chaos = wall_clock();
+        println!("chaos begins");
+        driver.schedule(schedule::plan(report.seed, chaos, report.workers, args.sabotage.as_deref()));
+        let receiver = &self.receiver;
+        driver.run(calm + chaos, |_| args.sabotage.is_some() && !receiver.violations().is_empty());
+        driver.heal();
+        phases.healed = wall_clock();
+        println!("chaos ends");
+        let expected = settle(args, &mut driver, &self.watched, &mut report);
+        let struck = std::mem::take(&mut driver.struck);
+        report.notes.append(&mut driver.brokers_ended);
+        drop(driver);
+        self.reckon(expected.as_ref(), &mut report);
+        let samples = self.watched.samples();
+        report.troubles(&struck, &samples, STEP);
+        report.freshness_calm = Freshness::of(&samples.lags(STEP, phases.calm, phases.chaos));
+        report.freshness_chaos = Freshness::of(&samples.lags(STEP, phases.chaos, phases.healed));
+        report
+    }
+
+    /// Waits until the workers keep up.
+    fn wait_for_calm(&mut self, args: &Args) {
+        let tasks = u64::from(args.partitions + args.shards);
+        let (fleet, watched) = (&mut self.fleet, &self.watched);
+        wait_until("all tasks run and keep up", STARTS_WITHIN, || {
+            fleet.tend();
+            let running = ["span", "series"].map(|kind| format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}"));
+            let running: u64 = running.iter().map(|series| fleet.sum(series)).sum();
+            match wall_clock() - watched.samples().slowest() {
+                lag if lag < 3 * STEP && running == tasks => Ok(()),
+                lag => Err(format!("{running} tasks run, {lag} ms behind\n{}", fleet.tails(10))),
+            }
+        });
+    }
+
+    /// Ends everything and compares what is there with what must be there.
+    fn reckon(&mut self, expected: Option<&Expectation>, report: &mut Report) {
+        for slot in 0..self.fleet.len() {
+            self.fleet.stop(slot);
+        }
+        wait_until("all workers have stopped", Duration::from_secs(60), || {
+            self.fleet.tend();
+            if (0..self.fleet.len()).all(|slot| self.fleet.is_free(slot)) { Ok(()) } else { Err(self.fleet.tails(10)) }
+        });
+        if let Some(expected) = expected {
+            let difference = Difference::of(expected, &self.receiver.snapshot());
+            if !difference.is_none() {
+                report.violations.push(difference.to_string());
+            }
+            report.spans_lost = difference.spans_lost;
+            report.spans_double = difference.spans_double;
+            report.series_low = difference.low;
+            report.series_high = difference.high;
+            report.series_unexpected = difference.unexpected;
+            report.series = expected.series().len();
+        }
+        let samples = self.watched.samples();
+        let totals = self.receiver.totals();
+        report.samples_checked = totals.samples;
+        report.samples_resent = totals.resent;
+        report.exemplars = totals.exemplars;
+        report.conflicts = totals.violations + samples.contradicted;
+        report.violations.extend(self.receiver.violations().into_iter().take(10));
+        report.violations.extend(samples.words.iter().cloned());
+        let told = self.fleet.told();
+        report.fenced = told.fenced;
+        report.forced_closes = told.forced;
+        report.log_errors = told.errors;
+        report.notes.extend(told.first_errors);
+        report.violations.extend(told.forbidden.into_iter().take(10));
+        report.violations.append(&mut self.fleet.stuck);
+        report.worker_exits = self.fleet.exits.len();
+        report.notes.append(&mut self.fleet.exits);
+        report.longest_graceful_stop = self.fleet.stops.iter().max().map_or(0, |d| d.as_millis() as u64);
+    }
+}
+
+/// Waits until everything that was produced is counted. The expectation; none when the load failed.
+fn settle(args: &Args, driver: &mut Driver<'_>, watched: &Watched, report: &mut Report) -> Option<Expectation> {
+    let begin = Instant::now();
+    let deadline = begin + Duration::from_secs(args.settle);
+    let mut ended = false;
+    while !ended && Instant::now() < deadline {
+        driver.run(Instant::now() + Duration::from_millis(500), |_| false);
+        ended = driver.load().produce.exited().is_some();
+    }
+    let expected = match driver.load().expectation() {
+        Ok(expected) => expected,
+        Err(why) => {
+            report.violations.push(why);
+            return None;
+        }
+    };
+    report.spans = expected.ledger().get(Tally::SpansRead);
+    driver.run(deadline, |driver| driver.is_healed(args.places()));
+    if !driver.is_healed(args.places()) {
+        report.violations.push("not all workers and brokers came back".to_owned());
+    }
+    let mut now_and_then = NowAndThen::default();
+    driver.run(deadline, |driver| {
+        let exact = now_and_then.is_due() && Difference::of(&expected, &driver.scene().receiver.snapshot()).is_none();
+        // What has been sabotaged may never be exact: nothing new for long enough is the end, too.
+        exact || args.sabotage.is_some() && wall_clock() - watched.samples().moved > QUIET
+    });
+    report.settled_after = begin.elapsed().as_millis() as u64;
+    if args.sabotage.is_none() {
+        let mut wrong = Vec::new();
+        driver.run(deadline.max(Instant::now() + Duration::from_secs(10)), |driver| {
+            if now_and_then.is_due() {
+                wrong = check::ledger(&expected, driver.scene().fleet);
+                return wrong.is_empty();
+            }
+            false
+        });
+        report.violations.extend(wrong.into_iter().map(|l| format!("ledger: {l}")));
+    }
+    Some(expected)
+}
+
+// === impl NowAndThen ===
+
+/// For conditions that cost something.
+#[derive(Default)]
+struct NowAndThen(Option<Instant>);
+
+impl NowAndThen {
+    /// True once a second.
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() > Duration::from_secs(1));
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}

@@ -1,0 +1,281 @@
+//! What goes wrong, and when: made from a seed before anything runs, so that it can be printed and run again.
+//!
+//! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only one
+//! broker is away at a time, so that two of three copies are always there.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+use crate::SESSION;
+use crate::cluster::BROKERS;
+
+/// One trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9`, and a new one later.
+    KillWorker { slot: usize },
+    /// `kill -9` of all at once.
+    KillAll,
+    /// SIGSTOP for longer than the session timeout, then SIGCONT: a zombie.
+    Zombie { slot: usize },
+    /// SIGSTOP for less than that.
+    Pause { slot: usize },
+    /// SIGTERM, and a new one later.
+    StopWorker { slot: usize },
+    /// One more worker for a while.
+    ScaleUp,
+    /// One more worker that the group knows nothing of: it believes that everything is its own, and goes on believing.
+    SplitBrain,
+    /// SIGSTOP to the load: silence, ticks, and a backlog of old records afterwards.
+    Silence,
+    /// `kill -9`, and started again later.
+    KillBroker { broker: usize },
+    /// SIGTERM, which moves its leaders away, and started again later.
+    StopBroker { broker: usize },
+    /// SIGSTOP, then SIGCONT: a leader that does not know of its successor.
+    FreezeBroker { broker: usize },
+    /// A slow link.
+    Slow { broker: usize, by: Duration },
+    /// Connections end.
+    Cut { broker: usize },
+    /// Connections end and none is accepted for a while.
+    Refuse { broker: usize },
+    /// What is said, what is answered, or both, is held back.
+    Hold { broker: usize, up: bool, down: bool },
+    /// All brokers out of reach.
+    HoldAll,
+    /// The receiver answers some requests with this status.
+    Status { code: u16, times: usize },
+    /// It answers 429 with `Retry-After`.
+    RetryAfter { times: usize },
+    /// It cuts connections, nothing stored.
+    Reset { times: usize },
+    /// It stores and then cuts.
+    StoreAndReset { times: usize },
+    /// It never answers.
+    Hang { times: usize },
+    /// It answers 400 to whatever holds one series.
+    Poison { pick: usize },
+    /// It cannot be reached.
+    Outage { held: bool },
+}
+
+/// Kinds of trouble, as they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Kill,
+    Zombie,
+    SplitBrain,
+    Graceful,
+    Broker,
+    Network,
+    Receiver,
+    Load,
+}
+
+/// A trouble and its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Since the beginning of the chaos.
+    pub at: Duration,
+    /// How long it lasts; zero for what is over at once.
+    pub lasts: Duration,
+    pub fault: Fault,
+}
+
+/// What a trouble needs for itself while it lasts.
+#[derive(Debug, Default)]
+struct Busy {
+    slots: Vec<Duration>,
+    brokers: [Duration; BROKERS],
+    /// One broker is away until then.
+    away: Duration,
+    receiver: Duration,
+    extra: Duration,
+    load: Duration,
+}
+
+struct Dice(ChaCha8Rng);
+
+/// A broker needs this long to start and to catch up.
+const BROKER_STARTS: Duration = Duration::from_secs(20);
+/// A worker needs this long to start and to be let in.
+const WORKER_STARTS: Duration = Duration::from_secs(4);
+
+// === impl Dice ===
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.0.next_u64()) * u128::from(n.max(1))) >> 64) as u64
+    }
+
+    fn index(&mut self, n: usize) -> usize {
+        self.below(n as u64) as usize
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Under which heading it is counted.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::KillWorker { .. } | Self::KillAll => Class::Kill,
+            Self::SplitBrain => Class::SplitBrain,
+            Self::Zombie { .. } | Self::Pause { .. } => Class::Zombie,
+            Self::StopWorker { .. } | Self::ScaleUp => Class::Graceful,
+            Self::Silence => Class::Load,
+            Self::KillBroker { .. } | Self::StopBroker { .. } | Self::FreezeBroker { .. } => Class::Broker,
+            Self::Slow { .. } | Self::Cut { .. } | Self::Refuse { .. } | Self::Hold { .. } | Self::HoldAll => {
+                Class::Network
+            }
+            _ => Class::Receiver,
+        }
+    }
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:7.1} s  {:?}", self.at.as_secs_f64(), self.fault)?;
+        if self.lasts.is_zero() { Ok(()) } else { write!(f, " for {:.1} s", self.lasts.as_secs_f64()) }
+    }
+}
+
+/// The troubles of `phase`. The same arguments give the same plan. With a rule that is switched off, the troubles of the
+/// receiver make room for those that the rule is there for.
+pub fn plan(seed: u64, phase: Duration, workers: usize, rule: Option<&str>) -> Vec<Event> {
+    let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+    let mut busy = Busy { slots: vec![Duration::ZERO; workers], ..Busy::default() };
+    let mut events = Vec::new();
+    let mut at = Duration::ZERO;
+    loop {
+        at += dice.millis(500, 4_000);
+        if at >= phase {
+            return events;
+        }
+        let mut event = draw(&mut dice, at, workers);
+        if let Some(rule) = rule.filter(|_| event.fault.class() == Class::Receiver) {
+            (event.fault, event.lasts) = provoke(&mut dice, rule, workers);
+        }
+        if event.at + event.lasts <= phase && busy.take(&event) {
+            events.push(event);
+        }
+    }
+}
+
+/// What a rule is there for.
+fn provoke(dice: &mut Dice, rule: &str, workers: usize) -> (Fault, Duration) {
+    let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
+    match rule {
+        // Two owners at a time. They come to the same result as long as their commits end at the same places; in a silence
+        // these are by the clock.
+        "claim" => match dice.below(4) {
+            0 | 1 => (Fault::SplitBrain, dice.millis(8_000, 14_000)),
+            2 => (Fault::Silence, dice.millis(5_000, 7_000)),
+            _ => (Fault::KillWorker { slot }, dice.millis(100, 2_000)),
+        },
+        // A commit is given up after `message.timeout.ms`, and a later one is not.
+        "contiguity" => (Fault::Refuse { broker }, dice.millis(4_600, 6_200)),
+        // Marks do not get through, samples do.
+        "emit" => (Fault::Hold { broker, up: true, down: false }, dice.millis(6_000, 9_000)),
+        _ => (Fault::KillWorker { slot }, dice.millis(100, 2_000)),
+    }
+}
+
+fn draw(dice: &mut Dice, at: Duration, workers: usize) -> Event {
+    let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
+    let session = SESSION.as_millis() as u64;
+    let (fault, lasts) = match dice.below(100) {
+        0..16 => (Fault::KillWorker { slot }, dice.millis(100, 4_000)),
+        16..19 => (Fault::KillAll, dice.millis(100, 3_000)),
+        19..35 => (Fault::Zombie { slot }, dice.millis(session + 2_000, 3 * session)),
+        35..39 => (Fault::Pause { slot }, dice.millis(500, session * 2 / 3)),
+        39..46 => (Fault::StopWorker { slot }, dice.millis(100, 6_000)),
+        46..48 => (Fault::ScaleUp, dice.millis(5_000, 15_000)),
+        48..50 => (Fault::SplitBrain, dice.millis(3_000, 8_000)),
+        50..55 => (Fault::KillBroker { broker }, dice.millis(1_000, 9_000)),
+        55..58 => (Fault::StopBroker { broker }, dice.millis(3_000, 9_000)),
+        58..62 => (Fault::FreezeBroker { broker }, dice.millis(2_000, 12_000)),
+        62..66 => (Fault::Slow { broker, by: dice.millis(20, 300) }, dice.millis(2_000, 10_000)),
+        66..69 => (Fault::Cut { broker }, Duration::ZERO),
+        69..73 => (Fault::Refuse { broker }, dice.millis(1_000, 10_000)),
+        73..80 => {
+            let (up, down) = [(true, true), (true, false), (false, true)][dice.index(3)];
+            (Fault::Hold { broker, up, down }, dice.millis(1_000, 10_000))
+        }
+        80..82 => (Fault::HoldAll, dice.millis(1_000, 8_000)),
+        82..83 => (Fault::Silence, dice.millis(1_000, 7_000)),
+        83..85 => (Fault::Status { code: [500, 503][dice.index(2)], times: 1 + dice.index(20) }, Duration::ZERO),
+        85..87 => (Fault::RetryAfter { times: 1 + dice.index(4) }, Duration::ZERO),
+        87..89 => (Fault::Reset { times: 1 + dice.index(10) }, Duration::ZERO),
+        89..92 => (Fault::StoreAndReset { times: 1 + dice.index(10) }, Duration::ZERO),
+        92..94 => (Fault::Hang { times: 1 + dice.index(4) }, Duration::ZERO),
+        94..96 => (Fault::Poison { pick: dice.index(1 << 16) }, dice.millis(2_000, 8_000)),
+        _ => (Fault::Outage { held: dice.below(2) == 0 }, dice.millis(1_000, 12_000)),
+    };
+    Event { at, lasts, fault }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    /// Whether everything is free that the event needs; then it is taken.
+    fn take(&mut self, event: &Event) -> bool {
+        let Event { at, lasts, ref fault } = *event;
+        let until = at + lasts;
+        match fault {
+            Fault::KillWorker { slot }
+            | Fault::Zombie { slot }
+            | Fault::Pause { slot }
+            | Fault::StopWorker { slot } => {
+                let others = self.slots.iter().enumerate().filter(|(i, free)| i != slot && **free <= at).count();
+                // The only worker may be hit as well: then there is nobody to be left alone.
+                let left = others > 0 || self.slots.len() == 1;
+                left && claim(&mut self.slots[*slot], at, until + WORKER_STARTS)
+            }
+            Fault::KillAll => {
+                let free = self.slots.iter().all(|free| *free <= at) && self.extra <= at;
+                if free {
+                    self.slots.fill(until + WORKER_STARTS);
+                }
+                free
+            }
+            Fault::ScaleUp | Fault::SplitBrain => claim(&mut self.extra, at, until + WORKER_STARTS),
+            // Edges must still meet: the next silence comes when the backlog of this one is gone.
+            Fault::Silence => claim(&mut self.load, at, until + BROKER_STARTS),
+            Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
+                let back = until + BROKER_STARTS;
+                self.brokers[*broker] <= at
+                    && claim(&mut self.away, at, back)
+                    && claim(&mut self.brokers[*broker], at, back)
+            }
+            Fault::Slow { broker, .. }
+            | Fault::Cut { broker }
+            | Fault::Refuse { broker }
+            | Fault::Hold { broker, .. } => claim(&mut self.brokers[*broker], at, until),
+            Fault::HoldAll => {
+                let free = self.brokers.iter().all(|free| *free <= at);
+                if free {
+                    self.brokers.fill(until);
+                }
+                free
+            }
+            Fault::Poison { .. } | Fault::Outage { .. } => claim(&mut self.receiver, at, until),
+            _ => self.receiver <= at,
+        }
+    }
+}
+
+fn claim(free: &mut Duration, at: Duration, until: Duration) -> bool {
+    let is_free = *free <= at;
+    if is_free {
+        *free = until;
+    }
+    is_free
+}
