@@ -45,8 +45,13 @@ impl Registry {
         for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
             let set = self.sets[id as usize].as_ref().expect("ordered sets exist");
-            let instead = self.instead.get(&id).map(AsRef::as_ref);
-            encode_set(out, base, set, instead, &self.metrics[set.layout as usize].layout);
+            encode_set(
+                out,
+                base,
+                set,
+                self.instead.get(&id).map(AsRef::as_ref),
+                &self.metrics[set.layout as usize].layout,
+            );
         }
         put_u64(out, self.open.len() as u64);
         for (&step, open) in &self.open {
