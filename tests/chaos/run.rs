@@ -22,7 +22,7 @@ use crate::settings::{Group, STEP, TOPIC, produce, settings};
 use crate::{schedule, wall_clock};
 
 /// How long anything may take to start.
-pub const STARTS_WITHIN: Duration = Duration::from_secs(120);
+pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
 /// A sabotaged run that has not moved for so long, in milliseconds, will not move any more: it is longer than anything that
 /// the workers wait for.
 const QUIET: i64 = 90_000;
