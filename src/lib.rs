@@ -33,9 +33,9 @@
 
 pub mod config;
 pub mod deltas;
-pub mod import;
 pub mod filter;
 pub mod hostinfo;
+pub mod import;
 pub mod journal;
 pub mod loadgen;
 pub mod model;

@@ -4,6 +4,7 @@
 
 #[path = "common/any_bytes.rs"]
 mod any_bytes;
+#[allow(dead_code, reason = "shared with the simulation")]
 #[path = "simulation/rng.rs"]
 mod rng;
 

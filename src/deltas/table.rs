@@ -568,7 +568,7 @@ mod tests {
         let mut cells = vec![0; layout.cells()];
         set.cells.iter().for_each(|c| cells[c.cell as usize] = c.value);
         assert_eq!(layout.counter_value(&cells, 0), Some(10.0));
-        assert_eq!(layout.sum_value(&cells, 0), 37.5);
+        assert_eq!(layout.sum_value(&cells, 0).to_bits(), 37.5f64.to_bits());
         let e = Exemplar { at: 9, trace_id: [1; 16], value_ns: 7 };
         assert_eq!(set.exemplars, [(layout.counter(0) as u32, e)]);
     }

@@ -238,7 +238,9 @@ impl Layout {
         for shape in &mut spec.histograms {
             shape.take_if(|s| s.bounds_ns.is_none() && s.native.is_none());
         }
-        debug_assert!(spec.histograms.iter().flatten().all(|s| s.bounds_ns.iter().all(|b| b.is_sorted_by(|a, b| a < b))));
+        debug_assert!(
+            spec.histograms.iter().flatten().all(|s| s.bounds_ns.iter().all(|b| b.is_sorted_by(|a, b| a < b)))
+        );
         let mut next = 0;
         let mut take = |cells: u32| {
             next += cells;
@@ -305,7 +307,9 @@ impl Layout {
     pub fn series(&self) -> usize {
         let of = |h| match self.shape(h) {
             // Buckets, sum and count; a native histogram is one series.
-            Some(shape) => self.buckets(h) + if self.buckets(h) > 0 { 2 } else { 0 } + usize::from(shape.native.is_some()),
+            Some(shape) => {
+                self.buckets(h) + if self.buckets(h) > 0 { 2 } else { 0 } + usize::from(shape.native.is_some())
+            }
             None => 0,
         };
         self.family().counters().len() + (0..MAX_HISTOGRAMS).map(of).sum::<usize>()

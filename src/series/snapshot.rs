@@ -45,7 +45,13 @@ impl Registry {
         for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
             let set = self.sets[id as usize].as_ref().expect("ordered sets exist");
-            encode_set(out, base, set, self.instead.get(&id), &self.metrics[set.layout as usize].layout);
+            encode_set(
+                out,
+                base,
+                set,
+                self.instead.get(&id).map(AsRef::as_ref),
+                &self.metrics[set.layout as usize].layout,
+            );
         }
         put_u64(out, self.open.len() as u64);
         for (&step, open) in &self.open {
@@ -109,7 +115,7 @@ impl Registry {
     }
 }
 
-fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, instead: Option<&Box<[u8]>>, layout: &Layout) {
+fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, instead: Option<&[u8]>, layout: &Layout) {
     put_bytes(out, set.tenant.as_bytes());
     put_bytes(out, &set.block);
     put_u64(out, set.layout.into());

@@ -196,7 +196,11 @@ impl SeriesTask {
     /// The same, but nothing is written for the tenants `left_out`, whose receivers are down. Part of what the step depends
     /// on: whoever closes it again must leave out the same.
     pub fn close_without(&mut self, step: Millis, left_out: &[String]) -> ClosedStep {
-        if left_out.is_empty() { self.close(step) } else { self.registry.close_without(step, self.watermark(), left_out) }
+        if left_out.is_empty() {
+            self.close(step)
+        } else {
+            self.registry.close_without(step, self.watermark(), left_out)
+        }
     }
 
     /// The least stream time of all sources that ever sent a share, whether or not they still exist. None while one of

@@ -348,8 +348,8 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
         shared.note_trim(&journal, id.partition, offset);
     }
     let undelivered = state.snapshot.as_ref().map_or(Ok(Vec::new()), |s| StepBatch::decode_all(&s.undelivered));
-    let undelivered =
-        undelivered.map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
+    let undelivered = undelivered
+        .map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
     let snapshot = state.snapshot.map(|s| s.step);
     let (generation, acknowledged) = (in_force.generation, state.acknowledged);
     Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered })

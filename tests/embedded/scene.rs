@@ -178,7 +178,12 @@ admin: {{listen: "127.0.0.1:0"}}
             let (name, value) = pair.split_once("=\"").expect("a label");
             all.push(label(name, value.trim_end_matches('"')));
         }
-        let timeseries = TimeSeries { labels: all, samples: vec![Sample { value, timestamp }], exemplars: Vec::new(), histograms: Vec::new() };
+        let timeseries = TimeSeries {
+            labels: all,
+            samples: vec![Sample { value, timestamp }],
+            exemplars: Vec::new(),
+            histograms: Vec::new(),
+        };
         let body = WriteRequest { timeseries: vec![timeseries] }.encode_to_vec();
         let body = snap::raw::Encoder::new().compress_vec(&body).expect("small enough");
         let mut socket = TcpStream::connect(self.receiver.addr()).expect("the receiver listens");

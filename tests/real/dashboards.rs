@@ -125,7 +125,8 @@ fn dashboards_of_the_collector_and_of_tempo_find_in_prometheus_what_they_ask_for
     wait_until("the edges are there", PATIENCE, || {
         must_run(&mut worker);
         let edges = api.instant("sum by (org) (traces_service_graph_request_total)")?;
-        let done = edges.len() == 2 && edges.iter().all(|row| row.value == 3.0 * TRACES as f64);
+        let all = (3.0 * TRACES as f64).to_bits();
+        let done = edges.len() == 2 && edges.iter().all(|row| row.value.to_bits() == all);
         if done { Ok(()) } else { Err(format!("{edges:?}\n{}", worker.tail())) }
     });
     COLLECTOR.iter().for_each(|panel| shows(api, panel, "collector"));

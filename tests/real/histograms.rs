@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Internal, Se
 
 use super::scene::{Scene, child, record, resource, span, stop, with};
 use crate::servers::api::Api;
+use crate::servers::daemon::Daemon;
 use crate::servers::metrics::{RealPrometheus, RealVictoria};
 use crate::servers::series::{Values, compare};
 use crate::servers::wait_until;
@@ -26,40 +27,24 @@ const HISTOGRAMS: [&str; 3] =
 
 #[test]
 fn native_histograms_from_kafka_agree_with_classic_ones_in_prometheus_and_victoriametrics_has_the_classic_ones() {
-    let (prometheus, victoria) = (RealPrometheus::start(), RealVictoria::start());
-    let scene = Scene::start(prometheus.api.write_url());
-    let url = victoria.api.write_url();
-    scene.says(&format!(
-        "tenants:
-  weighted: {{span_metrics: {{span_multiplier_key: kept}}, service_graphs: {{span_multiplier_key: kept}}}}
-  only: {{histograms: {{mode: native}}}}
-  vm: {{remote_write: {{url: {url:?}}}}}
-"
-    ));
+    let (without, victoria) = (RealPrometheus::start_with(None, "exemplar-storage"), RealVictoria::start());
+    let scene = Scene::start(without.api.write_url());
     scene.create(TOPIC, 1);
+    scene.says(&overrides(&victoria));
     let file = format!("overrides.file={}", scene.overrides().display());
     let settings = ["histograms.mode=both", "tenant.source=attribute", "tenant.attribute=tenant", &file];
-    let settings = [&settings[..], &["series.tenant_label=tenant", "series.zero_offset=1ms"]].concat();
+    let settings = [&settings[..], &["series.tenant_label=tenant", "remote_write.max_backoff=1s"]].concat();
     let mut worker = scene.worker("worker", TOPIC, &settings);
     scene.send(TOPIC, (1..).zip(TENANTS).map(|(number, tenant)| (0, traffic(number, tenant))));
-
+    let prometheus = with_the_feature(without, &mut worker);
     let api = &prometheus.api;
-    for tenant in &TENANTS[..3] {
-        let (spans, edges) = (TOOK.len() + 2, 1);
-        let weight = if *tenant == "weighted" { WEIGHT } else { 1.0 };
-        for (metric, observed) in HISTOGRAMS.into_iter().zip([spans, edges, edges]) {
-            wait_until("everything is counted", PATIENCE, || {
-                must_run(&mut worker);
-                let found = api.instant(&format!("sum(histogram_count({metric}{{tenant={tenant:?}}}))"))?;
-                let found = found.first().map(|row| row.value);
-                let done = found == Some(observed as f64 * weight);
-                if done { Ok(()) } else { Err(format!("{tenant}, {metric}: {found:?}\n{}", worker.tail())) }
-            });
-        }
-    }
+    everything_is_counted(api, &mut worker);
     HISTOGRAMS.iter().for_each(|metric| counts_and_sums_agree(api, metric));
     HISTOGRAMS.iter().for_each(|metric| buckets_agree(api, metric));
     quantiles_are_near(api);
+    assert!(rows(api, &format!("{LATENCY}_count{{tenant=\"only\"}}")).is_empty());
+    victoriametrics_has_the_same(&victoria, api);
+
     exemplars_are_there(api, &format!("{LATENCY}_bucket{{tenant=\"exact\"}}")).expect("classic buckets have exemplars");
     // Prometheus 2.42 looks for the series of an exemplar before it makes that of a native histogram, so the exemplars of
     // its first step are lost there.
@@ -67,18 +52,6 @@ fn native_histograms_from_kafka_agree_with_classic_ones_in_prometheus_and_victor
     wait_until("native histograms have exemplars", PATIENCE, || {
         exemplars_are_there(api, &format!("{LATENCY}{{tenant=\"only\"}}"))
     });
-    assert!(rows(api, &format!("{LATENCY}_count{{tenant=\"only\"}}")).is_empty());
-
-    let classic = |api: &Api, tenant: &str| -> Result<Values, String> {
-        let all = api.instant(&format!("{{__name__=~\"traces_.+_(total|count|bucket)\", tenant={tenant:?}}}"));
-        Ok(without_tenant(values(all?)))
-    };
-    let expected = classic(api, "exact").expect("a query");
-    wait_until("VictoriaMetrics has what Prometheus has", PATIENCE, || {
-        victoria.flush();
-        compare(&expected, &classic(&victoria.api, "vm")?, SHOWN)
-    });
-    assert!(rows(&victoria.api, LATENCY).is_empty(), "this version leaves native histograms out");
     stop(worker);
 
     // Whatever is idle when the next worker comes ends at once.
@@ -89,6 +62,59 @@ fn native_histograms_from_kafka_agree_with_classic_ones_in_prometheus_and_victor
         if rest.is_empty() { Ok(()) } else { Err(format!("{rest:?}\n{}", worker.tail())) }
     });
     stop(worker);
+}
+
+fn overrides(victoria: &RealVictoria) -> String {
+    let url = victoria.api.write_url();
+    format!(
+        "tenants:
+  weighted: {{span_metrics: {{span_multiplier_key: kept}}, service_graphs: {{span_multiplier_key: kept}}}}
+  only: {{histograms: {{mode: native}}}}
+  vm: {{remote_write: {{url: {url:?}}}}}
+"
+    )
+}
+
+/// Without the feature, Prometheus refuses whole requests, as if it would take them later. So it gets them later.
+fn with_the_feature(without: RealPrometheus, worker: &mut Daemon) -> RealPrometheus {
+    wait_until("it is said why nothing arrives", PATIENCE, || {
+        must_run(worker);
+        let log = worker.tail();
+        if log.contains("native histograms are disabled") { Ok(()) } else { Err(log) }
+    });
+    let port = without.port;
+    drop(without);
+    RealPrometheus::start_with(Some(port), "exemplar-storage,native-histograms")
+}
+
+fn everything_is_counted(api: &Api, worker: &mut Daemon) {
+    for tenant in &TENANTS[..3] {
+        let (spans, edges) = (TOOK.len() + 2, 1);
+        let weight = if *tenant == "weighted" { WEIGHT } else { 1.0 };
+        for (metric, observed) in HISTOGRAMS.into_iter().zip([spans, edges, edges]) {
+            wait_until("everything is counted", PATIENCE, || {
+                must_run(worker);
+                let found = api.instant(&format!("sum(histogram_count({metric}{{tenant={tenant:?}}}))"))?;
+                let found = found.first().map(|row| row.value);
+                let done = found == Some(observed as f64 * weight);
+                if done { Ok(()) } else { Err(format!("{tenant}, {metric}: {found:?}\n{}", worker.tail())) }
+            });
+        }
+    }
+}
+
+/// All that is classic. This version leaves native histograms out without a word.
+fn victoriametrics_has_the_same(victoria: &RealVictoria, prometheus: &Api) {
+    let classic = |api: &Api, tenant: &str| -> Result<Values, String> {
+        let all = api.instant(&format!("{{__name__=~\"traces_.+_(total|count|bucket)\", tenant={tenant:?}}}"));
+        Ok(without_tenant(values(all?)))
+    };
+    let expected = classic(prometheus, "exact").expect("a query");
+    wait_until("VictoriaMetrics has what Prometheus has", PATIENCE, || {
+        victoria.flush();
+        compare(&expected, &classic(&victoria.api, "vm")?, SHOWN)
+    });
+    assert!(rows(&victoria.api, LATENCY).is_empty());
 }
 
 /// Spans of three operations, and one edge between two services.

@@ -20,7 +20,8 @@ fn a_survey_of_a_kafka_topic_names_its_cost_and_who_makes_it() {
         ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().expect("a producer");
     for i in 0..40 {
         let value = request("cart", &format!("GET /cart/{}", 1_000 + i)).encode_to_vec();
-        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("spans").payload(value.as_slice()).timestamp(1_000_000 + i);
+        let record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to("spans").payload(value.as_slice()).timestamp(1_000_000 + i);
         producer.send(record).map_err(|(e, _)| e).expect("the queue has room");
     }
     producer.flush(PATIENCE).expect("everything is delivered");

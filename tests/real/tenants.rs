@@ -96,7 +96,7 @@ impl Both {
             for ((api, tenant), labels) in receivers.into_iter().zip(TENANTS).zip(labels) {
                 for by in ["attribute", "topic"] {
                     let found = calls(api, &format!("by={by:?}, service={tenant:?}, {labels}"))?;
-                    if found != SPANS as f64 {
+                    if found.to_bits() != (SPANS as f64).to_bits() {
                         return Err(format!(
                             "{tenant}, {by}: {found}\n{}\n{}",
                             self.workers[0].tail(),

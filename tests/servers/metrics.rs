@@ -12,6 +12,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 pub struct RealPrometheus {
     /// Its API.
     pub api: Api,
+    /// Where it listens.
+    pub port: u16,
     _daemon: Daemon,
 }
 
@@ -25,28 +27,33 @@ pub struct RealVictoria {
 // === impl RealPrometheus ===
 
 impl RealPrometheus {
-    /// Starts it and waits until it is ready.
+    /// Starts it with native histograms and waits until it is ready.
     pub fn start() -> Self {
-        let (daemon, api) = start(
+        Self::start_with(None, "exemplar-storage,native-histograms")
+    }
+
+    /// Starts it with these features, on a port that was another one's if there is one.
+    pub fn start_with(port: Option<u16>, features: &str) -> Self {
+        let (daemon, (port, api)) = start(
             "prometheus",
             STARTS_WITHIN,
             |dir| {
                 let config = dir.path().join("prometheus.yml");
                 std::fs::write(&config, "global: {}\n").expect("a file can be written");
-                let [port] = free_ports();
+                let port = port.unwrap_or_else(|| free_ports::<1>()[0]);
                 let mut command = Command::new(setting("TEST_PROMETHEUS"));
                 command
                     .arg(format!("--config.file={}", config.display()))
                     .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
                     .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                    .args(["--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage,native-histograms"])
+                    .args(["--web.enable-remote-write-receiver", &format!("--enable-feature={features}")])
                     // An instant query then shows the last value of a series, however slow the machine.
                     .arg("--query.lookback-delta=1h");
-                (command, Api::new(&format!("127.0.0.1:{port}")))
+                (command, (port, Api::new(&format!("127.0.0.1:{port}"))))
             },
-            |api| ready(api, "/-/ready"),
+            |(_, api)| ready(api, "/-/ready"),
         );
-        Self { api, _daemon: daemon }
+        Self { api, port, _daemon: daemon }
     }
 }
 
