@@ -22,10 +22,10 @@ use crate::settings::{Group, STEP, TOPIC, produce, settings};
 use crate::{schedule, wall_clock};
 
 /// How long anything may take to start.
-pub const STARTS_WITHIN: Duration = Duration::from_secs(120);
+pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
 /// A sabotaged run that has not moved for so long, in milliseconds, will not move any more: it is longer than anything that
 /// the workers wait for.
-const QUIET: i64 = 40_000;
+const QUIET: i64 = 90_000;
 /// The load goes on for so long after the last trouble began, at the least.
 const AFTERMATH: Duration = Duration::from_secs(4);
 
