@@ -6,9 +6,9 @@
 //!
 //! # Which shard owns a label set
 //!
-//! The one of its [`route`]: all label sets of a service of a tenant (of a client, for edges) are in one shard, where a limit
-//! can merge them. A series has one writer because a route follows from the tenant and from labels that the set has: equal
-//! labels have equal routes, wherever they were seen. What the route was made from must therefore be among the labels.
+//! [`shard_of`]: all label sets of a service of a tenant (of a client, for edges) are in one shard, where a limit can merge
+//! them. It follows from the tenant and from the finished labels, and from nothing else: equal labels are in one shard,
+//! wherever they were seen, so a series has one writer.
 
 mod share;
 mod table;
