@@ -1,6 +1,7 @@
 //! The command line as a user meets it: exit codes, help, completions, a log that nobody reads any more.
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ fn a_worker_whose_log_nobody_reads_goes_on_and_stops_when_told() {
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    wait("the admin server answers", &mut || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    wait("the admin server answers", &mut || is_healthy(port));
     let pid = worker.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
     let mut status = None;
@@ -129,5 +130,14 @@ fn a_worker_whose_log_nobody_reads_goes_on_and_stops_when_told() {
         status = worker.try_wait().expect("a child can be asked");
         status.is_some()
     });
-    assert_eq!(status.and_then(|s| s.code()), Some(0));
+    assert_eq!(status.and_then(|s| s.code()), Some(0), "{status:?}");
+}
+
+/// Whether the admin server answers on this port. A connection alone proves nothing: somebody else may have the port.
+fn is_healthy(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let asked = stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
+        && stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok();
+    let mut answer = String::new();
+    asked && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
 }
