@@ -93,16 +93,6 @@ impl Fetcher {
         Ok(queue)
     }
 
-    /// Fetches an open partition anew from `offset` on; what its queue holds is forgotten.
-    ///
-    /// # Errors
-    /// When librdkafka refuses.
-    pub fn refetch(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        self.consumer
-            .seek(topic, partition, Offset::Offset(offset), Duration::ZERO)
-            .map_err(|e| KafkaError::request(format!("fetch {topic}[{partition}] anew from {offset} on"), e))
-    }
-
     /// How many bytes of an open partition may be fetched ahead.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {

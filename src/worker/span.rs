@@ -221,7 +221,7 @@ impl SpanRunner {
             return Err(Ended::Stuck(self.next));
         }
         tracing::warn!(task = %self.id, offset = self.next, end, "records are there and do not come; fetching them anew");
-        context.fetcher.refetch(&self.id.topic, self.id.partition, self.next)?;
+        context.fetcher.restart(&self.id.topic, self.id.partition, self.next)?;
         Ok(())
     }
 
