@@ -33,10 +33,13 @@ impl Registry {
         if tenants.is_empty() {
             return;
         }
-        for (name, tenant) in &mut tenants {
-            if !tenant.new.is_empty() {
-                self.rule(name, tenant);
-            }
+        tenants.retain(|_, tenant| !tenant.new.is_empty());
+        let mut usages = self.usages(&tenants);
+        for (name, tenant) in &tenants {
+            self.rule(name, tenant, usages.entry(Arc::clone(name)).or_default());
+        }
+        if self.instead.is_empty() {
+            return;
         }
         let steps: Vec<Millis> = self.open.range(..=step).map(|(step, _)| *step).collect();
         for at in steps {
@@ -109,8 +112,7 @@ impl Registry {
     }
 
     /// Rules on the new sets of one tenant, in the order of their labels.
-    fn rule(&mut self, name: &Arc<str>, tenant: &Tenant) {
-        let mut usage = self.usage(name, tenant);
+    fn rule(&mut self, name: &Arc<str>, tenant: &Tenant, usage: &mut Usage) {
         let here = tenant.here.len() as u64;
         let quota = quota(tenant.limits.max_active_series, here, tenant.everywhere.estimate());
         let mut admitted: BTreeSet<SetName> = BTreeSet::new();
@@ -124,7 +126,7 @@ impl Registry {
                 let set = SetName::of(name, *family, block);
                 admitted.contains(&set) || self.find(set).is_some_and(|id| self.is_live(id))
             };
-            let ruling = admission.rule(&mut usage, &Candidate { family: *family, block, series }, &is_admitted);
+            let ruling = admission.rule(usage, &Candidate { family: *family, block, series }, &is_admitted);
             match ruling {
                 Ruling::Admitted => drop(admitted.insert(SetName::of(name, *family, block))),
                 Ruling::Counted(instead) => {
@@ -135,21 +137,21 @@ impl Registry {
         }
     }
 
-    /// What the tenant's live sets use already.
-    fn usage(&self, name: &Arc<str>, tenant: &Tenant) -> Usage {
-        let mut usage = Usage::default();
-        for &id in &self.order {
-            let Some(set) = self.sets[id as usize].as_ref().filter(|set| set.live && set.tenant == *name) else {
-                continue;
-            };
+    /// What the live sets of these tenants use already.
+    fn usages(&self, tenants: &BTreeMap<Arc<str>, Tenant>) -> BTreeMap<Arc<str>, Usage> {
+        let mut usages: BTreeMap<Arc<str>, Usage> = BTreeMap::new();
+        if tenants.is_empty() {
+            return usages;
+        }
+        let live = self.sets.iter().flatten().filter(|set| set.live && !is_overflow(&set.block));
+        for set in live {
+            let Some(tenant) = tenants.get(&set.tenant) else { continue };
             let layout = &self.metrics[set.layout as usize].layout;
-            if is_overflow(&set.block) {
-                continue;
-            }
             let series = layout.series() as u64;
+            let usage = usages.entry(Arc::clone(&set.tenant)).or_default();
             usage.add(&Candidate { family: layout.family(), block: &set.block, series }, &tenant.limits);
         }
-        usage
+        usages
     }
 
     fn is_live(&self, id: u32) -> bool {
@@ -184,10 +186,10 @@ impl Registry {
         let Some(deltas) = self.open.get_mut(&at).map(super::open::OpenStep::take) else { return };
         for delta in deltas {
             let set = self.target(delta.set, closing, &delta);
-            let layout = self.metrics[delta.layout as usize].layout.clone();
+            let layout = &self.metrics[delta.layout as usize].layout;
             let moved = set != delta.set;
             let from = delta.set;
-            let alone = self.open.entry(at).or_default().put(set, &layout, delta);
+            let alone = self.open.entry(at).or_default().put(set, layout, delta);
             if moved {
                 self.settle_pending(from, set, alone);
             } else if !alone {
