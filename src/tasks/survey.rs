@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask, StepCut};
-use crate::config::settings::SanitiseMode;
-use crate::config::{Config, Tenants};
+use crate::config::Tenants;
 use crate::deltas::{Share, ShareError};
 use crate::model::hash::Set;
 use crate::model::{Layout, Ledger, Millis, SetName, labels};
@@ -62,21 +61,11 @@ pub enum SurveyError {
 }
 
 impl Survey {
-    /// A survey under these settings. Span names stay as they are, so that the report can say what the sanitiser would
-    /// do to them.
+    /// A survey under these settings.
     #[must_use]
     pub fn new(tenants: &Tenants) -> Self {
-        let raw = |config: &Config| {
-            let mut config = config.clone();
-            if config.span_names.mode == SanitiseMode::DryRun {
-                config.span_names.mode = SanitiseMode::Off;
-            }
-            config.into()
-        };
-        let overridden = tenants.overridden().map(|(name, config)| (name.to_owned(), raw(config))).collect();
-        let tenants = Tenants::new(raw(tenants.defaults()), overridden);
         Self {
-            settings: SpanSettings { shards: 1, ..SpanSettings::from(&tenants) },
+            settings: SpanSettings { shards: 1, ..SpanSettings::from(tenants) },
             tasks: BTreeMap::new(),
             seen: Set::default(),
             cardinality: Cardinality::default(),
