@@ -88,6 +88,7 @@ const ROOMS: [Room; 22] = [
             "export",
         ],
     ),
+    edge("replay", &["model", "config", "journal", "kafka", "worker"]),
     edge("admin", &["telemetry", "config", "model"]),
     edge(
         "cli",
@@ -111,6 +112,7 @@ const ROOMS: [Room; 22] = [
             "kafka",
             "export",
             "worker",
+            "replay",
             "admin",
         ],
     ),
