@@ -10,6 +10,8 @@ pub mod check;
 pub mod demo;
 pub mod import;
 pub mod produce;
+#[cfg(feature = "replay")]
+pub mod replay;
 mod run;
 mod survey;
 
@@ -45,6 +47,9 @@ enum Command {
     Produce(Box<produce::ProduceArgs>),
     /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
     Demo(demo::DemoArgs),
+    /// Write metrics of the past, at their own times, from files of OTLP traces.
+    #[cfg(feature = "replay")]
+    Replay(Box<replay::ReplayArgs>),
     /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
     /// key what became of them.
     Import(import::ImportArgs),
@@ -88,6 +93,8 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
+        #[cfg(feature = "replay")]
+        Command::Replay(args) => replay(&args),
         Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
         {
             Ok(code) => ExitCode::from(code),
@@ -107,6 +114,18 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
     };
     match produce::run(args, &stop, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+#[cfg(feature = "replay")]
+fn replay(args: &replay::ReplayArgs) -> ExitCode {
+    let stop = match run::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    match replay::run(args, &stop) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }
 }
