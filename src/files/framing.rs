@@ -19,6 +19,8 @@ pub enum Format {
 pub enum Framing {
     /// One per line.
     Lines,
+    /// One after the other, each over several lines, as people and tools write JSON for people.
+    Objects,
     /// Each with its length before it.
     Sized,
 }
@@ -40,6 +42,9 @@ pub enum Flaw {
     /// A line above [`MAX_MESSAGE`]; the next one is fine again.
     #[error("the line is longer than {MAX_MESSAGE} bytes")]
     LongLine,
+    /// An object above [`MAX_MESSAGE`], or one that never ends.
+    #[error("the object is longer than {MAX_MESSAGE} bytes: nothing from here on can be read; is a brace missing?")]
+    LongObject,
     /// A length above [`MAX_MESSAGE`]. Whatever it is, nothing tells where the next message begins.
     #[error("a message of {0} bytes would be longer than {MAX_MESSAGE}: nothing from here on can be read; is it OTLP?")]
     Length(u32),
@@ -82,8 +87,9 @@ pub fn is_gzip(head: &[u8]) -> bool {
 #[must_use]
 pub fn framing(head: &[u8]) -> Option<Framing> {
     let text = head.strip_prefix(&BOM).unwrap_or(head).trim_ascii_start();
-    if text.first() == Some(&b'{') {
-        return Some(Framing::Lines);
+    if let Some(inside) = text.strip_prefix(b"{") {
+        let broken = inside.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r')) == Some(&b'\n');
+        return Some(if broken { Framing::Objects } else { Framing::Lines });
     }
     let (length, message) = head.split_first_chunk::<4>()?;
     let length = u32::from_be_bytes(*length) as usize;
@@ -135,6 +141,7 @@ impl<R: BufRead> Frames<R> {
         let read = match self.framing {
             _ if self.ended => return Ok(None),
             Framing::Lines => self.line(),
+            Framing::Objects => self.object(),
             Framing::Sized => self.sized(),
         };
         self.ended |= !matches!(read, Ok(Some(_)));
@@ -181,6 +188,43 @@ impl<R: BufRead> Frames<R> {
             self.input.consume(used);
             if end.is_some() {
                 return Ok((fits, false));
+            }
+        }
+    }
+
+    /// Reads up to the brace that closes the first one.
+    fn object(&mut self) -> io::Result<Option<(Place, Option<Flaw>)>> {
+        self.message.clear();
+        let (mut begins, mut depth, mut text, mut escaped) = (self.line + 1, 0_u32, false, false);
+        loop {
+            let buffer = fill(&mut self.input)?;
+            if buffer.is_empty() {
+                let torn = !self.message.trim_ascii().is_empty();
+                self.ended = true;
+                return Ok(torn.then_some((Place::Line(begins), None)));
+            }
+            let end = buffer.iter().position(|byte| {
+                self.line += u64::from(*byte == b'\n');
+                match byte {
+                    _ if std::mem::take(&mut escaped) => {}
+                    b'\\' => escaped = text,
+                    b'"' => text = !text,
+                    b'{' | b'[' if !text => depth += 1,
+                    b'}' | b']' if !text => depth = depth.saturating_sub(1),
+                    b'\n' if depth == 0 => begins = self.line + 1,
+                    _ => {}
+                }
+                depth == 0 && matches!(byte, b'}' | b']') && !text
+            });
+            let used = end.map_or(buffer.len(), |end| end + 1);
+            if self.message.len() + used > MAX_MESSAGE {
+                self.ended = true;
+                return Ok(Some((Place::Line(begins), Some(Flaw::LongObject))));
+            }
+            self.message.extend_from_slice(&buffer[..used]);
+            self.input.consume(used);
+            if end.is_some() {
+                return Ok(Some((Place::Line(begins), None)));
             }
         }
     }

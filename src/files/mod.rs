@@ -13,7 +13,7 @@
 //! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its own |
 //! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
 //!
-//! Someone may have compressed a whole file afterwards. All of it is told apart by its first bytes ([`framing`],
+//! JSON may also be spread over lines, as tools write it for people. Someone may have compressed a whole file afterwards. All of it is told apart by its first bytes ([`framing`],
 //! [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a word of the user.
 //!
 //! Rotated files are put in order by their names ([`rotation`]).

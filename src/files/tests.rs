@@ -57,6 +57,21 @@ fn sized_messages_are_told_by_their_bytes_and_a_torn_one_is_the_last() {
 }
 
 #[test]
+fn objects_over_several_lines_end_with_their_brace() {
+    let file = b"{\n \"a\": \"}\\\"{\", \"b\": [{}]\n}\n\n{\n}{}\n  {\"torn";
+    let found = all(file, Framing::Objects);
+    let whole =
+        ["line 1: {\n \"a\": \"}\\\"{\", \"b\": [{}]\n}", "line 5: \n\n{\n}", "line 6: {}", "line 7: \n  {\"torn"];
+    assert_eq!(found, whole);
+    assert!(all(b" \n\n", Framing::Objects).is_empty());
+    let endless = io::repeat(b'[').take(2 * MAX_MESSAGE as u64);
+    let mut frames = Frames::new(io::BufReader::new(endless), Framing::Objects);
+    let flaw = frames.read().expect("memory can be read").expect("a message").1.map(<[u8]>::len);
+    assert_eq!(flaw, Err(Flaw::LongObject));
+    assert!(frames.read().expect("memory can be read").is_none());
+}
+
+#[test]
 fn a_huge_length_ends_the_file_and_takes_no_memory() {
     let file = [sized(&[b"one"]), u32::MAX.to_be_bytes().to_vec(), b"and more".to_vec()].concat();
     let found = all(&file, Framing::Sized);
@@ -81,6 +96,9 @@ fn a_line_that_never_ends_is_passed_over_without_being_kept() {
 fn the_first_bytes_tell_the_framing() {
     for lines in [&b"{\"resourceSpans\":[]}"[..], b"\n {", b"\xef\xbb\xbf{"] {
         assert_eq!(framing(lines), Some(Framing::Lines));
+    }
+    for objects in [&b"{\n"[..], b"\n{ \r\n"] {
+        assert_eq!(framing(objects), Some(Framing::Objects));
     }
     for message in [&b"\x0a\x05"[..], b"{\"", b"\x28\xb5\x2f\xfd\x04"] {
         assert_eq!(framing(&sized(&[message])), Some(Framing::Sized), "{message:?}");

@@ -205,9 +205,14 @@ impl Stream {
         if head.is_empty() {
             return Ok(None);
         }
+        let seen = files::framing(&head);
         let named = || files::hint(&path.to_string_lossy()).map(Format::framing);
-        let told = self.format.filter(|_| files::framing(&head) != Some(Framing::Sized)).map(Format::framing);
-        let framing = told.or_else(|| files::framing(&head)).or_else(named);
+        // Both formats may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
+        let told = self.format.map(|format| match (format, seen) {
+            (Format::Json, Some(framing)) => framing,
+            (format, _) => format.framing(),
+        });
+        let framing = told.or(seen).or_else(named);
         framing.map(|framing| Some((framing, input))).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "this looks like no OTLP file; if it is one, say --format")
         })
@@ -224,7 +229,7 @@ fn look(mut input: impl BufRead + Send + 'static) -> io::Result<(Vec<u8>, Box<dy
 /// The record's value that a message stands for, decoded into `batch`.
 fn value(message: &[u8], framing: Framing, batch: &mut Batch) -> Result<Vec<u8>, Unreadable> {
     let value = match framing {
-        Framing::Lines => files::to_proto(message)?,
+        Framing::Lines | Framing::Objects => files::to_proto(message)?,
         Framing::Sized if files::is_zstd(message) => files::value(&decompress(message)?)?.into_owned(),
         Framing::Sized => files::value(message)?.into_owned(),
     };
