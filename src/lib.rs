@@ -14,6 +14,7 @@
 //! | [`config`] | the file, its check, its secrets |
 //! | [`import`] | settings of Tempo and of the Collector → ours, and what became of each |
 //! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`files`] | files of OTLP traces → the bytes of records |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
 //! | [`sanitise`] | span names → patterns of them |
@@ -33,6 +34,7 @@
 
 pub mod config;
 pub mod deltas;
+pub mod files;
 pub mod filter;
 pub mod hostinfo;
 pub mod import;

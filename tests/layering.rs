@@ -29,11 +29,12 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 22] = [
+const ROOMS: [Room; 23] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
     pure("otlp", &["model"]),
+    pure("files", &["model", "otlp"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
     pure("sanitise", &["config"]),
@@ -97,6 +98,7 @@ const ROOMS: [Room; 22] = [
             "config",
             "import",
             "otlp",
+            "files",
             "filter",
             "sampling",
             "sanitise",
