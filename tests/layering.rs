@@ -29,7 +29,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 22] = [
+const ROOMS: [Room; 23] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
@@ -44,6 +44,7 @@ const ROOMS: [Room; 22] = [
     pure("journal", &["model"]),
     pure("series", &["model", "deltas", "journal", "remotewrite", "config"]),
     pure("remotewrite", &["model"]),
+    pure("archive", &["model", "remotewrite"]),
     pure(
         "tasks",
         &[
@@ -65,7 +66,7 @@ const ROOMS: [Room; 22] = [
     pure("loadgen", &["model"]),
     edge("telemetry", &["model", "config"]),
     edge("kafka", &["config", "model", "telemetry"]),
-    edge("export", &["remotewrite", "config", "telemetry", "model"]),
+    edge("export", &["remotewrite", "archive", "config", "telemetry", "model"]),
     edge(
         "worker",
         &[
@@ -109,6 +110,7 @@ const ROOMS: [Room; 22] = [
             "loadgen",
             "telemetry",
             "kafka",
+            "archive",
             "export",
             "worker",
             "admin",

@@ -14,6 +14,7 @@ mod real {
     mod limits;
     mod operator;
     mod scene;
+    mod sinks;
     mod survey;
     mod tenants;
 }

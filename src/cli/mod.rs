@@ -10,6 +10,8 @@ pub mod check;
 pub mod demo;
 pub mod import;
 pub mod produce;
+#[cfg(feature = "replay")]
+pub mod replay;
 mod run;
 mod survey;
 

@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 use super::Delivered;
 use super::delivery::Sending;
 use super::endpoints::{Endpoint, EndpointId, Endpoints};
+use super::spool::Spool;
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
@@ -55,7 +56,7 @@ struct Places(Mutex<Map<Arc<str>, (EndpointId, usize)>>);
 
 /// What all lanes share.
 pub(super) struct Shared {
-    pub(super) endpoints: Endpoints,
+    pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
     pending: watch::Sender<usize>,
     handle: Handle,
@@ -63,11 +64,25 @@ pub(super) struct Shared {
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
+/// Where everything goes.
+pub(super) enum Destination {
+    /// To receivers, each tenant's samples to its own.
+    Receivers(Endpoints),
+    /// To files, whatever the settings of tenants say.
+    Spool(Arc<Spool>),
+}
+
+/// Where one batch goes.
+pub(super) enum To {
+    Receiver(Arc<Endpoint>),
+    Spool(Arc<Spool>),
+}
+
 /// A batch on its way.
 pub(super) struct Queued {
     pub(super) batch: StepBatch,
     /// Where its first attempt goes.
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) to: To,
     pub(super) ticket: Ticket,
 }
 
@@ -90,7 +105,7 @@ impl Lane {
     /// The endpoint whose track the next batch of a tenant takes.
     #[must_use]
     pub fn track(&self, tenant: &str) -> EndpointId {
-        self.places.of(tenant).unwrap_or_else(|| self.shared.endpoints.of(tenant).id)
+        self.places.of(tenant).unwrap_or_else(|| self.shared.destination.of(tenant).id())
     }
 
     /// Hands a batch over. Never blocks.
@@ -106,8 +121,8 @@ impl Lane {
             tracks.insert(track, opened);
         }
         let Ok(place) = tracks[&track].queue.try_reserve() else { return Err(batch) };
-        let (endpoint, ticket) = (self.shared.endpoints.of(&batch.tenant), Ticket::new(self, track, &batch));
-        place.send(Queued { batch, endpoint, ticket });
+        let (to, ticket) = (self.shared.destination.of(&batch.tenant), Ticket::new(self, track, &batch));
+        place.send(Queued { batch, to, ticket });
         Ok(())
     }
 
@@ -132,7 +147,8 @@ impl Lane {
 
     /// Takes away the tracks that nobody uses any more.
     fn tidy(&self, tracks: &mut BTreeMap<EndpointId, Track>) {
-        let routes = self.shared.endpoints.routes();
+        let Destination::Receivers(endpoints) = &self.shared.destination else { return };
+        let routes = endpoints.routes();
         let used = self.places.tracks();
         tracks.retain(|id, _| routes.leads_to(*id) || used.contains(id));
     }
@@ -195,9 +211,9 @@ impl Places {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(endpoints: Endpoints, telemetry: Telemetry, handle: Handle) -> Self {
+    pub(super) fn new(destination: Destination, telemetry: Telemetry, handle: Handle) -> Self {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        Self { endpoints, telemetry, pending: watch::Sender::new(0), handle, tasks }
+        Self { destination, telemetry, pending: watch::Sender::new(0), handle, tasks }
     }
 
     /// The runtime in which everything is sent.
@@ -238,6 +254,30 @@ impl std::fmt::Debug for Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Where a tenant's samples go now.
+    pub(super) fn of(&self, tenant: &str) -> To {
+        match self {
+            Self::Receivers(endpoints) => To::Receiver(endpoints.of(tenant)),
+            Self::Spool(spool) => To::Spool(Arc::clone(spool)),
+        }
+    }
+}
+
+// === impl To ===
+
+impl To {
+    fn id(&self) -> EndpointId {
+        match self {
+            Self::Receiver(endpoint) => endpoint.id,
+            // There is nothing else in this process.
+            Self::Spool(_) => 0,
+        }
+    }
 }
 
 // === impl Ticket ===
