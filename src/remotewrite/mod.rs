@@ -4,6 +4,7 @@
 //! *Owner:* a series task builds requests, a lane of `export` settles them. *Never:* a clock, a socket, a retry loop.
 //! *Next:* `export`.
 
+pub mod acceptance;
 pub mod decode;
 pub mod encode;
 pub mod native;
