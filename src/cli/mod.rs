@@ -13,6 +13,8 @@ pub mod produce;
 #[cfg(feature = "replay")]
 pub mod replay;
 mod run;
+#[cfg(feature = "replay")]
+pub mod spool;
 mod survey;
 
 use std::ffi::OsString;
@@ -50,6 +52,9 @@ enum Command {
     /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
     /// key what became of them.
     Import(import::ImportArgs),
+    /// Turn what a replay has kept into files, or compare it with what a server has.
+    #[cfg(feature = "replay")]
+    Spool(spool::SpoolArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -92,6 +97,11 @@ fn run(command: Command) -> ExitCode {
         Command::Demo(args) => demo(&args),
         Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
         {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        #[cfg(feature = "replay")]
+        Command::Spool(args) => match spool::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
