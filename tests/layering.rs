@@ -29,11 +29,12 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 23] = [
+const ROOMS: [Room; 25] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
     pure("otlp", &["model"]),
+    pure("files", &["model", "otlp"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
     pure("sanitise", &["config"]),
@@ -89,6 +90,7 @@ const ROOMS: [Room; 23] = [
             "export",
         ],
     ),
+    edge("replay", &["model", "config", "journal", "kafka", "worker"]),
     edge("admin", &["telemetry", "config", "model"]),
     edge(
         "cli",
@@ -97,6 +99,7 @@ const ROOMS: [Room; 23] = [
             "config",
             "import",
             "otlp",
+            "files",
             "filter",
             "sampling",
             "sanitise",
@@ -113,6 +116,7 @@ const ROOMS: [Room; 23] = [
             "archive",
             "export",
             "worker",
+            "replay",
             "admin",
         ],
     ),

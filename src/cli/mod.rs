@@ -10,10 +10,8 @@ pub mod check;
 pub mod demo;
 pub mod import;
 pub mod produce;
-#[cfg(feature = "replay")]
 pub mod replay;
 mod run;
-#[cfg(feature = "replay")]
 pub mod spool;
 mod survey;
 
@@ -42,6 +40,8 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
+    /// Make the metrics of spans that Kafka still holds, at their own times.
+    Replay(Box<replay::ReplayArgs>),
     /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
     /// or say what a topic would cost.
     Check(check::CheckArgs),
@@ -53,7 +53,6 @@ enum Command {
     /// key what became of them.
     Import(import::ImportArgs),
     /// Turn what a replay has kept into files, or compare it with what a server has.
-    #[cfg(feature = "replay")]
     Spool(spool::SpoolArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -89,6 +88,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay(&args),
         Command::Check(args) => match check::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
@@ -100,7 +100,6 @@ fn run(command: Command) -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
-        #[cfg(feature = "replay")]
         Command::Spool(args) => match spool::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
@@ -109,6 +108,13 @@ fn run(command: Command) -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+    }
+}
+
+fn replay(args: &replay::ReplayArgs) -> ExitCode {
+    match run::stop_signal().map_err(|e| e.to_string()).and_then(|s| replay::run(args, &s).map_err(|e| e.to_string())) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
     }
 }
 

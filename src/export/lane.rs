@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 use super::Delivered;
 use super::delivery::Sending;
 use super::endpoints::{Endpoint, EndpointId, Endpoints};
+use super::pace::Pace;
 use super::spool::Spool;
 
 /// Batches that wait on a track.
@@ -58,6 +59,7 @@ struct Places(Mutex<Map<Arc<str>, (EndpointId, usize)>>);
 pub(super) struct Shared {
     pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
+    pub(super) pace: Pace,
     pending: watch::Sender<usize>,
     handle: Handle,
     /// `None` once stopped.
@@ -213,7 +215,7 @@ impl Places {
 impl Shared {
     pub(super) fn new(destination: Destination, telemetry: Telemetry, handle: Handle) -> Self {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        Self { destination, telemetry, pending: watch::Sender::new(0), handle, tasks }
+        Self { destination, telemetry, pace: Pace::default(), pending: watch::Sender::new(0), handle, tasks }
     }
 
     /// The runtime in which everything is sent.

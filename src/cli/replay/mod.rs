@@ -1,6 +1,31 @@
-//! `spanmill replay`: where its samples go besides remote write, and what is asked before.
+//! `spanmill replay`: metrics of the past, at their own times.
 
 pub mod diff;
 pub mod finish;
+pub mod kafka;
 pub mod preflight;
+mod show;
 pub mod sink;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use self::kafka::{KafkaArgs, ReplayError};
+
+/// What to replay.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    config: super::ConfigArgs,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// Replays. Returns the exit code: 0 if everything was read and stored, 1 if something is left or was refused, 64 if the
+/// settings or the arguments are wrong.
+///
+/// # Errors
+/// When the replay cannot start or go on.
+pub fn run(args: &ReplayArgs, stop: &Arc<AtomicBool>) -> Result<u8, ReplayError> {
+    kafka::run(&args.config, &args.kafka, stop)
+}
