@@ -40,7 +40,7 @@ fn main() {
         &format!(r#","batches":{steps},"bytes_per_sample":{:.2}"#, bytes as f64 / samples as f64),
     );
     let started = Instant::now();
-    let reader = Reader::open(&spool, WINDOW).expect("a spool");
+    let reader = Reader::open(std::slice::from_ref(&spool), WINDOW).expect("a spool");
     told("open", started, samples, "");
     let started = Instant::now();
     let mut read = 0;
@@ -58,7 +58,7 @@ fn main() {
     ] {
         let out = dir.path().join(case);
         let started = Instant::now();
-        convert(&spool, format, &out, WINDOW, &mut |_| {}).expect("files");
+        convert(std::slice::from_ref(&spool), format, &out, WINDOW, &mut |_| {}).expect("files");
         let bytes: u64 = std::fs::read_dir(&out)
             .expect("the files")
             .map(|file| file.and_then(|file| file.metadata()).map_or(0, |meta| meta.len()))

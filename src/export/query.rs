@@ -1,8 +1,6 @@
 //! Asks a receiver questions: the query API and the status of the server, with the authentication, TLS and headers of
 //! remote write.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -63,7 +61,7 @@ impl Inquirer {
             headers: own_headers(cfg)?,
             tenant_header: tenant_header(cfg)?,
             auth: runtime.block_on(Authorizer::new(&cfg.auth))?,
-            backoff: Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) },
+            backoff: backoff(cfg),
             runtime,
         })
     }
@@ -125,6 +123,10 @@ impl Inquirer {
     }
 }
 
+fn backoff(cfg: &RemoteWrite) -> Backoff {
+    Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) }
+}
+
 /// Remote-writes one request once, to see whether it is taken: the status and the beginning of the text. Call it outside of
 /// any async runtime.
 ///
@@ -134,6 +136,7 @@ pub fn probe(cfg: &RemoteWrite, tenant: &str, body: &Bytes) -> Result<(u16, Stri
     let runtime = super::runtime().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let client = Client::new(cfg).await.map_err(|e| e.to_string())?;
+        let backoff = backoff(cfg);
         let mut attempt = 0;
         loop {
             let why = match client.post(tenant, body, attempt).await {
@@ -150,7 +153,7 @@ pub fn probe(cfg: &RemoteWrite, tenant: &str, body: &Bytes) -> Result<(u16, Stri
             if attempt == ATTEMPTS {
                 return Err(why);
             }
-            tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+            tokio::time::sleep(backoff.delay(attempt, random())).await;
         }
     })
 }

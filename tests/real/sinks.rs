@@ -115,7 +115,7 @@ fn hours_ago(hours: i64) -> i64 {
 
 fn compared(dir: &Path, base: &str, tolerance: f64) -> Report {
     let args = DiffArgs { url: None, matchers: Vec::new(), ignore_label: Vec::new(), tolerance, increases: false };
-    diff::diff(dir, base, &args, &RemoteWrite::default(), &mut |_| {}).expect("the server answers")
+    diff::diff(&[dir.to_owned()], base, &args, &RemoteWrite::default(), &mut |_| {}).expect("the server answers")
 }
 
 fn asked(url: String, range: (i64, i64)) -> Outcome {
@@ -129,7 +129,7 @@ fn blocks_that_promtool_makes_of_a_spool_are_served_by_prometheus_with_exactly_t
     let (dir, start) = (TempDir::with_prefix("spanmill-test-").expect("a directory"), hours_ago(30));
     let (spooled, out) = (dir.path().join("spool"), dir.path().join("text"));
     spool(&spooled, run(start, |_, _| {}));
-    let done = convert(&spooled, Format::OpenMetrics, &out, WINDOW, &mut |_| {}).expect("text");
+    let done = convert(std::slice::from_ref(&spooled), Format::OpenMetrics, &out, WINDOW, &mut |_| {}).expect("text");
     assert_eq!((done.files, done.written.samples, done.written.markers_left), (2, SAMPLES, 1));
     let blocks = |data: &Path| {
         std::fs::create_dir_all(data).expect("a directory");
@@ -149,7 +149,7 @@ fn blocks_that_promtool_makes_of_a_spool_are_served_by_prometheus_with_exactly_t
     assert!(report.is_equal(), "{}", diff::text(&report));
     // The zeros of the first step lie before it and are not compared.
     assert_eq!((report.series, report.samples.equal), (10, SAMPLES - 10));
-    let zeros = format!("count({{service=~\".+\"}} @ {} == 0)", (start - 1) as f64 / 1e3);
+    let zeros = format!("count({{__name__=~\".+\"}} @ {} == 0)", (start - 1) as f64 / 1e3);
     assert_eq!(prometheus.api.instant(&zeros).expect("an answer")[0].value as u64, 10);
 }
 
@@ -158,7 +158,7 @@ fn lines_of_a_spool_are_imported_by_victoriametrics() {
     let (dir, start) = (TempDir::with_prefix("spanmill-test-").expect("a directory"), hours_ago(30));
     let (spooled, out) = (dir.path().join("spool"), dir.path().join("lines"));
     spool(&spooled, run(start, |_, _| {}));
-    convert(&spooled, Format::VictoriaMetrics, &out, WINDOW, &mut |_| {}).expect("lines");
+    convert(std::slice::from_ref(&spooled), Format::VictoriaMetrics, &out, WINDOW, &mut |_| {}).expect("lines");
     let victoria = RealVictoria::start();
     for file in std::fs::read_dir(&out).expect("the files") {
         let body = std::fs::read(file.expect("a file").path()).expect("it can be read");

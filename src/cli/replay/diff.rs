@@ -4,7 +4,7 @@
 //! spool to its last one, and every metric that the spool has; markers that end series are no samples.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::archive::compare::{Comparison, Difference, Report, Rules, Samples};
 use crate::archive::query::{AnswerError, Matcher, Sampled, answer, sampled, selector};
@@ -24,7 +24,7 @@ const LEAST: Millis = 60_000;
 pub struct DiffArgs {
     /// Send nothing: compare with what the server at this address already has, such as http://localhost:9090. It is asked
     /// with the authentication, TLS and headers of remote_write.
-    #[arg(long = "diff", value_name = "URL", requires = "spool")]
+    #[arg(long = "diff", value_name = "URL")]
     pub url: Option<String>,
     /// Compare only series that fulfil this condition, such as 'service="cart"' or 'le!~"0.*"'. May be repeated.
     #[arg(long = "diff-match", value_name = "CONDITION", requires = "url", value_parser = Matcher::parse)]
@@ -81,18 +81,18 @@ struct Differ<'a> {
     metrics: BTreeMap<(String, String), BTreeSet<Millis>>,
 }
 
-/// Compares the spool `dir` with the server at `url`. `progress` is told how many samples of the spool are done.
+/// Compares the spool `dirs` with the server at `url`. `progress` is told how many samples of the spool are done.
 ///
 /// # Errors
 /// When the spool cannot be read, or the server does not answer.
 pub fn diff(
-    dir: &Path,
+    dirs: &[PathBuf],
     url: &str,
     args: &DiffArgs,
     cfg: &RemoteWrite,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, DiffError> {
-    let reader = Reader::open(dir, WINDOW)?;
+    let reader = Reader::open(dirs, WINDOW)?;
     let Some((first, last)) = reader.contents().steps else { return Ok(Report::default()) };
     let rules = Rules { ignore: args.ignore_label.clone(), tolerance: args.tolerance, increases: args.increases };
     let (server, comparison) = (Inquirer::new(cfg, url)?, Comparison::new(rules));

@@ -1,9 +1,9 @@
 //! What happens to a spool when it is complete: it is turned into files, or compared with a server.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::diff::{self, DiffArgs, DiffError};
-use super::sink::{Conversion, ConvertError, SinkArgs, WINDOW, convert};
+use super::sink::{Conversion, ConvertError, FileArgs, WINDOW, convert};
 use crate::archive::compare::Report;
 use crate::config::settings::RemoteWrite;
 
@@ -33,26 +33,26 @@ pub struct Finished {
     pub text: String,
 }
 
-/// Does with the complete spool `dir` what the arguments say. `progress` is told how many of its samples have been read; the
+/// Does with the complete spool `dirs` what the arguments say. `progress` is told how many of its samples have been read; the
 /// spool is read once for files, and once for a comparison.
 ///
 /// # Errors
 /// When the spool cannot be read, files cannot be written, or the server does not answer.
 pub fn finish(
-    dir: &Path,
-    sink: &SinkArgs,
+    dirs: &[PathBuf],
+    files: &FileArgs,
     diff: &DiffArgs,
     cfg: &RemoteWrite,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Finished, FinishError> {
     let mut done = Finished::default();
-    if let (Some(format), Some(out)) = (sink.write, &sink.out) {
-        let conversion = convert(dir, format, out, WINDOW, progress)?;
+    if let (Some(format), Some(out)) = (files.convert, &files.out) {
+        let conversion = convert(dirs, format, out, WINDOW, progress)?;
         done.text.push_str(&conversion.text(format, out));
         done.conversion = Some(conversion);
     }
     if let Some(url) = &diff.url {
-        let report = diff::diff(dir, url, diff, cfg, progress)?;
+        let report = diff::diff(dirs, url, diff, cfg, progress)?;
         done.text.push_str(&diff::text(&report));
         done.diff = Some(report);
     }

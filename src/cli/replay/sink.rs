@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::diff::DiffArgs;
 use crate::archive::{Collected, FormatError, Series, Written, openmetrics, table, victoria};
 use crate::config::settings::SINGLE_TENANT;
 use crate::export::spool::{Reader, SpoolError};
@@ -17,15 +18,23 @@ pub const WINDOW: Millis = 7_200_000;
 /// Where samples go besides remote write.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SinkArgs {
-    /// Send nothing: keep the samples in this directory, in segments that outlive a crash. They can be turned into files,
-    /// or compared, now or later.
+    /// Send nothing: keep the samples in this directory, in segments that outlive a crash. They can be turned into files
+    /// or compared at the end, or later with `spanmill spool`
     #[arg(long, value_name = "DIR")]
     pub spool: Option<PathBuf>,
-    /// At the end, turn the spool into files of this format.
-    #[arg(long, value_name = "FORMAT", requires_all = ["spool", "out"])]
-    pub write: Option<Format>,
-    /// The directory of those files; it must not be there.
-    #[arg(long, value_name = "DIR", requires = "write")]
+    /// Into which files.
+    #[command(flatten)]
+    pub files: FileArgs,
+}
+
+/// Into which files.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct FileArgs {
+    /// Turn the samples into files of this format instead of sending them
+    #[arg(long, value_name = "FORMAT", requires = "out")]
+    pub convert: Option<Format>,
+    /// The directory of those files, which must not be there
+    #[arg(long, value_name = "DIR", requires = "convert")]
     pub out: Option<PathBuf>,
 }
 
@@ -71,6 +80,19 @@ pub struct Conversion {
     pub written: Written,
     /// Samples that were in the spool more than once, because their step was sent again after a crash.
     pub repeated: u64,
+}
+
+// === impl SinkArgs ===
+
+impl SinkArgs {
+    /// The directory that keeps the samples of the run `id`: as the arguments say, or else beside the files, or else in the
+    /// working directory; `None` when they are to be sent.
+    #[must_use]
+    pub fn dir(&self, diff: &DiffArgs, id: &str) -> Option<PathBuf> {
+        let beside = || self.files.out.as_deref().map(|out| beside(out, ".spool"));
+        let here = || diff.url.is_some().then(|| PathBuf::from(format!("{id}.spool")));
+        self.spool.clone().or_else(beside).or_else(here)
+    }
 }
 
 // === impl Format ===
@@ -141,14 +163,14 @@ impl Conversion {
     }
 }
 
-/// Writes everything in the spool `dir` to files of `format` below `out`, which must not be there or be empty: one per
+/// Writes everything in the spool `dirs` to files of `format` below `out`, which must not be there or be empty: one per
 /// window of `width` and tenant. Nothing is at `out` before all is written. `progress` is told how many samples are done.
 ///
 /// # Errors
 /// When the spool cannot be read or contradicts itself, when the format cannot carry its series, or files cannot be
 /// written.
 pub fn convert(
-    dir: &Path,
+    dirs: &[PathBuf],
     format: Format,
     out: &Path,
     width: Millis,
@@ -158,8 +180,8 @@ pub fn convert(
     if out.exists() && std::fs::remove_dir(out).is_err() {
         return Err(ConvertError::Occupied(out.to_owned()));
     }
-    let reader = Reader::open(dir, width)?;
-    let part = part(out);
+    let reader = Reader::open(dirs, width)?;
+    let part = beside(out, ".part");
     let failed = |source: io::Error| ConvertError::Write { path: part.clone(), source: source.into() };
     if part.exists() {
         std::fs::remove_dir_all(&part).map_err(failed)?;
@@ -177,10 +199,10 @@ pub fn convert(
     Ok(done)
 }
 
-/// Where files are written before they are all there.
-fn part(out: &Path) -> PathBuf {
+/// A path beside `out`.
+fn beside(out: &Path, suffix: &str) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(suffix);
     out.with_file_name(name)
 }
 

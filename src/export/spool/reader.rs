@@ -47,7 +47,7 @@ pub enum SpoolError {
 }
 
 /// What lies in a spool, without what is torn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Contents {
     /// Requests.
     pub requests: u64,
@@ -59,10 +59,10 @@ pub struct Contents {
     pub steps: Option<(Millis, Millis)>,
 }
 
-/// Reads the segments of a directory. They may grow meanwhile: what is new since the opening is not read.
+/// Reads the segments of the directories of one run. They may grow meanwhile: what is new since the opening is not read.
 #[derive(Debug)]
 pub struct Reader {
-    dir: PathBuf,
+    dirs: Vec<PathBuf>,
     width: Millis,
     segments: Vec<PathBuf>,
     /// Where the requests of a window are, by its beginning.
@@ -82,25 +82,17 @@ struct Stretch {
 
 impl Reader {
     /// Reads everything once, checks it, and remembers where each window of `width` is; windows are aligned to the epoch.
+    /// The workers of a run that was shared have a directory each; together they are one spool.
     ///
     /// # Errors
-    /// When there is no segment, or one cannot be read or is damaged.
-    pub fn open(dir: &Path, width: Millis) -> Result<Self, SpoolError> {
-        let failed = |source| SpoolError::Read { path: dir.to_owned(), source };
-        let mut segments = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
-                segments.push(path);
-            }
+    /// When there is no segment in a directory, or one cannot be read or is damaged.
+    pub fn open(dirs: &[PathBuf], width: Millis) -> Result<Self, SpoolError> {
+        let mut all = Vec::new();
+        for dir in dirs {
+            all.extend(segments(dir)?);
         }
-        if segments.is_empty() {
-            return Err(SpoolError::Empty(dir.to_owned()));
-        }
-        segments.sort();
         let (windows, contents) = (BTreeMap::new(), Contents::default());
-        let mut reader = Self { dir: dir.to_owned(), width: width.max(1), segments, windows, contents };
+        let mut reader = Self { dirs: dirs.to_vec(), width: width.max(1), segments: all, windows, contents };
         for segment in 0..reader.segments.len() {
             let path = reader.segments[segment].clone();
             reader.scan(segment, &path).map_err(|source| SpoolError::Frame { path, source })?;
@@ -132,7 +124,8 @@ impl Reader {
             for stretch in left.remove(&from).unwrap_or_default() {
                 self.read(stretch, &mut window)?;
             }
-            let wrong = |source| SpoolError::Window { path: self.dir.clone(), source: Box::new(source) };
+            let dir = || self.dirs.first().cloned().unwrap_or_default();
+            let wrong = |source| SpoolError::Window { path: dir(), source: Box::new(source) };
             let collected = window.take(from).map_err(wrong)?;
             if !collected.series.is_empty() {
                 each(from, collected)?;
@@ -179,4 +172,19 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// The segments in a directory, by shard.
+fn segments(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let failed = |source| SpoolError::Read { path: dir.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err(SpoolError::Empty(dir.to_owned())) } else { Ok(found) }
 }
