@@ -29,7 +29,7 @@
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
-//! `worker`, `admin`, `cli`.
+//! `worker`, `replay`, `admin`, `cli`.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -52,12 +52,14 @@ pub mod tasks;
 
 #[cfg(feature = "http")]
 pub mod admin;
-#[cfg(all(feature = "http", feature = "kafka"))]
+#[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
 pub mod cli;
 #[cfg(feature = "http")]
 pub mod export;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
+pub mod replay;
 #[cfg(feature = "http")]
 pub mod telemetry;
 #[cfg(all(feature = "http", feature = "kafka"))]

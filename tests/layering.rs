@@ -29,7 +29,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 23] = [
+const ROOMS: [Room; 24] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
@@ -89,6 +89,7 @@ const ROOMS: [Room; 23] = [
             "export",
         ],
     ),
+    edge("replay", &["model", "config", "journal", "kafka", "worker"]),
     edge("admin", &["telemetry", "config", "model"]),
     edge(
         "cli",
@@ -113,6 +114,7 @@ const ROOMS: [Room; 23] = [
             "kafka",
             "export",
             "worker",
+            "replay",
             "admin",
         ],
     ),

@@ -265,7 +265,8 @@ fn wrong_arguments_are_named() {
         let output = scene.command(arguments).output().expect("the program runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    assert_eq!(failed("").0, Some(64));
+    assert_eq!(failed("--files").0, Some(64));
+    assert_eq!(failed("--files a.json --id r1").0, Some(64));
     assert_eq!(failed("--files a.json --set time.step=x").0, Some(64));
     let (code, text) = failed("--files none.json");
     assert!(code == Some(1) && text.contains("cannot read none.json"), "{text}");

@@ -10,7 +10,6 @@ pub mod check;
 pub mod demo;
 pub mod import;
 pub mod produce;
-#[cfg(feature = "replay")]
 pub mod replay;
 mod run;
 mod survey;
@@ -40,6 +39,8 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
+    /// Make the metrics of spans that Kafka still holds, or that are in files, at their own times.
+    Replay(Box<replay::ReplayArgs>),
     /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
     /// or say what a topic would cost.
     Check(check::CheckArgs),
@@ -47,9 +48,6 @@ enum Command {
     Produce(Box<produce::ProduceArgs>),
     /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
     Demo(demo::DemoArgs),
-    /// Write metrics of the past, at their own times, from files of OTLP traces.
-    #[cfg(feature = "replay")]
-    Replay(Box<replay::ReplayArgs>),
     /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
     /// key what became of them.
     Import(import::ImportArgs),
@@ -87,14 +85,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay(&args),
         Command::Check(args) => match check::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
-        #[cfg(feature = "replay")]
-        Command::Replay(args) => replay(&args),
         Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
         {
             Ok(code) => ExitCode::from(code),
@@ -107,6 +104,13 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
+fn replay(args: &replay::ReplayArgs) -> ExitCode {
+    match run::stop_signal().map_err(|e| e.to_string()).and_then(|s| replay::run(args, &s).map_err(|e| e.to_string())) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
+}
+
 fn produce(args: &produce::ProduceArgs) -> ExitCode {
     let stop = match run::stop_signal() {
         Ok(stop) => stop,
@@ -114,18 +118,6 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
     };
     match produce::run(args, &stop, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-#[cfg(feature = "replay")]
-fn replay(args: &replay::ReplayArgs) -> ExitCode {
-    let stop = match run::stop_signal() {
-        Ok(stop) => stop,
-        Err(error) => return fail(&error),
-    };
-    match replay::run(args, &stop) {
-        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }
 }

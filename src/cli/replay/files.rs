@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::super::produce::{duration, wall_clock};
 use super::super::{ConfigArgs, USAGE};
 use crate::config::settings::TenantSource;
-use crate::config::{self, Tenants};
+use crate::config::{self, Loaded, Tenants};
 use crate::export::{ExportError, Exporter};
 use crate::files::Format;
 use crate::model::Millis;
@@ -45,23 +45,25 @@ const POLL: Duration = Duration::from_millis(100);
 /// Files to replay, and what about them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FilesArgs {
-    /// Files of OTLP traces, as the Collector's file exporter writes them: JSON lines or sized protobuf, plain, zstd or
+    /// Read files instead of Kafka: OTLP traces, as the Collector's file exporter writes them: JSON lines or sized protobuf, plain, zstd or
     /// gzip. A directory stands for all files in it; `-` is standard input
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 1..,
+        conflicts_with_all = ["id", "from", "to", "until_now", "read_rate", "listen", "remove"]
+    )]
     pub files: Vec<PathBuf>,
     /// What is in the files; without it, their first bytes and names tell
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "files")]
     pub format: Option<FileFormat>,
     /// The tenant of everything in the files; needed when `tenant.source` asks for something that only Kafka has
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "files")]
     pub tenant: Option<String>,
     /// Says that these samples may have been sent before: what the receiver refuses because it is there is no loss
-    #[arg(long)]
+    #[arg(long, requires = "files")]
     pub resend: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// How often to report progress where there is no terminal; 0s never does
+    /// How often to report how far reading files is where there is no terminal; 0s never does
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub print_every: Duration,
 }
@@ -122,24 +124,42 @@ pub struct Job<'a> {
     pub stop: &'a Arc<AtomicBool>,
 }
 
+/// How the samples are written, and the summary.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How<'a> {
+    /// `NAME=VALUE` for every series.
+    pub labels: &'a [String],
+    /// The most samples a second.
+    pub write_rate: Option<u64>,
+    /// Whether the summary is JSON.
+    pub json: bool,
+}
+
 /// Replays the files, prints the summary, and returns the exit code.
 ///
 /// # Errors
 /// When the replay cannot start, or the summary cannot be written.
-pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
-    let loaded = match config::load_from(config.config.as_deref(), &config.set) {
+pub fn run(config: &ConfigArgs, args: &FilesArgs, how: How<'_>, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
+    let loaded = match load(config, how.labels) {
         Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(USAGE);
         }
     };
-    if let Err(error) = telemetry::log::init(&loaded.config.log.level, loaded.config.log.format) {
+    let log = &loaded.config.log;
+    // No log writes into the bar.
+    if !Progress::is_live(args.print_every)
+        && let Err(error) = telemetry::log::init(&log.level, log.format)
+    {
         eprintln!("{error}");
         return Ok(USAGE);
     }
     let exporter = Exporter::start(&loaded.config.remote_write, Telemetry::new())?;
     exporter.reroute(&loaded.tenants)?;
+    if let Some(rate) = how.write_rate {
+        exporter.limit(rate);
+    }
     let job = Job { tenants: &loaded.tenants, args, exporter: &exporter, now: wall_clock(), stop };
     let summary = match replay(&job) {
         Err(error @ FilesError::NoTenant(_)) => {
@@ -150,9 +170,16 @@ pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Res
     };
     exporter.stop(Duration::ZERO);
     let out = &mut std::io::stdout().lock();
-    let written = if args.json { summary.write_json(out) } else { summary.write(out) };
+    let written = if how.json { summary.write_json(out) } else { summary.write(out) };
     written?;
     Ok(u8::from(!summary.is_complete()))
+}
+
+/// The configuration of the run.
+fn load(config: &ConfigArgs, labels: &[String]) -> Result<Loaded, config::Problems> {
+    let labels = labels.iter().map(|label| format!("series.external_labels.{label}"));
+    let set: Vec<String> = config.set.iter().cloned().chain(labels).collect();
+    config::load_from(config.config.as_deref(), &set)
 }
 
 /// Replays the files. Ends when everything is read and settled, or when it is told to stop; then it waits a little for what

@@ -1,11 +1,14 @@
 //! `spanmill replay`: metrics of the past, at their own times.
 
 pub mod files;
+pub mod kafka;
+mod show;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use files::{FilesArgs, FilesError};
+use self::files::FilesArgs;
+use self::kafka::KafkaArgs;
 
 /// What to replay.
 #[derive(Debug, clap::Args)]
@@ -14,13 +17,20 @@ pub struct ReplayArgs {
     config: super::ConfigArgs,
     #[command(flatten)]
     files: FilesArgs,
+    #[command(flatten)]
+    kafka: KafkaArgs,
 }
 
-/// Replays. Returns the exit code: 0 if everything was read and stored, 1 if something was not, 64 if the settings or the
-/// arguments are wrong.
+/// Replays. Returns the exit code: 0 if everything was read and stored, 1 if something is left or was refused, 64 if the
+/// settings or the arguments are wrong.
 ///
 /// # Errors
 /// When the replay cannot start or go on.
-pub fn run(args: &ReplayArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
-    files::run(&args.config, &args.files, stop)
+pub fn run(args: &ReplayArgs, stop: &Arc<AtomicBool>) -> Result<u8, Box<dyn std::error::Error>> {
+    let ReplayArgs { config, files, kafka } = args;
+    if files.files.is_empty() {
+        return Ok(kafka::run(config, kafka, stop)?);
+    }
+    let how = files::How { labels: &kafka.label, write_rate: kafka.write_rate, json: kafka.json };
+    Ok(files::run(config, files, how, stop)?)
 }

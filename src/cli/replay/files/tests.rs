@@ -2,14 +2,15 @@ use std::io::Write as _;
 
 use super::*;
 
-fn args(words: &str) -> FilesArgs {
-    #[derive(clap::Parser)]
-    struct Alone {
-        #[command(flatten)]
-        args: FilesArgs,
-    }
+#[derive(clap::Parser)]
+struct Alone {
+    #[command(flatten)]
+    args: super::super::ReplayArgs,
+}
+
+fn parse(words: &str) -> Result<super::super::ReplayArgs, clap::Error> {
     let words = ["replay"].into_iter().chain(words.split_whitespace());
-    <Alone as clap::Parser>::try_parse_from(words).expect("arguments").args
+    <Alone as clap::Parser>::try_parse_from(words).map(|alone| alone.args)
 }
 
 #[test]
@@ -41,10 +42,22 @@ fn a_directory_stands_for_its_files_and_a_row_of_rotated_ones_is_one_stream() {
 }
 
 #[test]
-fn arguments_are_what_they_say() {
-    let args = args("--files a - b --format otlp-proto --tenant t --resend --json --print-every 0s");
+fn arguments_are_what_they_say_and_those_of_kafka_do_not_go_with_files() {
+    let args =
+        parse("--files a - b --format otlp-proto --tenant t --resend --print-every 0s").expect("arguments").files;
     assert_eq!((args.files.len(), args.format), (3, Some(FileFormat::OtlpProto)));
-    assert!(args.resend && args.json && args.print_every.is_zero());
+    assert!(args.resend && args.print_every.is_zero());
+    assert!(parse("--files a --json --label replay=x --write-rate 5").is_ok());
+    for wrong in ["--files a --id x", "--files a --from earliest", "--tenant t", "--resend", "--files"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn labels_of_the_run_are_on_every_series() {
+    let config = ConfigArgs { config: None, set: Vec::new() };
+    let loaded = load(&config, &["replay=monday".to_owned()]).expect("a configuration");
+    assert_eq!(loaded.tenants.defaults().series.external_labels["replay"], "monday");
 }
 
 #[test]
