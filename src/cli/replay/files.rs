@@ -6,7 +6,8 @@
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
 //!
 //! All files are one partition, in the order of their records' times: nobody knows how traces are spread over files. So
-//! halves of an edge may be in different files.
+//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its own
+//! end (`time.source: span_end`).
 
 mod input;
 mod progress;
@@ -175,10 +176,12 @@ pub fn run(config: &ConfigArgs, args: &FilesArgs, how: How<'_>, stop: &Arc<Atomi
     Ok(u8::from(!summary.is_complete()))
 }
 
-/// The configuration of the run.
+/// The configuration of the run. Files have no record timestamps, so spans tell the time themselves, unless a flag says
+/// otherwise: then the first end in a record is its timestamp.
 fn load(config: &ConfigArgs, labels: &[String]) -> Result<Loaded, config::Problems> {
+    let source = std::iter::once("time.source=span_end".to_owned());
     let labels = labels.iter().map(|label| format!("series.external_labels.{label}"));
-    let set: Vec<String> = config.set.iter().cloned().chain(labels).collect();
+    let set: Vec<String> = source.chain(config.set.iter().cloned()).chain(labels).collect();
     config::load_from(config.config.as_deref(), &set)
 }
 

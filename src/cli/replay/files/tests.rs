@@ -1,6 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::config::settings::TimeSource;
 
 #[derive(clap::Parser)]
 struct Alone {
@@ -54,10 +55,15 @@ fn arguments_are_what_they_say_and_those_of_kafka_do_not_go_with_files() {
 }
 
 #[test]
-fn labels_of_the_run_are_on_every_series() {
-    let config = ConfigArgs { config: None, set: Vec::new() };
-    let loaded = load(&config, &["replay=monday".to_owned()]).expect("a configuration");
-    assert_eq!(loaded.tenants.defaults().series.external_labels["replay"], "monday");
+fn spans_tell_the_time_unless_a_flag_says_otherwise_and_labels_are_on_every_series() {
+    let source = |set: &[&str]| {
+        let config = ConfigArgs { config: None, set: set.iter().map(|&flag| flag.to_owned()).collect() };
+        let loaded = load(&config, &["replay=monday".to_owned()]).expect("a configuration");
+        assert_eq!(loaded.tenants.defaults().series.external_labels["replay"], "monday");
+        loaded.tenants.defaults().time.source
+    };
+    assert_eq!(source(&["time.lateness=1m"]), TimeSource::SpanEnd);
+    assert_eq!(source(&["time.source=record"]), TimeSource::Record);
 }
 
 #[test]
