@@ -40,7 +40,7 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
-    /// Make the metrics of spans that Kafka still holds, at their own times.
+    /// Make the metrics of spans that Kafka still holds, or that are in files, at their own times.
     Replay(Box<replay::ReplayArgs>),
     /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
     /// or say what a topic would cost.

@@ -1,4 +1,4 @@
-//! The open step of a span task, and the shares that carry it to the shards.
+//! The open steps of a span task, and the shares that carry them to the shards.
 //!
 //! *In:* label sets and observations from the processors. *Out:* at a cut, the share records of every shard.
 //! *Owner:* one span task. *Never:* a float, a map whose order reaches the output.

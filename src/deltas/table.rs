@@ -1,4 +1,4 @@
-//! The deltas of the open step: label sets found by a raw key, and the cells that they have added since the last cut.
+//! The deltas of the open steps: label sets found by a raw key, and the cells that they have added since the last cut.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ pub struct Cut {
 /// Zero allocations on a hit: a raw key is hashed once, compared byte by byte, and leads to cells in place. Label sets
 /// stay interned across cuts while they are in use; after `respell_after` without use they are forgotten here and
 /// spelled out again when they return.
+///
+/// Several steps may be open at once ([`DeltaTable::turn_to`]). A label set is then known once for each distance from the
+/// oldest of them. So what a share names without spelling it was in an earlier share, in the same step or an earlier one.
 #[derive(Debug)]
 pub struct DeltaTable {
     index: HashTable<u32>,
@@ -73,6 +76,12 @@ pub struct DeltaTable {
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
     limited: Limited,
+    /// How long after the oldest open step the one ends whose label sets are found now.
+    ahead: Millis,
+    /// Parts the raw keys of steps: a step's own number, zero for the oldest.
+    salt: u64,
+    /// Whether more than the oldest open step was turned to since the last cut.
+    spread: bool,
     estimate: usize,
     /// What the interned sets take.
     known: usize,
@@ -96,6 +105,8 @@ struct Set {
     block: Box<[u8]>,
     layout: usize,
     route: u64,
+    /// How long after the oldest open step its own one ends.
+    ahead: Millis,
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
     touched: bool,
@@ -144,9 +155,22 @@ impl DeltaTable {
             layouts: Vec::new(),
             respell_after,
             limited: Limited::default(),
+            ahead: 0,
+            salt: 0,
+            spread: false,
             estimate: 0,
             known: 0,
         }
+    }
+
+    /// From now on, label sets are those of the step that ends `ahead` milliseconds after the oldest open one, which the
+    /// next cut names. Without a call it is the oldest one.
+    pub fn turn_to(&mut self, ahead: Millis) {
+        // An odd factor: two steps never have the same salt, so equal keys of two steps never have the same hash.
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.ahead = ahead;
+        self.salt = ahead.cast_unsigned().wrapping_mul(ODD);
+        self.spread |= ahead != 0;
     }
 
     /// Finds the set behind a raw key; an unknown key is defined by `define`, which sets its labels. Different keys may
@@ -159,7 +183,7 @@ impl DeltaTable {
         key: &[u8],
         define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
     ) -> Result<SetId, E> {
-        let hash = xxhash_rust::xxh3::xxh3_64(key);
+        let hash = xxhash_rust::xxh3::xxh3_64(key) ^ self.salt;
         let sets = &self.sets;
         let found =
             self.index.find(hash, |&id| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && *s.key == *key));
@@ -188,6 +212,7 @@ impl DeltaTable {
             tenant: definition.tenant,
             block,
             layout,
+            ahead: self.ahead,
             numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
@@ -292,14 +317,55 @@ impl DeltaTable {
     }
 
     /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
-    /// cells, and forgets sets that have been idle for too long.
+    /// cells, and forgets sets that have been idle for too long. `head.step` is the oldest open step.
     pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
-        let tenants = self.tenants();
+        let touched = self.by_step();
         let mut parts: Vec<PartBuilder> = (0..shards).map(|_| PartBuilder::default()).collect();
+        let mut rest = touched.as_slice();
+        while let Some(&first) = rest.first() {
+            let ahead = self.ahead_of(first);
+            let (of_step, later) = rest.split_at(rest.partition_point(|&id| self.ahead_of(id) == ahead));
+            let tenants = self.tenants(of_step);
+            parts.iter_mut().for_each(|part| part.begin(head.step + ahead, &tenants));
+            self.fill(of_step, head.stream_time, &mut parts);
+            rest = later;
+        }
+        let sets = touched.len();
+        // Its memory is needed again.
+        self.touched = touched;
+        self.touched.clear();
+        self.estimate = 0;
+        let mut layouts = Vec::new();
+        put_u64(&mut layouts, self.layouts.len() as u64);
+        for layout in &self.layouts {
+            layout.encode(&mut layouts);
+        }
+        let shares = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
+        self.forget_idle(head.stream_time);
+        Cut { shares, sets }
+    }
+
+    /// Takes out what was touched, the oldest step first, and turns to that.
+    fn by_step(&mut self) -> Vec<u32> {
+        self.turn_to(0);
+        let mut touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.spread) {
+            touched.sort_by_key(|&id| self.ahead_of(id));
+        }
+        touched
+    }
+
+    fn ahead_of(&self, id: u32) -> Millis {
+        self.sets[id as usize].as_ref().map_or(0, |set| set.ahead)
+    }
+
+    /// Encodes what was touched in one step, and resets it.
+    fn fill(&mut self, touched: &[u32], stream_time: Millis, parts: &mut [PartBuilder]) {
         let mut natives = Vec::new();
-        for &id in &self.touched {
+        let shards = parts.len() as u32;
+        for &id in touched {
             let set = self.sets[id as usize].as_mut().expect("touched sets exist");
-            let respell = set.mentioned.is_none_or(|at| head.stream_time - at > self.respell_after);
+            let respell = set.mentioned.is_none_or(|at| stream_time - at > self.respell_after);
             natives.clear();
             set.numbers.natives.encode(&self.layouts[set.layout], &mut natives);
             let part = SetRef {
@@ -310,35 +376,20 @@ impl DeltaTable {
                 natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            parts[shard(set.route, shards) as usize].push(MAX_PART, &part);
             set.numbers.cells.fill(0);
             set.numbers.natives.clear();
             set.exemplars.clear();
             set.touched = false;
-            set.mentioned = Some(head.stream_time);
+            set.mentioned = Some(stream_time);
         }
-        let sets = self.touched.len();
-        self.touched.clear();
-        self.estimate = 0;
-        let mut layouts = Vec::new();
-        put_u64(&mut layouts, self.layouts.len() as u64);
-        for layout in &self.layouts {
-            layout.encode(&mut layouts);
-        }
-        let finish = |part: PartBuilder| {
-            head.tenants.clone_from(&tenants);
-            part.finish(&mut head, &layouts)
-        };
-        let shares = parts.into_iter().map(finish).collect();
-        self.forget_idle(head.stream_time);
-        Cut { shares, sets }
     }
 
-    /// The tenants that have a limit, with a sketch of the label sets that were touched. Every shard gets all of them,
+    /// The tenants that have a limit, with a sketch of the label sets that a step has touched. Every shard gets all of them,
     /// its own sets or not: which sets share a commit is an accident, and must not decide what a shard knows.
-    fn tenants(&self) -> Vec<(String, Sketch)> {
+    fn tenants(&self, touched: &[u32]) -> Vec<(String, Sketch)> {
         let mut seen: BTreeMap<&str, Sketch> = BTreeMap::new();
-        let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
+        let sets = touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
         for set in sets.filter(|set| self.limited.is(&set.tenant)) {
             seen.entry(&set.tenant).or_default().add(set.name);
         }
@@ -438,6 +489,61 @@ mod tests {
         assert!(t.is_empty());
         find(&mut t, "a");
         assert_eq!(t.len(), 1);
+    }
+
+    #[test]
+    fn every_open_step_has_parts_of_its_own_and_every_shard_the_sketches_of_all() {
+        let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, ..Limited::default() });
+        // In no order, and twice the same label set in two steps.
+        for (ahead, service) in [(30_000, "a"), (0, "b"), (30_000, "c"), (0, "a"), (15_000, "a"), (30_000, "a")] {
+            t.turn_to(ahead);
+            let id = find(&mut t, service);
+            t.add(id, 0, 1);
+        }
+        t.turn_to(0);
+        assert_eq!(t.len(), 5);
+        let cut = t.cut(head(0, 0), 4);
+        assert_eq!(cut.sets, 5);
+        let mut grown = BTreeMap::new();
+        for records in &cut.shares {
+            let parts: Vec<_> = records.iter().map(|r| Share::decode(r).expect("decodes")).collect();
+            let said: Vec<_> = parts.iter().map(|s| (s.head.step, s.head.part, s.head.parts)).collect();
+            assert_eq!(said, [(15_000, 0, 3), (30_000, 1, 3), (45_000, 2, 3)]);
+            let known: Vec<_> = parts.iter().map(|s| s.head.tenants[0].1.estimate()).collect();
+            assert_eq!(known, [2, 1, 2]);
+            for mut share in parts {
+                while let Some(set) = share.next_set().expect("decodes") {
+                    *grown.entry((share.head.step, set.name)).or_insert(0) += set.cells[0].value;
+                    assert!(set.spelled.is_some());
+                }
+            }
+        }
+        let of = |step| grown.iter().filter(|((s, _), _)| *s == step).map(|(_, n)| *n).sum::<u64>();
+        assert_eq!((grown.len(), [15_000, 30_000, 45_000].map(of)), (5, [2, 1, 3]));
+        let again = find(&mut t, "b");
+        t.add(again, 0, 1);
+        let cut = t.cut(head(1, 1), 4);
+        assert!(cut.shares.iter().all(|records| records.len() == 1), "a cut closes what was open");
+        assert!(!sets(&cut)[0].1, "the oldest step knows it");
+    }
+
+    #[test]
+    fn a_step_without_limits_reaches_only_the_shards_that_have_something() {
+        let mut t = DeltaTable::new(1_000);
+        t.turn_to(60_000);
+        let id = find(&mut t, "a");
+        t.add(id, 0, 1);
+        let cut = t.cut(head(7, 77), 3);
+        let mut steps = Vec::new();
+        for records in &cut.shares {
+            assert_eq!(records.len(), 1);
+            let share = Share::decode(&records[0]).expect("decodes");
+            assert_eq!((share.head.k, share.head.stream_time), (7, 77));
+            steps.push(share.head.step);
+        }
+        steps.sort_unstable();
+        assert_eq!(steps, [15_000, 15_000, 75_000]);
     }
 
     #[test]

@@ -173,6 +173,11 @@ impl Batch {
         })
     }
 
+    /// When each span ended, in the record's order: Unix time, nanoseconds.
+    pub fn ends(&self) -> impl Iterator<Item = u64> {
+        self.rows.iter().map(|row| row.end_ns)
+    }
+
     #[cfg(test)]
     pub(super) fn rewritten_len(&self) -> usize {
         self.rewritten.len()

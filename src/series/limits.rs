@@ -184,11 +184,13 @@ impl Registry {
     /// being closed.
     fn redirect(&mut self, at: Millis, closing: Millis) {
         let Some(deltas) = self.open.get_mut(&at).map(super::open::OpenStep::take) else { return };
-        for delta in deltas {
+        for mut delta in deltas {
             let set = self.target(delta.set, closing, &delta);
             let layout = &self.metrics[delta.layout as usize].layout;
             let moved = set != delta.set;
             let from = delta.set;
+            // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
+            delta.spelled &= !moved;
             let alone = self.open.entry(at).or_default().put(set, layout, delta);
             if moved {
                 self.settle_pending(from, set, alone);

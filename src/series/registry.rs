@@ -362,6 +362,8 @@ impl Registry {
             let base = match defined {
                 Some(defined) if anew => defined,
                 Some(defined) => self.union(Union::Widen, defined, had),
+                // It counts for others, and begins with what they have.
+                None if anew => all,
                 None => had,
             };
             let layout = self.union(Union::Widen, base, all);

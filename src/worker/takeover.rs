@@ -267,6 +267,7 @@ fn restore_span(
         next: state.next,
         next_k: state.next_k,
         stream_time: state.stream_time,
+        step: state.step,
         reread_from: state.reread_from.or(state.next).unwrap_or(0),
         live: state.live.clone(),
         ledger: state.ledger.clone(),
