@@ -125,7 +125,8 @@ impl SeriesTask {
     pub fn apply(&mut self, record: &[u8]) -> Result<Applied, ApplyError> {
         let mut share = Share::decode(record)?;
         let ShareHead { step, stream_time, .. } = share.head;
-        if step.abs() > MAX_TIME || stream_time.abs() > MAX_TIME {
+        // The least number has no absolute value.
+        if [step, stream_time].iter().any(|at| at.unsigned_abs() > MAX_TIME.unsigned_abs()) {
             return Err(ApplyError::Time { step, stream_time });
         }
         // All or nothing: a share that breaks off in the middle must not count half.

@@ -112,6 +112,10 @@ impl SpanRunner {
         for (k, shares) in taken.unforwarded {
             runner.forward(context, k, &shares);
         }
+        if runner.journal.writer.next().is_some_and(|next| runner.task.position() > Some(next)) {
+            // What retention has deleted is a commit of its own: its offsets are those of the gap.
+            runner.commit_open(context);
+        }
         if runner.journal.writer.next().is_none() && context.shared.config.kafka.start == Start::Latest {
             // Journal where it begins at once: after a crash, the end of the partition would be another one.
             let begin = runner.task.tick(now() - context.shared.config.time.idle);
