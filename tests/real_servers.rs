@@ -11,11 +11,15 @@ mod servers;
 mod real {
     mod dashboards;
     mod histograms;
+    mod internal;
     mod limits;
+    mod members;
     mod operator;
+    mod place;
     mod scene;
     mod survey;
     mod tenants;
+    mod topics;
 }
 
 use std::collections::{BTreeMap, BTreeSet};
