@@ -16,6 +16,7 @@ mod real {
     mod members;
     mod operator;
     mod place;
+    mod replay;
     mod scene;
     mod survey;
     mod tenants;
