@@ -19,6 +19,9 @@ use super::members::Partition;
 use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the internal topics. Deleted records give their space back by whole segments only, and the brokers' default is 1 GiB
+/// for each partition.
+const SEGMENT_BYTES: &str = "67108864";
 /// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -201,7 +204,8 @@ impl Topics {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.replication))
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
-            .set("retention.bytes", "-1");
+            .set("retention.bytes", "-1")
+            .set("segment.bytes", SEGMENT_BYTES);
         let results = block_on(self.admin.create_topics([&new], &options()))
             .map_err(|e| KafkaError::request(format!("create topic {topic}"), e))?;
         for result in results {

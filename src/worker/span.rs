@@ -121,6 +121,10 @@ impl SpanRunner {
         for (k, shares) in taken.unforwarded {
             runner.forward(context, k, &shares);
         }
+        if runner.journal.writer.next().is_some_and(|next| runner.task.position() > Some(next)) {
+            // What retention has deleted is a commit of its own: its offsets are those of the gap.
+            runner.commit_open(context);
+        }
         let from_latest = context.shared.config.kafka.start == Start::Latest && runner.replayed.is_none();
         if runner.journal.writer.next().is_none() && from_latest {
             // Journal where it begins at once: after a crash, the end of the partition would be another one.
