@@ -26,6 +26,7 @@
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
 //! | [`tasks`] | the pure halves of the span task and the series task, made of the rooms above |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |
+//! | [`plan`] | a load and measured costs → workers, cores, memory, traffic |
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
@@ -42,6 +43,7 @@ pub mod journal;
 pub mod loadgen;
 pub mod model;
 pub mod otlp;
+pub mod plan;
 pub mod remotewrite;
 pub mod sampling;
 pub mod sanitise;

@@ -9,6 +9,7 @@
 pub mod check;
 pub mod demo;
 pub mod import;
+pub mod plan;
 pub mod produce;
 pub mod replay;
 mod run;
@@ -51,6 +52,8 @@ enum Command {
     /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
     /// key what became of them.
     Import(import::ImportArgs),
+    /// Say what a load will take: workers, cores, memory, Kafka traffic, samples per second.
+    Plan(Box<plan::PlanArgs>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -95,6 +98,10 @@ fn run(command: Command) -> ExitCode {
         Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
         {
             Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        Command::Plan(args) => match plan::run(&args, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
         Command::Completions { shell } => {
