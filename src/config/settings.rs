@@ -555,7 +555,7 @@ pub struct Worker {
     pub threads: usize,
     /// `max_commit_bytes`: a commit is cut early when its shares reach this size. Default 4 MiB.
     pub max_commit_bytes: usize,
-    /// `fetch_buffer_bytes`: records buffered per source partition. Default 8 MiB.
+    /// `fetch_buffer_bytes`: records buffered per partition, at most. Default 8 MiB.
     pub fetch_buffer_bytes: usize,
     /// `memory_limit`: above this many bytes, by the worker's own account, source partitions are not read on. 0 is no
     /// limit. Default 0.

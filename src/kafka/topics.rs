@@ -226,13 +226,14 @@ impl Topics {
 
     /// A created topic takes a moment until every broker knows it.
     fn wait_until_visible(&self, topic: &str) -> Result<(), KafkaError> {
-        for _ in 0..100 {
+        // With hundreds of partitions a busy broker has taken more than ten seconds.
+        for _ in 0..600 {
             if self.partitions(topic)?.is_some() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 10 })
+        Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 60 })
     }
 
     fn grow(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
