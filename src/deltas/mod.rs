@@ -10,8 +10,10 @@
 //! them. It follows from the tenant and from the finished labels, and from nothing else: equal labels are in one shard,
 //! wherever they were seen, so a series has one writer.
 
+mod key;
 mod share;
 mod table;
 
+pub use key::{Pieces, Prefix, RawKey};
 pub use share::{CellDelta, SetDelta, Share, ShareError, ShareHead};
-pub use table::{Cut, Define, DeltaTable, Limited, SetId, shard_of};
+pub use table::{Cut, Define, DeltaTable, Growing, Limited, SetId, shard_of};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::key::{Prefix, RawKey};
 use super::share::{PartBuilder, SetRef, ShareHead};
 use crate::model::labels::service_of;
 use crate::model::wire::put_u64;
@@ -73,6 +74,8 @@ pub struct DeltaTable {
     free: Vec<u32>,
     touched: Vec<u32>,
     builder: LabelBuilder,
+    /// A raw key under construction.
+    key: Vec<u8>,
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
     limited: Limited,
@@ -114,6 +117,16 @@ struct Set {
     mentioned: Option<Millis>,
 }
 
+/// A label set of a [`DeltaTable`] that something is added to.
+#[derive(Debug)]
+pub struct Growing<'a> {
+    id: SetId,
+    set: &'a mut Set,
+    layout: &'a Layout,
+    touched: &'a mut Vec<u32>,
+    estimate: &'a mut usize,
+}
+
 // === impl Set ===
 
 impl Set {
@@ -129,7 +142,55 @@ impl Set {
     }
 }
 
-// === impl DeltaTable ===
+// === impl Growing ===
+
+impl Growing<'_> {
+    /// What grows belongs to the open stretch. The first time only.
+    #[inline]
+    fn touch(&mut self) {
+        if !self.set.touched {
+            self.set.touched = true;
+            self.touched.push(self.id.0);
+            *self.estimate += self.set.bytes();
+        }
+    }
+
+    /// Adds `n` to counter `counter`.
+    #[inline]
+    pub fn add(&mut self, counter: usize, n: u64) {
+        self.touch();
+        self.layout.add_to(&mut self.set.numbers, counter, n);
+    }
+
+    /// Adds `weight` to counter `counter`. A layout without weights takes whole ones only.
+    #[inline]
+    pub fn count(&mut self, counter: usize, weight: Weight) {
+        self.touch();
+        self.layout.count(&mut self.set.numbers, counter, weight);
+    }
+
+    /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
+    /// trace ID. A histogram that the layout does not have observes nothing.
+    #[inline]
+    pub fn observe(&mut self, histogram: usize, value_ns: u64, weight: Weight, example: Option<(Millis, [u8; 16])>) {
+        self.touch();
+        let Self { set, layout, estimate, .. } = self;
+        let Some((cell, new)) = layout.observe(&mut set.numbers, histogram, value_ns, weight) else { return };
+        **estimate += if new { NATIVE_BUCKET } else { 0 };
+        if let Some(example) = example {
+            **estimate += set.offer(cell, value_ns, example);
+        }
+    }
+
+    /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
+    #[inline]
+    pub fn exemplify(&mut self, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
+        if let Some(example) = example {
+            self.touch();
+            *self.estimate += self.set.offer(self.layout.counter(counter) as u32, value_ns, example);
+        }
+    }
+}
 
 // === impl Limited ===
 
@@ -152,6 +213,7 @@ impl DeltaTable {
             free: Vec::new(),
             touched: Vec::new(),
             builder: LabelBuilder::default(),
+            key: Vec::new(),
             layouts: Vec::new(),
             respell_after,
             limited: Limited::default(),
@@ -198,6 +260,34 @@ impl DeltaTable {
         Ok(SetId(id))
     }
 
+    /// As [`DeltaTable::find`], for a key in pieces.
+    ///
+    /// # Errors
+    /// Whatever `define` returns; the key stays unknown then.
+    #[inline]
+    pub fn find_pieces<E>(
+        &mut self,
+        prefix: &Prefix,
+        key: &impl RawKey,
+        define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
+    ) -> Result<SetId, E> {
+        let hash = prefix.hash_of(key);
+        let sets = &self.sets;
+        let is = |&id: &u32| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && prefix.is(key, &s.key));
+        if let Some(&id) = self.index.find(hash, is) {
+            return Ok(SetId(id));
+        }
+        self.builder.clear();
+        let definition = define(&mut self.builder)?;
+        let mut written = std::mem::take(&mut self.key);
+        written.clear();
+        written.extend_from_slice(prefix.bytes());
+        key.visit(&mut written);
+        let id = self.insert(hash, &written, definition);
+        self.key = written;
+        Ok(SetId(id))
+    }
+
     fn insert(&mut self, hash: u64, key: &[u8], definition: Define) -> u32 {
         let layout = self.layouts.iter().position(|l| *l == definition.layout).unwrap_or_else(|| {
             self.layouts.push(Arc::clone(&definition.layout));
@@ -229,36 +319,33 @@ impl DeltaTable {
         id
     }
 
-    fn touch(&mut self, id: SetId) -> (&mut Set, &Layout, &mut usize) {
+    /// The cells of a set, to add to.
+    ///
+    /// # Panics
+    /// When the ID is older than the last cut.
+    #[inline]
+    pub fn at(&mut self, id: SetId) -> Growing<'_> {
         let set = self.sets[id.0 as usize].as_mut().expect("a set ID is used only until the next cut");
-        if !set.touched {
-            set.touched = true;
-            self.touched.push(id.0);
-            self.estimate += set.bytes();
-        }
-        let at = set.layout;
-        (set, &self.layouts[at], &mut self.estimate)
+        let layout = &self.layouts[set.layout];
+        Growing { id, set, layout, touched: &mut self.touched, estimate: &mut self.estimate }
     }
 
-    /// Adds `n` to counter `counter` of the set.
+    /// As [`Growing::add`].
     pub fn add(&mut self, id: SetId, counter: usize, n: u64) {
-        let (set, layout, _) = self.touch(id);
-        layout.add_to(&mut set.numbers, counter, n);
+        self.at(id).add(counter, n);
     }
 
-    /// Adds `weight` to counter `counter` of the set. A layout without weights takes whole ones only.
+    /// As [`Growing::count`].
     pub fn count(&mut self, id: SetId, counter: usize, weight: Weight) {
-        let (set, layout, _) = self.touch(id);
-        layout.count(&mut set.numbers, counter, weight);
+        self.at(id).count(counter, weight);
     }
 
     /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
     pub fn mark(&mut self, id: SetId, gauge: usize) {
-        self.add(id, gauge, 1);
+        self.at(id).add(gauge, 1);
     }
 
-    /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
-    /// trace ID. A histogram that the layout does not have observes nothing.
+    /// As [`Growing::observe`].
     pub fn observe(
         &mut self,
         id: SetId,
@@ -267,19 +354,12 @@ impl DeltaTable {
         weight: Weight,
         example: Option<(Millis, [u8; 16])>,
     ) {
-        let (set, layout, estimate) = self.touch(id);
-        let Some((cell, new)) = layout.observe(&mut set.numbers, histogram, value_ns, weight) else { return };
-        *estimate += if new { NATIVE_BUCKET } else { 0 };
-        if let Some(example) = example {
-            *estimate += set.offer(cell, value_ns, example);
-        }
+        self.at(id).observe(histogram, value_ns, weight, example);
     }
 
-    /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
+    /// As [`Growing::exemplify`].
     pub fn exemplify(&mut self, id: SetId, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
-        let Some(example) = example else { return };
-        let (set, layout, estimate) = self.touch(id);
-        *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
+        self.at(id).exemplify(counter, value_ns, example);
     }
 
     /// Says which tenants have a limit.
