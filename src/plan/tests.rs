@@ -84,7 +84,7 @@ fn fewer_partitions_than_workers_and_small_records_are_warned_of() {
 
 #[test]
 fn workers_carry_the_load_at_the_wished_rate_and_are_never_fewer_than_two() {
-    assert_eq!(plan(&Load { spans_per_second: 1.0, ..load() }).value("workers"), 2.0);
+    assert_eq!(plan(&Load { spans_per_second: 1.0, ..load() }).value("workers") as u64, 2);
     let large = plan(&Load { spans_per_second: 1e7, partitions: 512.0, ..load() });
     let busy = large.value("cores") / (large.value("workers") * FLEET.cores_per_worker);
     assert!(busy <= FLEET.busy && busy > FLEET.busy * 0.8, "{busy}");
