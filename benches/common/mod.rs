@@ -85,7 +85,9 @@ pub(crate) fn measure(bench: &str, spans: u64, mut cases: Vec<Case<'_>>) {
     let arguments = Arguments::read();
     if let Some((name, times)) = arguments.once {
         let Some(case) = cases.iter_mut().find(|case| case.name == name) else { return };
-        return (0..times).for_each(|_| drop(black_box((case.work)())));
+        let sum: usize = (0..times).map(|_| black_box((case.work)())).sum();
+        println!(r#"{{"bench":"{bench}","case":"{name}","times":{times},"spans":{spans},"sum":{sum}}}"#);
+        return;
     }
     let mut runs: Vec<Vec<f64>> = Vec::new();
     for _ in 0..arguments.runs {
@@ -141,4 +143,11 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The resident memory of this process in bytes; 0 where the system does not tell.
+pub(crate) fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
 }

@@ -296,14 +296,15 @@ impl Batch {
     #[inline]
     fn span(&mut self, bytes: &[u8], at: u32) -> Result<(), DecodeError> {
         let first = self.index.len();
-        let row = match fast::span(bytes, at, &mut self.index) {
-            Some(row) => row,
-            None => {
-                self.index.truncate(first);
-                self.unusual_span(bytes, at)?
-            }
-        };
-        self.rows.push(row);
+        // Filled in place: rows are large.
+        self.rows.push(Row::default());
+        let Some(row) = self.rows.last_mut() else { return Ok(()) };
+        if fast::span(bytes, at, row, &mut self.index).is_none() {
+            self.index.truncate(first);
+            self.rows.pop();
+            let row = self.unusual_span(bytes, at)?;
+            self.rows.push(row);
+        }
         Ok(())
     }
 

@@ -18,15 +18,15 @@ struct Walk<'a> {
     waste: u32,
 }
 
-/// Reads a plain span that starts at `at` of its source, and notes its attributes in `index`. `None`: it may be anything.
+/// Reads a plain span that starts at `at` of its source into an empty row, and notes its attributes in `index`. `None`:
+/// it may be anything.
 ///
 /// Fields are wanted by number, and flags (16) also between 4 and 5, where the Collector writes them. It also writes an
 /// empty parent id, so explicitly empty strings are no reason to give up; they only do not count in the size.
 #[inline]
-pub(super) fn span(bytes: &[u8], at: u32, index: &mut Vec<Entry>) -> Option<Row> {
+pub(super) fn span(bytes: &[u8], at: u32, row: &mut Row, index: &mut Vec<Entry>) -> Option<()> {
     let len = u32::try_from(bytes.len()).ok()?;
     let mut walk = Walk { rest: bytes, end: at.checked_add(len)?, waste: 0 };
-    let mut row = Row::default();
     if let Some(ids) = walk.rest.first_chunk::<28>()
         && ids[..2] == [0x0a, 16]
         && ids[18..20] == [0x12, 8]
@@ -56,12 +56,12 @@ pub(super) fn span(bytes: &[u8], at: u32, index: &mut Vec<Entry>) -> Option<Row>
     walk.count(0x60)?;
     walk.messages(0x6a, |link| is_plain(&LINK, link, IN_SPAN - 1).is_ok_and(|plain| plain))?;
     walk.count(0x70)?;
-    walk.status(&mut row)?;
+    walk.status(row)?;
     if !early_flags {
         walk.flags()?;
     }
     row.size = len - walk.waste;
-    walk.rest.is_empty().then_some(row)
+    walk.rest.is_empty().then_some(())
 }
 
 /// Whether a resource is plain and has nothing but attributes, which are noted in `index`. `false`: it may be anything.
