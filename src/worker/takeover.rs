@@ -15,7 +15,9 @@ use super::shared::Shared;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
-use crate::journal::{EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer};
+use crate::journal::{
+    EmitCause, EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer,
+};
 use crate::kafka::reader::Stretch;
 use crate::kafka::{KafkaError, LogReader};
 use crate::model::Millis;
@@ -67,6 +69,8 @@ pub(super) struct TakenSeries {
     pub(super) resend: Vec<(Millis, Vec<StepBatch>)>,
     /// What the snapshot holds for receivers that were down.
     pub(super) undelivered: Vec<StepBatch>,
+    /// Whether the journal says that everything is closed and acknowledged, and nothing more will come.
+    pub(super) ended: bool,
 }
 
 /// Why a task could not be taken over.
@@ -254,7 +258,11 @@ fn restore_span(
     state: SpanState,
 ) -> Result<TakenSpan, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    let instruction = reset::instruction(shared, id, (low, high))?;
+    let replayed = shared.replaying.as_ref().and_then(|replaying| replaying.stretch(&id.topic, id.partition));
+    let instruction = match replayed {
+        Some(_) => None,
+        None => reset::instruction(shared, id, (low, high))?,
+    };
     let mut restored = Restored {
         next: state.next,
         next_k: state.next_k,
@@ -274,12 +282,15 @@ fn restore_span(
     }
     let in_force = shared.in_force();
     let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
-    match state.next {
-        None => task.set_start(match shared.config.kafka.start {
-            Start::Earliest => low,
-            Start::Latest => high,
-        }),
-        Some(next) if next < low => {
+    if state.next.is_none() {
+        task.set_start(match (replayed, shared.config.kafka.start) {
+            (Some(stretch), _) => stretch.from,
+            (None, Start::Earliest) => low,
+            (None, Start::Latest) => high,
+        });
+    }
+    match task.position() {
+        Some(next) if next < low && !task.has_ended() => {
             tracing::error!(
                 topic = id.topic,
                 partition = id.partition,
@@ -289,12 +300,12 @@ fn restore_span(
             );
             task.lost_below(low);
         }
-        Some(next) if next > high => {
+        Some(next) if next > high && !task.has_ended() => {
             return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
         }
-        Some(_) => {}
+        _ => {}
     }
-    let start = task.start_offset().unwrap_or(low).max(low);
+    let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
     // Nothing before `low` can be read again.
     task.reached(start);
     Ok(TakenSpan {
@@ -352,7 +363,8 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
         .map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
     let snapshot = state.snapshot.map(|s| s.step);
     let (generation, acknowledged) = (in_force.generation, state.acknowledged);
-    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered })
+    let ended = state.marks.last().is_some_and(|(_, mark)| mark.cause == EmitCause::End);
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered, ended })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.
