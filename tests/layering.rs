@@ -29,7 +29,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 23] = [
+const ROOMS: [Room; 24] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
