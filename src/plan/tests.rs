@@ -63,7 +63,7 @@ fn each_part_grows_with_its_own_cause_and_with_nothing_else() {
 
 #[test]
 fn a_partition_touches_neither_more_label_sets_than_there_are_nor_more_than_it_has_spans() {
-    let deltas = |load: &Load| plan(load).value("kafka_out");
+    let deltas = |load: &Load| plan(load).value("cores_deltas");
     let base = load();
     let few = deltas(&Load { spans_per_second: 1.0, ..base });
     assert!(few < deltas(&base) / 10.0, "a step with a few spans touches a few label sets: {few}");
