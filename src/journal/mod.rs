@@ -95,6 +95,9 @@ impl FrameStart {
 }
 
 #[cfg(test)]
+mod stored;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

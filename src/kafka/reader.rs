@@ -20,6 +20,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// A consumer that reads stretches, one at a time.
 pub struct LogReader {
     consumer: BaseConsumer<Context>,
+    buffer_bytes: usize,
 }
 
 struct Context;
@@ -54,14 +55,20 @@ impl ConsumerContext for Context {}
 // === impl LogReader ===
 
 impl LogReader {
-    /// A reader with a buffer of its own.
+    /// A reader with a buffer of its own, of so many bytes.
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, 16 << 20), Context)
+    pub fn new(kafka: &Kafka, buffer_bytes: usize) -> Result<Self, KafkaError> {
+        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context)
             .map_err(|e| KafkaError::client("log reader", e))?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, buffer_bytes })
+    }
+
+    /// How many bytes may be fetched ahead while a stretch is read.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
     }
 
     /// The lowest offset that a partition still has, and the one after its last record.

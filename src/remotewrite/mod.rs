@@ -10,5 +10,5 @@ pub mod native;
 pub mod request;
 pub mod verdict;
 
-pub use request::{Request, StepBatch};
+pub use request::{Compressor, Request, StepBatch};
 pub use verdict::{Backoff, Past, Verdict};

@@ -47,17 +47,43 @@ pub struct StepBatch {
     pub requests: Vec<Request>,
 }
 
+/// Compresses requests; keeps its memory between them.
+#[derive(Debug)]
+pub struct Compressor {
+    snappy: snap::raw::Encoder,
+    out: Vec<u8>,
+}
+
+// === impl Compressor ===
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self { snappy: snap::raw::Encoder::new(), out: Vec::new() }
+    }
+}
+
+impl Compressor {
+    /// The memory that it keeps.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.out.capacity()
+    }
+}
+
 // === impl Request ===
 
 impl Request {
-    /// Compresses concatenated `timeseries` fields (each with its tag and length). `encoder` is scratch memory.
+    /// Compresses concatenated `timeseries` fields (each with its tag and length).
     ///
     /// # Panics
     /// Never for requests below 4 GiB, the limit of the snappy format.
     #[must_use]
-    pub fn compress(raw: &[u8], series: u32, samples: u32, exemplars: u32, encoder: &mut snap::raw::Encoder) -> Self {
-        let body = encoder.compress_vec(raw).expect("max_bytes keeps requests far below 4 GiB");
-        Self { body: body.into(), series, samples, exemplars }
+    pub fn compress(raw: &[u8], series: u32, samples: u32, exemplars: u32, compressor: &mut Compressor) -> Self {
+        let Compressor { snappy, out } = compressor;
+        // Never smaller: growing back would write zeros to all of it.
+        out.resize(snap::raw::max_compress_len(raw.len()).max(out.len()), 0);
+        let len = snappy.compress(raw, out).expect("max_bytes keeps requests far below 4 GiB");
+        Self { body: Bytes::copy_from_slice(&out[..len]), series, samples, exemplars }
     }
 
     /// Two halves, cut between two series; `None` when only one is left.
@@ -72,7 +98,7 @@ impl Request {
         let cut = entries.get(middle)?.start;
         let half = |bytes: &[u8], entries: &[Entry]| {
             let sum = |f: fn(&Entry) -> u32| entries.iter().map(f).sum();
-            let encoder = &mut snap::raw::Encoder::new();
+            let encoder = &mut Compressor::default();
             Self::compress(bytes, entries.len() as u32, sum(|e| e.samples), sum(|e| e.exemplars), encoder)
         };
         let (first, second) = raw.split_at(cut);
@@ -195,7 +221,7 @@ mod tests {
         let message = WriteRequest { timeseries: (0..n).map(series).collect() };
         let samples = message.timeseries.iter().map(|t| (t.samples.len() + t.histograms.len()) as u32).sum();
         let exemplars = message.timeseries.iter().map(|t| t.exemplars.len() as u32).sum();
-        let encoder = &mut snap::raw::Encoder::new();
+        let encoder = &mut Compressor::default();
         let request = Request::compress(&message.encode_to_vec(), n, samples, exemplars, encoder);
         (message, request)
     }
@@ -244,7 +270,7 @@ mod tests {
     fn a_description_is_bounded() {
         let label = Label { name: "__name__".to_owned(), value: "\u{e4}".repeat(10_000) };
         let one = WriteRequest { timeseries: vec![TimeSeries { labels: vec![label], ..TimeSeries::default() }] };
-        let encoder = &mut snap::raw::Encoder::new();
+        let encoder = &mut Compressor::default();
         let request = Request::compress(&one.encode_to_vec(), 1, 0, 0, encoder);
         assert_eq!(request.describe().chars().count(), MAX_DESCRIPTION + 3);
     }

@@ -31,8 +31,6 @@ const OFFENDERS: usize = 20;
 const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
-/// What a label set of a shard takes in memory, roughly: its labels, its cells twice, and its places in indices.
-const SET: usize = 1 << 10;
 
 /// A receiver from which nothing but failures has come for as long as this many steps is down.
 const STEPS_UNTIL_DOWN: u64 = 2;
@@ -79,6 +77,8 @@ struct Writing {
     position: i64,
     /// Where it begins in the journal, once that is known.
     begins: Option<i64>,
+    /// Its bytes, which the producer holds until they are stored.
+    bytes: usize,
 }
 
 /// Since when sources hold a step back without a word. Not since their last share: a healthy source sends one per step,
@@ -154,7 +154,8 @@ impl SeriesRunner {
         let closed: usize = closed.map(|request| request.body.len()).sum();
         let (leaving, staying) = self.delivering.bytes();
         self.held.set(Part::Batches, closed + leaving);
-        self.held.set(Part::Series, self.task.label_sets() * SET + staying);
+        self.held.set(Part::Commits, self.writing.as_ref().map_or(0, |writing| writing.bytes));
+        self.held.set(Part::Series, self.task.bytes() + staying);
         self.delivering.send(&self.lane);
         let patience = Duration::from_millis(context.shared.config.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
         self.delivering.look(|track| self.lane.is_down(track, patience));
@@ -280,7 +281,8 @@ impl SeriesRunner {
             undelivered: self.delivering.undelivered(),
         };
         let records = self.journal.writer.snapshot(&snapshot.encode());
-        self.writing = Some(Writing { step: closed, position: self.position, begins: None });
+        let bytes = records.iter().map(Vec::len).sum();
+        self.writing = Some(Writing { step: closed, position: self.position, begins: None, bytes });
         self.journal.append(context, &records, Some(SnapshotBegins));
     }
 
@@ -324,7 +326,7 @@ impl SeriesRunner {
     }
 
     fn snapshotted(&mut self, context: &Context<'_>) {
-        let Some(Writing { step, position, begins }) = self.writing.take() else { return };
+        let Some(Writing { step, position, begins, .. }) = self.writing.take() else { return };
         self.snapshot = Some(step);
         self.acknowledged = self.acknowledged.max(Some(step));
         self.delivering.held(step);
