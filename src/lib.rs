@@ -14,6 +14,7 @@
 //! | [`config`] | the file, its check, its secrets |
 //! | [`import`] | settings of Tempo and of the Collector → ours, and what became of each |
 //! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`files`] | files of OTLP traces → the bytes of records |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
 //! | [`sanitise`] | span names → patterns of them |
@@ -28,11 +29,12 @@
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
-//! `worker`, `admin`, `cli`.
+//! `worker`, `replay`, `admin`, `cli`.
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod deltas;
+pub mod files;
 pub mod filter;
 pub mod hostinfo;
 pub mod import;
@@ -50,12 +52,14 @@ pub mod tasks;
 
 #[cfg(feature = "http")]
 pub mod admin;
-#[cfg(all(feature = "http", feature = "kafka"))]
+#[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
 pub mod cli;
 #[cfg(feature = "http")]
 pub mod export;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
+pub mod replay;
 #[cfg(feature = "http")]
 pub mod telemetry;
 #[cfg(all(feature = "http", feature = "kafka"))]

@@ -134,6 +134,18 @@ fn damaged_records_do_no_harm() {
 }
 
 #[test]
+fn damaged_files_do_no_harm() {
+    let json = include_str!("files/collector.jsonl");
+    let sized = records().into_iter().take(3);
+    let sized = sized.flat_map(|r| [&(r.len() as u32).to_be_bytes(), r.as_slice()].concat()).collect();
+    let lines = json.lines().map(|line| line.as_bytes().to_vec());
+    let name = b"traces-2026-01-02T03-04-05.678-size.json.gz".to_vec();
+    let seeds: Vec<Vec<u8>> =
+        lines.chain([json.replace(",", ",\n").replace('{', "{\n").into_bytes(), sized, name]).collect();
+    run(&seeds, 4_000, any_bytes::file);
+}
+
+#[test]
 fn damaged_shares_do_no_harm() {
     run(&shares(), 2_000, any_bytes::share);
 }

@@ -29,11 +29,12 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 22] = [
+const ROOMS: [Room; 24] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
     pure("otlp", &["model"]),
+    pure("files", &["model", "otlp"]),
     pure("filter", &["config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
     pure("sanitise", &["config"]),
@@ -88,6 +89,7 @@ const ROOMS: [Room; 22] = [
             "export",
         ],
     ),
+    edge("replay", &["model", "config", "journal", "kafka", "worker"]),
     edge("admin", &["telemetry", "config", "model"]),
     edge(
         "cli",
@@ -96,6 +98,7 @@ const ROOMS: [Room; 22] = [
             "config",
             "import",
             "otlp",
+            "files",
             "filter",
             "sampling",
             "sanitise",
@@ -111,6 +114,7 @@ const ROOMS: [Room; 22] = [
             "kafka",
             "export",
             "worker",
+            "replay",
             "admin",
         ],
     ),

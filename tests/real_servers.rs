@@ -13,6 +13,7 @@ mod real {
     mod histograms;
     mod limits;
     mod operator;
+    mod replay;
     mod scene;
     mod survey;
     mod tenants;

@@ -10,6 +10,7 @@ pub mod check;
 pub mod demo;
 pub mod import;
 pub mod produce;
+pub mod replay;
 mod run;
 mod survey;
 
@@ -38,6 +39,8 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
+    /// Make the metrics of spans that Kafka still holds, at their own times.
+    Replay(Box<replay::ReplayArgs>),
     /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
     /// or say what a topic would cost.
     Check(check::CheckArgs),
@@ -82,6 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay(&args),
         Command::Check(args) => match check::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
@@ -97,6 +101,13 @@ fn run(command: Command) -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "spanmill", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+    }
+}
+
+fn replay(args: &replay::ReplayArgs) -> ExitCode {
+    match run::stop_signal().map_err(|e| e.to_string()).and_then(|s| replay::run(args, &s).map_err(|e| e.to_string())) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
     }
 }
 

@@ -136,6 +136,7 @@ impl Delivery<'_> {
 
     async fn attempt(&self, part: &Request, attempt: u32) -> Result<Answer, Failure> {
         let shared = &self.lane.shared;
+        shared.pace.wait(u64::from(part.samples)).await;
         let meters = shared.telemetry.export();
         meters.bytes.inc_by(part.body.len() as u64);
         if attempt > 0 {

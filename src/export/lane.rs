@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 use super::Delivered;
 use super::delivery::Sending;
 use super::endpoints::{Endpoint, EndpointId, Endpoints};
+use super::pace::Pace;
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
@@ -57,6 +58,7 @@ struct Places(Mutex<Map<Arc<str>, (EndpointId, usize)>>);
 pub(super) struct Shared {
     pub(super) endpoints: Endpoints,
     pub(super) telemetry: Telemetry,
+    pub(super) pace: Pace,
     pending: watch::Sender<usize>,
     handle: Handle,
     /// `None` once stopped.
@@ -197,7 +199,7 @@ impl Places {
 impl Shared {
     pub(super) fn new(endpoints: Endpoints, telemetry: Telemetry, handle: Handle) -> Self {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        Self { endpoints, telemetry, pending: watch::Sender::new(0), handle, tasks }
+        Self { endpoints, telemetry, pace: Pace::default(), pending: watch::Sender::new(0), handle, tasks }
     }
 
     /// The runtime in which everything is sent.

@@ -10,6 +10,7 @@ mod client;
 mod delivery;
 mod endpoints;
 mod lane;
+mod pace;
 pub mod receiver;
 
 use std::path::PathBuf;
@@ -150,6 +151,11 @@ impl Exporter {
     #[must_use]
     pub fn open(&self, shard: u32, done: Box<dyn Fn(Delivered) + Send + Sync>) -> Lane {
         Lane::open(shard, Arc::from(done), Arc::clone(&self.0.shared))
+    }
+
+    /// From now on, sends at most so many samples a second, over all lanes.
+    pub fn limit(&self, samples_per_second: u64) {
+        self.0.shared.pace.set(samples_per_second);
     }
 
     /// Waits until everything that was handed over is settled, for at most `deadline`, then stops all lanes. Call it

@@ -18,6 +18,8 @@ pub enum EmitCause {
     Watermark = 0,
     /// The grace time was over; some source partition was left behind.
     Forced = 1,
+    /// No step: every source has ended, everything is closed and acknowledged.
+    End = 2,
 }
 
 /// The body of a series task's commit: one closed step. The commit's `to` is the deltas offset up to which the step's
@@ -104,6 +106,7 @@ impl EmitMark {
         let cause = match r.u8()? {
             0 => EmitCause::Watermark,
             1 => EmitCause::Forced,
+            2 => EmitCause::End,
             _ => return Err(Malformed("unknown cause of an emit mark")),
         };
         let (step, acknowledged, mut left_out) = (r.i64()?, option(&mut r)?, Vec::new());

@@ -21,6 +21,8 @@ pub enum Cause {
     Tick = 1,
     /// An operator has moved the group's offset.
     Reset = 2,
+    /// Its stretch of the source has ended: nothing follows.
+    End = 3,
 }
 
 /// The body of a span task's commit.
@@ -87,7 +89,7 @@ impl TryFrom<u8> for Cause {
     type Error = Malformed;
 
     fn try_from(byte: u8) -> Result<Self, Malformed> {
-        [Self::Records, Self::Tick, Self::Reset]
+        [Self::Records, Self::Tick, Self::Reset, Self::End]
             .into_iter()
             .find(|&cause| cause as u8 == byte)
             .ok_or(Malformed("unknown cause of a commit"))

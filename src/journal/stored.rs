@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Cause, FrameKind, Ignored, JournalError, Owner, Ruling, SpanFold, SpanState};
+use super::{FrameKind, Ignored, JournalError, Owner, Ruling, SpanFold, SpanState};
 use crate::journal::frame::Frame;
 use crate::model::Tally;
 

@@ -12,6 +12,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
+/// What is fetched ahead, if memory allows.
+pub const READ_AHEAD: usize = 16 << 20;
 /// How often a long read says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a read may make no progress before it fails.
@@ -55,11 +57,19 @@ impl ConsumerContext for Context {}
 // === impl LogReader ===
 
 impl LogReader {
-    /// A reader with a buffer of its own, of so many bytes.
+    /// A reader with a buffer of its own.
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn new(kafka: &Kafka, buffer_bytes: usize) -> Result<Self, KafkaError> {
+    pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
+        Self::with_buffer(kafka, READ_AHEAD)
+    }
+
+    /// The same with a buffer of so many bytes.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn with_buffer(kafka: &Kafka, buffer_bytes: usize) -> Result<Self, KafkaError> {
         let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context)
             .map_err(|e| KafkaError::client("log reader", e))?;
         Ok(Self { consumer, buffer_bytes })

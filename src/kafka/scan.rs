@@ -43,6 +43,39 @@ impl Scanner {
             .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
     }
 
+    /// The offset of the first record with this timestamp (milliseconds since the epoch) or a later one; `None` when there is
+    /// none.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn offset_at(&self, topic: &str, partition: i32, at: i64) -> Result<Option<i64>, KafkaError> {
+        let what = || format!("look up a time in {topic}[{partition}]");
+        let mut list = TopicPartitionList::new();
+        let found = list
+            .add_partition_offset(topic, partition, Offset::Offset(at))
+            .and_then(|()| self.consumer.offsets_for_times(list, Duration::from_secs(10)))
+            .map_err(|e| KafkaError::request(what(), e))?;
+        let element = found.elements_for_topic(topic).into_iter().next();
+        Ok(element.and_then(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
+    }
+
+    /// The timestamp of the record at `offset`, if there is one.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn timestamp_at(&self, topic: &str, partition: i32, offset: i64) -> Result<Option<i64>, KafkaError> {
+        let mut timestamp = None;
+        let first = Stretch { topic, partition, from: offset, to: offset + 1 };
+        self.read::<KafkaError>(first, &mut |record| {
+            timestamp = record.timestamp().to_millis();
+            Ok(())
+        })?;
+        Ok(timestamp)
+    }
+
     /// Hands every record that the stretch still holds to `each`, in order. Offsets without a record are passed over.
     ///
     /// # Errors

@@ -63,6 +63,12 @@ impl TopicNames {
         format!("{}-shards", self.group)
     }
 
+    /// The plan of a replay.
+    #[must_use]
+    pub fn plan(&self) -> String {
+        format!("{}-plan", self.group)
+    }
+
     /// The journal of the series tasks.
     #[must_use]
     pub fn series_journal(&self) -> String {
@@ -120,6 +126,38 @@ impl Topics {
         self.ensure_one(&self.names.series_journal(), shards as i32, false)?;
         let journals = sources.iter().map(|(source, _)| self.names.journal(source));
         self.check(&journals.chain([self.names.deltas(), self.names.series_journal()]).collect::<Vec<_>>())
+    }
+
+    /// Makes sure that the topic of a replay's plan exists.
+    ///
+    /// # Errors
+    /// As [`Topics::ensure`].
+    pub fn ensure_plan(&self) -> Result<(), KafkaError> {
+        let plan = self.names.plan();
+        self.ensure_one(&plan, 1, false)?;
+        self.check(&[plan])
+    }
+
+    /// Deletes those of the topics that exist; returns their names.
+    ///
+    /// # Errors
+    /// When no broker answers, or one refuses.
+    pub fn delete(&self, topics: &[String]) -> Result<Vec<String>, KafkaError> {
+        let mut deleted = Vec::new();
+        for topic in topics {
+            if self.partitions(topic)?.is_none() {
+                continue;
+            }
+            let results = block_on(self.admin.delete_topics(&[topic], &options()))
+                .map_err(|e| KafkaError::request(format!("delete topic {topic}"), e))?;
+            if let Some((_, code)) = results.into_iter().find_map(Result::err) {
+                return Err(KafkaError::Topic(format!(
+                    "cannot delete topic {topic}: {code}; grant the right to, or delete it by hand"
+                )));
+            }
+            deleted.push(topic.clone());
+        }
+        Ok(deleted)
     }
 
     /// Makes sure that the topic of dead letters exists. It is nobody's truth: how long it keeps them is the broker's

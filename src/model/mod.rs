@@ -18,5 +18,5 @@ pub use labels::{LabelBuilder, SetName};
 pub use layout::{Family, Layout, Naming, Native, NativeTotal, Natives, Numbers, Owner, Shape, Spec, Unit};
 pub use ledger::{Ledger, Tally};
 pub use sketch::Sketch;
-pub use time::{Millis, StepWidth};
+pub use time::{MAX_TIME, Millis, StepWidth};
 pub use weight::Weight;

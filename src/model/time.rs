@@ -36,6 +36,25 @@ impl StepWidth {
     }
 }
 
+/// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream time:
+/// so it holds no step back, and still tells up to where there is something to close.
+const END: Millis = 1 << 52;
+
+/// Times are at most this far from the epoch, so that adding a duration cannot overflow.
+pub const MAX_TIME: Millis = END - 1;
+
+/// The stream time of a source that has ended in the step `last_step`.
+#[must_use]
+pub fn ended_after(last_step: Millis) -> Millis {
+    END + last_step.clamp(0, MAX_TIME)
+}
+
+/// The last step of a source, if its stream time says that it has ended.
+#[must_use]
+pub fn last_step(stream_time: Millis) -> Option<Millis> {
+    stream_time.checked_sub(END).filter(|step| (0..END).contains(step))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +68,15 @@ mod tests {
         assert_eq!(w.passed(15_000), 15_000);
         assert_eq!(w.passed(14_999), 0);
         assert_eq!(w.end_of(-1), 0);
+    }
+
+    #[test]
+    fn an_ended_source_is_past_every_step_and_tells_its_last_one() {
+        for step in [0, 15_000, MAX_TIME] {
+            assert!(ended_after(step) > MAX_TIME);
+            assert_eq!(last_step(ended_after(step)), Some(step));
+        }
+        assert_eq!([last_step(0), last_step(MAX_TIME), last_step(Millis::MAX), last_step(Millis::MIN)], [None; 4]);
     }
 
     #[test]

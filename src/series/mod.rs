@@ -79,9 +79,6 @@ pub use tenant::{TenantBook, TenantSeries};
 use crate::config::Tenants;
 use crate::model::{Millis, StepWidth};
 
-/// Steps and stream times are at most this far from the epoch, so that adding a duration cannot overflow.
-pub(crate) const MAX_TIME: Millis = 1 << 52;
-
 /// What a series task needs of the configuration. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesSettings {

@@ -13,14 +13,14 @@
 //! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
 //! which is still read, had neither native histograms nor a time of the last exemplar of counters.
 
+use super::SeriesSettings;
 use super::metrics::Metrics;
 use super::open::{Delta, Gain};
 use super::registry::Registry;
 use super::set::{self, LabelSet};
-use super::{MAX_TIME, SeriesSettings};
 use crate::deltas::CellDelta;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
-use crate::model::{Exemplar, Family, Layout, Millis, Natives, SetName, Sketch, labels};
+use crate::model::{Exemplar, Family, Layout, MAX_TIME, Millis, Natives, SetName, Sketch, labels};
 
 /// What stands for the life of a set: 0 for a cold one.
 const LIVE: u8 = 1;

@@ -115,6 +115,12 @@ impl Pairing {
         self.book.is_enabled()
     }
 
+    /// How long half edges wait, in milliseconds.
+    #[must_use]
+    pub fn wait(&self) -> Millis {
+        self.wait
+    }
+
     /// Goes on with other settings. What waits is kept.
     pub fn reconfigure(&mut self, tenants: &Tenants) {
         let settings = &tenants.defaults().service_graphs;

@@ -4,6 +4,7 @@
 //! send. *Owner:* one OS thread of the worker, the simulation, a replay or a test. *Never:* Kafka, HTTP, a clock.
 
 pub mod cases;
+pub mod local;
 pub mod series;
 pub mod span;
 pub mod survey;

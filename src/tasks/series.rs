@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use crate::deltas::{SetDelta, Share, ShareError, ShareHead};
 use crate::journal::{ChainVerdict, ShareChain};
-use crate::model::Millis;
+use crate::model::time::last_step;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
-use crate::series::{AddError, MAX_TIME, OLD_VERSION, Offender, Registry};
+use crate::model::{MAX_TIME, Millis};
+use crate::series::{AddError, OLD_VERSION, Offender, Registry};
 
 pub use crate::series::{ClosedStep, SeriesSettings, TenantBook};
 
@@ -125,7 +126,7 @@ impl SeriesTask {
     pub fn apply(&mut self, record: &[u8]) -> Result<Applied, ApplyError> {
         let mut share = Share::decode(record)?;
         let ShareHead { step, stream_time, .. } = share.head;
-        if step.abs() > MAX_TIME || stream_time.abs() > MAX_TIME {
+        if step.abs() > MAX_TIME || (stream_time.abs() > MAX_TIME && last_step(stream_time).is_none()) {
             return Err(ApplyError::Time { step, stream_time });
         }
         // All or nothing: a share that breaks off in the middle must not count half.
@@ -142,8 +143,9 @@ impl SeriesTask {
         for (tenant, sets) in &share.head.tenants {
             self.registry.mention(share.head.step, tenant, sets);
         }
+        let at = last_step(stream_time).unwrap_or(stream_time);
         let layouts: Vec<_> = share.layouts.iter().map(|layout| self.registry.layout(layout)).collect();
-        self.registry.add(head.step, head.stream_time, &layouts, &sets, |lost| {
+        self.registry.add(head.step, at, &layouts, &sets, |lost| {
             applied.lost += 1;
             applied.first_lost.get_or_insert(lost);
         });
@@ -165,12 +167,23 @@ impl SeriesTask {
     }
 
     /// The step that closes next, if every one of `sources` (topic, partition) has passed it. Steps come one at a time
-    /// and in order: ask again after [`SeriesTask::close`].
+    /// and in order: ask again after [`SeriesTask::close`]. When all sources have ended, the last step of all is the last.
     #[must_use]
     pub fn closable(&self, sources: &[(String, i32)]) -> Option<Millis> {
         let step = self.registry.next_step()?;
         let passed = !sources.is_empty() && sources.iter().all(|source| self.has_passed(source, step));
-        passed.then_some(step)
+        (passed && self.last_step(sources).is_none_or(|last| step <= last)).then_some(step)
+    }
+
+    /// Whether every one of `sources` has ended and all steps are closed: nothing more comes out of this task.
+    #[must_use]
+    pub fn has_ended(&self, sources: &[(String, i32)]) -> bool {
+        self.last_step(sources).is_some() && self.closable(sources).is_none()
+    }
+
+    /// The last step of all sources, if all have ended.
+    fn last_step(&self, sources: &[(String, i32)]) -> Option<Millis> {
+        sources.iter().try_fold(Millis::MIN, |last, source| Some(last.max(last_step(self.time_of(source)?)?)))
     }
 
     /// The step that closes next, if any of `sources` has passed it, and those that have not. When they have been silent
@@ -182,8 +195,14 @@ impl SeriesTask {
         if behind.len() < sources.len() { (Some(step), behind) } else { (None, Vec::new()) }
     }
 
-    fn has_passed(&self, (topic, partition): &(String, i32), step: Millis) -> bool {
-        self.times.get(topic).and_then(|p| p.get(partition)).is_some_and(|&at| at >= step)
+    fn has_passed(&self, source: &(String, i32), step: Millis) -> bool {
+        self.time_of(source).is_some_and(|at| at >= step)
+    }
+
+    /// The stream time of a source. One that has ended is past every step.
+    #[must_use]
+    pub fn time_of(&self, (topic, partition): &(String, i32)) -> Option<Millis> {
+        self.times.get(topic)?.get(partition).copied()
     }
 
     /// Closes a step, by watermark or by force: folds it and everything before it, and writes its samples. The result

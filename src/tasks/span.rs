@@ -21,6 +21,7 @@ mod processors;
 use self::processors::Processors;
 use crate::config::{Config, Tenants, settings};
 use crate::deltas::ShareHead;
+use crate::model::time::{ended_after, last_step};
 use crate::model::wire::Malformed;
 use crate::model::{Ledger, Millis, StepWidth, Tally};
 use crate::otlp::{Batch, DecodeError};
@@ -234,7 +235,9 @@ impl SpanTask {
         let s = settings;
         let mut processors = Processors::new(s, restored.ledger);
         let mut reread = None;
-        if !restored.live.is_empty() {
+        // Nothing comes any more that half edges could meet.
+        let ended = restored.stream_time.and_then(last_step).is_some();
+        if !restored.live.is_empty() && !ended {
             let begun = processors.pairing.begin_rebuild(restored.reread_from, &restored.live);
             begun.map_err(|source| RestoreError::Live { topic: topic.clone(), partition, source })?;
             reread = Some(restored.reread_from);
@@ -309,6 +312,9 @@ impl SpanTask {
     /// Offers the next record; `now` is the present time. Records that a commit covers already are passed over.
     pub fn offer(&mut self, record: &Record<'_>, now: Millis) -> Offer {
         self.refusal = None;
+        if self.has_ended() {
+            return Offer::Taken;
+        }
         if self.rebuilding() {
             if self.position.is_some_and(|next| record.offset < next) {
                 self.read_again(record);
@@ -380,6 +386,33 @@ impl SpanTask {
         let (stream_time, position) = (self.stream_time?, self.position?);
         let open = self.open || self.processors.table.estimate() > 0;
         (open && !self.rebuilding()).then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
+    }
+
+    /// Ends the partition: nothing more will be offered. The last cut says so to the shards, which then need not wait for
+    /// this source. With `settle`, the half edges that wait get the rest of their wait first, as if the partition stayed
+    /// silent; without, they stay open. Nothing while half edges are being rebuilt, and nothing the second time.
+    pub fn finish(&mut self, settle: bool) -> Vec<StepCut> {
+        let mut cuts = Vec::new();
+        if self.rebuilding() || self.has_ended() {
+            return cuts;
+        }
+        let position = self.position.unwrap_or_default();
+        if let Some(at) = self.stream_time.filter(|_| settle && self.pending_edges() > 0) {
+            let over = at.saturating_add(self.processors.pairing.wait());
+            cuts.extend(self.cut_before(position, over));
+            self.advance(over);
+        }
+        let last_step = self.stream_time.map_or(0, |at| self.step.end_of(at));
+        let end = ended_after(last_step);
+        cuts.push(self.end_stretch(position, last_step, end));
+        self.stream_time = Some(end);
+        cuts
+    }
+
+    /// Whether the partition has ended, see [`SpanTask::finish`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stream_time.and_then(last_step).is_some()
     }
 
     /// Advances the stream time of a silent partition to `to`. Returns a cut when that passes the end of a step;

@@ -72,6 +72,8 @@ pub struct TaskStatus {
     pub limits: LimitsStatus,
     /// Whether it has caught up with what its predecessor had done.
     pub restored: bool,
+    /// In a replay: whether its stretch is read, or everything is closed, and all of it is journaled and acknowledged.
+    pub done: bool,
 }
 
 /// What limits do in a shard.

@@ -66,6 +66,23 @@ struct Inner {
     overrides: OverridesMeters,
 }
 
+/// Samples on their way to the receivers, by the sender's own count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Samples {
+    /// Made.
+    pub built: u64,
+    /// Stored by the receiver.
+    pub acknowledged: u64,
+    /// Refused because a predecessor had delivered them.
+    pub already_there: u64,
+    /// Refused for good.
+    pub rejected: u64,
+    /// Given up with the task that they came from; its next owner sends them again.
+    pub abandoned: u64,
+    /// On their way.
+    pub pending: u64,
+}
+
 /// The meters of remote write.
 pub(crate) struct ExportMeters {
     pub(crate) built: IntCounter,
@@ -228,6 +245,22 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+    }
+
+    /// What became of all samples so far.
+    #[must_use]
+    pub fn samples(&self) -> Samples {
+        let meters = self.export();
+        let rejected = meters.rejected.collect();
+        let rejected = rejected.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        Samples {
+            built: meters.built.get(),
+            acknowledged: meters.acknowledged.get(),
+            already_there: meters.already_there.get(),
+            rejected: rejected.map(|m| m.get_counter().get_value()).sum::<f64>() as u64,
+            abandoned: meters.abandoned.get(),
+            pending: meters.pending_samples.get().unsigned_abs(),
+        }
     }
 
     pub(crate) fn export(&self) -> &ExportMeters {

@@ -74,6 +74,9 @@ pub(super) fn take(
         tenant: tenant::of(message, &shared.config.tenant),
         value: message.payload().unwrap_or_default(),
     };
+    if let Some(replaying) = &shared.replaying {
+        replaying.has_read(record.value.len());
+    }
     if let Some(reason) = shared.isolation.verdict(id, record.offset) {
         if task.isolate(&record) {
             tracing::error!(task = %id, record.offset, reason, "passing over a record; please report it, with the record");

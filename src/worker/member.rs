@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::command::{Close, Command, Inbox};
+use super::replay::Replaying;
 use super::shared::Shared;
 use super::thread::Threads;
 use super::watch::Storm;
@@ -52,7 +53,10 @@ struct Ends {
 /// Runs until the worker is stopped.
 pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let topics = Topics::new(&shared.config.kafka)?;
-    let sources = wait_for_sources(shared, &topics)?;
+    let sources = match &shared.replaying {
+        Some(replaying) => replaying.sources(),
+        None => wait_for_sources(shared, &topics)?,
+    };
     topics.ensure(&sources, shared.config.kafka.shards)?;
     publish(shared, &sources);
     let letters = &shared.config.kafka.dead_letter_topic;
@@ -150,6 +154,10 @@ fn publish(shared: &Shared, sources: &[(String, i32)]) {
 
 fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>) {
     topics.trim(&shared.take_trims());
+    if shared.replaying.is_some() {
+        // What has been added to a topic since is not part of it.
+        return;
+    }
     match look_up_sources(shared, topics) {
         Ok(found) if found != *sources => {
             tracing::info!(?found, "the source topics have changed");
@@ -239,10 +247,17 @@ impl Crew {
         TaskId { kind, topic: p.topic.clone(), partition: p.partition }
     }
 
+    /// A replay leaves partitions alone that have been added since it was planned.
+    fn is_ours(&self, task: &TaskId) -> bool {
+        let planned = |replaying: &Replaying| replaying.stretch(&task.topic, task.partition).is_some();
+        task.kind == TaskKind::Series || self.shared.replaying.as_ref().is_none_or(planned)
+    }
+
     /// The tasks of `partitions` and of one kind, by the thread that runs them.
     fn by_thread(&self, partitions: &[Partition], kind: TaskKind) -> Vec<Vec<TaskId>> {
         let mut out = vec![Vec::new(); self.inboxes.len()];
-        for task in partitions.iter().map(|p| self.task(p)).filter(|t| t.kind == kind) {
+        let wanted = |task: &TaskId| task.kind == kind && self.is_ours(task);
+        for task in partitions.iter().map(|p| self.task(p)).filter(wanted) {
             out[task.partition.unsigned_abs() as usize % self.inboxes.len()].push(task);
         }
         out

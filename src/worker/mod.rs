@@ -20,6 +20,7 @@ mod journal;
 mod member;
 mod memory;
 mod overrides;
+mod replay;
 mod reset;
 mod series;
 mod shared;
@@ -39,6 +40,8 @@ use crate::kafka::KafkaError;
 use crate::model::Millis;
 use crate::telemetry::Telemetry;
 pub use overrides::OverridesError;
+use replay::Replaying;
+pub use replay::{Replay, Stretch};
 use shared::Shared;
 
 /// Why a worker could not start, or had to end.
@@ -78,8 +81,34 @@ impl Worker {
     /// When a client cannot be built from the configuration, or the overrides cannot be used.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, WorkerError> {
         let exporter = Exporter::start(&config.remote_write, telemetry.clone())?;
+        Self::launch(config, telemetry, exporter, None)
+    }
+
+    /// Starts a worker that replays a stretch of every source partition, under the group of `config`, which must not be
+    /// that of live workers. The samples go to `exporter`. [`Worker::done`] says when there is nothing left to do.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub fn replay(
+        config: Config,
+        telemetry: Telemetry,
+        exporter: Exporter,
+        replay: Replay,
+    ) -> Result<Self, WorkerError> {
+        Self::launch(config, telemetry, exporter, Some(replay))
+    }
+
+    fn launch(
+        config: Config,
+        telemetry: Telemetry,
+        exporter: Exporter,
+        replay: Option<Replay>,
+    ) -> Result<Self, WorkerError> {
         let (in_force, watch) = overrides::at_start(config, &exporter, &telemetry)?;
-        let shared = Arc::new(Shared::new(in_force, telemetry, exporter)?);
+        let replaying = replay.map(|replay| Replaying::new(replay, in_force.tenants.defaults().kafka.shards));
+        // Within a replay, everything is counted by the same settings.
+        let watch = watch.filter(|_| replaying.is_none());
+        let shared = Arc::new(Shared::new(in_force, telemetry, exporter, replaying)?);
         let overrides = watch.map(|watch| overrides::follow(&shared, watch)).transpose()?;
         let member = {
             let shared = Arc::clone(&shared);
@@ -95,6 +124,13 @@ impl Worker {
     #[must_use]
     pub fn alive(&self) -> bool {
         !self.member.is_finished()
+    }
+
+    /// Whether this worker of a replay owns tasks, and all of them are done. The group may still give it others.
+    #[must_use]
+    pub fn done(&self) -> bool {
+        let tasks = self.shared.telemetry.board().snapshot();
+        !tasks.is_empty() && tasks.iter().all(|(_, status)| status.done)
     }
 
     /// A probe for the admin server: whether the main loop turned within the last half minute.

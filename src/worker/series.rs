@@ -32,6 +32,9 @@ const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 
+/// How often a replay writes a snapshot at most.
+const REPLAY_SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+
 /// A receiver from which nothing but failures has come for as long as this many steps is down.
 const STEPS_UNTIL_DOWN: u64 = 2;
 
@@ -57,13 +60,27 @@ pub(super) struct SeriesRunner {
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
     writing: Option<Writing>,
+    /// When the last one was begun here.
+    saved: Instant,
     /// The first step that was closed here.
     first: Option<Millis>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
     silence: Silence,
+    ending: Ending,
     draining: bool,
     released: Option<bool>,
+}
+
+/// How far the end of a replay has come in this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Something may still come.
+    Open,
+    /// The mark that says that everything is closed and acknowledged is under way, as this commit.
+    Marked(u64),
+    /// The mark counts.
+    Over,
 }
 
 /// Marks the first record of a snapshot.
@@ -136,8 +153,10 @@ impl SeriesRunner {
             snapshot: taken.snapshot,
             first: None,
             writing: None,
+            saved: Instant::now(),
             at_end: false,
             silence: Silence::default(),
+            ending: if taken.ended { Ending::Over } else { Ending::Open },
             draining: false,
             released: None,
         };
@@ -158,7 +177,9 @@ impl SeriesRunner {
         self.held.set(Part::Series, self.task.bytes() + staying);
         self.delivering.send(&self.lane);
         let patience = Duration::from_millis(context.shared.config.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
-        self.delivering.look(|track| self.lane.is_down(track, patience));
+        // A replay waits for every receiver: no step of history may be left out.
+        let is_down = |track| context.shared.replaying.is_none() && self.lane.is_down(track, patience);
+        self.delivering.look(is_down);
         if self.draining {
             self.finish(context);
             return Ok(Turn::Idle);
@@ -169,6 +190,7 @@ impl SeriesRunner {
         }
         self.write_snapshot(context);
         self.close_ready(context);
+        self.end_replay(context);
         for _ in 0..RECORDS_PER_TURN {
             if self.full(context) {
                 return Ok(Turn::Idle);
@@ -200,8 +222,7 @@ impl SeriesRunner {
     /// Whether enough steps are under way. Also when a snapshot is long overdue: in a backlog the receiver never has
     /// everything unless closing pauses for a moment.
     fn full(&self, context: &Context<'_>) -> bool {
-        let patience = context.shared.config.series.snapshot_every.saturating_mul(2);
-        let overdue = self.closed_since_snapshot() >= patience;
+        let overdue = self.is_unsaved_for(2, context);
         self.delivering.full(self.pending.len())
             || (overdue && (!self.pending.is_empty() || self.delivering.is_waiting()))
     }
@@ -212,17 +233,52 @@ impl SeriesRunner {
         closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
     }
 
+    /// Whether the last snapshot is so many times as far back as snapshots should be apart. A replay runs through event time
+    /// at great speed and would do little but write them, so there the clock counts as well.
+    fn is_unsaved_for(&self, times: i64, context: &Context<'_>) -> bool {
+        let rests = context.shared.replaying.is_some() && self.saved.elapsed() < REPLAY_SNAPSHOT_EVERY;
+        !rests && self.closed_since_snapshot() >= context.shared.config.series.snapshot_every.saturating_mul(times)
+    }
+
     fn close_ready(&mut self, context: &Context<'_>) {
         let sources = context.shared.sources();
         while !self.full(context)
             && let Some(step) = self.task.closable(&sources)
         {
-            self.close(context, step, EmitCause::Watermark);
+            self.close(context, step, Cause::Watermark);
         }
+    }
+
+    /// In a replay: tells the span tasks how far the slowest of them is; and when all sources have ended and everything is
+    /// closed and acknowledged, says so in the journal.
+    fn end_replay(&mut self, context: &Context<'_>) {
+        let Some(replaying) = &context.shared.replaying else { return };
+        let sources = context.shared.sources();
+        let times = sources.iter().map(|source| self.task.time_of(source));
+        let slowest = times.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
+        replaying.tell_floor(self.id.partition, slowest);
+        let settled = self.pending.is_empty() && !self.delivering.is_waiting() && self.writing.is_none();
+        if self.ending != Ending::Open || !settled || !self.task.has_ended(&sources) {
+            return;
+        }
+        let closed = self.task.closed();
+        if self.snapshot != closed {
+            // The mark comes last: nothing needs to be read again after it.
+            return closed.into_iter().for_each(|closed| self.snapshot_now(context, closed));
+        }
+        let step = closed.unwrap_or_default();
+        let mark = EmitMark { step, cause: EmitCause::End, acknowledged: self.acknowledged, left_out: Vec::new() };
+        self.ending = Ending::Marked(self.journal.writer.next_k());
+        let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
+        self.marked = self.position;
+        self.journal.append(context, &records, None);
     }
 
     /// Closes a step without sources that have been silent for longer than the grace time.
     fn force(&mut self, context: &Context<'_>) {
+        if context.shared.replaying.is_some() {
+            return;
+        }
         let grace = Duration::from_millis(context.shared.config.time.stall_grace.unsigned_abs());
         if !self.at_end || self.full(context) {
             return;
@@ -231,19 +287,20 @@ impl SeriesRunner {
         if self.silence.is_over(&behind, Instant::now(), grace) {
             tracing::warn!(shard = self.id.partition, step, without = ?behind,
                 "closing a step without partitions that have been silent; is a worker missing?");
-            self.close(context, step, EmitCause::Forced);
+            self.close(context, step, Cause::Forced);
         }
     }
 
-    fn close(&mut self, context: &Context<'_>, step: Millis, cause: EmitCause) {
+    fn close(&mut self, context: &Context<'_>, step: Millis, cause: Cause) {
         self.first.get_or_insert(step);
         let left_out = self.delivering.left_out();
         let closed = self.task.close_without(step, &left_out);
         context.shared.telemetry.left_out(left_out.len());
-        context.shared.telemetry.step_closed(match cause {
-            EmitCause::Watermark => Cause::Watermark,
-            EmitCause::Forced => Cause::Forced,
-        });
+        context.shared.telemetry.step_closed(cause);
+        let cause = match cause {
+            Cause::Watermark => EmitCause::Watermark,
+            Cause::Forced => EmitCause::Forced,
+        };
         let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out };
         let k = self.journal.writer.next_k();
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
@@ -261,9 +318,8 @@ impl SeriesRunner {
     /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
     /// receiver that is down does not have goes with it.
     fn write_snapshot(&mut self, context: &Context<'_>) {
-        let Some(closed) = self.task.closed() else { return };
-        let due =
-            self.snapshot.is_none() || self.closed_since_snapshot() >= context.shared.config.series.snapshot_every;
+        let Some(closed) = self.task.closed().filter(|_| self.ending == Ending::Open) else { return };
+        let due = self.snapshot.is_none() || self.is_unsaved_for(1, context);
         if due || self.draining {
             self.snapshot_now(context, closed);
         }
@@ -281,6 +337,7 @@ impl SeriesRunner {
             undelivered: self.delivering.undelivered(),
         };
         let records = self.journal.writer.snapshot(&snapshot.encode());
+        self.saved = Instant::now();
         let bytes = records.iter().map(Vec::len).sum();
         self.writing = Some(Writing { step: closed, position: self.position, begins: None, bytes });
         self.journal.append(context, &records, Some(SnapshotBegins));
@@ -319,6 +376,11 @@ impl SeriesRunner {
     fn accepted(&mut self, context: &Context<'_>, k: u64, to: i64) {
         context.shared.telemetry.commit(self.id.kind);
         context.shared.note_position(&self.id.topic, self.id.partition, to);
+        if let Ending::Marked(end) = self.ending
+            && end <= k
+        {
+            self.ending = Ending::Over;
+        }
         while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
             self.deliver(closed.step, closed.batches);
         }
@@ -390,6 +452,7 @@ impl SeriesRunner {
             _ => 0,
         };
         status.active_series = self.task.active_series();
+        status.done = self.ending == Ending::Over;
         self.show_limits(status, present);
     }
 

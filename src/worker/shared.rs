@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::intake::Isolation;
 use super::memory::Memory;
 use super::overrides::InForce;
+use super::replay::Replaying;
 use super::{WorkerError, now};
 use crate::config::{Config, Tenants};
 use crate::export::Exporter;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) dead_letters: Option<DeadLetters>,
     /// What the worker holds.
     pub(super) memory: Arc<Memory>,
+    /// The stretches of history to replay; `None` for a worker that lives in the present.
+    pub(super) replaying: Option<Replaying>,
     /// The records that made the code panic.
     pub(super) isolation: Isolation,
     /// The membership in the group of the source partitions, while there is one.
@@ -53,7 +56,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(in_force: InForce, telemetry: Telemetry, exporter: Exporter) -> Result<Self, WorkerError> {
+    pub(super) fn new(
+        in_force: InForce,
+        telemetry: Telemetry,
+        exporter: Exporter,
+        replaying: Option<Replaying>,
+    ) -> Result<Self, WorkerError> {
         let config = Arc::clone(in_force.tenants.defaults());
         Ok(Self {
             names: TopicNames::new(&config.kafka.group),
@@ -61,6 +69,7 @@ impl Shared {
             dead_letters: DeadLetters::new(&config.kafka, telemetry.clone())?,
             memory: Memory::new(config.worker.memory_limit, telemetry.clone()),
             isolation: Isolation::default(),
+            replaying,
             config,
             telemetry,
             exporter,

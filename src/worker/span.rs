@@ -3,12 +3,15 @@
 //! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its shares
 //! are on their way to the shards), or done. Nothing of it leaves before it counts.
 
+mod history;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
+use self::history::Replayed;
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
 use super::memory::{Held, Leave, Part};
@@ -22,6 +25,7 @@ use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
 use crate::model::Millis;
+use crate::model::time::last_step;
 use crate::tasks::span::{SpanSettings, SpanTask, StepCut};
 use crate::telemetry::{TaskId, TaskState, TaskStatus};
 
@@ -61,6 +65,8 @@ pub(super) struct SpanRunner {
     at_end: Option<Instant>,
     /// When the broker was asked whether the partition still ends there, while there is no answer.
     asked: Option<Millis>,
+    /// What it replays, if it does.
+    replayed: Option<Replayed>,
     /// When the release was appended, and whether it counts.
     draining: bool,
     released: Option<bool>,
@@ -89,7 +95,10 @@ impl SpanRunner {
         let patience = Duration::from_millis(context.shared.config.kafka.stuck_after.unsigned_abs());
         let mut held = Held::new(&context.shared.memory);
         held.set(Part::Fetch, context.fetcher.buffer_bytes());
+        let stretch = context.shared.replaying.as_ref().and_then(|r| r.stretch(&id.topic, id.partition));
+        let (position, stream_time) = (taken.task.position().unwrap_or(taken.start), taken.task.stream_time());
         let mut runner = Self {
+            replayed: stretch.map(|stretch| Replayed::new(stretch, position, stream_time)),
             next: taken.start,
             progress: Progress::new(patience, Instant::now()),
             watched: Instant::now(),
@@ -112,7 +121,8 @@ impl SpanRunner {
         for (k, shares) in taken.unforwarded {
             runner.forward(context, k, &shares);
         }
-        if runner.journal.writer.next().is_none() && context.shared.config.kafka.start == Start::Latest {
+        let from_latest = context.shared.config.kafka.start == Start::Latest && runner.replayed.is_none();
+        if runner.journal.writer.next().is_none() && from_latest {
             // Journal where it begins at once: after a crash, the end of the partition would be another one.
             let begin = runner.task.tick(now() - context.shared.config.time.idle);
             begin.into_iter().for_each(|cut| runner.commit(context, cut));
@@ -129,6 +139,9 @@ impl SpanRunner {
         if let Some(in_force) = context.shared.newer_than(self.generation) {
             self.task.reconfigure(&SpanSettings::from(&in_force.tenants));
             self.generation = in_force.generation;
+        }
+        if self.rests(context) {
+            return Ok(Turn::Idle);
         }
         self.watch(context)?;
         let turn = match self.held.leave(&self.id) {
@@ -165,8 +178,16 @@ impl SpanRunner {
             match polled {
                 Ok(message) => {
                     (self.at_end, self.asked) = (None, None);
-                    let cuts = intake::take(context, &self.id, &mut self.task, &message)?;
-                    self.next = message.offset() + 1;
+                    let offset = message.offset();
+                    if self.is_behind_stretch(offset) {
+                        drop(message);
+                        self.finish_stretch(context);
+                        return Ok(Turn::Busy);
+                    }
+                    let ticks = self.replayed.as_mut().map(|replayed| replayed.repeat_ticks(&mut self.task, offset));
+                    let mut cuts = ticks.unwrap_or_default();
+                    cuts.extend(intake::take(context, &self.id, &mut self.task, &message)?);
+                    self.next = offset + 1;
                     drop(message);
                     cuts.into_iter().for_each(|cut| self.commit(context, cut));
                 }
@@ -209,7 +230,7 @@ impl SpanRunner {
         }
         self.watched = Instant::now();
         let end = context.shared.telemetry.board().get(&self.id).map_or(-1, |status| status.end_offset);
-        let held_back = self.held.waits() || self.full();
+        let held_back = self.held.waits() || self.full() || self.waits_for_others();
         let seen = Seen { position: self.next, end, at_end: self.at_end, held_back };
         let verdict = self.progress.judge(seen, self.watched);
         if verdict == Verdict::Fine {
@@ -235,10 +256,13 @@ impl SpanRunner {
 
     fn reach_end(&mut self, context: &Context<'_>) -> Result<(), Ended> {
         self.at_end.get_or_insert_with(Instant::now);
-        if self.task.rebuilding() {
-            // The last records of the stretch to read again may be missing; the end of the log tells that none follow.
+        if self.task.rebuilding() || self.replayed.is_some() {
+            // The last offsets may hold no record; the end of the log tells that none follows.
             let (_, end) = context.reader.bounds(&self.id.topic, self.id.partition)?;
             self.task.reached(end);
+            if self.is_behind_stretch(end) {
+                self.finish_stretch(context);
+            }
         }
         self.tick(context);
         Ok(())
@@ -250,6 +274,10 @@ impl SpanRunner {
         let idle = context.shared.config.time.idle;
         let silent = self.at_end.is_some_and(|since| since.elapsed() >= Duration::from_millis(idle.unsigned_abs()));
         let present = now();
+        if self.replayed.is_some() {
+            // Time passes in the data alone.
+            return Ok(());
+        }
         let waits = self.asked.is_some_and(|asked| present.saturating_sub(asked) < ASK_AGAIN);
         if silent && !waits && self.task.would_tick(present - idle) {
             let position = self.task.position().unwrap_or_default();
@@ -274,7 +302,11 @@ impl SpanRunner {
     /// Appends a commit to the journal.
     fn commit(&mut self, context: &Context<'_>, cut: StepCut) {
         let commit = SpanCommit {
-            cause: if cut.tick { Cause::Tick } else { Cause::Records },
+            cause: match last_step(cut.stream_time) {
+                Some(_) => Cause::End,
+                None if cut.tick => Cause::Tick,
+                None => Cause::Records,
+            },
             step: cut.step,
             stream_time: Some(cut.stream_time),
             forwarded: self.forwarded,
@@ -395,6 +427,7 @@ impl SpanRunner {
             _ => 0,
         };
         status.ledger = self.task.ledger().clone();
+        status.done = self.task.has_ended() && self.pending.is_empty() && self.forwarding.is_empty();
     }
 
     /// Stops fetching. What was not accepted is forgotten; the next owner reads it again.

@@ -16,8 +16,10 @@ use super::shared::Shared;
 use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
-use crate::journal::{EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer};
-use crate::kafka::reader::Stretch;
+use crate::journal::{
+    EmitCause, EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer,
+};
+use crate::kafka::reader::{READ_AHEAD, Stretch};
 use crate::kafka::{KafkaError, LogReader};
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
@@ -32,8 +34,6 @@ const CLAIM_TRIES: u32 = 5;
 
 /// Threads that take tasks over.
 const THREADS: usize = 4;
-/// What a log reader may fetch ahead, if memory allows.
-const READ_AHEAD: usize = 16 << 20;
 
 /// A task that has been taken over and is ready to run.
 pub(super) enum Taken {
@@ -73,6 +73,8 @@ pub(super) struct TakenSeries {
     pub(super) resend: Vec<(Millis, Vec<StepBatch>)>,
     /// What the snapshot holds for receivers that were down.
     pub(super) undelivered: Vec<StepBatch>,
+    /// Whether the journal says that everything is closed and acknowledged, and nothing more will come.
+    pub(super) ended: bool,
 }
 
 /// Why a task could not be taken over.
@@ -164,7 +166,7 @@ impl Pool {
 
 /// A reader of journals and deltas. All of them together stay within the part of the limit for fetching ahead.
 pub(super) fn log_reader(shared: &Shared) -> Result<LogReader, KafkaError> {
-    LogReader::new(&shared.config.kafka, shared.memory.fetch_ahead(READ_AHEAD, THREADS))
+    LogReader::with_buffer(&shared.config.kafka, shared.memory.fetch_ahead(READ_AHEAD, THREADS))
 }
 
 fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
@@ -267,7 +269,11 @@ fn restore_span(
     state: SpanState,
 ) -> Result<TakenSpan, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    let instruction = reset::instruction(shared, id, (low, high))?;
+    let replayed = shared.replaying.as_ref().and_then(|replaying| replaying.stretch(&id.topic, id.partition));
+    let instruction = match replayed {
+        Some(_) => None,
+        None => reset::instruction(shared, id, (low, high))?,
+    };
     let mut restored = Restored {
         next: state.next,
         next_k: state.next_k,
@@ -287,12 +293,15 @@ fn restore_span(
     }
     let in_force = shared.in_force();
     let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
-    match state.next {
-        None => task.set_start(match shared.config.kafka.start {
-            Start::Earliest => low,
-            Start::Latest => high,
-        }),
-        Some(next) if next < low => {
+    if state.next.is_none() {
+        task.set_start(match (replayed, shared.config.kafka.start) {
+            (Some(stretch), _) => stretch.from,
+            (None, Start::Earliest) => low,
+            (None, Start::Latest) => high,
+        });
+    }
+    match task.position() {
+        Some(next) if next < low && !task.has_ended() => {
             tracing::error!(
                 topic = id.topic,
                 partition = id.partition,
@@ -302,12 +311,12 @@ fn restore_span(
             );
             task.lost_below(low);
         }
-        Some(next) if next > high => {
+        Some(next) if next > high && !task.has_ended() => {
             return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
         }
-        Some(_) => {}
+        _ => {}
     }
-    let start = task.start_offset().unwrap_or(low).max(low);
+    let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
     // Nothing before `low` can be read again.
     task.reached(start);
     Ok(TakenSpan {
@@ -372,7 +381,8 @@ fn take_series(
         .map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
     let snapshot = state.snapshot.map(|s| s.step);
     let (generation, acknowledged) = (in_force.generation, state.acknowledged);
-    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered })
+    let ended = state.marks.last().is_some_and(|(_, mark)| mark.cause == EmitCause::End);
+    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered, ended })
 }
 
 /// A restored task, where its fetching starts, and the steps to send again.

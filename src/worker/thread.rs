@@ -442,6 +442,9 @@ impl Thread {
         if let Some(Slot::Running { runner, .. }) = self.slots.remove(task) {
             runner.end(&self.fetcher);
         }
+        if let (Some(replaying), TaskKind::Series) = (&self.shared.replaying, task.kind) {
+            replaying.forget_floor(task.partition);
+        }
         self.shared.telemetry.board().remove(task);
     }
 

@@ -9,10 +9,11 @@ use spanmill::config::settings::{
 };
 use spanmill::config::{Config, Sources, Tenants, load, load_overrides};
 use spanmill::deltas::Share;
+use spanmill::files::{Frames, Framing, framing, hint, rotation, time_of, to_proto, value};
 use spanmill::filter::Filter;
 use spanmill::journal::{EmitMark, Frame, SeriesFold, SeriesSnapshot, SpanCommit, SpanFold};
 use spanmill::model::wire::put_checksum;
-use spanmill::otlp::Batch;
+use spanmill::otlp::{Batch, DecodeError};
 use spanmill::remotewrite::StepBatch;
 use spanmill::sanitise::Sanitiser;
 use spanmill::tasks::series::{SeriesSettings, SeriesTask};
@@ -42,6 +43,33 @@ pub(crate) fn record(bytes: &[u8]) {
     }
     let _last = task.cut();
     assert_eq!(task.ledger().unaccounted_spans(), 0);
+}
+
+/// A file of OTLP traces, whatever its first bytes make it look like, and as every kind of file.
+pub(crate) fn file(bytes: &[u8]) {
+    let seen = framing(bytes);
+    assert!(seen.is_none() || !bytes.is_empty());
+    for kind in [Framing::Lines, Framing::Objects, Framing::Sized] {
+        let mut frames = Frames::new(io::BufReader::with_capacity(7, bytes), kind);
+        let mut read = 0;
+        while let Some((_, message)) = frames.read().expect("memory can be read") {
+            let Ok(message) = message else { continue };
+            read += message.len();
+            if let Ok(value) = value(message) {
+                let mut batch = Batch::new();
+                if batch.decode(&value).is_ok() {
+                    let _time = time_of(&batch, &value, NOW);
+                }
+            }
+        }
+        assert!(read <= bytes.len(), "no byte is read twice");
+    }
+    if let Ok(value) = to_proto(bytes) {
+        // What comes out is protobuf, whatever went in: only its nesting may be too deep.
+        assert!(matches!(Batch::new().decode(&value), Ok(()) | Err(DecodeError::TooDeep)));
+    }
+    let name = String::from_utf8_lossy(bytes);
+    let _name = (rotation(&name), hint(&name));
 }
 
 /// A record of the deltas topic.

@@ -5,18 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::core::Collector as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use super::view::Samples;
 use super::{DemoArgs, DemoError};
 use crate::config::Config;
 use crate::export::receiver::Receiver;
 use crate::kafka::TopicNames;
 use crate::loadgen::Bound;
 use crate::model::{Ledger, StepWidth, Tally};
-use crate::telemetry::{TaskId, TaskKind, Telemetry};
+use crate::telemetry::{Samples, TaskId, TaskKind, Telemetry};
 use crate::worker::{Worker, WorkerError};
 
 /// The source topic and its partitions.
@@ -109,18 +107,13 @@ impl House {
     pub(super) fn samples(&self) -> Samples {
         let mut sum = Samples::default();
         for telemetry in &self.telemetry {
-            let meters = telemetry.export();
-            sum.built += meters.built.get();
-            sum.acknowledged += meters.acknowledged.get();
-            sum.already_there += meters.already_there.get();
-            sum.abandoned += meters.abandoned.get();
-            sum.pending += meters.pending_samples.get().unsigned_abs();
-            let reasons = meters.rejected.collect();
-            let rejected = reasons
-                .iter()
-                .flat_map(prometheus::proto::MetricFamily::get_metric)
-                .map(|m| m.get_counter().get_value());
-            sum.rejected += rejected.sum::<f64>() as u64;
+            let samples = telemetry.samples();
+            sum.built += samples.built;
+            sum.acknowledged += samples.acknowledged;
+            sum.already_there += samples.already_there;
+            sum.rejected += samples.rejected;
+            sum.abandoned += samples.abandoned;
+            sum.pending += samples.pending;
         }
         sum
     }

@@ -3,6 +3,7 @@
 use super::graph::{Edge, Side};
 use crate::export::receiver::Totals;
 use crate::model::{Ledger, Tally};
+use crate::telemetry::Samples;
 
 /// Names are not cut below this while there is another column to leave out.
 const MIN_NAME: usize = 12;
@@ -20,17 +21,6 @@ pub(super) enum Style {
 
 /// One line: pieces of text and their looks.
 pub(super) type Line = Vec<(Style, String)>;
-
-/// Samples on their way to the receiver, by the workers' own count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Samples {
-    pub(super) built: u64,
-    pub(super) acknowledged: u64,
-    pub(super) already_there: u64,
-    pub(super) rejected: u64,
-    pub(super) abandoned: u64,
-    pub(super) pending: u64,
-}
 
 /// The columns of the table, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -216,3 +216,36 @@ fn timestamps_at_the_ends_of_time_are_harmless() {
     assert_eq!(task.ledger().get(Tally::RecordsFromFuture), 1);
     take(&mut new_task(&settings(), Restored::default()), &record(0, -1, &value));
 }
+
+#[test]
+fn a_partition_that_ends_settles_its_half_edges_or_leaves_them_open_and_stays_ended() {
+    for settle in [true, false] {
+        let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
+        take(&mut task, &record(5, 14_000, &value));
+        let cuts = task.finish(settle);
+        assert!(task.has_ended() && task.finish(settle).is_empty() && task.cut().is_none());
+        assert_eq!(cuts.iter().map(|cut| (cut.from, cut.to)).next(), Some((5, 6)));
+        // The wait of 10 s leads into the next step, and the expired half belongs there.
+        let (steps, open): (Vec<_>, _) = (cuts.iter().map(|cut| cut.step).collect(), i128::from(!settle));
+        assert_eq!(steps, if settle { vec![15_000, 30_000] } else { vec![15_000] });
+        let last = cuts.into_iter().next_back().expect("the end is told");
+        assert_eq!((last_step(last.stream_time), last.ledger.pending_edges()), (Some(last.step), open));
+
+        let mut next = new_task(&settings(), restored(last.clone()));
+        assert!(next.has_ended() && !next.rebuilding() && next.finish(settle).is_empty());
+        take(&mut next, &record(6, 90_000, &value));
+        assert!(next.cut().is_none() && !next.would_tick(NOW));
+        assert_eq!(next.ledger(), &last.ledger);
+    }
+}
+
+#[test]
+fn an_empty_partition_ends_without_a_step() {
+    let mut task = new_task(&settings(), Restored::default());
+    task.set_start(3);
+    let cuts = task.finish(true);
+    assert_eq!(
+        cuts.iter().map(|cut| (cut.from, cut.to, last_step(cut.stream_time))).collect::<Vec<_>>(),
+        [(3, 3, Some(0))]
+    );
+}

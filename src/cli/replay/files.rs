@@ -1,0 +1,312 @@
+//! `spanmill replay --files`: files of OTLP traces to the samples that a worker would have made of them.
+//!
+//! * *In:* files and directories, or standard input; see [`crate::files`] for what they may hold.
+//! * *Out:* the steps in event time, to the receivers of the configuration; and what became of everything.
+//! * *Owner:* the command. One thread reads, decompresses and turns JSON into protobuf; this one does the rest.
+//! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
+//!
+//! All files are one partition, in the order of their records' times: nobody knows how traces are spread over files. So
+//! halves of an edge may be in different files.
+
+mod input;
+mod progress;
+mod reading;
+mod sending;
+mod summary;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::produce::{duration, wall_clock};
+use super::super::{ConfigArgs, USAGE};
+use crate::config::settings::TenantSource;
+use crate::config::{self, Tenants};
+use crate::export::{ExportError, Exporter};
+use crate::files::Format;
+use crate::model::Millis;
+use crate::tasks::local::{Local, LocalError};
+use crate::tasks::span::Record;
+use crate::telemetry::{self, Telemetry};
+use input::Inputs;
+use progress::Progress;
+use reading::{Next, Reading, Taken};
+use sending::Sending;
+pub use summary::{Problem, Problems, Samples, Summary};
+
+/// Names the only partition.
+const TOPIC: &str = "files";
+/// How long an interrupted run waits for the answers to what it has sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often progress is looked at while there is nothing to do.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Files to replay, and what about them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FilesArgs {
+    /// Files of OTLP traces, as the Collector's file exporter writes them: JSON lines or sized protobuf, plain, zstd or
+    /// gzip. A directory stands for all files in it; `-` is standard input
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub files: Vec<PathBuf>,
+    /// What is in the files; without it, their first bytes and names tell
+    #[arg(long, value_enum)]
+    pub format: Option<FileFormat>,
+    /// The tenant of everything in the files; needed when `tenant.source` asks for something that only Kafka has
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Says that these samples may have been sent before: what the receiver refuses because it is there is no loss
+    #[arg(long)]
+    pub resend: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How often to report progress where there is no terminal; 0s never does
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub print_every: Duration,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FileFormat {
+    /// A request in JSON per line.
+    OtlpJson,
+    /// Requests in protobuf, each with its length before it in 4 bytes.
+    OtlpProto,
+}
+
+/// Why files are not, or not completely, replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// A path cannot be looked at.
+    #[error("cannot read {path}: {source}; check the path and its permissions")]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Nothing to read.
+    #[error("there is no file in {0}")]
+    NoFiles(String),
+    /// Nothing says whose the spans are.
+    #[error("tenant.source is `{0}`, which files do not have: say --tenant NAME")]
+    NoTenant(&'static str),
+    /// Remote write cannot start.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A mistake of spanmill.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The thread that reads cannot be started, or has panicked.
+    #[error("cannot read files: {0}")]
+    Thread(std::io::Error),
+    /// The summary cannot be written.
+    #[error("cannot write the summary: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// What to replay, and to where.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The settings of all tenants.
+    pub tenants: &'a Tenants,
+    /// The files.
+    pub args: &'a FilesArgs,
+    /// Where the samples go.
+    pub exporter: &'a Exporter,
+    /// The present: no record is younger.
+    pub now: Millis,
+    /// Ends the run early once it is set.
+    pub stop: &'a Arc<AtomicBool>,
+}
+
+/// Replays the files, prints the summary, and returns the exit code.
+///
+/// # Errors
+/// When the replay cannot start, or the summary cannot be written.
+pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
+    let loaded = match config::load_from(config.config.as_deref(), &config.set) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(USAGE);
+        }
+    };
+    if let Err(error) = telemetry::log::init(&loaded.config.log.level, loaded.config.log.format) {
+        eprintln!("{error}");
+        return Ok(USAGE);
+    }
+    let exporter = Exporter::start(&loaded.config.remote_write, Telemetry::new())?;
+    exporter.reroute(&loaded.tenants)?;
+    let job = Job { tenants: &loaded.tenants, args, exporter: &exporter, now: wall_clock(), stop };
+    let summary = match replay(&job) {
+        Err(error @ FilesError::NoTenant(_)) => {
+            eprintln!("{error}");
+            return Ok(USAGE);
+        }
+        ended => ended?,
+    };
+    exporter.stop(Duration::ZERO);
+    let out = &mut std::io::stdout().lock();
+    let written = if args.json { summary.write_json(out) } else { summary.write(out) };
+    written?;
+    Ok(u8::from(!summary.is_complete()))
+}
+
+/// Replays the files. Ends when everything is read and settled, or when it is told to stop; then it waits a little for what
+/// has been sent.
+///
+/// # Errors
+/// When a path cannot be read at all, or nothing says whose the spans are.
+pub fn replay(job: &Job<'_>) -> Result<Summary, FilesError> {
+    let mut run = Run::new(job)?;
+    run.read()?;
+    if !run.stopped() {
+        run.local.finish()?;
+        run.send_closed();
+    }
+    let sent = !run.stopped();
+    run.settle();
+    Ok(run.end(sent))
+}
+
+/// A replay while it runs.
+struct Run<'a> {
+    job: &'a Job<'a>,
+    tenant: &'a str,
+    begin: Instant,
+    reading: Reading,
+    local: Local,
+    sending: Sending,
+    progress: Progress,
+    /// The number of the next record.
+    offset: i64,
+    summary: Summary,
+}
+
+// === impl Run ===
+
+impl<'a> Run<'a> {
+    fn new(job: &'a Job<'a>) -> Result<Self, FilesError> {
+        let begin = Instant::now();
+        let config = job.tenants.defaults();
+        let tenant = tenant(job.args.tenant.as_deref(), &config.tenant)?;
+        let inputs = Inputs::find(&job.args.files, job.args.format.map(Format::from))?;
+        let summary = Summary { files: inputs.files() as u64, ..Summary::default() };
+        let progress = Progress::new(inputs.bytes(), job.args.print_every, begin);
+        let latest = job.now.saturating_add(config.time.max_future);
+        let local = Local::new(job.tenants, TOPIC, 1)?;
+        let sending = Sending::new(job.exporter, local.shards(), job.args.resend);
+        let reading = Reading::start(inputs, latest, job.stop).map_err(FilesError::Thread)?;
+        Ok(Self { job, tenant, begin, reading, local, sending, progress, offset: 0, summary })
+    }
+
+    fn stopped(&self) -> bool {
+        self.job.stop.load(Ordering::Relaxed)
+    }
+
+    /// Reads everything, and sends what is closed on the way.
+    fn read(&mut self) -> Result<(), FilesError> {
+        while !self.stopped() {
+            match self.reading.next(POLL).map_err(FilesError::Thread)? {
+                Next::Taken(taken) => self.take(taken)?,
+                Next::Nothing => {}
+                Next::End => break,
+            }
+            self.show();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, taken: Taken) -> Result<(), FilesError> {
+        self.summary.unreadable.merge(taken.problems);
+        for record in taken.records {
+            if self.stopped() {
+                break;
+            }
+            self.summary.record(record.timestamp);
+            let (timestamp, value) = (record.timestamp, record.value.as_slice());
+            let offered = Record { offset: self.offset, timestamp, tenant: Some(self.tenant), value };
+            self.offset += 1;
+            if let Some(refusal) = self.local.offer(0, &offered, self.job.now)? {
+                self.summary.unreadable.add(Problem {
+                    file: record.file.to_string(),
+                    at: Some(record.at),
+                    what: refusal.to_string(),
+                });
+            }
+            self.send_closed();
+        }
+        Ok(())
+    }
+
+    /// Sends the steps that are closed; waits as long as the receivers are slower than the files.
+    fn send_closed(&mut self) {
+        while let Some((shard, step)) = (!self.stopped()).then(|| self.local.next_closed()).flatten() {
+            self.summary.step(&step);
+            for batch in step.batches {
+                let mut refused = self.sending.try_send(shard, batch);
+                while let Some(batch) = refused.take().filter(|_| !self.stopped()) {
+                    self.sending.wait(POLL);
+                    self.show();
+                    refused = self.sending.try_send(shard, batch);
+                }
+            }
+        }
+    }
+
+    /// Waits for the answers to everything that has been sent; if it was told to stop, only for a while.
+    fn settle(&mut self) {
+        let mut told = None;
+        while self.sending.waiting() > 0 {
+            let since = self.stopped().then(|| *told.get_or_insert_with(Instant::now));
+            if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+                break;
+            }
+            self.sending.wait(POLL);
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        self.progress.show(self.reading.bytes(), &self.summary, &self.local, self.sending.waiting());
+    }
+
+    /// `sent` says whether everything was sent.
+    fn end(mut self, sent: bool) -> Summary {
+        self.progress.end();
+        self.summary.stopped = !sent || self.sending.waiting() > 0;
+        self.summary.bytes = self.reading.bytes();
+        self.summary.end(&self.local, &self.sending, self.begin.elapsed());
+        self.summary
+    }
+}
+
+/// Whose the spans are.
+fn tenant<'a>(named: Option<&'a str>, source: &'a TenantSource) -> Result<&'a str, FilesError> {
+    if let Some(name) = named {
+        return Ok(name);
+    }
+    match source {
+        TenantSource::Static(name) | TenantSource::Attribute { fallback: name, .. } => Ok(name),
+        TenantSource::Key => Err(FilesError::NoTenant("key")),
+        TenantSource::Header(_) => Err(FilesError::NoTenant("header")),
+        TenantSource::Topic => Err(FilesError::NoTenant("topic")),
+    }
+}
+
+// === impl Format ===
+
+impl From<FileFormat> for Format {
+    fn from(format: FileFormat) -> Self {
+        match format {
+            FileFormat::OtlpJson => Self::Json,
+            FileFormat::OtlpProto => Self::Proto,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

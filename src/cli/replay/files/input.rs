@@ -1,0 +1,259 @@
+//! Paths to streams of records.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use zstd::stream::read::Decoder as ZstdDecoder;
+
+use super::{FilesError, Problem, Problems};
+use crate::files::{self, Format, Frames, Framing, MAX_MESSAGE, MessageError, Place, Rotation};
+use crate::model::Millis;
+use crate::otlp::{Batch, DecodeError};
+
+/// Standard input, as a path.
+const STDIN: &str = "-";
+/// What is read to see what a file is.
+const HEAD: u64 = 64;
+/// Bytes that are read at once.
+const BUFFER: usize = 128 << 10;
+
+/// The files of a run, those that a Collector has rotated in one row each.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    rows: Vec<Vec<PathBuf>>,
+    format: Option<Format>,
+    bytes: Option<u64>,
+}
+
+/// The records of files that follow each other.
+pub(super) struct Stream {
+    paths: VecDeque<PathBuf>,
+    format: Option<Format>,
+    open: Option<Open>,
+    batch: Batch,
+    /// The time of the record before.
+    time: Millis,
+    latest: Millis,
+    read: Arc<AtomicU64>,
+}
+
+/// A file that is being read.
+struct Open {
+    name: Arc<str>,
+    frames: Frames<Box<dyn BufRead + Send>>,
+    framing: Framing,
+}
+
+/// A record of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileRecord {
+    pub(super) timestamp: Millis,
+    pub(super) value: Vec<u8>,
+    pub(super) file: Arc<str>,
+    pub(super) at: Place,
+}
+
+/// Why a message is no record.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("cannot decompress: {0}")]
+    Compression(io::Error),
+    #[error("it decompresses to more than {MAX_MESSAGE} bytes")]
+    Bomb,
+}
+
+// === impl Inputs ===
+
+impl Inputs {
+    /// All files that the paths stand for.
+    pub(super) fn find(paths: &[PathBuf], format: Option<Format>) -> Result<Self, FilesError> {
+        let (mut found, mut bytes) = (Vec::new(), Some(0));
+        for path in paths {
+            if path.as_os_str() == STDIN {
+                bytes = None;
+                found.push(path.clone());
+            } else {
+                walk(path, true, &mut found, &mut bytes)?;
+            }
+        }
+        if found.is_empty() {
+            let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            return Err(FilesError::NoFiles(named.join(", ")));
+        }
+        found.sort();
+        found.dedup();
+        let mut rows: BTreeMap<String, Vec<(Rotation, PathBuf)>> = BTreeMap::new();
+        for path in found {
+            let rotation = files::rotation(&path.to_string_lossy());
+            rows.entry(rotation.of.clone()).or_default().push((rotation, path));
+        }
+        let in_order = |mut row: Vec<(Rotation, PathBuf)>| {
+            row.sort();
+            row.into_iter().map(|(_, path)| path).collect()
+        };
+        Ok(Self { rows: rows.into_values().map(in_order).collect(), format, bytes })
+    }
+
+    /// How many files there are.
+    pub(super) fn files(&self) -> usize {
+        self.rows.iter().map(Vec::len).sum()
+    }
+
+    /// The size of all files, unless one is standard input.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+
+    /// A stream for every row. What is read is counted in `read`; spans after `latest` say nothing about their record's time.
+    pub(super) fn streams(self, latest: Millis, read: &Arc<AtomicU64>) -> Vec<Stream> {
+        let stream = |row: Vec<PathBuf>| Stream {
+            paths: row.into(),
+            format: self.format,
+            open: None,
+            batch: Batch::new(),
+            time: 0,
+            latest,
+            read: Arc::clone(read),
+        };
+        self.rows.into_iter().map(stream).collect()
+    }
+}
+
+/// Adds a file, or the files below a directory, in order. Those whose names begin with a dot are of no interest there.
+fn walk(path: &Path, named: bool, found: &mut Vec<PathBuf>, bytes: &mut Option<u64>) -> Result<(), FilesError> {
+    let failed = |source| FilesError::Path { path: path.to_owned(), source };
+    let meta = fs::metadata(path).map_err(failed)?;
+    if !meta.is_dir() {
+        *bytes = bytes.map(|bytes| bytes + meta.len());
+        found.push(path.to_owned());
+        return Ok(());
+    }
+    // A link to a directory may lead in a circle.
+    if !named && fs::symlink_metadata(path).map_err(failed)?.is_symlink() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            walk(&entry.path(), false, found, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// The next record. What cannot be read on the way to it is told.
+    pub(super) fn next(&mut self, problems: &mut Problems) -> Option<FileRecord> {
+        loop {
+            let Some(open) = &mut self.open else {
+                let path = self.paths.pop_front()?;
+                let name: Arc<str> = path.to_string_lossy().into();
+                match self.open(&path) {
+                    Ok(Some((framing, input))) => {
+                        self.open = Some(Open { name, frames: Frames::new(input, framing), framing });
+                    }
+                    Ok(None) => {}
+                    Err(error) => problems.add(Problem { file: name.to_string(), at: None, what: error.to_string() }),
+                }
+                continue;
+            };
+            let file = Arc::clone(&open.name);
+            let tell = |at, what: String| Problem { file: file.to_string(), at, what };
+            match open.frames.read() {
+                Ok(None) => self.open = None,
+                Err(error) => {
+                    problems.add(tell(None, format!("cannot read on: {error}")));
+                    self.open = None;
+                }
+                Ok(Some((at, Err(flaw)))) => problems.add(tell(Some(at), flaw.to_string())),
+                Ok(Some((at, Ok(message)))) => match value(message, open.framing, &mut self.batch) {
+                    Ok(value) => {
+                        let time = files::time_of(&self.batch, &value, self.latest);
+                        self.time = time.unwrap_or(self.time);
+                        return Some(FileRecord { timestamp: self.time, value, file, at });
+                    }
+                    Err(unreadable) => problems.add(tell(Some(at), unreadable.to_string())),
+                },
+            }
+        }
+    }
+
+    /// Opens a file and sees what it is; `None` when it is empty.
+    fn open(&self, path: &Path) -> io::Result<Option<(Framing, Box<dyn BufRead + Send>)>> {
+        let raw: Box<dyn Read + Send> =
+            if path.as_os_str() == STDIN { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+        let counting = Counting { inner: raw, read: Arc::clone(&self.read) };
+        let (head, file) = look(BufReader::with_capacity(BUFFER, counting))?;
+        let (head, input): (_, Box<dyn BufRead + Send>) = if files::is_gzip(&head) {
+            look(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))?
+        } else if files::is_zstd(&head) {
+            look(BufReader::with_capacity(BUFFER, ZstdDecoder::with_buffer(file)?))?
+        } else {
+            (head, file)
+        };
+        if head.is_empty() {
+            return Ok(None);
+        }
+        let seen = files::framing(&head);
+        let named = || files::hint(&path.to_string_lossy()).map(Format::framing);
+        // Both formats may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
+        let told = self.format.map(|format| match (format, seen) {
+            (Format::Json, Some(framing)) => framing,
+            (format, _) => format.framing(),
+        });
+        let framing = told.or(seen).or_else(named);
+        framing.map(|framing| Some((framing, input))).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "this looks like no OTLP file; if it is one, say --format")
+        })
+    }
+}
+
+/// Reads the first bytes, and gives them back with everything, from the beginning.
+fn look(mut input: impl BufRead + Send + 'static) -> io::Result<(Vec<u8>, Box<dyn BufRead + Send>)> {
+    let mut head = Vec::new();
+    input.by_ref().take(HEAD).read_to_end(&mut head)?;
+    Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
+}
+
+/// The record's value that a message stands for, decoded into `batch`.
+fn value(message: &[u8], framing: Framing, batch: &mut Batch) -> Result<Vec<u8>, Unreadable> {
+    let value = match framing {
+        Framing::Lines | Framing::Objects => files::to_proto(message)?,
+        Framing::Sized if files::is_zstd(message) => files::value(&decompress(message)?)?.into_owned(),
+        Framing::Sized => files::value(message)?.into_owned(),
+    };
+    batch.decode(&value)?;
+    Ok(value)
+}
+
+fn decompress(message: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    let mut out = Vec::new();
+    let decoder = ZstdDecoder::with_buffer(message).map_err(Unreadable::Compression)?;
+    decoder.take(MAX_MESSAGE as u64 + 1).read_to_end(&mut out).map_err(Unreadable::Compression)?;
+    if out.len() > MAX_MESSAGE { Err(Unreadable::Bomb) } else { Ok(out) }
+}
+
+/// Counts what is read.
+struct Counting<R> {
+    inner: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}

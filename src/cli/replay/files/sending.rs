@@ -1,0 +1,128 @@
+//! The way of closed steps to the receivers: a lane per shard, and what came of it.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Samples;
+use crate::export::{Delivered, Exporter, Lane};
+use crate::model::Millis;
+use crate::remotewrite::StepBatch;
+
+/// Sends batches, and counts the answers.
+#[derive(Debug)]
+pub(super) struct Sending {
+    lanes: Vec<Lane>,
+    resend: bool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    answers: Mutex<Answers>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    samples: Samples,
+    /// Batches without an answer, by step.
+    waiting: BTreeMap<Millis, usize>,
+    /// The steps of which something was sent, whatever became of it.
+    sent: BTreeSet<Millis>,
+    /// Batches that have been answered, and how many of them the sender knows of.
+    answered: u64,
+    seen: u64,
+}
+
+// === impl Sending ===
+
+impl Sending {
+    pub(super) fn new(exporter: &Exporter, shards: u32, resend: bool) -> Self {
+        let shared = Arc::<Shared>::default();
+        let open = |shard| {
+            let shared = Arc::clone(&shared);
+            exporter.open(shard, Box::new(move |delivered| shared.settle(&delivered)))
+        };
+        Self { lanes: (0..shards).map(open).collect(), resend, shared }
+    }
+
+    /// Hands a batch over. Gives it back when too many of its shard are under way.
+    pub(super) fn try_send(&self, shard: u32, batch: StepBatch) -> Option<StepBatch> {
+        let (step, batch) = (batch.step, StepBatch { resend: batch.resend || self.resend, ..batch });
+        // Before it is sent: its answer may be there at once.
+        self.shared.begin(step);
+        let refused = self.lanes[shard as usize].try_send(batch).err()?;
+        self.shared.take_back(step);
+        Some(refused)
+    }
+
+    /// Waits until something has been answered since the last wait, but no longer than `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) {
+        let answers = self.shared.lock();
+        let nothing_new = |answers: &mut Answers| answers.answered == answers.seen;
+        let waited = self.shared.changed.wait_timeout_while(answers, timeout, nothing_new);
+        let (mut answers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        answers.seen = answers.answered;
+    }
+
+    /// The batches that have no answer yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lock().waiting.values().sum()
+    }
+
+    /// What became of the samples.
+    pub(super) fn samples(&self) -> Samples {
+        self.shared.lock().samples
+    }
+
+    /// The last step up to which everything is answered. `torn` says that the last step may not have been sent as a whole.
+    pub(super) fn settled(&self, torn: bool) -> Option<Millis> {
+        let answers = self.shared.lock();
+        let last = answers.sent.last().copied()?;
+        let end = answers.waiting.keys().next().copied().unwrap_or(if torn { last } else { last + 1 });
+        answers.sent.range(..end).next_back().copied()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, step: Millis) {
+        let mut answers = self.lock();
+        answers.sent.insert(step);
+        *answers.waiting.entry(step).or_default() += 1;
+    }
+
+    fn take_back(&self, step: Millis) {
+        self.lock().leave(step);
+    }
+
+    fn settle(&self, delivered: &Delivered) {
+        let mut answers = self.lock();
+        answers.leave(delivered.step);
+        answers.answered += 1;
+        answers.samples.add(delivered);
+        drop(answers);
+        self.changed.notify_all();
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// A batch of a step waits no longer.
+    fn leave(&mut self, step: Millis) {
+        if let Entry::Occupied(mut waiting) = self.waiting.entry(step) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What a replay shows: bars on a terminal, lines elsewhere, and a summary.
+
+use std::cell::{OnceCell, RefCell};
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::model::time::last_step;
+use crate::model::{Ledger, Millis, Tally};
+use crate::replay::{Plan, Progress};
+use crate::telemetry::{Samples, TaskKind, Telemetry};
+
+/// More partitions than this share one bar.
+const BARS: usize = 16;
+
+/// Standard error for progress, standard output for the summary.
+pub(super) struct Screen {
+    json: bool,
+    live: bool,
+    bars: MultiProgress,
+    total: ProgressBar,
+    partitions: RefCell<Vec<ProgressBar>>,
+    /// The first look: rates are since then.
+    first: OnceCell<Look>,
+}
+
+/// Where this worker is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Look {
+    elapsed: Duration,
+    ledger: Ledger,
+    samples: Samples,
+    /// Offsets that this worker's partitions have passed.
+    passed: u64,
+    /// Offsets that they have in all.
+    offsets: u64,
+    /// The stream time of the slowest of them.
+    slowest: Option<Millis>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Clone)]
+struct Partition {
+    name: String,
+    passed: u64,
+    offsets: u64,
+    stream_time: Option<Millis>,
+}
+
+/// What this worker has done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Summary {
+    elapsed: Duration,
+    samples: Samples,
+    /// Samples that the receiver refused for good.
+    pub(super) rejected: u64,
+}
+
+// === impl Look ===
+
+impl Look {
+    pub(super) fn of(telemetry: &Telemetry, plan: &Plan, elapsed: Duration) -> Self {
+        let board = telemetry.board().snapshot();
+        let mut look = Self { elapsed, samples: telemetry.samples(), ..Self::default() };
+        for (id, status) in board.iter().filter(|(id, _)| id.kind == TaskKind::Span) {
+            let planned = plan.partitions.iter().find(|p| p.topic == id.topic && p.partition == id.partition);
+            let Some(planned) = planned else { continue };
+            look.ledger.merge(&status.ledger);
+            let offsets = (planned.to - planned.from).max(0).unsigned_abs();
+            let passed = if status.done { planned.to } else { status.position } - planned.from;
+            let passed = passed.max(0).unsigned_abs().min(offsets);
+            let stream_time = status.stream_time.map(|at| last_step(at).unwrap_or(at));
+            let name = format!("{}[{}]", id.topic, id.partition);
+            look.partitions.push(Partition { name, passed, offsets, stream_time });
+            (look.passed, look.offsets) = (look.passed + passed, look.offsets + offsets);
+            if passed < offsets {
+                look.slowest = [look.slowest, stream_time].into_iter().flatten().min();
+            }
+        }
+        look
+    }
+
+    fn spans(&self) -> u64 {
+        self.ledger.get(Tally::SpansRead)
+    }
+
+    /// Rates since `first`, in words.
+    fn words(&self, first: &Self) -> String {
+        let seconds = self.elapsed.saturating_sub(first.elapsed).as_secs_f64().max(1e-3);
+        let mut words = vec![format!("{} spans", self.spans())];
+        let spans = self.spans().saturating_sub(first.spans()) as f64 / seconds;
+        words.push(format!("{} spans/s", round(spans)));
+        if let Some(at) = self.slowest {
+            words.push(format!("at {}", time(at)));
+            if let Some(from) = first.slowest {
+                words.push(format!("{}x real time", round((at - from).max(0) as f64 / 1e3 / seconds)));
+            }
+        }
+        let rate = self.passed.saturating_sub(first.passed) as f64 / seconds;
+        let left = self.offsets.saturating_sub(self.passed);
+        if rate > 0.0 && left > 0 {
+            words.push(format!("{} left", length(left as f64 / rate)));
+        }
+        words.push(format!("{} samples", self.samples.acknowledged + self.samples.already_there));
+        words.join(", ")
+    }
+}
+
+// === impl Summary ===
+
+impl Summary {
+    pub(super) fn of(telemetry: &Telemetry, elapsed: Duration) -> Self {
+        let samples = telemetry.samples();
+        Self { elapsed, samples, rejected: samples.rejected }
+    }
+}
+
+// === impl Screen ===
+
+impl Screen {
+    pub(super) fn new(json: bool) -> Self {
+        let live = io::stderr().is_terminal();
+        let bars = MultiProgress::new();
+        let total = if live { bars.add(ProgressBar::new(0).with_style(style())) } else { ProgressBar::hidden() };
+        Self { json, live, bars, total, partitions: RefCell::default(), first: OnceCell::new() }
+    }
+
+    /// Whether bars are drawn, between which no log may write.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Says what is about to be done.
+    pub(super) fn begin(&self, id: &str, plan: &Plan, new: bool) {
+        let verb = if new { "begins" } else { "goes on" };
+        let begins = plan.partitions.iter().filter_map(|p| p.begins).min().map(time);
+        let from = begins.map(|at| format!(", from {at}")).unwrap_or_default();
+        self.say(&format!("run {id} {verb}: {} partitions, {} offsets{from}", plan.partitions.len(), plan.offsets()));
+        for p in plan.partitions.iter().filter(|p| p.cut) {
+            let note = "what lies before has been deleted from the topic";
+            self.say(&format!("{}[{}] begins at offset {}: {note}", p.topic, p.partition, p.from));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if self.live {
+            // A terminal that has gone away is noticed elsewhere.
+            self.bars.println(line).unwrap_or_default();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Draws the bars.
+    pub(super) fn show(&self, look: &Look) {
+        let first = self.first(look);
+        if !self.live {
+            return;
+        }
+        self.total.set_length(look.offsets);
+        self.total.set_position(look.passed);
+        self.total.set_message(look.words(first));
+        if look.partitions.len() > BARS {
+            return;
+        }
+        for (at, partition) in look.partitions.iter().enumerate() {
+            let bar = self.bar(at);
+            bar.set_prefix(partition.name.clone());
+            bar.set_length(partition.offsets);
+            bar.set_position(partition.passed);
+            bar.set_message(partition.stream_time.map(time).unwrap_or_default());
+        }
+    }
+
+    /// The bar of a partition; there are more when the group gives this worker more.
+    fn bar(&self, at: usize) -> ProgressBar {
+        let mut bars = self.partitions.borrow_mut();
+        while bars.len() <= at {
+            bars.push(self.bars.add(ProgressBar::new(0).with_style(style())));
+        }
+        bars[at].clone()
+    }
+
+    /// The first look at anything.
+    fn first(&self, look: &Look) -> &Look {
+        self.first.get_or_init(|| look.clone())
+    }
+
+    /// Prints where the worker is, if no bars are drawn.
+    pub(super) fn print(&self, look: &Look) {
+        if !self.live {
+            let percent = look.passed * 100 / look.offsets.max(1);
+            eprintln!("{percent:>3} %: {}", look.words(self.first(look)));
+        }
+    }
+
+    /// Prints the summary.
+    pub(super) fn end(&self, id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> io::Result<()> {
+        self.bars.clear()?;
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{:#}", as_json(id, plan, progress, summary))
+        } else {
+            out.write_all(as_text(id, plan, progress, summary).as_bytes())
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix:16} {bar:24} {percent:>3} % {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn as_text(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> String {
+    let (ledger, samples) = (progress.ledger(), &summary.samples);
+    let mut lines = Vec::new();
+    let last = progress.partitions.values().filter_map(|p| p.step).max().map_or_else(|| "-".to_owned(), time);
+    if progress.complete() {
+        lines.push(format!("run {id} is complete, up to {last}"));
+    } else {
+        let over = progress.partitions.values().filter(|p| p.over).count();
+        let (all, shards) = (progress.partitions.len(), progress.shards);
+        lines.push(format!(
+            "run {id} is not complete: {over} of {all} partitions are read, {} of {shards} shards are delivered",
+            progress.shards_over
+        ));
+    }
+    lines.push(format!("this worker: {}", length(summary.elapsed.as_secs_f64())));
+    for (name, n) in [
+        ("samples stored", samples.acknowledged),
+        ("samples that were there already", samples.already_there),
+        ("samples refused", samples.rejected),
+    ] {
+        lines.push(format!("  {n:>12}  {name}"));
+    }
+    lines.push("the whole run, what became of everything:".to_owned());
+    lines.extend(ledger.iter().filter(|(_, n)| *n > 0).map(|(tally, n)| format!("  {n:>12}  {}", tally.name())));
+    let open = ledger.pending_edges();
+    if open > 0 {
+        lines.push(format!("  {open:>12}  half edges still wait for their other side"));
+    }
+    for p in plan.partitions.iter().filter(|p| p.cut) {
+        let text = "what the range asks for before that had been deleted";
+        lines.push(format!("{}[{}] began at offset {}: {text}", p.topic, p.partition, p.from));
+    }
+    lines.push(if progress.complete() {
+        format!("its topics can go now: spanmill replay --id {id} --remove, with the same configuration")
+    } else {
+        format!("it goes on with: spanmill replay --id {id}, with the same configuration")
+    });
+    lines.join("\n") + "\n"
+}
+
+fn as_json(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> serde_json::Value {
+    let ledger = progress.ledger();
+    let tallies: serde_json::Map<String, serde_json::Value> =
+        ledger.iter().map(|(tally, n)| (tally.name().to_owned(), n.into())).collect();
+    let partitions = plan.partitions.iter().map(|p| {
+        let reached = progress.partitions.get(&(p.topic.clone(), p.partition));
+        json!({
+            "topic": p.topic, "partition": p.partition, "from": p.from, "to": p.to, "cut": p.cut,
+            "next": reached.and_then(|r| r.next), "over": reached.is_some_and(|r| r.over),
+        })
+    });
+    json!({
+        "id": id,
+        "complete": progress.complete(),
+        "seconds": summary.elapsed.as_secs_f64(),
+        "samples": summary.samples,
+        "ledger": tallies,
+        "edges_open": ledger.pending_edges().to_string().parse::<i64>().unwrap_or_default(),
+        "partitions": partitions.collect::<Vec<_>>(),
+        "shards": progress.shards,
+        "shards_over": progress.shards_over,
+    })
+}
+
+fn time(at: Millis) -> String {
+    Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
+}
+
+/// A rate with as many digits as it is worth.
+fn round(rate: f64) -> String {
+    if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
+}
+
+fn length(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3_600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3_600, whole / 60 % 60),
+    }
+}

@@ -1,0 +1,15 @@
+//! A replay run: which stretch of every partition, agreed upon by all its workers, and how far it has come.
+//!
+//! *In:* bounds in words, what the brokers hold. *Out:* a [`Plan`], which the first worker of a run writes into a topic of its
+//! own and everybody else reads there; a [`Progress`] from the journals. *Owner:* the command line. *Never:* a topic or a
+//! group of live workers; a second opinion on where a run ends. *Next:* [`crate::worker::Worker::replay`].
+
+mod agree;
+mod plan;
+mod progress;
+mod range;
+
+pub use agree::{Run, RunError, agree, remove};
+pub use plan::{Plan, Planned, settings_of};
+pub use progress::{PartitionProgress, Progress, Watch};
+pub use range::{At, Bound, BoundError, Bounds};

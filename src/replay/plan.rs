@@ -1,0 +1,192 @@
+//! The plan of a run: everything that its workers must agree upon.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Loaded;
+use crate::model::Millis;
+use crate::worker::{Replay, Stretch};
+
+const VERSION: u32 = 1;
+
+/// Keys that do not change what is counted: the workers of a run, and a run that goes on, may have others.
+const FREE: [&str; 14] = [
+    "kafka.brokers",
+    "kafka.group",
+    "kafka.start",
+    "kafka.replication",
+    "kafka.dead_letter_topic",
+    "kafka.stuck_after",
+    "kafka.properties",
+    "overrides.",
+    "time.idle",
+    "time.stall_grace",
+    "remote_write.",
+    "worker.",
+    "admin.",
+    "log.",
+];
+
+/// What the workers of a run agree upon. The first one writes it, the others read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The version of this format.
+    pub version: u32,
+    /// When it was made, in milliseconds since the epoch.
+    pub made: Millis,
+    /// The beginning and the end, as they were given.
+    pub from: Vec<String>,
+    /// See `from`.
+    pub to: Vec<String>,
+    /// Every partition of the source topics.
+    pub partitions: Vec<Planned>,
+    /// Everything in the configuration that decides what is counted, as `key = value`.
+    pub settings: Vec<String>,
+}
+
+/// The stretch of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last one.
+    pub to: i64,
+    /// Whether `to` was the end of the partition.
+    pub to_end: bool,
+    /// Whether records before `from` had been deleted that the range asks for.
+    pub cut: bool,
+    /// The timestamp of the first record of the stretch, if it has one.
+    pub begins: Option<Millis>,
+    /// Ticks of the live group, to be repeated: offset and time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<(i64, Millis)>,
+}
+
+/// What in a configuration decides what is counted, one `key = value` each.
+#[must_use]
+pub fn settings_of(loaded: &Loaded) -> Vec<String> {
+    let counts = |path: &str| !FREE.iter().any(|free| path.starts_with(free));
+    let all = loaded.effective.iter().chain(&loaded.overridden);
+    all.filter(|e| counts(&e.path)).map(|e| format!("{} = {}", e.path, e.value)).collect()
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// A plan of this version.
+    #[must_use]
+    pub fn new(
+        made: Millis,
+        from: Vec<String>,
+        to: Vec<String>,
+        partitions: Vec<Planned>,
+        settings: Vec<String>,
+    ) -> Self {
+        Self { version: VERSION, made, from, to, partitions, settings }
+    }
+
+    /// The bytes of a plan.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match plan.version {
+            VERSION => Ok(plan),
+            newer => Err(format!("it has version {newer}, this program reads {VERSION}")),
+        }
+    }
+
+    /// What the settings of a worker have that the plan has not, and the other way round, as the plan says them.
+    #[must_use]
+    pub fn differences(&self, settings: &[String]) -> Vec<String> {
+        let only = |these: &[String], others: &[String], sign: char| -> Vec<String> {
+            these.iter().filter(|line| !others.contains(line)).map(|line| format!("{sign} {line}")).collect()
+        };
+        [only(&self.settings, settings, '-'), only(settings, &self.settings, '+')].concat()
+    }
+
+    /// How many offsets the run covers.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        self.partitions.iter().map(|p| (p.to - p.from).max(0).unsigned_abs()).sum()
+    }
+
+    /// What a worker is told.
+    #[must_use]
+    pub fn replay(&self, lead: Millis, bytes_per_second: Option<u64>) -> Replay {
+        let stretch = |p: &Planned| {
+            let stretch = Stretch { from: p.from, to: p.to, settle: p.to_end, ticks: p.ticks.as_slice().into() };
+            ((p.topic.clone(), p.partition), stretch)
+        };
+        Replay { stretches: self.partitions.iter().map(stretch).collect(), lead, bytes_per_second }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn loaded(set: &[&str]) -> Loaded {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        load(&Sources { file: None, env: &[], set: &set, read_file: &|_| Ok(String::new()) }).expect("legal")
+    }
+
+    fn plan() -> Plan {
+        let partition = Planned {
+            topic: "spans".into(),
+            partition: 3,
+            from: 10,
+            to: 40,
+            to_end: true,
+            cut: false,
+            begins: Some(5),
+            ticks: vec![(12, 30_000)],
+        };
+        Plan::new(1, vec!["10".into()], Vec::new(), vec![partition], settings_of(&loaded(&[])))
+    }
+
+    #[test]
+    fn a_plan_survives_its_topic_and_a_newer_one_is_refused() {
+        let plan = plan();
+        assert_eq!(Plan::decode(&plan.encode()), Ok(plan.clone()));
+        let newer = Plan { version: VERSION + 1, ..plan };
+        assert!(Plan::decode(&newer.encode()).expect_err("newer").contains("version 2"));
+        assert!(Plan::decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn only_what_decides_the_numbers_must_be_the_same() {
+        let plan = plan();
+        let free =
+            ["kafka.brokers=elsewhere:9092", "worker.threads=3", "remote_write.url=http://h/", "log.level=debug"];
+        assert!(plan.differences(&settings_of(&loaded(&free))).is_empty());
+        let other = settings_of(&loaded(&["time.step=30s", "series.external_labels={replay: r1}"]));
+        let differences = plan.differences(&other).join("\n");
+        assert!(
+            differences.contains("- time.step = 15s") && differences.contains("+ time.step = 30s"),
+            "{differences}"
+        );
+        assert!(differences.contains("+ series.external_labels.replay = r1"), "{differences}");
+    }
+
+    #[test]
+    fn a_worker_gets_its_stretches() {
+        let replay = plan().replay(60_000, None);
+        let stretch = &replay.stretches[&("spans".to_owned(), 3)];
+        assert_eq!((stretch.from, stretch.to, stretch.settle, stretch.ticks.len()), (10, 40, true, 1));
+        assert_eq!(plan().offsets(), 30);
+    }
+}

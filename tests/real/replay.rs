@@ -1,0 +1,271 @@
+//! `spanmill replay` on a real Kafka: the same samples as live, whatever happens in between.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde_json::Value;
+use spanmill::config;
+use spanmill::export::receiver::Receiver;
+use spanmill::loadgen::{Generator, Group, Options, Record, Topology};
+use spanmill::model::{StepWidth, Tally};
+use spanmill::remotewrite::decode;
+use spanmill::telemetry::{TaskKind, Telemetry};
+use spanmill::worker::Worker;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+use crate::servers::kafka::RealKafka;
+use crate::servers::spanmill::worker_config;
+use crate::servers::wait_until;
+
+const TOPIC: &str = "spans";
+const PARTITIONS: u32 = 3;
+/// The beginning of the history: long ago, as every history.
+const START: i64 = 1_700_000_000_000;
+
+/// A sample or an exemplar: its series, its step, its value's bits, and what else it says.
+type Said = (String, i64, u64, String);
+
+/// A receiver that remembers everything.
+struct Listener {
+    receiver: Receiver,
+    said: Arc<Mutex<BTreeSet<Said>>>,
+}
+
+struct Scene {
+    kafka: RealKafka,
+    dir: TempDir,
+    records: Vec<Record>,
+}
+
+#[test]
+fn a_replay_from_kafka_says_to_the_bit_what_the_live_workers_said() {
+    let scene = Scene::new(0);
+    let live = Listener::start();
+    let last = scene.live(&live);
+    let replayed = Listener::start();
+    let summary = scene.replay(&replayed, &["--id", "whole"]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_eq!(number(&summary["ledger"]["records_read"]), scene.records.len() as u64);
+    assert_eq!(number(&summary["ledger"]["records_lost"]), 0);
+    // The live workers still wait for what comes after the last record; a replay knows that nothing does.
+    let until = |said: BTreeSet<Said>| said.into_iter().filter(|(_, at, ..)| *at <= last).collect::<BTreeSet<_>>();
+    let (live, replay) = (until(live.all()), until(replayed.all()));
+    assert!(live.len() > 10_000, "{}", live.len());
+    assert_same(&live, &replay);
+    // It has ended: asking again neither counts nor sends anything.
+    let silent = Listener::start();
+    let again = scene.replay(&silent, &["--id", "whole"]);
+    assert_eq!((again["complete"].clone(), silent.all().len()), (true.into(), 0));
+    assert_eq!(again["ledger"], summary["ledger"]);
+}
+
+#[test]
+fn a_replay_from_kafka_that_is_killed_and_shared_by_workers_ends_like_one_that_was_not() {
+    let scene = Scene::new(1);
+    let (calm, wild) = (Listener::start(), Listener::start());
+    let whole = scene.replay(&calm, &["--id", "calm"]);
+    let bytes = number(&whole["ledger"]["bytes_read"]);
+    let slow = (bytes / 12).to_string();
+    let begin = || scene.begin(&wild, &["--id", "wild", "--read-rate", &slow]);
+    let (mut first, mut second) = (begin(), begin());
+    for _ in 0..3 {
+        let before = wild.receiver.totals().samples;
+        wait_until("some samples have arrived", PATIENCE, || match wild.receiver.totals().samples {
+            n if n > before + 500 => Ok(()),
+            n => Err(format!("{n} samples, {before} before")),
+        });
+        first.kill().expect("it runs");
+        first.wait().expect("it has ended");
+        (first, second) = (second, begin());
+    }
+    for worker in [first, second] {
+        let output = worker.wait_with_output().expect("it ends");
+        let summary = summary(&output);
+        assert_eq!(summary["complete"], true, "{summary:#}");
+        assert_eq!(summary["ledger"], whole["ledger"]);
+    }
+    assert_eq!(wild.receiver.violations(), Vec::<String>::new());
+    assert_same(&calm.all(), &wild.all());
+}
+
+#[test]
+fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone() {
+    let scene = Scene::new(1);
+    let ignored = Listener::start();
+    let middle = START + 20_000;
+    let (time, from) = ("2023-11-14T22:13:40Z", "spans[1]=7");
+    let of = |p: u32, wanted: &dyn Fn(&Record) -> bool| {
+        scene.records.iter().filter(|r| r.partition == Some(p) && wanted(r)).count() as u64
+    };
+    // Records are in the order of time in every partition.
+    let until: u64 = (0..PARTITIONS).map(|p| of(p, &|r| r.timestamp < middle)).sum();
+    let summary = scene.replay(&ignored, &["--id", "range", "--from", from, "--to", time]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_eq!(number(&summary["ledger"]["records_read"]), until - 7);
+    assert!(summary["edges_open"].as_i64().expect("a number") > 0, "what waits at a cut end stays open");
+
+    // The same run has one range for good.
+    let output = scene.output(&ignored, &["--id", "range", "--to", "now"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("--to 2023-11-14T22:13:40Z"), "{said}");
+    let output = scene.output(&ignored, &["--id", "range", "--set", "time.step=2s"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("- time.step = 1s"), "{said}");
+
+    // Retention takes the beginning of a partition.
+    let file = scene.dir.path().join("delete.json");
+    let gone = format!(r#"{{"version":1,"partitions":[{{"topic":"{TOPIC}","partition":2,"offset":5}}]}}"#);
+    std::fs::write(&file, gone).expect("a file");
+    scene.kafka.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("UTF-8")]);
+    let all = scene.records.len() as u64;
+    let summary = scene.replay(&Listener::start(), &["--id", "gone", "--from", "0"]);
+    let ledger = |tally: &str| number(&summary["ledger"][tally]);
+    assert_eq!([ledger("records_read"), ledger("records_lost")], [all - 5, 5], "{summary:#}");
+    assert_eq!(summary["partitions"][2]["cut"], true);
+
+    // And its topics go when they are told to.
+    let removed = scene.output(&ignored, &["--id", "gone", "--remove"]);
+    assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
+}
+
+// === impl Listener ===
+
+impl Listener {
+    fn start() -> Self {
+        let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+        let said = Arc::<Mutex<BTreeSet<Said>>>::default();
+        let heard = Arc::clone(&said);
+        receiver.watch(move |tenant, entry| {
+            let series = format!("{tenant}/{}", decode::text(&entry.labels));
+            let mut heard = heard.lock().expect("nobody panics");
+            for s in &entry.samples {
+                heard.insert((series.clone(), s.timestamp, s.value.to_bits(), String::new()));
+            }
+            // An exemplar belongs to the step that it came with; its own time is that of its span.
+            let step = entry.samples.iter().map(|s| s.timestamp).max().unwrap_or_default();
+            for e in &entry.exemplars {
+                let what = format!("{} {}", e.timestamp, decode::text(&e.labels));
+                heard.insert((series.clone(), step, e.value.to_bits(), what));
+            }
+        });
+        Self { receiver, said }
+    }
+
+    fn all(&self) -> BTreeSet<Said> {
+        self.said.lock().expect("nobody panics").clone()
+    }
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// A topic with half a minute of history, and some empty partitions.
+    fn new(empty: u32) -> Self {
+        let kafka = RealKafka::start();
+        let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+        let partitions = (PARTITIONS + empty).to_string();
+        // Old timestamps must not make the broker delete them.
+        let kept = ["--partitions", &partitions, "--config", "retention.ms=-1"];
+        kafka.tool("TopicCommand", &[&["--create", "--topic", TOPIC], &kept[..]].concat());
+        let options = Options {
+            start: START,
+            rate: 400,
+            spans: Some(12_000),
+            spans_per_record: 20,
+            group: Group::Partition(PARTITIONS),
+            ..Options::default()
+        };
+        let records: Vec<Record> = Generator::new(Topology::shop(3), 3, options).collect();
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().expect("a producer");
+        for record in &records {
+            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPIC)
+                .partition(place(record))
+                .payload(record.value.as_slice())
+                .timestamp(record.timestamp);
+            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
+        }
+        producer.flush(PATIENCE).expect("everything is delivered");
+        Self { kafka, dir, records }
+    }
+
+    fn config(&self, to: &Listener) -> PathBuf {
+        worker_config(self.dir.path(), &self.kafka.brokers, TOPIC, &to.receiver.url())
+    }
+
+    /// Lets two live workers read everything; returns the last step that all shards have closed.
+    fn live(&self, to: &Listener) -> i64 {
+        let set = vec![format!("kafka.topics=[{TOPIC}]"), "time.idle=1h".to_owned(), "time.stall_grace=1h".to_owned()];
+        let mut config = config::load_from(Some(&self.config(to)), &set).expect("legal").config;
+        config.time.step = StepWidth::new(1_000).expect("positive");
+        let telemetry: Vec<Telemetry> = (0..2).map(|_| Telemetry::new()).collect();
+        let workers: Vec<Worker> =
+            telemetry.iter().map(|t| Worker::start(config.clone(), t.clone()).expect("a worker")).collect();
+        let last = wait_until("the live workers have closed and sent everything", PATIENCE, || {
+            let boards: Vec<_> = telemetry.iter().flat_map(|t| t.board().snapshot()).collect();
+            let spans = boards.iter().filter(|(id, _)| id.kind == TaskKind::Span);
+            let read: u64 = spans.clone().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum();
+            let slowest = spans.filter_map(|(_, s)| s.stream_time).min().unwrap_or_default();
+            let passed = config.time.step.passed(slowest);
+            let closed = boards.iter().filter(|(id, s)| id.kind == TaskKind::Series && s.closed_step == Some(passed));
+            let (closed, pending) = (closed.count(), telemetry.iter().map(|t| t.samples().pending).sum::<u64>());
+            if read == self.records.len() as u64 && closed == 4 && pending == 0 {
+                Ok(passed)
+            } else {
+                Err(format!("{read} records, {closed} shards at {passed}, {pending} samples on their way"))
+            }
+        });
+        workers.into_iter().for_each(|worker| worker.stop().expect("a graceful stop"));
+        last
+    }
+
+    fn command(&self, to: &Listener, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+        command.args(["replay", "--json", "--config"]).arg(self.config(to)).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn begin(&self, to: &Listener, args: &[&str]) -> Child {
+        self.command(to, args).stderr(Stdio::null()).spawn().expect("it starts")
+    }
+
+    fn output(&self, to: &Listener, args: &[&str]) -> Output {
+        self.command(to, args).output().expect("it starts")
+    }
+
+    /// Replays to the end; returns the summary.
+    fn replay(&self, to: &Listener, args: &[&str]) -> Value {
+        let summary = summary(&self.output(to, args));
+        assert_eq!(to.receiver.violations(), Vec::<String>::new());
+        summary
+    }
+}
+
+fn summary(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{said}"))
+}
+
+fn place(record: &Record) -> i32 {
+    record.partition.and_then(|p| i32::try_from(p).ok()).expect("each has a place")
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+}
+
+fn assert_same(one: &BTreeSet<Said>, other: &BTreeSet<Said>) {
+    let missing: Vec<_> = one.difference(other).take(5).collect();
+    let new: Vec<_> = other.difference(one).take(5).collect();
+    let both = (one.len(), other.len());
+    assert!(
+        missing.is_empty() && new.is_empty(),
+        "{both:?}: only the first says {missing:#?}, only the second {new:#?}"
+    );
+}
