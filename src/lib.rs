@@ -26,12 +26,14 @@
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
 //! | [`tasks`] | the pure halves of the span task and the series task, made of the rooms above |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |
+//! | [`archive`] | samples in files: frames of a spool, OpenMetrics, JSON lines, Parquet |
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
 //! `worker`, `replay`, `admin`, `cli`.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod config;
 pub mod deltas;
 pub mod files;

@@ -9,12 +9,14 @@ mod any_bytes;
 mod rng;
 
 use rng::Rng;
+use spanmill::archive::Frame;
+use spanmill::archive::frame::MAGIC;
 use spanmill::config::Config;
 use spanmill::config::Tenants;
 use spanmill::journal::frame::claim;
 use spanmill::journal::{Cause, Owner, SeriesSnapshot, SpanCommit, Writer};
 use spanmill::loadgen::{Generator, Options, Topology};
-use spanmill::remotewrite::StepBatch;
+use spanmill::remotewrite::{Request, StepBatch};
 use spanmill::tasks::series::{SeriesSettings, SeriesTask};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 
@@ -159,6 +161,22 @@ fn damaged_journals_do_no_harm() {
 fn damaged_snapshots_do_no_harm() {
     let (snapshot, undelivered) = shard();
     run(&[snapshot, undelivered], 1_500, any_bytes::snapshot);
+}
+
+#[test]
+fn damaged_segments_do_no_harm() {
+    let batches = StepBatch::decode_all(&shard().1).expect("batches");
+    let requests = batches.iter().flat_map(|batch| &batch.requests);
+    let raw = requests.map(|r| snap::raw::Decoder::new().decompress_vec(&r.body).expect("our own body"));
+    let mut seeds: Vec<Vec<u8>> = raw.collect();
+    let mut segment = MAGIC.to_vec();
+    for batch in &batches {
+        for Request { samples, body, .. } in &batch.requests {
+            Frame { tenant: &batch.tenant, step: batch.step, samples: *samples, body }.put(&mut segment);
+        }
+    }
+    seeds.push(segment);
+    run(&seeds, 1_000, any_bytes::segment);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use spanmill::config::{Config, Tenants};
 use spanmill::export::receiver::{Fault, Receiver, Seen};
 use spanmill::export::{Delivered, Exporter, Lane};
 use spanmill::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
-use spanmill::remotewrite::{Compressor, Request, StepBatch};
+use spanmill::remotewrite::{Request, StepBatch};
 use spanmill::telemetry::Telemetry;
 
 /// Far more than anything here takes.
@@ -82,7 +82,7 @@ fn request(series: std::ops::Range<u32>, step: i64) -> Request {
     };
     let n = series.len() as u32;
     let message = WriteRequest { timeseries: series.map(entry).collect() };
-    Request::compress(&message.encode_to_vec(), n, n, 0, &mut Compressor::default())
+    Request::compress(&message.encode_to_vec(), n, n, 0, &mut snap::raw::Encoder::new())
 }
 
 fn batch(step: i64, requests: Vec<Request>) -> StepBatch {

@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use spanmill::config::settings::{RemoteWrite, Tls};
 use spanmill::export::{Delivered, Exporter};
-use spanmill::remotewrite::{Compressor, Request, StepBatch};
+use spanmill::remotewrite::{Request, StepBatch};
 use spanmill::telemetry::Telemetry;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ fn send(addr: SocketAddr, tls: Tls, patience: u64) -> Result<Delivered, String> 
     let exporter = Exporter::start(&cfg, telemetry.clone()).map_err(|e| e.to_string())?;
     let (sender, done) = mpsc::channel();
     let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
-    let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut Compressor::default());
+    let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
     let batch = StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] };
     lane.try_send(batch).unwrap();
     loop {

@@ -29,7 +29,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table.
-const ROOMS: [Room; 24] = [
+const ROOMS: [Room; 25] = [
     pure("model", &[]),
     pure("config", &["model"]),
     pure("import", &["model", "config"]),
@@ -45,6 +45,7 @@ const ROOMS: [Room; 24] = [
     pure("journal", &["model"]),
     pure("series", &["model", "deltas", "journal", "remotewrite", "config"]),
     pure("remotewrite", &["model"]),
+    pure("archive", &["model", "remotewrite"]),
     pure(
         "tasks",
         &[
@@ -66,7 +67,7 @@ const ROOMS: [Room; 24] = [
     pure("loadgen", &["model"]),
     edge("telemetry", &["model", "config"]),
     edge("kafka", &["config", "model", "telemetry"]),
-    edge("export", &["remotewrite", "config", "telemetry", "model"]),
+    edge("export", &["remotewrite", "archive", "config", "telemetry", "model"]),
     edge(
         "worker",
         &[
@@ -112,6 +113,7 @@ const ROOMS: [Room; 24] = [
             "loadgen",
             "telemetry",
             "kafka",
+            "archive",
             "export",
             "worker",
             "replay",

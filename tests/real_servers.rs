@@ -15,6 +15,7 @@ mod real {
     mod operator;
     mod replay;
     mod scene;
+    mod sinks;
     mod survey;
     mod tenants;
 }

@@ -12,6 +12,7 @@ pub mod import;
 pub mod produce;
 pub mod replay;
 mod run;
+pub mod spool;
 mod survey;
 
 use std::ffi::OsString;
@@ -51,6 +52,8 @@ enum Command {
     /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
     /// key what became of them.
     Import(import::ImportArgs),
+    /// Turn what a replay has kept into files, or compare it with what a server has.
+    Spool(spool::SpoolArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -94,6 +97,10 @@ fn run(command: Command) -> ExitCode {
         Command::Demo(args) => demo(&args),
         Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
         {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        Command::Spool(args) => match spool::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },

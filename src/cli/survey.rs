@@ -49,30 +49,58 @@ pub(super) fn against(tenants: &Tenants, topic: &str, records: u64, out: &mut dy
         Topics::new(&config.kafka)?.partitions(topic)?.ok_or_else(|| AgainstError::NoTopic(topic.into()))?;
     let scanner = Scanner::new(&config.kafka)?;
     let each = i64::try_from(records / u64::from(partitions.unsigned_abs()).max(1)).unwrap_or(i64::MAX).max(1);
-    let mut survey = Survey::new(tenants);
+    let mut stretches = Vec::new();
     for partition in 0..partitions {
         let (low, to) = scanner.bounds(topic, partition)?;
-        let from = low.max(to.saturating_sub(each));
-        scanner.read(Stretch { topic, partition, from, to }, &mut |m| {
-            let record = Record {
-                offset: m.offset(),
-                timestamp: m.timestamp().to_millis().unwrap_or_default(),
-                tenant: tenant::of(m, &config.tenant),
-                value: m.payload().unwrap_or_default(),
-            };
-            survey.record(topic, partition, &record).map_err(AgainstError::from)
-        })?;
+        stretches.push(Stretch { topic, partition, from: low.max(to.saturating_sub(each)), to });
     }
-    let report = survey.finish(LISTED)?;
-    write_report(config, topic, &report, out)
+    let mut survey = Survey::new(tenants);
+    stretches.into_iter().try_for_each(|stretch| look_at(&scanner, &mut survey, tenants, stretch))?;
+    write_report(config, topic, &survey.finish(LISTED)?, out)
 }
 
-fn write_report(config: &Config, topic: &str, report: &Report, out: &mut dyn Write) -> Result<(), AgainstError> {
+/// Shows `survey` the records of a stretch.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub(super) fn look_at(
+    scanner: &Scanner,
+    survey: &mut Survey,
+    tenants: &Tenants,
+    stretch: Stretch<'_>,
+) -> Result<(), AgainstError> {
+    let source = &tenants.defaults().tenant;
+    scanner.read(stretch, &mut |m| {
+        let record = Record {
+            offset: m.offset(),
+            timestamp: m.timestamp().to_millis().unwrap_or_default(),
+            tenant: tenant::of(m, source),
+            value: m.payload().unwrap_or_default(),
+        };
+        survey.record(stretch.topic, stretch.partition, &record).map_err(AgainstError::from)
+    })
+}
+
+/// Ends a survey of what a replay would read, and writes what it would become; `what` names it.
+///
+/// # Errors
+/// When the report cannot be written.
+pub(super) fn conclude(survey: Survey, tenants: &Tenants, what: &str, out: &mut dyn Write) -> Result<(), AgainstError> {
+    let (config, report) = (tenants.defaults(), survey.finish(LISTED)?);
+    let step = config.time.step;
+    let steps = report.times.map_or(0, |(first, last)| (step.end_of(last) - step.passed(first)) / step.ms());
+    let series: u64 = report.tenants.values().map(|cost| cost.series).sum();
+    write_report(config, what, &report, out)?;
+    let samples = series.saturating_mul(steps.max(0).unsigned_abs());
+    Ok(writeln!(out, "\na replay writes at most {samples} samples: {series} series in each of {steps} steps")?)
+}
+
+fn write_report(config: &Config, what: &str, report: &Report, out: &mut dyn Write) -> Result<(), AgainstError> {
     let tally = |t| report.ledger.get(t);
     let seconds = report.times.map_or(0.0, |(first, last)| (last - first) as f64 / 1e3);
     writeln!(
         out,
-        "{topic}: {} records, {} spans over {seconds:.1} s of record time",
+        "{what}: {} records, {} spans over {seconds:.1} s of record time",
         tally(Tally::RecordsRead),
         tally(Tally::SpansRead)
     )?;

@@ -9,6 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Mutex;
 
@@ -66,14 +67,20 @@ impl Authorizer {
     }
 
     /// Adds the headers for one attempt.
-    pub(super) async fn authorize(&self, url: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<(), String> {
+    pub(super) async fn authorize(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> Result<(), String> {
         match self {
             Self::Fixed(None) => {}
             Self::Fixed(Some(value)) => drop(headers.insert(AUTHORIZATION, value.clone())),
             Self::SigV4(signer) => {
                 let now = SystemTime::now();
                 let credentials = signer.credentials(now).await?;
-                for (name, value) in signer.sign(credentials, url, body, now)? {
+                for (name, value) in signer.sign(credentials, (method, url), body, now)? {
                     headers.insert(name, value);
                 }
             }
@@ -112,11 +119,11 @@ impl Signer {
         }
     }
 
-    /// The headers of one signed POST.
+    /// The headers of one signed request.
     fn sign(
         &self,
         credentials: Credentials,
-        url: &str,
+        (method, url): (&Method, &str),
         body: &[u8],
         now: SystemTime,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
@@ -132,7 +139,7 @@ impl Signer {
             .build()
             .map_err(|e| e.to_string())?
             .into();
-        let request = SignableRequest::new("POST", url, std::iter::empty(), SignableBody::Bytes(body))
+        let request = SignableRequest::new(method.as_str(), url, std::iter::empty(), SignableBody::Bytes(body))
             .map_err(|e| e.to_string())?;
         let (instructions, _) = sign(request, &params).map_err(|e| e.to_string())?.into_parts();
         let (headers, _) = instructions.into_parts();

@@ -1,8 +1,10 @@
 //! One attempt: a POST with the headers of remote write 1.0, and what came back.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::{Certificate, Identity, Response, Url};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use reqwest::{Certificate, Identity, Method, Response, Url};
 
 use crate::config::settings::{Auth, RemoteWrite, SINGLE_TENANT, Tls};
 
@@ -62,13 +64,7 @@ impl Client {
     pub(super) async fn new(cfg: &RemoteWrite) -> Result<Self, ExportError> {
         let url = url(&cfg.url)?;
         let headers = headers(cfg)?;
-        let tenant_header = match cfg.tenant_header.as_str() {
-            "" => None,
-            name => {
-                let illegal = |_| ExportError::Header { key: "remote_write.tenant_header", name: name.to_owned() };
-                Some(HeaderName::from_bytes(name.as_bytes()).map_err(illegal)?)
-            }
-        };
+        let tenant_header = tenant_header(cfg)?;
         let http = http(cfg, &url)?;
         Ok(Self { http, url, headers, tenant_header, auth: Authorizer::new(&cfg.auth).await? })
     }
@@ -86,11 +82,8 @@ impl Client {
         if attempt > 0 {
             headers.insert(ATTEMPT, HeaderValue::from(attempt));
         }
-        if let Some(name) = self.tenant_header.as_ref().filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n))
-        {
-            headers.insert(name, HeaderValue::from_str(tenant).map_err(|_| Failure::IllegalTenant)?);
-        }
-        let authorized = self.auth.authorize(self.url.as_str(), &mut headers, body).await;
+        put_tenant(&mut headers, self.tenant_header.as_ref(), tenant).map_err(|_| Failure::IllegalTenant)?;
+        let authorized = self.auth.authorize(&Method::POST, self.url.as_str(), &mut headers, body).await;
         authorized.map_err(|why| Failure::NotSent(format!("no AWS credentials: {why}")))?;
         match self.http.post(self.url.clone()).headers(headers).body(body.clone()).send().await {
             Ok(response) => Ok(answer(response).await),
@@ -98,6 +91,25 @@ impl Client {
             Err(e) => Err(Failure::NoAnswer(chain(&e.without_url()))),
         }
     }
+}
+
+/// The header that carries the tenant, if there is one.
+pub(super) fn tenant_header(cfg: &RemoteWrite) -> Result<Option<HeaderName>, ExportError> {
+    let name = cfg.tenant_header.as_str();
+    let illegal = |_| ExportError::Header { key: "remote_write.tenant_header", name: name.to_owned() };
+    if name.is_empty() { Ok(None) } else { HeaderName::from_bytes(name.as_bytes()).map(Some).map_err(illegal) }
+}
+
+/// Says whose samples a request is about, unless it says so already.
+pub(super) fn put_tenant(
+    headers: &mut HeaderMap,
+    name: Option<&HeaderName>,
+    tenant: &str,
+) -> Result<(), InvalidHeaderValue> {
+    if let Some(name) = name.filter(|n| tenant != SINGLE_TENANT && !headers.contains_key(*n)) {
+        headers.insert(name, HeaderValue::from_str(tenant)?);
+    }
+    Ok(())
 }
 
 async fn answer(mut response: Response) -> Answer {
@@ -116,7 +128,7 @@ async fn answer(mut response: Response) -> Answer {
     Answer { status, retry_after, text }
 }
 
-fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
+pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
     let builder = || {
         let builder = reqwest::Client::builder()
             .http1_only()
@@ -138,7 +150,7 @@ fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
     .map_err(failed)
 }
 
-fn url(text: &str) -> Result<Url, ExportError> {
+pub(super) fn url(text: &str) -> Result<Url, ExportError> {
     let url = Url::parse(text).map_err(|e| ExportError::Url(e.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(ExportError::Url("it is not an HTTP address".to_owned()));
@@ -150,6 +162,15 @@ fn url(text: &str) -> Result<Url, ExportError> {
 }
 
 fn headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
+    let mut out = own_headers(cfg)?;
+    out.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    out.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+    out.insert(VERSION, HeaderValue::from_static("0.1.0"));
+    Ok(out)
+}
+
+/// The headers that the settings ask for, and our name.
+pub(super) fn own_headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
     let mut out = HeaderMap::new();
     for (name, value) in &cfg.headers {
         let illegal = || ExportError::Header { key: "remote_write.headers", name: name.clone() };
@@ -163,9 +184,6 @@ fn headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
         value.set_sensitive(true);
         out.insert(HeaderName::from_bytes(lower.as_bytes()).map_err(|_| illegal())?, value);
     }
-    out.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    out.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-    out.insert(VERSION, HeaderValue::from_static("0.1.0"));
     out.insert(USER_AGENT, HeaderValue::from_static(concat!("spanmill/", env!("CARGO_PKG_VERSION"))));
     Ok(out)
 }

@@ -13,7 +13,7 @@ use crate::remotewrite::{Request, StepBatch};
 use super::Delivered;
 use super::client::{Answer, Failure};
 use super::endpoints::Endpoint;
-use super::lane::{Done, Failing, Queued, Shared, Ticket};
+use super::lane::{Done, Failing, Queued, Shared, Ticket, To};
 
 /// Refusals of one batch that are logged as errors; the rest is counted.
 const MAX_LOGGED: u32 = 3;
@@ -42,17 +42,25 @@ struct Delivery<'a> {
 impl Sending {
     /// Sends what comes, one batch after the other.
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
-        while let Some(Queued { batch, endpoint, ticket }) = batches.recv().await {
+        let mut segment = None;
+        while let Some(Queued { batch, to, ticket }) = batches.recv().await {
             let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
             let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0 };
-            let mut delivery = Delivery { lane: &self, batch: &batch, endpoint, ticket, out, logged: 0 };
-            for request in &batch.requests {
-                delivery.settle(request).await;
+            match to {
+                To::Receiver(endpoint) => self.deliver(&batch, endpoint, ticket, out).await,
+                To::Spool(spool) => spool.keep(&self, &mut segment, &batch, ticket, out).await,
             }
-            let Delivery { out, ticket, .. } = delivery;
-            (self.done)(out);
-            drop(ticket);
         }
+    }
+
+    async fn deliver(&self, batch: &StepBatch, endpoint: Arc<Endpoint>, ticket: Ticket, out: Delivered) {
+        let mut delivery = Delivery { lane: self, batch, endpoint, ticket, out, logged: 0 };
+        for request in &batch.requests {
+            delivery.settle(request).await;
+        }
+        let Delivery { out, ticket, .. } = delivery;
+        (self.done)(out);
+        drop(ticket);
     }
 }
 
@@ -128,7 +136,7 @@ impl Delivery<'_> {
 
     /// Looks where the tenant's samples go now; tells whether that is another receiver.
     fn is_rerouted(&mut self) -> bool {
-        let endpoint = self.lane.shared.endpoints.of(&self.batch.tenant);
+        let To::Receiver(endpoint) = self.lane.shared.destination.of(&self.batch.tenant) else { return false };
         let other = endpoint.id != self.endpoint.id;
         self.endpoint = endpoint;
         other
@@ -215,6 +223,6 @@ impl Drop for Landing<'_> {
 }
 
 /// Jitter needs no quality and no seed, only to differ.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -23,6 +23,7 @@ use super::Delivered;
 use super::delivery::Sending;
 use super::endpoints::{Endpoint, EndpointId, Endpoints};
 use super::pace::Pace;
+use super::spool::Spool;
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
@@ -56,7 +57,7 @@ struct Places(Mutex<Map<Arc<str>, (EndpointId, usize)>>);
 
 /// What all lanes share.
 pub(super) struct Shared {
-    pub(super) endpoints: Endpoints,
+    pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
     pub(super) pace: Pace,
     pending: watch::Sender<usize>,
@@ -65,11 +66,25 @@ pub(super) struct Shared {
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
+/// Where everything goes.
+pub(super) enum Destination {
+    /// To receivers, each tenant's samples to its own.
+    Receivers(Endpoints),
+    /// To files, whatever the settings of tenants say.
+    Spool(Arc<Spool>),
+}
+
+/// Where one batch goes.
+pub(super) enum To {
+    Receiver(Arc<Endpoint>),
+    Spool(Arc<Spool>),
+}
+
 /// A batch on its way.
 pub(super) struct Queued {
     pub(super) batch: StepBatch,
     /// Where its first attempt goes.
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) to: To,
     pub(super) ticket: Ticket,
 }
 
@@ -92,7 +107,7 @@ impl Lane {
     /// The endpoint whose track the next batch of a tenant takes.
     #[must_use]
     pub fn track(&self, tenant: &str) -> EndpointId {
-        self.places.of(tenant).unwrap_or_else(|| self.shared.endpoints.of(tenant).id)
+        self.places.of(tenant).unwrap_or_else(|| self.shared.destination.of(tenant).id())
     }
 
     /// Hands a batch over. Never blocks.
@@ -108,8 +123,8 @@ impl Lane {
             tracks.insert(track, opened);
         }
         let Ok(place) = tracks[&track].queue.try_reserve() else { return Err(batch) };
-        let (endpoint, ticket) = (self.shared.endpoints.of(&batch.tenant), Ticket::new(self, track, &batch));
-        place.send(Queued { batch, endpoint, ticket });
+        let (to, ticket) = (self.shared.destination.of(&batch.tenant), Ticket::new(self, track, &batch));
+        place.send(Queued { batch, to, ticket });
         Ok(())
     }
 
@@ -134,7 +149,8 @@ impl Lane {
 
     /// Takes away the tracks that nobody uses any more.
     fn tidy(&self, tracks: &mut BTreeMap<EndpointId, Track>) {
-        let routes = self.shared.endpoints.routes();
+        let Destination::Receivers(endpoints) = &self.shared.destination else { return };
+        let routes = endpoints.routes();
         let used = self.places.tracks();
         tracks.retain(|id, _| routes.leads_to(*id) || used.contains(id));
     }
@@ -197,9 +213,9 @@ impl Places {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(endpoints: Endpoints, telemetry: Telemetry, handle: Handle) -> Self {
+    pub(super) fn new(destination: Destination, telemetry: Telemetry, handle: Handle) -> Self {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        Self { endpoints, telemetry, pace: Pace::default(), pending: watch::Sender::new(0), handle, tasks }
+        Self { destination, telemetry, pace: Pace::default(), pending: watch::Sender::new(0), handle, tasks }
     }
 
     /// The runtime in which everything is sent.
@@ -240,6 +256,30 @@ impl std::fmt::Debug for Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Where a tenant's samples go now.
+    pub(super) fn of(&self, tenant: &str) -> To {
+        match self {
+            Self::Receivers(endpoints) => To::Receiver(endpoints.of(tenant)),
+            Self::Spool(spool) => To::Spool(Arc::clone(spool)),
+        }
+    }
+}
+
+// === impl To ===
+
+impl To {
+    fn id(&self) -> EndpointId {
+        match self {
+            Self::Receiver(endpoint) => endpoint.id,
+            // There is nothing else in this process.
+            Self::Spool(_) => 0,
+        }
+    }
 }
 
 // === impl Ticket ===

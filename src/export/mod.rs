@@ -11,9 +11,11 @@ mod delivery;
 mod endpoints;
 mod lane;
 mod pace;
+pub mod query;
 pub mod receiver;
+pub mod spool;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ pub use endpoints::EndpointId;
 pub use lane::Lane;
 
 use endpoints::Endpoints;
+use lane::Destination;
 
 /// HTTP needs few threads: the work is waiting.
 const THREADS: usize = 2;
@@ -81,6 +84,14 @@ pub enum ExportError {
     /// The settings of one tenant cannot be used.
     #[error("overrides of tenant {0:?}: {1}")]
     Tenant(String, Box<ExportError>),
+    /// A spool cannot be written.
+    #[error("{path}: cannot be written: {source}; name a directory that can be made and written to")]
+    Spool {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// No threads for it.
     #[error("remote_write: cannot start its threads: {0}")]
     Threads(std::io::Error),
@@ -125,25 +136,38 @@ impl Exporter {
     /// # Errors
     /// Names the key of the configuration that cannot be used.
     pub fn start(cfg: &RemoteWrite, telemetry: Telemetry) -> Result<Self, ExportError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("export")
-            .enable_all()
-            .build()
-            .map_err(ExportError::Threads)?;
+        let runtime = runtime()?;
         let endpoints = runtime.block_on(Endpoints::new(cfg))?;
-        let shared = lane::Shared::new(endpoints, telemetry, runtime.handle().clone());
-        Ok(Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) })))
+        Ok(Self::over(Destination::Receivers(endpoints), telemetry, runtime))
+    }
+
+    /// Sends nothing: keeps everything in the directory `dir`, whatever tenants have as settings, in a segment per shard. A
+    /// batch is settled when it is on the disk. What was there stays. See [`spool::Reader`] for the other end.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn start_spool(dir: &Path, telemetry: Telemetry) -> Result<Self, ExportError> {
+        let spool = spool::Spool::new(dir).map_err(|source| ExportError::Spool { path: dir.to_owned(), source })?;
+        Ok(Self::over(Destination::Spool(Arc::new(spool)), telemetry, runtime()?))
+    }
+
+    fn over(destination: Destination, telemetry: Telemetry, runtime: Runtime) -> Self {
+        let shared = lane::Shared::new(destination, telemetry, runtime.handle().clone());
+        Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) }))
     }
 
     /// Sends each tenant's samples where its settings say: batches that are handed over from now on, and those that fail
-    /// elsewhere. With an error nothing changes. Call it outside of any async runtime; it may wait for credentials.
+    /// elsewhere. With an error nothing changes, nor does it in a spool. Call it outside of any async runtime; it may wait
+    /// for credentials.
     ///
     /// # Errors
     /// Names the tenant and the key of its settings that cannot be used.
     pub fn reroute(&self, tenants: &Tenants) -> Result<(), ExportError> {
         let shared = &self.0.shared;
-        shared.handle().block_on(shared.endpoints.replace(tenants))
+        match &shared.destination {
+            Destination::Receivers(endpoints) => shared.handle().block_on(endpoints.replace(tenants)),
+            Destination::Spool(_) => Ok(()),
+        }
     }
 
     /// Opens the lane of a shard. `done` is called once per batch, from a thread of the exporter, after the last request
@@ -182,6 +206,15 @@ impl Drop for Inner {
             runtime.shutdown_background();
         }
     }
+}
+
+fn runtime() -> Result<Runtime, ExportError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("export")
+        .enable_all()
+        .build()
+        .map_err(ExportError::Threads)
 }
 
 fn millis(ms: Millis) -> Duration {

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod sabotage;
 pub mod series;
 pub mod span;
+pub mod ticks;
 pub mod writer;
 
 pub use chain::{ChainVerdict, ShareChain};
@@ -22,6 +23,7 @@ pub use fold::{Fold, Ignored, Ruling, Verdict};
 pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
 pub use series::{EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
 pub use span::{Cause, Shares, SpanCommit, SpanFold, SpanState};
+pub use ticks::Ticks;
 pub use writer::{AcceptedFrame, Progress, Writer};
 
 use crate::model::wire::Malformed;

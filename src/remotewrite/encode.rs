@@ -87,7 +87,7 @@ impl SeriesWriter {
             series: 0,
             samples: 0,
             exemplars: 0,
-            compressor: Compressor::default(),
+            compressor: Compressor::new(),
             done: Vec::new(),
         };
         writer.set_limits(max_samples, max_bytes, exemplar_label);
@@ -183,7 +183,7 @@ impl SeriesWriter {
     fn flush(&mut self) {
         if self.series > 0 {
             let counts = (self.series, self.samples, self.exemplars);
-            self.done.push(Request::compress(&self.raw, counts.0, counts.1, counts.2, &mut self.compressor));
+            self.done.push(self.compressor.compress(&self.raw, counts.0, counts.1, counts.2));
         }
         self.raw.clear();
         (self.series, self.samples, self.exemplars) = (0, 0, 0);

@@ -4,11 +4,12 @@
 //! *Owner:* a series task builds requests, a lane of `export` settles them. *Never:* a clock, a socket, a retry loop.
 //! *Next:* `export`.
 
+pub mod acceptance;
 pub mod decode;
 pub mod encode;
 pub mod native;
 pub mod request;
 pub mod verdict;
 
-pub use request::{Compressor, Request, StepBatch};
+pub use request::{Request, StepBatch};
 pub use verdict::{Backoff, Past, Verdict};

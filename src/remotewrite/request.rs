@@ -47,25 +47,31 @@ pub struct StepBatch {
     pub requests: Vec<Request>,
 }
 
-/// Compresses requests; keeps its memory between them.
+/// Compresses one request after the other and keeps its memory: what a new vector takes, most of all in zeros, is a good
+/// part of the whole.
 #[derive(Debug)]
-pub struct Compressor {
+pub(super) struct Compressor {
     snappy: snap::raw::Encoder,
     out: Vec<u8>,
 }
 
 // === impl Compressor ===
 
-impl Default for Compressor {
-    fn default() -> Self {
+impl Compressor {
+    pub(super) fn new() -> Self {
         Self { snappy: snap::raw::Encoder::new(), out: Vec::new() }
     }
-}
 
-impl Compressor {
+    /// As [`Request::compress`].
+    pub(super) fn compress(&mut self, raw: &[u8], series: u32, samples: u32, exemplars: u32) -> Request {
+        // Never smaller: growing back would write zeros to all of it.
+        self.out.resize(snap::raw::max_compress_len(raw.len()).max(self.out.len()), 0);
+        let len = self.snappy.compress(raw, &mut self.out).expect("max_bytes keeps requests far below 4 GiB");
+        Request { body: Bytes::copy_from_slice(&self.out[..len]), series, samples, exemplars }
+    }
+
     /// The memory that it keeps.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.out.capacity()
     }
 }
@@ -73,17 +79,14 @@ impl Compressor {
 // === impl Request ===
 
 impl Request {
-    /// Compresses concatenated `timeseries` fields (each with its tag and length).
+    /// Compresses concatenated `timeseries` fields (each with its tag and length). `encoder` is scratch memory.
     ///
     /// # Panics
     /// Never for requests below 4 GiB, the limit of the snappy format.
     #[must_use]
-    pub fn compress(raw: &[u8], series: u32, samples: u32, exemplars: u32, compressor: &mut Compressor) -> Self {
-        let Compressor { snappy, out } = compressor;
-        // Never smaller: growing back would write zeros to all of it.
-        out.resize(snap::raw::max_compress_len(raw.len()).max(out.len()), 0);
-        let len = snappy.compress(raw, out).expect("max_bytes keeps requests far below 4 GiB");
-        Self { body: Bytes::copy_from_slice(&out[..len]), series, samples, exemplars }
+    pub fn compress(raw: &[u8], series: u32, samples: u32, exemplars: u32, encoder: &mut snap::raw::Encoder) -> Self {
+        let body = encoder.compress_vec(raw).expect("max_bytes keeps requests far below 4 GiB");
+        Self { body: body.into(), series, samples, exemplars }
     }
 
     /// Two halves, cut between two series; `None` when only one is left.
@@ -98,7 +101,7 @@ impl Request {
         let cut = entries.get(middle)?.start;
         let half = |bytes: &[u8], entries: &[Entry]| {
             let sum = |f: fn(&Entry) -> u32| entries.iter().map(f).sum();
-            let encoder = &mut Compressor::default();
+            let encoder = &mut snap::raw::Encoder::new();
             Self::compress(bytes, entries.len() as u32, sum(|e| e.samples), sum(|e| e.exemplars), encoder)
         };
         let (first, second) = raw.split_at(cut);
@@ -221,7 +224,7 @@ mod tests {
         let message = WriteRequest { timeseries: (0..n).map(series).collect() };
         let samples = message.timeseries.iter().map(|t| (t.samples.len() + t.histograms.len()) as u32).sum();
         let exemplars = message.timeseries.iter().map(|t| t.exemplars.len() as u32).sum();
-        let encoder = &mut Compressor::default();
+        let encoder = &mut snap::raw::Encoder::new();
         let request = Request::compress(&message.encode_to_vec(), n, samples, exemplars, encoder);
         (message, request)
     }
@@ -270,7 +273,7 @@ mod tests {
     fn a_description_is_bounded() {
         let label = Label { name: "__name__".to_owned(), value: "\u{e4}".repeat(10_000) };
         let one = WriteRequest { timeseries: vec![TimeSeries { labels: vec![label], ..TimeSeries::default() }] };
-        let encoder = &mut Compressor::default();
+        let encoder = &mut snap::raw::Encoder::new();
         let request = Request::compress(&one.encode_to_vec(), 1, 0, 0, encoder);
         assert_eq!(request.describe().chars().count(), MAX_DESCRIPTION + 3);
     }

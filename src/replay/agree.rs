@@ -4,8 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::plan::{Plan, Planned, settings_of};
-use super::range::{At, Bounds, time};
+use super::range::{At, Bound, Bounds, time};
 use crate::config::Loaded;
+use crate::journal::Ticks;
 use crate::kafka::reader::Stretch;
 use crate::kafka::scan::Scanner;
 use crate::kafka::topics::{TopicNames, Topics};
@@ -61,12 +62,22 @@ pub enum RunError {
     OtherSettings(String),
 }
 
-/// Finds the plan of the run whose group is `loaded`'s, or makes it. `from` and `to` are what the user has given; empty for
-/// everything that the topics hold.
+/// What a user has said about a run. Its plan, once there is one, says the same.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Where it begins; empty for everything that the topics hold.
+    pub from: &'a [Bound],
+    /// Where it ends; empty for their end.
+    pub to: &'a [Bound],
+    /// The live group whose ticks it repeats.
+    pub honour: Option<&'a str>,
+}
+
+/// Finds the plan of the run whose group is `loaded`'s, or makes it.
 ///
 /// # Errors
 /// When Kafka does not answer, or the run was begun otherwise.
-pub fn agree(loaded: &Loaded, from: &[super::Bound], to: &[super::Bound], now: Millis) -> Result<Run, RunError> {
+pub fn agree(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Run, RunError> {
     let kafka = &loaded.config.kafka;
     let topics = Topics::new(kafka)?;
     let topic = TopicNames::new(&kafka.group).plan();
@@ -74,9 +85,7 @@ pub fn agree(loaded: &Loaded, from: &[super::Bound], to: &[super::Bound], now: M
     let reader = LogReader::new(kafka)?;
     let (mut found, mut new) = (read(&reader, &topic)?, false);
     if found.is_none() {
-        let (from, to) = (Bounds::new(from, At::Earliest), Bounds::new(to, At::Now));
-        let partitions = plan(loaded, &topics, &from, &to)?;
-        let plan = Plan::new(now, from.texts(), to.texts(), partitions, settings_of(loaded));
+        let plan = propose(loaded, wanted, now)?;
         let offset = Appender::new(kafka)?.append_and_wait(&topic, 0, &plan.encode(), APPEND_TIMEOUT)?;
         // Another worker of the run may have been faster.
         (found, new) = (read(&reader, &topic)?, offset == Some(0));
@@ -86,7 +95,7 @@ pub fn agree(loaded: &Loaded, from: &[super::Bound], to: &[super::Bound], now: M
     if !settings.is_empty() {
         return Err(RunError::OtherSettings(settings.join("\n  ")));
     }
-    for (option, given, was) in [("--from", from, &plan.from), ("--to", to, &plan.to)] {
+    for (option, given, was) in [("--from", wanted.from, &plan.from), ("--to", wanted.to, &plan.to)] {
         let given = Bounds::new(given, At::Now).texts();
         if !given.is_empty() && given != *was {
             let was = if was.is_empty() { "left out".to_owned() } else { was.join(" ") };
@@ -94,6 +103,20 @@ pub fn agree(loaded: &Loaded, from: &[super::Bound], to: &[super::Bound], now: M
         }
     }
     Ok(Run { group: kafka.group.clone(), plan, new })
+}
+
+/// The plan that a run would have, if it began now.
+///
+/// # Errors
+/// When Kafka does not answer, or there is no such topic.
+pub fn propose(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Plan, RunError> {
+    let (from, to) = (Bounds::new(wanted.from, At::Earliest), Bounds::new(wanted.to, At::Now));
+    let mut partitions = plan(loaded, &Topics::new(&loaded.config.kafka)?, &from, &to)?;
+    if let Some(group) = wanted.honour {
+        let (names, reader) = (TopicNames::new(group), LogReader::new(&loaded.config.kafka)?);
+        partitions.iter_mut().try_for_each(|planned| add_ticks(&reader, &names.journal(&planned.topic), planned))?;
+    }
+    Ok(Plan::new(now, from.texts(), to.texts(), partitions, settings_of(loaded)))
 }
 
 /// Deletes the topics of a run.
@@ -122,6 +145,32 @@ fn read(reader: &LogReader, topic: &str) -> Result<Option<Plan>, RunError> {
         Ok(())
     })?;
     Ok(plan)
+}
+
+/// Finds the ticks of a live group in the stretch of a partition.
+fn add_ticks(reader: &LogReader, journal: &str, planned: &mut Planned) -> Result<(), RunError> {
+    let (low, high) = reader.bounds(journal, planned.partition)?;
+    let mut ticks = Ticks::new(low > 0);
+    let stretch = Stretch { topic: journal, partition: planned.partition, from: low, to: high };
+    let damaged = |error| KafkaError::Topic(format!("{journal}[{}]: {error}", planned.partition));
+    reader.read::<RunError>(stretch, &AtomicBool::new(false), &mut |offset, record| {
+        Ok(ticks.apply(offset, record).map_err(damaged)?)
+    })?;
+    let known = ticks.begins().unwrap_or(i64::MAX);
+    if low > 0 && known > planned.from {
+        tracing::warn!(
+            journal,
+            partition = planned.partition,
+            known_from = known,
+            from = planned.from,
+            "the journal does not reach back to the beginning of the range: ticks before that are not repeated; \
+             kafka.journal_retention keeps them"
+        );
+    }
+    planned.ticks = ticks.found();
+    // One at the end itself advances time behind the last record.
+    planned.ticks.retain(|(offset, _)| (planned.from..=planned.to).contains(offset));
+    Ok(())
 }
 
 fn plan(loaded: &Loaded, topics: &Topics, from: &Bounds, to: &Bounds) -> Result<Vec<Planned>, RunError> {

@@ -9,7 +9,7 @@ mod plan;
 mod progress;
 mod range;
 
-pub use agree::{Run, RunError, agree, remove};
+pub use agree::{Run, RunError, Wanted, agree, propose, remove};
 pub use plan::{Plan, Planned, settings_of};
 pub use progress::{PartitionProgress, Progress, Watch};
 pub use range::{At, Bound, BoundError, Bounds};

@@ -9,13 +9,14 @@ use crate::worker::{Replay, Stretch};
 const VERSION: u32 = 1;
 
 /// Keys that do not change what is counted: the workers of a run, and a run that goes on, may have others.
-const FREE: [&str; 14] = [
+const FREE: [&str; 15] = [
     "kafka.brokers",
     "kafka.group",
     "kafka.start",
     "kafka.replication",
     "kafka.dead_letter_topic",
     "kafka.stuck_after",
+    "kafka.journal_retention",
     "kafka.properties",
     "overrides.",
     "time.idle",
@@ -115,6 +116,12 @@ impl Plan {
             these.iter().filter(|line| !others.contains(line)).map(|line| format!("{sign} {line}")).collect()
         };
         [only(&self.settings, settings, '-'), only(settings, &self.settings, '+')].concat()
+    }
+
+    /// The time of the first record, if there is one.
+    #[must_use]
+    pub fn begins(&self) -> Option<Millis> {
+        self.partitions.iter().filter_map(|p| p.begins).min()
     }
 
     /// How many offsets the run covers.

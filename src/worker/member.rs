@@ -1,7 +1,7 @@
 //! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
 //! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -50,6 +50,10 @@ struct Ends {
     last: Option<TaskId>,
 }
 
+/// What nobody needs any more, and when it may be deleted.
+#[derive(Default)]
+struct KeptBack(VecDeque<(Option<Instant>, Partition, i64)>);
+
 /// Runs until the worker is stopped.
 pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     let topics = Topics::new(&shared.config.kafka)?;
@@ -91,7 +95,7 @@ fn serve(
     let snapshots = Duration::from_millis(shared.config.series.snapshot_every.unsigned_abs());
     let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
-    let mut ends = Ends::default();
+    let (mut ends, mut kept_back) = (Ends::default(), KeptBack::default());
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
         membership.serve();
@@ -107,6 +111,9 @@ fn serve(
             committed = Instant::now();
         }
         if kept.elapsed() > housekeeping {
+            let retention = Duration::from_millis(shared.config.kafka.journal_retention.unsigned_abs());
+            kept_back.add(shared.take_trims(), |topic| shared.is_span_journal(topic), Instant::now() + retention);
+            topics.trim(&kept_back.due(Instant::now()));
             keep_house(shared, topics, &mut sources);
             ends.look(shared, topics);
             kept = Instant::now();
@@ -153,7 +160,6 @@ fn publish(shared: &Shared, sources: &[(String, i32)]) {
 }
 
 fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>) {
-    topics.trim(&shared.take_trims());
     if shared.replaying.is_some() {
         // What has been added to a topic since is not part of it.
         return;
@@ -170,6 +176,26 @@ fn keep_house(shared: &Shared, topics: &Topics, sources: &mut Vec<(String, i32)>
         }
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "looking at the source topics"),
+    }
+}
+
+// === impl KeptBack ===
+
+impl KeptBack {
+    /// These records are not needed any more. Those of partitions that are to be `kept` may go at `later`, the others now.
+    fn add(&mut self, below: Vec<(Partition, i64)>, kept: impl Fn(&str) -> bool, later: Instant) {
+        for (partition, offset) in below {
+            let due = kept(&partition.topic).then_some(later);
+            self.0.push_back((due, partition, offset));
+        }
+    }
+
+    /// What may go now.
+    fn due(&mut self, present: Instant) -> Vec<(Partition, i64)> {
+        let (due, rest) = self.0.drain(..).partition(|(due, ..)| due.is_none_or(|due| due <= present));
+        self.0 = rest;
+        let due: VecDeque<(Option<Instant>, Partition, i64)> = due;
+        due.into_iter().map(|(_, partition, offset)| (partition, offset)).collect()
     }
 }
 
@@ -316,5 +342,23 @@ impl OnChange for Arc<Crew> {
         tracing::info!(count = partitions.len(), lost, "revoked");
         self.moved();
         self.let_go(&partitions, !lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_stay_for_their_time_and_everything_else_goes_at_once() {
+        let at = |topic: &str, offset| (Partition { topic: topic.to_owned(), partition: 0 }, offset);
+        let (start, hour) = (Instant::now(), Duration::from_secs(3_600));
+        let mut kept = KeptBack::default();
+        kept.add(vec![at("g-spans-journal", 5), at("g-deltas", 7)], |t| t.ends_with("s-journal"), start + hour);
+        kept.add(vec![at("g-spans-journal", 9)], |_| true, start + 2 * hour);
+        assert_eq!(kept.due(start), [at("g-deltas", 7)]);
+        assert!(kept.due(start).is_empty());
+        assert_eq!(kept.due(start + hour), [at("g-spans-journal", 5)]);
+        assert_eq!(kept.due(start + 3 * hour), [at("g-spans-journal", 9)]);
     }
 }

@@ -149,6 +149,11 @@ impl Shared {
         take(&self.positions)
     }
 
+    /// Whether a topic is the journal of span tasks.
+    pub(super) fn is_span_journal(&self, topic: &str) -> bool {
+        self.config.kafka.topics.iter().any(|source| self.names.journal(source) == topic)
+    }
+
     pub(super) fn take_trims(&self) -> Vec<(Partition, i64)> {
         take(&self.trims)
     }

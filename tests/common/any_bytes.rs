@@ -4,6 +4,7 @@
 
 use std::io;
 
+use spanmill::archive::{Scanner, Window, openmetrics, victoria};
 use spanmill::config::settings::{
     FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, SanitiseMode, SpanNameRule, SpanNames,
 };
@@ -86,6 +87,23 @@ pub(crate) fn share(bytes: &[u8]) {
             restore(&task.snapshot());
         }
     });
+}
+
+/// A segment of a spool; and a request in one, not compressed, in every format.
+pub(crate) fn segment(bytes: &[u8]) {
+    if let Ok(mut scanner) = Scanner::new(bytes, bytes.len() as u64) {
+        while let Ok(Some(_)) = scanner.next() {}
+        assert!(scanner.good() <= bytes.len() as u64);
+    }
+    let mut window = Window::default();
+    if window.add_raw("t", bytes).is_ok()
+        && let Ok(all) = window.take(NOW)
+    {
+        let again = window.newest().is_none_or(|at| at < NOW);
+        assert!(again, "everything that is not older has been taken");
+        drop(openmetrics::write(&all.series, &mut io::sink()));
+        drop(victoria::write(&all.series, &mut io::sink()));
+    }
 }
 
 /// Records of a journal, each with its length before it; and the bodies of frames.

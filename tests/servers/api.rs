@@ -49,6 +49,17 @@ impl Api {
         answer.map(|a| a.status().as_u16()).map_err(|e| e.to_string())
     }
 
+    /// Where everything is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The status of a POST of `body`.
+    pub fn post(&self, path: &str, body: Vec<u8>) -> u16 {
+        let request = self.client.post(format!("{}{path}", self.base)).body(body);
+        self.send(request).expect("the server answers").status().as_u16()
+    }
+
     /// Sends one remote-write 1.0 request; `body` is not compressed yet.
     pub fn remote_write(&self, body: &[u8]) -> u16 {
         let compressed = snap::raw::Encoder::new().compress_vec(body).expect("a small body can be compressed");

@@ -1,5 +1,6 @@
 //! Receivers of remote write: Prometheus and VictoriaMetrics.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,12 +35,18 @@ impl RealPrometheus {
 
     /// Starts it with these features, on a port that was another one's if there is one.
     pub fn start_with(port: Option<u16>, features: &str) -> Self {
+        Self::start_over(port, features, "global: {}\n", |_| {})
+    }
+
+    /// Starts it with this configuration over the data that `fill` puts into its directory.
+    pub fn start_over(port: Option<u16>, features: &str, text: &str, fill: impl Fn(&Path)) -> Self {
         let (daemon, (port, api)) = start(
             "prometheus",
             STARTS_WITHIN,
             |dir| {
                 let config = dir.path().join("prometheus.yml");
-                std::fs::write(&config, "global: {}\n").expect("a file can be written");
+                std::fs::write(&config, text).expect("a file can be written");
+                fill(&dir.path().join("data"));
                 let port = port.unwrap_or_else(|| free_ports::<1>()[0]);
                 let mut command = Command::new(setting("TEST_PROMETHEUS"));
                 command
@@ -62,6 +69,11 @@ impl RealPrometheus {
 impl RealVictoria {
     /// Starts it and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_with("100y")
+    }
+
+    /// Starts it; it keeps samples for so long.
+    pub fn start_with(retention: &str) -> Self {
         let (daemon, api) = start(
             "victoriametrics",
             STARTS_WITHIN,
@@ -71,7 +83,7 @@ impl RealVictoria {
                 command
                     .arg(format!("-storageDataPath={}", dir.path().join("data").display()))
                     .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
-                    .args(["-retentionPeriod=100y", "-dedup.minScrapeInterval=1ms"])
+                    .args([&format!("-retentionPeriod={retention}"), "-dedup.minScrapeInterval=1ms"])
                     // An instant query sees the newest sample, and an old one too.
                     .args(["-search.latencyOffset=0s", "-search.maxStalenessInterval=1h", "-search.disableCache"]);
                 (command, Api::new(&format!("127.0.0.1:{port}")))

@@ -14,22 +14,26 @@ mod reading;
 mod sending;
 mod summary;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::produce::{duration, wall_clock};
+use super::super::produce::wall_clock;
+use super::super::survey::conclude;
 use super::super::{ConfigArgs, USAGE};
+use super::{ReportArgs, TargetArgs, TargetError};
+use crate::config::Tenants;
 use crate::config::settings::TenantSource;
-use crate::config::{self, Tenants};
 use crate::export::{ExportError, Exporter};
 use crate::files::Format;
 use crate::model::Millis;
 use crate::tasks::local::{Local, LocalError};
 use crate::tasks::span::Record;
+use crate::tasks::survey::Survey;
 use crate::telemetry::{self, Telemetry};
-use input::Inputs;
+use input::{FileRecord, Inputs};
 use progress::Progress;
 use reading::{Next, Reading, Taken};
 use sending::Sending;
@@ -47,7 +51,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct FilesArgs {
     /// Files of OTLP traces, as the Collector's file exporter writes them: JSON lines or sized protobuf, plain, zstd or
     /// gzip. A directory stands for all files in it; `-` is standard input
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["id", "from", "to", "until_now", "remove"])]
     pub files: Vec<PathBuf>,
     /// What is in the files; without it, their first bytes and names tell
     #[arg(long, value_enum)]
@@ -58,12 +62,6 @@ pub struct FilesArgs {
     /// Says that these samples may have been sent before: what the receiver refuses because it is there is no loss
     #[arg(long)]
     pub resend: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// How often to report progress where there is no terminal; 0s never does
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub print_every: Duration,
 }
 
 /// What is in a file.
@@ -96,24 +94,34 @@ pub enum FilesError {
     /// Remote write cannot start.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// Samples cannot go where they should.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// A mistake of spanmill.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The thread that reads cannot be started, or has panicked.
     #[error("cannot read files: {0}")]
     Thread(std::io::Error),
+    /// A dry run failed.
+    #[error("{0}")]
+    Other(String),
     /// The summary cannot be written.
     #[error("cannot write the summary: {0}")]
     Output(#[from] std::io::Error),
 }
 
 /// What to replay, and to where.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a function has nothing to show")]
 pub struct Job<'a> {
     /// The settings of all tenants.
     pub tenants: &'a Tenants,
     /// The files.
     pub args: &'a FilesArgs,
+    /// Asks before the first sample is sent whether those of this time would be kept.
+    pub preflight: &'a dyn Fn((Millis, Millis)) -> Result<(), TargetError>,
+    /// How often to report progress where there is no terminal.
+    pub print_every: Duration,
     /// Where the samples go.
     pub exporter: &'a Exporter,
     /// The present: no record is younger.
@@ -126,8 +134,14 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// When the replay cannot start, or the summary cannot be written.
-pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
-    let loaded = match config::load_from(config.config.as_deref(), &config.set) {
+pub fn run(
+    config: &ConfigArgs,
+    args: &FilesArgs,
+    target: &TargetArgs,
+    report: &ReportArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<u8, FilesError> {
+    let loaded = match target.load(config) {
         Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
@@ -138,10 +152,15 @@ pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Res
         eprintln!("{error}");
         return Ok(USAGE);
     }
-    let exporter = Exporter::start(&loaded.config.remote_write, Telemetry::new())?;
+    if target.dry_run {
+        return dry_run(&loaded.tenants, args, stop).map(|()| 0);
+    }
+    let exporter = target.exporter(&loaded.config, Telemetry::new())?;
     exporter.reroute(&loaded.tenants)?;
-    let job = Job { tenants: &loaded.tenants, args, exporter: &exporter, now: wall_clock(), stop };
-    let summary = match replay(&job) {
+    let preflight = |range| target.preflight(&loaded.config, range);
+    let (tenants, print_every) = (&loaded.tenants, report.print_every);
+    let job = Job { tenants, args, preflight: &preflight, print_every, exporter: &exporter, now: wall_clock(), stop };
+    let mut summary = match replay(&job) {
         Err(error @ FilesError::NoTenant(_)) => {
             eprintln!("{error}");
             return Ok(USAGE);
@@ -149,10 +168,42 @@ pub fn run(config: &ConfigArgs, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Res
         ended => ended?,
     };
     exporter.stop(Duration::ZERO);
+    if !summary.stopped {
+        summary.finished = target.finish(&loaded.config)?;
+    }
     let out = &mut std::io::stdout().lock();
-    let written = if args.json { summary.write_json(out) } else { summary.write(out) };
+    let written = if report.json { summary.write_json(out) } else { summary.write(out) };
     written?;
-    Ok(u8::from(!summary.is_complete()))
+    Ok(u8::from(!summary.is_complete() || !summary.finished.is_equal()))
+}
+
+/// Reads the files and says what they would become.
+fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<(), FilesError> {
+    let config = tenants.defaults();
+    let tenant = tenant(args.tenant.as_deref(), &config.tenant)?;
+    let inputs = Inputs::find(&args.files, args.format.map(Format::from))?;
+    let latest = wall_clock().saturating_add(config.time.max_future);
+    let mut reading = Reading::start(inputs, latest, stop).map_err(FilesError::Thread)?;
+    let (mut survey, mut offset, mut unreadable) = (Survey::new(tenants), 0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let taken = match reading.next(POLL).map_err(FilesError::Thread)? {
+            Next::Taken(taken) => taken,
+            Next::Nothing => continue,
+            Next::End => break,
+        };
+        unreadable += taken.problems.count;
+        for FileRecord { timestamp, value, .. } in &taken.records {
+            let record = Record { offset, timestamp: *timestamp, tenant: Some(tenant), value };
+            survey.record(TOPIC, 0, &record).map_err(|e| FilesError::Other(e.to_string()))?;
+            offset += 1;
+        }
+    }
+    let out = &mut std::io::stdout().lock();
+    conclude(survey, tenants, "the files", out).map_err(|e| FilesError::Other(e.to_string()))?;
+    if unreadable > 0 {
+        writeln!(out, "{unreadable} messages could not be read; a replay names them")?;
+    }
+    Ok(())
 }
 
 /// Replays the files. Ends when everything is read and settled, or when it is told to stop; then it waits a little for what
@@ -165,7 +216,7 @@ pub fn replay(job: &Job<'_>) -> Result<Summary, FilesError> {
     run.read()?;
     if !run.stopped() {
         run.local.finish()?;
-        run.send_closed();
+        run.send_closed()?;
     }
     let sent = !run.stopped();
     run.settle();
@@ -195,7 +246,7 @@ impl<'a> Run<'a> {
         let tenant = tenant(job.args.tenant.as_deref(), &config.tenant)?;
         let inputs = Inputs::find(&job.args.files, job.args.format.map(Format::from))?;
         let summary = Summary { files: inputs.files() as u64, ..Summary::default() };
-        let progress = Progress::new(inputs.bytes(), job.args.print_every, begin);
+        let progress = Progress::new(inputs.bytes(), job.print_every, begin);
         let latest = job.now.saturating_add(config.time.max_future);
         let local = Local::new(job.tenants, TOPIC, 1)?;
         let sending = Sending::new(job.exporter, local.shards(), job.args.resend);
@@ -237,14 +288,17 @@ impl<'a> Run<'a> {
                     what: refusal.to_string(),
                 });
             }
-            self.send_closed();
+            self.send_closed()?;
         }
         Ok(())
     }
 
     /// Sends the steps that are closed; waits as long as the receivers are slower than the files.
-    fn send_closed(&mut self) {
+    fn send_closed(&mut self) -> Result<(), FilesError> {
         while let Some((shard, step)) = (!self.stopped()).then(|| self.local.next_closed()).flatten() {
+            if self.summary.steps == 0 {
+                (self.job.preflight)((step.step, self.job.now))?;
+            }
             self.summary.step(&step);
             for batch in step.batches {
                 let mut refused = self.sending.try_send(shard, batch);
@@ -255,6 +309,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Waits for the answers to everything that has been sent; if it was told to stop, only for a while.

@@ -7,20 +7,23 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::show::{Look, Screen, Summary};
+use super::{ReportArgs, TargetArgs, TargetError};
 use crate::admin::{Admin, Probes};
 use crate::cli::produce::duration;
+use crate::cli::survey::{conclude, look_at};
 use crate::cli::{ConfigArgs, USAGE};
 use crate::config::{self, Loaded, Problems};
-use crate::export::{ExportError, Exporter};
 use crate::kafka;
+use crate::kafka::reader::Stretch;
+use crate::kafka::scan::Scanner;
 use crate::model::Millis;
-use crate::replay::{Bound, Plan, Progress, RunError, Watch, agree, remove};
+use crate::replay::{Bound, Plan, Progress, RunError, Wanted, Watch, agree, propose, remove};
+use crate::tasks::survey::Survey;
 use crate::telemetry::{self, Telemetry};
 use crate::worker::{Worker, WorkerError};
 
-/// How often the picture changes, and how often a line is printed where there is no terminal.
+/// How often the picture changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const PRINT_EVERY: Duration = Duration::from_secs(10);
 /// How often the journals are read, once this worker has nothing more to do.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,18 +48,13 @@ pub struct KafkaArgs {
     /// How far a partition may run ahead of the slowest, in event time
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub lead: Duration,
-    /// A label for every series of the replay, such as replay=monday; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
-    pub label: Vec<String>,
+    /// Repeat the ticks of this live group where its journals tell of them: when a partition was silent, the clock moved its
+    /// time on. Steps that were closed by force are not repeated: totals are the same, some steps are not
+    #[arg(long, value_name = "GROUP")]
+    pub honour_journal: Option<String>,
     /// Read at most this many bytes of records per second, in this worker
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub read_rate: Option<u64>,
-    /// Send at most this many samples per second, from this worker
-    #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub write_rate: Option<u64>,
-    /// Print the summary as JSON, and nothing else, to standard output
-    #[arg(long)]
-    pub json: bool,
     /// Serve metrics of this worker at this address, as `run` does
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
@@ -75,21 +73,35 @@ pub enum ReplayError {
     /// The worker ended.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// Nothing can be sent.
+    /// Samples cannot go where they should.
     #[error(transparent)]
-    Export(#[from] ExportError),
+    Target(#[from] TargetError),
     /// Logs, metrics or the output do not work.
     #[error("{0}")]
     Other(String),
+}
+
+// === impl KafkaArgs ===
+
+impl KafkaArgs {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { from: &self.from, to: &self.to, honour: self.honour_journal.as_deref() }
+    }
 }
 
 /// Replays as the arguments say; returns the exit code.
 ///
 /// # Errors
 /// When the replay cannot begin or go on.
-pub fn run(config: &ConfigArgs, args: &KafkaArgs, stop: &Arc<AtomicBool>) -> Result<u8, ReplayError> {
+pub fn run(
+    config: &ConfigArgs,
+    args: &KafkaArgs,
+    target: &TargetArgs,
+    report: &ReportArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<u8, ReplayError> {
     let id = args.id.clone().unwrap_or_else(new_id);
-    let loaded = match load(config, args, &id) {
+    let loaded = match load(config, target, &id) {
         Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
@@ -100,7 +112,7 @@ pub fn run(config: &ConfigArgs, args: &KafkaArgs, stop: &Arc<AtomicBool>) -> Res
         eprintln!("{error}");
         return Ok(USAGE);
     }
-    let screen = Screen::new(args.json);
+    let screen = Screen::new(report);
     if !screen.is_live() {
         let log = &loaded.config.log;
         telemetry::log::init(&log.level, log.format).map_err(|e| ReplayError::Other(e.to_string()))?;
@@ -110,18 +122,38 @@ pub fn run(config: &ConfigArgs, args: &KafkaArgs, stop: &Arc<AtomicBool>) -> Res
         println!("deleted {} topics of run {id}", removed.len());
         return Ok(0);
     }
-    let run = agree(&loaded, &args.from, &args.to, now())?;
+    if target.dry_run {
+        return dry_run(&loaded, args).map(|()| 0);
+    }
+    let run = agree(&loaded, &args.wanted(), now())?;
     screen.begin(&id, &run.plan, run.new);
-    let (progress, summary) = work(&loaded, args, &run.plan, &screen, stop)?;
+    if let Some(begins) = run.plan.begins() {
+        target.preflight(&loaded.config, (begins, now()))?;
+    }
+    let (progress, mut summary) = work(&loaded, args, target, &run.plan, &screen, stop)?;
+    if progress.complete() {
+        summary.finished = target.finish(&loaded.config)?;
+    }
     screen.end(&id, &run.plan, &progress, &summary).map_err(|e| ReplayError::Other(e.to_string()))?;
-    Ok(u8::from(!progress.complete() || summary.rejected > 0))
+    Ok(u8::from(!progress.complete() || !summary.is_good()))
+}
+
+/// Reads the range and says what it would become.
+fn dry_run(loaded: &Loaded, args: &KafkaArgs) -> Result<(), ReplayError> {
+    let plan = propose(loaded, &args.wanted(), now())?;
+    let scanner = Scanner::new(&loaded.config.kafka).map_err(RunError::from)?;
+    let mut survey = Survey::new(&loaded.tenants);
+    for p in &plan.partitions {
+        let stretch = Stretch { topic: &p.topic, partition: p.partition, from: p.from, to: p.to };
+        look_at(&scanner, &mut survey, &loaded.tenants, stretch).map_err(|e| ReplayError::Other(e.to_string()))?;
+    }
+    conclude(survey, &loaded.tenants, &loaded.config.kafka.topics.join(", "), &mut std::io::stdout().lock())
+        .map_err(|e| ReplayError::Other(e.to_string()))
 }
 
 /// The configuration of the run: under a group of its own, and without what only live workers do.
-fn load(config: &ConfigArgs, args: &KafkaArgs, id: &str) -> Result<Loaded, Problems> {
-    let labels = args.label.iter().map(|label| format!("series.external_labels.{label}"));
-    let set: Vec<String> = config.set.iter().cloned().chain(labels).collect();
-    let mut loaded = config::load_from(config.config.as_deref(), &set)?;
+fn load(config: &ConfigArgs, target: &TargetArgs, id: &str) -> Result<Loaded, Problems> {
+    let mut loaded = target.load(config)?;
     let kafka = &mut loaded.config.kafka;
     kafka.group = format!("{}-replay-{id}", kafka.group);
     // The live workers have seen to that.
@@ -133,30 +165,23 @@ fn load(config: &ConfigArgs, args: &KafkaArgs, id: &str) -> Result<Loaded, Probl
 fn work(
     loaded: &Loaded,
     args: &KafkaArgs,
+    target: &TargetArgs,
     plan: &Plan,
     screen: &Screen,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Progress, Summary), ReplayError> {
     let (telemetry, config) = (Telemetry::new(), loaded.config.clone());
-    let exporter = Exporter::start(&config.remote_write, telemetry.clone())?;
-    if let Some(rate) = args.write_rate {
-        exporter.limit(rate);
-    }
+    let exporter = target.exporter(&config, telemetry.clone()).map_err(TargetError::from)?;
     let lead = lead(args.lead, &config);
     let started = Instant::now();
     let worker = Worker::replay(config.clone(), telemetry.clone(), exporter, plan.replay(lead, args.read_rate))?;
     let admin = serve(args.listen.as_deref(), &config, &telemetry, &worker)?;
     let mut watch = Watch::new(&config, plan, Arc::clone(stop))?;
-    let (mut looked, mut watched, mut printed) = (started, started, started);
+    let (mut looked, mut watched) = (started, started);
     while worker.alive() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
         if looked.elapsed() >= LOOK_EVERY {
-            let look = Look::of(&telemetry, plan, started.elapsed());
-            screen.show(&look);
-            if printed.elapsed() >= PRINT_EVERY {
-                screen.print(&look);
-                printed = Instant::now();
-            }
+            screen.show(&Look::of(&telemetry, plan, started.elapsed()));
             looked = Instant::now();
         }
         if worker.done() && watched.elapsed() >= WATCH_EVERY {
@@ -215,23 +240,18 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
-fn label(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(text.to_owned()),
-        _ => Err("expected NAME=VALUE".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
 
+    use super::super::ReplayArgs;
+
     #[derive(Debug, Parser)]
     struct Args {
         #[command(flatten)]
-        kafka: KafkaArgs,
+        replay: ReplayArgs,
     }
 
     #[test]
@@ -249,7 +269,7 @@ mod tests {
     fn the_group_of_a_run_is_nobody_elses_and_its_labels_are_on_every_series() {
         let parsed = Args::try_parse_from(["replay", "--label", "replay=r1", "--from", "spans=12"]).expect("legal");
         let set = vec!["kafka.dead_letter_topic=dead".to_owned()];
-        let loaded = load(&ConfigArgs { config: None, set }, &parsed.kafka, "r1").expect("legal");
+        let loaded = load(&ConfigArgs { config: None, set }, &parsed.replay.target, "r1").expect("legal");
         assert_eq!(loaded.config.kafka.group, "spanmill-replay-r1");
         assert!(loaded.config.kafka.dead_letter_topic.is_empty());
         assert_eq!(loaded.config.series.external_labels["replay"], "r1");

@@ -1,13 +1,15 @@
 //! What a replay shows: bars on a terminal, lines elsewhere, and a summary.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::ReportArgs;
+use super::finish::Finished;
 use crate::model::time::last_step;
 use crate::model::{Ledger, Millis, Tally};
 use crate::replay::{Plan, Progress};
@@ -20,6 +22,9 @@ const BARS: usize = 16;
 pub(super) struct Screen {
     json: bool,
     live: bool,
+    /// How often a line is printed where there is no terminal.
+    every: Duration,
+    printed: Cell<Instant>,
     bars: MultiProgress,
     total: ProgressBar,
     partitions: RefCell<Vec<ProgressBar>>,
@@ -51,12 +56,12 @@ struct Partition {
 }
 
 /// What this worker has done.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Summary {
     elapsed: Duration,
     samples: Samples,
-    /// Samples that the receiver refused for good.
-    pub(super) rejected: u64,
+    /// What has become of the spool, if there is one and the run is complete.
+    pub(super) finished: Finished,
 }
 
 // === impl Look ===
@@ -113,19 +118,25 @@ impl Look {
 
 impl Summary {
     pub(super) fn of(telemetry: &Telemetry, elapsed: Duration) -> Self {
-        let samples = telemetry.samples();
-        Self { elapsed, samples, rejected: samples.rejected }
+        Self { elapsed, samples: telemetry.samples(), finished: Finished::default() }
+    }
+
+    /// Whether nothing was refused, and nothing differs.
+    pub(super) fn is_good(&self) -> bool {
+        self.samples.rejected == 0 && self.finished.is_equal()
     }
 }
 
 // === impl Screen ===
 
 impl Screen {
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(report: &ReportArgs) -> Self {
         let live = io::stderr().is_terminal();
         let bars = MultiProgress::new();
         let total = if live { bars.add(ProgressBar::new(0).with_style(style())) } else { ProgressBar::hidden() };
-        Self { json, live, bars, total, partitions: RefCell::default(), first: OnceCell::new() }
+        let (json, every) = (report.json, report.print_every);
+        let (partitions, first, printed) = (RefCell::default(), OnceCell::new(), Cell::new(Instant::now()));
+        Self { json, live, every, bars, total, partitions, first, printed }
     }
 
     /// Whether bars are drawn, between which no log may write.
@@ -136,7 +147,7 @@ impl Screen {
     /// Says what is about to be done.
     pub(super) fn begin(&self, id: &str, plan: &Plan, new: bool) {
         let verb = if new { "begins" } else { "goes on" };
-        let begins = plan.partitions.iter().filter_map(|p| p.begins).min().map(time);
+        let begins = plan.begins().map(time);
         let from = begins.map(|at| format!(", from {at}")).unwrap_or_default();
         self.say(&format!("run {id} {verb}: {} partitions, {} offsets{from}", plan.partitions.len(), plan.offsets()));
         for p in plan.partitions.iter().filter(|p| p.cut) {
@@ -154,11 +165,11 @@ impl Screen {
         }
     }
 
-    /// Draws the bars.
+    /// Draws the bars, or prints a line now and then.
     pub(super) fn show(&self, look: &Look) {
-        let first = self.first(look);
+        let first = self.first.get_or_init(|| look.clone());
         if !self.live {
-            return;
+            return self.print(look, first);
         }
         self.total.set_length(look.offsets);
         self.total.set_position(look.passed);
@@ -184,17 +195,13 @@ impl Screen {
         bars[at].clone()
     }
 
-    /// The first look at anything.
-    fn first(&self, look: &Look) -> &Look {
-        self.first.get_or_init(|| look.clone())
-    }
-
-    /// Prints where the worker is, if no bars are drawn.
-    pub(super) fn print(&self, look: &Look) {
-        if !self.live {
-            let percent = look.passed * 100 / look.offsets.max(1);
-            eprintln!("{percent:>3} %: {}", look.words(self.first(look)));
+    fn print(&self, look: &Look, first: &Look) {
+        if self.every.is_zero() || self.printed.get().elapsed() < self.every {
+            return;
         }
+        self.printed.set(Instant::now());
+        let percent = look.passed * 100 / look.offsets.max(1);
+        eprintln!("{percent:>3} %: {}", look.words(first));
     }
 
     /// Prints the summary.
@@ -251,7 +258,7 @@ fn as_text(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> Str
     } else {
         format!("it goes on with: spanmill replay --id {id}, with the same configuration")
     });
-    lines.join("\n") + "\n"
+    lines.join("\n") + "\n" + &summary.finished.text
 }
 
 fn as_json(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> serde_json::Value {
@@ -275,6 +282,7 @@ fn as_json(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> ser
         "partitions": partitions.collect::<Vec<_>>(),
         "shards": progress.shards,
         "shards_over": progress.shards_over,
+        "finished": summary.finished,
     })
 }
 

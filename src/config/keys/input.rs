@@ -52,6 +52,11 @@ pub(super) const KEYS: &[Key] = &[
         slot: |d| Slot::Duration(&mut d.config.kafka.stuck_after, 1_000..=DAY),
     },
     Key {
+        path: "kafka.journal_retention",
+        doc: "How long records of the span tasks' journals stay once nobody needs them to go on; `replay --honour-journal` reads them.",
+        slot: |d| Slot::Duration(&mut d.config.kafka.journal_retention, 0..=365 * DAY),
+    },
+    Key {
         path: "kafka.properties",
         doc: "librdkafka settings for every client, such as TLS and SASL. A secret may be `{file: path}`.",
         slot: |d| Slot::Secrets(&mut d.config.kafka.properties),

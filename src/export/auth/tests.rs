@@ -48,7 +48,7 @@ fn basic_and_bearer_are_fixed_and_never_printed() {
     {
         let mut headers = HeaderMap::new();
         let authorizer = ready(Authorizer::new(&auth)).unwrap();
-        ready(authorizer.authorize("http://x/", &mut headers, b"")).unwrap();
+        ready(authorizer.authorize(&Method::POST, "http://x/", &mut headers, b"")).unwrap();
         assert_eq!(headers[AUTHORIZATION], expected);
         assert_eq!(format!("{:?}", headers[AUTHORIZATION]), "Sensitive");
     }
@@ -63,7 +63,7 @@ fn a_token_with_a_line_break_is_refused_without_being_shown() {
 #[test]
 fn a_signature_covers_body_date_and_session() {
     let (s, url, now) = (signer(None), "https://aps.example.com/workspaces/ws/api/v1/remote_write", at(1_700_000_000));
-    let signed = s.sign(credentials(None), url, b"body", now).unwrap();
+    let signed = s.sign(credentials(None), (&Method::POST, url), b"body", now).unwrap();
     assert_eq!(header(&signed, "x-amz-date"), "20231114T221320Z");
     assert_eq!(header(&signed, "x-amz-security-token"), "session");
     let sha = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
@@ -74,7 +74,9 @@ fn a_signature_covers_body_date_and_session() {
     let signature = authorization.strip_prefix(scope).unwrap_or_else(|| panic!("{authorization}"));
     // Computed apart from the library, by the recipe of the AWS documentation.
     assert_eq!(signature, "076170c6b6d34ce7b89be51c512c3e78a18f35720b221bfc3bdea629754e6a91");
-    let again = |body: &[u8], now| header(&s.sign(credentials(None), url, body, now).unwrap(), "authorization");
+    let again = |body: &[u8], now| {
+        header(&s.sign(credentials(None), (&Method::POST, url), body, now).unwrap(), "authorization")
+    };
     assert_eq!(again(b"body", now), authorization);
     assert_ne!(again(b"Body", now), authorization);
     assert_ne!(again(b"body", at(1_700_000_001)), authorization);
@@ -99,7 +101,7 @@ fn an_empty_chain_is_an_error_that_can_be_retried() {
 fn every_attempt_is_signed_anew_with_the_time_of_day() {
     let authorizer = Authorizer::SigV4(Box::new(signer(None)));
     let mut headers = HeaderMap::new();
-    ready(authorizer.authorize("http://localhost:9090/api/v1/write", &mut headers, b"body")).unwrap();
+    ready(authorizer.authorize(&Method::POST, "http://localhost:9090/api/v1/write", &mut headers, b"body")).unwrap();
     for name in ["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"] {
         assert!(headers.contains_key(name), "{name}");
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::super::finish::Finished;
 use super::sending::Sending;
 use crate::export::Delivered;
 use crate::files::Place;
@@ -47,6 +48,8 @@ pub struct Summary {
     pub seconds: f64,
     /// What became of records, spans and half edges, without the lines that are zero.
     pub ledger: BTreeMap<&'static str, u64>,
+    /// What has become of the spool, if there is one and everything was read.
+    pub finished: Finished,
     #[serde(skip)]
     pub(super) last_step: Option<Millis>,
 }
@@ -188,7 +191,7 @@ impl Summary {
                 "stopped early. {until} has been answered. Run it again with --resend: it sends the same samples."
             )?;
         }
-        Ok(())
+        out.write_all(self.finished.text.as_bytes())
     }
 
     /// Writes it for programs.

@@ -6,10 +6,10 @@ fn args(words: &str) -> FilesArgs {
     #[derive(clap::Parser)]
     struct Alone {
         #[command(flatten)]
-        args: FilesArgs,
+        args: super::super::ReplayArgs,
     }
     let words = ["replay"].into_iter().chain(words.split_whitespace());
-    <Alone as clap::Parser>::try_parse_from(words).expect("arguments").args
+    <Alone as clap::Parser>::try_parse_from(words).expect("arguments").args.files
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_directory_stands_for_its_files_and_a_row_of_rotated_ones_is_one_stream() {
 
 #[test]
 fn arguments_are_what_they_say() {
-    let args = args("--files a - b --format otlp-proto --tenant t --resend --json --print-every 0s");
+    let args = args("--files a - b --format otlp-proto --tenant t --resend");
     assert_eq!((args.files.len(), args.format), (3, Some(FileFormat::OtlpProto)));
-    assert!(args.resend && args.json && args.print_every.is_zero());
+    assert!(args.resend);
 }
 
 #[test]
