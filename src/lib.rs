@@ -27,6 +27,7 @@
 //! | [`tasks`] | the pure halves of the span task and the series task, made of the rooms above |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |
 //! | [`archive`] | samples in files: frames of a spool, OpenMetrics, JSON lines, Parquet |
+//! | [`plan`] | a load and measured costs → workers, cores, memory, traffic |
 //! | [`loadgen`] | seeded topologies and traces, and what they must count to |
 //!
 //! The second list touches the world and sits behind the features `kafka` and `http`: `telemetry`, `kafka`, `export`,
@@ -44,6 +45,7 @@ pub mod journal;
 pub mod loadgen;
 pub mod model;
 pub mod otlp;
+pub mod plan;
 pub mod remotewrite;
 pub mod sampling;
 pub mod sanitise;

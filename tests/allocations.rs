@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use spanmill::config::settings::{
     BucketSet, Config, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute,
-    PolicyMatch, PolicyValue, SanitiseMode, ServiceNamespace, SpanNameRule, TenantSource,
+    PolicyMatch, PolicyValue, SanitiseMode, ServiceNamespace, SpanNameRule, TenantSource, TimeSource,
 };
 use spanmill::model::Tally;
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
@@ -107,7 +107,7 @@ fn attribute(key: &str, value: Value) -> KeyValue {
 fn a_span(trace: u64, id: u8, parent: u8, kind: span::SpanKind) -> Span {
     // All of them come while warming up, so that no memory of names has to grow later.
     let user = trace % 1_500;
-    let start = (START as u64 + trace * PACE as u64) * 1_000_000;
+    let start = time_of(trace) as u64 * 1_000_000;
     let bytes = |id: u8| if id == 0 { Vec::new() } else { vec![id; 8] };
     let event = span::Event {
         time_unix_nano: start,
@@ -124,7 +124,7 @@ fn a_span(trace: u64, id: u8, parent: u8, kind: span::SpanKind) -> Span {
         name: [format!("GET /users/{user}/cart"), format!("put {user}")][usize::from(id) % 2].clone(),
         kind: kind as i32,
         start_time_unix_nano: start,
-        end_time_unix_nano: start + [1_000_000, 30_000_000, 2_000_000_000][(trace % 3) as usize],
+        end_time_unix_nano: start + [1_000_000, 30_000_000, 20_000_000_000][(trace % 3) as usize],
         attributes: vec![
             text("region", ["north", "south"][(trace % 2) as usize]),
             attribute("http.status_code", Value::IntValue(if trace.is_multiple_of(5) { 500 } else { 200 })),
@@ -137,6 +137,11 @@ fn a_span(trace: u64, id: u8, parent: u8, kind: span::SpanKind) -> Span {
         status: Some(Status { code: (trace % 3) as i32, message: String::new() }),
         ..Span::default()
     }
+}
+
+/// When record `n` comes, whose spans begin then.
+fn time_of(n: u64) -> i64 {
+    START + n.saturating_sub(BURST) as i64 * PACE
 }
 
 /// IDs are as random as real ones, or a map that grows by hash would see no ordinary load.
@@ -183,9 +188,9 @@ fn measure(config: &Config) -> (u64, SpanTask) {
     let mut task = SpanTask::new(&settings, "t".into(), 0, Restored::default()).expect("an empty journal");
     let values: Vec<_> = (0..WARM_UP + MEASURED).map(record).collect();
     let mut offer = |n: u64| {
-        let timestamp = START + n.saturating_sub(BURST) as i64 * PACE;
+        let timestamp = time_of(n);
         let record = Record { offset: n as i64, timestamp, tenant: Some("one"), value: &values[n as usize] };
-        assert!(matches!(task.offer(&record, timestamp), Offer::Taken), "no cut within the step");
+        assert!(matches!(task.offer(&record, timestamp + 60_000), Offer::Taken), "no cut within the step");
     };
     (0..WARM_UP).for_each(&mut offer);
     let allocations = allocations(|| (WARM_UP..WARM_UP + MEASURED).for_each(&mut offer));
@@ -312,6 +317,21 @@ fn no_feature_makes_it_allocate() {
     for tally in tallies {
         assert!(task.ledger().get(tally) > MEASURED / 10, "{}: {}", tally.name(), task.ledger().get(tally));
     }
+}
+
+#[test]
+fn a_span_in_the_step_of_its_own_end_allocates_nothing_either() {
+    let mut config = base();
+    config.time.source = TimeSource::SpanEnd;
+    // Stream time stays in one step, and the spans end in the next two.
+    config.time.lateness = 10_000;
+    config.span_names.mode = SanitiseMode::Enabled;
+    let (allocations, mut task) = measure(&config);
+    assert_eq!(allocations, 0, "in {} spans", MEASURED * SPANS_PER_RECORD);
+    let cut = task.cut().expect("records were read");
+    assert_eq!(cut.step, START + 30_000, "the last step of any span");
+    assert!(cut.stream_time < START && task.ledger().get(Tally::EdgesCompleted) > MEASURED);
+    assert_eq!(task.ledger().get(Tally::SpansLate) + task.ledger().get(Tally::SpansFromFuture), 0);
 }
 
 #[test]

@@ -21,6 +21,13 @@ use spanmill::tasks::series::{SeriesSettings, SeriesTask};
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 
 const START: i64 = 1 << 42;
+const CONFIGS: [&str; 2] = [include_str!("../config/spanmill.yaml"), include_str!("../config/good/everything.yaml")];
+/// Rules, and names to which they are applied.
+const RULES: [&str; 3] = [
+    "^/users/([^/]+)\t/users/$1\n/users/42/orders\nGET /a/550e8400-e29b-41d4-a716-446655440000",
+    "(?i)select .* from (?P<table>\\w+)\t${table}\nSELECT * FROM users WHERE id = 'x''y'\nfetch 2024-01-02T03:04:05Z",
+    "[a-z]{2,5}|\\d+\tx\n10.0.0.1:8080 fe80::1 user@example.org\n\u{e9}\u{1f980}",
+];
 
 /// What a small shop sends.
 fn records() -> Vec<Vec<u8>> {
@@ -181,8 +188,7 @@ fn damaged_segments_do_no_harm() {
 
 #[test]
 fn damaged_configurations_do_no_harm() {
-    let seeds = [include_str!("../config/spanmill.yaml"), include_str!("../config/good/everything.yaml")];
-    run(&seeds.map(|text| text.as_bytes().to_vec()), 400, any_bytes::config);
+    run(&CONFIGS.map(|text| text.as_bytes().to_vec()), 400, any_bytes::config);
 }
 
 #[test]
@@ -192,11 +198,38 @@ fn damaged_overrides_do_no_harm() {
 
 #[test]
 fn damaged_rules_on_damaged_names_do_no_harm() {
-    let seeds = [
-        "^/users/([^/]+)\t/users/$1\n/users/42/orders\nGET /a/550e8400-e29b-41d4-a716-446655440000",
-        "(?i)select .* from (?P<table>\\w+)\t${table}\nSELECT * FROM users WHERE id = 'x''y'\nfetch 2024-01-02T03:04:05Z",
-        "[a-z]{2,5}|\\d+\tx\n10.0.0.1:8080 fe80::1 user@example.org\n\u{e9}\u{1f980}",
-    ];
     let spans = &records()[0];
-    run(&seeds.map(|text| text.as_bytes().to_vec()), 2_000, |bytes| any_bytes::text_rules(bytes, spans));
+    run(&RULES.map(|text| text.as_bytes().to_vec()), 2_000, |bytes| any_bytes::text_rules(bytes, spans));
+}
+
+/// What fuzzers have found. Each has been a panic, or was taken for something that it is not.
+#[test]
+fn what_fuzzers_have_found_does_no_harm() {
+    // A step at the least of all numbers, which has no absolute value.
+    any_bytes::share(include_bytes!("found/share-least-time"));
+}
+
+/// The fuzzers begin with whole inputs: `cargo test --test any_bytes -- --ignored`.
+#[test]
+#[ignore = "writes fuzz/corpus"]
+fn seeds_for_the_fuzzers_are_written() {
+    let (snapshot, undelivered) = shard();
+    let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+    let overrides = include_str!("../config/overrides.yaml");
+    for (target, seeds) in [
+        ("otlp", records()),
+        ("record", records()),
+        ("share", shares()),
+        ("journal", journals()),
+        ("snapshot", vec![snapshot, undelivered]),
+        ("config", texts(&CONFIGS)),
+        ("overrides", texts(&[overrides])),
+        ("text_rules", texts(&RULES)),
+    ] {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&dir).expect("a directory can be made");
+        for (i, seed) in seeds.iter().enumerate() {
+            std::fs::write(dir.join(format!("seed-{i}")), seed).expect("a file can be written");
+        }
+    }
 }

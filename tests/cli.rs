@@ -16,12 +16,20 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn wrong_arguments_end_with_64_and_help_with_0() {
-    for args in [&["run", "--bogus"][..], &["fly"], &[], &["produce", "--rate", "many"]] {
+    for args in [&["run", "--bogus"][..], &["fly"], &[], &["produce", "--rate", "many"], &["plan", "--partitions", "0"]]
+    {
         let output = spanmill(args);
         assert_eq!(output.status.code(), Some(64), "{args:?}");
         assert!(text(&output.stderr).contains("Usage") || text(&output.stderr).contains("error"), "{args:?}");
     }
-    for args in [&["--help"][..], &["--version"], &["run", "--help"], &["produce", "--help"], &["demo", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["run", "--help"],
+        &["produce", "--help"],
+        &["demo", "--help"],
+        &["plan", "--help"],
+    ] {
         let output = spanmill(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert!(!output.stdout.is_empty(), "{args:?}");
@@ -46,6 +54,24 @@ fn a_kafka_property_that_the_client_does_not_know_ends_with_64_and_shows_no_valu
         let said = text(&output.stderr) + &text(&output.stdout);
         assert!(said.contains("sasl.pasword") && !said.contains("hunter2"), "{command}: {said}");
     }
+}
+
+#[test]
+fn plan_says_what_a_load_takes_and_where_every_number_comes_from() {
+    let load = ["plan", "--spans-per-second", "500000", "--label-sets", "20000", "--partitions", "48"];
+    let output = spanmill(&load);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for word in ["workers", "cores", "memory_per_worker", "kafka_in", "samples_per_second", "measured costs", "runs"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let json = spanmill(&[&load[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    // 20,000 label sets of 19 series and 2,000 edges of 24, once in 15 s.
+    let lines = json["plan"]["lines"].as_array().expect("lines");
+    let samples = lines.iter().find(|line| line["name"] == "samples_per_second").expect("a rate");
+    assert_eq!(samples["value"].as_f64(), Some((20_000.0 * 19.0 + 2_000.0 * 24.0) / 15.0));
+    assert!(json["costs"]["cpu_ns_per_span"]["source"].is_string(), "{json}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use spanmill::config::Config;
+use spanmill::config::settings::TimeSource;
 use spanmill::model::{Ledger, Tally};
 use spanmill::otlp::DecodeError;
 use spanmill::tasks::span::{Offer, Record, Refusal, Restored, SpanSettings, SpanTask};
@@ -27,8 +28,20 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// By the time of records. By that of spans, the same becomes of them, in other steps.
     fn of(values: &[&[u8]]) -> Self {
-        let settings = SpanSettings::from(&Config::default());
+        let by_record = Self::under(&Config::default(), values);
+        let by_span = Self::under(&by_span_end(), values);
+        for (tally, n) in by_span.ledger.iter().filter(|(tally, _)| !tally.name().starts_with("edges_")) {
+            let own = matches!(tally, Tally::SpansLate | Tally::SpansFromFuture);
+            assert!(own || n == by_record.get(tally), "{} is {n}", tally.name());
+        }
+        assert_eq!(by_span.refusals, by_record.refusals);
+        by_record
+    }
+
+    fn under(config: &Config, values: &[&[u8]]) -> Self {
+        let settings = SpanSettings::from(config);
         let mut task = SpanTask::new(&settings, "t".into(), 0, Restored::default()).expect("nothing to restore");
         let (mut refusals, mut cuts) = (Vec::new(), Vec::new());
         for (offset, value) in (0..).zip(values) {
@@ -54,6 +67,12 @@ impl Outcome {
     fn get(&self, tally: Tally) -> u64 {
         self.ledger.get(tally)
     }
+}
+
+fn by_span_end() -> Config {
+    let mut config = Config::default();
+    config.time.source = TimeSource::SpanEnd;
+    config
 }
 
 fn request(service: &str, spans: Vec<Span>) -> Vec<u8> {
@@ -236,6 +255,35 @@ fn record_timestamps_at_both_ends_of_time_end_no_step_twice() {
 }
 
 #[test]
+fn span_ends_at_both_ends_of_time_neither_drag_stream_time_nor_hold_it_back() {
+    let mut task = SpanTask::new(&SpanSettings::from(&by_span_end()), "t".into(), 0, Restored::default())
+        .expect("nothing to restore");
+    let sound = span(1).end_time_unix_nano;
+    let ends = [[sound, u64::MAX], [0, sound], [1_000_000, 1_000_000], [u64::MAX, u64::MAX], [0, 0], [sound, sound]];
+    for (offset, ends) in (0..).zip(ends) {
+        let spans = ends.map(|end_time_unix_nano| Span { end_time_unix_nano, ..span(1) });
+        let value = request("shop", spans.to_vec());
+        let record = Record { offset, timestamp: i64::MAX, tenant: Some("t"), value: &value };
+        assert!(matches!(task.offer(&record, NOW), Offer::Taken));
+        assert_eq!(task.stream_time(), Some(NOW - 30_000));
+    }
+    let ledger = task.ledger();
+    let tallies = [Tally::SpansCounted, Tally::SpansLate, Tally::SpansFromFuture, Tally::RecordsFromFuture];
+    assert_eq!(tallies.map(|tally| ledger.get(tally)), [12, 5, 3, 0]);
+}
+
+#[test]
+fn a_step_for_every_span_makes_no_more_parts_than_spans_and_empty_shares() {
+    let spans: Vec<_> = (0..5_000)
+        .map(|i| Span { end_time_unix_nano: span(i).end_time_unix_nano - i * 15_000_000_000, ..span(i) })
+        .collect();
+    let outcome = Outcome::under(&by_span_end(), &[&request("shop", spans)]);
+    assert_eq!((outcome.get(Tally::SpansCounted), outcome.get(Tally::SpansLate)), (5_000, 498));
+    assert_eq!(outcome.label_sets, 5_000 - 498);
+    assert_eq!(outcome.shares.len(), 5_000 - 498 + 15);
+}
+
+#[test]
 fn wide_and_odd_values_are_read_in_full() {
     let wide = vec![AnyValue { value: Some(Value::IntValue(-1)) }; 50_000];
     let odd = [
@@ -280,6 +328,7 @@ fn a_record_that_is_isolated_is_covered_once_and_its_half_edges_are_lost() {
         next: Some(cut.to),
         next_k: 1,
         stream_time: Some(cut.stream_time),
+        step: Some(cut.step),
         reread_from: cut.reread_from,
         live: cut.live,
         ledger: cut.ledger,

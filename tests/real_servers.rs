@@ -11,13 +11,17 @@ mod servers;
 mod real {
     mod dashboards;
     mod histograms;
+    mod internal;
     mod limits;
+    mod members;
     mod operator;
+    mod place;
     mod replay;
     mod scene;
     mod sinks;
     mod survey;
     mod tenants;
+    mod topics;
 }
 
 use std::collections::{BTreeMap, BTreeSet};

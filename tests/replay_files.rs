@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
@@ -12,8 +13,8 @@ use spanmill::export::receiver::{Fault, Receiver};
 use spanmill::loadgen::{Expectation, Generator, Options, Record, Topology};
 use tempfile::TempDir;
 
-/// A time in the past: files are about the past.
-const START: i64 = 1_750_000_000_000;
+/// A time in the past, at the beginning of a step.
+const START: i64 = 1_750_000_005_000;
 
 fn load(spans: u64) -> (Vec<Record>, Expectation) {
     let options = Options { start: START, rate: 40, spans: Some(spans), spans_per_record: 20, ..Options::default() };
@@ -136,6 +137,39 @@ fn files_of_every_kind_come_to_the_same_bytes() {
         let said: Vec<_> = state.into_iter().map(|(s, state)| (s, state.last_value.to_bits(), state.samples)).collect();
         assert_eq!(*first.get_or_insert_with(|| said.clone()), said, "{name}");
     }
+}
+
+#[test]
+fn a_span_that_comes_late_is_in_the_step_of_its_own_end() {
+    let scene = Scene::new();
+    let span = |id: u64, end: i64| {
+        format!(
+            r#"{{"traceId":"{id:032x}","spanId":"{id:016x}","name":"late","kind":1,"startTimeUnixNano":"{0}","endTimeUnixNano":"{0}"}}"#,
+            end * 1_000_000
+        )
+    };
+    let line = |spans: &[String]| {
+        format!("{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{}]}}]}}]}}\n", spans.join(","))
+    };
+    // Batches come every 10 s. One holds a span of the step before.
+    let at = |second: i64| START + second * 1_000;
+    let lines = [
+        line(&[span(1, at(1))]),
+        line(&[span(2, at(20))]),
+        line(&[span(3, at(21)), span(4, at(2))]),
+        line(&[span(5, at(31))]),
+    ];
+    scene.write("a.json", lines.concat().as_bytes());
+    let seen: Arc<Mutex<Vec<(i64, f64)>>> = Arc::default();
+    let values = Arc::clone(&seen);
+    scene.receiver.watch(move |_, series| {
+        if series.labels.iter().any(|l| l.value == "traces_spanmetrics_calls_total") {
+            let samples = series.samples.iter().map(|sample| (sample.timestamp - START, sample.value));
+            values.lock().expect("one thread").extend(samples.filter(|(_, value)| *value > 0.0));
+        }
+    });
+    assert_eq!(scene.replay("--files a.json").0, Some(0));
+    assert_eq!(*seen.lock().expect("one thread"), [(15_000, 2.0), (30_000, 4.0), (45_000, 5.0)]);
 }
 
 #[test]
@@ -265,7 +299,8 @@ fn wrong_arguments_are_named() {
         let output = scene.command(arguments).output().expect("the program runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    assert_eq!(failed("").0, Some(64));
+    assert_eq!(failed("--files").0, Some(64));
+    assert_eq!(failed("--files a.json --id r1").0, Some(64));
     assert_eq!(failed("--files a.json --set time.step=x").0, Some(64));
     let (code, text) = failed("--files none.json");
     assert!(code == Some(1) && text.contains("cannot read none.json"), "{text}");

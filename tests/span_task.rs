@@ -24,7 +24,7 @@ use scramble::Dice;
 use spanmill::config::Config;
 use spanmill::config::settings::{
     Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
-    SpanMetrics,
+    SpanMetrics, TimeSource,
 };
 use spanmill::model::{Exemplar, Family, Ledger, Natives, Numbers, Tally};
 use spanmill::tasks::span::SpanSettings;
@@ -37,6 +37,10 @@ fn settings(dice: &mut Dice) -> SpanSettings {
     config.kafka.shards = 1 + dice.below(5) as u32;
     config.service_graphs.wait = [0, 1_000, 10_000, 40_000][dice.below(4) as usize];
     config.service_graphs.max_items = [2, 6, 1_000][dice.below(3) as usize];
+    if dice.below(2) == 0 {
+        config.time.source = TimeSource::SpanEnd;
+        config.time.lateness = [0, 1_000, 20_000, 300_000][dice.below(4) as usize];
+    }
     span_metrics(dice, &mut config.span_metrics);
     SpanSettings::from(&config)
 }
@@ -243,6 +247,7 @@ fn the_random_topics_reach_every_outcome() {
         Tally::RecordsPassedOver,
         Tally::RecordsReadAgain,
         Tally::RecordsIsolated,
+        Tally::SpansFromFuture,
     ];
     for (tally, value) in ledger.iter() {
         assert_eq!(value == 0, never.contains(&tally), "{} is {value}", tally.name());

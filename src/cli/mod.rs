@@ -9,6 +9,7 @@
 pub mod check;
 pub mod demo;
 pub mod import;
+pub mod plan;
 pub mod produce;
 pub mod replay;
 mod run;
@@ -40,7 +41,7 @@ pub struct Cli {
 enum Command {
     /// Work: read spans from Kafka, remote-write the series.
     Run(ConfigArgs),
-    /// Make the metrics of spans that Kafka still holds, at their own times.
+    /// Make the metrics of spans that Kafka still holds, or that are in files, at their own times.
     Replay(Box<replay::ReplayArgs>),
     /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
     /// or say what a topic would cost.
@@ -54,6 +55,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Turn what a replay has kept into files, or compare it with what a server has.
     Spool(spool::SpoolArgs),
+    /// Say what a load will take: workers, cores, memory, Kafka traffic, samples per second.
+    Plan(Box<plan::PlanArgs>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -102,6 +105,10 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Spool(args) => match spool::run(&args, &mut std::io::stdout().lock()) {
             Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        Command::Plan(args) => match plan::run(&args, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
         Command::Completions { shell } => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::items::Items;
 use super::settings::{
     Auth, Config, Encoding, HistogramMode, LatencyUnit, LogFormat, MatchType, Profile, SINGLE_TENANT, SanitiseMode,
-    Secret, ServiceNamespace, Start, TenantSource,
+    Secret, ServiceNamespace, Start, TenantSource, TimeSource,
 };
 use crate::model::Millis;
 
@@ -125,6 +125,7 @@ macro_rules! choice {
 
 choice!(Encoding { "otlp_proto" => OtlpProto });
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
+choice!(TimeSource { "record" => Record, "span_end" => SpanEnd });
 choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });
 choice!(AuthType { "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4 });
 choice!(Profile { "tempo" => Tempo, "otel" => Otel });

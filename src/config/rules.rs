@@ -4,7 +4,7 @@ use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
 use super::problem::{Place, quoted};
 use super::read::{readable, secret_file};
-use super::settings::{Auth, Config, SINGLE_TENANT, Secret, TenantSource};
+use super::settings::{Auth, Config, SINGLE_TENANT, Secret, TenantSource, Time, TimeSource};
 use super::syntax;
 use super::value::show_duration;
 use crate::model::StepWidth;
@@ -133,7 +133,10 @@ impl Layers<'_> {
     }
 
     fn check_time(&mut self, draft: &Draft) {
-        let time = &draft.config.time;
+        let (time, usual) = (&draft.config.time, Time::default());
+        if time.source == TimeSource::Record && time.lateness != usual.lateness {
+            self.broken(&["time.lateness", "time.source"], "is only read with `source: span_end`; remove one of them");
+        }
         if time.stall_grace < time.idle {
             self.broken(
                 &["time.stall_grace", "time.idle"],

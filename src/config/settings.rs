@@ -312,12 +312,25 @@ pub struct BucketSet {
 pub struct Time {
     /// `step`: the collection interval. Default 15 s.
     pub step: StepWidth,
+    /// `source`: which time decides the step of a span. Default `record`.
+    pub source: TimeSource,
+    /// `lateness`: how far stream time stays behind the ends of spans, with `source: span_end`. Default 30 s.
+    pub lateness: Millis,
     /// `idle`: a partition without records for this long advances by the wall clock. Default 5 s.
     pub idle: Millis,
     /// `max_future`: stream time never runs ahead of the wall clock by more than this. Default 10 s.
     pub max_future: Millis,
     /// `stall_grace`: a step is closed without a partition that has been silent for this long. Default 30 s.
     pub stall_grace: Millis,
+}
+
+/// `time.source`: which time decides the step of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeSource {
+    /// `record`: the timestamp of its record.
+    Record,
+    /// `span_end`: its own end.
+    SpanEnd,
 }
 
 /// `span_metrics:` as Tempo's `span-metrics` processor.
@@ -542,7 +555,7 @@ pub struct Worker {
     pub threads: usize,
     /// `max_commit_bytes`: a commit is cut early when its shares reach this size. Default 4 MiB.
     pub max_commit_bytes: usize,
-    /// `fetch_buffer_bytes`: records buffered per source partition. Default 8 MiB.
+    /// `fetch_buffer_bytes`: records buffered per partition, at most. Default 8 MiB.
     pub fetch_buffer_bytes: usize,
     /// `memory_limit`: above this many bytes, by the worker's own account, source partitions are not read on. 0 is no
     /// limit. Default 0.
@@ -614,6 +627,23 @@ fn strings(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|&k| k.to_owned()).collect()
 }
 
+// === impl Time ===
+
+impl Time {
+    /// How far stream time stays behind the ends of spans; `None`: it is that of the records.
+    #[must_use]
+    pub fn allowed_lateness(&self) -> Option<Millis> {
+        (self.source == TimeSource::SpanEnd).then_some(self.lateness)
+    }
+
+    /// Where the stream time of a partition stands that has been silent for `idle` at `present`: as if a span had ended
+    /// there just now.
+    #[must_use]
+    pub fn of_silence(&self, present: Millis) -> Millis {
+        present - self.idle - self.allowed_lateness().unwrap_or(0)
+    }
+}
+
 // === impl Default ===
 
 impl Default for Config {
@@ -675,6 +705,8 @@ impl Default for Time {
     fn default() -> Self {
         Self {
             step: StepWidth::new(15_000).expect("15 s is positive"),
+            source: TimeSource::Record,
+            lateness: 30_000,
             idle: 5_000,
             max_future: 10_000,
             stall_grace: 30_000,

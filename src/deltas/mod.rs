@@ -1,4 +1,4 @@
-//! The open step of a span task, and the shares that carry it to the shards.
+//! The open steps of a span task, and the shares that carry them to the shards.
 //!
 //! *In:* label sets and observations from the processors. *Out:* at a cut, the share records of every shard.
 //! *Owner:* one span task. *Never:* a float, a map whose order reaches the output.
@@ -10,8 +10,10 @@
 //! them. It follows from the tenant and from the finished labels, and from nothing else: equal labels are in one shard,
 //! wherever they were seen, so a series has one writer.
 
+mod key;
 mod share;
 mod table;
 
+pub use key::{Pieces, Prefix, RawKey};
 pub use share::{CellDelta, SetDelta, Share, ShareError, ShareHead};
-pub use table::{Cut, Define, DeltaTable, Limited, SetId, shard_of};
+pub use table::{Cut, Define, DeltaTable, Growing, Limited, SetId, shard_of};

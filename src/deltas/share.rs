@@ -8,6 +8,8 @@
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
 //! ```
 //!
+//! A part belongs to one step. The parts of a share are numbered over all its steps.
+//!
 //! Numbers are varints. A set is *spelled* when its labels are written out; otherwise the 128-bit name stands for them.
 //! Version 1 had no tenants, and neither weights, names nor native histograms in its layouts; it is still read, so that
 //! workers can be replaced one after the other.
@@ -34,12 +36,12 @@ pub struct ShareHead {
     pub part: u32,
     /// How many parts the share has; at least 1.
     pub parts: u32,
-    /// The end of the step that the deltas belong to.
+    /// The end of the step that the deltas of this part belong to.
     pub step: Millis,
     /// The source partition's stream time after the commit: no later share brings a step that ends at or before it.
     pub stream_time: Millis,
-    /// In the first part: for every tenant with a limit and a label set in this share, which label sets of it the whole
-    /// commit touches, over all shards. Sorted by tenant.
+    /// In the first part of a step: for every tenant with a limit, which label sets of it the whole commit touches in that
+    /// step, over all shards. Sorted by tenant.
     pub tenants: Vec<(String, Sketch)>,
 }
 
@@ -92,11 +94,19 @@ pub struct Share<'a> {
     sets: Reader<'a>,
 }
 
-/// Builds share parts for one shard, cutting them at a size.
+/// Builds share parts for one shard, one step after the other, cutting them at a size.
 #[derive(Debug, Default)]
 pub(super) struct PartBuilder {
-    done: Vec<Vec<u8>>,
-    open: Vec<u8>,
+    done: Vec<Part>,
+    open: Part,
+}
+
+/// A part under construction.
+#[derive(Debug, Default)]
+struct Part {
+    step: Millis,
+    tenants: Vec<(String, Sketch)>,
+    sets: Vec<u8>,
 }
 
 /// One set of an open share, as the table holds it: all cells, zeros included.
@@ -231,10 +241,24 @@ fn decode_exemplars(r: &mut Reader<'_>, limit: usize, step: Millis) -> Result<Ve
 // === impl PartBuilder ===
 
 impl PartBuilder {
-    /// Appends one set of a share of `step`; starts a new part when the open one would grow beyond `max` bytes.
-    pub(super) fn push(&mut self, max: usize, step: Millis, set: &SetRef<'_>) {
-        let start = self.open.len();
-        let out = &mut self.open;
+    /// What follows belongs to `step`, in which the commit touches the label sets of `tenants`.
+    pub(super) fn begin(&mut self, step: Millis, tenants: &[(String, Sketch)]) {
+        let open = Part { step, tenants: tenants.to_vec(), sets: Vec::new() };
+        self.end(open);
+    }
+
+    /// Goes on with `next`. What says nothing is no part.
+    fn end(&mut self, next: Part) {
+        let open = std::mem::replace(&mut self.open, next);
+        if !open.sets.is_empty() || !open.tenants.is_empty() {
+            self.done.push(open);
+        }
+    }
+
+    /// Appends one set of the step; starts a new part when the open one would grow beyond `max` bytes.
+    pub(super) fn push(&mut self, max: usize, set: &SetRef<'_>) {
+        let Part { step, sets: out, .. } = &mut self.open;
+        let (start, step) = (out.len(), *step);
         out.extend_from_slice(&set.name.0.to_le_bytes());
         out.push(if set.spelled.is_some() { SPELLED } else { 0 });
         put_u64(out, set.layout as u64);
@@ -251,31 +275,36 @@ impl PartBuilder {
             out.extend_from_slice(&e.trace_id);
             put_u64(out, e.value_ns);
         }
-        if self.open.len() > max && start > 0 {
-            let tail = self.open.split_off(start);
-            self.done.push(std::mem::replace(&mut self.open, tail));
+        if out.len() > max && start > 0 {
+            let sets = out.split_off(start);
+            self.end(Part { step, tenants: Vec::new(), sets });
         }
     }
 
-    /// The finished records. There is always at least one part: an empty share still carries the stream time.
+    /// The finished records. There is always at least one part: an empty share still carries the stream time, and is of
+    /// the step that `head` names.
     pub(super) fn finish(mut self, head: &mut ShareHead, layouts: &[u8]) -> Vec<Vec<u8>> {
-        self.done.push(self.open);
+        let oldest = head.step;
+        self.end(Part { step: oldest, ..Part::default() });
+        if self.done.is_empty() {
+            self.done.push(self.open);
+        }
         head.parts = self.done.len() as u32;
         let mut records = Vec::with_capacity(self.done.len());
-        for (part, sets) in self.done.iter().enumerate() {
-            head.part = part as u32;
+        for (part, Part { step, tenants, sets }) in (0..).zip(self.done) {
+            (head.part, head.step, head.tenants) = (part, step, tenants);
             let mut out = Vec::with_capacity(sets.len() + layouts.len() + head.topic.len() + 48);
             encode_head(&mut out, head);
-            head.tenants.clear();
             if sets.is_empty() {
                 put_u64(&mut out, 0);
             } else {
                 out.extend_from_slice(layouts);
             }
-            out.extend_from_slice(sets);
+            out.extend_from_slice(&sets);
             put_checksum(&mut out, 0);
             records.push(out);
         }
+        head.step = oldest;
         records
     }
 }

@@ -1,10 +1,11 @@
-//! The deltas of the open step: label sets found by a raw key, and the cells that they have added since the last cut.
+//! The deltas of the open steps: label sets found by a raw key, and the cells that they have added since the last cut.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::key::{Prefix, RawKey};
 use super::share::{PartBuilder, SetRef, ShareHead};
 use crate::model::labels::service_of;
 use crate::model::wire::put_u64;
@@ -63,6 +64,9 @@ pub struct Cut {
 /// Zero allocations on a hit: a raw key is hashed once, compared byte by byte, and leads to cells in place. Label sets
 /// stay interned across cuts while they are in use; after `respell_after` without use they are forgotten here and
 /// spelled out again when they return.
+///
+/// Several steps may be open at once ([`DeltaTable::turn_to`]). A label set is then known once for each distance from the
+/// oldest of them. So what a share names without spelling it was in an earlier share, in the same step or an earlier one.
 #[derive(Debug)]
 pub struct DeltaTable {
     index: HashTable<u32>,
@@ -70,9 +74,17 @@ pub struct DeltaTable {
     free: Vec<u32>,
     touched: Vec<u32>,
     builder: LabelBuilder,
+    /// A raw key under construction.
+    key: Vec<u8>,
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
     limited: Limited,
+    /// How long after the oldest open step the one ends whose label sets are found now.
+    ahead: Millis,
+    /// Parts the raw keys of steps: a step's own number, zero for the oldest.
+    salt: u64,
+    /// Whether more than the oldest open step was turned to since the last cut.
+    spread: bool,
     estimate: usize,
     /// What the interned sets take.
     known: usize,
@@ -96,11 +108,23 @@ struct Set {
     block: Box<[u8]>,
     layout: usize,
     route: u64,
+    /// How long after the oldest open step its own one ends.
+    ahead: Millis,
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
     touched: bool,
     /// The stream time of the share that last mentioned the set; none before the first.
     mentioned: Option<Millis>,
+}
+
+/// A label set of a [`DeltaTable`] that something is added to.
+#[derive(Debug)]
+pub struct Growing<'a> {
+    id: SetId,
+    set: &'a mut Set,
+    layout: &'a Layout,
+    touched: &'a mut Vec<u32>,
+    estimate: &'a mut usize,
 }
 
 // === impl Set ===
@@ -118,7 +142,55 @@ impl Set {
     }
 }
 
-// === impl DeltaTable ===
+// === impl Growing ===
+
+impl Growing<'_> {
+    /// What grows belongs to the open stretch. The first time only.
+    #[inline]
+    fn touch(&mut self) {
+        if !self.set.touched {
+            self.set.touched = true;
+            self.touched.push(self.id.0);
+            *self.estimate += self.set.bytes();
+        }
+    }
+
+    /// Adds `n` to counter `counter`.
+    #[inline]
+    pub fn add(&mut self, counter: usize, n: u64) {
+        self.touch();
+        self.layout.add_to(&mut self.set.numbers, counter, n);
+    }
+
+    /// Adds `weight` to counter `counter`. A layout without weights takes whole ones only.
+    #[inline]
+    pub fn count(&mut self, counter: usize, weight: Weight) {
+        self.touch();
+        self.layout.count(&mut self.set.numbers, counter, weight);
+    }
+
+    /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
+    /// trace ID. A histogram that the layout does not have observes nothing.
+    #[inline]
+    pub fn observe(&mut self, histogram: usize, value_ns: u64, weight: Weight, example: Option<(Millis, [u8; 16])>) {
+        self.touch();
+        let Self { set, layout, estimate, .. } = self;
+        let Some((cell, new)) = layout.observe(&mut set.numbers, histogram, value_ns, weight) else { return };
+        **estimate += if new { NATIVE_BUCKET } else { 0 };
+        if let Some(example) = example {
+            **estimate += set.offer(cell, value_ns, example);
+        }
+    }
+
+    /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
+    #[inline]
+    pub fn exemplify(&mut self, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
+        if let Some(example) = example {
+            self.touch();
+            *self.estimate += self.set.offer(self.layout.counter(counter) as u32, value_ns, example);
+        }
+    }
+}
 
 // === impl Limited ===
 
@@ -141,12 +213,26 @@ impl DeltaTable {
             free: Vec::new(),
             touched: Vec::new(),
             builder: LabelBuilder::default(),
+            key: Vec::new(),
             layouts: Vec::new(),
             respell_after,
             limited: Limited::default(),
+            ahead: 0,
+            salt: 0,
+            spread: false,
             estimate: 0,
             known: 0,
         }
+    }
+
+    /// From now on, label sets are those of the step that ends `ahead` milliseconds after the oldest open one, which the
+    /// next cut names. Without a call it is the oldest one.
+    pub fn turn_to(&mut self, ahead: Millis) {
+        // An odd factor: two steps never have the same salt, so equal keys of two steps never have the same hash.
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.ahead = ahead;
+        self.salt = ahead.cast_unsigned().wrapping_mul(ODD);
+        self.spread |= ahead != 0;
     }
 
     /// Finds the set behind a raw key; an unknown key is defined by `define`, which sets its labels. Different keys may
@@ -159,7 +245,7 @@ impl DeltaTable {
         key: &[u8],
         define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
     ) -> Result<SetId, E> {
-        let hash = xxhash_rust::xxh3::xxh3_64(key);
+        let hash = xxhash_rust::xxh3::xxh3_64(key) ^ self.salt;
         let sets = &self.sets;
         let found =
             self.index.find(hash, |&id| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && *s.key == *key));
@@ -171,6 +257,34 @@ impl DeltaTable {
                 self.insert(hash, key, definition)
             }
         };
+        Ok(SetId(id))
+    }
+
+    /// As [`DeltaTable::find`], for a key in pieces.
+    ///
+    /// # Errors
+    /// Whatever `define` returns; the key stays unknown then.
+    #[inline]
+    pub fn find_pieces<E>(
+        &mut self,
+        prefix: &Prefix,
+        key: &impl RawKey,
+        define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
+    ) -> Result<SetId, E> {
+        let hash = prefix.hash_of(key);
+        let sets = &self.sets;
+        let is = |&id: &u32| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && prefix.is(key, &s.key));
+        if let Some(&id) = self.index.find(hash, is) {
+            return Ok(SetId(id));
+        }
+        self.builder.clear();
+        let definition = define(&mut self.builder)?;
+        let mut written = std::mem::take(&mut self.key);
+        written.clear();
+        written.extend_from_slice(prefix.bytes());
+        key.visit(&mut written);
+        let id = self.insert(hash, &written, definition);
+        self.key = written;
         Ok(SetId(id))
     }
 
@@ -188,6 +302,7 @@ impl DeltaTable {
             tenant: definition.tenant,
             block,
             layout,
+            ahead: self.ahead,
             numbers: definition.layout.zeros(),
             exemplars: Vec::new(),
             touched: false,
@@ -204,36 +319,33 @@ impl DeltaTable {
         id
     }
 
-    fn touch(&mut self, id: SetId) -> (&mut Set, &Layout, &mut usize) {
+    /// The cells of a set, to add to.
+    ///
+    /// # Panics
+    /// When the ID is older than the last cut.
+    #[inline]
+    pub fn at(&mut self, id: SetId) -> Growing<'_> {
         let set = self.sets[id.0 as usize].as_mut().expect("a set ID is used only until the next cut");
-        if !set.touched {
-            set.touched = true;
-            self.touched.push(id.0);
-            self.estimate += set.bytes();
-        }
-        let at = set.layout;
-        (set, &self.layouts[at], &mut self.estimate)
+        let layout = &self.layouts[set.layout];
+        Growing { id, set, layout, touched: &mut self.touched, estimate: &mut self.estimate }
     }
 
-    /// Adds `n` to counter `counter` of the set.
+    /// As [`Growing::add`].
     pub fn add(&mut self, id: SetId, counter: usize, n: u64) {
-        let (set, layout, _) = self.touch(id);
-        layout.add_to(&mut set.numbers, counter, n);
+        self.at(id).add(counter, n);
     }
 
-    /// Adds `weight` to counter `counter` of the set. A layout without weights takes whole ones only.
+    /// As [`Growing::count`].
     pub fn count(&mut self, id: SetId, counter: usize, weight: Weight) {
-        let (set, layout, _) = self.touch(id);
-        layout.count(&mut set.numbers, counter, weight);
+        self.at(id).count(counter, weight);
     }
 
     /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
     pub fn mark(&mut self, id: SetId, gauge: usize) {
-        self.add(id, gauge, 1);
+        self.at(id).add(gauge, 1);
     }
 
-    /// Counts one observation of `value_ns` in histogram `histogram`, `weight` times; `example` is its span end and
-    /// trace ID. A histogram that the layout does not have observes nothing.
+    /// As [`Growing::observe`].
     pub fn observe(
         &mut self,
         id: SetId,
@@ -242,19 +354,12 @@ impl DeltaTable {
         weight: Weight,
         example: Option<(Millis, [u8; 16])>,
     ) {
-        let (set, layout, estimate) = self.touch(id);
-        let Some((cell, new)) = layout.observe(&mut set.numbers, histogram, value_ns, weight) else { return };
-        *estimate += if new { NATIVE_BUCKET } else { 0 };
-        if let Some(example) = example {
-            *estimate += set.offer(cell, value_ns, example);
-        }
+        self.at(id).observe(histogram, value_ns, weight, example);
     }
 
-    /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
+    /// As [`Growing::exemplify`].
     pub fn exemplify(&mut self, id: SetId, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {
-        let Some(example) = example else { return };
-        let (set, layout, estimate) = self.touch(id);
-        *estimate += set.offer(layout.counter(counter) as u32, value_ns, example);
+        self.at(id).exemplify(counter, value_ns, example);
     }
 
     /// Says which tenants have a limit.
@@ -292,14 +397,55 @@ impl DeltaTable {
     }
 
     /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
-    /// cells, and forgets sets that have been idle for too long.
+    /// cells, and forgets sets that have been idle for too long. `head.step` is the oldest open step.
     pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
-        let tenants = self.tenants();
+        let touched = self.by_step();
         let mut parts: Vec<PartBuilder> = (0..shards).map(|_| PartBuilder::default()).collect();
+        let mut rest = touched.as_slice();
+        while let Some(&first) = rest.first() {
+            let ahead = self.ahead_of(first);
+            let (of_step, later) = rest.split_at(rest.partition_point(|&id| self.ahead_of(id) == ahead));
+            let tenants = self.tenants(of_step);
+            parts.iter_mut().for_each(|part| part.begin(head.step + ahead, &tenants));
+            self.fill(of_step, head.stream_time, &mut parts);
+            rest = later;
+        }
+        let sets = touched.len();
+        // Its memory is needed again.
+        self.touched = touched;
+        self.touched.clear();
+        self.estimate = 0;
+        let mut layouts = Vec::new();
+        put_u64(&mut layouts, self.layouts.len() as u64);
+        for layout in &self.layouts {
+            layout.encode(&mut layouts);
+        }
+        let shares = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
+        self.forget_idle(head.stream_time);
+        Cut { shares, sets }
+    }
+
+    /// Takes out what was touched, the oldest step first, and turns to that.
+    fn by_step(&mut self) -> Vec<u32> {
+        self.turn_to(0);
+        let mut touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.spread) {
+            touched.sort_by_key(|&id| self.ahead_of(id));
+        }
+        touched
+    }
+
+    fn ahead_of(&self, id: u32) -> Millis {
+        self.sets[id as usize].as_ref().map_or(0, |set| set.ahead)
+    }
+
+    /// Encodes what was touched in one step, and resets it.
+    fn fill(&mut self, touched: &[u32], stream_time: Millis, parts: &mut [PartBuilder]) {
         let mut natives = Vec::new();
-        for &id in &self.touched {
+        let shards = parts.len() as u32;
+        for &id in touched {
             let set = self.sets[id as usize].as_mut().expect("touched sets exist");
-            let respell = set.mentioned.is_none_or(|at| head.stream_time - at > self.respell_after);
+            let respell = set.mentioned.is_none_or(|at| stream_time - at > self.respell_after);
             natives.clear();
             set.numbers.natives.encode(&self.layouts[set.layout], &mut natives);
             let part = SetRef {
@@ -310,35 +456,20 @@ impl DeltaTable {
                 natives: &natives,
                 exemplars: &set.exemplars,
             };
-            parts[shard(set.route, shards) as usize].push(MAX_PART, head.step, &part);
+            parts[shard(set.route, shards) as usize].push(MAX_PART, &part);
             set.numbers.cells.fill(0);
             set.numbers.natives.clear();
             set.exemplars.clear();
             set.touched = false;
-            set.mentioned = Some(head.stream_time);
+            set.mentioned = Some(stream_time);
         }
-        let sets = self.touched.len();
-        self.touched.clear();
-        self.estimate = 0;
-        let mut layouts = Vec::new();
-        put_u64(&mut layouts, self.layouts.len() as u64);
-        for layout in &self.layouts {
-            layout.encode(&mut layouts);
-        }
-        let finish = |part: PartBuilder| {
-            head.tenants.clone_from(&tenants);
-            part.finish(&mut head, &layouts)
-        };
-        let shares = parts.into_iter().map(finish).collect();
-        self.forget_idle(head.stream_time);
-        Cut { shares, sets }
     }
 
-    /// The tenants that have a limit, with a sketch of the label sets that were touched. Every shard gets all of them,
+    /// The tenants that have a limit, with a sketch of the label sets that a step has touched. Every shard gets all of them,
     /// its own sets or not: which sets share a commit is an accident, and must not decide what a shard knows.
-    fn tenants(&self) -> Vec<(String, Sketch)> {
+    fn tenants(&self, touched: &[u32]) -> Vec<(String, Sketch)> {
         let mut seen: BTreeMap<&str, Sketch> = BTreeMap::new();
-        let sets = self.touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
+        let sets = touched.iter().filter_map(|&id| self.sets[id as usize].as_ref());
         for set in sets.filter(|set| self.limited.is(&set.tenant)) {
             seen.entry(&set.tenant).or_default().add(set.name);
         }
@@ -438,6 +569,61 @@ mod tests {
         assert!(t.is_empty());
         find(&mut t, "a");
         assert_eq!(t.len(), 1);
+    }
+
+    #[test]
+    fn every_open_step_has_parts_of_its_own_and_every_shard_the_sketches_of_all() {
+        let mut t = DeltaTable::new(1_000);
+        t.set_limited(Limited { others: true, ..Limited::default() });
+        // In no order, and twice the same label set in two steps.
+        for (ahead, service) in [(30_000, "a"), (0, "b"), (30_000, "c"), (0, "a"), (15_000, "a"), (30_000, "a")] {
+            t.turn_to(ahead);
+            let id = find(&mut t, service);
+            t.add(id, 0, 1);
+        }
+        t.turn_to(0);
+        assert_eq!(t.len(), 5);
+        let cut = t.cut(head(0, 0), 4);
+        assert_eq!(cut.sets, 5);
+        let mut grown = BTreeMap::new();
+        for records in &cut.shares {
+            let parts: Vec<_> = records.iter().map(|r| Share::decode(r).expect("decodes")).collect();
+            let said: Vec<_> = parts.iter().map(|s| (s.head.step, s.head.part, s.head.parts)).collect();
+            assert_eq!(said, [(15_000, 0, 3), (30_000, 1, 3), (45_000, 2, 3)]);
+            let known: Vec<_> = parts.iter().map(|s| s.head.tenants[0].1.estimate()).collect();
+            assert_eq!(known, [2, 1, 2]);
+            for mut share in parts {
+                while let Some(set) = share.next_set().expect("decodes") {
+                    *grown.entry((share.head.step, set.name)).or_insert(0) += set.cells[0].value;
+                    assert!(set.spelled.is_some());
+                }
+            }
+        }
+        let of = |step| grown.iter().filter(|((s, _), _)| *s == step).map(|(_, n)| *n).sum::<u64>();
+        assert_eq!((grown.len(), [15_000, 30_000, 45_000].map(of)), (5, [2, 1, 3]));
+        let again = find(&mut t, "b");
+        t.add(again, 0, 1);
+        let cut = t.cut(head(1, 1), 4);
+        assert!(cut.shares.iter().all(|records| records.len() == 1), "a cut closes what was open");
+        assert!(!sets(&cut)[0].1, "the oldest step knows it");
+    }
+
+    #[test]
+    fn a_step_without_limits_reaches_only_the_shards_that_have_something() {
+        let mut t = DeltaTable::new(1_000);
+        t.turn_to(60_000);
+        let id = find(&mut t, "a");
+        t.add(id, 0, 1);
+        let cut = t.cut(head(7, 77), 3);
+        let mut steps = Vec::new();
+        for records in &cut.shares {
+            assert_eq!(records.len(), 1);
+            let share = Share::decode(&records[0]).expect("decodes");
+            assert_eq!((share.head.k, share.head.stream_time), (7, 77));
+            steps.push(share.head.step);
+        }
+        steps.sort_unstable();
+        assert_eq!(steps, [15_000, 15_000, 75_000]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum Cause {
 pub struct SpanCommit {
     /// Why.
     pub cause: Cause,
-    /// The end of the step that the deltas belong to.
+    /// The end of the latest step that deltas belong to, of this commit or of one before.
     pub step: Millis,
     /// Stream time after the cut; `None` before the first record or tick.
     pub stream_time: Option<Millis>,
@@ -57,7 +57,7 @@ pub struct SpanState {
     pub next_k: u64,
     /// Stream time at `next`.
     pub stream_time: Option<Millis>,
-    /// The step of the last commit.
+    /// The latest step that any commit has added to.
     pub step: Option<Millis>,
     /// Where re-reading for half edges starts; `next` when none wait.
     pub reread_from: Option<i64>,

@@ -13,6 +13,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
+/// How long the brokers may take to tell what they know of a topic.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
 /// The fate of one appended record: its offset when the broker told it, `Ok(None)` when it was stored but the offset is
 /// not known (a retry that the broker recognised), or the error after which it may or may not be stored.
 pub type Fate = Result<Option<i64>, RdError>;
@@ -102,6 +105,15 @@ impl Appender {
             Ok(Err(source)) => Err(KafkaError::request(what(), source)),
             Err(_) => Err(KafkaError::Timeout { what: what(), seconds: timeout.as_secs() }),
         }
+    }
+
+    /// Looks a topic up again: it may have got partitions that this producer does not know, and would not for minutes.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub fn look_up(&self, topic: &str) -> Result<(), KafkaError> {
+        let found = self.producer.client().fetch_metadata(Some(topic), LOOK_UP);
+        found.map(drop).map_err(|e| KafkaError::request(format!("look up topic {topic}"), e))
     }
 
     /// An error after which this producer can append nothing any more.

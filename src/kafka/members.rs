@@ -190,6 +190,12 @@ impl Member {
         self.consumer.context().owned.lock().map(|o| o.clone()).unwrap_or_default()
     }
 
+    /// An error after which this member is out of the group for good.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.consumer.client().fatal_error().map(|(_, text)| text)
+    }
+
     /// Whether the group has let this member in: it has an assignment, possibly an empty one.
     #[must_use]
     pub fn joined(&self) -> bool {

@@ -19,6 +19,9 @@ use super::members::Partition;
 use crate::config::settings::Kafka;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the internal topics. Deleted records give their space back by whole segments only, and the brokers' default is 1 GiB
+/// for each partition.
+const SEGMENT_BYTES: &str = "67108864";
 /// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -201,7 +204,8 @@ impl Topics {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.replication))
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
-            .set("retention.bytes", "-1");
+            .set("retention.bytes", "-1")
+            .set("segment.bytes", SEGMENT_BYTES);
         let results = block_on(self.admin.create_topics([&new], &options()))
             .map_err(|e| KafkaError::request(format!("create topic {topic}"), e))?;
         for result in results {
@@ -222,13 +226,14 @@ impl Topics {
 
     /// A created topic takes a moment until every broker knows it.
     fn wait_until_visible(&self, topic: &str) -> Result<(), KafkaError> {
-        for _ in 0..100 {
+        // With hundreds of partitions a busy broker has taken more than ten seconds.
+        for _ in 0..600 {
             if self.partitions(topic)?.is_some() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 10 })
+        Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 60 })
     }
 
     fn grow(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {

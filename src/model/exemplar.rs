@@ -22,7 +22,10 @@ pub struct Exemplar {
 pub fn offer(list: &mut Vec<(u32, Exemplar)>, cell: u32, candidate: Exemplar) -> bool {
     match list.binary_search_by_key(&cell, |(c, _)| *c) {
         Ok(i) => {
-            list[i].1 = list[i].1.max(candidate);
+            let greatest = &mut list[i].1;
+            if candidate > *greatest {
+                *greatest = candidate;
+            }
             false
         }
         Err(i) => {

@@ -103,6 +103,10 @@ tallies! {
     MessagingNotObserved = "messaging_not_observed",
     /// Records passed over because processing them had failed again and again; their spans are unknown.
     RecordsIsolated = "records_isolated",
+    /// Spans whose own step was over when they came, so that they are in the oldest open one (`time.source: span_end`).
+    SpansLate = "spans_late",
+    /// Spans whose end lies too far in the future, so that they are in the oldest open step (`time.source: span_end`).
+    SpansFromFuture = "spans_from_future",
 }
 
 /// The tallies of one source partition since the beginning of its journal.

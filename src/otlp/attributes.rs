@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 
+use super::index::{Entry, bit};
 use super::wire::{Fields, Payload, short_bytes};
 
 /// No value of a decoded record nests deeper; the limit is for bytes that were not decoded.
@@ -14,6 +16,8 @@ pub struct Attributes<'a> {
     /// Fields with the key below, and others between them if the encoder mixed them.
     bytes: &'a [u8],
     field_key: u8,
+    /// Where each of them lies, if that is known.
+    index: Option<&'a [Entry]>,
 }
 
 /// An attribute's value: an `AnyValue`, or nothing at all.
@@ -55,29 +59,66 @@ pub struct InvalidUtf8;
 impl<'a> Attributes<'a> {
     /// Those of a `Resource`, or of a `KeyValueList`.
     pub(super) fn of_resource(bytes: &'a [u8]) -> Self {
-        Self { bytes, field_key: 0x0a }
+        Self { bytes, field_key: 0x0a, index: None }
     }
 
     /// Those of a `Span`: its fields number 9.
     pub(super) fn of_span(bytes: &'a [u8]) -> Self {
-        Self { bytes, field_key: 0x4a }
+        Self { bytes, field_key: 0x4a, index: None }
     }
 
     /// Those of another message, whose field has the key byte `field_key`.
     pub(super) fn of_field(bytes: &'a [u8], field_key: u8) -> Self {
-        Self { bytes, field_key }
+        Self { bytes, field_key, index: None }
+    }
+
+    /// The same, where each attribute lies as `index` says.
+    pub(super) fn indexed(self, index: Option<&'a [Entry]>) -> Self {
+        Self { index, ..self }
     }
 
     /// All keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
-        let Self { mut bytes, field_key } = *self;
-        std::iter::from_fn(move || next_message(&mut bytes, field_key).map(key_value))
+        let Self { mut bytes, field_key, index } = *self;
+        let all = bytes;
+        let mut index = index.map(<[Entry]>::iter);
+        std::iter::from_fn(move || match &mut index {
+            Some(index) => index.next().map(|entry| (entry.key(all), Value(entry.value(all)))),
+            None => next_message(&mut bytes, field_key).map(key_value),
+        })
+    }
+
+    /// Calls `found` for keys and values where the bit of the key's length is set in `lengths`, until it says so.
+    #[inline]
+    pub(super) fn of_lengths(
+        &self,
+        lengths: u64,
+        mut found: impl FnMut(&'a [u8], Value<'a>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Self { bytes, index, .. } = *self;
+        let Some(index) = index else {
+            let mut wanted = self.iter().filter(|(key, _)| bit(key.len()) & lengths != 0);
+            return wanted.try_for_each(|(key, value)| found(key, value));
+        };
+        for entry in index {
+            if entry.key_bit() & lengths != 0 {
+                found(entry.key(bytes), Value(entry.value(bytes)))?;
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// The value of the first attribute with this key.
+    #[inline]
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Value<'a>> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        match self.index {
+            Some(index) => {
+                let entry = index.iter().find(|entry| entry.has_key(key, self.bytes))?;
+                Some(Value(entry.value(self.bytes)))
+            }
+            None => self.iter().find(|(k, _)| *k == key).map(|(_, value)| value),
+        }
     }
 
     /// Whether there is none.

@@ -1,6 +1,7 @@
 //! A decoded record: positions of its resources and spans.
 
 use super::attributes::Attributes;
+use super::index::Entry;
 use super::normalise::rewrite;
 use super::plain::is_plain;
 use super::schema::{IN_SPAN, RESOURCE, SCOPE, SPAN};
@@ -16,6 +17,8 @@ pub struct Batch {
     resources: Vec<ResourceRow>,
     scopes: Vec<ScopeRow>,
     rows: Vec<Row>,
+    /// Where the attributes of all these lie.
+    index: Vec<Entry>,
     /// Canonical encodings of what was not plain.
     rewritten: Vec<u8>,
 }
@@ -30,6 +33,7 @@ pub struct ResourceSpans<'a> {
     first: u32,
     rows: &'a [Row],
     scopes: &'a [ScopeRow],
+    index: &'a [Entry],
     bytes: &'a [u8],
     rewritten: &'a [u8],
 }
@@ -93,6 +97,8 @@ pub(super) struct Row {
     pub(super) name: Place,
     pub(super) status_message: Place,
     pub(super) attributes: Place,
+    /// The stretch of the batch's index that tells where each attribute lies; `None`: one has to walk over them.
+    pub(super) index: Option<Place>,
     /// Where events and links lie, among other fields.
     pub(super) rest: Place,
     pub(super) start_ns: u64,
@@ -107,6 +113,8 @@ pub(super) struct Row {
 #[derive(Debug)]
 struct ResourceRow {
     resource: Place,
+    /// As in a [`Row`].
+    index: Option<Place>,
     rewritten: bool,
     first: usize,
     end: usize,
@@ -162,15 +170,21 @@ impl Batch {
         self.resources.iter().map(move |row| {
             let raw = row.resource.of(if row.rewritten { &self.rewritten } else { bytes });
             ResourceSpans {
-                resource: Attributes::of_resource(raw),
+                resource: Attributes::of_resource(raw).indexed(row.index.and_then(|place| place.among(&self.index))),
                 raw,
                 first: row.first as u32,
                 rows: &self.rows[row.first..row.end],
                 scopes: &self.scopes[row.scopes.0..row.scopes.1],
+                index: &self.index,
                 bytes,
                 rewritten: &self.rewritten,
             }
         })
+    }
+
+    /// When each span ended, in the record's order: Unix time, nanoseconds.
+    pub fn ends(&self) -> impl Iterator<Item = u64> {
+        self.rows.iter().map(|row| row.end_ns)
     }
 
     #[cfg(test)]
@@ -179,14 +193,16 @@ impl Batch {
     }
 
     #[cfg(test)]
-    pub(super) fn capacities(&self) -> [usize; 4] {
-        [self.resources.capacity(), self.scopes.capacity(), self.rows.capacity(), self.rewritten.capacity()]
+    pub(super) fn capacities(&self) -> [usize; 5] {
+        let positions = [self.resources.capacity(), self.scopes.capacity(), self.rows.capacity()];
+        [positions[0], positions[1], positions[2], self.index.capacity(), self.rewritten.capacity()]
     }
 
     fn clear(&mut self) {
         self.resources.clear();
         self.scopes.clear();
         self.rows.clear();
+        self.index.clear();
         self.rewritten.clear();
     }
 
@@ -207,13 +223,14 @@ impl Batch {
     fn resource_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
         let (first, first_scope) = (self.rows.len(), self.scopes.len());
         let mut fields = Fields::of(bytes);
-        let mut resource = Place::default();
+        let (mut resource, mut index) = (Place::default(), None);
         let (mut plain, mut resources) = (true, 0_u32);
         while let Some(field) = fields.next()? {
             let field_end = end - fields.rest().len() as u32;
             match (field.number, field.payload) {
                 (1, Payload::Bytes(b)) => {
-                    plain &= is_plain(&RESOURCE, b, IN_SPAN + 1)?;
+                    index = self.index_resource(b);
+                    plain &= index.is_some() || is_plain(&RESOURCE, b, IN_SPAN + 1)?;
                     resources += 1;
                     resource = Place::ending(field_end, b);
                 }
@@ -225,11 +242,21 @@ impl Batch {
         }
         let rewritten = !plain || resources > 1;
         if rewritten {
-            resource = self.rewrite_resource(bytes)?;
+            (resource, index) = (self.rewrite_resource(bytes)?, None);
         }
         let scopes = (first_scope, self.scopes.len());
-        self.resources.push(ResourceRow { resource, rewritten, first, end: self.rows.len(), scopes });
+        self.resources.push(ResourceRow { resource, index, rewritten, first, end: self.rows.len(), scopes });
         Ok(())
+    }
+
+    /// Notes where the attributes of a resource lie, if it is plain.
+    fn index_resource(&mut self, resource: &[u8]) -> Option<Place> {
+        let first = self.index.len();
+        if !fast::is_plain_resource(resource, &mut self.index) {
+            self.index.truncate(first);
+            return None;
+        }
+        Some(Place { at: first as u32, len: (self.index.len() - first) as u32 })
     }
 
     /// Merges the resources of a `ResourceSpans` into one canonical message.
@@ -249,7 +276,12 @@ impl Batch {
     fn scope_spans(&mut self, bytes: &[u8], end: u32) -> Result<(), DecodeError> {
         let mut scope = ScopeRow { first: self.rows.len() as u32, name: Place::default(), version: Place::default() };
         let mut fields = Fields::of(bytes);
-        while let Some(field) = fields.next()? {
+        loop {
+            // Nearly all are spans.
+            while let Some(span) = fields.short(0x12) {
+                self.span(span, end - (fields.rest().len() + span.len()) as u32)?;
+            }
+            let Some(field) = fields.next()? else { break };
             let field_end = end - fields.rest().len() as u32;
             match (field.number, field.payload) {
                 (2, Payload::Bytes(b)) => self.span(b, field_end - b.len() as u32)?,
@@ -268,18 +300,28 @@ impl Batch {
 
     #[inline]
     fn span(&mut self, bytes: &[u8], at: u32) -> Result<(), DecodeError> {
-        let row = match fast::span(bytes, at) {
-            Some(row) => row,
-            None if is_plain(&SPAN, bytes, IN_SPAN)? => Row::read(bytes, at),
-            None => {
-                let start = self.rewritten.len();
-                rewrite(&SPAN, bytes, &mut self.rewritten);
-                position(self.rewritten.len())?;
-                Row { rewritten: true, ..Row::read(&self.rewritten[start..], start as u32) }
-            }
-        };
-        self.rows.push(row);
+        let first = self.index.len();
+        // Filled in place: rows are large.
+        self.rows.push(Row::default());
+        let Some(row) = self.rows.last_mut() else { return Ok(()) };
+        if fast::span(bytes, at, row, &mut self.index).is_none() {
+            self.index.truncate(first);
+            self.rows.pop();
+            let row = self.unusual_span(bytes, at)?;
+            self.rows.push(row);
+        }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn unusual_span(&mut self, bytes: &[u8], at: u32) -> Result<Row, DecodeError> {
+        if is_plain(&SPAN, bytes, IN_SPAN)? {
+            return Ok(Row::read(bytes, at));
+        }
+        let start = self.rewritten.len();
+        rewrite(&SPAN, bytes, &mut self.rewritten);
+        position(self.rewritten.len())?;
+        Ok(Row { rewritten: true, ..Row::read(&self.rewritten[start..], start as u32) })
     }
 }
 
@@ -288,10 +330,10 @@ impl Batch {
 impl<'a> ResourceSpans<'a> {
     /// The spans of the resource, over all its scopes, in the record's order.
     pub fn spans(&self) -> impl Iterator<Item = Span<'a>> + use<'a> {
-        let Self { first, rows, bytes, rewritten, .. } = *self;
+        let Self { first, rows, index, bytes, rewritten, .. } = *self;
         rows.iter()
             .zip(first..)
-            .map(move |(row, ordinal)| row.span(ordinal, if row.rewritten { rewritten } else { bytes }))
+            .map(move |(row, ordinal)| row.span(ordinal, if row.rewritten { rewritten } else { bytes }, index))
     }
 
     /// The scope of one of the resource's spans, by the span's ordinal.
@@ -369,7 +411,7 @@ impl Row {
     }
 
     #[inline]
-    fn span<'a>(&self, ordinal: u32, source: &'a [u8]) -> Span<'a> {
+    fn span<'a>(&self, ordinal: u32, source: &'a [u8], index: &'a [Entry]) -> Span<'a> {
         Span {
             ordinal,
             trace_id: self.trace_id.of(source),
@@ -382,7 +424,8 @@ impl Row {
             status_code: self.status_code,
             status_message: self.status_message.of(source),
             trace_state: self.trace_state.of(source),
-            attributes: Attributes::of_span(self.attributes.of(source)),
+            attributes: Attributes::of_span(self.attributes.of(source))
+                .indexed(self.index.and_then(|place| place.among(index))),
             rest: self.rest.of(source),
             size: self.size,
         }
@@ -399,7 +442,16 @@ impl Place {
 
     #[inline(always)]
     fn of(self, source: &[u8]) -> &[u8] {
+        // Most spans lack some of their fields.
+        if self.len == 0 {
+            return &[];
+        }
         source.get(self.at as usize..).and_then(|b| b.get(..self.len as usize)).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn among(self, index: &[Entry]) -> Option<&[Entry]> {
+        index.get(self.at as usize..)?.get(..self.len as usize)
     }
 }
 

@@ -4,8 +4,9 @@
 //! the walk give up, never fail: the general path decides.
 
 use super::batch::{Place, Row};
+use super::index::{self, Entry};
 use super::plain::is_plain;
-use super::schema::{EVENT, IN_SPAN, KEY_VALUE, LINK, STATUS};
+use super::schema::{EVENT, IN_SPAN, LINK, STATUS};
 use super::wire::short_bytes;
 
 /// What has not been walked of a span.
@@ -17,15 +18,15 @@ struct Walk<'a> {
     waste: u32,
 }
 
-/// Reads a plain span that starts at `at` of its source. `None`: it may be anything.
+/// Reads a plain span that starts at `at` of its source into an empty row, and notes its attributes in `index`. `None`:
+/// it may be anything.
 ///
 /// Fields are wanted by number, and flags (16) also between 4 and 5, where the Collector writes them. It also writes an
 /// empty parent id, so explicitly empty strings are no reason to give up; they only do not count in the size.
 #[inline]
-pub(super) fn span(bytes: &[u8], at: u32) -> Option<Row> {
+pub(super) fn span(bytes: &[u8], at: u32, row: &mut Row, index: &mut Vec<Entry>) -> Option<()> {
     let len = u32::try_from(bytes.len()).ok()?;
     let mut walk = Walk { rest: bytes, end: at.checked_add(len)?, waste: 0 };
-    let mut row = Row::default();
     if let Some(ids) = walk.rest.first_chunk::<28>()
         && ids[..2] == [0x0a, 16]
         && ids[18..20] == [0x12, 8]
@@ -46,19 +47,26 @@ pub(super) fn span(bytes: &[u8], at: u32) -> Option<Row> {
         walk.rest = rest;
     }
     (row.start_ns, row.end_ns) = walk.times()?;
-    row.attributes = walk.attributes()?;
+    let first = index.len();
+    row.attributes = walk.attributes(index)?;
+    row.index = Some(Place { at: first as u32, len: (index.len() - first) as u32 });
     row.rest = Place { at: walk.at(), len: walk.rest.len() as u32 };
     walk.count(0x50)?;
     walk.messages(0x5a, |event| is_plain(&EVENT, event, IN_SPAN - 1).is_ok_and(|plain| plain))?;
     walk.count(0x60)?;
     walk.messages(0x6a, |link| is_plain(&LINK, link, IN_SPAN - 1).is_ok_and(|plain| plain))?;
     walk.count(0x70)?;
-    walk.status(&mut row)?;
+    walk.status(row)?;
     if !early_flags {
         walk.flags()?;
     }
     row.size = len - walk.waste;
-    walk.rest.is_empty().then_some(row)
+    walk.rest.is_empty().then_some(())
+}
+
+/// Whether a resource is plain and has nothing but attributes, which are noted in `index`. `false`: it may be anything.
+pub(super) fn is_plain_resource(bytes: &[u8], index: &mut Vec<Entry>) -> bool {
+    index::walk(bytes, 0x0a, IN_SPAN, index).is_some_and(<[u8]>::is_empty)
 }
 
 // === impl Walk ===
@@ -106,11 +114,9 @@ impl Walk<'_> {
     }
 
     #[inline(always)]
-    fn attributes(&mut self) -> Option<Place> {
+    fn attributes(&mut self, index: &mut Vec<Entry>) -> Option<Place> {
         let at = self.at();
-        self.messages(0x4a, |attribute| {
-            key_value_is_plain(attribute) || is_plain(&KEY_VALUE, attribute, IN_SPAN - 1).is_ok_and(|plain| plain)
-        })?;
+        self.rest = index::walk(self.rest, 0x4a, IN_SPAN - 1, index)?;
         Some(Place { at, len: self.at() - at })
     }
 
@@ -168,9 +174,6 @@ pub(super) fn key_value_is_plain(message: &[u8]) -> bool {
     !key.is_empty()
         && match value {
             [0x0a, tail @ ..] => matches!(short_bytes(tail), Some((_, []))),
-            [] | [0x10, 0 | 1] | [0x18, 0..0x80] | [0x21, _, _, _, _, _, _, _, _] => true,
-            // An int of 2 to 9 bytes.
-            [0x18, head @ .., 1..0x80] => head.len() < 9 && head.iter().all(|&b| b >= 0x80),
-            _ => false,
+            value => index::is_plain_scalar(value),
         }
 }

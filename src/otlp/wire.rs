@@ -39,6 +39,19 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
+    /// The bytes of the next field, if its key is this byte and its length minimal, of one or two bytes.
+    #[inline(always)]
+    pub(super) fn short(&mut self, key: u8) -> Option<&'a [u8]> {
+        match self.rest {
+            [first, tail @ ..] if *first == key => {
+                let (bytes, rest) = short_bytes(tail)?;
+                self.rest = rest;
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// The next field, `None` at the end of the message.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, DecodeError> {

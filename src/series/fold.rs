@@ -74,9 +74,12 @@ impl<'a> Folding<'a> {
             differs |= layout != had;
         }
         let Some((defined, all)) = wanted.filter(|_| differs) else { return };
+        let anew = set.begins_anew(self.step, self.memory);
         let base = match defined {
-            Some(defined) if set.begins_anew(self.step, self.memory) => defined,
+            Some(defined) if anew => defined,
             Some(defined) => self.layouts.union(Union::Widen, defined, had),
+            // It counts for others, and begins with what they have.
+            None if anew => all,
             None => had,
         };
         let layout = self.layouts.union(Union::Widen, base, all);

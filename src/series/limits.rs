@@ -203,11 +203,12 @@ impl Registry {
         }
     }
 
-    /// Adds a delta of the open step `at` to `set`; says whether the step has no other with its layout.
+    /// Adds a delta of the open step `at` to `set`, its own or that which counts for it; says whether the step has no other with its layout.
     fn put(&mut self, at: Millis, set: u32, delta: &Delta, scratch: &mut Scratch) -> bool {
         let metrics = self.layouts.of(delta.layout());
         scratch.unpack(at, delta);
-        let (spelled, natives) = (delta.spelled(), &delta.natives);
+        // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
+        let (spelled, natives) = (delta.spelled() && set == delta.set, &delta.natives);
         let gain = Gain { spelled, cells: &scratch.gained, natives, exemplars: &scratch.exemplars };
         self.open.entry(at).or_default().put((set, delta.layout()), at, metrics, &gain, &mut self.scratch)
     }

@@ -49,7 +49,7 @@
 //!
 //! Names, buckets and the kind of histogram are those of the latest definition. A histogram or a fraction of a weight that
 //! the set has once had stays until the set begins anew: its calls and its latency may come from different raw keys, with
-//! a layout each, and both go on. Counters, counts and sums stay exact, only the bounds between buckets move. Series that
+//! a layout each, and both go on. A set that stands for refused ones keeps what it began with. Counters, counts and sums stay exact, only the bounds between buckets move. Series that
 //! end by the change get a marker, those that come in their place no zero.
 
 mod admission;

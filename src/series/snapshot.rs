@@ -267,5 +267,6 @@ fn metrics_of(registry: &Registry, layout: u32) -> Result<&Metrics, Malformed> {
 }
 
 fn time(r: &mut Reader<'_>) -> Result<Millis, Malformed> {
-    r.i64().and_then(|at| if at.abs() <= MAX_TIME { Ok(at) } else { Err(Malformed("time out of range")) })
+    let fits = |at: i64| at.unsigned_abs() <= MAX_TIME.unsigned_abs();
+    r.i64().and_then(|at| if fits(at) { Ok(at) } else { Err(Malformed("time out of range")) })
 }

@@ -63,7 +63,7 @@ impl Pairing {
     /// A client span with the ID of one that waits: the last one wins.
     fn client_again(&mut self, slot: u32, block: &Block<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         let Self { names, scratch, edges, .. } = self;
-        update(names, scratch, edges.get_mut(slot), block, side);
+        edges.change(slot, |edge| update(names, scratch, edge, block, side));
         if edges.get(slot).is_complete() && edges.get(slot).is_pending() {
             // The first one knew the database, this one the client.
             let edge = self.edges.remove(slot);
@@ -74,10 +74,10 @@ impl Pairing {
     fn keep_client(&mut self, edge: Edge, fan_out: bool, sink: &mut Sink<'_>) {
         if edge.is_pending() {
             sink.ledger.add(Tally::EdgesOpened, 1);
-            self.wait_for_other(edge, sink);
+            self.wait_for_other(&edge, sink);
         } else if fan_out && self.edges.len() < self.max_items {
             self.met += 1;
-            self.edges.insert(edge);
+            self.edges.insert(&edge);
         } else if fan_out {
             // Whatever server comes now will not find it.
             sink.ledger.add(Tally::EdgesOpened, 1);
@@ -108,7 +108,7 @@ impl Pairing {
                         edge.key = top;
                     }
                     sink.ledger.add(Tally::EdgesOpened, 1);
-                    self.wait_for_other(edge, sink);
+                    self.wait_for_other(&edge, sink);
                 }
             }
         }
@@ -141,8 +141,8 @@ impl Pairing {
                     sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
                 }
                 Place::Waits(top) => {
-                    self.edges.get_mut(slot).set(MOVED);
-                    self.edges.rekey(slot, top);
+                    self.edges.change(slot, |edge| edge.set(MOVED));
+                    self.edges.rekey(slot, top.span_id);
                 }
             }
         }
@@ -170,10 +170,10 @@ impl Pairing {
 
     /// A server has found its client, which is pending or has met others.
     fn meet_at(&mut self, slot: u32, server: &Edge, pairs: Pairs, sink: &mut Sink<'_>) {
-        let client = *self.edges.get(slot);
+        let client = self.edges.get(slot);
         let was_met = usize::from(!client.is_pending());
         if pairs.fan_out {
-            self.edges.get_mut(slot).set(MET);
+            self.edges.change(slot, |edge| edge.set(MET));
             self.met += 1 - was_met;
         } else {
             self.edges.remove(slot);

@@ -6,7 +6,7 @@ use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half};
 use super::names::NameId;
 use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
-use crate::deltas::{Define, SetId};
+use crate::deltas::{Define, Growing};
 use crate::model::wire::put_bytes;
 use crate::model::{LabelBuilder, Tally, Weight};
 
@@ -67,47 +67,47 @@ impl Pairing {
             return sink.ledger.add(Tally::EdgesDroppedInvalidUtf8, 1);
         };
         sink.ledger.add(outcome, 1);
-        let shows = rules.shows;
+        let (shows, mut set) = (rules.shows, sink.table.at(set));
         if shows.requests {
-            sink.table.count(set, REQUESTS, weight);
+            set.count(REQUESTS, weight);
             if edge.is(FAILED) {
-                sink.table.count(set, FAILED_REQUESTS, weight);
+                set.count(FAILED_REQUESTS, weight);
             }
         }
         if shows.latency {
-            observe(edge, rules, set, weight, sink);
-        }
-        if shows.messaging && edge.connection == Connection::Messaging {
-            observe_messaging(edge, rules, set, weight, sink);
+            observe(edge, rules, &mut set, weight);
         }
         if shows.connection_info {
-            sink.table.mark(set, CONNECTION_INFO);
+            set.add(CONNECTION_INFO, 1);
+        }
+        if shows.messaging && edge.connection == Connection::Messaging {
+            let observed = observe_messaging(edge, rules, &mut set, weight);
+            sink.ledger.add(Tally::MessagingNotObserved, u64::from(!observed));
         }
     }
 }
 
 /// How long both sides took.
-fn observe(edge: &Edge, rules: &Rules, set: SetId, weight: Weight, sink: &mut Sink<'_>) {
+fn observe(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) {
     let (server, client) = (edge.half(End::Server), edge.half(End::Client));
     for (histogram, half, other) in [(SERVER, server, client), (CLIENT, client, server)] {
         if half.is_none() && !rules.shows.missing_is_zero {
             continue;
         }
         let example = half.or(other).filter(|_| rules.exemplars).map(|h| (h.end(), edge.key.trace_id));
-        sink.table.observe(set, histogram, half.map_or(0, Half::duration_ns), weight, example);
+        set.observe(histogram, half.map_or(0, Half::duration_ns), weight, example);
     }
 }
 
-/// How long a message was under way.
-fn observe_messaging(edge: &Edge, rules: &Rules, set: SetId, weight: Weight, sink: &mut Sink<'_>) {
-    let (Some(server), Some(client)) = (edge.half(End::Server), edge.half(End::Client)) else { return };
-    match server.start_ns.checked_sub(client.end_ns) {
-        Some(ns) if ns > 0 => {
-            let example = rules.exemplars.then(|| (server.end(), edge.key.trace_id));
-            sink.table.observe(set, MESSAGING, ns, weight, example);
-        }
-        _ => sink.ledger.add(Tally::MessagingNotObserved, 1),
+/// How long a message was under way. False when it ended before it began; a message without one of its sides has no time.
+fn observe_messaging(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) -> bool {
+    let (Some(server), Some(client)) = (edge.half(End::Server), edge.half(End::Client)) else { return true };
+    let took = server.start_ns.checked_sub(client.end_ns).filter(|ns| *ns > 0);
+    if let Some(ns) = took {
+        let example = rules.exemplars.then(|| (server.end(), edge.key.trace_id));
+        set.observe(MESSAGING, ns, weight, example);
     }
+    took.is_some()
 }
 
 fn define(

@@ -36,7 +36,7 @@ impl Pairing {
         for &slot in &slots {
             if end == End::Server && pairs.fan_out {
                 // Other servers may still meet it.
-                self.edges.get_mut(slot).set(MET);
+                self.edges.change(slot, |edge| edge.set(MET));
                 self.met += 1;
                 sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
             } else {

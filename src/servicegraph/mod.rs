@@ -50,6 +50,7 @@
 
 mod apart;
 mod edge;
+mod edges;
 mod emit;
 mod extras;
 mod filtered;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half, Item, Key, Mark, Relay};
+use super::edges::Edges;
 use super::extras::Scratch;
 use super::live::Origin;
 use super::names::{NameId, Names};
@@ -22,7 +23,7 @@ pub struct Pairing {
     pub(super) wait: Millis,
     pub(super) max_items: usize,
     pub(super) names: Names,
-    pub(super) edges: Store<Edge>,
+    pub(super) edges: Edges,
     /// Clients among the edges that have met a server already.
     pub(super) met: usize,
     pub(super) marks: Store<Mark>,
@@ -91,7 +92,7 @@ impl Pairing {
             wait: settings.wait.max(1),
             max_items: settings.max_items,
             names: Names::default(),
-            edges: Store::default(),
+            edges: Edges::default(),
             met: 0,
             marks: Store::default(),
             relays: Store::default(),
@@ -133,7 +134,7 @@ impl Pairing {
         if self.names.is_bloated() {
             let Self { names, edges, marks, relays, .. } = self;
             names.keep(|rename| {
-                edges.rename(&mut *rename);
+                edges.rename(rename);
                 marks.rename(&mut *rename);
                 relays.rename(rename);
             });
@@ -188,13 +189,14 @@ impl Pairing {
 
     /// The two halves of an edge are one entry, into which every span with its key is written.
     fn together(&mut self, block: &Block<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
-        if let Some(slot) = self.edges.find(&side.key, Edge::is_pending) {
-            update(&mut self.names, &mut self.scratch, self.edges.get_mut(slot), block, side);
-            if self.edges.get(slot).is_complete() {
-                let edge = self.edges.remove(slot);
-                self.emit(&edge, Tally::EdgesCompleted, sink);
+        if let Some(slot) = self.edges.find_pending(&side.key) {
+            let mut edge = self.edges.get(slot);
+            update(&mut self.names, &mut self.scratch, &mut edge, block, side);
+            if !edge.is_complete() {
+                return self.edges.put(slot, &edge);
             }
-            return;
+            self.edges.forget(slot);
+            return self.emit(&edge, Tally::EdgesCompleted, sink);
         }
         sink.ledger.add(Tally::EdgesOpened, 1);
         if self.is_marked(&side.key, side.kind.end().other()) {
@@ -204,7 +206,7 @@ impl Pairing {
         if edge.is_complete() {
             self.emit(&edge, Tally::EdgesCompleted, sink);
         } else {
-            self.wait_for_other(edge, sink);
+            self.wait_for_other(&edge, sink);
         }
     }
 
@@ -216,7 +218,7 @@ impl Pairing {
     }
 
     /// Puts an opened edge among those that wait, if there is room.
-    pub(super) fn wait_for_other(&mut self, edge: Edge, sink: &mut Sink<'_>) {
+    pub(super) fn wait_for_other(&mut self, edge: &Edge, sink: &mut Sink<'_>) {
         if self.edges.len() >= self.max_items {
             return sink.ledger.add(Tally::EdgesDroppedFull, 1);
         }

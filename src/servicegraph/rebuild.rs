@@ -22,8 +22,7 @@ impl Pairing {
     /// What is alive, as bytes for a commit, and the offset of the first record that is needed to get it back.
     #[must_use]
     pub fn live(&self) -> (Option<i64>, Vec<u8>) {
-        let listed =
-            |e: &Edge| Listed { origin: e.origin, met: e.is(MET), moved: e.is(MOVED).then_some(e.key.span_id) };
+        let listed = |e: Edge| Listed { origin: e.origin, met: e.is(MET), moved: e.is(MOVED).then_some(e.key.span_id) };
         let live = Live {
             edges: self.edges.iter().map(listed).collect(),
             marks: self.marks.iter().map(|m| m.origin).collect(),
@@ -71,7 +70,7 @@ impl Pairing {
         let (apart, end) = (block.rules.pairs.apart(), side.kind.end());
         // An edge of two halves takes every span; of those that wait apart, only a client takes another client.
         let known = match (apart, end) {
-            (false, _) => self.edges.find(&side.key, Edge::is_pending),
+            (false, _) => self.edges.find_pending(&side.key),
             (true, End::Client) => self.edges.find(&side.key, Edge::has_client),
             (true, End::Server) => None,
         };
@@ -81,7 +80,7 @@ impl Pairing {
                 return;
             }
             let Self { names, scratch, edges, .. } = self;
-            return update(names, scratch, edges.get_mut(slot), block, side);
+            return edges.change(slot, |edge| update(names, scratch, edge, block, side));
         }
         let mut keys = std::mem::take(&mut self.keys);
         if apart && end == End::Server {
@@ -101,7 +100,7 @@ impl Pairing {
                 edge.set(MET);
                 self.met += 1;
             }
-            self.edges.insert(edge);
+            self.edges.insert(&edge);
         }
         self.keys = keys;
     }
@@ -115,7 +114,7 @@ impl Pairing {
         let mut next = self.edges.oldest();
         while let Some(slot) = next {
             next = self.edges.next(slot);
-            let edge = *self.edges.get(slot);
+            let edge = self.edges.get(slot);
             if edge.is_complete() && edge.is_pending() {
                 self.edges.remove(slot);
                 self.emit(&edge, Tally::EdgesCompleted, sink);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::edge::End;
@@ -11,7 +12,7 @@ use crate::config::settings::{Config, Dimension, HistogramMode, Profile, Service
 use crate::filter::Filter;
 use crate::model::labels::sanitize_name;
 use crate::model::{Family, LabelBuilder, Layout, Naming, Native, Shape, Spec};
-use crate::otlp::{Attributes, Kind, Value};
+use crate::otlp::{Attributes, Keys, Kind, Value};
 use crate::sampling::Sampling;
 
 /// Attributes that name a database's node, in the order of preference.
@@ -29,9 +30,7 @@ const GRPC_STATUS: &str = "rpc.grpc.status_code";
 /// may be present, and only those are looked up.
 #[derive(Debug)]
 pub(super) struct Rules {
-    keys: Vec<Box<[u8]>>,
-    /// Bit `n` is set when some key is `n` bytes long (bit 63: or longer).
-    lengths: u64,
+    keys: Keys,
     peers: Vec<usize>,
     databases: Vec<usize>,
     nodes: [usize; 3],
@@ -141,13 +140,8 @@ impl Pairs {
 impl Rules {
     fn new(config: &Config) -> Self {
         let settings = &config.service_graphs;
-        let mut keys: Vec<Box<[u8]>> = Vec::new();
-        let mut index = |key: &str| {
-            keys.iter().position(|k| **k == *key.as_bytes()).unwrap_or_else(|| {
-                keys.push(key.as_bytes().into());
-                keys.len() - 1
-            })
-        };
+        let mut keys = Keys::default();
+        let mut index = |key: &str| keys.number(key);
         let peers = settings.peer_attributes.iter().map(|key| index(key)).collect();
         let databases = settings.database_name_attributes.iter().map(|key| index(key)).collect();
         let (nodes, port) = (DATABASE_NODE.map(&mut index), index(PORT));
@@ -155,12 +149,10 @@ impl Rules {
         let namespace = (settings.service_namespace == ServiceNamespace::Name).then(|| index(NAMESPACE));
         let as_otel = config.naming.profile == Profile::Otel;
         let slots = slots(settings, &mut index);
-        let lengths = keys.iter().fold(0, |bits, key| bits | (1 << key.len().min(63)));
         let sampling = Sampling::new(&settings.multiplier_key, settings.tracestate_multiplier);
         let weighted = !sampling.is_off();
         Self {
             keys,
-            lengths,
             peers,
             databases,
             nodes,
@@ -188,18 +180,15 @@ impl Rules {
     /// Goes through the attributes once.
     pub(super) fn sieve<'a>(&self, attributes: Attributes<'a>) -> Sieved<'a> {
         let mut present = 0;
-        for (key, _) in attributes.iter() {
-            if self.lengths & (1 << key.len().min(63)) != 0
-                && let Some(i) = self.keys.iter().position(|k| **k == *key)
-            {
-                present |= bit(i);
-            }
-        }
+        self.keys.visit(attributes, |key, _| {
+            present |= bit(key);
+            ControlFlow::Continue(())
+        });
         Sieved { attributes, present }
     }
 
     pub(super) fn get<'a>(&self, key: usize, from: Sieved<'a>) -> Option<Value<'a>> {
-        if from.present & bit(key) == 0 { None } else { from.attributes.get(&self.keys[key]) }
+        if from.present & bit(key) == 0 { None } else { from.attributes.get(self.keys.key(key)) }
     }
 
     /// Whether a client without a peer gets a virtual server all the same, as in the Collector, where an empty list of

@@ -9,6 +9,11 @@ use crate::model::Millis;
 /// No slot.
 const NONE: u32 = u32::MAX;
 
+/// Something with a key, which decides the hash.
+pub(super) trait Hashed: Copy {
+    fn hash(&self) -> u64;
+}
+
 /// Items in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Store<T> {
@@ -33,41 +38,35 @@ impl<T> Default for Store<T> {
     }
 }
 
-impl<T: Item> Store<T> {
+impl<T: Hashed> Store<T> {
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// The slot of the item with this key that fits. There must not be two.
-    pub(super) fn find(&self, key: &Key, fits: impl Fn(&T) -> bool) -> Option<u32> {
-        let same = |&at: &u32| {
-            let item = &self.slots[at as usize].item;
-            item.key() == key && fits(item)
-        };
-        self.index.find(key.hash(), same).copied()
+    /// The slot of the item with this hash that fits. There must not be two.
+    #[inline]
+    pub(super) fn find_hashed(&self, hash: u64, fits: impl Fn(u32, &T) -> bool) -> Option<u32> {
+        self.index.find(hash, |&at| fits(at, self.get(at))).copied()
     }
 
-    /// The slots of all items with this key that fit, in the order of creation.
-    pub(super) fn find_all(&self, key: &Key, fits: impl Fn(&T) -> bool, out: &mut Vec<u32>) {
+    /// The slots of all items with this hash that fit, in any order.
+    pub(super) fn find_all_hashed(&self, hash: u64, fits: impl Fn(u32, &T) -> bool, out: &mut Vec<u32>) {
         out.clear();
-        out.extend(self.index.iter_hash(key.hash()).filter(|&&at| {
-            let item = self.get(at);
-            item.key() == key && fits(item)
-        }));
-        // The order of the index depends on its history, which a new owner does not share.
-        out.sort_unstable_by_key(|&at| self.get(at).origin().at());
+        out.extend(self.index.iter_hash(hash).filter(|&&at| fits(at, self.get(at))));
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> &T {
         &self.slots[slot as usize].item
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut T {
         &mut self.slots[slot as usize].item
     }
 
     /// Appends an item.
-    pub(super) fn insert(&mut self, item: T) {
+    pub(super) fn insert(&mut self, item: T) -> u32 {
         let slot = Slot { older: self.newest, next: NONE, item };
         let at = if self.free == NONE {
             self.slots.push(slot);
@@ -84,6 +83,7 @@ impl<T: Item> Store<T> {
         }
         self.newest = at;
         self.enter(at);
+        at
     }
 
     pub(super) fn remove(&mut self, at: u32) -> T {
@@ -103,32 +103,28 @@ impl<T: Item> Store<T> {
     }
 
     /// Gives an item another key. Its place in the order stays.
-    pub(super) fn rekey(&mut self, at: u32, key: Key) {
+    pub(super) fn rekey_hashed(&mut self, at: u32, rekey: impl FnOnce(&mut T)) {
         self.leave(at);
-        *self.slots[at as usize].item.key_mut() = key;
+        rekey(self.get_mut(at));
         self.enter(at);
     }
 
     fn enter(&mut self, at: u32) {
         let slots = &self.slots;
-        let hash = |&i: &u32| slots[i as usize].item.key().hash();
+        let hash = |&i: &u32| slots[i as usize].item.hash();
         self.index.insert_unique(hash(&at), at, hash);
     }
 
     fn leave(&mut self, at: u32) {
-        if let Ok(entry) = self.index.find_entry(self.get(at).key().hash(), |&i| i == at) {
+        if let Ok(entry) = self.index.find_entry(self.get(at).hash(), |&i| i == at) {
             entry.remove();
         }
     }
 
     /// The slot of the item that was created first.
+    #[inline]
     pub(super) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
-    }
-
-    /// The slot of the oldest item, if it has waited for `wait` at `now`.
-    pub(super) fn overdue(&self, now: Millis, wait: Millis) -> Option<u32> {
-        self.oldest().filter(|&at| now.saturating_sub(self.get(at).origin().created) >= wait)
     }
 
     /// The slot of the item that was created next after the one in `slot`.
@@ -136,18 +132,34 @@ impl<T: Item> Store<T> {
         Some(self.slots[slot as usize].next).filter(|&next| next != NONE)
     }
 
+    /// The memory in use.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot<T>>() + self.index.allocation_size()
+    }
+}
+
+impl<T: Item> Store<T> {
+    /// The slot of the item with this key that fits. There must not be two.
+    pub(super) fn find(&self, key: &Key, fits: impl Fn(&T) -> bool) -> Option<u32> {
+        self.find_hashed(key.hash(), |_, item| item.key() == key && fits(item))
+    }
+
+    /// The slot of the oldest item, if it has waited for `wait` at `now`.
+    pub(super) fn overdue(&self, now: Millis, wait: Millis) -> Option<u32> {
+        self.oldest().filter(|&at| now.saturating_sub(self.get(at).origin().created) >= wait)
+    }
+
     /// All items in the order of creation.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::successors(self.oldest(), |&at| self.next(at)).map(|at| self.get(at))
     }
 
-    /// Renumbers every name that an item uses.
+    /// Renumbers every name that an item uses: there is none but the tenant.
     pub(super) fn rename(&mut self, mut rename: impl FnMut(&mut NameId)) {
         let mut next = self.oldest();
         while let Some(at) = next {
-            let item = self.get_mut(at);
-            rename(&mut item.key_mut().tenant);
-            item.names().for_each(&mut rename);
+            rename(&mut self.get_mut(at).key_mut().tenant);
             next = self.next(at);
         }
     }

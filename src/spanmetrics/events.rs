@@ -3,12 +3,12 @@
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-use super::plan::{Extra, Plan, Subject, label_origin, put_optional};
+use super::plan::{Extra, Plan, Subject, label_origin};
 use super::spec::spec;
 use super::wanted::{Found, Wanted};
 use crate::config::labels::dimension_label;
 use crate::config::settings::Config;
-use crate::deltas::{DeltaTable, SetId};
+use crate::deltas::{DeltaTable, Pieces as _, SetId};
 use crate::model::{Family, Layout};
 use crate::otlp::SpanEvent;
 
@@ -68,7 +68,7 @@ impl Events {
     ) -> Result<SetId, Utf8Error> {
         self.wanted.read(event.attributes, &mut self.found);
         for dimension in &self.dimensions {
-            put_optional(key, dimension.value(event, &self.found, subject));
+            key.text(dimension.value(event, &self.found, subject));
         }
         table.find(key, |labels| {
             plan.label(labels, subject, Extra::None)?;

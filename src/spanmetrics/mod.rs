@@ -25,11 +25,11 @@ use std::sync::Arc;
 use self::buckets::Buckets;
 use self::events::Events;
 use self::names::Names;
-use self::plan::{Extra, Plan, Subject};
+use self::plan::{Extra, Plan, SpanKey, Subject};
 use self::target_info::{NoInfo, TargetInfo};
 use self::wanted::{Found, Wanted};
 use crate::config::settings::Config;
-use crate::deltas::{Define, DeltaTable, SetId};
+use crate::deltas::{Define, DeltaTable, Growing, Prefix, SetId};
 use crate::filter::{Filter, ResourceVerdict};
 use crate::model::wire::put_bytes;
 use crate::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
@@ -67,9 +67,10 @@ pub struct SpanMetrics {
     exemplars_on_counters: bool,
     of_resource: Found,
     of_span: Found,
-    /// A raw key under construction; its first `prefix` bytes are those of the block.
+    /// What the raw keys of the block begin with.
+    prefix: Prefix,
+    /// A raw key under construction.
     key: Vec<u8>,
-    prefix: usize,
     /// What the filter thinks of the block's resource; `None`: there is no filter.
     verdict: Option<ResourceVerdict>,
     /// Whether the block's resource has been described.
@@ -148,8 +149,8 @@ impl SpanMetrics {
             exemplars_on_counters: config.series.exemplars_on_counters,
             of_resource: Found::default(),
             of_span: Found::default(),
+            prefix: Prefix::default(),
             key: Vec::new(),
-            prefix: 0,
             verdict: None,
             described: false,
         }
@@ -172,7 +173,7 @@ impl SpanMetrics {
             put_bytes(&mut self.key, &origin.job);
             put_bytes(&mut self.key, &origin.instance);
         }
-        self.prefix = self.key.len();
+        self.prefix.set(&self.key);
     }
 
     /// Counts one span of the block that was started last.
@@ -182,33 +183,36 @@ impl SpanMetrics {
         }
         let seen = self.seen(block, span);
         self.plan.wanted.read(span.attributes, &mut self.of_span);
-        self.key.truncate(self.prefix);
         let [job, instance] = origin_of(self.origin.as_ref());
         let (of_resource, of_span) = (&self.of_resource, &self.of_span);
         let named = self.names.of(span.name);
         let subject = Subject { block, span, name: named.name, of_resource, of_span, job, instance };
         let layout = self.buckets.of(span.kind);
-        let Ok(sets) = find(&self.plan, &subject, layout, &mut self.key, table) else {
+        let Ok(sets) = find(&self.plan, &subject, layout, (&self.prefix, &mut self.key), table) else {
             return ledger.add(Tally::SpansDroppedInvalidUtf8, 1);
         };
         ledger.add(Tally::SpansCounted, 1);
         ledger.add(Tally::SpanNamesSanitised, u64::from(named.changed));
         if let Some(events) = &mut self.events {
-            count_events(events, &subject, &self.plan, (&mut self.key, &seen), (table, ledger));
+            count_events(events, &subject, &self.plan, (&self.prefix, &mut self.key, &seen), (table, ledger));
         }
         self.count(sets, span, &seen, table);
         self.describe(block, table, ledger);
     }
 
     fn count(&self, sets: Sets, span: &Span<'_>, seen: &Seen, table: &mut DeltaTable) {
+        let mut set = table.at(sets.calls);
         if self.calls {
-            seen.count(sets.calls, CALLS, table);
+            seen.count(&mut set, CALLS);
         }
         if self.size {
-            table.add(sets.calls, SIZE, u64::from(span.size));
+            set.add(SIZE, u64::from(span.size));
         }
         if self.latency {
-            table.observe(sets.latency, LATENCY, seen.took, seen.weight, seen.example);
+            if sets.latency != sets.calls {
+                set = table.at(sets.latency);
+            }
+            set.observe(LATENCY, seen.took, seen.weight, seen.example);
         }
     }
 
@@ -235,58 +239,63 @@ impl SpanMetrics {
     }
 }
 
-/// The label sets of a span. `key` holds what belongs to the block, and afterwards what all label sets of the span share.
+/// The label sets of a span.
 fn find(
     plan: &Plan,
     subject: &Subject<'_>,
     layout: &Arc<Layout>,
-    key: &mut Vec<u8>,
+    (prefix, key): (&Prefix, &mut Vec<u8>),
     table: &mut DeltaTable,
 ) -> Result<Sets, Utf8Error> {
-    plan.put_key(subject, key);
-    let shared = key.len();
-    let mut one = |key: &[u8], extra| {
-        table.find(key, |labels: &mut LabelBuilder| {
+    let define = |extra| {
+        move |labels: &mut LabelBuilder| {
             plan.label(labels, subject, extra)?;
             Ok::<Define, Utf8Error>(subject.block.define(layout))
-        })
+        }
     };
     if !plan.splits() {
-        let set = one(key, Extra::None)?;
+        let set = table.find_pieces(prefix, &SpanKey { plan, subject }, define(Extra::None))?;
         return Ok(Sets { calls: set, latency: set });
     }
-    let mut with = |space, extra, key: &mut Vec<u8>| {
+    let shared = write_key(plan, subject, prefix, key);
+    let mut with = |space, extra| {
         plan.put_extra(extra, subject, key);
         key[0] = space;
-        let set = one(key, extra);
-        key[0] = SPANS;
+        let set = table.find(key, define(extra));
         key.truncate(shared);
         set
     };
-    Ok(Sets { calls: with(SPANS, Extra::Calls, key)?, latency: with(LATENCIES, Extra::Latency, key)? })
+    Ok(Sets { calls: with(SPANS, Extra::Calls)?, latency: with(LATENCIES, Extra::Latency)? })
 }
 
-/// Counts the events of a span. `key` holds what all its label sets share.
+/// Writes what the raw keys of all label sets of a span share; returns its length.
+fn write_key(plan: &Plan, subject: &Subject<'_>, prefix: &Prefix, key: &mut Vec<u8>) -> usize {
+    key.clear();
+    key.extend_from_slice(prefix.bytes());
+    plan.key(subject, key);
+    key.len()
+}
+
+/// Counts the events of a span.
 fn count_events(
     events: &mut Events,
     subject: &Subject<'_>,
     plan: &Plan,
-    (key, seen): (&mut Vec<u8>, &Seen),
+    (prefix, key, seen): (&Prefix, &mut Vec<u8>, &Seen),
     (table, ledger): (&mut DeltaTable, &mut Ledger),
 ) {
-    let shared = key.len();
+    let shared = write_key(plan, subject, prefix, key);
     key[0] = EVENTS;
     for event in subject.span.events() {
         match events.find(&event, subject, plan, key, table) {
             Ok(set) => {
-                seen.count(set, EVENT_COUNT, table);
+                seen.count(&mut table.at(set), EVENT_COUNT);
                 ledger.add(Tally::SpanEventsCounted, 1);
             }
             Err(_) => ledger.add(Tally::SpanEventsDroppedInvalidUtf8, 1),
         }
         key.truncate(shared);
     }
-    key[0] = SPANS;
 }
 
 /// `job` and `instance`; both are empty when there are no such labels.
@@ -297,9 +306,9 @@ fn origin_of(origin: Option<&Origin>) -> [&[u8]; 2] {
 // === impl Seen ===
 
 impl Seen {
-    fn count(&self, set: SetId, counter: usize, table: &mut DeltaTable) {
-        table.count(set, counter, self.weight);
-        table.exemplify(set, counter, self.took, self.counter_example);
+    fn count(&self, set: &mut Growing<'_>, counter: usize) {
+        set.count(counter, self.weight);
+        set.exemplify(counter, self.took, self.counter_example);
     }
 }
 

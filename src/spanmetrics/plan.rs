@@ -6,8 +6,8 @@ use super::Block;
 use super::wanted::{Found, Wanted};
 use crate::config::labels::{SCOPE_LABELS, built_in, dimension_label};
 use crate::config::settings::{Config, Dimension, Intrinsic, Profile};
+use crate::deltas::{Pieces, RawKey};
 use crate::model::LabelBuilder;
-use crate::model::wire::{put_bytes, put_u64};
 use crate::otlp::{Scope, Span};
 
 pub(super) const KINDS: [&str; 6] = [
@@ -73,6 +73,20 @@ pub(super) struct Subject<'a> {
     pub(super) job: &'a [u8],
     /// Empty: no label.
     pub(super) instance: &'a [u8],
+}
+
+/// The raw key of a span whose calls and latency have the same labels.
+#[derive(Debug)]
+pub(super) struct SpanKey<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) subject: &'a Subject<'a>,
+}
+
+impl RawKey for SpanKey<'_> {
+    #[inline]
+    fn visit(&self, pieces: &mut impl Pieces) {
+        self.plan.key(self.subject, pieces);
+    }
 }
 
 // === impl Plan ===
@@ -146,36 +160,35 @@ impl Plan {
         first.get(slot).or_else(|| second.get(slot))
     }
 
-    /// Appends to a raw key what all label sets of the span share. The resource's part is there already.
-    pub(super) fn put_key(&self, subject: &Subject<'_>, key: &mut Vec<u8>) {
+    /// The part of a raw key that all label sets of the span share. The resource's part comes before it.
+    #[inline]
+    pub(super) fn key(&self, subject: &Subject<'_>, pieces: &mut impl Pieces) {
         let (intrinsic, span) = (self.intrinsic, subject.span);
         if intrinsic.span_name {
-            put_bytes(key, subject.name);
+            pieces.text(Some(subject.name));
         }
-        if intrinsic.span_kind {
-            key.extend_from_slice(&span.kind.to_le_bytes());
-        }
-        if intrinsic.status_code {
-            key.extend_from_slice(&span.status_code.to_le_bytes());
-        }
+        let number = |is_label, number: i32| if is_label { u64::from(number.cast_unsigned()) } else { 0 };
+        pieces.word(number(intrinsic.span_kind, span.kind) | number(intrinsic.status_code, span.status_code) << 32);
         if intrinsic.status_message {
-            put_bytes(key, span.status_message);
+            pieces.text(Some(span.status_message));
         }
         if !self.scopes.is_empty() {
             let scope = self.scope(subject);
-            put_optional(key, scope.map(|s| s.name));
-            put_optional(key, scope.map(|s| s.version));
+            pieces.text(scope.map(|s| s.name));
+            pieces.text(scope.map(|s| s.version));
         }
-        let slots = self.dimensions.iter().map(|label| label.slot);
-        for slot in slots.chain(self.mappings.iter().flat_map(|m| m.slots.iter().copied())) {
-            put_optional(key, self.value(slot, subject));
+        for label in &self.dimensions {
+            pieces.text(self.value(label.slot, subject));
+        }
+        for slot in self.mappings.iter().flat_map(|m| &m.slots) {
+            pieces.text(self.value(*slot, subject));
         }
     }
 
     /// Appends to a raw key what only one of the span's label sets has.
     pub(super) fn put_extra(&self, extra: Extra, subject: &Subject<'_>, key: &mut Vec<u8>) {
         for label in self.extra(extra) {
-            put_optional(key, self.value(label.slot, subject));
+            key.text(self.value(label.slot, subject));
         }
     }
 
@@ -236,12 +249,6 @@ pub(super) fn label_origin(labels: &mut LabelBuilder, job: &[u8], instance: &[u8
         }
     }
     Ok(())
-}
-
-/// Appends a text that may be missing, which is not the same as empty: a missing one has a default.
-pub(super) fn put_optional(key: &mut Vec<u8>, text: Option<&[u8]>) {
-    put_u64(key, text.map_or(0, |text| text.len() as u64 + 1));
-    key.extend_from_slice(text.unwrap_or_default());
 }
 
 /// Sets the name of an enum value, or the number if it has none.

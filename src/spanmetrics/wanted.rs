@@ -1,14 +1,13 @@
 //! The attributes that become labels, found in one walk.
 
-use crate::otlp::Attributes;
+use std::ops::ControlFlow;
+
+use crate::otlp::{Attributes, Keys};
 
 /// The keys that are looked for. Each has a slot.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    keys: Vec<Box<[u8]>>,
-    /// Bit `n` is set when some key is `n` bytes long (bit 63: or longer). Most attributes mean nothing here, and nearly
-    /// all of those are passed over by their length.
-    lengths: u64,
+    keys: Keys,
 }
 
 /// What one list of attributes has of the wanted: texts, by slot. Made to be reused.
@@ -23,36 +22,32 @@ pub(super) struct Found {
 impl Wanted {
     /// The slot of a key.
     pub(super) fn slot(&mut self, key: &str) -> usize {
-        self.lengths |= 1 << key.len().min(63);
-        self.keys.iter().position(|k| **k == *key.as_bytes()).unwrap_or_else(|| {
-            self.keys.push(key.as_bytes().into());
-            self.keys.len() - 1
-        })
+        self.keys.number(key)
     }
 
     /// Replaces `found` by what these attributes have. Of equal keys the first counts, be its value empty.
+    #[inline]
     pub(super) fn read(&self, attributes: Attributes<'_>, found: &mut Found) {
+        if !self.keys.is_empty() {
+            self.read_some(attributes, found);
+        }
+    }
+
+    fn read_some(&self, attributes: Attributes<'_>, found: &mut Found) {
         found.text.clear();
         found.slots.clear();
         found.slots.resize(self.keys.len(), None);
         let mut missing = self.keys.len();
-        if missing == 0 {
-            return;
-        }
-        for (key, value) in attributes.iter() {
-            if self.lengths & (1 << key.len().min(63)) != 0
-                && let Some(slot) = self.keys.iter().position(|k| **k == *key)
-                && found.slots[slot].is_none()
-            {
-                let start = found.text.len() as u32;
-                value.put_text(&mut found.text);
-                found.slots[slot] = Some((start, found.text.len() as u32));
-                missing -= 1;
-                if missing == 0 {
-                    return;
-                }
+        self.keys.visit(attributes, |slot, value| {
+            if found.slots[slot].is_some() {
+                return ControlFlow::Continue(());
             }
-        }
+            let start = found.text.len() as u32;
+            value.put_text(&mut found.text);
+            found.slots[slot] = Some((start, found.text.len() as u32));
+            missing -= 1;
+            if missing == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     }
 }
 

@@ -22,7 +22,7 @@
 //!           | KIND NAME { FIELD | ATTRIBUTE }                 a span
 //!           | "event" NAME { ATTRIBUTE }   an event of the span before
 //!           | "tick" TIME                  the partition has been silent until then
-//!           | "expect" SERIES VALUE        the value of a series by now
+//!           | "expect" SERIES VALUE [ "in" TIME ]   the value of a series by now; or what the step that ends then has added
 //!           | "absent" SERIES              no series has this name and these labels, whatever else it has
 //!           | "exemplar" SERIES { FIELD }  the best example of a bucket so far: trace, end, took
 //!           | "tally" NAME VALUE           a line of the ledger
@@ -104,7 +104,7 @@ enum Step {
     Record(Owned),
     Clock(Millis),
     Tick(Millis),
-    Expect { tenant: String, series: Series, value: f64 },
+    Expect { tenant: String, series: Series, value: f64, step: Option<Millis> },
     Absent { tenant: String, series: Series },
     Exemplar { tenant: String, series: Series, exemplar: Exemplar },
     Tally(Tally, u64),
@@ -226,6 +226,7 @@ impl<'a> World<'a> {
             next: Some(next),
             next_k: last.k + 1,
             stream_time: Some(last.stream_time),
+            step: Some(last.step),
             reread_from: last.reread_from,
             live: last.live.clone(),
             ledger: last.ledger.clone(),
@@ -240,8 +241,8 @@ impl<'a> World<'a> {
 
     fn check(&self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Expect { tenant, series, value } => {
-                let values = self.totals.values(tenant);
+            Step::Expect { tenant, series, value, step } => {
+                let values = self.totals.values_in(tenant, |of| step.is_none_or(|step| step == of));
                 match values.get(series) {
                     Some(found) if (found - value).abs() <= 1e-12 * value.abs().max(1.0) => Ok(()),
                     Some(found) => Err(format!("{series} is {found}, not {value}")),

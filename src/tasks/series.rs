@@ -126,7 +126,9 @@ impl SeriesTask {
     pub fn apply(&mut self, record: &[u8]) -> Result<Applied, ApplyError> {
         let mut share = Share::decode(record)?;
         let ShareHead { step, stream_time, .. } = share.head;
-        if step.abs() > MAX_TIME || (stream_time.abs() > MAX_TIME && last_step(stream_time).is_none()) {
+        // The least number has no absolute value.
+        let is_far = |at: i64| at.unsigned_abs() > MAX_TIME.unsigned_abs();
+        if is_far(step) || (is_far(stream_time) && last_step(stream_time).is_none()) {
             return Err(ApplyError::Time { step, stream_time });
         }
         // All or nothing: a share that breaks off in the middle must not count half.

@@ -11,13 +11,22 @@
 //! When stream time moves, half edges expire first, and then the record's spans are paired. All of it belongs to the new
 //! step.
 //!
+//! With `time.source: span_end`, record timestamps mean nothing. A record then has the time of its spans instead: their
+//! earliest end, a tenth of them left out, less `time.lateness`. It takes its place in all that is said above, so stream
+//! time is journaled, ticks, and half edges wait as ever. What differs is where deltas go: each span to the step of its
+//! own end. So several steps are open at once, and every commit holds what it adds to all of them. A span whose step is
+//! over, or that comes from the future, goes to the oldest open one and is tallied. An edge belongs to the step of the span
+//! that completes it, what expires to the oldest open one.
+//!
 //! # Taking over
 //!
 //! The journal says what the last commit knew ([`Restored`]). If half edges were waiting, [`SpanTask::start_offset`] lies
 //! before the commit, and the records up to it go through pairing alone ([`crate::servicegraph`] says why that is exact).
 
+mod clock;
 mod processors;
 
+use self::clock::SpanClock;
 use self::processors::Processors;
 use crate::config::{Config, Tenants, settings};
 use crate::deltas::ShareHead;
@@ -46,6 +55,8 @@ pub struct SpanSettings {
     pub encoding: settings::Encoding,
     /// The collection interval.
     pub step: StepWidth,
+    /// How far stream time stays behind the ends of spans; `None`: it is that of the records.
+    pub lateness: Option<Millis>,
     /// How far stream time may run ahead of the present.
     pub max_future: Millis,
     /// Partitions of the deltas topic.
@@ -69,6 +80,8 @@ pub struct Restored {
     pub next_k: u64,
     /// Stream time after the last commit.
     pub stream_time: Option<Millis>,
+    /// The latest step that any commit has added to.
+    pub step: Option<Millis>,
     /// Where to start reading so that the half edges come back.
     pub reread_from: i64,
     /// The half edges that were waiting.
@@ -145,7 +158,7 @@ pub struct StepCut {
     pub to: i64,
     /// The number of the commit.
     pub k: u64,
-    /// The end of the step that the deltas belong to.
+    /// The end of the latest step that deltas belong to, of this cut or of one before.
     pub step: Millis,
     /// Stream time after the cut.
     pub stream_time: Millis,
@@ -164,6 +177,8 @@ pub struct StepCut {
 pub struct SpanTask {
     encoding: settings::Encoding,
     step: StepWidth,
+    /// With `time.source: span_end`.
+    clock: Option<SpanClock>,
     max_future: Millis,
     shards: u32,
     max_commit_bytes: usize,
@@ -177,6 +192,8 @@ pub struct SpanTask {
     reread: Option<i64>,
     next_k: u64,
     stream_time: Option<Millis>,
+    /// The latest step of all cuts.
+    latest: Millis,
     /// Whether a record was taken since the last cut.
     open: bool,
     /// Why the record that was offered last was not read.
@@ -199,6 +216,7 @@ impl From<&Tenants> for SpanSettings {
         Self {
             encoding: config.kafka.encoding,
             step: config.time.step,
+            lateness: config.time.allowed_lateness(),
             max_future: config.time.max_future,
             shards: config.kafka.shards,
             max_commit_bytes: config.worker.max_commit_bytes,
@@ -211,6 +229,9 @@ impl From<&Tenants> for SpanSettings {
         }
     }
 }
+
+/// The tenant of a record that was decoded.
+type Read<'a> = Result<&'a str, Refusal>;
 
 /// Reads a record's value, if it is what the encoding says.
 fn decode(encoding: settings::Encoding, batch: &mut Batch, value: &[u8]) -> Result<(), DecodeError> {
@@ -245,6 +266,7 @@ impl SpanTask {
         let mut task = Self {
             encoding: s.encoding,
             step: s.step,
+            clock: s.lateness.map(|lateness| SpanClock::new(s.step, lateness)),
             max_future: s.max_future,
             shards: s.shards,
             max_commit_bytes: s.max_commit_bytes,
@@ -255,6 +277,7 @@ impl SpanTask {
             reread,
             next_k: restored.next_k,
             stream_time: restored.stream_time,
+            latest: restored.step.unwrap_or(0),
             open: false,
             refusal: None,
             batch: Batch::new(),
@@ -327,15 +350,34 @@ impl SpanTask {
             return Offer::Taken;
         }
         let ceiling = now.saturating_add(self.max_future).max(0);
-        let timestamp = record.timestamp.clamp(0, ceiling);
-        let stream_time = self.stream_time.map_or(timestamp, |st| st.max(timestamp));
+        let (read, told) = self.time_of(record, ceiling);
+        let stream_time = told.max(self.stream_time).unwrap_or(0);
         if let Some(cut) = self.cut_before(record.offset, stream_time) {
             return Offer::CutFirst { cut: Box::new(cut) };
         }
-        self.processors.ledger.add(Tally::RecordsFromFuture, u64::from(record.timestamp > ceiling));
+        if self.clock.is_none() {
+            self.processors.ledger.add(Tally::RecordsFromFuture, u64::from(record.timestamp > ceiling));
+        }
         self.advance(stream_time);
-        self.take(record, stream_time);
+        self.take(record, read, stream_time);
         Offer::Taken
+    }
+
+    /// The time that a record tells, if any; and what reading it gave, where its spans had to be asked.
+    fn time_of<'a>(&mut self, record: &Record<'a>, ceiling: Millis) -> (Option<Read<'a>>, Option<Millis>) {
+        if self.clock.is_none() {
+            return (None, Some(record.timestamp.clamp(0, ceiling)));
+        }
+        let read = self.read(record);
+        let spans = self.clock.as_mut().filter(|_| read.is_ok());
+        (Some(read), spans.and_then(|clock| clock.time_of(&self.batch, ceiling)))
+    }
+
+    /// Decodes a record that names its tenant.
+    fn read<'a>(&mut self, record: &Record<'a>) -> Read<'a> {
+        let tenant = record.tenant.ok_or(Refusal::NoTenant)?;
+        decode(self.encoding, &mut self.batch, record.value)?;
+        Ok(tenant)
     }
 
     /// Why the record that was offered last was taken and not read, if that is so. A record that a commit covers was
@@ -402,9 +444,9 @@ impl SpanTask {
             cuts.extend(self.cut_before(position, over));
             self.advance(over);
         }
-        let last_step = self.stream_time.map_or(0, |at| self.step.end_of(at));
-        let end = ended_after(last_step);
-        cuts.push(self.end_stretch(position, last_step, end));
+        let step = self.stream_time.map_or(0, |at| self.step.end_of(at));
+        let end = ended_after(self.latest_with(step));
+        cuts.push(self.end_stretch(position, step, end));
         self.stream_time = Some(end);
         cuts
     }
@@ -490,7 +532,14 @@ impl SpanTask {
         Holding { open: table.estimate(), known: table.known_bytes(), edges: pairing.pending() * EDGE }
     }
 
+    /// The latest step of all, now that `step` is the oldest open one.
+    fn latest_with(&self, step: Millis) -> Millis {
+        self.clock.as_ref().map_or(step, |clock| clock.latest.max(step)).max(self.latest)
+    }
+
+    /// Ends the open stretch, in which `step` was the oldest open one.
     fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
+        self.latest = self.latest_with(step);
         let (reread_from, live) = self.processors.pairing.live();
         let k = self.next_k;
         let head = ShareHead {
@@ -512,7 +561,7 @@ impl SpanTask {
             from,
             to,
             k,
-            step,
+            step: self.latest,
             stream_time,
             reread_from: reread_from.unwrap_or(to),
             live,
@@ -528,21 +577,30 @@ impl SpanTask {
         }
     }
 
-    fn take(&mut self, record: &Record<'_>, stream_time: Millis) {
+    fn take<'a>(&mut self, record: &Record<'a>, read: Option<Read<'a>>, stream_time: Millis) {
         self.open = true;
         self.position = Some(record.offset + 1);
         let ledger = &mut self.processors.ledger;
         ledger.add(Tally::RecordsRead, 1);
         ledger.add(Tally::BytesRead, record.value.len() as u64);
-        let Some(tenant) = record.tenant else {
-            self.refusal = Some(Refusal::NoTenant);
-            return ledger.add(Tally::RecordsWithoutTenant, 1);
+        let tenant = match read.unwrap_or_else(|| self.read(record)) {
+            Ok(tenant) => tenant,
+            Err(refusal) => return self.refuse(refusal),
         };
-        if let Err(error) = decode(self.encoding, &mut self.batch, record.value) {
-            self.refusal = Some(error.into());
-            return ledger.add(Tally::RecordsUndecodable, 1);
+        let mut clock = self.clock.as_mut();
+        if let Some(clock) = &mut clock {
+            clock.set(stream_time);
         }
-        self.processors.record(&self.batch, record, tenant, stream_time);
+        self.processors.record(&self.batch, record, tenant, stream_time, clock);
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let tally = match refusal {
+            Refusal::NoTenant => Tally::RecordsWithoutTenant,
+            Refusal::Undecodable(_) => Tally::RecordsUndecodable,
+        };
+        self.refusal = Some(refusal);
+        self.processors.ledger.add(tally, 1);
     }
 
     /// Puts a record that a commit covers through pairing alone.

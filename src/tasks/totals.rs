@@ -109,8 +109,14 @@ impl Totals {
     /// grown (a bucket, a failure) is left out.
     #[must_use]
     pub fn values(&self, tenant: &str) -> BTreeMap<Series, f64> {
+        self.values_in(tenant, |_| true)
+    }
+
+    /// The same over the steps that `counts` holds for.
+    #[must_use]
+    pub fn values_in(&self, tenant: &str, counts: impl Fn(Millis) -> bool) -> BTreeMap<Series, f64> {
         let mut all: BTreeMap<SetName, (&Spelled, Numbers)> = BTreeMap::new();
-        for ((_, name), sum) in &self.sums {
+        for ((_, name), sum) in self.sums.iter().filter(|((step, _), _)| counts(*step)) {
             let Some(spelled) = self.names.get(name).filter(|s| s.tenant == tenant) else { continue };
             let (_, total) = all.entry(*name).or_insert_with(|| (spelled, spelled.layout.zeros()));
             let gained = (&*sum.numbers.cells, &sum.numbers.natives);

@@ -24,6 +24,9 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// more often make more records deletable.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
+/// How soon again, when the group knows of partitions that this worker does not.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Partitions whose end is looked up at a time.
 const LOOKS: usize = 16;
 
@@ -61,6 +64,8 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
         Some(replaying) => replaying.sources(),
         None => wait_for_sources(shared, &topics)?,
     };
+    // Before the journals follow them.
+    shared.set_grown(grown(shared, &topics, &sources)?);
     topics.ensure(&sources, shared.config.kafka.shards)?;
     publish(shared, &sources);
     let letters = &shared.config.kafka.dead_letter_topic;
@@ -106,11 +111,18 @@ fn serve(
         if let Some(text) = shared.appender.fatal() {
             return Err(WorkerError::Fatal(format!("the producer cannot go on: {text}")));
         }
+        if let Some(text) = membership.fatal() {
+            return Err(WorkerError::Fatal(format!(
+                "the group has shut this worker out ({text}); if kafka.properties sets group.instance.id, each worker needs one \
+                 of its own"
+            )));
+        }
         if committed.elapsed() > COMMIT_EVERY {
             membership.commit(&shared.take_positions());
             committed = Instant::now();
         }
-        if kept.elapsed() > housekeeping {
+        let strangers = || shared.replaying.is_none() && membership.spans.owned().iter().any(|p| !shared.knows(p));
+        if kept.elapsed() > housekeeping || kept.elapsed() > AGAIN && strangers() {
             let retention = Duration::from_millis(shared.config.kafka.journal_retention.unsigned_abs());
             kept_back.add(shared.take_trims(), |topic| shared.is_span_journal(topic), Instant::now() + retention);
             topics.trim(&kept_back.due(Instant::now()));
@@ -151,6 +163,16 @@ fn look_up_sources(shared: &Shared, topics: &Topics) -> Result<Vec<(String, i32)
         sources.push((topic.clone(), partitions));
     }
     Ok(sources)
+}
+
+/// By source topic, the first partition that the group has not known so far: its journal ends there. A group without a
+/// journal knows all that there are.
+fn grown(shared: &Shared, topics: &Topics, sources: &[(String, i32)]) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let known = |(topic, partitions): &(String, i32)| {
+        let journal = topics.partitions(&shared.names.journal(topic))?;
+        Ok((topic.clone(), journal.unwrap_or(*partitions)))
+    };
+    sources.iter().map(known).collect()
 }
 
 fn publish(shared: &Shared, sources: &[(String, i32)]) {
@@ -246,6 +268,10 @@ impl Membership {
                 tracing::warn!(%error, "the group consumer reports");
             }
         }
+    }
+
+    fn fatal(&self) -> Option<String> {
+        self.spans.fatal().or_else(|| self.shards.fatal())
     }
 
     fn joined(&self) -> bool {

@@ -52,6 +52,8 @@ const LEAVING: [Part; 4] = [Part::Readers, Part::Open, Part::Commits, Part::Batc
 const CALM: usize = 90;
 /// The part of the limit that records fetched ahead may take.
 const FETCH_SHARE: usize = 4;
+/// What all partitions together may fetch ahead without a limit.
+const FETCH_TOGETHER: usize = 256 << 20;
 /// The least that one partition may fetch ahead.
 const LEAST_FETCH: usize = 16 << 10;
 /// How long it must be too much before a line is logged.
@@ -92,12 +94,11 @@ impl Memory {
         Arc::new(Self { limit, parts: Default::default(), throttled: AtomicBool::new(false), telemetry })
     }
 
-    /// How much each of `partitions` may fetch ahead, at most `wished`: together no more than their share of the limit.
+    /// How much each of `partitions` may fetch ahead, at most `wished`: together no more than their share of the limit, so
+    /// that a backlog of a few hundred partitions takes no more memory than that of a few.
     pub(super) fn fetch_ahead(&self, wished: usize, partitions: usize) -> usize {
-        if self.limit == 0 {
-            return wished;
-        }
-        wished.min((self.limit / FETCH_SHARE / partitions.max(1)).max(LEAST_FETCH))
+        let together = if self.limit == 0 { FETCH_TOGETHER } else { self.limit / FETCH_SHARE };
+        wished.min((together / partitions.max(1)).max(LEAST_FETCH))
     }
 
     fn of(&self, part: Part) -> usize {
@@ -229,7 +230,8 @@ mod tests {
     #[test]
     fn partitions_share_what_may_be_fetched_ahead() {
         let (none, some) = (Memory::new(0, Telemetry::new()), Memory::new(64 << 20, Telemetry::new()));
-        assert_eq!(none.fetch_ahead(8 << 20, 1_000), 8 << 20);
+        assert_eq!(none.fetch_ahead(8 << 20, 32), 8 << 20);
+        assert_eq!(none.fetch_ahead(8 << 20, 1_024), 256 << 10);
         assert_eq!(some.fetch_ahead(8 << 20, 1), 8 << 20);
         assert_eq!(some.fetch_ahead(8 << 20, 16), 1 << 20);
         assert_eq!(some.fetch_ahead(8 << 20, 100_000), LEAST_FETCH);

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     /// Numbers the lives of tasks.
     lives: AtomicU64,
     sources: RwLock<Sources>,
+    /// By source topic, the first partition that came after the group.
+    grown: OnceLock<BTreeMap<String, i32>>,
     /// The settings of the tenants, and their generation once more, to be looked at without a lock.
     in_force: RwLock<Arc<InForce>>,
     generation: AtomicU64,
@@ -79,6 +81,7 @@ impl Shared {
             beat: AtomicI64::new(now()),
             lives: AtomicU64::new(0),
             sources: RwLock::new(Arc::new(Vec::new())),
+            grown: OnceLock::new(),
             generation: AtomicU64::new(in_force.generation),
             in_force: RwLock::new(Arc::new(in_force)),
             positions: Mutex::new(BTreeMap::new()),
@@ -131,10 +134,28 @@ impl Shared {
         self.sources.read().map(|s| Arc::clone(&s)).unwrap_or_default()
     }
 
+    /// Whether a source partition has been seen.
+    pub(super) fn knows(&self, p: &Partition) -> bool {
+        let wanted = (p.topic.as_str(), p.partition);
+        self.sources().binary_search_by(|(topic, partition)| (topic.as_str(), *partition).cmp(&wanted)).is_ok()
+    }
+
     pub(super) fn set_sources(&self, sources: Vec<(String, i32)>) {
         if let Ok(mut slot) = self.sources.write() {
             *slot = Arc::new(sources);
         }
+    }
+
+    /// Before the first task is opened.
+    pub(super) fn set_grown(&self, grown: BTreeMap<String, i32>) {
+        if self.grown.set(grown).is_err() {
+            tracing::error!("the source topics were looked at twice");
+        }
+    }
+
+    /// Whether a partition came when the group was at work. It is read from its beginning, wherever the others were begun.
+    pub(super) fn has_grown(&self, topic: &str, partition: i32) -> bool {
+        self.grown.get().and_then(|grown| grown.get(topic)).is_some_and(|&first| partition >= first)
     }
 
     pub(super) fn note_position(&self, topic: &str, partition: i32, offset: i64) {

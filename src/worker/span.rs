@@ -121,10 +121,14 @@ impl SpanRunner {
         for (k, shares) in taken.unforwarded {
             runner.forward(context, k, &shares);
         }
+        if runner.journal.writer.next().is_some_and(|next| runner.task.position() > Some(next)) {
+            // What retention has deleted is a commit of its own: its offsets are those of the gap.
+            runner.commit_open(context);
+        }
         let from_latest = context.shared.config.kafka.start == Start::Latest && runner.replayed.is_none();
         if runner.journal.writer.next().is_none() && from_latest {
             // Journal where it begins at once: after a crash, the end of the partition would be another one.
-            let begin = runner.task.tick(now() - context.shared.config.time.idle);
+            let begin = runner.task.tick(context.shared.config.time.of_silence(now()));
             begin.into_iter().for_each(|cut| runner.commit(context, cut));
         }
         Ok(runner)
@@ -271,15 +275,16 @@ impl SpanRunner {
     /// Asks whether a partition that has been silent for long enough is. To a worker that was frozen or is cut off, every
     /// partition is silent: were it believed, half edges would expire whose other sides lie in the log unread.
     fn ask(&mut self, context: &Context<'_>) -> Result<(), Ended> {
-        let idle = context.shared.config.time.idle;
-        let silent = self.at_end.is_some_and(|since| since.elapsed() >= Duration::from_millis(idle.unsigned_abs()));
+        let time = &context.shared.config.time;
+        let idle = Duration::from_millis(time.idle.unsigned_abs());
+        let silent = self.at_end.is_some_and(|since| since.elapsed() >= idle);
         let present = now();
         if self.replayed.is_some() {
             // Time passes in the data alone.
             return Ok(());
         }
         let waits = self.asked.is_some_and(|asked| present.saturating_sub(asked) < ASK_AGAIN);
-        if silent && !waits && self.task.would_tick(present - idle) {
+        if silent && !waits && self.task.would_tick(time.of_silence(present)) {
             let position = self.task.position().unwrap_or_default();
             context.fetcher.restart(&self.id.topic, self.id.partition, position)?;
             self.asked = Some(present);
@@ -290,9 +295,9 @@ impl SpanRunner {
     /// Advances a partition that was still at its end when that was asked: to the time of the question, as much may have come
     /// until the answer is read.
     fn tick(&mut self, context: &Context<'_>) {
-        let idle = context.shared.config.time.idle;
+        let time = &context.shared.config.time;
         if let Some(asked) = self.asked.take()
-            && let Some(cut) = self.task.tick(asked - idle)
+            && let Some(cut) = self.task.tick(time.of_silence(asked))
         {
             context.shared.telemetry.tick();
             self.commit(context, cut);

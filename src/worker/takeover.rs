@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::error::RDKafkaErrorCode as Unknown;
+
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::intake::text_of;
@@ -214,7 +216,12 @@ fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i
         match shared.appender.append_and_wait(topic, partition, &claim(owner, &note), CLAIM_TIMEOUT) {
             Ok(Some(offset)) => return Ok((owner, offset)),
             Ok(None) => tracing::debug!(topic, partition, "a claim without an offset; claiming again"),
-            Err(error) => last = Some(error),
+            Err(error) => {
+                if matches!(error.code(), Some(Unknown::UnknownPartition | Unknown::UnknownTopicOrPartition)) {
+                    shared.appender.look_up(topic)?;
+                }
+                last = Some(error);
+            }
         }
     }
     Err(last.unwrap_or(KafkaError::Timeout { what: format!("claim {topic}[{partition}]"), seconds: 30 }))
@@ -278,6 +285,7 @@ fn restore_span(
         next: state.next,
         next_k: state.next_k,
         stream_time: state.stream_time,
+        step: state.step,
         reread_from: state.reread_from.or(state.next).unwrap_or(0),
         live: state.live.clone(),
         ledger: state.ledger.clone(),
@@ -296,8 +304,8 @@ fn restore_span(
     if state.next.is_none() {
         task.set_start(match (replayed, shared.config.kafka.start) {
             (Some(stretch), _) => stretch.from,
-            (None, Start::Earliest) => low,
-            (None, Start::Latest) => high,
+            (None, Start::Latest) if !shared.has_grown(&id.topic, id.partition) => high,
+            (None, Start::Earliest | Start::Latest) => low,
         });
     }
     match task.position() {

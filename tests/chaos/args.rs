@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::settings::{Produced, TOPIC};
+
 /// Exactness under chaos on real Kafka.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "chaos")]
@@ -36,8 +38,9 @@ pub struct Args {
     /// One finished topic through several sets of workers: the streams must be the same, byte for byte
     #[arg(long)]
     pub compare: bool,
-    /// Switch a rule of the protocol off, in workers that were built with the feature `sabotage`: it must be noticed
-    #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit"])]
+    /// Do what a rule of the protocol protects from, to a worker that keeps it and to one that does not: the first must stay
+    /// exact, the second must be noticed. `all` takes one rule after the other
+    #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit", "all"])]
     pub sabotage: Option<String>,
     /// The spanmill to test, instead of the one that was built with this test
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_spanmill"), hide_default_value = true)]
@@ -61,8 +64,13 @@ impl Args {
         usize::try_from(self.workers).expect("few")
     }
 
-    /// The load.
+    /// How long the load lasts.
     pub fn load(&self) -> Duration {
         Duration::from_secs(self.seconds)
+    }
+
+    /// The load.
+    pub fn produced(&self) -> Produced<'static> {
+        Produced { topic: TOPIC, seconds: self.seconds, rate: self.rate }
     }
 }

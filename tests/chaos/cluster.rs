@@ -1,13 +1,19 @@
 //! Apache Kafka as it stands in production, but small: three processes that are broker and controller, every topic on
 //! all three, two of which must have a record before it counts.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use futures_executor::block_on;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::Metadata;
+use serde::Serialize;
 
 use crate::process::Process;
 use crate::proxy::Link;
@@ -30,6 +36,14 @@ pub struct Cluster {
     straight: String,
     probe: BaseConsumer,
     dir: PathBuf,
+}
+
+/// What a topic takes.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Size {
+    pub ever: i64,
+    pub left: i64,
+    pub bytes: u64,
 }
 
 struct Broker {
@@ -170,6 +184,50 @@ impl Cluster {
     pub fn partitions(&self, topic: &str) -> usize {
         let metadata = self.probe.fetch_metadata(Some(topic), Duration::from_secs(5));
         metadata.map_or(0, |m| m.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len()))
+    }
+
+    /// Makes a topic as the internal ones must be, whose partitions are led by these brokers in turn.
+    pub fn create(&self, topic: &str, partitions: usize, leaders: &[usize]) {
+        let leader = |p: usize| leaders[p % leaders.len()];
+        let place = |p: usize| (0..BROKERS).map(|i| ((leader(p) + i) % BROKERS) as i32).collect::<Vec<_>>();
+        let places: Vec<Vec<i32>> = (0..partitions).map(place).collect();
+        let places: Vec<&[i32]> = places.iter().map(Vec::as_slice).collect();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.straight);
+        let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+        let new = NewTopic::new(topic, partitions as i32, TopicReplication::Variable(&places));
+        let new = new.set("retention.ms", "-1").set("retention.bytes", "-1");
+        let options = AdminOptions::new().operation_timeout(Some(STARTS_WITHIN));
+        for made in block_on(admin.create_topics(&[new], &options)).expect("the cluster answers") {
+            made.expect("the topic is new");
+        }
+    }
+
+    /// Where the partitions of a topic end.
+    pub fn ends(&self, topic: &str) -> Vec<i64> {
+        let end = |p| self.probe.fetch_watermarks(topic, p as i32, Duration::from_secs(10)).map_or(0, |(_, end)| end);
+        (0..self.partitions(topic)).map(end).collect()
+    }
+
+    /// By topic whose name begins so: records that ever were, records that are there, and bytes on the disk of one broker.
+    pub fn sizes(&self, prefix: &str) -> BTreeMap<String, Size> {
+        let metadata = self.probe.fetch_metadata(None, Duration::from_secs(10));
+        let mut sizes = BTreeMap::<String, Size>::new();
+        for topic in metadata.iter().flat_map(Metadata::topics).filter(|t| t.name().starts_with(prefix)) {
+            let size = sizes.entry(topic.name().to_owned()).or_default();
+            for p in topic.partitions() {
+                let bounds = self.probe.fetch_watermarks(topic.name(), p.id(), Duration::from_secs(10));
+                let (low, high) = bounds.unwrap_or_default();
+                size.ever += high;
+                size.left += high - low;
+                // Not the indices: an empty one takes no space on the disk, and 10 MiB by its length.
+                let files = std::fs::read_dir(self.dir.join(format!("data-0/{}-{}", topic.name(), p.id())));
+                let files = files.into_iter().flatten().flatten();
+                let logs = files.filter(|f| f.path().extension().is_some_and(|e| e == "log"));
+                size.bytes += logs.filter_map(|f| Some(f.metadata().ok()?.len())).sum::<u64>();
+            }
+        }
+        sizes
     }
 
     /// A consumer of straight records, assigned by hand.

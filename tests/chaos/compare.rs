@@ -82,7 +82,7 @@ pub fn compare(args: &Args) -> Comparison {
     let mut out =
         Comparison { seed: args.seed.unwrap_or_default(), up_to: 0, groups: Vec::new(), violations: Vec::new() };
     let mut cluster = Cluster::start(dir.path());
-    let mut load = Load::start(args, &cluster, dir.path());
+    let mut load = Load::start(args, &args.produced(), &cluster, dir.path());
     let mut first: Option<Samples> = None;
     for set in &SETS {
         let (outcome, samples) = run(args, set, &mut cluster, &mut load, dir.path(), &mut out);
@@ -117,9 +117,9 @@ fn run(
     let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
     let (watched, door) = (Watched::new(&receiver), Link::start(receiver.addr()));
     let config = own.join("spanmill.yaml");
-    let group = Group { name: set.name, threads: set.threads, patience: PATIENCE };
+    let group = Group { threads: set.threads, patience: PATIENCE, ..Group::named(set.name) };
     std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
-    let mut fleet = Fleet::new(set.workers + 1, args, config, &own);
+    let mut fleet = Fleet::new(set.workers + 1, &args.program, config, &own);
     (0..set.workers).for_each(|slot| fleet.start(slot));
     let scene = Scene { cluster, fleet: &mut fleet, receiver: &receiver, door: &door, load };
     let mut driver = Driver::new(scene);
@@ -172,7 +172,7 @@ fn run(
 
 /// Chaos while the load lasts. How many troubles there were.
 fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
-    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers, None);
+    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers);
     // A series that is refused is not in the stream.
     events.retain(|event| !matches!(event.fault, Fault::Poison { .. }));
     driver.schedule(events);

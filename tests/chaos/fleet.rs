@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::args::Args;
 use crate::process::Process;
 
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
@@ -23,7 +22,7 @@ pub struct Fleet {
     config: PathBuf,
     dir: PathBuf,
     started: usize,
-    sabotage: Option<String>,
+    sabotage: Option<&'static str>,
     /// Workers that ended by themselves, and why.
     pub exits: Vec<String>,
     /// Workers that did not stop as they should.
@@ -54,39 +53,49 @@ pub struct Told {
 
 impl Fleet {
     /// `slots` places for workers with this configuration; nobody runs yet.
-    pub fn new(slots: usize, args: &Args, config: PathBuf, dir: &Path) -> Self {
+    pub fn new(slots: usize, program: &Path, config: PathBuf, dir: &Path) -> Self {
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
-            program: args.program.clone(),
+            program: program.to_owned(),
             config,
             dir: dir.to_owned(),
             started: 0,
-            sabotage: args.sabotage.clone(),
+            sabotage: None,
             exits: Vec::new(),
             stuck: Vec::new(),
             stops: Vec::new(),
         }
     }
 
+    /// The same, but whoever starts has this rule of the protocol switched off.
+    pub fn sabotaged(self, rule: Option<&'static str>) -> Self {
+        Self { sabotage: rule, ..self }
+    }
+
     /// Starts a worker in a place where none is.
     pub fn start(&mut self, slot: usize) {
         let mut command = Command::new(&self.program);
-        command.args(["run", "--config"]);
+        command.args(["run", "--config"]).arg(&self.config);
         self.launch(slot, command);
     }
 
     /// Starts one that the group knows nothing of, see [`crate::rogue`].
     pub fn start_rogue(&mut self, slot: usize) {
+        let config = self.config.clone();
+        self.start_rogue_with(slot, &config);
+    }
+
+    /// The same, with a configuration of its own.
+    pub fn start_rogue_with(&mut self, slot: usize, config: &Path) {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-        command.arg("--rogue");
+        command.arg("--rogue").arg(config);
         self.launch(slot, command);
     }
 
     fn launch(&mut self, slot: usize, mut command: Command) {
         assert!(self.slots[slot].process.is_none(), "there is a worker in place {slot}");
         self.started += 1;
-        command.arg(&self.config);
-        if let Some(rule) = &self.sabotage {
+        if let Some(rule) = self.sabotage {
             command.env("SABOTAGE", rule);
         }
         let name = format!("worker-{slot}-{}", self.started);
@@ -195,6 +204,16 @@ impl Fleet {
             }
         }
         told
+    }
+
+    /// Where the logs are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The logs of all that run.
+    pub fn logs(&self) -> String {
+        self.slots.iter().filter_map(|s| s.process.as_ref()).map(Process::log).collect()
     }
 
     /// The last lines of the logs of all that run.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cluster::Size;
 use crate::driver::Struck;
 use crate::samples::Samples;
 use crate::schedule::{Class, Fault};
@@ -14,7 +15,6 @@ pub struct Report {
     pub seed: u64,
     pub seconds: u64,
     pub workers: usize,
-    pub sabotage: Option<String>,
     pub spans: u64,
     pub series: usize,
     pub kills: usize,
@@ -47,6 +47,8 @@ pub struct Report {
     pub freshness_calm: Freshness,
     pub freshness_chaos: Freshness,
     pub settled_after: u64,
+    /// At the end.
+    pub internal_topics: BTreeMap<String, Size>,
     /// What must not have happened.
     pub violations: Vec<String>,
     /// What is worth knowing.
@@ -174,6 +176,9 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(f, "freshness in the calm:  {}", self.freshness_calm)?;
         writeln!(f, "freshness in the chaos: {}", self.freshness_chaos)?;
+        for (topic, Size { ever, left, bytes }) in &self.internal_topics {
+            writeln!(f, "{topic}: {left} of {ever} records left, {:.1} MB of logs", *bytes as f64 / 1e6)?;
+        }
         self.notes.iter().try_for_each(|n| writeln!(f, "note: {n}"))?;
         verdict(f, &self.violations, "exact", "NOT EXACT")
     }

@@ -16,7 +16,8 @@ pub fn run(config: &Path) -> ! {
         assert!(spanmill::journal::sabotage::switch_off(&rule), "{rule}: there is no such rule");
     }
     let mut config = spanmill::config::load_from(Some(config), &[]).expect("a configuration of ours").config;
-    config.kafka.properties.insert("group.id".to_owned(), Secret::new("rogue"));
+    let group = format!("{}-rogue", config.kafka.group);
+    config.kafka.properties.insert("group.id".to_owned(), Secret::new(group));
     log::init(&config.log.level, config.log.format).expect("a level of ours");
     let worker = Worker::start(config, Telemetry::new()).expect("a worker starts");
     while worker.alive() {

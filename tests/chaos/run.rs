@@ -18,14 +18,11 @@ use crate::proxy::Link;
 use crate::report::{Freshness, Report};
 use crate::samples::Watched;
 use crate::servers::wait_until;
-use crate::settings::{Group, STEP, TOPIC, produce, settings};
+use crate::settings::{Group, Produced, STEP, produce, settings};
 use crate::{schedule, wall_clock};
 
 /// How long anything may take to start.
 pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
-/// A sabotaged run that has not moved for so long, in milliseconds, will not move any more: it is longer than anything that
-/// the workers wait for.
-const QUIET: i64 = 90_000;
 /// The load goes on for so long after the last trouble began, at the least.
 const AFTERMATH: Duration = Duration::from_secs(4);
 
@@ -68,13 +65,13 @@ struct Phases {
 
 impl Load {
     /// Starts it; its topic is there when this returns.
-    pub fn start(args: &Args, cluster: &Cluster, dir: &Path) -> Self {
+    pub fn start(args: &Args, what: &Produced<'_>, cluster: &Cluster, dir: &Path) -> Self {
         let expect = dir.join("expected.txt");
-        let mut produce = produce(args, cluster.straight(), &expect, dir);
+        let mut produce = produce(args, what, cluster.straight(), &expect, dir);
         let began = Instant::now();
         wait_until("the topic is there", STARTS_WITHIN, || {
             assert!(produce.exited().is_none(), "{}", produce.tail(20));
-            match cluster.partitions(TOPIC) {
+            match cluster.partitions(what.topic) {
                 0 => Err("not yet".to_owned()),
                 _ => Ok(()),
             }
@@ -107,11 +104,11 @@ impl Run {
             receiver.refuse_old();
         }
         let door = Link::start(receiver.addr());
-        let load = Load::start(args, &cluster, dir);
+        let load = Load::start(args, &args.produced(), &cluster, dir);
         let config = dir.join("spanmill.yaml");
-        let group = Group { name: "mill", threads: 2, patience: "3s" };
+        let group = Group::named("mill");
         std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
-        let mut fleet = Fleet::new(args.places() + 1, args, config, dir);
+        let mut fleet = Fleet::new(args.places() + 1, &args.program, config, dir);
         (0..args.places()).for_each(|slot| fleet.start(slot));
         Self { cluster, receiver, watched, door, fleet, load }
     }
@@ -122,7 +119,6 @@ impl Run {
             seed: args.seed.unwrap_or_default(),
             seconds: args.seconds,
             workers: args.places(),
-            sabotage: args.sabotage.clone(),
             ..Report::default()
         };
         self.wait_for_calm(args);
@@ -141,16 +137,16 @@ impl Run {
         driver.run(calm, |_| false);
         phases.chaos = wall_clock();
         println!("chaos begins");
-        driver.schedule(schedule::plan(report.seed, chaos, report.workers, args.sabotage.as_deref()));
-        let receiver = &self.receiver;
-        driver.run(calm + chaos, |_| args.sabotage.is_some() && !receiver.violations().is_empty());
+        driver.schedule(schedule::plan(report.seed, chaos, report.workers));
+        driver.run(calm + chaos, |_| false);
         driver.heal();
         phases.healed = wall_clock();
         println!("chaos ends");
-        let expected = settle(args, &mut driver, &self.watched, &mut report);
+        let expected = settle(args, &mut driver, &mut report);
         let struck = std::mem::take(&mut driver.struck);
         report.notes.append(&mut driver.brokers_ended);
         drop(driver);
+        report.internal_topics = self.cluster.sizes("mill-");
         self.reckon(expected.as_ref(), &mut report);
         let samples = self.watched.samples();
         report.troubles(&struck, &samples, STEP);
@@ -217,7 +213,7 @@ impl Run {
 }
 
 /// Waits until everything that was produced is counted. The expectation; none when the load failed.
-fn settle(args: &Args, driver: &mut Driver<'_>, watched: &Watched, report: &mut Report) -> Option<Expectation> {
+fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<Expectation> {
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs(args.settle);
     let mut ended = false;
@@ -239,22 +235,18 @@ fn settle(args: &Args, driver: &mut Driver<'_>, watched: &Watched, report: &mut 
     }
     let mut now_and_then = NowAndThen::default();
     driver.run(deadline, |driver| {
-        let exact = now_and_then.is_due() && Difference::of(&expected, &driver.scene().receiver.snapshot()).is_none();
-        // What has been sabotaged may never be exact: nothing new for long enough is the end, too.
-        exact || args.sabotage.is_some() && wall_clock() - watched.samples().moved > QUIET
+        now_and_then.is_due() && Difference::of(&expected, &driver.scene().receiver.snapshot()).is_none()
     });
     report.settled_after = begin.elapsed().as_millis() as u64;
-    if args.sabotage.is_none() {
-        let mut wrong = Vec::new();
-        driver.run(deadline.max(Instant::now() + Duration::from_secs(10)), |driver| {
-            if now_and_then.is_due() {
-                wrong = check::ledger(&expected, driver.scene().fleet);
-                return wrong.is_empty();
-            }
-            false
-        });
-        report.violations.extend(wrong.into_iter().map(|l| format!("ledger: {l}")));
-    }
+    let mut wrong = Vec::new();
+    driver.run(deadline.max(Instant::now() + Duration::from_secs(10)), |driver| {
+        if now_and_then.is_due() {
+            wrong = check::ledger(&expected, driver.scene().fleet);
+            return wrong.is_empty();
+        }
+        false
+    });
+    report.violations.extend(wrong.into_iter().map(|l| format!("ledger: {l}")));
     Some(expected)
 }
 

@@ -32,8 +32,6 @@ pub struct Samples {
     /// Resent samples whose exemplars are others than at first. Values are the receiver's to check.
     pub contradicted: u64,
     pub words: Vec<String>,
-    /// When a value came last that was not the one before it.
-    pub moved: i64,
 }
 
 /// Shared with the receiver.
@@ -75,11 +73,7 @@ impl Samples {
                     }
                 }
                 None => {
-                    let bits = sample.value.to_bits();
-                    if stream.last_key_value().is_none_or(|(_, before)| before.bits != bits) {
-                        self.moved = stored;
-                    }
-                    stream.insert(sample.timestamp, Point { bits, exemplars, stored });
+                    stream.insert(sample.timestamp, Point { bits: sample.value.to_bits(), exemplars, stored });
                 }
             }
         }

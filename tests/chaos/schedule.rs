@@ -147,9 +147,8 @@ impl std::fmt::Display for Event {
     }
 }
 
-/// The troubles of `phase`. The same arguments give the same plan. With a rule that is switched off, the troubles of the
-/// receiver make room for those that the rule is there for.
-pub fn plan(seed: u64, phase: Duration, workers: usize, rule: Option<&str>) -> Vec<Event> {
+/// The troubles of `phase`. The same arguments give the same plan.
+pub fn plan(seed: u64, phase: Duration, workers: usize) -> Vec<Event> {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
     let mut busy = Busy { slots: vec![Duration::ZERO; workers], ..Busy::default() };
     let mut events = Vec::new();
@@ -159,32 +158,10 @@ pub fn plan(seed: u64, phase: Duration, workers: usize, rule: Option<&str>) -> V
         if at >= phase {
             return events;
         }
-        let mut event = draw(&mut dice, at, workers);
-        if let Some(rule) = rule.filter(|_| event.fault.class() == Class::Receiver) {
-            (event.fault, event.lasts) = provoke(&mut dice, rule, workers);
-        }
+        let event = draw(&mut dice, at, workers);
         if event.at + event.lasts <= phase && busy.take(&event) {
             events.push(event);
         }
-    }
-}
-
-/// What a rule is there for.
-fn provoke(dice: &mut Dice, rule: &str, workers: usize) -> (Fault, Duration) {
-    let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
-    match rule {
-        // Two owners at a time. They come to the same result as long as their commits end at the same places; in a silence
-        // these are by the clock.
-        "claim" => match dice.below(4) {
-            0 | 1 => (Fault::SplitBrain, dice.millis(8_000, 14_000)),
-            2 => (Fault::Silence, dice.millis(5_000, 7_000)),
-            _ => (Fault::KillWorker { slot }, dice.millis(100, 2_000)),
-        },
-        // A commit is given up after `message.timeout.ms`, and a later one is not.
-        "contiguity" => (Fault::Refuse { broker }, dice.millis(4_600, 6_200)),
-        // Marks do not get through, samples do.
-        "emit" => (Fault::Hold { broker, up: true, down: false }, dice.millis(6_000, 9_000)),
-        _ => (Fault::KillWorker { slot }, dice.millis(100, 2_000)),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Added {
 pub(crate) struct Naive {
     settings: SpanSettings,
     stream_time: Option<i64>,
+    /// The step that what is counted belongs to.
+    step: i64,
     pub(crate) graph: Graph,
     pub(crate) added: BTreeMap<Key, Added>,
     /// The label sets of edges, by step.
@@ -44,13 +46,13 @@ impl Naive {
     pub(crate) fn new(settings: &SpanSettings) -> Self {
         let (added, tallies) = (BTreeMap::new(), BTreeMap::new());
         let graph = Graph::new(settings.tenants.defaults());
-        Self { settings: settings.clone(), stream_time: None, edges: BTreeSet::new(), graph, added, tallies }
+        Self { settings: settings.clone(), stream_time: None, step: 0, edges: BTreeSet::new(), graph, added, tallies }
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Record(record) => self.record(record),
-            Event::Tick(to) if self.stream_time.is_none_or(|st| self.step(st) <= *to) => self.advance(*to),
+            Event::Tick(to) if self.stream_time.is_none_or(|st| self.step_of(st) <= *to) => self.advance(*to),
             Event::Tick(_) => {}
         }
     }
@@ -59,9 +61,28 @@ impl Naive {
         self.graph.pending()
     }
 
-    fn step(&self, at: i64) -> i64 {
+    fn step_of(&self, at: i64) -> i64 {
         let width = self.settings.step.ms();
         at / width * width + width
+    }
+
+    /// The time that a record tells.
+    fn time_of(&self, record: &Rec) -> Option<i64> {
+        let Some(lateness) = self.settings.lateness else { return Some(record.timestamp) };
+        let request = record.request.as_ref().filter(|_| record.tenant.is_some())?;
+        let scopes = request.resource_spans.iter().flat_map(|block| &block.scope_spans);
+        let mut ends: Vec<i64> = scopes.flat_map(|scope| &scope.spans).map(end_ms).filter(|&end| end > 0).collect();
+        ends.sort_unstable();
+        Some((ends.get(ends.len() / 10)? - lateness).max(0))
+    }
+
+    /// A span comes: it says where it belongs, if it is asked.
+    fn turn_to(&mut self, span: &Span) {
+        if self.settings.lateness.is_some() {
+            let (own, open) = (self.step_of(end_ms(span)), self.step_of(self.stream_time.expect("a record told it")));
+            self.tally(Tally::SpansLate, u64::from(own < open));
+            self.step = own.max(open);
+        }
     }
 
     fn tally(&mut self, tally: Tally, n: u64) {
@@ -70,6 +91,7 @@ impl Naive {
 
     fn advance(&mut self, to: i64) {
         self.stream_time = Some(to);
+        self.step = self.step_of(to);
         self.graph.advance(to);
         self.take_graph();
     }
@@ -77,8 +99,7 @@ impl Naive {
     /// Edges belong to the step in which they were emitted.
     fn take_graph(&mut self) {
         for (tenant, labels) in std::mem::take(&mut self.graph.touched) {
-            let step = self.step(self.stream_time.expect("known once anything is emitted"));
-            self.edges.insert((step, tenant, labels));
+            self.edges.insert((self.step, tenant, labels));
         }
         for (name, n) in std::mem::take(&mut self.graph.tallies) {
             *self.tallies.entry(name).or_default() += n;
@@ -91,14 +112,13 @@ impl Naive {
         if labels.iter().any(|(_, value)| value.contains(BAD)) {
             return None;
         }
-        let step = self.step(self.stream_time.expect("known once anything is counted"));
-        Some(self.added.entry((step, tenant.to_owned(), labels)).or_default())
+        Some(self.added.entry((self.step, tenant.to_owned(), labels)).or_default())
     }
 
     fn record(&mut self, record: &Rec) {
         self.tally(Tally::RecordsRead, 1);
         self.tally(Tally::BytesRead, record.value.len() as u64);
-        let time = self.stream_time.map_or(record.timestamp, |st| st.max(record.timestamp));
+        let time = self.time_of(record).max(self.stream_time).unwrap_or(0);
         self.advance(time);
         let Some(tenant) = record.tenant else { return self.tally(Tally::RecordsWithoutTenant, 1) };
         let Some(request) = &record.request else { return self.tally(Tally::RecordsUndecodable, 1) };
@@ -107,6 +127,7 @@ impl Naive {
             let service = find(resource, "service.name");
             for span in block.scope_spans.iter().flat_map(|s| &s.spans) {
                 self.tally(Tally::SpansRead, 1);
+                self.turn_to(span);
                 self.count(tenant, service.clone().unwrap_or_default(), resource, span);
                 self.graph.span(tenant, resource, span);
                 self.take_graph();

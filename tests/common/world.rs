@@ -68,8 +68,9 @@ impl World {
             None => (Restored::default(), 0),
             Some((c, resume)) => {
                 let (live, ledger) = (c.live.clone(), c.ledger.clone());
-                let (next, stream_time) = (Some(c.to), Some(c.stream_time));
-                (Restored { next, next_k: c.k + 1, stream_time, reread_from: c.reread_from, live, ledger }, *resume)
+                let (next, stream_time, step) = (Some(c.to), Some(c.stream_time), Some(c.step));
+                let (next_k, reread_from) = (c.k + 1, c.reread_from);
+                (Restored { next, next_k, stream_time, step, reread_from, live, ledger }, *resume)
             }
         };
         self.task = SpanTask::new(&self.settings, "t".into(), 3, restored).expect("a sound journal");

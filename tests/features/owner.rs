@@ -89,8 +89,8 @@ impl Partition<'_> {
         let last = self.journal.last();
         let (restored, resume) = last.map_or_else(Default::default, |(c, resume)| {
             let (live, ledger) = (c.live.clone(), c.ledger.clone());
-            let (next, stream_time) = (Some(c.to), Some(c.stream_time));
-            (Restored { next, next_k: c.k + 1, stream_time, reread_from: c.reread_from, live, ledger }, *resume)
+            let (next, stream_time, step) = (Some(c.to), Some(c.stream_time), Some(c.step));
+            (Restored { next, next_k: c.k + 1, stream_time, step, reread_from: c.reread_from, live, ledger }, *resume)
         });
         let next = restored.next.unwrap_or(0);
         self.task = SpanTask::new(self.settings, "t".into(), self.number, restored).expect("a sound journal");

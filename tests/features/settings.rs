@@ -8,6 +8,7 @@ use spanmill::config::labels::collisions;
 use spanmill::config::settings::{
     BucketSet, Config, Dimension, DimensionMapping, FilterPolicy, HistogramMode, LatencyUnit, MatchType,
     PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitiseMode, ServiceNamespace, SpanNameRule, TenantSource,
+    TimeSource,
 };
 
 use crate::scramble::Dice;
@@ -35,6 +36,10 @@ pub(crate) fn random_tenants(dice: &mut Dice) -> Tenants {
     defaults.series.stale_after = [45_000, 90_000][dice.below(2) as usize];
     defaults.series.forget_after = [30_000, 120_000][dice.below(2) as usize];
     defaults.series.zero_offset = [0, 1, 1_000][dice.below(3) as usize];
+    if chance(dice, 2) {
+        defaults.time.source = TimeSource::SpanEnd;
+        defaults.time.lateness = pick(dice, &[0, 1_000, 20_000, 300_000]);
+    }
     if chance(dice, 4) {
         defaults.tenant = TenantSource::Attribute { key: "tenant.id".into(), fallback: "nobody".into() };
     }

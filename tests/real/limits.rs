@@ -26,6 +26,9 @@ const REGIONS: u64 = 11;
 const VALUES: usize = 6;
 /// `limits.max_active_series_per_service`
 const SERIES: usize = 400;
+/// `limits.max_active_series`, and the topic of that test.
+const TENANT: usize = 2_000;
+const ALL_IN_ONE: &str = "tenant";
 /// Series of a label set: calls, size, 15 buckets, sum and count.
 const OF_A_SET: usize = 19;
 
@@ -75,6 +78,39 @@ fn an_explosion_in_kafka_leaves_exact_totals_in_few_series_of_prometheus_whoever
     assert_eq!(series(&after), series(&before), "all services were full, so all new names went where others had gone");
     no_counter_went_down(api, &after);
     [second, third].into_iter().for_each(stop);
+}
+
+#[test]
+fn the_series_of_a_tenant_in_prometheus_stay_within_their_limit_whatever_comes_through_kafka() {
+    let prometheus = RealPrometheus::start();
+    let api = &prometheus.api;
+    let scene = Scene::start(api.write_url());
+    scene.create(ALL_IN_ONE, PARTITIONS);
+    let limit = format!("limits.max_active_series={TENANT}");
+    let settings = [limit.as_str(), "service_graphs.enabled=false"];
+    let mut worker = scene.worker("worker", ALL_IN_ONE, &settings);
+    for round in 0..2 {
+        scene.send(ALL_IN_ONE, explosion(round));
+        let expected = SERVICES.map(|service| (service.to_owned(), ((round + 1) * SPANS) as f64));
+        wait_until("every span is counted, by its service", PATIENCE, || {
+            must_run(&mut worker);
+            let calls = calls_by_service(api)?;
+            if calls == BTreeMap::from(expected.clone()) {
+                Ok(())
+            } else {
+                Err(format!("{calls:?}\n{}", worker.tail()))
+            }
+        });
+        let stored = stored(api).expect("a query");
+        let (instead, own): (Vec<_>, Vec<_>) = stored.keys().partition(|s| s.label("metric_overflow") == "true");
+        println!("{} series of {TENANT}, and {} instead of the rest", own.len(), instead.len());
+        // Shared out between the shards by an estimate.
+        assert!(own.len() > TENANT / 2 && own.len() <= TENANT + TENANT / 20, "{} series", own.len());
+        assert!(!instead.is_empty() && instead.len() <= SERVICES.len() * OF_A_SET, "{} series", instead.len());
+        no_counter_went_down(api, &stored);
+    }
+    assert!(worker.tail().contains("limits refuse label sets"), "{}", worker.tail());
+    stop(worker);
 }
 
 /// Names that no round before had, over all partitions.

@@ -75,6 +75,11 @@ impl Daemon {
         Self { name: name.to_owned(), child, log, _dir: dir }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked")
@@ -82,7 +87,7 @@ impl Daemon {
 
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&mut self, within: Duration) -> ExitStatus {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
         assert!(sent.success(), "{} was gone before SIGTERM:\n{}", self.name, self.tail());
         let what = format!("{} ends after SIGTERM", self.name);

@@ -22,6 +22,12 @@ pub struct RealKafka {
 impl RealKafka {
     /// Formats a data directory, starts the broker, waits until it answers a metadata request.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with further lines of `server.properties`.
+    pub fn start_with(properties: &str) -> Self {
+        let launch = |dir: &TempDir| launch(dir, properties);
         let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers));
         Self { brokers, daemon }
     }
@@ -34,12 +40,17 @@ impl RealKafka {
 
     /// Runs one of Kafka's console tools, `org.apache.kafka.tools.<class>`, and returns what it says.
     pub fn tool(&self, class: &str, args: &[&str]) -> String {
-        let output = java()
-            .arg(format!("org.apache.kafka.tools.{class}"))
-            .args(["--bootstrap-server", &self.brokers])
-            .args(args)
-            .output()
-            .expect("java runs");
+        self.run(&format!("org.apache.kafka.tools.{class}"), args)
+    }
+
+    /// The same of the older ones, `kafka.admin.<class>`.
+    pub fn admin(&self, class: &str, args: &[&str]) -> String {
+        self.run(&format!("kafka.admin.{class}"), args)
+    }
+
+    fn run(&self, class: &str, args: &[&str]) -> String {
+        let output =
+            java().arg(class).args(["--bootstrap-server", &self.brokers]).args(args).output().expect("java runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{class} {args:?}: {said}{errors}\n{}", self.daemon.tail());
@@ -53,11 +64,11 @@ fn java() -> Command {
     command
 }
 
-fn launch(dir: &TempDir) -> (Command, String) {
+fn launch(dir: &TempDir, more: &str) -> (Command, String) {
     let [port, controller] = free_ports();
     let brokers = format!("127.0.0.1:{port}");
     let properties = dir.path().join("server.properties");
-    std::fs::write(&properties, server_properties(&brokers, controller, dir)).expect("a file can be written");
+    std::fs::write(&properties, server_properties(&brokers, controller, dir) + more).expect("a file can be written");
     let formatted = java()
         .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", "c3Bhbm1pbGwtdGVzdHMtMQ", "-c"])
         .arg(&properties)

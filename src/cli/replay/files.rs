@@ -6,7 +6,8 @@
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
 //!
 //! All files are one partition, in the order of their records' times: nobody knows how traces are spread over files. So
-//! halves of an edge may be in different files.
+//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its own
+//! end (`time.source: span_end`).
 
 mod input;
 mod progress;
@@ -24,8 +25,8 @@ use super::super::produce::wall_clock;
 use super::super::survey::conclude;
 use super::super::{ConfigArgs, USAGE};
 use super::{ReportArgs, TargetArgs, TargetError};
-use crate::config::Tenants;
 use crate::config::settings::TenantSource;
+use crate::config::{Loaded, Tenants};
 use crate::export::{ExportError, Exporter};
 use crate::files::Format;
 use crate::model::Millis;
@@ -41,6 +42,8 @@ pub use summary::{Problem, Problems, Samples, Summary};
 
 /// Names the only partition.
 const TOPIC: &str = "files";
+/// Names what is kept of a run that nobody has named.
+const RUN: &str = "files";
 /// How long an interrupted run waits for the answers to what it has sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress is looked at while there is nothing to do.
@@ -49,18 +52,23 @@ const POLL: Duration = Duration::from_millis(100);
 /// Files to replay, and what about them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FilesArgs {
-    /// Files of OTLP traces, as the Collector's file exporter writes them: JSON lines or sized protobuf, plain, zstd or
-    /// gzip. A directory stands for all files in it; `-` is standard input
-    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["id", "from", "to", "until_now", "remove"])]
+    /// Read these files instead of Kafka: OTLP traces as the Collector's file exporter writes them, JSON lines or sized
+    /// protobuf, plain, zstd or gzip. A directory stands for all files in it; `-` is standard input
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 1..,
+        conflicts_with_all = ["id", "from", "to", "until_now", "read_rate", "listen", "remove"]
+    )]
     pub files: Vec<PathBuf>,
     /// What is in the files; without it, their first bytes and names tell
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "files")]
     pub format: Option<FileFormat>,
     /// The tenant of everything in the files; needed when `tenant.source` asks for something that only Kafka has
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "files")]
     pub tenant: Option<String>,
     /// Says that these samples may have been sent before: what the receiver refuses because it is there is no loss
-    #[arg(long)]
+    #[arg(long, requires = "files")]
     pub resend: bool,
 }
 
@@ -141,23 +149,27 @@ pub fn run(
     report: &ReportArgs,
     stop: &Arc<AtomicBool>,
 ) -> Result<u8, FilesError> {
-    let loaded = match target.load(config) {
+    let loaded = match load(config, target) {
         Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(USAGE);
         }
     };
-    if let Err(error) = telemetry::log::init(&loaded.config.log.level, loaded.config.log.format) {
+    let log = &loaded.config.log;
+    // No log writes into the bar.
+    if !Progress::is_live(report.print_every)
+        && let Err(error) = telemetry::log::init(&log.level, log.format)
+    {
         eprintln!("{error}");
         return Ok(USAGE);
     }
     if target.dry_run {
         return dry_run(&loaded.tenants, args, stop).map(|()| 0);
     }
-    let exporter = target.exporter(&loaded.config, Telemetry::new())?;
+    let exporter = target.exporter(&loaded.config, Telemetry::new(), RUN)?;
     exporter.reroute(&loaded.tenants)?;
-    let preflight = |range| target.preflight(&loaded.config, range);
+    let preflight = |range| target.preflight(&loaded.config, range, RUN);
     let (tenants, print_every) = (&loaded.tenants, report.print_every);
     let job = Job { tenants, args, preflight: &preflight, print_every, exporter: &exporter, now: wall_clock(), stop };
     let mut summary = match replay(&job) {
@@ -169,7 +181,7 @@ pub fn run(
     };
     exporter.stop(Duration::ZERO);
     if !summary.stopped {
-        summary.finished = target.finish(&loaded.config)?;
+        summary.finished = target.finish(&loaded.config, RUN)?;
     }
     let out = &mut std::io::stdout().lock();
     let written = if report.json { summary.write_json(out) } else { summary.write(out) };
@@ -204,6 +216,14 @@ fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Resul
         writeln!(out, "{unreadable} messages could not be read; a replay names them")?;
     }
     Ok(())
+}
+
+/// The configuration of the run. Files have no record timestamps, so spans tell the time themselves, unless a flag says
+/// otherwise: then the first end in a record is its timestamp.
+fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
+    let source = std::iter::once("time.source=span_end".to_owned());
+    let set = source.chain(config.set.iter().cloned()).collect();
+    target.load(&ConfigArgs { config: config.config.clone(), set })
 }
 
 /// Replays the files. Ends when everything is read and settled, or when it is told to stop; then it waits a little for what

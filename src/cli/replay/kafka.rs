@@ -128,11 +128,11 @@ pub fn run(
     let run = agree(&loaded, &args.wanted(), now())?;
     screen.begin(&id, &run.plan, run.new);
     if let Some(begins) = run.plan.begins() {
-        target.preflight(&loaded.config, (begins, now()))?;
+        target.preflight(&loaded.config, (begins, now()), &id)?;
     }
-    let (progress, mut summary) = work(&loaded, args, target, &run.plan, &screen, stop)?;
+    let (progress, mut summary) = work(&loaded, args, (target, &id), &run.plan, &screen, stop)?;
     if progress.complete() {
-        summary.finished = target.finish(&loaded.config)?;
+        summary.finished = target.finish(&loaded.config, &id)?;
     }
     screen.end(&id, &run.plan, &progress, &summary).map_err(|e| ReplayError::Other(e.to_string()))?;
     Ok(u8::from(!progress.complete() || !summary.is_good()))
@@ -165,13 +165,13 @@ fn load(config: &ConfigArgs, target: &TargetArgs, id: &str) -> Result<Loaded, Pr
 fn work(
     loaded: &Loaded,
     args: &KafkaArgs,
-    target: &TargetArgs,
+    (target, id): (&TargetArgs, &str),
     plan: &Plan,
     screen: &Screen,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Progress, Summary), ReplayError> {
     let (telemetry, config) = (Telemetry::new(), loaded.config.clone());
-    let exporter = target.exporter(&config, telemetry.clone()).map_err(TargetError::from)?;
+    let exporter = target.exporter(&config, telemetry.clone(), id)?;
     let lead = lead(args.lead, &config);
     let started = Instant::now();
     let worker = Worker::replay(config.clone(), telemetry.clone(), exporter, plan.replay(lead, args.read_rate))?;

@@ -1,9 +1,11 @@
 //! Where the samples of a replay go: to the receivers, which are asked first whether they would keep them, or to a spool.
 
+use std::path::PathBuf;
+
 use super::diff::DiffArgs;
 use super::finish::{FinishError, Finished, finish};
 use super::preflight;
-use super::sink::SinkArgs;
+use super::sink::{Format, SinkArgs};
 use crate::cli::ConfigArgs;
 use crate::config::settings::{HistogramMode, SINGLE_TENANT, TenantSource};
 use crate::config::{self, Config, Loaded, Problems};
@@ -20,7 +22,7 @@ pub struct TargetArgs {
     pub label: Vec<String>,
     /// Send nothing, and keep nothing: say how many series and samples it would be, and which labels make them. With another
     /// configuration, that is what it would cost
-    #[arg(long, conflicts_with_all = ["json", "spool", "write_rate"])]
+    #[arg(long, conflicts_with_all = ["json", "spool", "convert", "url", "write_rate"])]
     pub dry_run: bool,
     /// Send at most this many samples per second, from this process
     #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u64).range(1..))]
@@ -56,6 +58,9 @@ pub enum TargetError {
         /// Why, and what to do.
         reasons: String,
     },
+    /// The format has no native histograms.
+    #[error("{0:?} has no native histograms; set histograms.mode to classic, or choose another format")]
+    Native(Format),
     /// The spool is complete, but what should be done with it is not.
     #[error(transparent)]
     Finish(#[from] FinishError),
@@ -74,13 +79,22 @@ impl TargetArgs {
         config::load_from(config.config.as_deref(), &set)
     }
 
-    /// The way of the samples.
+    /// Where the samples of run `id` are kept, if they are not sent.
+    fn spool(&self, id: &str) -> Option<PathBuf> {
+        self.sink.dir(&self.diff, id)
+    }
+
+    /// The way of the samples of run `id`.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
-    pub fn exporter(&self, config: &Config, telemetry: Telemetry) -> Result<Exporter, ExportError> {
-        let exporter = match &self.sink.spool {
-            Some(dir) => Exporter::start_spool(dir, telemetry)?,
+    pub fn exporter(&self, config: &Config, telemetry: Telemetry, id: &str) -> Result<Exporter, TargetError> {
+        let native = config.histograms.mode != HistogramMode::Classic;
+        if let Some(format) = self.sink.files.convert.filter(|format| native && !format.carries_native_histograms()) {
+            return Err(TargetError::Native(format));
+        }
+        let exporter = match self.spool(id) {
+            Some(dir) => Exporter::start_spool(&dir, telemetry)?,
             None => Exporter::start(&config.remote_write, telemetry)?,
         };
         if let Some(rate) = self.write_rate {
@@ -93,8 +107,8 @@ impl TargetArgs {
     ///
     /// # Errors
     /// When it would not.
-    pub fn preflight(&self, config: &Config, range: (Millis, Millis)) -> Result<(), TargetError> {
-        if self.skip_preflight || self.sink.spool.is_some() {
+    pub fn preflight(&self, config: &Config, range: (Millis, Millis), id: &str) -> Result<(), TargetError> {
+        if self.skip_preflight || self.spool(id).is_some() {
             return Ok(());
         }
         let tenant = match &config.tenant {
@@ -128,9 +142,9 @@ impl TargetArgs {
     ///
     /// # Errors
     /// When files cannot be written, or the server to compare with does not answer.
-    pub fn finish(&self, config: &Config) -> Result<Finished, TargetError> {
-        match &self.sink.spool {
-            Some(dir) => Ok(finish(dir, &self.sink, &self.diff, &config.remote_write, &mut |_| ())?),
+    pub fn finish(&self, config: &Config, id: &str) -> Result<Finished, TargetError> {
+        match self.spool(id) {
+            Some(dir) => Ok(finish(&[dir], &self.sink.files, &self.diff, &config.remote_write, &mut |_| ())?),
             None => Ok(Finished::default()),
         }
     }

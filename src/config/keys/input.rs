@@ -100,6 +100,16 @@ pub(super) const KEYS: &[Key] = &[
         slot: |d| Slot::Duration(&mut d.step, 100..=HOUR),
     },
     Key {
+        path: "time.source",
+        doc: "record: a span belongs to the step of its record's timestamp; span_end: of its own end (bulk loads, files).",
+        slot: |d| Slot::Choice(&mut d.config.time.source),
+    },
+    Key {
+        path: "time.lateness",
+        doc: "span_end: stream time stays so far behind the spans. A span that comes later goes to the oldest open step.",
+        slot: |d| Slot::Duration(&mut d.config.time.lateness, 0..=30 * DAY),
+    },
+    Key {
         path: "time.idle",
         doc: "A partition without records for this long advances by the wall clock, so that others need not wait.",
         slot: |d| Slot::Duration(&mut d.config.time.idle, 1..=HOUR),

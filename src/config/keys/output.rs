@@ -181,7 +181,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "worker.fetch_buffer_bytes",
-        doc: "Records buffered per source partition; more helps catching up over a slow network.",
+        doc: "Records buffered per partition, at most; all together take at most 256MiB, or a quarter of memory_limit.",
         slot: |d| Slot::Size(&mut d.config.worker.fetch_buffer_bytes, SIZES),
     },
     Key {

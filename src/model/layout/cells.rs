@@ -130,6 +130,7 @@ impl Layout {
     }
 
     /// Adds `n` to counter `c`.
+    #[inline]
     pub fn add_to(&self, numbers: &mut Numbers, c: usize, n: u64) {
         let at = self.counter(c);
         if self.counter_is_wide(c) {
@@ -140,6 +141,7 @@ impl Layout {
     }
 
     /// Adds `weight` to counter `c`. A counter without weights takes whole ones only.
+    #[inline]
     pub fn count(&self, numbers: &mut Numbers, c: usize, weight: Weight) {
         if self.counter_is_wide(c) {
             add_pair(&mut numbers.cells, self.counter(c), weight.bits().into());

@@ -269,7 +269,7 @@ impl NativeTotal {
             let first = total.positive().is_empty();
             last = last
                 .checked_add(gap)
-                .filter(|at| at.abs() <= MAX_INDEX.into())
+                .filter(|at| (-i64::from(MAX_INDEX)..=i64::from(MAX_INDEX)).contains(at))
                 .ok_or(Malformed("bucket out of range"))?;
             let count = decode_count(r)?;
             if (gap <= 0 && !first) || count == 0 {

@@ -188,8 +188,10 @@ impl Parser<'_> {
         let tenant = self.tenant.clone().ok_or("a check needs a tenant")?;
         Ok(match verb {
             "expect" => {
-                let value = rest.parse().map_err(|_| format!("{rest} is no value"))?;
-                Step::Expect { tenant, series, value }
+                let (value, step) = rest.split_once(" in ").map_or((rest, None), |(value, step)| (value, Some(step)));
+                let value = value.parse().map_err(|_| format!("{rest} is no value"))?;
+                let step = step.map(|at| milliseconds(at.trim())).transpose()?;
+                Step::Expect { tenant, series, value, step }
             }
             "absent" if rest.is_empty() => Step::Absent { tenant, series },
             "absent" => return Err("what is absent has no value".to_owned()),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::clock::SpanClock;
 use super::{Record, SpanSettings};
 use crate::config::Tenants;
 use crate::config::settings::Config;
@@ -63,8 +64,15 @@ impl Processors {
         self.pairing.expire(stream_time, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
     }
 
-    /// Counts and pairs the spans of a decoded record.
-    pub(super) fn record(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str, stream_time: Millis) {
+    /// Counts and pairs the spans of a decoded record. With a clock each belongs to the step of its own end.
+    pub(super) fn record(
+        &mut self,
+        batch: &Batch,
+        record: &Record<'_>,
+        tenant: &str,
+        stream_time: Millis,
+        mut clock: Option<&mut SpanClock>,
+    ) {
         let Self { tenants, pairing, table, ledger } = self;
         let at = pairing.record(record.offset, stream_time);
         for resource_spans in batch.resources(record.value) {
@@ -73,6 +81,9 @@ impl Processors {
             let block =
                 Block { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
             let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
+            if let Some(clock) = &mut clock {
+                table.turn_to(clock.ahead_of(&resource_spans));
+            }
             if let Some(host_info) = host_info {
                 host_info.resource(&tenant, resource_spans.resource, table, ledger);
             }
@@ -82,12 +93,19 @@ impl Processors {
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             for span in resource_spans.spans() {
                 ledger.add(Tally::SpansRead, 1);
+                if let Some(clock) = &mut clock {
+                    table.turn_to(clock.ahead(span.end_ns, ledger));
+                }
                 match span_metrics {
                     Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
                     None => ledger.add(Tally::SpansDroppedDisabled, 1),
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
+        }
+        if clock.is_some() {
+            // What expires belongs to the step of stream time.
+            table.turn_to(0);
         }
     }
 

@@ -46,6 +46,7 @@ fn restored(cut: StepCut) -> Restored {
         next: Some(cut.to),
         next_k: cut.k + 1,
         stream_time: Some(cut.stream_time),
+        step: Some(cut.step),
         reread_from: cut.reread_from,
         live: cut.live,
         ledger: cut.ledger,
@@ -248,4 +249,72 @@ fn an_empty_partition_ends_without_a_step() {
         cuts.iter().map(|cut| (cut.from, cut.to, last_step(cut.stream_time))).collect::<Vec<_>>(),
         [(3, 3, Some(0))]
     );
+}
+
+/// A record with a span that ends at each of these times, in milliseconds.
+fn ending(ends: &[u64]) -> Vec<u8> {
+    let name = field(1, &[field(1, b"service.name"), field(2, &field(1, b"web"))].concat());
+    let span = |end: &u64| field(2, &[vec![8 << 3 | 1], (end * 1_000_000).to_le_bytes().to_vec()].concat());
+    let spans: Vec<u8> = ends.iter().flat_map(span).collect();
+    field(1, &[field(1, &name), field(2, &spans)].concat())
+}
+
+fn by_span_end(lateness: Millis) -> SpanSettings {
+    SpanSettings { lateness: Some(lateness), ..settings() }
+}
+
+/// How many spans the shares of a cut count in each step.
+fn calls(cut: &StepCut) -> Vec<(Millis, u64)> {
+    let mut calls = std::collections::BTreeMap::new();
+    for part in cut.shares.iter().flatten() {
+        let mut share = Share::decode(part).expect("a share");
+        assert_eq!((share.head.stream_time, share.head.k), (cut.stream_time, cut.k));
+        while let Some(set) = share.next_set().expect("a share") {
+            *calls.entry(share.head.step).or_default() += set.cells[0].value;
+        }
+    }
+    calls.into_iter().collect()
+}
+
+#[test]
+fn a_record_has_the_time_of_its_spans_and_a_commit_holds_all_open_steps() {
+    let mut task = new_task(&by_span_end(30_000), Restored::default());
+    take(&mut task, &record(0, 7, &ending(&[100_000, 104_999, 105_000, 131_000])));
+    assert_eq!(task.stream_time(), Some(70_000));
+    take(&mut task, &record(1, 9, &ending(&[104_000])));
+    let value = ending(&[106_000]);
+    let next = record(2, 8, &value);
+    let cut = cut_first(&mut task, &next);
+    assert_eq!((cut.stream_time, cut.step, cut.tick), (76_000, 135_000, false));
+    assert_eq!(calls(&cut), [(105_000, 3), (120_000, 1), (135_000, 1)]);
+    take(&mut task, &next);
+    let cut = task.cut().expect("a record was taken");
+    assert_eq!((calls(&cut), cut.step), (vec![(120_000, 1)], 135_000), "the latest step of all");
+}
+
+#[test]
+fn a_tenth_of_the_spans_may_be_old_and_all_but_a_tenth_ahead() {
+    let mut task = new_task(&by_span_end(0), Restored::default());
+    let mut ends = [500_000; 20];
+    ends[7] = 1_000;
+    ends[11] = 2_000;
+    take(&mut task, &record(0, 0, &ending(&ends)));
+    assert_eq!(task.stream_time(), Some(500_000));
+    assert_eq!(task.ledger().get(Tally::SpansLate), 2);
+    let mut ends = [10_000_000; 9];
+    ends[4] = 501_000;
+    take(&mut task, &record(1, 0, &ending(&ends)));
+    assert_eq!(task.stream_time(), Some(501_000));
+}
+
+#[test]
+fn a_late_owner_knows_the_latest_step_when_the_partition_ends() {
+    let mut task = new_task(&by_span_end(60_000), Restored::default());
+    take(&mut task, &record(0, 0, &ending(&[100_000, 200_000])));
+    let cut = task.cut().expect("a record was taken");
+    let mut next = new_task(&by_span_end(60_000), restored(cut));
+    take(&mut next, &record(1, 0, &ending(&[104_000])));
+    let last = next.finish(true).pop().expect("the end is told");
+    assert_eq!((last.step, last_step(last.stream_time)), (210_000, Some(210_000)));
+    assert_eq!(calls(&last), [(105_000, 1)]);
 }

@@ -26,9 +26,13 @@ pub(super) struct Progress {
 // === impl Progress ===
 
 impl Progress {
+    /// Whether a bar is drawn.
+    pub(super) fn is_live(every: Duration) -> bool {
+        std::io::stderr().is_terminal() && !every.is_zero()
+    }
+
     pub(super) fn new(total: Option<u64>, every: Duration, begin: Instant) -> Self {
-        let live = std::io::stderr().is_terminal() && !every.is_zero();
-        let bar = live.then(|| bar(total));
+        let bar = Self::is_live(every).then(|| bar(total));
         let every = if bar.is_some() { BAR_EVERY } else { every };
         Self { bar, total, every, begin, told: begin }
     }

@@ -1,15 +1,17 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::config::settings::TimeSource;
 
-fn args(words: &str) -> FilesArgs {
-    #[derive(clap::Parser)]
-    struct Alone {
-        #[command(flatten)]
-        args: super::super::ReplayArgs,
-    }
+#[derive(clap::Parser)]
+struct Alone {
+    #[command(flatten)]
+    args: super::super::ReplayArgs,
+}
+
+fn parse(words: &str) -> Result<super::super::ReplayArgs, clap::Error> {
     let words = ["replay"].into_iter().chain(words.split_whitespace());
-    <Alone as clap::Parser>::try_parse_from(words).expect("arguments").args.files
+    <Alone as clap::Parser>::try_parse_from(words).map(|alone| alone.args)
 }
 
 #[test]
@@ -41,10 +43,27 @@ fn a_directory_stands_for_its_files_and_a_row_of_rotated_ones_is_one_stream() {
 }
 
 #[test]
-fn arguments_are_what_they_say() {
-    let args = args("--files a - b --format otlp-proto --tenant t --resend");
+fn arguments_are_what_they_say_and_those_of_kafka_do_not_go_with_files() {
+    let args = parse("--files a - b --format otlp-proto --tenant t --resend").expect("arguments").files;
     assert_eq!((args.files.len(), args.format), (3, Some(FileFormat::OtlpProto)));
     assert!(args.resend);
+    assert!(parse("--files a --json --label replay=x --write-rate 5").is_ok());
+    for wrong in ["--files a --id x", "--files a --from earliest", "--tenant t", "--resend", "--files"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn spans_tell_the_time_unless_a_flag_says_otherwise_and_labels_are_on_every_series() {
+    let source = |set: &[&str]| {
+        let config = ConfigArgs { config: None, set: set.iter().map(|&flag| flag.to_owned()).collect() };
+        let target = TargetArgs { label: vec!["replay=monday".to_owned()], ..TargetArgs::default() };
+        let loaded = load(&config, &target).expect("a configuration");
+        assert_eq!(loaded.tenants.defaults().series.external_labels["replay"], "monday");
+        loaded.tenants.defaults().time.source
+    };
+    assert_eq!(source(&["time.lateness=1m"]), TimeSource::SpanEnd);
+    assert_eq!(source(&["time.source=record"]), TimeSource::Record);
 }
 
 #[test]

@@ -163,3 +163,37 @@ fn when_limits_are_lifted_what_was_refused_begins_anew() {
     assert!(all.keys().any(|name| name.contains("op-9")), "{all:?}");
     assert_eq!(all.values().sum::<f64>().to_bits(), 60f64.to_bits());
 }
+
+#[test]
+fn who_is_spelled_out_again_does_not_decide_the_bounds_of_the_set_that_counts_for_him() {
+    let told = |crashes: bool| {
+        let mut source = Source::new(0, settings().stale_after);
+        let mut records = Vec::new();
+        for (step, kind, ops, bounds) in
+            [(1, "a", 0..40, vec![100]), (2, "b", 0..5, vec![100, 200]), (3, "a", 30..40, vec![100])]
+        {
+            if crashes {
+                source.table = DeltaTable::new(settings().stale_after);
+            }
+            for op in ops {
+                let name = format!("{kind}-{op:02}");
+                let layout = Arc::new(Layout::new(Family::SpanMetrics, &bounds));
+                let define = |b: &mut LabelBuilder| {
+                    b.set("service", "noisy");
+                    b.set("span_name", &name);
+                    Ok::<_, ()>(Define { tenant: "t".into(), layout })
+                };
+                let id = source.table.find(name.as_bytes(), define).expect("defines");
+                source.table.observe(id, 0, 150, Weight::ONE, None);
+            }
+            records.extend(source.cut(step * W, step * W));
+        }
+        let mut task = SeriesTask::new(limited());
+        let closed = run(&mut task, 1, &records);
+        assert!(task.refused() > 20, "{}", task.refused());
+        closed
+    };
+    let (calm, crashed) = (told(false), told(true));
+    assert_eq!(calm.len(), 3);
+    assert!(calm == crashed);
+}

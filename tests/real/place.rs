@@ -1,0 +1,232 @@
+//! A Kafka, a receiver that checks every sample, and workers as processes or inside the test, where their telemetry is.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use spanmill::config::{Config, load_from};
+use spanmill::export::receiver::Receiver;
+use spanmill::loadgen::{Expectation, Generator, Options, Record, Topology};
+use spanmill::model::{Ledger, Tally};
+use spanmill::telemetry::{TaskId, TaskState, Telemetry};
+use spanmill::worker::Worker;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+use crate::servers::daemon::Daemon;
+use crate::servers::kafka::RealKafka;
+use crate::servers::spanmill::{spanmill, worker_config};
+use crate::servers::wait_until;
+
+/// How many differences are shown.
+const SHOWN: usize = 12;
+
+/// Where a test takes place: one source topic, one group.
+pub struct Place {
+    pub kafka: RealKafka,
+    pub receiver: Receiver,
+    pub topic: &'static str,
+    dir: TempDir,
+}
+
+/// A worker inside the test.
+pub struct Insider {
+    pub telemetry: Telemetry,
+    worker: Worker,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Starts the servers and makes the topic.
+    pub fn start(topic: &'static str, partitions: u32) -> Self {
+        Self::start_on(RealKafka::start(), topic, partitions)
+    }
+
+    /// The same on a broker that is there.
+    pub fn start_on(kafka: RealKafka, topic: &'static str, partitions: u32) -> Self {
+        let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+        let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
+        let place = Self { kafka, receiver, topic, dir };
+        place.create(partitions);
+        place
+    }
+
+    /// Makes the topic.
+    pub fn create(&self, partitions: u32) {
+        let partitions = partitions.to_string();
+        self.kafka.tool("TopicCommand", &["--create", "--topic", self.topic, "--partitions", &partitions]);
+    }
+
+    /// The consumer group.
+    pub fn group(&self) -> String {
+        format!("{}-group", self.topic)
+    }
+
+    fn file(&self) -> PathBuf {
+        worker_config(self.dir.path(), &self.kafka.brokers, self.topic, &self.receiver.url())
+    }
+
+    /// The configuration of a worker; `settings` are `PATH=VALUE`.
+    pub fn config(&self, settings: &[&str]) -> Config {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        load_from(Some(&self.file()), &settings).expect("a configuration of ours").config
+    }
+
+    /// Starts a worker inside the test.
+    pub fn insider(&self, settings: &[&str]) -> Insider {
+        let telemetry = Telemetry::new();
+        let worker = Worker::start(self.config(settings), telemetry.clone()).expect("a worker");
+        Insider { telemetry, worker }
+    }
+
+    /// Starts a worker as a process.
+    pub fn worker(&self, name: &str, settings: &[&str]) -> Daemon {
+        let file = self.file();
+        let mut args = vec!["run", "--config", file.to_str().expect("a temporary path is UTF-8")];
+        settings.iter().for_each(|set| args.extend(["--set", set]));
+        spanmill(name, &args)
+    }
+
+    /// Starts a load.
+    pub fn produce(&self, args: &[&str]) -> Daemon {
+        let expect = self.dir.path().join("expected.txt");
+        let to = ["produce", "--brokers", &self.kafka.brokers, "--topic", self.topic, "--spans-per-record", "20"];
+        let expect = ["--expect", expect.to_str().expect("a temporary path is UTF-8")];
+        spanmill("produce", &[&to[..], &expect, args].concat())
+    }
+
+    /// Ends a load; what it must count to.
+    pub fn end(&self, mut produce: Daemon) -> Expectation {
+        assert!(produce.terminate(PATIENCE).success(), "{}", produce.tail());
+        let text = std::fs::read_to_string(self.dir.path().join("expected.txt")).expect("produce writes it");
+        Expectation::parse(&text).expect("an expectation")
+    }
+
+    /// Sends records to partitions.
+    pub fn send<'a>(&self, records: impl IntoIterator<Item = (i32, &'a Record)>) {
+        let mut config = ClientConfig::new();
+        let producer: BaseProducer = config.set("bootstrap.servers", &self.kafka.brokers).create().expect("a producer");
+        for (partition, record) in records {
+            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(self.topic).partition(partition);
+            let message = message.payload(record.value.as_slice()).timestamp(record.timestamp);
+            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
+        }
+        producer.flush(PATIENCE).expect("everything is delivered");
+    }
+
+    /// Sends one record of this moment to a partition.
+    pub fn send_value(&self, partition: i32, value: &[u8]) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+        let (key, value) = ([b'0'; 32], value.to_vec());
+        self.send([(partition, &Record { key, value, timestamp: now, spans: 0, partition: None })]);
+    }
+
+    /// The first offset that a partition still has, and the one after its last.
+    pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let mut config = ClientConfig::new();
+        let probe: BaseConsumer = config.set("bootstrap.servers", &self.kafka.brokers).create().expect("a consumer");
+        probe.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers")
+    }
+
+    /// All calls that the receiver knows of.
+    pub fn calls(&self) -> f64 {
+        let all = self.receiver.snapshot().into_iter().filter(|(name, _)| name.contains("calls_total"));
+        all.map(|(_, s)| s.last_value).sum()
+    }
+
+    /// The last step that every series has.
+    pub fn slowest(&self) -> i64 {
+        self.receiver.snapshot().values().map(|s| s.last_ts).min().unwrap_or_default()
+    }
+
+    /// Waits until the series that are wanted are exactly as expected.
+    pub fn is_exact(&self, expected: &Expectation, wanted: impl Fn(&str) -> bool) {
+        wait_until("every series is exact", PATIENCE, || {
+            let found = self.receiver.snapshot();
+            let differs = |(series, value): &(&str, f64)| {
+                found.get(*series).is_none_or(|s| s.last_value.to_bits() != value.to_bits())
+            };
+            let mut wrong: Vec<String> = expected
+                .series()
+                .filter(|(s, _)| wanted(s))
+                .filter(differs)
+                .map(|(series, value)| {
+                    format!("{series}: expected {value}, found {:?}", found.get(series).map(|s| s.last_value))
+                })
+                .collect();
+            wrong.extend(found.keys().filter(|s| wanted(s) && expected.get(s).is_none()).cloned());
+            if wrong.is_empty() {
+                return Ok(());
+            }
+            let n = wrong.len();
+            wrong.truncate(SHOWN);
+            Err(format!("{n} series: {wrong:#?}"))
+        });
+        assert_eq!(self.receiver.violations(), Vec::<String>::new());
+    }
+}
+
+// === impl Insider ===
+
+impl Insider {
+    /// The tasks that run.
+    pub fn running(&self) -> Vec<TaskId> {
+        let tasks = self.telemetry.board().snapshot().into_iter();
+        tasks.filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id).collect()
+    }
+
+    /// The sum over all series that begin so.
+    pub fn metric(&self, series: &str) -> u64 {
+        let text = self.telemetry.render();
+        let lines = text.lines().filter_map(|l| l.strip_prefix(series));
+        lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
+    /// The ledgers of its partitions, added up.
+    pub fn ledger(&self) -> Ledger {
+        let mut sum = Ledger::default();
+        self.telemetry.board().snapshot().iter().for_each(|(_, s)| sum.merge(&s.ledger));
+        sum
+    }
+
+    pub fn stop(self) {
+        self.worker.stop().expect("a graceful stop");
+    }
+}
+
+/// Waits until workers run so many tasks together.
+pub fn all_run(workers: &[&Insider], tasks: usize) {
+    wait_until("all tasks run", PATIENCE, || {
+        let running: Vec<TaskId> = workers.iter().flat_map(|w| w.running()).collect();
+        if running.len() == tasks { Ok(()) } else { Err(format!("{running:?}")) }
+    });
+}
+
+/// Waits until a worker has written this to its log.
+pub fn says(worker: &mut Daemon, what: &str) -> String {
+    wait_until(what, PATIENCE, || {
+        crate::must_run(worker);
+        let log = worker.tail();
+        if log.contains(what) { Ok(log) } else { Err(log) }
+    })
+}
+
+/// What a small shop sends in three seconds that began so long ago.
+pub fn records(ago: Duration) -> Vec<Record> {
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970") - ago;
+    let options = Options { start: start.as_millis() as i64, rate: 200, spans: Some(600), ..Options::default() };
+    Generator::new(Topology::shop(1), 1, options).collect()
+}
+
+/// How many spans these are.
+pub fn spans(records: &[Record]) -> f64 {
+    records.iter().map(|r| f64::from(r.spans)).sum()
+}
+
+/// Some tallies of a ledger, added up.
+pub fn tallies(ledger: &Ledger, tallies: &[Tally]) -> u64 {
+    tallies.iter().map(|&t| ledger.get(t)).sum()
+}

@@ -1,0 +1,215 @@
+//! What may happen to the source topic while the group is at work or away.
+
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Server};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use spanmill::journal::{Frame, FrameKind, SpanCommit};
+use spanmill::model::Tally;
+use spanmill::telemetry::TaskKind;
+
+use super::place::{Place, all_run, records, says, spans, tallies};
+use super::scene::{child, record, resource, span};
+use crate::servers::kafka::RealKafka;
+use crate::servers::wait_until;
+use crate::{PATIENCE, STOPS_WITHIN};
+
+/// `kafka.shards` of the tests.
+const SHARDS: usize = 4;
+/// Edges that are split on purpose, and the service that they belong to.
+const SPLIT: u64 = 7;
+const STRANGER: &str = "stranger";
+const OLD: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn partitions_that_are_added_to_a_kafka_topic_under_load_are_read_from_their_beginning_and_split_edges_are_accounted_for()
+ {
+    let place = Place::start("growing", 3);
+    // Where the group begins must not decide where new partitions do.
+    let settings = ["kafka.start=latest"];
+    let workers = [place.insider(&settings), place.insider(&settings)];
+    let both = [&workers[0], &workers[1]];
+    all_run(&both, 3 + SHARDS);
+    let refresh = ["--property", "topic.metadata.refresh.interval.ms=500"];
+    let mut produce = place.produce(&[&["--rate", "400", "--seed", "7"], &refresh[..]].concat());
+    wait_until("something is stored", PATIENCE, || {
+        assert!(produce.exited().is_none(), "{}", produce.tail());
+        if place.receiver.totals().samples > 0 { Ok(()) } else { Err(produce.tail()) }
+    });
+    // The two sides of an edge that its key sends to one partition before and to another one afterwards.
+    let calls: Vec<Span> = (0..SPLIT).map(|id| span(id + 1, "ask", Client, Duration::from_millis(20))).collect();
+    let answer = |call: &Span| child(call, span(SPLIT + 1, "answer", Server, Duration::from_millis(10)));
+    place.send_value(0, &record(vec![resource(&[("service.name", STRANGER)], calls.clone())]));
+    let began = Instant::now();
+    place.kafka.tool("TopicCommand", &["--alter", "--topic", place.topic, "--partitions", "6"]);
+    all_run(&both, 6 + SHARDS);
+    println!("all partitions are read {:.1} s after the topic grew", began.elapsed().as_secs_f64());
+    place.send_value(5, &record(vec![resource(&[("service.name", STRANGER)], calls.iter().map(answer).collect())]));
+    let sent = || place.bounds(place.topic, 4).1;
+    wait_until("the load has found the new partitions", PATIENCE, || {
+        if sent() > 20 { Ok(()) } else { Err(sent().to_string()) }
+    });
+    let expected = place.end(produce);
+    place.is_exact(&expected, |series| series.starts_with("traces_spanmetrics_") && !series.contains(STRANGER));
+
+    let ledger = || {
+        let mut sum = workers[0].ledger();
+        sum.merge(&workers[1].ledger());
+        sum
+    };
+    wait_until("no half edge waits any more", PATIENCE, || match ledger().pending_edges() {
+        0 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    let (found, wanted) = (ledger(), expected.ledger());
+    for (tally, more) in [
+        (Tally::RecordsRead, 2),
+        (Tally::SpansRead, 2 * SPLIT),
+        (Tally::SpansCounted, 2 * SPLIT),
+        (Tally::EdgeSpans, 2 * SPLIT),
+    ] {
+        assert_eq!(found.get(tally), wanted.get(tally) + more, "{}", tally.name());
+    }
+    // Edges of the load may have been split as well.
+    let split = wanted.get(Tally::EdgesCompleted) - found.get(Tally::EdgesCompleted);
+    let alone = [Tally::EdgesVirtual, Tally::EdgesExpiredClient, Tally::EdgesExpiredServer];
+    let more = tallies(&found, &alone) - tallies(wanted, &alone);
+    println!("{} edges were split, and {more} sides more than expected have waited in vain", split + SPLIT);
+    assert!(more >= 2 * SPLIT + split, "each side of a split edge is accounted for: {more}, {split}");
+    let edges = tallies(&found, &[Tally::EdgesCompleted, Tally::EdgesVirtual]) as f64;
+    wait_until("the series have as many edges as the ledger", PATIENCE, || {
+        let all = place.receiver.snapshot().into_iter();
+        let all = all.filter(|(series, _)| series.starts_with("traces_service_graph_request_total"));
+        match all.map(|(_, s)| s.last_value).sum::<f64>() {
+            sum if sum.to_bits() == edges.to_bits() => Ok(()),
+            sum => Err(format!("{sum} of {edges}")),
+        }
+    });
+    workers.into_iter().for_each(super::place::Insider::stop);
+}
+
+#[test]
+fn a_kafka_topic_that_is_deleted_and_made_again_is_refused_with_the_remedy_which_works() {
+    let place = Place::start("anew", 1);
+    let settings = ["service_graphs.enabled=false", "kafka.properties.topic.metadata.refresh.interval.ms=1000"];
+    let before = records(Duration::from_secs(5));
+    place.send(before.iter().map(|r| (0, r)));
+    let mut worker = place.worker("worker", &settings);
+    wait_until("everything is counted", PATIENCE, || {
+        crate::must_run(&mut worker);
+        let calls = place.calls();
+        if calls.to_bits() == spans(&before).to_bits() { Ok(()) } else { Err(format!("{calls}\n{}", worker.tail())) }
+    });
+
+    // The worker is at work meanwhile.
+    place.kafka.tool("TopicCommand", &["--delete", "--topic", place.topic]);
+    wait_until("the topic is gone", PATIENCE, || match place.kafka.partitions(place.topic) {
+        0 => Ok(()),
+        n => Err(format!("{n} partitions")),
+    });
+    place.create(1);
+    let mut after = records(Duration::from_secs(5));
+    after.truncate(before.len() / 2);
+    place.send(after.iter().map(|r| (0, r)));
+    let log = says(&mut worker, "the topic was created anew");
+    assert!(log.contains("kafka-consumer-groups --reset-offsets"), "{log}");
+    assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
+    assert_eq!(place.calls().to_bits(), spans(&before).to_bits(), "nothing is read from the middle of another topic");
+
+    let group = place.group();
+    let reset = ["--group", &group, "--topic", place.topic, "--reset-offsets", "--to-earliest", "--execute"];
+    place.kafka.tool("consumer.group.ConsumerGroupCommand", &reset);
+    let worker = place.insider(&settings);
+    let all = spans(&before) + spans(&after);
+    wait_until("the new topic is counted, too", PATIENCE, || match place.calls() {
+        calls if calls.to_bits() == all.to_bits() => Ok(()),
+        calls => Err(format!("{calls} of {all}")),
+    });
+    worker.stop();
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn what_kafka_deletes_before_a_stopped_worker_comes_back_is_in_the_ledger_by_partition_and_offsets() {
+    let kafka = RealKafka::start_with("log.retention.check.interval.ms=500\nlog.initial.task.delay.ms=500\n");
+    let place = Place::start_on(kafka, "expiring", 2);
+    let settings = ["service_graphs.enabled=false"];
+    let seen = records(OLD);
+    place.send((0..2).flat_map(|p| seen.iter().map(move |r| (p, r))));
+    let worker = place.insider(&settings);
+    let read = |read: u64, worker: &super::place::Insider| {
+        wait_until("everything is read", PATIENCE, || match worker.ledger().get(Tally::RecordsRead) {
+            n if n == read => Ok(()),
+            n => Err(format!("{n} of {read} records")),
+        });
+    };
+    let n = seen.len() as u64;
+    read(2 * n, &worker);
+    worker.stop();
+
+    // More than it has seen, in one partition only; all of it is older than what may stay.
+    place.send(seen.iter().map(|r| (0, r)));
+    let deleting =
+        ["--alter", "--add-config", "retention.ms=600000", "--entity-type", "topics", "--entity-name", place.topic];
+    place.kafka.admin("ConfigCommand", &deleting);
+    wait_until("retention has deleted it", PATIENCE, || {
+        match (place.bounds(place.topic, 0), place.bounds(place.topic, 1)) {
+            ((low, high), (other, end)) if low == high && other == end => Ok(()),
+            bounds => Err(format!("{bounds:?}")),
+        }
+    });
+    let fresh = records(Duration::from_secs(5));
+    place.send((0..2).flat_map(|p| fresh.iter().map(move |r| (p, r))));
+
+    let mut process = place.worker("worker", &settings);
+    let log = says(&mut process, "retention has deleted records that were never read");
+    let line = log.lines().find(|l| l.contains("retention has deleted")).expect("it says so");
+    for word in ["partition=0".to_owned(), format!("from={n}"), format!("to={}", 2 * n)] {
+        assert!(line.contains(&word), "{word}: {line}");
+    }
+    assert_eq!(log.matches("retention has deleted").count(), 1, "the other partition has lost nothing: {log}");
+    assert_eq!(process.terminate(STOPS_WITHIN).code(), Some(0), "{}", process.tail());
+
+    let worker = place.insider(&settings);
+    read(4 * n, &worker);
+    let lost = |p: i32| {
+        let board = worker.telemetry.board().snapshot().into_iter();
+        let own = board.filter(|(id, _)| id.kind == TaskKind::Span && id.partition == p);
+        own.map(|(_, s)| s.ledger.get(Tally::RecordsLost)).sum::<u64>()
+    };
+    assert_eq!([lost(0), lost(1)], [n, 0], "records lost, by partition");
+    worker.stop();
+    // The gap is a commit of its own.
+    let losses = losses(&place, 0);
+    assert_eq!(losses, [(n as i64, 2 * n as i64, n)]);
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}
+
+/// The commits of a partition's journal that count lost records: their offsets, and how many.
+fn losses(place: &Place, partition: i32) -> Vec<(i64, i64, u64)> {
+    let topic = format!("{}-{}-journal", place.group(), place.topic);
+    let (low, high) = place.bounds(&topic, partition);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &place.kafka.brokers).set("group.id", "test");
+    let reader: BaseConsumer = config.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, partition, Offset::Offset(low)).expect("an offset");
+    reader.assign(&list).expect("an assignment");
+    let (mut next, mut before, mut found) = (low, 0, Vec::new());
+    while next < high {
+        let record = reader.poll(PATIENCE).expect("a record in time").expect("a record");
+        next = record.offset() + 1;
+        let frame = Frame::decode(record.payload().expect("a frame")).expect("a frame");
+        if frame.header.kind != FrameKind::Commit {
+            continue;
+        }
+        let lost = SpanCommit::decode(frame.body).expect("a commit in one part").ledger.get(Tally::RecordsLost);
+        if lost > before {
+            found.push((frame.header.from, frame.header.to, lost - before));
+        }
+        before = lost;
+    }
+    found
+}
