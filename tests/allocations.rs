@@ -1,9 +1,12 @@
-//! No span costs an allocation once its label set is known, whatever is switched on.
+//! No span costs an allocation once its label set is known, whatever is switched on; and what a label set takes in memory.
 //!
 //! The only test that needs `unsafe`: an allocator that counts is a `GlobalAlloc`, and that trait is unsafe to implement.
 //! It hands every call on to the system's allocator unchanged, so it promises what that one promises.
 #![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait; see above")]
 #![allow(clippy::expect_used, reason = "helpers of tests")]
+
+#[path = "allocations/shard.rs"]
+mod shard;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -25,6 +28,8 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// What the thread holds.
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 #[global_allocator]
@@ -34,25 +39,43 @@ static COUNTING: Counting = Counting;
 // that is initialised at compile time and has no destructor, so it neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(0, layout.size());
         // SAFETY: the caller keeps `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        hold(-taken(layout.size()));
         // SAFETY: the caller keeps `dealloc`'s contract, and `ptr` came from `System`.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
+        count(layout.size(), new_size);
         // SAFETY: the caller keeps `realloc`'s contract, and `ptr` came from `System`.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
 }
 
-fn count() {
+fn count(before: usize, after: usize) {
     let _gone = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+    hold(taken(after) - taken(before));
+}
+
+fn hold(bytes: i64) {
+    let _gone = BYTES.try_with(|n| n.set(n.get() + bytes));
+}
+
+/// What glibc takes for so many bytes: a word of its own, in sixteens.
+fn taken(bytes: usize) -> i64 {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) as i64 }
+}
+
+/// The bytes that what `make` returns holds.
+fn held<T>(make: impl FnOnce() -> T) -> (T, i64) {
+    let before = BYTES.get();
+    let made = make();
+    (made, BYTES.get() - before)
 }
 
 /// How often `work` allocates.
@@ -322,6 +345,9 @@ fn a_dry_run_of_the_sanitiser_allocates_nothing_either() {
 
 #[test]
 fn the_counter_counts() {
+    let (made, bytes) = held(|| (vec![1_u8; 100], Box::new(5_u64)));
+    assert_eq!(bytes, 112 + 32);
+    assert_eq!(held(|| drop(made)).1, -bytes);
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(5)))), 1);
     assert_eq!(allocations(|| drop(std::hint::black_box(vec![1_u8; 100]))), 1);
 }

@@ -97,6 +97,9 @@ impl FrameStart {
 }
 
 #[cfg(test)]
+mod stored;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

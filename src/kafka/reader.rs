@@ -12,6 +12,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
+/// What is fetched ahead, if memory allows.
+pub const READ_AHEAD: usize = 16 << 20;
 /// How often a long read says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a read may make no progress before it fails.
@@ -20,6 +22,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// A consumer that reads stretches, one at a time.
 pub struct LogReader {
     consumer: BaseConsumer<Context>,
+    buffer_bytes: usize,
 }
 
 struct Context;
@@ -59,9 +62,23 @@ impl LogReader {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, 16 << 20), Context)
+        Self::with_buffer(kafka, READ_AHEAD)
+    }
+
+    /// The same with a buffer of so many bytes.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn with_buffer(kafka: &Kafka, buffer_bytes: usize) -> Result<Self, KafkaError> {
+        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context)
             .map_err(|e| KafkaError::client("log reader", e))?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, buffer_bytes })
+    }
+
+    /// How many bytes may be fetched ahead while a stretch is read.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
     }
 
     /// The lowest offset that a partition still has, and the one after its last record.

@@ -112,6 +112,13 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When it is cut off or longer than 64 bits.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
+        // Most numbers are small.
+        if let Some((&b, rest)) = self.0.split_first()
+            && b < 0x80
+        {
+            self.0 = rest;
+            return Ok(b.into());
+        }
         let mut v = 0u64;
         for (i, &b) in self.0.iter().enumerate().take(10) {
             if i == 9 && b > 1 {

@@ -11,8 +11,8 @@ use crate::model::labels::{Cuts, put_label};
 use crate::model::wire::put_u64;
 use crate::model::{Exemplar, Millis};
 
-use super::Request;
 use super::native::{self, NativeValue};
+use super::request::{Compressor, Request};
 
 /// The value that ends a series: a NaN with these bits.
 pub const STALE: f64 = f64::from_bits(super::decode::STALE_MARKER);
@@ -67,7 +67,7 @@ pub struct SeriesWriter {
     series: u32,
     samples: u32,
     exemplars: u32,
-    snappy: snap::raw::Encoder,
+    compressor: Compressor,
     done: Vec<Request>,
 }
 
@@ -87,7 +87,7 @@ impl SeriesWriter {
             series: 0,
             samples: 0,
             exemplars: 0,
-            snappy: snap::raw::Encoder::new(),
+            compressor: Compressor::new(),
             done: Vec::new(),
         };
         writer.set_limits(max_samples, max_bytes, exemplar_label);
@@ -168,6 +168,12 @@ impl SeriesWriter {
         self.exemplars += exemplars.len() as u32;
     }
 
+    /// What the writer keeps in memory between two steps.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.raw.capacity() + self.compressor.bytes()
+    }
+
     /// Takes the requests that hold everything pushed so far, in order.
     pub fn finish(&mut self) -> Vec<Request> {
         self.flush();
@@ -177,7 +183,7 @@ impl SeriesWriter {
     fn flush(&mut self) {
         if self.series > 0 {
             let counts = (self.series, self.samples, self.exemplars);
-            self.done.push(Request::compress(&self.raw, counts.0, counts.1, counts.2, &mut self.snappy));
+            self.done.push(self.compressor.compress(&self.raw, counts.0, counts.1, counts.2));
         }
         self.raw.clear();
         (self.series, self.samples, self.exemplars) = (0, 0, 0);

@@ -47,6 +47,35 @@ pub struct StepBatch {
     pub requests: Vec<Request>,
 }
 
+/// Compresses one request after the other and keeps its memory: what a new vector takes, most of all in zeros, is a good
+/// part of the whole.
+#[derive(Debug)]
+pub(super) struct Compressor {
+    snappy: snap::raw::Encoder,
+    out: Vec<u8>,
+}
+
+// === impl Compressor ===
+
+impl Compressor {
+    pub(super) fn new() -> Self {
+        Self { snappy: snap::raw::Encoder::new(), out: Vec::new() }
+    }
+
+    /// As [`Request::compress`].
+    pub(super) fn compress(&mut self, raw: &[u8], series: u32, samples: u32, exemplars: u32) -> Request {
+        // Never smaller: growing back would write zeros to all of it.
+        self.out.resize(snap::raw::max_compress_len(raw.len()).max(self.out.len()), 0);
+        let len = self.snappy.compress(raw, &mut self.out).expect("max_bytes keeps requests far below 4 GiB");
+        Request { body: Bytes::copy_from_slice(&self.out[..len]), series, samples, exemplars }
+    }
+
+    /// The memory that it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        self.out.capacity()
+    }
+}
+
 // === impl Request ===
 
 impl Request {

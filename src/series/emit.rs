@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::candidates::Candidates;
+use super::fold::Turn;
+use super::layouts::Layouts;
 use super::metrics::{Line, Metrics, Value};
-use super::registry::{LabelSet, News};
+use super::set::LabelSet;
 use super::tenant::TenantSeries;
+use super::tenants::Names;
 use super::{SeriesSettings, TenantBook};
+use crate::model::Millis;
 use crate::model::labels::{self, Cuts, put_label};
-use crate::model::{Exemplar, Millis};
 use crate::remotewrite::StepBatch;
 use crate::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
 
@@ -35,9 +38,10 @@ pub struct ClosedStep {
 pub(super) struct Emitter<'a> {
     stale_after: Millis,
     tenants: &'a TenantBook,
+    names: &'a Names,
     writer: &'a mut SeriesWriter,
     zero_at: Option<Millis>,
-    tenant: Option<Arc<str>>,
+    tenant: Option<u32>,
     /// The settings of the tenant, and the labels that all its series get.
     own: &'a TenantSeries,
     labels: Cow<'a, BTreeMap<String, String>>,
@@ -59,13 +63,19 @@ impl ClosedStep {
 // === impl Emitter ===
 
 impl<'a> Emitter<'a> {
-    pub(super) fn new(settings: &'a SeriesSettings, writer: &'a mut SeriesWriter, step: Millis) -> Self {
+    pub(super) fn new(
+        settings: &'a SeriesSettings,
+        names: &'a Names,
+        writer: &'a mut SeriesWriter,
+        step: Millis,
+    ) -> Self {
         let zero_at = (settings.zero_offset > 0).then(|| step - settings.zero_offset).filter(|&at| at > 0);
         let closed = ClosedStep::empty(step);
         let (tenants, stale_after) = (&settings.tenants, settings.stale_after);
         Self {
             stale_after,
             tenants,
+            names,
             writer,
             zero_at,
             tenant: None,
@@ -78,46 +88,47 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Writes the samples of a live set, or the markers that end it.
-    pub(super) fn emit(&mut self, set: &mut LabelSet, all: &[Metrics], news: Option<&News>) {
-        if self.tenant.as_ref() != Some(&set.tenant) {
+    /// Writes the samples of a live set whose turn it is, or the markers that end it.
+    pub(super) fn emit(&mut self, set: &mut LabelSet, layouts: &Layouts, turn: &mut Turn) {
+        if self.tenant != Some(set.tenant) {
             self.end_batch();
-            self.begin_batch(&set.tenant);
+            self.begin_batch(set.tenant);
         }
-        let metrics = &all[set.layout as usize];
+        let metrics = layouts.of(set.layout);
         let idle = self.closed.step.saturating_sub(set.touched);
         self.merged.clear();
         if !self.labels.is_empty() {
-            merge(&mut self.merged, &set.block, &self.labels);
+            merge(&mut self.merged, set.block(), &self.labels);
         }
-        if let Some(replaced) = news.and_then(|n| n.replaced).filter(|_| self.own.is_told_ends()) {
-            self.end_vanished(set, &all[replaced as usize], metrics);
+        if let Some(replaced) = turn.replaced.filter(|_| self.own.is_told_ends()) {
+            self.end_vanished(set, layouts.of(replaced), metrics);
         }
         if idle > 0 && idle >= self.stale_after {
-            self.end_set(set, metrics);
+            self.end_set(set, &turn.numbers, metrics);
         } else {
             self.live += 1;
             if self.own.write && self.own.is_due(self.closed.step) {
-                self.emit_values(set, metrics, news.map_or(&[], |n| &n.exemplars));
+                self.emit_values(set, metrics, turn);
             } else {
-                self.pass_over(set, metrics);
+                self.pass_over(set, &turn.numbers, metrics);
             }
         }
     }
 
-    fn begin_batch(&mut self, tenant: &Arc<str>) {
-        self.own = self.tenants.of(tenant);
-        self.labels = self.own.labels(tenant);
+    fn begin_batch(&mut self, tenant: u32) {
+        let name = self.names.of(tenant);
+        self.own = self.tenants.of(name);
+        self.labels = self.own.labels(name);
         self.writer.set_limits(self.own.max_samples, self.own.max_bytes, &self.own.exemplar_label);
-        self.tenant = Some(Arc::clone(tenant));
+        self.tenant = Some(tenant);
     }
 
     /// Writes the markers of all series that have been written.
-    fn end_set(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+    fn end_set(&mut self, set: &mut LabelSet, numbers: &[u64], metrics: &Metrics) {
         set.live = false;
         if self.own.is_told_ends() {
             let mut writer = self.lines(set);
-            metrics.each(&set.numbers, &set.natives, |line| {
+            metrics.each(numbers, &set.natives, |line| {
                 if set.emitted & (1 << line.metric) != 0 {
                     writer.stale(&line);
                 }
@@ -126,9 +137,9 @@ impl<'a> Emitter<'a> {
     }
 
     /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
-    fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics) {
+    fn pass_over(&mut self, set: &mut LabelSet, numbers: &[u64], metrics: &Metrics) {
         let (mut all, mut series) = (0, 0);
-        metrics.each(&set.numbers, &set.natives, |line| {
+        metrics.each(numbers, &set.natives, |line| {
             all |= 1 << line.metric;
             series += 1;
         });
@@ -151,15 +162,15 @@ impl<'a> Emitter<'a> {
         });
     }
 
-    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, exemplars: &[(u32, Exemplar)]) {
+    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) {
         let (step, zero_at, own) = (self.closed.step, self.zero_at, self.own);
-        let exemplars = if own.exemplars { exemplars } else { &[] };
-        let times = metrics.layout.cells();
-        let mut told = Candidates::new(metrics, exemplars, &set.numbers[times..], step, own.exemplars_on_counters);
+        let exemplars = if own.exemplars { &*turn.exemplars } else { &[] };
+        let (cells, times) = turn.numbers.split_at_mut(metrics.layout.cells());
+        let mut told = Candidates::new(metrics, exemplars, times, step, own.exemplars_on_counters);
         let mut emitted = set.emitted;
         let mut series = 0;
         let mut writer = self.lines(set);
-        metrics.each(&set.numbers, &set.natives, |line| {
+        metrics.each(cells, &set.natives, |line| {
             let zero_at = zero_at.filter(|_| set.emitted & (1 << line.metric) == 0);
             writer.value(&line, zero_at, &mut told);
             emitted |= 1 << line.metric;
@@ -167,12 +178,12 @@ impl<'a> Emitter<'a> {
         });
         set.emitted = emitted;
         self.active_series += series;
-        set.numbers[times..].iter_mut().zip(told.times()).for_each(|(time, latest)| *time = latest);
+        times.iter_mut().zip(told.times()).for_each(|(time, latest)| *time = latest);
     }
 
     fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
         let (block, cuts) = if self.labels.is_empty() {
-            (&*set.block, set.cuts)
+            (set.block(), set.cuts)
         } else {
             (self.merged.as_slice(), labels::cuts(&self.merged))
         };
@@ -182,6 +193,7 @@ impl<'a> Emitter<'a> {
     fn end_batch(&mut self) {
         let requests = self.writer.finish();
         if let Some(tenant) = self.tenant.take().filter(|_| !requests.is_empty()) {
+            let tenant = Arc::clone(self.names.of(tenant));
             self.closed.batches.push(StepBatch { tenant, step: self.closed.step, resend: false, requests });
         }
     }

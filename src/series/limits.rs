@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::admission::{Admission, Candidate, Ruling, Usage, is_limited, is_overflow, quota};
 use super::cardinality::{Cardinality, Offender};
-use super::open::Delta;
-use super::registry::{NEVER, Registry};
+use super::open::{Delta, Gain, Scratch};
+use super::registry::Registry;
+use super::set::NEVER;
 use crate::config::settings::Limits;
 use crate::deltas::shard_of;
 use crate::model::hash::Set;
-use crate::model::{Family, Layout, Millis, Natives, SetName, Sketch};
+use crate::model::{Family, Millis, SetName, Sketch};
 
 /// What a step knows of a tenant with limits.
 struct Tenant {
@@ -56,24 +57,31 @@ impl Registry {
     /// The labels with the most values among the tenants that have refused sets.
     #[must_use]
     pub fn offenders(&self, most: usize) -> Vec<Offender> {
-        let sets = || self.order.iter().filter_map(|&id| Some((id, self.sets[id as usize].as_ref()?)));
-        let tenants: BTreeSet<&str> =
-            sets().filter(|(id, _)| self.instead.contains_key(id)).map(|(_, set)| &*set.tenant).collect();
+        let sets = || self.order.iter().filter_map(|&id| Some((id, self.sets.get(id)?)));
+        let tenants: BTreeSet<u32> =
+            sets().filter(|(id, _)| self.instead.contains(*id)).map(|(_, set)| set.tenant).collect();
         let mut cardinality = Cardinality::default();
-        for (_, set) in sets().filter(|(_, set)| tenants.contains(&*set.tenant)) {
-            cardinality.add(&set.tenant, self.metrics[set.layout as usize].layout.family(), &set.block);
+        for (_, set) in sets().filter(|(_, set)| tenants.contains(&set.tenant)) {
+            let family = self.layouts.of(set.layout).layout.family();
+            cardinality.add(self.tenants.of(set.tenant), family, set.block());
         }
         cardinality.offenders(most)
     }
 
     /// Forgets what was refused, so that it is ruled on again: limits have changed.
     pub(super) fn pardon(&mut self) {
-        for (id, _) in std::mem::take(&mut self.instead) {
-            if let Some(set) = self.sets[id as usize].as_mut() {
-                let metrics = &self.metrics[set.layout as usize];
-                set.numbers = vec![0; metrics.numbers()].into_boxed_slice();
+        for id in self.instead.take() {
+            self.reset_numbers(id);
+            if let Some(set) = self.sets.get_mut(id) {
                 set.touched = NEVER;
             }
+        }
+    }
+
+    /// Gives a set that was refused its numbers back, from zero.
+    fn reset_numbers(&mut self, id: u32) {
+        if let Some(set) = self.sets.get_mut(id) {
+            set.pack(&vec![0; self.layouts.of(set.layout).numbers()], &mut Vec::new());
         }
     }
 
@@ -85,9 +93,10 @@ impl Registry {
         }
         for (_, open) in self.open.range(..=step) {
             for delta in open.deltas() {
-                let Some(set) = self.sets[delta.set as usize].as_ref() else { continue };
-                let limits = &self.settings.tenants.of(&set.tenant).limits;
-                if !is_limited(limits) && !self.instead.contains_key(&delta.set) {
+                let Some(set) = self.sets.get(delta.set) else { continue };
+                let name = self.tenants.of(set.tenant);
+                let limits = &self.settings.tenants.of(name).limits;
+                if !is_limited(limits) && !self.instead.contains(delta.set) {
                     continue;
                 }
                 let fresh = || Tenant {
@@ -96,10 +105,10 @@ impl Registry {
                     here: Set::default(),
                     everywhere: Sketch::default(),
                 };
-                let tenant = tenants.entry(Arc::clone(&set.tenant)).or_insert_with(fresh);
+                let tenant = tenants.entry(Arc::clone(name)).or_insert_with(fresh);
                 if tenant.here.insert(delta.set) && set.begins_anew(step, self.settings.memory()) {
-                    let family = self.metrics[set.layout as usize].layout.family();
-                    tenant.new.insert((family, set.block.clone(), delta.set));
+                    let family = self.layouts.of(set.layout).layout.family();
+                    tenant.new.insert((family, set.block().into(), delta.set));
                 }
             }
             for (name, sets) in &open.everywhere {
@@ -124,14 +133,14 @@ impl Registry {
             let admission = Admission { limits: &tenant.limits, quota, shard };
             let is_admitted = |block: &[u8]| {
                 let set = SetName::of(name, *family, block);
-                admitted.contains(&set) || self.find(set).is_some_and(|id| self.is_live(id))
+                admitted.contains(&set) || self.sets.find(set).is_some_and(|id| self.is_live(id))
             };
             let ruling = admission.rule(usage, &Candidate { family: *family, block, series }, &is_admitted);
             match ruling {
                 Ruling::Admitted => drop(admitted.insert(SetName::of(name, *family, block))),
                 Ruling::Counted(instead) => {
                     admitted.insert(SetName::of(name, *family, &instead));
-                    self.refuse(*id, instead);
+                    self.refuse(*id, &instead);
                 }
             }
         }
@@ -143,39 +152,37 @@ impl Registry {
         if tenants.is_empty() {
             return usages;
         }
-        let live = self.sets.iter().flatten().filter(|set| set.live && !is_overflow(&set.block));
+        let live = self.sets.iter().filter(|set| set.live && !is_overflow(set.block()));
         for set in live {
-            let Some(tenant) = tenants.get(&set.tenant) else { continue };
-            let layout = &self.metrics[set.layout as usize].layout;
+            let name = self.tenants.of(set.tenant);
+            let Some(tenant) = tenants.get(name) else { continue };
+            let layout = &self.layouts.of(set.layout).layout;
             let series = layout.series() as u64;
-            let usage = usages.entry(Arc::clone(&set.tenant)).or_default();
-            usage.add(&Candidate { family: layout.family(), block: &set.block, series }, &tenant.limits);
+            let usage = usages.entry(Arc::clone(name)).or_default();
+            usage.add(&Candidate { family: layout.family(), block: set.block(), series }, &tenant.limits);
         }
         usages
     }
 
     fn is_live(&self, id: u32) -> bool {
-        self.sets[id as usize].as_ref().is_some_and(|set| set.live)
+        self.sets.get(id).is_some_and(|set| set.live)
     }
 
     fn most_series(&self, id: u32) -> u64 {
-        self.sets[id as usize].as_ref().map_or(0, |set| self.metrics[set.layout as usize].layout.series() as u64)
+        self.sets.get(id).map_or(0, |set| self.layouts.of(set.layout).layout.series() as u64)
     }
 
     /// A set that was refused long ago is new again.
     fn readmit(&mut self, id: u32) {
-        if self.instead.remove(&id).is_some()
-            && let Some(set) = self.sets[id as usize].as_mut()
-        {
-            set.numbers = vec![0; self.metrics[set.layout as usize].numbers()].into_boxed_slice();
+        if self.instead.remove(id) {
+            self.reset_numbers(id);
         }
     }
 
     /// From now on, `instead` counts for the set. It keeps its labels, and nothing else.
-    fn refuse(&mut self, id: u32, instead: Box<[u8]>) {
-        if let Some(set) = self.sets[id as usize].as_mut() {
-            set.numbers = Box::default();
-            set.natives = Natives::default();
+    fn refuse(&mut self, id: u32, instead: &[u8]) {
+        if let Some(set) = self.sets.get_mut(id) {
+            set.drop_numbers();
         }
         self.instead.insert(id, instead);
     }
@@ -184,15 +191,11 @@ impl Registry {
     /// being closed.
     fn redirect(&mut self, at: Millis, closing: Millis) {
         let Some(deltas) = self.open.get_mut(&at).map(super::open::OpenStep::take) else { return };
-        for mut delta in deltas {
-            let set = self.target(delta.set, closing, &delta);
-            let layout = &self.metrics[delta.layout as usize].layout;
-            let moved = set != delta.set;
-            let from = delta.set;
-            // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
-            delta.spelled &= !moved;
-            let alone = self.open.entry(at).or_default().put(set, layout, delta);
-            if moved {
+        let mut scratch = Scratch::default();
+        for delta in deltas {
+            let (from, set) = (delta.set, self.target(delta.set, closing, &delta));
+            let alone = self.put(at, set, &delta, &mut scratch);
+            if set != from {
                 self.settle_pending(from, set, alone);
             } else if !alone {
                 self.drop_pending(from);
@@ -200,20 +203,30 @@ impl Registry {
         }
     }
 
+    /// Adds a delta of the open step `at` to `set`, its own or that which counts for it; says whether the step has no other with its layout.
+    fn put(&mut self, at: Millis, set: u32, delta: &Delta, scratch: &mut Scratch) -> bool {
+        let metrics = self.layouts.of(delta.layout());
+        scratch.unpack(at, delta);
+        // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
+        let (spelled, natives) = (delta.spelled() && set == delta.set, &delta.natives);
+        let gain = Gain { spelled, cells: &scratch.gained, natives, exemplars: &scratch.exemplars };
+        self.open.entry(at).or_default().put((set, delta.layout()), at, metrics, &gain, &mut self.scratch)
+    }
+
     /// The set that counts for `id`.
     fn target(&mut self, id: u32, closing: Millis, delta: &Delta) -> u32 {
-        let Some(block) = self.instead.get(&id).cloned() else { return id };
-        let Some(set) = self.sets[id as usize].as_mut() else { return id };
+        let Some(block) = self.instead.get(id).cloned() else { return id };
+        let Some(set) = self.sets.get_mut(id) else { return id };
         // As long as it is touched, it stays refused.
         set.touched = closing;
-        let (tenant, mentioned) = (Arc::clone(&set.tenant), set.mentioned);
-        let layout: &Layout = &self.metrics[delta.layout as usize].layout;
-        let name = SetName::of(&tenant, layout.family(), &block);
-        let known = match self.find(name) {
+        let mentioned = set.mentioned;
+        let tenant = Arc::clone(self.tenants.of(set.tenant));
+        let name = SetName::of(&tenant, self.layouts.of(delta.layout()).layout.family(), &block);
+        let known = match self.sets.find(name) {
             Some(known) => known,
-            None => self.define(name, &tenant, &block, delta.layout).unwrap_or(id),
+            None => self.define(name, &tenant, &block, delta.layout()).unwrap_or(id),
         };
-        if let Some(target) = self.sets[known as usize].as_mut() {
+        if let Some(target) = self.sets.get_mut(known) {
             target.mentioned = target.mentioned.max(mentioned);
         }
         known
@@ -221,13 +234,13 @@ impl Registry {
 
     fn settle_pending(&mut self, from: u32, to: u32, created: bool) {
         self.drop_pending(from);
-        if created && let Some(target) = self.sets[to as usize].as_mut() {
+        if created && let Some(target) = self.sets.get_mut(to) {
             target.pending += 1;
         }
     }
 
     fn drop_pending(&mut self, id: u32) {
-        if let Some(set) = self.sets[id as usize].as_mut() {
+        if let Some(set) = self.sets.get_mut(id) {
             set.pending = set.pending.saturating_sub(1);
         }
     }

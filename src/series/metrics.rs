@@ -15,6 +15,8 @@ pub(super) struct Metrics {
     counters: Vec<Box<[u8]>>,
     /// `None` for a histogram that the layout does not have.
     histograms: Vec<Option<HistogramText>>,
+    /// See [`Layout::carries`].
+    carries: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,16 @@ impl Metrics {
         let counters = (0..family.counters().len()).map(|c| name_label(&layout.counter_name(c))).collect();
         let text = |h| layout.shape(h).map(|_| HistogramText::new(&layout, h));
         let histograms = (0..family.histograms().len()).map(text).collect();
-        Self { layout, counters, histograms }
+        Self { carries: layout.carries(), layout, counters, histograms }
+    }
+
+    /// Adds to one cell.
+    pub(super) fn add_cell(&self, cells: &mut [u64], cell: usize, value: u64) {
+        let (sum, overflows) = cells[cell].overflowing_add(value);
+        cells[cell] = sum;
+        if overflows && self.carries[cell] {
+            cells[cell + 1] = cells[cell + 1].wrapping_add(1);
+        }
     }
 
     /// The numbers that one set of this layout owns: its cells, then the times of its last exemplars.

@@ -55,17 +55,24 @@
 mod admission;
 mod candidates;
 mod cardinality;
+mod chunks;
 mod emit;
+mod fold;
+mod instead;
+mod layouts;
 mod limits;
 mod metrics;
 mod open;
 mod registry;
+mod set;
+mod sets;
 mod snapshot;
 mod tenant;
+mod tenants;
 
 pub use cardinality::{Cardinality, Offender};
 pub use emit::ClosedStep;
-pub use registry::{AddError, Registry};
+pub use registry::{AddError, LayoutId, Registry};
 pub(crate) use snapshot::OLD_VERSION;
 pub use tenant::{TenantBook, TenantSeries};
 
@@ -88,6 +95,11 @@ pub struct SeriesSettings {
     pub shards: u32,
     /// What tenants may have of their own.
     pub tenants: TenantBook,
+}
+
+/// What the allocator takes for a piece of memory: a word of its own, in sixteens.
+fn heap(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + size_of::<usize>()).next_multiple_of(16).max(32) }
 }
 
 // === impl SeriesSettings ===

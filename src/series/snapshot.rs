@@ -15,8 +15,10 @@
 
 use super::SeriesSettings;
 use super::metrics::Metrics;
-use super::open::Delta;
-use super::registry::{LabelSet, Registry};
+use super::open::{Delta, Gain};
+use super::registry::Registry;
+use super::set::{self, LabelSet};
+use crate::deltas::CellDelta;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::model::{Exemplar, Family, Layout, MAX_TIME, Millis, Natives, SetName, Sketch, labels};
 
@@ -36,22 +38,16 @@ impl Registry {
         let base = self.closed.unwrap_or(0);
         put_u64(out, u64::from(self.closed.is_some()));
         put_i64(out, base);
-        put_u64(out, self.metrics.len() as u64);
-        for metrics in &self.metrics {
+        put_u64(out, self.layouts.iter().len() as u64);
+        for metrics in self.layouts.iter() {
             metrics.layout.encode(out);
         }
         put_u64(out, order.len() as u64);
-        let mut numbers = vec![0u32; self.sets.len()];
+        let mut numbers = vec![0u32; self.sets.places()];
         for (number, &id) in order.iter().enumerate() {
             numbers[id as usize] = number as u32;
-            let set = self.sets[id as usize].as_ref().expect("ordered sets exist");
-            encode_set(
-                out,
-                base,
-                set,
-                self.instead.get(&id).map(AsRef::as_ref),
-                &self.metrics[set.layout as usize].layout,
-            );
+            let set = self.sets.get(id).expect("ordered sets exist");
+            self.encode_set(out, base, set, self.instead.get(id).map(AsRef::as_ref));
         }
         put_u64(out, self.open.len() as u64);
         for (&step, open) in &self.open {
@@ -61,12 +57,28 @@ impl Registry {
                 put_bytes(out, tenant.as_bytes());
                 sets.encode(out);
             }
-            put_u64(out, open.deltas().len() as u64);
+            put_u64(out, open.len() as u64);
             for delta in open.deltas() {
-                let layout = &self.metrics[delta.layout as usize].layout;
-                encode_delta(out, step, numbers[delta.set as usize], delta, layout);
+                let metrics = self.layouts.of(delta.layout());
+                encode_delta(out, step, numbers[delta.set as usize], delta, metrics);
             }
         }
+    }
+
+    fn encode_set(&self, out: &mut Vec<u8>, base: Millis, set: &LabelSet, instead: Option<&[u8]>) {
+        let (block, numbers) = set.parts();
+        put_bytes(out, self.tenants.of(set.tenant).as_bytes());
+        put_bytes(out, block);
+        put_u64(out, set.layout.into());
+        out.push(set.emitted);
+        out.push(if instead.is_some() { REFUSED } else { u8::from(set.live) });
+        put_i64(out, base.wrapping_sub(set.touched));
+        put_i64(out, base.wrapping_sub(set.mentioned));
+        if let Some(instead) = instead {
+            return put_bytes(out, instead);
+        }
+        out.extend_from_slice(numbers);
+        set.natives.encode_totals(&self.layouts.of(set.layout).layout, out);
     }
 
     /// Reads a registry from a snapshot of format `version`. The settings may be other ones than when it was written.
@@ -81,19 +93,21 @@ impl Registry {
         registry.closed = has_closed.then_some(base);
         for i in 0..r.u64()? {
             let layout = if old { Layout::decode_v1(r)? } else { Layout::decode(r)? };
-            if u64::from(registry.layout_id(&layout)) != i {
+            if u64::from(registry.layouts.id(&layout)) != i {
                 return Err(Malformed("the same layout twice"));
             }
         }
         let mut ids = Vec::new();
+        let mut unpacked = Vec::new();
         for _ in 0..r.u64()? {
             let (set, instead) = decode_set(&mut registry, base, old, r)?;
-            if registry.knows(set.name) {
+            if registry.sets.find(set.name).is_some() {
                 return Err(Malformed("the same label set twice"));
             }
             if set.live {
                 registry.live += 1;
-                registry.metrics[set.layout as usize].each(&set.numbers, &set.natives, |_| registry.active_series += 1);
+                set.unpack(&mut unpacked);
+                registry.layouts.of(set.layout).each(&unpacked, &set.natives, |_| registry.active_series += 1);
             }
             let id = registry.insert(set);
             if let Some(instead) = instead {
@@ -115,27 +129,15 @@ impl Registry {
     }
 }
 
-fn encode_set(out: &mut Vec<u8>, base: Millis, set: &LabelSet, instead: Option<&[u8]>, layout: &Layout) {
-    put_bytes(out, set.tenant.as_bytes());
-    put_bytes(out, &set.block);
-    put_u64(out, set.layout.into());
-    out.push(set.emitted);
-    out.push(if instead.is_some() { REFUSED } else { u8::from(set.live) });
-    put_i64(out, base.wrapping_sub(set.touched));
-    put_i64(out, base.wrapping_sub(set.mentioned));
-    if let Some(instead) = instead {
-        return put_bytes(out, instead);
-    }
-    for &n in &set.numbers {
-        put_u64(out, n);
-    }
-    set.natives.encode_totals(layout, out);
-}
-
 /// A set, and the labels of the one that counts for it if it is refused.
-type Decoded = (LabelSet, Option<Box<[u8]>>);
+type Decoded<'a> = (LabelSet, Option<&'a [u8]>);
 
-fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'_>) -> Result<Decoded, Malformed> {
+fn decode_set<'a>(
+    registry: &mut Registry,
+    base: Millis,
+    old: bool,
+    r: &mut Reader<'a>,
+) -> Result<Decoded<'a>, Malformed> {
     let tenant = r.str()?;
     let block = r.bytes()?;
     labels::check(block)?;
@@ -148,26 +150,31 @@ fn decode_set(registry: &mut Registry, base: Millis, old: bool, r: &mut Reader<'
     let mentioned = base.wrapping_sub(r.i64()?);
     let instead = if life == REFUSED { Some(r.bytes()?) } else { None };
     instead.map_or(Ok(()), labels::check)?;
-    let (numbers, natives) = match (instead, old) {
-        (Some(_), _) => (Vec::new(), Natives::default()),
-        (None, true) => (numbers_v1(metrics, r)?, Natives::default()),
-        (None, false) => (numbers(metrics.numbers(), r)?, Natives::decode_totals(&metrics.layout, r)?),
+    let (mut moved, mut natives) = (Vec::new(), Natives::default());
+    let packed = match (instead, old) {
+        (Some(_), _) => &[],
+        (None, true) => {
+            set::pack(&mut moved, &numbers_v1(metrics, r)?);
+            moved.as_slice()
+        }
+        (None, false) => {
+            let packed = packed(metrics.numbers(), r)?;
+            natives = Natives::decode_totals(&metrics.layout, r)?;
+            packed
+        }
     };
-    let set = LabelSet {
-        name,
-        tenant: registry.tenant(tenant),
-        block: block.into(),
-        cuts: labels::cuts(block),
-        numbers: numbers.into_boxed_slice(),
-        natives,
-        touched,
-        mentioned,
-        layout,
-        pending: 0,
-        emitted,
-        live: life == LIVE,
-    };
-    Ok((set, instead.map(Into::into)))
+    let mut set = LabelSet::new(name, registry.tenants.take(tenant), block, layout, packed, natives);
+    (set.touched, set.mentioned, set.emitted, set.live) = (touched, mentioned, emitted, life == LIVE);
+    Ok((set, instead))
+}
+
+/// The bytes of `n` varints.
+fn packed<'a>(n: usize, r: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    let all = r.rest();
+    for _ in 0..n {
+        r.u64()?;
+    }
+    Ok(&all[..all.len() - r.rest().len()])
 }
 
 fn numbers(n: usize, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
@@ -201,16 +208,17 @@ fn emitted_v1(layout: &Layout, emitted: u8) -> u8 {
     }
 }
 
-fn encode_delta(out: &mut Vec<u8>, step: Millis, number: u32, delta: &Delta, layout: &Layout) {
+fn encode_delta(out: &mut Vec<u8>, step: Millis, number: u32, delta: &Delta, metrics: &Metrics) {
     put_u64(out, number.into());
-    put_u64(out, delta.layout.into());
-    out.push(u8::from(delta.spelled));
-    for &cell in &delta.numbers.cells {
-        put_u64(out, cell);
-    }
-    delta.numbers.natives.encode(layout, out);
-    put_u64(out, delta.exemplars.len() as u64);
-    for (cell, e) in &delta.exemplars {
+    put_u64(out, delta.layout().into());
+    out.push(u8::from(delta.spelled()));
+    let (mut cells, mut exemplars) = (vec![0; metrics.layout.cells()], Vec::new());
+    delta.add_to(&mut cells, metrics);
+    delta.exemplars(step, &mut exemplars);
+    set::pack(out, &cells);
+    delta.natives.encode(&metrics.layout, out);
+    put_u64(out, exemplars.len() as u64);
+    for (cell, e) in &exemplars {
         put_u64(out, u64::from(*cell));
         put_i64(out, e.at.wrapping_sub(step));
         out.extend_from_slice(&e.trace_id);
@@ -227,11 +235,11 @@ fn decode_delta(
 ) -> Result<(), Malformed> {
     let id = *ids.get(r.uint::<usize>()?).ok_or(Malformed("unknown label set"))?;
     let layout_id = r.uint()?;
-    let layout = metrics_of(registry, layout_id)?.layout.clone();
+    let layout = &metrics_of(registry, layout_id)?.layout;
     let spelled = r.u8()? != 0;
     let n = layout.cells();
-    let cells = if old { cells_v1(&layout, n, r)? } else { numbers(n, r)? };
-    let natives = if old { Natives::default() } else { Natives::decode(&layout, r)? };
+    let cells = if old { cells_v1(layout, n, r)? } else { numbers(n, r)? };
+    let natives = if old { Natives::default() } else { Natives::decode(layout, r)? };
     let mut exemplars = Vec::new();
     for _ in 0..r.u64()? {
         let cell = r.uint::<u32>()?;
@@ -239,21 +247,23 @@ fn decode_delta(
         let at = step.wrapping_add(r.i64()?);
         exemplars.push((cell, Exemplar { at, trace_id: r.array()?, value_ns: r.u64()? }));
     }
+    let family = layout.family();
     let open = registry.open_step(step);
-    let set = registry.sets[id as usize].as_mut().ok_or(Malformed("unknown label set"))?;
-    if registry.metrics[set.layout as usize].layout.family() != layout.family() {
+    let set = registry.sets.get_mut(id).ok_or(Malformed("unknown label set"))?;
+    if registry.layouts.of(set.layout).layout.family() != family {
         return Err(Malformed("cells of another family"));
     }
-    let (delta, created) = registry.open.entry(open).or_default().delta(id, layout_id, &layout);
-    set.pending += u32::from(created);
-    delta.spelled |= spelled;
-    layout.add(&mut delta.numbers.cells, &mut delta.numbers.natives, (&cells, &natives));
-    delta.offer(&exemplars);
+    let grown = (0..).zip(cells).filter(|(_, value)| *value != 0);
+    let cells: Vec<CellDelta> = grown.map(|(cell, value)| CellDelta { cell, value }).collect();
+    let gain = Gain { spelled, cells: &cells, natives: &natives, exemplars: &exemplars };
+    let metrics = registry.layouts.of(layout_id);
+    let opened = registry.open.entry(open).or_default();
+    set.pending += u32::from(opened.put((id, layout_id), open, metrics, &gain, &mut registry.scratch));
     Ok(())
 }
 
 fn metrics_of(registry: &Registry, layout: u32) -> Result<&Metrics, Malformed> {
-    registry.metrics.get(layout as usize).ok_or(Malformed("unknown layout"))
+    registry.layouts.get(layout).ok_or(Malformed("unknown layout"))
 }
 
 fn time(r: &mut Reader<'_>) -> Result<Millis, Malformed> {

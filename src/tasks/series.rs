@@ -146,12 +146,11 @@ impl SeriesTask {
             self.registry.mention(share.head.step, tenant, sets);
         }
         let at = last_step(stream_time).unwrap_or(stream_time);
-        for set in &sets {
-            if let Err(lost) = self.registry.add(head.step, at, &share.layouts[set.layout], set) {
-                applied.lost += 1;
-                applied.first_lost.get_or_insert(lost);
-            }
-        }
+        let layouts: Vec<_> = share.layouts.iter().map(|layout| self.registry.layout(layout)).collect();
+        self.registry.add(head.step, at, &layouts, &sets, |lost| {
+            applied.lost += 1;
+            applied.first_lost.get_or_insert(lost);
+        });
         if complete {
             self.advance(&share.head);
         }
@@ -260,6 +259,12 @@ impl SeriesTask {
     #[must_use]
     pub fn offenders(&self, most: usize) -> Vec<Offender> {
         self.registry.offenders(most)
+    }
+
+    /// What the series and the open steps take in memory, by their own account.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.registry.bytes()
     }
 
     /// The label sets in memory, live and cold.

@@ -19,9 +19,11 @@ use crate::telemetry::Telemetry;
 pub(super) enum Part {
     /// What may be fetched ahead, at its bound.
     Fetch,
+    /// What readers of logs may fetch ahead while a task is taken over, at its bound, and the snapshot that they have read.
+    Readers,
     /// The open stretches of span tasks.
     Open,
-    /// Commits and shares that are not stored yet.
+    /// Commits, shares and snapshots that are not stored yet.
     Commits,
     /// Batches that are not delivered yet.
     Batches,
@@ -33,8 +35,9 @@ pub(super) enum Part {
     Series,
 }
 
-const PARTS: [(Part, &str); 7] = [
+const PARTS: [(Part, &str); 8] = [
     (Part::Fetch, "fetch"),
+    (Part::Readers, "readers"),
     (Part::Open, "open"),
     (Part::Commits, "commits"),
     (Part::Batches, "batches"),
@@ -44,7 +47,7 @@ const PARTS: [(Part, &str); 7] = [
 ];
 
 /// What goes away by itself, without further reading.
-const LEAVING: [Part; 3] = [Part::Open, Part::Commits, Part::Batches];
+const LEAVING: [Part; 4] = [Part::Readers, Part::Open, Part::Commits, Part::Batches];
 /// Reading goes on below this part of the limit, in percent.
 const CALM: usize = 90;
 /// The part of the limit that records fetched ahead may take.

@@ -31,8 +31,6 @@ const OFFENDERS: usize = 20;
 const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
-/// What a label set of a shard takes in memory, roughly: its labels, its cells twice, and its places in indices.
-const SET: usize = 1 << 10;
 
 /// How often a replay writes a snapshot at most.
 const REPLAY_SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
@@ -96,6 +94,8 @@ struct Writing {
     position: i64,
     /// Where it begins in the journal, once that is known.
     begins: Option<i64>,
+    /// Its bytes, which the producer holds until they are stored.
+    bytes: usize,
 }
 
 /// Since when sources hold a step back without a word. Not since their last share: a healthy source sends one per step,
@@ -173,7 +173,8 @@ impl SeriesRunner {
         let closed: usize = closed.map(|request| request.body.len()).sum();
         let (leaving, staying) = self.delivering.bytes();
         self.held.set(Part::Batches, closed + leaving);
-        self.held.set(Part::Series, self.task.label_sets() * SET + staying);
+        self.held.set(Part::Commits, self.writing.as_ref().map_or(0, |writing| writing.bytes));
+        self.held.set(Part::Series, self.task.bytes() + staying);
         self.delivering.send(&self.lane);
         let patience = Duration::from_millis(context.shared.config.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
         // A replay waits for every receiver: no step of history may be left out.
@@ -337,7 +338,8 @@ impl SeriesRunner {
         };
         let records = self.journal.writer.snapshot(&snapshot.encode());
         self.saved = Instant::now();
-        self.writing = Some(Writing { step: closed, position: self.position, begins: None });
+        let bytes = records.iter().map(Vec::len).sum();
+        self.writing = Some(Writing { step: closed, position: self.position, begins: None, bytes });
         self.journal.append(context, &records, Some(SnapshotBegins));
     }
 
@@ -386,7 +388,7 @@ impl SeriesRunner {
     }
 
     fn snapshotted(&mut self, context: &Context<'_>) {
-        let Some(Writing { step, position, begins }) = self.writing.take() else { return };
+        let Some(Writing { step, position, begins, .. }) = self.writing.take() else { return };
         self.snapshot = Some(step);
         self.acknowledged = self.acknowledged.max(Some(step));
         self.delivering.held(step);

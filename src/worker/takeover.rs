@@ -12,6 +12,7 @@ use rdkafka::error::RDKafkaErrorCode as Unknown;
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
 use super::intake::text_of;
+use super::memory::{Held, Part};
 use super::reset;
 use super::shared::Shared;
 use crate::config::settings::Start;
@@ -20,7 +21,7 @@ use crate::journal::frame::claim;
 use crate::journal::{
     EmitCause, EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer,
 };
-use crate::kafka::reader::Stretch;
+use crate::kafka::reader::{READ_AHEAD, Stretch};
 use crate::kafka::{KafkaError, LogReader};
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
@@ -32,6 +33,9 @@ use crate::telemetry::{TaskId, TaskKind, TaskState};
 pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a claim is made again when its offset is unknown.
 const CLAIM_TRIES: u32 = 5;
+
+/// Threads that take tasks over.
+const THREADS: usize = 4;
 
 /// A task that has been taken over and is ready to run.
 pub(super) enum Taken {
@@ -128,9 +132,9 @@ impl Pool {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let mut threads = Vec::new();
-        for i in 0..4 {
+        for i in 0..THREADS {
             let (shared, queue) = (Arc::clone(shared), Arc::clone(&queue));
-            let reader = LogReader::new(&shared.config.kafka)?;
+            let reader = log_reader(&shared)?;
             let thread = std::thread::Builder::new()
                 .name(format!("takeover-{i}"))
                 .spawn(move || work(&shared, &reader, &queue))
@@ -162,6 +166,11 @@ impl Pool {
     }
 }
 
+/// A reader of journals and deltas. All of them together stay within the part of the limit for fetching ahead.
+pub(super) fn log_reader(shared: &Shared) -> Result<LogReader, KafkaError> {
+    LogReader::with_buffer(&shared.config.kafka, shared.memory.fetch_ahead(READ_AHEAD, THREADS))
+}
+
 fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = match queue.lock() {
@@ -173,11 +182,13 @@ fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
             continue;
         }
         let started = Instant::now();
+        let mut held = Held::new(&shared.memory);
+        held.set(Part::Readers, reader.buffer_bytes());
         shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
         // A bug ends the attempt and not the thread, which others need.
         let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
             TaskKind::Span => take_span(shared, reader, &task).map(|t| Taken::Span(Box::new(t))),
-            TaskKind::Series => take_series(shared, reader, &task).map(|t| Taken::Series(Box::new(t))),
+            TaskKind::Series => take_series(shared, reader, &task, &mut held).map(|t| Taken::Series(Box::new(t))),
         }));
         let outcome = outcome.unwrap_or_else(|panic| {
             shared.telemetry.panicked(task.kind);
@@ -345,7 +356,12 @@ fn follow(
     Ok(TakenSpan { task, generation, writer, start, forwarded: state.forwarded, unforwarded })
 }
 
-fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSeries, TakeoverError> {
+fn take_series(
+    shared: &Shared,
+    reader: &LogReader,
+    id: &TaskId,
+    held: &mut Held,
+) -> Result<TakenSeries, TakeoverError> {
     let journal = shared.names.series_journal();
     let (owner, claimed) = stake_claim(shared, &journal, id.partition)?;
     shared.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
@@ -360,6 +376,8 @@ fn take_series(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<Taken
     if state.owner != Some(owner) {
         return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
     }
+    let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len());
+    held.set(Part::Readers, reader.buffer_bytes() + snapshot);
     let writer = Writer::new(owner, claimed, state.next, state.next_k);
     let in_force = shared.in_force();
     let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;

@@ -13,7 +13,7 @@ use super::intake::guarded;
 use super::series::SeriesRunner;
 use super::shared::Shared;
 use super::span::SpanRunner;
-use super::takeover::{Pool, Taken};
+use super::takeover::{Pool, Taken, log_reader};
 use super::{WorkerError, now};
 use crate::kafka::{Fetcher, KafkaError, LogReader};
 use crate::model::Millis;
@@ -229,7 +229,7 @@ impl Thread {
         let partitions = shared.sources().len() + shared.config.kafka.shards as usize;
         let buffer = shared.memory.fetch_ahead(shared.config.worker.fetch_buffer_bytes, partitions);
         let fetcher = Fetcher::new(&shared.config.kafka, buffer, on_end)?;
-        let reader = LogReader::new(&shared.config.kafka)?;
+        let reader = log_reader(&shared)?;
         let (slots, failures, closing, shown) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Instant::now());
         Ok(Self { shared, pool, inbox, commands, fetcher, reader, slots, failures, closing, shown })
     }

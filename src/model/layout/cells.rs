@@ -237,11 +237,21 @@ impl Layout {
     /// Adds numbers of this layout.
     pub fn add(&self, cells: &mut [u64], natives: &mut Natives, other: (&[u64], &Natives)) {
         self.add_cells(cells, other.0);
-        for h in 0..MAX_HISTOGRAMS {
-            if let (Some(total), Some(delta)) = (natives.get_mut(h), other.1.get(h)) {
-                total.add(delta, 0);
-            }
+        natives.add(other.1);
+    }
+
+    /// Of every cell, whether it is the lower one of a pair: what overflows there goes to the next one.
+    #[must_use]
+    pub fn carries(&self) -> Vec<bool> {
+        let mut carries = vec![false; self.cells()];
+        for c in (0..self.family().counters().len()).filter(|&c| self.counter_is_wide(c)) {
+            carries[self.counter(c)] = true;
         }
+        for h in (0..MAX_HISTOGRAMS).filter(|&h| self.shape(h).is_some()) {
+            carries[self.sum(h).0] = true;
+            (0..self.buckets(h)).for_each(|i| carries[self.bucket_cell(h, i)] |= self.is_weighted());
+        }
+        carries
     }
 
     fn add_cells(&self, cells: &mut [u64], other: &[u64]) {

@@ -332,6 +332,23 @@ impl Natives {
         }
     }
 
+    /// Adds what others of the same layout counted.
+    pub fn add(&mut self, other: &Self) {
+        for h in 0..MAX_HISTOGRAMS {
+            if let (Some(total), Some(delta)) = (self.get_mut(h), other.get(h)) {
+                total.add(delta, 0);
+            }
+        }
+    }
+
+    /// What they take in memory, roughly.
+    #[must_use]
+    pub fn heap(&self) -> usize {
+        let Some(all) = &self.0 else { return 0 };
+        let buckets = |total: &NativeTotal| total.buckets.capacity() * size_of::<Bucket>();
+        size_of_val(&**all) + all.iter().map(buckets).sum::<usize>()
+    }
+
     /// Appends the bytes of a delta: every native histogram of the layout in its finest schema.
     pub fn encode(&self, layout: &Layout, out: &mut Vec<u8>) {
         for total in (0..MAX_HISTOGRAMS).filter(|&h| layout.native(h).is_some()).filter_map(|h| self.get(h)) {

@@ -5,21 +5,25 @@ use super::*;
 /// Lines `share HEX`, `snapshot SHARES-BEFORE-IT HEX`, `closed STEPS-BEFORE-IT`, then per step `step END` and its series.
 const SAMPLE: &str = include_str!("version_1.txt");
 
-struct Sample {
-    shares: Vec<Vec<u8>>,
+pub(super) struct Sample {
+    pub(super) shares: Vec<Vec<u8>>,
     /// After how many shares and steps it was taken.
-    snapshot: (usize, usize, Vec<u8>),
-    steps: Vec<(Millis, BTreeMap<String, String>)>,
+    pub(super) snapshot: (usize, usize, Vec<u8>),
+    pub(super) steps: Vec<(Millis, BTreeMap<String, String>)>,
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
     hex.as_bytes().chunks(2).map(byte).collect()
 }
 
-fn sample() -> Sample {
+pub(super) fn sample() -> Sample {
+    read(SAMPLE)
+}
+
+pub(super) fn read(text: &str) -> Sample {
     let mut sample = Sample { shares: Vec::new(), snapshot: (0, 0, Vec::new()), steps: Vec::new() };
-    for line in SAMPLE.lines() {
+    for line in text.lines() {
         let (first, rest) = line.split_once(' ').expect("a word");
         match first {
             "share" => sample.shares.push(bytes(rest)),
@@ -38,7 +42,7 @@ fn sample() -> Sample {
     sample
 }
 
-fn texts(closed: &[ClosedStep]) -> Vec<(Millis, BTreeMap<String, String>)> {
+pub(super) fn texts(closed: &[ClosedStep]) -> Vec<(Millis, BTreeMap<String, String>)> {
     let text = |(samples, exemplars): &Said| format!("{samples:?} {exemplars:?}");
     closed.iter().map(|c| (c.step, said(c).iter().map(|(key, s)| (key.clone(), text(s))).collect())).collect()
 }

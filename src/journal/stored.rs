@@ -1,0 +1,104 @@
+//! A journal of a span task as it was written once, kept as bytes: whoever reads journals must go on reading this one.
+
+use std::collections::VecDeque;
+
+use super::{FrameKind, Ignored, JournalError, Owner, Ruling, SpanFold, SpanState};
+use crate::journal::frame::Frame;
+use crate::model::Tally;
+
+/// One record per line, in hex, from offset 0 on: two owners who commit in several records, a frame that the second one
+/// tears, its end as a zombie's, a release, a third owner.
+const SPAN: &str = include_str!("stored/span.txt");
+
+const OWNERS: [Owner; 3] = [Owner(0xa), Owner(0xb), Owner(0xc)];
+
+fn records() -> Vec<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
+    SPAN.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
+}
+
+/// Applies the records from offset `from` up to, not including, `to`.
+fn fold(mut fold: SpanFold, from: usize, to: usize) -> Result<(Vec<Ruling>, SpanState), JournalError> {
+    let stretch = (0..).zip(records()).take(to).skip(from);
+    let rulings = stretch.map(|(offset, record)| fold.apply(offset, &record)).collect::<Result<_, _>>()?;
+    Ok((rulings, fold.into_state()?))
+}
+
+fn all() -> (Vec<Ruling>, SpanState) {
+    fold(SpanFold::new(), 0, records().len()).expect("a whole journal")
+}
+
+#[test]
+fn every_record_of_a_stored_journal_is_judged_as_it_was() {
+    let (rulings, _) = all();
+    let expected = [
+        Ruling::Claimed,
+        Ruling::Part,
+        Ruling::Part,
+        Ruling::Commit,
+        Ruling::Part,
+        Ruling::Claimed,
+        Ruling::Ignored(Ignored::NotOwner),
+        Ruling::Part,
+        Ruling::Commit,
+        Ruling::Released,
+        Ruling::Claimed,
+        Ruling::Part,
+        Ruling::Commit,
+    ];
+    assert_eq!(rulings, expected);
+    let records = records();
+    let frames: Vec<_> = records.iter().map(|r| Frame::decode(r).expect("a frame").header).collect();
+    let claims = frames.iter().filter(|h| h.kind == FrameKind::Claim);
+    assert_eq!(claims.map(|h| h.owner).collect::<Vec<_>>(), OWNERS);
+    assert_eq!((frames[1].parts, frames[4].parts, frames[7].parts), (3, 2, 2));
+}
+
+#[test]
+fn a_stored_journal_gives_the_state_that_it_gave() {
+    let (_, state) = all();
+    assert_eq!((state.owner, state.next, state.next_k), (Some(OWNERS[2]), Some(60), 3));
+    assert_eq!((state.stream_time, state.step, state.reread_from), (Some(44_999), Some(45_000), Some(35)));
+    assert_eq!((state.live.as_slice(), state.ledger.get(Tally::SpansRead)), (&[3, 4][..], 45_000));
+    assert_eq!((state.forwarded, state.oldest_needed), (1, Some(7)));
+    let share = |k: u8| vec![vec![vec![k; 40], vec![k; 3]], vec![vec![]]];
+    assert_eq!(state.unforwarded, VecDeque::from([(1, share(1)), (2, share(2))]));
+}
+
+#[test]
+fn a_stored_journal_may_lose_its_beginning_up_to_what_is_needed_and_no_more() {
+    let (_, state) = all();
+    let needed = usize::try_from(state.oldest_needed.expect("commits")).expect("an offset");
+    let from = |offset| fold(SpanFold::after_cut(), offset, records().len());
+    assert_eq!(from(needed).expect("all that is needed").1, state);
+    // The shares of commit 1 begin there.
+    for offset in needed + 1..=needed + 4 {
+        assert!(matches!(from(offset), Err(JournalError::Cut { .. })), "from {offset}");
+    }
+}
+
+#[test]
+fn a_stored_journal_that_ends_early_is_what_it_was_then() {
+    // In the middle of the last commit: as if it had never begun.
+    let (_, torn) = fold(SpanFold::new(), 0, 12).expect("a journal");
+    assert_eq!((torn.owner, torn.next, torn.next_k), (Some(OWNERS[2]), Some(45), 2));
+    let (_, released) = fold(SpanFold::new(), 0, 10).expect("a journal");
+    assert_eq!((released.owner, released.next), (None, Some(45)));
+    let (_, before) = fold(SpanFold::new(), 0, 6).expect("a journal");
+    assert_eq!((before.owner, before.next, before.next_k), (Some(OWNERS[1]), Some(20), 1));
+}
+
+#[test]
+fn a_damaged_record_of_a_stored_journal_is_named() {
+    for at in 0..records().len() {
+        let mut fold = SpanFold::new();
+        let outcome = (0..).zip(records()).try_for_each(|(offset, mut record)| {
+            if offset == at as i64 {
+                let middle = record.len() / 2;
+                record[middle] ^= 0x10;
+            }
+            fold.apply(offset, &record).map(drop)
+        });
+        assert!(matches!(outcome, Err(JournalError::Frame { offset, .. }) if offset == at as i64), "{at}: {outcome:?}");
+    }
+}
