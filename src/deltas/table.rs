@@ -271,7 +271,7 @@ impl DeltaTable {
         key: &impl RawKey,
         define: impl FnOnce(&mut LabelBuilder) -> Result<Define, E>,
     ) -> Result<SetId, E> {
-        let hash = prefix.hash_of(key);
+        let hash = prefix.hash_of(key) ^ self.salt;
         let sets = &self.sets;
         let is = |&id: &u32| sets[id as usize].as_ref().is_some_and(|s| s.hash == hash && prefix.is(key, &s.key));
         if let Some(&id) = self.index.find(hash, is) {

@@ -174,6 +174,12 @@ impl SeriesWriter {
         self.raw.capacity() + self.compressor.bytes()
     }
 
+    /// Gives memory back until the next step: a step's worth of text is much for a shard that rests.
+    pub fn rest(&mut self) {
+        self.raw = Vec::new();
+        self.compressor.rest();
+    }
+
     /// Takes the requests that hold everything pushed so far, in order.
     pub fn finish(&mut self) -> Vec<Request> {
         self.flush();

@@ -70,6 +70,11 @@ impl Compressor {
         Request { body: Bytes::copy_from_slice(&self.out[..len]), series, samples, exemplars }
     }
 
+    /// Gives the memory back.
+    pub(super) fn rest(&mut self) {
+        self.out = Vec::new();
+    }
+
     /// The memory that it keeps.
     pub(super) fn bytes(&self) -> usize {
         self.out.capacity()

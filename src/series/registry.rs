@@ -291,6 +291,7 @@ impl Registry {
         let (closed, live, active_series) = emitter.finish();
         (self.live, self.active_series) = (live, active_series);
         self.sets.set_heap(heap);
+        self.writer.rest();
         closed
     }
 
