@@ -70,7 +70,13 @@ impl Scene {
 
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
-        command.args(["replay", "--json", "--set", &format!("remote_write.url={}", self.receiver.url())]);
+        command.args([
+            "replay",
+            "--json",
+            "--skip-preflight",
+            "--set",
+            &format!("remote_write.url={}", self.receiver.url()),
+        ]);
         command.args(arguments.split_whitespace()).stdin(Stdio::null()).current_dir(self.dir.path());
         command
     }

@@ -258,6 +258,10 @@ pub fn judge_probe(run: &Run, status: u16, text: &str) -> Finding {
         401 | 403 | 404 | 405 => {
             Finding::Refusal(format!("a probe was refused with {status}: {text}; {}", super::verdict::remedy(status)))
         }
+        429 | 500..=599 => Finding::Warning(format!(
+            "the receiver answers a probe with {status}: {text}; nobody knows yet whether it takes samples of that age, and the \
+             run will ask again until it does"
+        )),
         _ => Finding::Refusal(format!(
             "a probe at the beginning of the run was refused with {status}: {text}; widen the receiver's out-of-order \
              window to {} or more",
@@ -495,6 +499,9 @@ mod tests {
     fn the_answer_to_a_probe_decides() {
         assert!(!judge_probe(&run(HOUR), 200, "").is_refusal());
         assert!(judge_probe(&run(HOUR), 400, "out of bounds").to_string().contains("out of bounds; widen"));
+        for busy in [429, 503] {
+            assert!(!judge_probe(&run(HOUR), busy, "later").is_refusal(), "{busy}");
+        }
         assert!(judge_probe(&run(HOUR), 403, "no").to_string().contains("remote_write.auth"));
     }
 

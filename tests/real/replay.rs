@@ -226,7 +226,7 @@ impl Scene {
 
     fn command(&self, to: &Listener, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
-        command.args(["replay", "--json", "--config"]).arg(self.config(to)).args(args);
+        command.args(["replay", "--json", "--skip-preflight", "--config"]).arg(self.config(to)).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
