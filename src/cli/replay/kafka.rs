@@ -27,6 +27,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the journals are read, once this worker has nothing more to do.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
+/// Brackets would be links in the documentation.
+const FROM: &str = "Where to begin: a time such as 2026-11-20T10:00:00Z (of records), an offset, earliest or now; before it \
+    TOPIC= or TOPIC[PARTITION]= if it is not for all. May be repeated, the most precise counts [default: earliest]";
+
 /// What to replay from Kafka, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KafkaArgs {
@@ -34,9 +38,8 @@ pub struct KafkaArgs {
     /// begins
     #[arg(long, value_name = "NAME", value_parser = id)]
     pub id: Option<String>,
-    /// Where to begin: a time such as 2026-11-20T10:00:00Z (of records), an offset, earliest or now; before it TOPIC= or
-    /// TOPIC[PARTITION]= if it is not for all. May be repeated, the most precise counts [default: earliest]
-    #[arg(long, value_name = "POINT")]
+    /// Where to begin; see [`Bound`].
+    #[arg(long, value_name = "POINT", help = FROM)]
     pub from: Vec<Bound>,
     /// Where to end, likewise; that point itself is left out. Half edges that still wait there stay open [default: now, when
     /// half edges that still wait at the end of a partition get their wait]
