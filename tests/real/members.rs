@@ -135,6 +135,8 @@ fn a_kafka_group_that_never_settles_is_a_storm_in_the_metrics_and_the_counts_sta
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &place.kafka.brokers).set("group.id", group).set("auto.offset.reset", "latest");
         config.set("partition.assignment.strategy", "cooperative-sticky").set("heartbeat.interval.ms", "300");
+        // What it commits would be taken for an instruction.
+        config.set("enable.auto.commit", "false");
         let guest: BaseConsumer = config.create().expect("a consumer");
         guest.subscribe(&[topic]).expect("a subscription");
         guest
