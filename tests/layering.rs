@@ -35,7 +35,7 @@ const ROOMS: [Room; 26] = [
     pure("import", &["model", "config"]),
     pure("otlp", &["model"]),
     pure("files", &["model", "otlp"]),
-    pure("filter", &["config", "otlp"]),
+    pure("filter", &["model", "config", "otlp"]),
     pure("sampling", &["model", "otlp"]),
     pure("sanitise", &["config"]),
     pure("spanmetrics", &["otlp", "filter", "sampling", "sanitise", "deltas", "model", "config"]),

@@ -11,7 +11,7 @@ use super::replay::sink::{FileArgs, WINDOW};
 use super::{ConfigArgs, USAGE};
 use crate::config::load_from;
 use crate::export::spool::{Contents, Reader};
-use crate::model::Millis;
+use crate::model::time::rfc3339;
 
 /// What to do with a spool.
 #[derive(Debug, clap::Args)]
@@ -92,9 +92,5 @@ fn write_text(contents: &Contents, out: &mut dyn Write) -> io::Result<()> {
     let Contents { requests, samples, bytes, steps } = contents;
     writeln!(out, "{samples} samples in {requests} requests, {bytes} bytes")?;
     let Some((first, last)) = steps else { return Ok(()) };
-    writeln!(out, "steps from {} to {}", time(*first), time(*last))
-}
-
-fn time(at: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |time| time.to_string())
+    writeln!(out, "steps from {} to {}", rfc3339(*first), rfc3339(*last))
 }

@@ -3,13 +3,14 @@
 
 use regex::Regex;
 
-use super::policies::{KINDS, one_of};
+use super::policies::one_of;
 use super::problem::quoted;
 use super::read::{Message, Reading, buckets, items, line, list, text_of};
 use super::settings::{BucketSet, Dimension, DimensionMapping, SpanNameRule};
 use super::suggest::nearest;
 use super::value::{show_bounds, show_list, show_text, show_texts, whole};
 use super::yaml::{Body, Entry, Node};
+use crate::model::span::KINDS;
 
 /// gRPC status codes that can mean a failure.
 const GRPC_CODES: std::ops::RangeInclusive<i64> = 1..=16;

@@ -10,19 +10,7 @@ use super::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, Pol
 use super::suggest::nearest;
 use super::value::{show_list, show_quoted, show_text};
 use super::yaml::{Body, Node, Style};
-
-/// The names of kinds.
-pub(super) const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-
-/// The names of status codes.
-const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+use crate::model::span::{KINDS, STATUSES};
 
 /// The most blocks of one list that may look at resources; a filter has one bit for each.
 const RESOURCE_BLOCKS: usize = 128;

@@ -2,10 +2,11 @@
 
 use regex::bytes::Regex;
 
-use super::condition::{AttributeTest, EnumTest, KINDS, STATUSES, SpanTest, Wanted};
+use super::condition::{AttributeTest, EnumTest, SpanTest, Wanted};
 use super::key::Key;
 use super::{Bits, Block, Filter, FilterError};
 use crate::config::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
+use crate::model::span::{KINDS, STATUSES};
 
 /// Blocks that look at resources so far, and where the present one stands.
 struct Compiler {

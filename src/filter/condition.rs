@@ -4,18 +4,6 @@ use regex::bytes::Regex;
 
 use crate::otlp::{Attributes, Kind, Span};
 
-/// OTLP's span kinds, by number.
-pub(super) const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-/// OTLP's status codes, by number.
-pub(super) const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
-
 /// A condition on one attribute.
 #[derive(Debug)]
 pub(super) struct AttributeTest {

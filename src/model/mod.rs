@@ -9,6 +9,7 @@ pub mod labels;
 pub mod layout;
 pub mod ledger;
 pub mod sketch;
+pub mod span;
 pub mod time;
 pub mod weight;
 pub mod wire;

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroI64;
 
+use jiff::Timestamp;
+
 /// Event time in milliseconds since the Unix epoch.
 pub type Millis = i64;
 
@@ -34,6 +36,18 @@ impl StepWidth {
     pub fn passed(self, at: Millis) -> Millis {
         at.div_euclid(self.ms()) * self.ms()
     }
+}
+
+/// A time as people write it, in UTC: RFC 3339.
+#[must_use]
+pub fn rfc3339(at: Millis) -> String {
+    Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
+}
+
+/// The time that is written as RFC 3339 says; what is finer than a millisecond is left out.
+#[must_use]
+pub fn from_rfc3339(text: &str) -> Option<Millis> {
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
 /// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream time:
@@ -77,6 +91,24 @@ mod tests {
             assert_eq!(last_step(ended_after(step)), Some(step));
         }
         assert_eq!([last_step(0), last_step(MAX_TIME), last_step(Millis::MAX), last_step(Millis::MIN)], [None; 4]);
+    }
+
+    #[test]
+    fn times_are_read_and_written_as_rfc_3339_says() {
+        for (text, at) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2024-02-29T12:30:45.25Z", 1_709_209_845_250),
+            ("2000-03-01T00:00:00+02:00", 951_861_600_000),
+            ("1969-12-31T23:59:59.999-00:00", -1),
+        ] {
+            assert_eq!(from_rfc3339(text), Some(at), "{text}");
+            assert_eq!(from_rfc3339(&rfc3339(at)), Some(at));
+        }
+        for bad in ["", "now", "2023-02-29T00:00:00Z", "2024-01-01", "2024-01-01T24:00:00Z", "2024-01-01T00:00:00", "é"]
+        {
+            assert_eq!(from_rfc3339(bad), None, "{bad}");
+        }
+        assert_eq!(rfc3339(Millis::MAX), format!("{} ms", Millis::MAX));
     }
 
     #[test]

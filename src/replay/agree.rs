@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::plan::{Plan, Planned, settings_of};
-use super::range::{At, Bound, Bounds, time};
+use super::range::{At, Bound, Bounds};
 use crate::config::Loaded;
 use crate::journal::Ticks;
 use crate::kafka::reader::Stretch;
@@ -12,6 +12,7 @@ use crate::kafka::scan::Scanner;
 use crate::kafka::topics::{TopicNames, Topics};
 use crate::kafka::{Appender, KafkaError, LogReader};
 use crate::model::Millis;
+use crate::model::time::rfc3339;
 
 const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -207,7 +208,7 @@ fn stretch(scanner: &Scanner, topic: &str, partition: i32, (from, to): (At, At))
         At::Earliest | At::Now => false,
     };
     if cut {
-        let begins = begins.map(time);
+        let begins = begins.map(rfc3339);
         tracing::warn!(topic, partition, low, begins, "the range begins before what the topic still holds");
     }
     Ok(Planned {

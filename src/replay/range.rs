@@ -2,9 +2,8 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
-
 use crate::model::Millis;
+use crate::model::time::{from_rfc3339, rfc3339};
 
 /// A point in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +75,7 @@ fn point(text: &str) -> Option<At> {
         "now" => Some(At::Now),
         _ => match text.parse::<i64>() {
             Ok(offset) => (offset >= 0).then_some(At::Offset(offset)),
-            Err(_) => text.parse::<Timestamp>().ok().map(|time| At::Time(time.as_millisecond())),
+            Err(_) => from_rfc3339(text).map(At::Time),
         },
     }
 }
@@ -92,14 +91,9 @@ impl std::fmt::Display for Bound {
             At::Earliest => f.write_str("earliest"),
             At::Now => f.write_str("now"),
             At::Offset(offset) => write!(f, "{offset}"),
-            At::Time(at) => f.write_str(&time(at)),
+            At::Time(at) => f.write_str(&rfc3339(at)),
         }
     }
-}
-
-/// A time as a user writes it.
-pub(super) fn time(at: Millis) -> String {
-    Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
 }
 
 // === impl Bounds ===

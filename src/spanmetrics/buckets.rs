@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::plan::KINDS;
 use super::spec::spec;
 use crate::config::settings::Config;
+use crate::model::span::KINDS;
 use crate::model::{Family, Layout};
 
 /// The layouts of a tenant's spans: one, and one more for each entry of `bucket_sets`.

@@ -8,17 +8,8 @@ use crate::config::labels::{SCOPE_LABELS, built_in, dimension_label};
 use crate::config::settings::{Config, Dimension, Intrinsic, Profile};
 use crate::deltas::{Pieces, RawKey};
 use crate::model::LabelBuilder;
+use crate::model::span::{KINDS, STATUSES};
 use crate::otlp::{Scope, Span};
-
-pub(super) const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
 /// The labels of a tenant's spans, in the order in which they are set.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::settings::Secret;
 use crate::model::Millis;
+use crate::model::time::from_rfc3339;
 
 /// Send a synthetic load whose result is known
 #[derive(Debug, Clone, Args)]
@@ -142,7 +143,7 @@ impl FromStr for StartTime {
         if s == "now" {
             return Ok(Self::Now);
         }
-        rfc3339(s).map(Self::At).ok_or_else(|| "expected `now` or a time such as 2026-01-31T12:00:00Z".to_owned())
+        from_rfc3339(s).map(Self::At).ok_or_else(|| "expected `now` or a time such as 2026-01-31T12:00:00Z".to_owned())
     }
 }
 
@@ -179,58 +180,4 @@ pub(in crate::cli) fn duration(s: &str) -> Result<Duration, String> {
     let number: Option<u64> = number.parse().ok();
     let total = ms.zip(number).and_then(|(ms, n)| n.checked_mul(ms));
     total.map(Duration::from_millis).ok_or_else(|| "expected a duration such as 500ms, 30s, 5m or 2h".to_owned())
-}
-
-/// Milliseconds since the epoch of an RFC 3339 time.
-pub(super) fn rfc3339(s: &str) -> Option<Millis> {
-    let (date, time) = s.split_once(['T', 't', ' '])?;
-    let [year, month, day] = numbers(date, '-')?;
-    let zone = time.find(['Z', 'z', '+', '-'])?;
-    let (time, zone) = time.split_at(zone);
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let [hour, minute, second] = numbers(clock, ':')?;
-    let in_range = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
-    if !in_range || hour > 23 || minute > 59 || second > 60 || fraction.is_empty() {
-        return None;
-    }
-    let ms = fraction.bytes().chain(*b"000").take(3).try_fold(0, |ms, b| {
-        let digit = char::from(b).to_digit(10)?;
-        Some(ms * 10 + i64::from(digit))
-    })?;
-    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset(zone)?;
-    Some(seconds * 1_000 + ms)
-}
-
-/// The offset of a zone from UTC in seconds.
-fn offset(zone: &str) -> Option<i64> {
-    if matches!(zone, "Z" | "z") {
-        return Some(0);
-    }
-    let sign = if zone.starts_with('-') { -1 } else { 1 };
-    let [hours, minutes] = numbers(zone.get(1..)?, ':')?;
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
-}
-
-/// Exactly `N` unsigned numbers with `separator` between them.
-fn numbers<const N: usize>(s: &str, separator: char) -> Option<[i64; N]> {
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?;
-    let parts: Option<Vec<i64>> = s.split(separator).map(digits).collect();
-    parts?.try_into().ok()
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since the epoch of a date of the Gregorian calendar. The year is taken to begin in March, so that the leap day
-/// is its last one.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }

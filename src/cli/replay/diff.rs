@@ -13,6 +13,7 @@ use crate::export::ExportError;
 use crate::export::query::Inquirer;
 use crate::export::spool::{Reader, SpoolError};
 use crate::model::Millis;
+use crate::model::time::rfc3339;
 
 /// So much is asked for at a time: with 15 s steps, a metric may have 400,000 series before Prometheus refuses.
 const WINDOW: Millis = 1_800_000;
@@ -198,7 +199,7 @@ pub fn text(report: &Report) -> String {
     for one in &report.differences {
         out.push(format!("\n{}{}", tenant(&one.tenant), one.series));
         out.push(format!("  {}", counts(&one.samples)));
-        out.push(format!("  first at {}: {}", time(one.first.at), values(&one.first)));
+        out.push(format!("  first at {}: {}", rfc3339(one.first.at), values(&one.first)));
         if one.samples.different > 0 {
             out.push(format!("  by up to {} ({:.3e} of the greater)", one.max_absolute, one.max_relative));
         }
@@ -217,10 +218,6 @@ fn counts(samples: &Samples) -> String {
 
 fn tenant(tenant: &str) -> String {
     if tenant == crate::config::settings::SINGLE_TENANT { String::new() } else { format!("{tenant}: ") }
-}
-
-fn time(at: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |time| time.to_string())
 }
 
 fn values(first: &Difference) -> String {

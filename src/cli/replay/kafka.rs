@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::show::{Look, Screen, Summary};
 use super::{ReportArgs, TargetArgs, TargetError};
 use crate::admin::{Admin, Probes};
-use crate::cli::produce::duration;
+use crate::cli::produce::{duration, wall_clock};
 use crate::cli::survey::{conclude, look_at};
 use crate::cli::{ConfigArgs, USAGE};
 use crate::config::{self, Loaded, Problems};
@@ -128,10 +128,10 @@ pub fn run(
     if target.dry_run {
         return dry_run(&loaded, args).map(|()| 0);
     }
-    let run = agree(&loaded, &args.wanted(), now())?;
+    let run = agree(&loaded, &args.wanted(), wall_clock())?;
     screen.begin(&id, &run.plan, run.new);
     if let Some(begins) = run.plan.begins() {
-        target.preflight(&loaded.config, (begins, now()), &id)?;
+        target.preflight(&loaded.config, (begins, wall_clock()), &id)?;
     }
     let (progress, mut summary) = work(&loaded, args, (target, &id), &run.plan, &screen, stop)?;
     if progress.complete() {
@@ -143,7 +143,7 @@ pub fn run(
 
 /// Reads the range and says what it would become.
 fn dry_run(loaded: &Loaded, args: &KafkaArgs) -> Result<(), ReplayError> {
-    let plan = propose(loaded, &args.wanted(), now())?;
+    let plan = propose(loaded, &args.wanted(), wall_clock())?;
     let scanner = Scanner::new(&loaded.config.kafka).map_err(RunError::from)?;
     let mut survey = Survey::new(&loaded.tenants);
     for p in &plan.partitions {
@@ -222,10 +222,6 @@ fn serve(
 fn lead(asked: Duration, config: &config::Config) -> Millis {
     let least = config.time.step.ms().saturating_mul(4);
     Millis::try_from(asked.as_millis()).unwrap_or(Millis::MAX).max(least)
-}
-
-fn now() -> Millis {
-    Timestamp::now().as_millisecond()
 }
 
 /// A name for a run that was given none: the time, to the second.

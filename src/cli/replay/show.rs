@@ -5,12 +5,11 @@ use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::ReportArgs;
 use super::finish::Finished;
-use crate::model::time::last_step;
+use crate::model::time::{last_step, rfc3339};
 use crate::model::{Ledger, Millis, Tally};
 use crate::replay::{Plan, Progress};
 use crate::telemetry::{Samples, TaskKind, Telemetry};
@@ -99,7 +98,7 @@ impl Look {
         let spans = self.spans().saturating_sub(first.spans()) as f64 / seconds;
         words.push(format!("{} spans/s", round(spans)));
         if let Some(at) = self.slowest {
-            words.push(format!("at {}", time(at)));
+            words.push(format!("at {}", rfc3339(at)));
             if let Some(from) = first.slowest {
                 words.push(format!("{}x real time", round((at - from).max(0) as f64 / 1e3 / seconds)));
             }
@@ -147,7 +146,7 @@ impl Screen {
     /// Says what is about to be done.
     pub(super) fn begin(&self, id: &str, plan: &Plan, new: bool) {
         let verb = if new { "begins" } else { "goes on" };
-        let begins = plan.begins().map(time);
+        let begins = plan.begins().map(rfc3339);
         let from = begins.map(|at| format!(", from {at}")).unwrap_or_default();
         self.say(&format!("run {id} {verb}: {} partitions, {} offsets{from}", plan.partitions.len(), plan.offsets()));
         for p in plan.partitions.iter().filter(|p| p.cut) {
@@ -182,7 +181,7 @@ impl Screen {
             bar.set_prefix(partition.name.clone());
             bar.set_length(partition.offsets);
             bar.set_position(partition.passed);
-            bar.set_message(partition.stream_time.map(time).unwrap_or_default());
+            bar.set_message(partition.stream_time.map(rfc3339).unwrap_or_default());
         }
     }
 
@@ -224,7 +223,7 @@ fn style() -> ProgressStyle {
 fn as_text(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> String {
     let (ledger, samples) = (progress.ledger(), &summary.samples);
     let mut lines = Vec::new();
-    let last = progress.partitions.values().filter_map(|p| p.step).max().map_or_else(|| "-".to_owned(), time);
+    let last = progress.partitions.values().filter_map(|p| p.step).max().map_or_else(|| "-".to_owned(), rfc3339);
     if progress.complete() {
         lines.push(format!("run {id} is complete, up to {last}"));
     } else {
@@ -284,10 +283,6 @@ fn as_json(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> ser
         "shards_over": progress.shards_over,
         "finished": summary.finished,
     })
-}
-
-fn time(at: Millis) -> String {
-    Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
 }
 
 /// A rate with as many digits as it is worth.

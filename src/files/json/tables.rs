@@ -1,5 +1,7 @@
 //! The OTLP trace messages as tables: the name, number and kind of each field.
 
+use crate::model::span::{KINDS, STATUSES};
+
 /// What a field holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
@@ -125,18 +127,7 @@ static SPAN: Table = Table(&[
     one(3, "trace_state", Kind::Text),
     one(4, "parent_span_id", Kind::Hex),
     one(5, "name", Kind::Text),
-    one(
-        6,
-        "kind",
-        Kind::Enum(&[
-            "SPAN_KIND_UNSPECIFIED",
-            "SPAN_KIND_INTERNAL",
-            "SPAN_KIND_SERVER",
-            "SPAN_KIND_CLIENT",
-            "SPAN_KIND_PRODUCER",
-            "SPAN_KIND_CONSUMER",
-        ]),
-    ),
+    one(6, "kind", Kind::Enum(&KINDS)),
     one(7, "start_time_unix_nano", Kind::Fixed64),
     one(8, "end_time_unix_nano", Kind::Fixed64),
     list(9, "attributes", Kind::Message(&KEY_VALUE)),
@@ -165,10 +156,7 @@ static LINK: Table = Table(&[
     one(6, "flags", Kind::Fixed32),
 ]);
 
-static STATUS: Table = Table(&[
-    one(2, "message", Kind::Text),
-    one(3, "code", Kind::Enum(&["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"])),
-]);
+static STATUS: Table = Table(&[one(2, "message", Kind::Text), one(3, "code", Kind::Enum(&STATUSES))]);
 
 static KEY_VALUE: Table = Table(&[one(1, "key", Kind::Text), one(2, "value", Kind::Message(&ANY_VALUE))]);
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::summary::{Summary, time};
+use super::summary::Summary;
 use crate::model::Tally;
+use crate::model::time::rfc3339;
 use crate::tasks::local::Local;
 
 /// A bar is drawn so often.
@@ -60,7 +61,7 @@ impl Progress {
     fn text(&self, summary: &Summary, local: &Local, waiting: usize) -> String {
         let (spans, seconds) = (local.ledger().get(Tally::SpansRead), self.begin.elapsed().as_secs_f64().max(1e-9));
         let reached = summary.times.map_or_else(String::new, |(first, last)| {
-            format!(", {} ({:.0} times real time)", time(last), (last - first) as f64 / 1e3 / seconds)
+            format!(", {} ({:.0} times real time)", rfc3339(last), (last - first) as f64 / 1e3 / seconds)
         });
         let held = if waiting > 0 { format!(", {waiting} requests under way") } else { String::new() };
         let bad = if summary.unreadable.count > 0 {

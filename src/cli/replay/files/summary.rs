@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::super::finish::Finished;
 use super::sending::Sending;
 use crate::export::Delivered;
 use crate::files::Place;
+use crate::model::time::rfc3339;
 use crate::model::{Ledger, Millis, Tally};
 use crate::series::ClosedStep;
 use crate::tasks::local::Local;
@@ -168,7 +167,12 @@ impl Summary {
         )?;
         if let Some((first, last)) = self.times {
             let (length, factor) = ((last - first) as f64 / 1e3, (last - first) as f64 / 1e3 / seconds.max(1e-9));
-            writeln!(out, "of        {} to {}, {length:.1} s, {factor:.1} times real time", time(first), time(last))?;
+            writeln!(
+                out,
+                "of        {} to {}, {length:.1} s, {factor:.1} times real time",
+                rfc3339(first),
+                rfc3339(last)
+            )?;
         }
         let Samples { built, acknowledged, already_there, rejected } = self.samples;
         writeln!(out, "written   {} steps, {} series at the end, {built} samples", self.steps, self.active_series)?;
@@ -185,7 +189,7 @@ impl Summary {
         }
         if self.stopped {
             let until =
-                self.settled.map_or_else(|| "Nothing".to_owned(), |step| format!("Everything up to {}", time(step)));
+                self.settled.map_or_else(|| "Nothing".to_owned(), |step| format!("Everything up to {}", rfc3339(step)));
             writeln!(
                 out,
                 "stopped early. {until} has been answered. Run it again with --resend: it sends the same samples."
@@ -202,9 +206,4 @@ impl Summary {
         serde_json::to_writer_pretty(&mut *out, self)?;
         writeln!(out)
     }
-}
-
-/// A time as people write it.
-pub(super) fn time(at: Millis) -> String {
-    Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
 }
