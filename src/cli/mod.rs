@@ -139,7 +139,7 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
 fn demo(args: &demo::DemoArgs) -> ExitCode {
     // A live picture and log lines do not share a terminal; `2>FILE` keeps the logs.
     let live = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-    if !live && let Err(error) = telemetry::log::init("warn", LogFormat::Text) {
+    if !live && let Err(error) = telemetry::log::init("warn", LogFormat::Text, std::io::stderr) {
         return fail(&error);
     }
     let stop = match run::stop_signal() {

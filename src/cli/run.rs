@@ -28,7 +28,7 @@ pub(super) fn run(args: &ConfigArgs) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(USAGE);
     }
-    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format) {
+    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format, std::io::stderr) {
         eprintln!("{error}");
         return ExitCode::from(USAGE);
     }

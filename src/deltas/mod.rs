@@ -16,4 +16,5 @@ mod table;
 
 pub use key::{Pieces, Prefix, RawKey};
 pub use share::{CellDelta, SetDelta, Share, ShareError, ShareHead};
+pub(crate) use share::{encode_cells, encode_exemplars};
 pub use table::{Cut, Define, DeltaTable, Growing, Limited, SetId, shard_of};

@@ -269,12 +269,7 @@ impl PartBuilder {
         encode_cells(out, set.cells);
         out.extend_from_slice(set.natives);
         put_u64(out, set.exemplars.len() as u64);
-        for (cell, e) in set.exemplars {
-            put_u64(out, u64::from(*cell));
-            put_i64(out, e.at.wrapping_sub(step));
-            out.extend_from_slice(&e.trace_id);
-            put_u64(out, e.value_ns);
-        }
+        encode_exemplars(out, step, set.exemplars);
         if out.len() > max && start > 0 {
             let sets = out.split_off(start);
             self.end(Part { step, tenants: Vec::new(), sets });
@@ -325,12 +320,23 @@ fn encode_head(out: &mut Vec<u8>, head: &ShareHead) {
     }
 }
 
-fn encode_cells(out: &mut Vec<u8>, cells: &[u64]) {
+/// Appends the cells that are not zero: how many, then each with the number of zeros before it.
+pub(crate) fn encode_cells(out: &mut Vec<u8>, cells: &[u64]) {
     put_u64(out, cells.iter().filter(|&&v| v != 0).count() as u64);
     let mut expected = 0;
     for (i, &v) in cells.iter().enumerate().filter(|&(_, &v)| v != 0) {
         put_u64(out, (i - expected) as u64);
         put_u64(out, v);
         expected = i + 1;
+    }
+}
+
+/// Appends exemplars by cell, with their times in relation to `step`.
+pub(crate) fn encode_exemplars(out: &mut Vec<u8>, step: Millis, exemplars: &[(u32, Exemplar)]) {
+    for (cell, e) in exemplars {
+        put_u64(out, u64::from(*cell));
+        put_i64(out, e.at.wrapping_sub(step));
+        out.extend_from_slice(&e.trace_id);
+        put_u64(out, e.value_ns);
     }
 }

@@ -7,8 +7,8 @@ use hashbrown::HashTable;
 use super::chunks::Chunks;
 use super::heap;
 use super::metrics::Metrics;
-use crate::deltas::CellDelta;
-use crate::model::wire::{Reader, put_i64, put_u64};
+use crate::deltas::{CellDelta, encode_cells, encode_exemplars};
+use crate::model::wire::Reader;
 use crate::model::{Exemplar, Millis, Natives, Sketch, exemplar};
 
 /// What the shares of one step have added so far, per label set and layout.
@@ -175,7 +175,9 @@ impl Delta {
         for &(cell, e) in gain.exemplars {
             exemplar::offer(&mut scratch.exemplars, cell, e);
         }
-        encode(&mut scratch.bytes, step, &scratch.cells, &scratch.exemplars);
+        scratch.bytes.clear();
+        encode_cells(&mut scratch.bytes, &scratch.cells);
+        encode_exemplars(&mut scratch.bytes, step, &scratch.exemplars);
         if self.gained.len() == scratch.bytes.len() {
             self.gained.copy_from_slice(&scratch.bytes);
         } else {
@@ -209,22 +211,5 @@ impl Delta {
 
     fn heap(&self) -> usize {
         heap(self.gained.len()) + self.natives.heap()
-    }
-}
-
-fn encode(out: &mut Vec<u8>, step: Millis, cells: &[u64], exemplars: &[(u32, Exemplar)]) {
-    out.clear();
-    put_u64(out, cells.iter().filter(|&&v| v != 0).count() as u64);
-    let mut expected = 0;
-    for (i, &v) in cells.iter().enumerate().filter(|&(_, &v)| v != 0) {
-        put_u64(out, (i - expected) as u64);
-        put_u64(out, v);
-        expected = i + 1;
-    }
-    for (cell, e) in exemplars {
-        put_u64(out, u64::from(*cell));
-        put_i64(out, e.at.wrapping_sub(step));
-        out.extend_from_slice(&e.trace_id);
-        put_u64(out, e.value_ns);
     }
 }

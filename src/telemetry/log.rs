@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::settings::LogFormat;
@@ -48,14 +49,17 @@ pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
         .map_err(|source| LogError::Filter { filter: level.to_owned(), source })
 }
 
-/// Sets up logs for the process.
+/// Sets up logs for the process, which go to `writer`: standard error in the end.
 ///
 /// # Errors
 /// When the filter is bad, or logs are set up already.
-pub fn init(level: &str, format: LogFormat) -> Result<(), LogError> {
+pub fn init<W>(level: &str, format: LogFormat, writer: W) -> Result<(), LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level)?)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // Whoever reads the log may go away; complaining about that on the same pipe would panic.
         .log_internal_errors(false);
     match format {

@@ -21,9 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use indicatif::MultiProgress;
+
 use super::super::produce::wall_clock;
 use super::super::survey::conclude;
 use super::super::{ConfigArgs, USAGE};
+use super::terminal::{init_log, is_live};
 use super::{ReportArgs, TargetArgs, TargetError};
 use crate::config::settings::TenantSource;
 use crate::config::{Loaded, Tenants};
@@ -33,7 +36,7 @@ use crate::model::Millis;
 use crate::tasks::local::{Local, LocalError};
 use crate::tasks::span::Record;
 use crate::tasks::survey::Survey;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::Telemetry;
 use input::{FileRecord, Inputs};
 use progress::Progress;
 use reading::{Next, Reading, Taken};
@@ -128,6 +131,8 @@ pub struct Job<'a> {
     pub args: &'a FilesArgs,
     /// Asks before the first sample is sent whether those of this time would be kept.
     pub preflight: &'a dyn Fn((Millis, Millis)) -> Result<(), TargetError>,
+    /// The terminal to draw a bar on, if there is one.
+    pub bars: Option<&'a MultiProgress>,
     /// How often to report progress where there is no terminal.
     pub print_every: Duration,
     /// Where the samples go.
@@ -156,11 +161,8 @@ pub fn run(
             return Ok(USAGE);
         }
     };
-    let log = &loaded.config.log;
-    // No log writes into the bar.
-    if !Progress::is_live(report.print_every)
-        && let Err(error) = telemetry::log::init(&log.level, log.format)
-    {
+    let bars = (is_live() && !report.print_every.is_zero()).then(MultiProgress::new);
+    if let Err(error) = init_log(&loaded.config.log, bars.as_ref()) {
         eprintln!("{error}");
         return Ok(USAGE);
     }
@@ -171,7 +173,16 @@ pub fn run(
     exporter.reroute(&loaded.tenants)?;
     let preflight = |range| target.preflight(&loaded.config, range, RUN);
     let (tenants, print_every) = (&loaded.tenants, report.print_every);
-    let job = Job { tenants, args, preflight: &preflight, print_every, exporter: &exporter, now: wall_clock(), stop };
+    let job = Job {
+        tenants,
+        args,
+        preflight: &preflight,
+        bars: bars.as_ref(),
+        print_every,
+        exporter: &exporter,
+        now: wall_clock(),
+        stop,
+    };
     let mut summary = match replay(&job) {
         Err(error @ FilesError::NoTenant(_)) => {
             eprintln!("{error}");
@@ -266,7 +277,7 @@ impl<'a> Run<'a> {
         let tenant = tenant(job.args.tenant.as_deref(), &config.tenant)?;
         let inputs = Inputs::find(&job.args.files, job.args.format.map(Format::from))?;
         let summary = Summary { files: inputs.files() as u64, ..Summary::default() };
-        let progress = Progress::new(inputs.bytes(), job.print_every, begin);
+        let progress = Progress::new(inputs.bytes(), job.bars, job.print_every, begin);
         let latest = job.now.saturating_add(config.time.max_future);
         let local = Local::new(job.tenants, TOPIC, 1)?;
         let sending = Sending::new(job.exporter, local.shards(), job.args.resend);

@@ -19,7 +19,7 @@ use crate::kafka::scan::Scanner;
 use crate::model::Millis;
 use crate::replay::{Bound, Plan, Progress, RunError, Wanted, Watch, agree, propose, remove};
 use crate::tasks::survey::Survey;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::Telemetry;
 use crate::worker::{Worker, WorkerError};
 
 /// How often the picture changes.
@@ -116,10 +116,7 @@ pub fn run(
         return Ok(USAGE);
     }
     let screen = Screen::new(report);
-    if !screen.is_live() {
-        let log = &loaded.config.log;
-        telemetry::log::init(&log.level, log.format).map_err(|e| ReplayError::Other(e.to_string()))?;
-    }
+    screen.init_log(&loaded.config.log).map_err(|e| ReplayError::Other(e.to_string()))?;
     if args.remove {
         let removed = remove(&loaded)?;
         println!("deleted {} topics of run {id}", removed.len());

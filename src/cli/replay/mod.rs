@@ -11,6 +11,7 @@ pub mod preflight;
 mod show;
 pub mod sink;
 mod target;
+mod terminal;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

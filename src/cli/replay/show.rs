@@ -1,7 +1,7 @@
 //! What a replay shows: bars on a terminal, lines elsewhere, and a summary.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -9,9 +9,12 @@ use serde_json::json;
 
 use super::ReportArgs;
 use super::finish::Finished;
+use super::terminal::{init_log, is_live};
+use crate::config::settings::Log;
 use crate::model::time::{last_step, rfc3339};
 use crate::model::{Ledger, Millis, Tally};
 use crate::replay::{Plan, Progress};
+use crate::telemetry::log::LogError;
 use crate::telemetry::{Samples, TaskKind, Telemetry};
 
 /// More partitions than this share one bar.
@@ -130,7 +133,7 @@ impl Summary {
 
 impl Screen {
     pub(super) fn new(report: &ReportArgs) -> Self {
-        let live = io::stderr().is_terminal();
+        let live = is_live();
         let bars = MultiProgress::new();
         let total = if live { bars.add(ProgressBar::new(0).with_style(style())) } else { ProgressBar::hidden() };
         let (json, every) = (report.json, report.print_every);
@@ -138,9 +141,9 @@ impl Screen {
         Self { json, live, every, bars, total, partitions, first, printed }
     }
 
-    /// Whether bars are drawn, between which no log may write.
-    pub(super) fn is_live(&self) -> bool {
-        self.live
+    /// Sets up logs, which stand above the bars.
+    pub(super) fn init_log(&self, settings: &Log) -> Result<(), LogError> {
+        init_log(settings, self.live.then_some(&self.bars))
     }
 
     /// Says what is about to be done.

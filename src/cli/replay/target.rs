@@ -25,7 +25,8 @@ pub struct TargetArgs {
     #[arg(long, conflicts_with_all = ["json", "spool", "convert", "url", "write_rate"])]
     pub dry_run: bool,
     /// Send at most this many samples per second, from this process
-    #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u64).range(1..),
+          conflicts_with_all = ["spool", "convert", "url"])]
     pub write_rate: Option<u64>,
     /// Do not ask the receiver first whether it would take and keep samples of that age
     #[arg(long)]

@@ -1,9 +1,9 @@
 //! How far it is: a bar on a terminal, a line now and then elsewhere.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::summary::Summary;
 use crate::model::Tally;
@@ -27,13 +27,9 @@ pub(super) struct Progress {
 // === impl Progress ===
 
 impl Progress {
-    /// Whether a bar is drawn.
-    pub(super) fn is_live(every: Duration) -> bool {
-        std::io::stderr().is_terminal() && !every.is_zero()
-    }
-
-    pub(super) fn new(total: Option<u64>, every: Duration, begin: Instant) -> Self {
-        let bar = Self::is_live(every).then(|| bar(total));
+    /// Draws on `bars`, if there is a terminal; without one, tells something `every` so often.
+    pub(super) fn new(total: Option<u64>, bars: Option<&MultiProgress>, every: Duration, begin: Instant) -> Self {
+        let bar = bars.map(|bars| bars.add(bar(total)));
         let every = if bar.is_some() { BAR_EVERY } else { every };
         Self { bar, total, every, begin, told: begin }
     }
