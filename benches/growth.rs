@@ -113,6 +113,7 @@ impl Graph {
             *offset += 1;
             for spans in batch.resources(value) {
                 let mut block = pairing.block(at, "t", Some(b"service"), spans.resource);
+                pairing.fetch(&block, &spans);
                 for span in spans.spans() {
                     pairing.span(&mut block, &span, &mut Sink { table, ledger });
                 }
@@ -168,6 +169,7 @@ fn label_sets(sets: u64) {
             for spans in batch.resources(value) {
                 let block = Block { tenant: "t", service: b"service", spans };
                 metrics.block(&block);
+                metrics.fetch(&block, &mut table);
                 spans.spans().for_each(|span| metrics.span(&block, &span, &mut table, &mut ledger));
             }
         }

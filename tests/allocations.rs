@@ -282,6 +282,16 @@ fn a_span_of_a_known_label_set_allocates_nothing() {
 }
 
 #[test]
+fn a_span_of_one_of_many_label_sets_allocates_nothing_either() {
+    let mut config = base();
+    config.span_names.mode = SanitiseMode::Off;
+    let (allocations, task) = measure(&config);
+    assert_eq!(allocations, 0, "in {} spans", MEASURED * SPANS_PER_RECORD);
+    let sets = task.label_sets();
+    assert!(sets > 10_000, "{sets}: so many that a record's label sets are fetched together");
+}
+
+#[test]
 fn no_feature_makes_it_allocate() {
     let features: [(&str, fn(&mut Config)); 8] = [
         ("span metrics", with_span_metrics),

@@ -83,6 +83,12 @@ impl Edges {
         self.store.find_hashed(key.hash(), |slot, packed| self.is(key, slot, packed, &fits))
     }
 
+    /// Reads what a look for this key reads, see [`Store::touch`].
+    #[inline]
+    pub(super) fn touch(&self, key: &Key) -> u32 {
+        self.store.touch(key.hash())
+    }
+
     /// The slot of the pending edge with this key. There must not be two.
     #[inline]
     pub(super) fn find_pending(&self, key: &Key) -> Option<u32> {

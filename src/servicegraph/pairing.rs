@@ -14,7 +14,10 @@ use crate::config::Tenants;
 use crate::deltas::DeltaTable;
 use crate::filter::ResourceVerdict;
 use crate::model::{Ledger, Millis, Tally};
-use crate::otlp::{Attributes, Span};
+use crate::otlp::{Attributes, ResourceSpans, Span};
+
+/// More edges than this do not fit the cache of a core.
+const SCATTERED: usize = 250_000;
 
 /// Pairs spans into edges in stream time; see the [room](super).
 #[derive(Debug)]
@@ -166,6 +169,16 @@ impl Pairing {
         self.key.clear();
         [&*namespace, b"/", name].into_iter().for_each(|part| self.key.extend_from_slice(part));
         self.names.intern(&self.key)
+    }
+
+    /// Brings what the spans of a resource are going to meet into the cache, if so many edges wait that it is not there.
+    pub fn fetch(&self, block: &Block<'_>, spans: &ResourceSpans<'_>) {
+        if self.edges.len() <= SCATTERED {
+            return;
+        }
+        let sides = |span| side_of(block, &span).ok().map(|side| side.key);
+        let keys = spans.spans().filter_map(sides);
+        std::hint::black_box(keys.fold(0, |read, key| read ^ self.edges.touch(&key)));
     }
 
     /// Pairs one span.

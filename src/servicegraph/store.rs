@@ -55,6 +55,20 @@ impl<T: Hashed> Store<T> {
         out.extend(self.index.iter_hash(hash).filter(|&&at| fits(at, self.get(at))));
     }
 
+    /// Reads what finding and removing an item with this hash reads: its slot and those of its neighbours. What is returned
+    /// only keeps the reading.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u32 {
+        let mut read = 0;
+        self.index.find(hash, |&at| {
+            let Slot { older, next, .. } = self.slots[at as usize];
+            let neighbours = [older, next].into_iter().filter_map(|at| self.slots.get(at as usize));
+            read ^= neighbours.fold(0, |read, slot| read ^ slot.older);
+            false
+        });
+        read
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &T {
         &self.slots[slot as usize].item

@@ -176,6 +176,22 @@ impl SpanMetrics {
         self.prefix.set(&self.key);
     }
 
+    /// Brings the label sets of the block that was started last into the cache, if there are so many that they are not there.
+    pub fn fetch(&mut self, block: &Block<'_>, table: &mut DeltaTable) {
+        if !table.is_scattered() || self.plan.splits() {
+            return;
+        }
+        for span in block.spans.spans() {
+            self.plan.wanted.read(span.attributes, &mut self.of_span);
+            let [job, instance] = origin_of(self.origin.as_ref());
+            let (of_resource, of_span) = (&self.of_resource, &self.of_span);
+            let name = self.names.of(span.name).name;
+            let subject = Subject { block, span: &span, name, of_resource, of_span, job, instance };
+            table.announce(&self.prefix, &SpanKey { plan: &self.plan, subject: &subject });
+        }
+        table.fetch();
+    }
+
     /// Counts one span of the block that was started last.
     pub fn span(&mut self, block: &Block<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {

@@ -18,7 +18,7 @@ pub fn run(config: &Path) -> ! {
     let mut config = spanmill::config::load_from(Some(config), &[]).expect("a configuration of ours").config;
     let group = format!("{}-rogue", config.kafka.group);
     config.kafka.properties.insert("group.id".to_owned(), Secret::new(group));
-    log::init(&config.log.level, config.log.format).expect("a level of ours");
+    log::init(&config.log.level, config.log.format, std::io::stderr).expect("a level of ours");
     let worker = Worker::start(config, Telemetry::new()).expect("a worker starts");
     while worker.alive() {
         std::thread::sleep(Duration::from_millis(100));

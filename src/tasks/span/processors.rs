@@ -89,8 +89,10 @@ impl Processors {
             }
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block);
+                span_metrics.fetch(&block, table);
             }
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
+            pairing.fetch(&graph, &resource_spans);
             for span in resource_spans.spans() {
                 ledger.add(Tally::SpansRead, 1);
                 if let Some(clock) = &mut clock {
