@@ -206,6 +206,11 @@ impl Side {
         });
     }
 
+    /// What the log says after its first bytes.
+    fn since(&self, bytes: usize) -> String {
+        self.fleet.logs().get(bytes..).unwrap_or_default().to_owned()
+    }
+
     /// Waits until a line of a log holds all these words.
     fn says(&mut self, words: &[&str]) {
         self.sees(&format!("says {words:?}"), |side| {
@@ -313,7 +318,7 @@ impl<'a> Scene<'a> {
             side.fleet.start_rogue_with(1, &config);
         }
         wait_until("every journal has grown", STARTS_WITHIN, || {
-            self.sides.iter_mut().for_each(|side| side.tend());
+            self.sides.iter_mut().for_each(Side::tend);
             let grown: Vec<i64> = self.cluster.ends(&journals[1]).iter().zip(&before).map(|(a, b)| a - b).collect();
             if grown.iter().all(|n| *n >= AHEAD) { Ok(()) } else { Err(format!("by {grown:?}")) }
         });
@@ -338,9 +343,9 @@ impl<'a> Scene<'a> {
         }
         let held = self.away(AWAY);
         for (side, from) in self.sides.iter_mut().zip(held) {
-            side.sees("all marks since then are lost", |side| lost(&side.fleet.logs()[from..]).is_some());
+            side.sees("all marks since then are lost", |side| lost(&side.since(from)).is_some());
         }
-        let lost = [0, 1].map(|i| lost(&self.sides[i].fleet.logs()[held[i]..]).unwrap_or_default());
+        let lost = [0, 1].map(|i| lost(&self.sides[i].since(held[i])).unwrap_or_default());
         self.sides[1].sees("samples of a lost mark are stored", |side| {
             side.watched.samples().streams.values().any(|stream| stream.contains_key(&lost[1]))
         });
