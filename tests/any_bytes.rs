@@ -8,6 +8,8 @@ mod any_bytes;
 #[path = "simulation/rng.rs"]
 mod rng;
 
+use std::path::Path;
+
 use rng::Rng;
 use spanmill::archive::Frame;
 use spanmill::archive::frame::MAGIC;
@@ -209,13 +211,15 @@ fn what_fuzzers_have_found_does_no_harm() {
     any_bytes::share(include_bytes!("found/share-least-time"));
 }
 
-/// The fuzzers begin with whole inputs: `cargo test --test any_bytes -- --ignored`.
+/// The fuzzers begin with whole inputs: `FUZZ_CORPUS=fuzz/corpus cargo test --test any_bytes seeds` writes them to where these
+/// look. Without the variable they go where tests write.
 #[test]
-#[ignore = "writes fuzz/corpus"]
-fn seeds_for_the_fuzzers_are_written() {
+fn seeds_for_the_fuzzers_are_written_for_targets_that_there_are() {
     let (snapshot, undelivered) = shard();
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
     let overrides = include_str!("../config/overrides.yaml");
+    let corpus = std::env::var_os("FUZZ_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus"), std::path::PathBuf::from);
     for (target, seeds) in [
         ("otlp", records()),
         ("record", records()),
@@ -226,9 +230,12 @@ fn seeds_for_the_fuzzers_are_written() {
         ("overrides", texts(&[overrides])),
         ("text_rules", texts(&RULES)),
     ] {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let code = format!("fuzz/fuzz_targets/{target}.rs");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&code).is_file(), "{code}");
+        let dir = corpus.join(target);
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         for (i, seed) in seeds.iter().enumerate() {
+            assert!(!seed.is_empty(), "{target}: seed {i}");
             std::fs::write(dir.join(format!("seed-{i}")), seed).expect("a file can be written");
         }
     }

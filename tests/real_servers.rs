@@ -14,6 +14,7 @@ mod real {
     mod internal;
     mod limits;
     mod members;
+    mod memory;
     mod operator;
     mod place;
     mod replay;

@@ -192,7 +192,7 @@ impl Exporter {
         if idle.is_err() {
             tracing::warn!(
                 batches = self.0.shared.pending(),
-                "remote write stops with unsettled batches; the next owner of their shards sends them again"
+                "remote write stops with unsettled batches; nothing calls them delivered, so going on sends them again"
             );
         }
         tracks.abort_all();

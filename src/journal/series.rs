@@ -125,14 +125,28 @@ impl SeriesSnapshot {
     /// The snapshot's body in the journal.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.body.len() + 20);
+        let mut out = self.head();
+        out.extend_from_slice(&self.body);
+        out
+    }
+
+    /// The same bytes, without a second copy of the body, which may be large.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        let head = self.head();
+        let mut out = self.body;
+        out.splice(0..0, head);
+        out
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         put_i64(&mut out, self.deltas_offset);
         put_i64(&mut out, self.step);
         if !self.undelivered.is_empty() || self.body.first() == Some(&UNDELIVERED) {
             out.push(UNDELIVERED);
             put_bytes(&mut out, &self.undelivered);
         }
-        out.extend_from_slice(&self.body);
         out
     }
 

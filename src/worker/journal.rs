@@ -39,13 +39,13 @@ impl<M> JournalEnd<M> {
         &self.topic
     }
 
-    /// Appends the records of one frame.
-    pub(super) fn append(&mut self, context: &Context<'_>, records: &[Vec<u8>], mut mark: Option<M>) {
+    /// Appends the records of one frame. Each is given up once the producer has it: together they may be large.
+    pub(super) fn append(&mut self, context: &Context<'_>, records: Vec<Vec<u8>>, mut mark: Option<M>) {
         for record in records {
             self.under_way.push_back(mark.take());
             let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
             let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(fate))));
-            context.shared.appender.append(&self.topic, self.id.partition, record, on_fate);
+            context.shared.appender.append(&self.topic, self.id.partition, &record, on_fate);
         }
     }
 

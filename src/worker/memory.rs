@@ -7,6 +7,10 @@
 //! Waiting helps only as long as something is on its way out. Half edges end in stream time, which only reading advances,
 //! and series are there to stay. So when nothing is on its way out and it is still too much, reading goes on step by step:
 //! one record, and its commit. Slow and above the limit is better than standing still for ever, and the gauge says so.
+//!
+//! There is an end to that, too. Label sets stay for an hour or more, and in an explosion every record brings new ones: when
+//! they alone are above [`CEILING`] of the limit, nothing more is read, loudly. Running out of memory would be worse: whoever
+//! takes over restores the same state and runs out of it again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,6 +54,10 @@ const PARTS: [(Part, &str); 8] = [
 const LEAVING: [Part; 4] = [Part::Readers, Part::Open, Part::Commits, Part::Batches];
 /// Reading goes on below this part of the limit, in percent.
 const CALM: usize = 90;
+/// What stays may take this part of the limit, in percent.
+const CEILING: usize = 150;
+/// What only grows while spans bring new label sets.
+const STAYING: [Part; 2] = [Part::Known, Part::Series];
 /// The part of the limit that records fetched ahead may take.
 const FETCH_SHARE: usize = 4;
 /// What all partitions together may fetch ahead without a limit.
@@ -64,8 +72,13 @@ pub(super) struct Memory {
     limit: usize,
     parts: [AtomicUsize; PARTS.len()],
     throttled: AtomicBool,
+    saving: AtomicBool,
     telemetry: Telemetry,
 }
+
+/// The turn to write a snapshot; over when it is dropped.
+#[derive(Debug)]
+pub(super) struct Saving(Arc<Memory>);
 
 /// What one task holds; given back when it is dropped.
 #[derive(Debug)]
@@ -85,13 +98,21 @@ pub(super) enum Leave {
     Step,
     /// Commit what is open and wait.
     Wait,
+    /// The same, but waiting will not help.
+    Stand,
 }
 
 // === impl Memory ===
 
 impl Memory {
     pub(super) fn new(limit: usize, telemetry: Telemetry) -> Arc<Self> {
-        Arc::new(Self { limit, parts: Default::default(), throttled: AtomicBool::new(false), telemetry })
+        let (throttled, saving) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { limit, parts: Default::default(), throttled, saving, telemetry })
+    }
+
+    /// The turn to write a snapshot, when nobody else writes one: each is there twice until it is stored.
+    pub(super) fn save(self: &Arc<Self>) -> Option<Saving> {
+        (!self.saving.swap(true, Ordering::Relaxed)).then(|| Saving(Arc::clone(self)))
     }
 
     /// How much each of `partitions` may fetch ahead, at most `wished`: together no more than their share of the limit, so
@@ -120,8 +141,10 @@ impl Memory {
         if self.throttled.swap(throttled, Ordering::Relaxed) != throttled {
             self.telemetry.memory_throttled(throttled);
         }
+        let staying: usize = STAYING.iter().map(|part| self.of(*part)).sum();
         match throttled {
             false => Leave::Read,
+            true if staying > self.limit / 100 * CEILING => Leave::Stand,
             true if LEAVING.iter().all(|part| self.of(*part) == 0) => Leave::Step,
             true => Leave::Wait,
         }
@@ -168,8 +191,14 @@ impl Held {
         } else if self.since.get_or_insert_with(Instant::now).elapsed() > LOG_AFTER {
             self.since = Some(Instant::now());
             let (held, limit) = (self.memory.total(), self.memory.limit);
-            tracing::warn!(%task, held, limit, ?leave,
-                "spans wait in Kafka, because the worker holds more than worker.memory_limit; spanmill_memory_bytes says what");
+            if leave == Leave::Stand {
+                tracing::error!(%task, held, limit,
+                    "spans wait in Kafka, because label sets alone take far more than worker.memory_limit, and reading would add to \
+                     them: raise it, set limits, or start more workers; spanmill_memory_bytes says what is held");
+            } else {
+                tracing::warn!(%task, held, limit, ?leave,
+                    "spans wait in Kafka, because the worker holds more than worker.memory_limit; spanmill_memory_bytes says what");
+            }
         }
         leave
     }
@@ -182,6 +211,12 @@ impl Held {
     /// Whether reading is held back for want of memory.
     pub(super) fn waits(&self) -> bool {
         self.since.is_some()
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        self.0.saving.store(false, Ordering::Relaxed);
     }
 }
 
@@ -225,6 +260,31 @@ mod tests {
         held.set(Part::Commits, 0);
         held.set(Part::Edges, 100);
         assert_eq!(held.leave(&"it"), Leave::Read);
+    }
+
+    #[test]
+    fn label_sets_far_above_the_limit_end_all_reading() {
+        let memory = Memory::new(1_000, Telemetry::new());
+        let (mut span, mut series) = (Held::new(&memory), Held::new(&memory));
+        span.set(Part::Known, 700);
+        series.set(Part::Series, 800);
+        assert_eq!(span.leave(&"it"), Leave::Step);
+        // Half edges end by reading.
+        span.set(Part::Edges, 5_000);
+        assert_eq!(span.leave(&"it"), Leave::Step);
+        series.set(Part::Series, 801);
+        assert_eq!(span.leave(&"it"), Leave::Stand);
+        drop(series);
+        assert_eq!(span.leave(&"it"), Leave::Step, "somebody else has that shard now");
+    }
+
+    #[test]
+    fn snapshots_are_written_one_after_the_other() {
+        let memory = Memory::new(0, Telemetry::new());
+        let turn = memory.save();
+        assert!(turn.is_some() && memory.save().is_none());
+        drop(turn);
+        assert!(memory.save().is_some());
     }
 
     #[test]

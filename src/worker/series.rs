@@ -13,7 +13,7 @@ use rdkafka::message::Message;
 use super::command::{Command, Life, News};
 use super::delivering::Delivering;
 use super::journal::JournalEnd;
-use super::memory::{Held, Part};
+use super::memory::{Held, Part, Saving};
 use super::takeover::{TakenSeries, apply};
 use super::thread::{Context, Ended, Turn, fetching};
 use crate::export::Lane;
@@ -96,6 +96,8 @@ struct Writing {
     begins: Option<i64>,
     /// Its bytes, which the producer holds until they are stored.
     bytes: usize,
+    /// One shard of a worker after the other; none at a hand-over, which waits for nobody.
+    _turn: Option<Saving>,
 }
 
 /// Since when sources hold a step back without a word. Not since their last share: a healthy source sends one per step,
@@ -271,7 +273,7 @@ impl SeriesRunner {
         self.ending = Ending::Marked(self.journal.writer.next_k());
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
-        self.journal.append(context, &records, None);
+        self.journal.append(context, records, None);
     }
 
     /// Closes a step without sources that have been silent for longer than the grace time.
@@ -308,11 +310,11 @@ impl SeriesRunner {
         #[cfg(feature = "sabotage")]
         if crate::journal::sabotage::is_off(crate::journal::sabotage::Rule::Emit) {
             self.deliver(closed.step, closed.batches);
-            self.journal.append(context, &records, None);
+            self.journal.append(context, records, None);
             return;
         }
         self.pending.push_back((k, closed));
-        self.journal.append(context, &records, None);
+        self.journal.append(context, records, None);
     }
 
     /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
@@ -330,17 +332,21 @@ impl SeriesRunner {
         if !settled || self.writing.is_some() || self.snapshot == Some(closed) {
             return;
         }
+        let turn = context.shared.memory.save();
+        if turn.is_none() && !self.draining {
+            return;
+        }
         let snapshot = SeriesSnapshot {
             body: self.task.snapshot(),
             deltas_offset: self.position,
             step: closed,
             undelivered: self.delivering.undelivered(),
         };
-        let records = self.journal.writer.snapshot(&snapshot.encode());
+        let records = self.journal.writer.snapshot(&snapshot.into_bytes());
         self.saved = Instant::now();
         let bytes = records.iter().map(Vec::len).sum();
-        self.writing = Some(Writing { step: closed, position: self.position, begins: None, bytes });
-        self.journal.append(context, &records, Some(SnapshotBegins));
+        self.writing = Some(Writing { step: closed, position: self.position, begins: None, bytes, _turn: turn });
+        self.journal.append(context, records, Some(SnapshotBegins));
     }
 
     /// Learns the fate of a mark, or that a batch is settled.
@@ -423,7 +429,7 @@ impl SeriesRunner {
         self.write_snapshot(context);
         let records = self.journal.writer.release();
         self.released = Some(false);
-        self.journal.append(context, &records, None);
+        self.journal.append(context, records, None);
     }
 
     /// Whether the task is on its way out.

@@ -151,13 +151,13 @@ impl SpanRunner {
         let turn = match self.held.leave(&self.id) {
             Leave::Read => self.read(context, RECORDS_PER_TURN)?,
             // What a rebuild brings back was held before, and nothing can be committed meanwhile.
-            Leave::Step | Leave::Wait if self.task.rebuilding() => self.read(context, 1)?,
+            Leave::Step | Leave::Wait | Leave::Stand if self.task.rebuilding() => self.read(context, 1)?,
             Leave::Step => {
                 let turn = self.read(context, 1)?;
                 self.commit_open(context);
                 turn
             }
-            Leave::Wait => {
+            Leave::Wait | Leave::Stand => {
                 if !self.full() {
                     self.commit_open(context);
                     self.tick(context);
@@ -324,7 +324,7 @@ impl SpanRunner {
         // Once in the producer's queue, and once here.
         let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.shares);
         self.pending.push_back(Pending { k: cut.k, forwarded: commit.forwarded, shares: commit.shares, bytes });
-        self.journal.append(context, &records, Some(cut.k));
+        self.journal.append(context, records, Some(cut.k));
     }
 
     /// Sends the shares of an accepted commit to their shards.
@@ -402,7 +402,7 @@ impl SpanRunner {
         self.commit_open(context);
         let records = self.journal.writer.release();
         self.released = Some(false);
-        self.journal.append(context, &records, None);
+        self.journal.append(context, records, None);
     }
 
     /// Whether the task is on its way out.

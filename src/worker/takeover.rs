@@ -220,6 +220,7 @@ fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i
                 if matches!(error.code(), Some(Unknown::UnknownPartition | Unknown::UnknownTopicOrPartition)) {
                     shared.appender.look_up(topic)?;
                 }
+                tracing::info!(topic, partition, %error, "a claim is not acknowledged; claiming again");
                 last = Some(error);
             }
         }

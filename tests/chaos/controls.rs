@@ -5,6 +5,7 @@
 //! same troubles: one keeps the rule and must come out exact, the other does not and must be noticed. Leaders are placed,
 //! and troubles begin and end when something has been seen, so chance decides nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ const RULES: [&str; 4] = ["chain", "claim", "contiguity", "emit"];
 const RATE: u64 = 300;
 /// The load is ended when the trouble is over.
 const LONGEST: u64 = 900;
-/// No worker leaves the group while a broker is out of its reach.
+/// No worker leaves the group while brokers are out of its reach.
 const PATIENT: Duration = Duration::from_secs(60);
 /// Records that a journal gets from an owner that commits with every record, until it is far ahead of one that commits with
 /// every step.
@@ -41,8 +42,12 @@ const SILENT_STEPS: i64 = 7;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many differences are told.
 const SHOWN: usize = 3;
-/// The broker that goes out of reach.
+/// The broker that goes out of reach, with the journals that a scene is about.
 const AWAY: usize = 0;
+/// Another one that goes out of reach, with some of the source partitions.
+const APART: usize = 1;
+/// A span task reads at most so many steps further while a commit is under way (`COMMITS_IN_FLIGHT`, and the open one).
+const READ_AHEAD_STEPS: i64 = 6;
 
 /// What all controls have shown.
 #[derive(Debug, Serialize)]
@@ -91,16 +96,40 @@ struct Scene<'a> {
 }
 
 /// Who leads the partitions of the source, of its journal, of the deltas, and of their journal. One journal alone is away
-/// when a broker is, and what a task reads is not, except for the source partitions that a step is closed without.
+/// when a broker is, and what a task reads is not; except for the source partitions that a step is closed without, which have
+/// a broker of their own, so that they can be back before the journal is.
 fn leaders(rule: &str) -> [&'static [usize]; 4] {
     const ALL: &[usize] = &[0, 1, 2];
     const GONE: &[usize] = &[AWAY];
     const THERE: &[usize] = &[1, 2];
+    const ALWAYS: &[usize] = &[2];
     match rule {
         "contiguity" => [THERE, GONE, THERE, THERE],
-        "emit" => [ALL, THERE, THERE, GONE],
+        "emit" => [&[APART, 2, 2], ALWAYS, ALWAYS, GONE],
         _ => [ALL; 4],
     }
+}
+
+/// A number of a log line.
+fn field(line: &str, name: &str) -> Option<i64> {
+    line.split_once(name)?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The last step that each shard has closed by force, by a log.
+fn forced(log: &str) -> BTreeMap<i64, i64> {
+    let lines = log.lines().filter(|line| line.contains("closing a step without"));
+    lines.filter_map(|line| Some((field(line, " shard=")?, field(line, " step=")?))).collect()
+}
+
+/// The last step that was closed by force since the journals went away, once all marks since then are known to be lost: a
+/// partition's records meet their fates in the order in which they were appended, so when the claim of a successor was given
+/// up, the marks before it were.
+fn lost(log: &str) -> Option<i64> {
+    let claims = log.lines().filter(|line| line.contains("a claim is not acknowledged"));
+    let claimed: BTreeSet<i64> =
+        claims.filter(|line| line.contains("-series-journal")).filter_map(|line| field(line, " partition=")).collect();
+    let forced = forced(log);
+    forced.values().max().copied().filter(|_| forced.keys().all(|shard| claimed.contains(shard)))
 }
 
 /// Runs the control of a rule, or all of them.
@@ -142,10 +171,16 @@ impl Side {
         Self { group, receiver, watched, fleet }
     }
 
+    /// Looks after the worker. One that ends by itself will do so again.
+    fn tend(&mut self) {
+        self.fleet.tend();
+        assert!(self.fleet.exits.is_empty(), "{}: {:?}", self.group, self.fleet.exits);
+    }
+
     /// Waits until the worker runs all `tasks` and keeps up.
     fn calm(&mut self, tasks: u64) {
         wait_until("all tasks run and keep up", STARTS_WITHIN, || {
-            self.fleet.tend();
+            self.tend();
             let lag = wall_clock() - self.watched.samples().slowest();
             // Whoever is asked for metrics too often does little else.
             if lag > 4 * STEP {
@@ -163,14 +198,33 @@ impl Side {
         running.iter().map(|series| self.fleet.sum(series)).sum()
     }
 
+    /// Waits until something is the case.
+    fn sees(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        wait_until(&format!("{}: {what}", self.group), STARTS_WITHIN, || {
+            self.tend();
+            if is_so(self) { Ok(()) } else { Err(self.fleet.tails(20)) }
+        });
+    }
+
+    /// What the log says after its first bytes.
+    fn since(&self, bytes: usize) -> String {
+        self.fleet.logs().get(bytes..).unwrap_or_default().to_owned()
+    }
+
     /// Waits until a line of a log holds all these words.
     fn says(&mut self, words: &[&str]) {
-        wait_until(&format!("{} says {words:?}", self.group), STARTS_WITHIN, || {
-            self.fleet.tend();
-            let log = self.fleet.logs();
-            let said = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-            if said { Ok(()) } else { Err(self.fleet.tails(20)) }
+        self.sees(&format!("says {words:?}"), |side| {
+            side.fleet.logs().lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
+    }
+
+    /// How far the slowest of the span tasks is.
+    fn slowest_source(&self) -> i64 {
+        let metrics = self.fleet.metrics();
+        let lines = metrics.iter().flat_map(|text| text.lines());
+        let own = lines.filter(|line| line.starts_with("spanmill_stream_time_seconds{kind=\"span\""));
+        let seconds = own.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        seconds.map(|s| (s * 1e3) as i64).min().unwrap_or_default()
     }
 
     fn is_exact(&self, expected: &Expectation) -> bool {
@@ -178,7 +232,6 @@ impl Side {
     }
 
     fn found(&self, expected: &Expectation) -> Found {
-        assert!(self.fleet.exits.is_empty(), "{}: {:?}", self.group, self.fleet.exits);
         let difference = Difference::of(expected, &self.receiver.snapshot());
         let (totals, samples) = (self.receiver.totals(), self.watched.samples());
         let mut words = self.receiver.violations();
@@ -265,7 +318,7 @@ impl<'a> Scene<'a> {
             side.fleet.start_rogue_with(1, &config);
         }
         wait_until("every journal has grown", STARTS_WITHIN, || {
-            self.sides.iter_mut().for_each(|side| side.fleet.tend());
+            self.sides.iter_mut().for_each(Side::tend);
             let grown: Vec<i64> = self.cluster.ends(&journals[1]).iter().zip(&before).map(|(a, b)| a - b).collect();
             if grown.iter().all(|n| *n >= AHEAD) { Ok(()) } else { Err(format!("by {grown:?}")) }
         });
@@ -275,36 +328,53 @@ impl<'a> Scene<'a> {
 
     /// A commit is given up for want of a broker, and the one after it is stored when the broker is back.
     fn a_commit_is_lost_and_the_next_is_not(&mut self) {
-        self.away();
+        self.away(AWAY);
         self.sides[1].says(&["taken over again", "kind: Span", "unknown (Message"]);
-        self.back();
+        self.back(AWAY);
     }
 
-    /// Steps are closed by force, because a source partition is out of reach, and so is the journal of the mark that says so.
-    /// Whoever closes them anew has the partition back.
+    /// Steps are closed by force, because some source partitions are out of reach; then the journals of the marks that say so
+    /// are, too. The partitions are back before the journals, so whoever closes the steps anew closes them with what they hold.
     fn a_mark_is_lost_and_its_samples_would_not_be(&mut self) {
-        self.away();
+        let shards = self.args.shards as usize;
+        self.away(APART);
         for side in &mut self.sides {
-            side.says(&["closing a step without"]);
-            side.says(&["taken over again", "kind: Series", "unknown (Message"]);
+            side.sees("every shard closes steps by force", |side| forced(&side.fleet.logs()).len() == shards);
         }
-        self.back();
+        let held = self.away(AWAY);
+        for (side, from) in self.sides.iter_mut().zip(held) {
+            side.sees("all marks since then are lost", |side| lost(&side.since(from)).is_some());
+        }
+        let lost = [0, 1].map(|i| lost(&self.sides[i].since(held[i])).unwrap_or_default());
+        self.sides[1].sees("samples of a lost mark are stored", |side| {
+            side.watched.samples().streams.values().any(|stream| stream.contains_key(&lost[1]))
+        });
+        self.back(APART);
+        for (side, step) in self.sides.iter_mut().zip(lost) {
+            side.sees("shares of all partitions are sent", |side| {
+                side.slowest_source() >= step + READ_AHEAD_STEPS * STEP
+            });
+        }
+        self.back(AWAY);
     }
 
     /// Takes a broker out of reach. What is said to it from now on has certainly not arrived: it is held back for a while, so
     /// that what was on its way before is answered, and then the connections end with all that they hold.
-    fn away(&self) {
-        self.cluster.link(AWAY).set(Weather { hold_up: true, refuse: true, ..Weather::default() });
+    /// Tells how long the logs were when that began.
+    fn away(&self, broker: usize) -> [usize; 2] {
+        self.cluster.link(broker).set(Weather { hold_up: true, refuse: true, ..Weather::default() });
+        let logs = self.sides.each_ref().map(|side| side.fleet.logs().len());
         let begin = wall_clock();
         wait_until("a step has passed", STARTS_WITHIN, || match wall_clock() - begin {
             passed if passed >= STEP => Ok(()),
             passed => Err(passed.to_string()),
         });
-        self.cluster.link(AWAY).cut();
+        self.cluster.link(broker).cut();
+        logs
     }
 
-    fn back(&self) {
-        self.cluster.link(AWAY).set(Weather::default());
+    fn back(&self, broker: usize) {
+        self.cluster.link(broker).set(Weather::default());
     }
 
     /// Ends the load and waits until whatever comes has come.
@@ -320,13 +390,13 @@ impl<'a> Scene<'a> {
         let deadline = begin + Duration::from_secs(self.args.settle);
         let [kept, broken] = &mut self.sides;
         while Instant::now() < deadline && !kept.is_exact(&expected) {
-            kept.fleet.tend();
+            kept.tend();
             std::thread::sleep(LOOK_EVERY);
         }
         // The other one may never get there. It has twice the time.
         let deadline = begin + 2 * begin.elapsed() + Duration::from_millis((SILENT_STEPS * STEP).unsigned_abs());
         while Instant::now() < deadline && !broken.is_exact(&expected) {
-            broken.fleet.tend();
+            broken.tend();
             let silent = broken.watched.samples().slowest() >= ended + SILENT_STEPS * STEP;
             if silent && broken.running() == tasks && broken.fleet.sum("spanmill_lag_records") == 0 {
                 break;

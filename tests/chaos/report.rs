@@ -15,6 +15,8 @@ pub struct Report {
     pub seed: u64,
     pub seconds: u64,
     pub workers: usize,
+    /// The load average of the machine over the last five minutes, at the end.
+    pub load: f64,
     pub spans: u64,
     pub series: usize,
     pub kills: usize,
@@ -128,8 +130,8 @@ impl std::fmt::Display for Report {
         let secs = |ms: i64| format!("{:.1} s", ms as f64 / 1e3);
         writeln!(
             f,
-            "seed {}, {} s, {} workers, {} spans, {} series",
-            self.seed, self.seconds, self.workers, self.spans, self.series
+            "seed {}, {} s, {} workers, {} spans, {} series, load of the machine {:.1}",
+            self.seed, self.seconds, self.workers, self.spans, self.series, self.load
         )?;
         writeln!(
             f,

@@ -148,6 +148,8 @@ impl Run {
         drop(driver);
         report.internal_topics = self.cluster.sizes("mill-");
         self.reckon(expected.as_ref(), &mut report);
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        report.load = load.split(' ').nth(1).and_then(|five| five.parse().ok()).unwrap_or_default();
         let samples = self.watched.samples();
         report.troubles(&struck, &samples, STEP);
         report.freshness_calm = Freshness::of(&samples.lags(STEP, phases.calm, phases.chaos));

@@ -49,6 +49,12 @@ impl Api {
         answer.map(|a| a.status().as_u16()).map_err(|e| e.to_string())
     }
 
+    /// The text of a GET.
+    pub fn text(&self, path: &str) -> Result<String, String> {
+        let answer = self.send(self.client.get(format!("{}{path}", self.base))).map_err(|e| e.to_string())?;
+        self.runtime.block_on(answer.text()).map_err(|e| e.to_string())
+    }
+
     /// Where everything is.
     pub fn base(&self) -> &str {
         &self.base
