@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Loaded;
+use crate::journal::Event;
 use crate::model::Millis;
 use crate::worker::{Replay, Stretch};
 
@@ -63,9 +64,9 @@ pub struct Planned {
     pub cut: bool,
     /// The timestamp of the first record of the stretch, if it has one.
     pub begins: Option<Millis>,
-    /// Ticks of the live group, to be repeated: offset and time.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ticks: Vec<(i64, Millis)>,
+    /// What happened to the live group and is to be repeated: ticks, and what came too late for a forced close.
+    #[serde(default, rename = "ticks", skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Event>,
 }
 
 /// What in a configuration decides what is counted, one `key = value` each.
@@ -134,7 +135,7 @@ impl Plan {
     #[must_use]
     pub fn replay(&self, lead: Millis, bytes_per_second: Option<u64>) -> Replay {
         let stretch = |p: &Planned| {
-            let stretch = Stretch { from: p.from, to: p.to, settle: p.to_end, ticks: p.ticks.as_slice().into() };
+            let stretch = Stretch { from: p.from, to: p.to, settle: p.to_end, past: p.past.as_slice().into() };
             ((p.topic.clone(), p.partition), stretch)
         };
         Replay { stretches: self.partitions.iter().map(stretch).collect(), lead, bytes_per_second }
@@ -160,7 +161,10 @@ mod tests {
             to_end: true,
             cut: false,
             begins: Some(5),
-            ticks: vec![(12, 30_000)],
+            past: vec![
+                Event::Tick(12, 30_000),
+                Event::Missed { offset: 12, shard: 1, step: 45_000, cut: false, passed: 30_000 },
+            ],
         };
         Plan::new(1, vec!["10".into()], Vec::new(), vec![partition], settings_of(&loaded(&[])))
     }
@@ -193,7 +197,7 @@ mod tests {
     fn a_worker_gets_its_stretches() {
         let replay = plan().replay(60_000, None);
         let stretch = &replay.stretches[&("spans".to_owned(), 3)];
-        assert_eq!((stretch.from, stretch.to, stretch.settle, stretch.ticks.len()), (10, 40, true, 1));
+        assert_eq!((stretch.from, stretch.to, stretch.settle, stretch.past.len()), (10, 40, true, 2));
         assert_eq!(plan().offsets(), 30);
     }
 }

@@ -2,15 +2,15 @@
 
 use super::SpanRunner;
 use crate::model::Millis;
-use crate::tasks::span::{SpanTask, StepCut};
+use crate::tasks::span::{Repeat, SpanTask, StepCut};
 use crate::worker::replay::Stretch;
 use crate::worker::thread::Context;
 
 /// The stretch of a task that replays one.
 pub(super) struct Replayed {
     stretch: Stretch,
-    /// Ticks of the live group that have been repeated.
-    ticked: usize,
+    /// What happened to the live group.
+    repeat: Repeat,
     /// The stream time at which the task began on this worker.
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
@@ -20,32 +20,15 @@ pub(super) struct Replayed {
 // === impl Replayed ===
 
 impl Replayed {
-    /// The stretch of a task that stands at `position` and `stream_time`.
-    pub(super) fn new(stretch: &Stretch, position: i64, stream_time: Option<Millis>) -> Self {
-        // What is behind the position has been repeated; at the position itself, what stream time has passed.
-        let past = |&(offset, to): &(i64, Millis)| {
-            offset < position || (offset == position && stream_time.is_some_and(|at| to <= at))
-        };
-        let ticked = stretch.ticks.partition_point(past);
-        Self { stretch: stretch.clone(), ticked, begun: None, waits: false }
+    /// The stretch of a task that has been restored.
+    pub(super) fn new(stretch: &Stretch, task: &mut SpanTask) -> Self {
+        let repeat = Repeat::new(stretch.past.clone(), task);
+        Self { stretch: stretch.clone(), repeat, begun: None, waits: false }
     }
 
-    /// Repeats the ticks before the record at `offset`.
-    pub(super) fn repeat_ticks(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
-        let mut cuts = Vec::new();
-        while let Some(to) = self.tick(offset) {
-            cuts.extend(task.tick(to));
-        }
-        cuts
-    }
-
-    /// The next tick before the record at `offset`.
-    fn tick(&mut self, offset: i64) -> Option<Millis> {
-        let (at, to) = *self.stretch.ticks.get(self.ticked)?;
-        (at <= offset).then(|| {
-            self.ticked += 1;
-            to
-        })
+    /// Repeats what happened before the record at `offset`.
+    pub(super) fn repeat(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
+        self.repeat.before(task, offset)
     }
 }
 
@@ -82,26 +65,8 @@ impl SpanRunner {
         // The last offsets may hold no record.
         let (to, settle) = (replayed.stretch.to, replayed.stretch.settle);
         self.task.reached(to);
-        let mut cuts = replayed.repeat_ticks(&mut self.task, to);
+        let mut cuts = replayed.repeat(&mut self.task, to);
         cuts.extend(self.task.finish(settle));
         cuts.into_iter().for_each(|cut| self.commit(context, cut));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_come_once_and_where_they_came_in_life() {
-        let ticks = [(3, 10_000), (3, 25_000), (7, 40_000)];
-        let stretch = Stretch { from: 0, to: 9, settle: false, ticks: ticks.into() };
-        let mut replayed = Replayed::new(&stretch, 0, None);
-        assert_eq!(replayed.tick(2), None);
-        assert_eq!([replayed.tick(4), replayed.tick(4), replayed.tick(4)], [Some(10_000), Some(25_000), None]);
-        assert_eq!([replayed.tick(9), replayed.tick(9)], [Some(40_000), None]);
-        // A new owner goes on where the journal says that the last one stopped.
-        assert_eq!(Replayed::new(&stretch, 3, Some(10_000)).tick(3), Some(25_000));
-        assert_eq!(Replayed::new(&stretch, 4, Some(25_000)).tick(7), Some(40_000));
     }
 }
