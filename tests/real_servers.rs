@@ -11,6 +11,7 @@ mod servers;
 mod real {
     mod dashboards;
     mod histograms;
+    mod honour;
     mod internal;
     mod limits;
     mod members;

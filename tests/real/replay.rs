@@ -22,24 +22,24 @@ use crate::servers::kafka::RealKafka;
 use crate::servers::spanmill::worker_config;
 use crate::servers::wait_until;
 
-const TOPIC: &str = "spans";
+pub(super) const TOPIC: &str = "spans";
 const PARTITIONS: u32 = 3;
 /// The beginning of the history: long ago, as every history.
 const START: i64 = 1_700_000_000_000;
 
 /// A sample or an exemplar: its series, its step, its value's bits, and what else it says.
-type Said = (String, i64, u64, String);
+pub(super) type Said = (String, i64, u64, String);
 
 /// A receiver that remembers everything.
-struct Listener {
-    receiver: Receiver,
+pub(super) struct Listener {
+    pub(super) receiver: Receiver,
     said: Arc<Mutex<BTreeSet<Said>>>,
 }
 
-struct Scene {
-    kafka: RealKafka,
-    dir: TempDir,
-    records: Vec<Record>,
+pub(super) struct Scene {
+    pub(super) kafka: RealKafka,
+    pub(super) dir: TempDir,
+    pub(super) records: Vec<Record>,
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
 // === impl Listener ===
 
 impl Listener {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
         let said = Arc::<Mutex<BTreeSet<Said>>>::default();
         let heard = Arc::clone(&said);
@@ -156,7 +156,7 @@ impl Listener {
         Self { receiver, said }
     }
 
-    fn all(&self) -> BTreeSet<Said> {
+    pub(super) fn all(&self) -> BTreeSet<Said> {
         self.said.lock().expect("nobody panics").clone()
     }
 }
@@ -164,14 +164,20 @@ impl Listener {
 // === impl Scene ===
 
 impl Scene {
-    /// A topic with half a minute of history, and some empty partitions.
-    fn new(empty: u32) -> Self {
+    /// A broker with an empty topic.
+    pub(super) fn empty(partitions: u32, more: &[&str]) -> Self {
         let kafka = RealKafka::start();
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
-        let partitions = (PARTITIONS + empty).to_string();
+        let partitions = partitions.to_string();
         // Old timestamps must not make the broker delete them.
         let kept = ["--partitions", &partitions, "--config", "retention.ms=-1"];
-        kafka.tool("TopicCommand", &[&["--create", "--topic", TOPIC], &kept[..]].concat());
+        kafka.tool("TopicCommand", &[&["--create", "--topic", TOPIC], &kept[..], more].concat());
+        Self { kafka, dir, records: Vec::new() }
+    }
+
+    /// A topic with half a minute of history, and some empty partitions.
+    fn new(empty: u32) -> Self {
+        let mut scene = Self::empty(PARTITIONS + empty, &[]);
         let options = Options {
             start: START,
             rate: 400,
@@ -180,9 +186,14 @@ impl Scene {
             group: Group::Partition(PARTITIONS),
             ..Options::default()
         };
-        let records: Vec<Record> = Generator::new(Topology::shop(3), 3, options).collect();
+        scene.send(Generator::new(Topology::shop(3), 3, options).collect());
+        scene
+    }
+
+    /// Sends records to their partitions.
+    pub(super) fn send(&mut self, records: Vec<Record>) {
         let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().expect("a producer");
+            ClientConfig::new().set("bootstrap.servers", &self.kafka.brokers).create().expect("a producer");
         for record in &records {
             let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPIC)
                 .partition(place(record))
@@ -191,10 +202,10 @@ impl Scene {
             producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
         }
         producer.flush(PATIENCE).expect("everything is delivered");
-        Self { kafka, dir, records }
+        self.records.extend(records);
     }
 
-    fn config(&self, to: &Listener) -> PathBuf {
+    pub(super) fn config(&self, to: &Listener) -> PathBuf {
         worker_config(self.dir.path(), &self.kafka.brokers, TOPIC, &to.receiver.url())
     }
 
@@ -235,12 +246,12 @@ impl Scene {
         self.command(to, args).stderr(Stdio::null()).spawn().expect("it starts")
     }
 
-    fn output(&self, to: &Listener, args: &[&str]) -> Output {
+    pub(super) fn output(&self, to: &Listener, args: &[&str]) -> Output {
         self.command(to, args).output().expect("it starts")
     }
 
     /// Replays to the end; returns the summary.
-    fn replay(&self, to: &Listener, args: &[&str]) -> Value {
+    pub(super) fn replay(&self, to: &Listener, args: &[&str]) -> Value {
         let summary = summary(&self.output(to, args));
         assert_eq!(to.receiver.violations(), Vec::<String>::new());
         summary
@@ -252,15 +263,15 @@ fn summary(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{said}"))
 }
 
-fn place(record: &Record) -> i32 {
+pub(super) fn place(record: &Record) -> i32 {
     record.partition.and_then(|p| i32::try_from(p).ok()).expect("each has a place")
 }
 
-fn number(value: &Value) -> u64 {
+pub(super) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
 }
 
-fn assert_same(one: &BTreeSet<Said>, other: &BTreeSet<Said>) {
+pub(super) fn assert_same(one: &BTreeSet<Said>, other: &BTreeSet<Said>) {
     let missing: Vec<_> = one.difference(other).take(5).collect();
     let new: Vec<_> = other.difference(one).take(5).collect();
     let both = (one.len(), other.len());
