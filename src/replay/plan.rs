@@ -72,9 +72,16 @@ pub struct Planned {
 /// What in a configuration decides what is counted, one `key = value` each.
 #[must_use]
 pub fn settings_of(loaded: &Loaded) -> Vec<String> {
-    let counts = |path: &str| !FREE.iter().any(|free| path.starts_with(free));
+    let counts = |path: &str| !FREE.iter().any(|free| of_tenant(loaded, path).starts_with(free));
     let all = loaded.effective.iter().chain(&loaded.overridden);
     all.filter(|e| counts(&e.path)).map(|e| format!("{} = {}", e.path, e.value)).collect()
+}
+
+/// The key that a path sets, for everybody or for a tenant. The name of a tenant may hold dots.
+fn of_tenant<'p>(loaded: &Loaded, path: &'p str) -> &'p str {
+    let key = |name: &str| path.strip_prefix("tenants.")?.strip_prefix(name)?.strip_prefix('.');
+    // Of two names that fit, the longer one is meant, so what is left is the shorter one.
+    loaded.tenants.overridden().filter_map(|(name, _)| key(name)).min_by_key(|key| key.len()).unwrap_or(path)
 }
 
 // === impl Plan ===
@@ -191,6 +198,29 @@ mod tests {
             "{differences}"
         );
         assert!(differences.contains("+ series.external_labels.replay = r1"), "{differences}");
+    }
+
+    #[test]
+    fn where_a_tenants_samples_go_is_free_and_never_written_down() {
+        let settings = |overrides: &'static str| {
+            let set = ["overrides.file=o.yaml".to_owned()];
+            let read_file = |_: &std::path::Path| Ok(overrides.to_owned());
+            settings_of(&load(&Sources { file: None, env: &[], set: &set, read_file: &read_file }).expect("legal"))
+        };
+        let of = |overrides: &'static str| {
+            settings(overrides).into_iter().filter(|line| line.starts_with("tenants.")).collect::<Vec<_>>()
+        };
+        const SECRET: &str = "
+tenants:
+  a.b:
+    remote_write:
+      url: http://h/?token=x
+      headers:
+        X: y
+    series:
+      write: false
+";
+        assert_eq!(of(SECRET), ["tenants.a.b.series.write = false"]);
     }
 
     #[test]

@@ -265,6 +265,8 @@ impl SpanRunner {
             self.task.reached(end);
             if self.is_behind_stretch(end) {
                 self.finish_stretch(context);
+            } else {
+                self.warn_of_lost_end(end);
             }
         }
         self.tick(context);

@@ -1,10 +1,15 @@
 //! A span task that replays a stretch of its partition.
 
+use std::time::{Duration, Instant};
+
 use super::SpanRunner;
 use crate::model::Millis;
 use crate::tasks::span::{Repeat, SpanTask, StepCut};
 use crate::worker::replay::Stretch;
 use crate::worker::thread::Context;
+
+/// How often it is said that the log ends too early.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The stretch of a task that replays one.
 pub(super) struct Replayed {
@@ -15,6 +20,8 @@ pub(super) struct Replayed {
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
     waits: bool,
+    /// When it was said last that the log ends too early.
+    warned: Option<Instant>,
 }
 
 // === impl Replayed ===
@@ -23,7 +30,7 @@ impl Replayed {
     /// The stretch of a task that has been restored.
     pub(super) fn new(stretch: &Stretch, task: &mut SpanTask) -> Self {
         let repeat = Repeat::new(stretch.past.clone(), task);
-        Self { stretch: stretch.clone(), repeat, begun: None, waits: false }
+        Self { stretch: stretch.clone(), repeat, begun: None, waits: false, warned: None }
     }
 
     /// Repeats what happened before the record at `offset`.
@@ -57,6 +64,23 @@ impl SpanRunner {
     /// Whether the record at `offset` lies behind the stretch.
     pub(super) fn is_behind_stretch(&self, offset: i64) -> bool {
         self.replayed.as_ref().is_some_and(|replayed| offset >= replayed.stretch.to)
+    }
+
+    /// The log ends at `end`, before the end of the stretch. Nobody but an operator knows whether the rest comes back.
+    pub(super) fn warn_of_lost_end(&mut self, end: i64) {
+        let Some(replayed) = &mut self.replayed else { return };
+        if replayed.warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            return;
+        }
+        replayed.warned = Some(Instant::now());
+        tracing::error!(
+            topic = self.id.topic,
+            partition = self.id.partition,
+            end,
+            planned = replayed.stretch.to,
+            "the partition ends before the end of the range that the run was planned for: the topic has lost its end, or was \
+             created anew. The run waits for it to come back; to replay what is there, begin another run with another --id"
+        );
     }
 
     /// The partition holds nothing more of the stretch.
