@@ -455,6 +455,7 @@ impl SeriesRunner {
         };
         status.active_series = self.task.active_series();
         status.done = self.ending == Ending::Over;
+        status.trouble = None;
         self.show_limits(status, present);
     }
 

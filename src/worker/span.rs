@@ -266,7 +266,7 @@ impl SpanRunner {
             if self.is_behind_stretch(end) {
                 self.finish_stretch(context);
             } else {
-                self.warn_of_lost_end(end);
+                self.ends_early(end);
             }
         }
         self.tick(context);
@@ -433,6 +433,7 @@ impl SpanRunner {
             _ => 0,
         };
         status.ledger = self.task.ledger().clone();
+        status.trouble = self.replayed.as_ref().and_then(|replayed| replayed.trouble(&self.id));
         status.done = self.task.has_ended() && self.pending.is_empty() && self.forwarding.is_empty();
     }
 

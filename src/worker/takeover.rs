@@ -104,6 +104,11 @@ pub(super) enum TakeoverError {
              and --to-earliest for a new topic or --to-latest for one that lost its end"
     )]
     Recreated { topic: String, partition: i32, high: i64, next: i64 },
+    #[error(
+        "{topic}[{partition}] ends at offset {high}, but the run goes on at {next}: the topic was created anew, or has lost its \
+             end. Begin another run with another --id"
+    )]
+    Shrunk { topic: String, partition: i32, high: i64, next: i64 },
     #[error("a bug in spanmill: {0}; please report it")]
     Panicked(String),
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
@@ -320,7 +325,11 @@ fn restore_span(
             task.lost_below(low);
         }
         Some(next) if next > high && !task.has_ended() => {
-            return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
+            let (topic, partition) = (id.topic.clone(), id.partition);
+            return Err(match replayed {
+                Some(_) => TakeoverError::Shrunk { topic, partition, high, next },
+                None => TakeoverError::Recreated { topic, partition, high, next },
+            });
         }
         _ => {}
     }

@@ -1,6 +1,7 @@
 //! `spanmill replay` on a real Kafka: the same samples as live, whatever happens in between.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -131,6 +132,46 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     // And its topics go when they are told to.
     let removed = scene.output(&ignored, &["--id", "gone", "--remove"]);
     assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
+}
+
+#[test]
+fn a_replay_from_kafka_says_that_a_topic_has_lost_its_end() {
+    let mut scene = Scene::empty(1, &[]);
+    let group = Group::Partition(1);
+    let options = Options { start: START, spans: Some(2_000), spans_per_record: 20, group, ..Options::default() };
+    scene.send(Generator::new(Topology::shop(3), 3, options).collect());
+    let to = Listener::start();
+    let (half, slow) = (scene.records.len() / 2, ["--id", "lost", "--read-rate", "1"]);
+    let mut begun = scene.begin(&to, &slow);
+    let plan = "spans-group-replay-lost-plan";
+    wait_until("the run has its plan", PATIENCE, || match scene.kafka.end(plan, 0) {
+        1 => Ok(()),
+        n => Err(format!("the plan ends at {n}")),
+    });
+    begun.kill().expect("it runs");
+    begun.wait().expect("it has ended");
+    scene.kafka.tool("TopicCommand", &["--delete", "--topic", TOPIC]);
+    wait_until("the topic is gone", PATIENCE, || match scene.kafka.partitions(TOPIC) {
+        0 => Ok(()),
+        n => Err(format!("{n} partitions")),
+    });
+    scene.kafka.tool("TopicCommand", &["--create", "--topic", TOPIC, "--config", "retention.ms=-1"]);
+    let records = std::mem::take(&mut scene.records);
+    let (planned, left) = (records.len(), records[..half].to_vec());
+    scene.send(left);
+
+    let mut waits = scene.command(&to, &["--id", "lost"]).spawn().expect("it starts");
+    let told = format!("spans[0] ends at offset {half}, and the run was planned up to {planned}");
+    let mut lines = BufReader::new(waits.stderr.take().expect("a pipe")).lines();
+    let said = lines.by_ref().map(|line| line.expect("UTF-8")).find(|line| line.contains(&told)).expect(&told);
+    assert!(said.contains("another --id"), "{said}");
+    waits.kill().expect("it waits");
+    waits.wait().expect("it has ended");
+    // The rest comes back.
+    scene.send(records[half..].to_vec());
+    let summary = scene.replay(&to, &["--id", "lost"]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_eq!(number(&summary["ledger"]["records_read"]), planned as u64);
 }
 
 // === impl Listener ===

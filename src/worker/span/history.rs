@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use super::SpanRunner;
 use crate::model::Millis;
 use crate::tasks::span::{Repeat, SpanTask, StepCut};
+use crate::telemetry::TaskId;
 use crate::worker::replay::Stretch;
 use crate::worker::thread::Context;
 
 /// How often it is said that the log ends too early.
-const WARN_EVERY: Duration = Duration::from_secs(60);
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The stretch of a task that replays one.
 pub(super) struct Replayed {
@@ -20,8 +21,16 @@ pub(super) struct Replayed {
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
     waits: bool,
-    /// When it was said last that the log ends too early.
-    warned: Option<Instant>,
+    /// Where the log ends, if that is too early, and when that was said last.
+    ends_early: Option<(i64, Instant)>,
+}
+
+/// That a partition has lost what a run was planned for.
+fn lost_end(topic: &str, partition: i32, end: i64, planned: i64) -> String {
+    format!(
+        "{topic}[{partition}] ends at offset {end}, and the run was planned up to {planned}: the topic has lost its end, or was \
+         created anew. The run waits; to replay what is there, begin another one with another --id"
+    )
 }
 
 // === impl Replayed ===
@@ -30,11 +39,18 @@ impl Replayed {
     /// The stretch of a task that has been restored.
     pub(super) fn new(stretch: &Stretch, task: &mut SpanTask) -> Self {
         let repeat = Repeat::new(stretch.past.clone(), task);
-        Self { stretch: stretch.clone(), repeat, begun: None, waits: false, warned: None }
+        Self { stretch: stretch.clone(), repeat, begun: None, waits: false, ends_early: None }
     }
 
-    /// Repeats what happened before the record at `offset`.
+    /// What keeps the task from coming to its end.
+    pub(super) fn trouble(&self, id: &TaskId) -> Option<String> {
+        let (end, _) = self.ends_early?;
+        Some(lost_end(&id.topic, id.partition, end, self.stretch.to))
+    }
+
+    /// Repeats what happened before the record at `offset`, which is there.
     pub(super) fn repeat(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
+        self.ends_early = None;
         self.repeat.before(task, offset)
     }
 }
@@ -66,21 +82,14 @@ impl SpanRunner {
         self.replayed.as_ref().is_some_and(|replayed| offset >= replayed.stretch.to)
     }
 
-    /// The log ends at `end`, before the end of the stretch. Nobody but an operator knows whether the rest comes back.
-    pub(super) fn warn_of_lost_end(&mut self, end: i64) {
+    /// The log ends at `end`, before the end of the stretch. Whether the rest comes back, an operator knows.
+    pub(super) fn ends_early(&mut self, end: i64) {
         let Some(replayed) = &mut self.replayed else { return };
-        if replayed.warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-            return;
+        let said = replayed.ends_early.map(|(_, at)| at).filter(|at| at.elapsed() < SAY_EVERY);
+        replayed.ends_early = Some((end, said.unwrap_or_else(Instant::now)));
+        if let Some(trouble) = replayed.trouble(&self.id).filter(|_| said.is_none()) {
+            tracing::error!("{trouble}");
         }
-        replayed.warned = Some(Instant::now());
-        tracing::error!(
-            topic = self.id.topic,
-            partition = self.id.partition,
-            end,
-            planned = replayed.stretch.to,
-            "the partition ends before the end of the range that the run was planned for: the topic has lost its end, or was \
-             created anew. The run waits for it to come back; to replay what is there, begin another run with another --id"
-        );
     }
 
     /// The partition holds nothing more of the stretch.
