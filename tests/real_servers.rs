@@ -15,6 +15,7 @@ mod real {
     mod internal;
     mod limits;
     mod members;
+    mod odd;
     mod operator;
     mod place;
     mod replay;

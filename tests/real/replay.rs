@@ -207,7 +207,11 @@ impl Listener {
 impl Scene {
     /// A broker with an empty topic.
     pub(super) fn empty(partitions: u32, more: &[&str]) -> Self {
-        let kafka = RealKafka::start();
+        Self::on(RealKafka::start(), partitions, more)
+    }
+
+    /// The same on a broker of one's own.
+    pub(super) fn on(kafka: RealKafka, partitions: u32, more: &[&str]) -> Self {
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
         let partitions = partitions.to_string();
         // Old timestamps must not make the broker delete them.
