@@ -324,13 +324,7 @@ fn restore_span(
             );
             task.lost_below(low);
         }
-        Some(next) if next > high && !task.has_ended() => {
-            let (topic, partition) = (id.topic.clone(), id.partition);
-            return Err(match replayed {
-                Some(_) => TakeoverError::Shrunk { topic, partition, high, next },
-                None => TakeoverError::Recreated { topic, partition, high, next },
-            });
-        }
+        Some(next) if next > high && !task.has_ended() => return Err(shrunk(id, replayed.is_some(), high, next)),
         _ => {}
     }
     let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
@@ -344,6 +338,16 @@ fn restore_span(
         forwarded: state.forwarded,
         unforwarded: state.unforwarded.into(),
     })
+}
+
+/// A topic ends before the place where a task goes on.
+fn shrunk(id: &TaskId, replays: bool, high: i64, next: i64) -> TakeoverError {
+    let (topic, partition) = (id.topic.clone(), id.partition);
+    if replays {
+        TakeoverError::Shrunk { topic, partition, high, next }
+    } else {
+        TakeoverError::Recreated { topic, partition, high, next }
+    }
 }
 
 /// Restores a task whose partition an operator has moved.
