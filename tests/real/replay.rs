@@ -1,7 +1,8 @@
 //! `spanmill replay` on a real Kafka: the same samples as live, whatever happens in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use spanmill::config;
 use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::{Generator, Group, Options, Record, Topology};
+use spanmill::loadgen::{Expectation, Generator, Group, Options, Record, StepValues, Topology, parse_steps};
 use spanmill::model::{StepWidth, Tally};
 use spanmill::remotewrite::decode;
 use spanmill::telemetry::{TaskKind, Telemetry};
@@ -132,6 +133,54 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     // And its topics go when they are told to.
     let removed = scene.output(&ignored, &["--id", "gone", "--remove"]);
     assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
+}
+
+#[test]
+fn a_replay_from_kafka_says_at_the_end_of_every_step_what_the_generator_says() {
+    let scene = Scene::empty(PARTITIONS, &[]);
+    let file = scene.dir.path().join("expected.txt");
+    let mut produce = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+    produce.args(["produce", "--brokers", &scene.kafka.brokers, "--topic", TOPIC, "--spans", "12000", "--rate", "0"]);
+    produce.args(["--start-time", "2023-11-14T22:13:20Z", "--virtual-rate", "400", "--group", "partition"]);
+    let produced = produce.args(["--expect-steps", "1s", "--expect"]).arg(&file).output().expect("it starts");
+    assert!(produced.status.success(), "{produced:?}");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let (totals, steps) = (Expectation::parse(&text).expect("totals"), parse_steps(&text).expect("steps"));
+    let virtual_nodes = |series: &str| series.contains(r#"connection_type="virtual_node""#);
+    let (some, all) = (steps.len(), totals.series().filter(|(series, _)| !virtual_nodes(series)).count());
+    assert!(some == all && steps.values().any(|values| values.len() > 20), "{some} of {all} series");
+
+    let to = Listener::start();
+    let summary = scene.replay(&to, &["--id", "steps"]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_steps(&steps, &to.all());
+    // A record of another step would be noticed.
+    let mut wrong = steps;
+    let (_, values) = wrong.iter_mut().find(|(_, values)| values.len() > 2).expect("some");
+    values.remove(1);
+    assert!(catch_unwind(|| assert_steps(&wrong, &to.all())).is_err());
+}
+
+/// Every sample of the series that the generator tells of is what it says, and none is missing.
+fn assert_steps(expected: &StepValues, said: &BTreeSet<Said>) {
+    let mut found: BTreeMap<&str, BTreeMap<i64, f64>> = BTreeMap::new();
+    for (series, at, bits, _) in said.iter().filter(|(.., exemplar)| exemplar.is_empty()) {
+        let series = series.split_once('/').expect("behind the tenant").1;
+        found.entry(series).or_default().insert(*at, f64::from_bits(*bits));
+    }
+    let mut differences = Vec::new();
+    for (series, values) in expected {
+        let mut samples = found.remove(series.as_str()).unwrap_or_default();
+        // The zero before the first value.
+        samples.retain(|at, value| at % 1_000 == 0 || value.to_bits() != 0);
+        let missing = values.iter().filter(|(at, _)| !samples.contains_key(at)).map(|(at, value)| (*at, *value));
+        let of = |at: i64| values.iter().take_while(|(step, _)| *step <= at).last().map(|(_, value)| *value);
+        let other = |(at, value): (&i64, &f64)| of(*at).map(f64::to_bits) != Some(value.to_bits());
+        let wrong = samples.iter().filter(|&(at, value)| other((at, value))).map(|(at, value)| (*at, *value));
+        differences.extend(missing.chain(wrong).map(|difference| (series, difference)));
+    }
+    let first: Vec<_> = differences.iter().take(5).collect();
+    assert!(differences.is_empty(), "{} differences: {first:#?}", differences.len());
 }
 
 #[test]
