@@ -16,6 +16,7 @@ mod streams;
 mod features {
     pub(crate) mod enrich;
     pub(crate) mod owner;
+    pub(crate) mod past;
     pub(crate) mod settings;
     pub(crate) mod shards;
 }
@@ -25,6 +26,7 @@ use std::panic::catch_unwind;
 
 use features::enrich::enriched;
 use features::owner::{Disorder, run};
+use features::past;
 use features::settings::{SHARDS, random_tenants};
 use features::shards::{closed_at_random, closed_in_order};
 use scramble::Dice;
@@ -128,7 +130,24 @@ fn no_order_of_arrival_and_no_hand_over_changes_a_byte_of_any_feature() {
     assert!(failed.is_empty(), "TEST_SEED= one of {failed:?}");
 }
 
-/// Without this, the test above could compare nothing with nothing.
+/// What live shards did, closing steps by force, is done again by a replay that reads their journals.
+#[test]
+fn a_replay_that_reads_the_journals_repeats_forced_closes_to_the_bit() {
+    let seeds = match number("TEST_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TEST_SCHEDULES").unwrap_or(40),
+    };
+    let whole = number("TEST_SEED").is_none();
+    let runs: Vec<_> = seeds.map(|seed| (seed, catch_unwind(|| past::assert_repeats(seed)).ok())).collect();
+    let failed: Vec<u64> = runs.iter().filter(|(_, differs)| differs.is_none()).map(|(seed, _)| *seed).collect();
+    assert!(failed.is_empty(), "TEST_SEED= one of {failed:?}");
+    let different = runs.iter().filter(|(_, differs)| *differs == Some(true)).count();
+    let all = runs.len();
+    // Otherwise nothing came too late, and nothing was repeated.
+    assert!(!whole || different * 2 > all, "forced closes made a difference in {different} of {all} runs");
+}
+
+/// Without this, the first test could compare nothing with nothing.
 #[test]
 fn the_random_stories_write_every_metric() {
     let mut series: BTreeMap<String, u64> = BTreeMap::new();

@@ -11,10 +11,12 @@ mod servers;
 mod real {
     mod dashboards;
     mod histograms;
+    mod honour;
     mod internal;
     mod limits;
     mod members;
     mod memory;
+    mod odd;
     mod operator;
     mod place;
     mod replay;

@@ -9,7 +9,8 @@
 mod args;
 mod sink;
 
-use std::io::{IsTerminal as _, Write};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ pub(super) use args::duration;
 pub use args::{Compression, GroupBy, ProduceArgs, Property, Shape, StartTime};
 pub(super) use sink::{Sink, Target};
 
-use crate::loadgen::{Expectation, Generator, Group, Options, Record, Scale, Topology};
+use crate::loadgen::{Generator, Group, Options, Record, Scale, Topology, step_line};
 use crate::model::Millis;
 
 /// Why a load was not, or not completely, produced.
@@ -97,7 +98,11 @@ pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result
     let sink = Sink::new(Target { brokers, topic, compression, properties: &args.properties })?;
     let partitions = sink.prepare(args.create_partitions)?;
     let options = options(args, partitions, wall_clock())?;
-    let mut generator = Generator::new(topology(args), args.seed, options);
+    let generator = Generator::new(topology(args), args.seed, options);
+    let mut generator = match args.expect_steps {
+        Some(width) => generator.with_steps(width),
+        None => generator,
+    };
     let begin = now();
     let pace = (args.rate > 0).then_some((begin, options.start));
     let sent = send_all(&mut generator, &sink, pace, stop, Progress::new(args, begin))?;
@@ -107,7 +112,7 @@ pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result
     let rate = spans as f64 / seconds.max(1e-9);
     writeln!(out, "spans {spans}\nrecords {records}\nbytes {bytes}\nseconds {seconds:.3}\nspans_per_second {rate:.0}")?;
     if let Some(path) = &args.expect {
-        write_expectation(path, &generator.expectation())?;
+        write_expectation(path, &generator)?;
         writeln!(out, "expectation {}", path.display())?;
     }
     Ok(())
@@ -186,9 +191,14 @@ fn options(args: &ProduceArgs, partitions: u32, wall: Millis) -> Result<Options,
     Ok(Options { start, rate, spans, error_share, spans_per_record, group })
 }
 
-fn write_expectation(path: &std::path::Path, expectation: &Expectation) -> Result<(), ProduceError> {
-    std::fs::write(path, expectation.to_string())
-        .map_err(|source| ProduceError::Expect { path: path.to_owned(), source })
+fn write_expectation(path: &std::path::Path, generator: &Generator) -> Result<(), ProduceError> {
+    let write = || {
+        let mut file = BufWriter::new(File::create(path)?);
+        write!(file, "{}", generator.expectation())?;
+        generator.each_step(|series, values| file.write_all(step_line(series, values).as_bytes()))?;
+        file.flush()
+    };
+    write().map_err(|source| ProduceError::Expect { path: path.to_owned(), source })
 }
 
 /// The time now; a producer is an edge.

@@ -238,6 +238,14 @@ fn decode_exemplars(r: &mut Reader<'_>, limit: usize, step: Millis) -> Result<Ve
     Ok(out)
 }
 
+// === impl Part ===
+
+impl Part {
+    fn says_something(&self) -> bool {
+        !self.sets.is_empty() || !self.tenants.is_empty()
+    }
+}
+
 // === impl PartBuilder ===
 
 impl PartBuilder {
@@ -250,9 +258,15 @@ impl PartBuilder {
     /// Goes on with `next`. What says nothing is no part.
     fn end(&mut self, next: Part) {
         let open = std::mem::replace(&mut self.open, next);
-        if !open.sets.is_empty() || !open.tenants.is_empty() {
+        if open.says_something() {
             self.done.push(open);
         }
+    }
+
+    /// The latest step that anything is said about.
+    pub(super) fn latest(&self) -> Option<Millis> {
+        let parts = self.done.iter().chain(Some(&self.open).filter(|open| open.says_something()));
+        parts.map(|part| part.step).max()
     }
 
     /// Appends one set of the step; starts a new part when the open one would grow beyond `max` bytes.

@@ -60,6 +60,8 @@ pub struct Cut {
     pub shares: Vec<Vec<Vec<u8>>>,
     /// The label sets that had grown.
     pub sets: usize,
+    /// The latest step that they belong to.
+    pub latest: Option<Millis>,
 }
 
 /// The deltas of one span task since its last cut.
@@ -85,6 +87,8 @@ pub struct DeltaTable {
     layouts: Vec<Arc<Layout>>,
     respell_after: Millis,
     limited: Limited,
+    /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
+    earliest: Vec<Millis>,
     /// How long after the oldest open step the one ends whose label sets are found now.
     ahead: Millis,
     /// Parts the raw keys of steps: a step's own number, zero for the oldest.
@@ -225,6 +229,7 @@ impl DeltaTable {
             layouts: Vec::new(),
             respell_after,
             limited: Limited::default(),
+            earliest: Vec::new(),
             ahead: 0,
             salt: 0,
             spread: false,
@@ -445,11 +450,14 @@ impl DeltaTable {
             let ahead = self.ahead_of(first);
             let (of_step, later) = rest.split_at(rest.partition_point(|&id| self.ahead_of(id) == ahead));
             let tenants = self.tenants(of_step);
-            parts.iter_mut().for_each(|part| part.begin(head.step + ahead, &tenants));
+            for (shard, part) in parts.iter_mut().enumerate() {
+                let earliest = self.earliest.get(shard).copied().unwrap_or(Millis::MIN);
+                part.begin(earliest.max(head.step + ahead), &tenants);
+            }
             self.fill(of_step, head.stream_time, &mut parts);
             rest = later;
         }
-        let sets = touched.len();
+        let (sets, latest) = (touched.len(), parts.iter().filter_map(PartBuilder::latest).max());
         // Its memory is needed again.
         self.touched = touched;
         self.touched.clear();
@@ -461,7 +469,23 @@ impl DeltaTable {
         }
         let shares = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
         self.forget_idle(head.stream_time);
-        Cut { shares, sets }
+        Cut { shares, sets, latest }
+    }
+
+    /// From the next cut on, what goes to `shard` counts in no step that ends before `step`. Only in a replay of what live
+    /// shards did: see [`crate::journal::past`].
+    pub fn not_before(&mut self, shard: u32, step: Millis) {
+        let shard = shard as usize;
+        if self.earliest.len() <= shard {
+            self.earliest.resize(shard + 1, Millis::MIN);
+        }
+        self.earliest[shard] = self.earliest[shard].max(step);
+    }
+
+    /// Whether there is a step that something may not count before.
+    #[must_use]
+    pub fn has_earliest(&self) -> bool {
+        !self.earliest.is_empty()
     }
 
     /// Takes out what was touched, the oldest step first, and turns to that.

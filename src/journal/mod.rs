@@ -11,19 +11,19 @@
 pub mod chain;
 pub mod fold;
 pub mod frame;
+pub mod past;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 pub mod series;
 pub mod span;
-pub mod ticks;
 pub mod writer;
 
 pub use chain::{ChainVerdict, ShareChain};
 pub use fold::{Fold, Ignored, Ruling, Verdict};
 pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
-pub use series::{EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
+pub use past::{Event, ForcedCloses, Missed, Past};
+pub use series::{Behind, EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
 pub use span::{Cause, Shares, SpanCommit, SpanFold, SpanState};
-pub use ticks::Ticks;
 pub use writer::{AcceptedFrame, Progress, Writer};
 
 use crate::model::wire::Malformed;

@@ -35,6 +35,21 @@ pub struct EmitMark {
     /// The tenants that the step was not written for, because their receiver is down. Whoever closes it again leaves them
     /// out again.
     pub left_out: Vec<String>,
+    /// The sources that the step was closed without, if it was by force. A mark of an earlier version names none.
+    pub behind: Vec<Behind>,
+}
+
+/// How far a source was when a step was closed without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The source topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// The first commit of the source whose share was not counted yet.
+    pub k: u64,
+    /// How many parts of that share were counted all the same: what sends them was in the middle of it.
+    pub part: u32,
 }
 
 /// The body of a series task's snapshot. Its writer guarantees that the receivers have acknowledged every step up to
@@ -90,9 +105,13 @@ impl EmitMark {
         let mut out = vec![self.cause as u8];
         put_i64(&mut out, self.step);
         put_option(&mut out, self.acknowledged);
-        if !self.left_out.is_empty() {
+        if !self.left_out.is_empty() || !self.behind.is_empty() {
             put_u64(&mut out, self.left_out.len() as u64);
             self.left_out.iter().for_each(|tenant| put_bytes(&mut out, tenant.as_bytes()));
+        }
+        if !self.behind.is_empty() {
+            put_u64(&mut out, self.behind.len() as u64);
+            self.behind.iter().for_each(|source| source.encode(&mut out));
         }
         out
     }
@@ -114,8 +133,28 @@ impl EmitMark {
         for _ in 0..tenants {
             left_out.push(r.str()?.to_owned());
         }
-        let mark = Self { cause, step, acknowledged, left_out };
+        let mut behind = Vec::new();
+        let sources = if r.is_empty() { 0 } else { r.u64()? };
+        for _ in 0..sources {
+            behind.push(Behind::decode(&mut r)?);
+        }
+        let mark = Self { cause, step, acknowledged, left_out, behind };
         if r.is_empty() { Ok(mark) } else { Err(Malformed("bytes after the emit mark")) }
+    }
+}
+
+// === impl Behind ===
+
+impl Behind {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.topic.as_bytes());
+        put_u64(out, u64::from(self.partition.unsigned_abs()));
+        put_u64(out, self.k);
+        put_u64(out, self.part.into());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { topic: r.str()?.to_owned(), partition: r.uint()?, k: r.u64()?, part: r.uint()? })
     }
 }
 

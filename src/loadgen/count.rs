@@ -2,6 +2,7 @@
 
 use super::expect::{Bound, EDGE_BOUNDS, Expectation, SPAN_BOUNDS, Series};
 use super::plan::expired;
+use super::steps::Steps;
 use super::template::{Outcome, Span};
 use super::topology::{Kind, Op, Topology};
 use crate::model::{Ledger, Tally};
@@ -13,6 +14,8 @@ pub(super) struct Count {
     edges: Vec<EdgeCell>,
     pub(super) edge_bounds: &'static [Bound],
     pub(super) ledger: Ledger,
+    /// What belongs to which step, if that is wanted.
+    pub(super) steps: Option<Steps>,
 }
 
 /// One edge that was planned.
@@ -27,13 +30,13 @@ pub(super) struct Edge {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct SpanCell {
+pub(super) struct SpanCell {
     size: u64,
     latency: Histogram<15>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct EdgeCell {
+pub(super) struct EdgeCell {
     total: u64,
     failed: u64,
     server: Histogram<MAX_EDGE_BUCKETS>,
@@ -59,26 +62,33 @@ impl Count {
             edges: vec![EdgeCell::default(); topology.edges.len()],
             edge_bounds: &EDGE_BOUNDS,
             ledger: Ledger::default(),
+            steps: None,
         }
     }
 
     /// Counts a span of operation number `index`.
     pub(super) fn span(&mut self, index: usize, op: &Op, span: &Span, ns: u64) {
-        let cell = &mut self.spans[index * Outcome::ALL.len() + span.outcome as usize];
-        cell.size += op.template.len(span) as u64;
-        cell.latency.observe(&SPAN_BOUNDS, ns);
+        self.spans[cell_of(index, span)].add(op, span, ns);
         self.ledger.add(Tally::SpansRead, 1);
         self.ledger.add(Tally::SpansCounted, 1);
         self.ledger.add(Tally::EdgeSpans, u64::from(op.kind.has_edge()));
     }
 
-    /// Counts an edge that ends in a series; `how` is `EdgesCompleted` or `EdgesVirtual`.
-    pub(super) fn edge(&mut self, how: Tally, index: usize, edge: Edge) {
-        let cell = &mut self.edges[index];
-        cell.total += 1;
-        cell.failed += u64::from(edge.failed);
-        cell.server.observe(self.edge_bounds, edge.server);
-        cell.client.observe(self.edge_bounds, edge.client);
+    /// Counts an edge that ends in a series, with the IDs of the spans that make it.
+    pub(super) fn completed<const N: usize>(&mut self, index: usize, edge: Edge, spans: [u64; N]) {
+        if let Some(steps) = &mut self.steps {
+            steps.expect(index, edge, &spans);
+        }
+        self.edge(Tally::EdgesCompleted, index, edge);
+    }
+
+    /// Counts an edge with a side that never speaks. It ends in a series when its wait is over.
+    pub(super) fn virtual_node(&mut self, index: usize, edge: Edge) {
+        self.edge(Tally::EdgesVirtual, index, edge);
+    }
+
+    fn edge(&mut self, how: Tally, index: usize, edge: Edge) {
+        self.edges[index].add(self.edge_bounds, &edge);
         self.ledger.add(Tally::EdgesOpened, 1);
         self.ledger.add(how, 1);
     }
@@ -95,42 +105,83 @@ impl Count {
     pub(super) fn expectation(&self, topology: &Topology) -> Expectation {
         let mut series = Series::default();
         for (i, cell) in self.spans.iter().enumerate().filter(|(_, c)| c.latency.count() > 0) {
-            cell.spell(
-                &topology.ops[i / Outcome::ALL.len()],
-                Outcome::ALL[i % Outcome::ALL.len()],
-                topology,
-                &mut series,
-            );
+            cell.spell(&span_labels(topology, i), &mut series);
         }
-        for (labels, cell) in topology.edges.iter().zip(&self.edges).filter(|(_, c)| c.total > 0) {
-            let labels =
-                [("client", &*labels.client), ("connection_type", labels.connection), ("server", &*labels.server)];
-            cell.spell(self.edge_bounds, &labels, &mut series);
+        for (i, cell) in self.edges.iter().enumerate().filter(|(_, c)| c.total > 0) {
+            cell.spell(self.edge_bounds, &edge_labels(topology, i), &mut series);
         }
         Expectation::new(series, self.ledger.clone())
     }
 }
 
+/// The cell of a span of operation number `index`.
+pub(super) fn cell_of(index: usize, span: &Span) -> usize {
+    index * Outcome::ALL.len() + span.outcome as usize
+}
+
+/// The labels of a cell of spans, sorted by name.
+pub(super) fn span_labels(topology: &Topology, cell: usize) -> [(&str, &str); 4] {
+    let op = &topology.ops[cell / Outcome::ALL.len()];
+    [
+        ("service", &*topology.services[op.service].name),
+        ("span_kind", op.kind.label()),
+        ("span_name", &*op.name),
+        ("status_code", Outcome::ALL[cell % Outcome::ALL.len()].label()),
+    ]
+}
+
+/// The labels of an edge, sorted by name.
+pub(super) fn edge_labels(topology: &Topology, edge: usize) -> [(&str, &str); 3] {
+    let labels = &topology.edges[edge];
+    [("client", &*labels.client), ("connection_type", labels.connection), ("server", &*labels.server)]
+}
+
 // === impl SpanCell ===
 
 impl SpanCell {
-    fn spell(&self, op: &Op, outcome: Outcome, topology: &Topology, series: &mut Series) {
-        let labels = [
-            ("service", &*topology.services[op.service].name),
-            ("span_kind", op.kind.label()),
-            ("span_name", &*op.name),
-            ("status_code", outcome.label()),
-        ];
-        series.count("traces_spanmetrics_calls_total", &labels, self.latency.count());
-        series.count("traces_spanmetrics_size_total", &labels, self.size);
-        self.latency.spell("traces_spanmetrics_latency", &SPAN_BOUNDS, &labels, series);
+    pub(super) fn add(&mut self, op: &Op, span: &Span, ns: u64) {
+        self.size += op.template.len(span) as u64;
+        self.latency.observe(&SPAN_BOUNDS, ns);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.size += other.size;
+        self.latency.merge(&other.latency);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.latency.count() == 0
+    }
+
+    pub(super) fn spell(&self, labels: &[(&str, &str)], series: &mut Series) {
+        series.count("traces_spanmetrics_calls_total", labels, self.latency.count());
+        series.count("traces_spanmetrics_size_total", labels, self.size);
+        self.latency.spell("traces_spanmetrics_latency", &SPAN_BOUNDS, labels, series);
     }
 }
 
 // === impl EdgeCell ===
 
 impl EdgeCell {
-    fn spell(&self, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
+    pub(super) fn add(&mut self, bounds: &[Bound], edge: &Edge) {
+        self.total += 1;
+        self.failed += u64::from(edge.failed);
+        self.server.observe(bounds, edge.server);
+        self.client.observe(bounds, edge.client);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.total += other.total;
+        self.failed += other.failed;
+        self.server.merge(&other.server);
+        self.client.merge(&other.client);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    pub(super) fn spell(&self, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
         series.count("traces_service_graph_request_total", labels, self.total);
         if self.failed > 0 {
             series.count("traces_service_graph_request_failed_total", labels, self.failed);
@@ -153,6 +204,11 @@ impl<const N: usize> Histogram<N> {
         let bucket = bounds.iter().take_while(|&&(bound, _)| ns > bound).count();
         self.counts[bucket] += 1;
         self.sum_ns += u128::from(ns);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.sum_ns += other.sum_ns;
     }
 
     fn count(&self) -> u64 {

@@ -54,6 +54,9 @@ enum Value {
 #[derive(Debug, Default)]
 pub(super) struct Series(BTreeMap<String, Value>);
 
+/// Begins a line that tells the steps of a series.
+pub(super) const STEPS: &str = "# steps ";
+
 /// The upper bound of a bucket: nanoseconds, and `le`.
 pub type Bound = (u64, &'static str);
 
@@ -128,6 +131,7 @@ impl Expectation {
         for (line, content) in (1..).zip(text.lines()) {
             match content.strip_prefix("# ledger ") {
                 Some(tally) => parsed.parse_tally(line, tally)?,
+                None if content.starts_with(STEPS) => {}
                 None => parsed.parse_series(line, content)?,
             }
         }
@@ -190,6 +194,11 @@ impl Value {
 // === impl Series ===
 
 impl Series {
+    /// All of them, sorted by their canonical text.
+    pub(super) fn values(self) -> impl Iterator<Item = (String, f64)> {
+        self.0.into_iter().map(|(name, value)| (name, value.as_f64()))
+    }
+
     /// Adds a counter or a histogram's `_count`. `labels` are sorted by name; empty values are left out.
     pub(super) fn count(&mut self, name: &str, labels: &[(&str, &str)], n: u64) {
         add(&mut self.0, canonical(name, labels), Value::Count(n));

@@ -14,9 +14,10 @@ use super::expect::{Bound, Expectation};
 use super::hash::partition_of;
 use super::pack::Packer;
 use super::plan::{Planner, settle};
+use super::steps::Steps;
 use super::template::{Span, hex};
 use super::topology::Topology;
-use crate::model::{Millis, Tally};
+use crate::model::{Millis, StepWidth, Tally};
 
 /// One Kafka record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +166,28 @@ impl Generator {
     pub fn with_edge_bounds(mut self, bounds: &'static [Bound]) -> Self {
         self.count.edge_bounds = &bounds[..bounds.len().min(MAX_EDGE_BUCKETS - 1)];
         self
+    }
+
+    /// Keeps account of steps of this width as well; see [`Generator::each_step`].
+    #[must_use]
+    pub fn with_steps(mut self, width: StepWidth) -> Self {
+        self.count.steps = Some(Steps::new(width, &self.topology));
+        self
+    }
+
+    /// Tells each series that span metrics and completed edges make, sorted by their labels, with its value at the end of
+    /// every step in which it changes: exact once the iterator has ended. What belongs to which step follows from the
+    /// timestamps of records, which ascend: a span is in the step of its record, an edge in that of the record that
+    /// completes it. Edges with a virtual node are left out: they belong to the step in which their wait is over, which the
+    /// other records of their partition decide. Nothing without [`Generator::with_steps`].
+    ///
+    /// # Errors
+    /// Whatever `each` returns; it ends the tale.
+    pub fn each_step<E>(&self, each: impl FnMut(&str, &[(Millis, f64)]) -> Result<(), E>) -> Result<(), E> {
+        match &self.count.steps {
+            Some(steps) => steps.each_series(&self.topology, self.count.edge_bounds, each),
+            None => Ok(()),
+        }
     }
 
     /// Begins no further trace. What has begun is still sent.
@@ -316,6 +339,9 @@ impl Generator {
     fn emit(&mut self, spans: &[Span], partition: Option<u32>) {
         let Some(first) = spans.first() else { return };
         let value = self.packer.pack(&self.topology, spans);
+        if let Some(steps) = &mut self.count.steps {
+            steps.record(self.now, &self.topology, self.count.edge_bounds, spans);
+        }
         self.count.ledger.add(Tally::RecordsRead, 1);
         self.count.ledger.add(Tally::BytesRead, value.len() as u64);
         let (key, timestamp, spans) = (key(first.trace), self.now, spans.len() as u32);

@@ -17,6 +17,7 @@ mod pack;
 mod plan;
 mod scaled;
 mod shop;
+mod steps;
 mod template;
 mod topology;
 
@@ -24,6 +25,7 @@ pub use expect::{Bound, Expectation, ParseError};
 pub use generator::{Generator, Group, Options, Record};
 pub use hash::partition_of;
 pub use scaled::Scale;
+pub use steps::{StepValues, parse_steps, step_line};
 pub use topology::Topology;
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Planner<'_> {
         match origin {
             Origin::Nobody => {}
             Origin::Outside { edge } => {
-                self.count.edge(Tally::EdgesVirtual, edge, Edge { failed: over.failed, client: 0, server: over.ns });
+                self.count.virtual_node(edge, Edge { failed: over.failed, client: 0, server: over.ns });
             }
             Origin::Lost => self.count.expired(self.topology.ops[op].kind),
         }
@@ -86,18 +86,19 @@ impl Planner<'_> {
                 let lag = MS + self.dice.below(60 * MS);
                 let taken = self.run(op, sent.id, sent.end + lag);
                 let failed = sent.failed || taken.failed;
-                self.count.edge(Tally::EdgesCompleted, edge, Edge { failed, client: sent.ns, server: taken.ns });
+                let both = Edge { failed, client: sent.ns, server: taken.ns };
+                self.count.completed(edge, both, [sent.id, taken.id]);
                 (sent.end, sent.failed)
             }
             Far::Database { edge } => {
                 let over = self.run(step.op, parent, start);
                 let labels = Edge { failed: over.failed, client: over.ns, server: over.ns };
-                self.count.edge(Tally::EdgesCompleted, edge, labels);
+                self.count.completed(edge, labels, [over.id]);
                 (over.end, over.failed)
             }
             Far::Peer { edge } => {
                 let over = self.run(step.op, parent, start);
-                self.count.edge(Tally::EdgesVirtual, edge, Edge { failed: over.failed, client: over.ns, server: 0 });
+                self.count.virtual_node(edge, Edge { failed: over.failed, client: over.ns, server: 0 });
                 (over.end, over.failed)
             }
             Far::Lost => {
@@ -117,7 +118,8 @@ impl Planner<'_> {
         let back = self.work(client) / 2;
         let over = self.finish(client, span, served.end + back);
         let failed = over.failed || served.failed;
-        self.count.edge(Tally::EdgesCompleted, edge, Edge { failed, client: over.ns, server: served.ns });
+        let both = Edge { failed, client: over.ns, server: served.ns };
+        self.count.completed(edge, both, [over.id, served.id]);
         (over.end, over.failed)
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::model::Tally;
+use crate::model::{StepWidth, Tally};
 
 fn options(spans: u64, per_record: usize, group: Group) -> Options {
     let start = 1_700_000_000_000;
@@ -347,5 +347,46 @@ proptest! {
         options.error_share = share;
         let (records, expectation) = load(Topology::scaled(&Scale { services, operations }, seed), seed, options);
         assert_recount(&records, &expectation);
+    }
+}
+
+#[test]
+fn what_a_step_gets_follows_from_the_timestamps_of_records_and_adds_up_to_the_totals() {
+    let width = StepWidth::new(1_000).expect("positive");
+    let options = Options { rate: 500, ..options(4_000, 20, Group::Partition(3)) };
+    let mut generator = Generator::new(Topology::shop(5), 5, options).with_steps(width);
+    let records: Vec<Record> = generator.by_ref().collect();
+    let mut text = generator.expectation().to_string();
+    let told = generator.each_step(|series, values| {
+        text += &step_line(series, values);
+        Ok::<_, ()>(())
+    });
+    assert_eq!(told, Ok(()));
+    let (steps, totals) = (parse_steps(&text).expect("our own"), Expectation::parse(&text).expect("our own"));
+    assert!(parse_steps("# steps x{} 5").is_none());
+    for (series, value) in totals.series() {
+        let last = steps.get(series).map(|values| values.last().expect("never empty").1);
+        assert_eq!(last, Some(value).filter(|_| !series.contains("virtual_node")), "{series}");
+    }
+    // The calls of every step, counted by another reader.
+    let mut calls: BTreeMap<(String, i64), f64> = BTreeMap::new();
+    for (service, span, _, timestamp) in decode(&records) {
+        let kind = SpanKind::try_from(span.kind).expect("a kind").as_str_name();
+        let code = span.status.map_or(StatusCode::Unset, |s| StatusCode::try_from(s.code).expect("a code"));
+        let (name, code) = (span.name, code.as_str_name());
+        let labels = format!("service={service:?},span_kind={kind:?},span_name={name:?},status_code={code:?}");
+        let series = format!("traces_spanmetrics_calls_total{{{labels}}}");
+        *calls.entry((series, width.end_of(timestamp))).or_default() += 1.0;
+    }
+    let is_calls = |series: &&String| series.starts_with("traces_spanmetrics_calls_total");
+    for series in steps.keys().filter(is_calls) {
+        let mut sum = 0.0;
+        let of = calls.range((series.clone(), i64::MIN)..=(series.clone(), i64::MAX));
+        let expected = of.map(|((_, step), n)| {
+            sum += n;
+            (*step, sum)
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(steps[series], expected, "{series}");
     }
 }

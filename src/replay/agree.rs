@@ -3,10 +3,10 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::honour::honour;
 use super::plan::{Plan, Planned, settings_of};
 use super::range::{At, Bound, Bounds};
 use crate::config::Loaded;
-use crate::journal::Ticks;
 use crate::kafka::reader::Stretch;
 use crate::kafka::scan::Scanner;
 use crate::kafka::topics::{TopicNames, Topics};
@@ -58,6 +58,22 @@ pub enum RunError {
         /// What the plan says.
         was: String,
     },
+    /// There is nothing to repeat.
+    #[error("group {0} has left no journals in this Kafka; check --honour-journal")]
+    NoGroup(String),
+    /// What came too late for a forced close came to certain shards.
+    #[error(
+        "group {group} has {live} shards and has closed steps by force, which {shards} shards cannot repeat: replay with \
+         --set kafka.shards={live}, or leave --honour-journal out"
+    )]
+    OtherShards {
+        /// The live group.
+        group: String,
+        /// Its shards.
+        live: u32,
+        /// Those of the replay.
+        shards: u32,
+    },
     /// The run was begun with other settings.
     #[error("this run was begun with other settings; go on with those, or begin another run with another --id:\n  {0}")]
     OtherSettings(String),
@@ -70,7 +86,7 @@ pub struct Wanted<'a> {
     pub from: &'a [Bound],
     /// Where it ends; empty for their end.
     pub to: &'a [Bound],
-    /// The live group whose ticks it repeats.
+    /// The live group whose ticks and forced closes it repeats.
     pub honour: Option<&'a str>,
 }
 
@@ -114,8 +130,7 @@ pub fn propose(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Plan
     let (from, to) = (Bounds::new(wanted.from, At::Earliest), Bounds::new(wanted.to, At::Now));
     let mut partitions = plan(loaded, &Topics::new(&loaded.config.kafka)?, &from, &to)?;
     if let Some(group) = wanted.honour {
-        let (names, reader) = (TopicNames::new(group), LogReader::new(&loaded.config.kafka)?);
-        partitions.iter_mut().try_for_each(|planned| add_ticks(&reader, &names.journal(&planned.topic), planned))?;
+        honour(loaded, group, &mut partitions)?;
     }
     Ok(Plan::new(now, from.texts(), to.texts(), partitions, settings_of(loaded)))
 }
@@ -146,32 +161,6 @@ fn read(reader: &LogReader, topic: &str) -> Result<Option<Plan>, RunError> {
         Ok(())
     })?;
     Ok(plan)
-}
-
-/// Finds the ticks of a live group in the stretch of a partition.
-fn add_ticks(reader: &LogReader, journal: &str, planned: &mut Planned) -> Result<(), RunError> {
-    let (low, high) = reader.bounds(journal, planned.partition)?;
-    let mut ticks = Ticks::new(low > 0);
-    let stretch = Stretch { topic: journal, partition: planned.partition, from: low, to: high };
-    let damaged = |error| KafkaError::Topic(format!("{journal}[{}]: {error}", planned.partition));
-    reader.read::<RunError>(stretch, &AtomicBool::new(false), &mut |offset, record| {
-        Ok(ticks.apply(offset, record).map_err(damaged)?)
-    })?;
-    let known = ticks.begins().unwrap_or(i64::MAX);
-    if low > 0 && known > planned.from {
-        tracing::warn!(
-            journal,
-            partition = planned.partition,
-            known_from = known,
-            from = planned.from,
-            "the journal does not reach back to the beginning of the range: ticks before that are not repeated; \
-             kafka.journal_retention keeps them"
-        );
-    }
-    planned.ticks = ticks.found();
-    // One at the end itself advances time behind the last record.
-    planned.ticks.retain(|(offset, _)| (planned.from..=planned.to).contains(offset));
-    Ok(())
 }
 
 fn plan(loaded: &Loaded, topics: &Topics, from: &Bounds, to: &Bounds) -> Result<Vec<Planned>, RunError> {
@@ -219,6 +208,6 @@ fn stretch(scanner: &Scanner, topic: &str, partition: i32, (from, to): (At, At))
         to_end: end == high,
         cut,
         begins,
-        ticks: Vec::new(),
+        past: Vec::new(),
     })
 }

@@ -5,6 +5,7 @@
 //! group of live workers; a second opinion on where a run ends. *Next:* [`crate::worker::Worker::replay`].
 
 mod agree;
+mod honour;
 mod plan;
 mod progress;
 mod range;

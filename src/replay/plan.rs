@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Loaded;
+use crate::journal::Event;
 use crate::model::Millis;
 use crate::worker::{Replay, Stretch};
 
@@ -63,17 +64,24 @@ pub struct Planned {
     pub cut: bool,
     /// The timestamp of the first record of the stretch, if it has one.
     pub begins: Option<Millis>,
-    /// Ticks of the live group, to be repeated: offset and time.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ticks: Vec<(i64, Millis)>,
+    /// What happened to the live group and is to be repeated: ticks, and what came too late for a forced close.
+    #[serde(default, rename = "ticks", skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Event>,
 }
 
 /// What in a configuration decides what is counted, one `key = value` each.
 #[must_use]
 pub fn settings_of(loaded: &Loaded) -> Vec<String> {
-    let counts = |path: &str| !FREE.iter().any(|free| path.starts_with(free));
+    let counts = |path: &str| !FREE.iter().any(|free| of_tenant(loaded, path).starts_with(free));
     let all = loaded.effective.iter().chain(&loaded.overridden);
     all.filter(|e| counts(&e.path)).map(|e| format!("{} = {}", e.path, e.value)).collect()
+}
+
+/// The key that a path sets, for everybody or for a tenant. The name of a tenant may hold dots.
+fn of_tenant<'p>(loaded: &Loaded, path: &'p str) -> &'p str {
+    let key = |name: &str| path.strip_prefix("tenants.")?.strip_prefix(name)?.strip_prefix('.');
+    // Of two names that fit, the longer one is meant, so what is left is the shorter one.
+    loaded.tenants.overridden().filter_map(|(name, _)| key(name)).min_by_key(|key| key.len()).unwrap_or(path)
 }
 
 // === impl Plan ===
@@ -134,7 +142,7 @@ impl Plan {
     #[must_use]
     pub fn replay(&self, lead: Millis, bytes_per_second: Option<u64>) -> Replay {
         let stretch = |p: &Planned| {
-            let stretch = Stretch { from: p.from, to: p.to, settle: p.to_end, ticks: p.ticks.as_slice().into() };
+            let stretch = Stretch { from: p.from, to: p.to, settle: p.to_end, past: p.past.as_slice().into() };
             ((p.topic.clone(), p.partition), stretch)
         };
         Replay { stretches: self.partitions.iter().map(stretch).collect(), lead, bytes_per_second }
@@ -160,7 +168,10 @@ mod tests {
             to_end: true,
             cut: false,
             begins: Some(5),
-            ticks: vec![(12, 30_000)],
+            past: vec![
+                Event::Tick(12, 30_000),
+                Event::Missed { offset: 12, shard: 1, step: 45_000, cut: false, passed: 30_000 },
+            ],
         };
         Plan::new(1, vec!["10".into()], Vec::new(), vec![partition], settings_of(&loaded(&[])))
     }
@@ -190,10 +201,33 @@ mod tests {
     }
 
     #[test]
+    fn where_a_tenants_samples_go_is_free_and_never_written_down() {
+        let settings = |overrides: &'static str| {
+            let set = ["overrides.file=o.yaml".to_owned()];
+            let read_file = |_: &std::path::Path| Ok(overrides.to_owned());
+            settings_of(&load(&Sources { file: None, env: &[], set: &set, read_file: &read_file }).expect("legal"))
+        };
+        let of = |overrides: &'static str| {
+            settings(overrides).into_iter().filter(|line| line.starts_with("tenants.")).collect::<Vec<_>>()
+        };
+        const SECRET: &str = "
+tenants:
+  a.b:
+    remote_write:
+      url: http://h/?token=x
+      headers:
+        X: y
+    series:
+      write: false
+";
+        assert_eq!(of(SECRET), ["tenants.a.b.series.write = false"]);
+    }
+
+    #[test]
     fn a_worker_gets_its_stretches() {
         let replay = plan().replay(60_000, None);
         let stretch = &replay.stretches[&("spans".to_owned(), 3)];
-        assert_eq!((stretch.from, stretch.to, stretch.settle, stretch.ticks.len()), (10, 40, true, 1));
+        assert_eq!((stretch.from, stretch.to, stretch.settle, stretch.past.len()), (10, 40, true, 2));
         assert_eq!(plan().offsets(), 30);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::deltas::{SetDelta, Share, ShareError, ShareHead};
-use crate::journal::{ChainVerdict, ShareChain};
+use crate::journal::{Behind, ChainVerdict, ShareChain};
 use crate::model::time::last_step;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
 use crate::model::{MAX_TIME, Millis};
@@ -195,6 +195,16 @@ impl SeriesTask {
         let Some(step) = self.registry.next_step() else { return (None, Vec::new()) };
         let behind: Vec<_> = sources.iter().filter(|source| !self.has_passed(source, step)).cloned().collect();
         if behind.len() < sources.len() { (Some(step), behind) } else { (None, Vec::new()) }
+    }
+
+    /// How far the sources `behind` are, for the mark of a step that is closed without them.
+    #[must_use]
+    pub fn places(&self, behind: Vec<(String, i32)>) -> Vec<Behind> {
+        let place = |(topic, partition): (String, i32)| {
+            let (k, part) = self.chain.next(&topic, partition);
+            Behind { topic, partition, k, part }
+        };
+        behind.into_iter().map(place).collect()
     }
 
     fn has_passed(&self, source: &(String, i32), step: Millis) -> bool {

@@ -25,9 +25,11 @@
 
 mod clock;
 mod processors;
+mod repeat;
 
 use self::clock::SpanClock;
 use self::processors::Processors;
+pub use self::repeat::Repeat;
 use crate::config::{Config, Tenants, settings};
 use crate::deltas::ShareHead;
 use crate::model::time::{ended_after, last_step};
@@ -445,11 +447,21 @@ impl SpanTask {
             cuts.extend(self.cut_before(position, over));
             self.advance(over);
         }
+        if self.processors.table.has_earliest() {
+            // Which step it counts in is known once it is cut, and the end tells the last one.
+            cuts.extend(self.cut());
+        }
         let step = self.stream_time.map_or(0, |at| self.step.end_of(at));
         let end = ended_after(self.latest_with(step));
         cuts.push(self.end_stretch(position, step, end));
         self.stream_time = Some(end);
         cuts
+    }
+
+    /// From the next cut on, nothing counts for `shard` up to the end of `step`: a live shard had closed that without what
+    /// comes now. Only [`Repeat`] knows when.
+    fn missed(&mut self, shard: u32, step: Millis) {
+        self.processors.table.not_before(shard, self.step.end_of(step));
     }
 
     /// Whether the partition has ended, see [`SpanTask::finish`].
@@ -553,6 +565,8 @@ impl SpanTask {
             stream_time,
             tenants: Vec::new(),
         };
+        let cut = self.processors.table.cut(head, self.shards);
+        self.latest = self.latest.max(cut.latest.unwrap_or(step));
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
         self.next_k += 1;
@@ -567,7 +581,7 @@ impl SpanTask {
             reread_from: reread_from.unwrap_or(to),
             live,
             ledger: self.processors.ledger.clone(),
-            shares: self.processors.table.cut(head, self.shards).shares,
+            shares: cut.shares,
         }
     }
 

@@ -74,6 +74,8 @@ pub struct TaskStatus {
     pub restored: bool,
     /// In a replay: whether its stretch is read, or everything is closed, and all of it is journaled and acknowledged.
     pub done: bool,
+    /// Why it does not go on, if it does not.
+    pub trouble: Option<String>,
 }
 
 /// What limits do in a shard.

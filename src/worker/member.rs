@@ -124,7 +124,7 @@ fn serve(
         let strangers = || shared.replaying.is_none() && membership.spans.owned().iter().any(|p| !shared.knows(p));
         if kept.elapsed() > housekeeping || kept.elapsed() > AGAIN && strangers() {
             let retention = Duration::from_millis(shared.config.kafka.journal_retention.unsigned_abs());
-            kept_back.add(shared.take_trims(), |topic| shared.is_span_journal(topic), Instant::now() + retention);
+            kept_back.add(shared.take_trims(), |topic| shared.is_journal(topic), Instant::now() + retention);
             topics.trim(&kept_back.due(Instant::now()));
             keep_house(shared, topics, &mut sources);
             ends.look(shared, topics);

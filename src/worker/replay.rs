@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::journal::Event;
 use crate::model::Millis;
 
 /// The floor of a shard that is not ours, and of one that does not know it yet.
@@ -32,8 +33,8 @@ pub struct Stretch {
     pub to: i64,
     /// Whether half edges that wait at the end get the rest of their wait, because nothing follows in the partition.
     pub settle: bool,
-    /// Ticks of a live group to repeat: before the record at or after this offset, stream time advances to this time.
-    pub ticks: Arc<[(i64, Millis)]>,
+    /// What happened to a live group and is to happen again.
+    pub past: Arc<[Event]>,
 }
 
 /// A replay at work.

@@ -17,7 +17,7 @@ use super::memory::{Held, Part, Saving};
 use super::takeover::{TakenSeries, apply};
 use super::thread::{Context, Ended, Turn, fetching};
 use crate::export::Lane;
-use crate::journal::{EmitCause, EmitMark, FrameKind, SeriesSnapshot};
+use crate::journal::{Behind, EmitCause, EmitMark, FrameKind, SeriesSnapshot};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
@@ -247,7 +247,7 @@ impl SeriesRunner {
         while !self.full(context)
             && let Some(step) = self.task.closable(&sources)
         {
-            self.close(context, step, Cause::Watermark);
+            self.close(context, step, Cause::Watermark, Vec::new());
         }
     }
 
@@ -269,7 +269,8 @@ impl SeriesRunner {
             return closed.into_iter().for_each(|closed| self.snapshot_now(context, closed));
         }
         let step = closed.unwrap_or_default();
-        let mark = EmitMark { step, cause: EmitCause::End, acknowledged: self.acknowledged, left_out: Vec::new() };
+        let (acknowledged, left_out) = (self.acknowledged, Vec::new());
+        let mark = EmitMark { step, cause: EmitCause::End, acknowledged, left_out, behind: Vec::new() };
         self.ending = Ending::Marked(self.journal.writer.next_k());
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
@@ -289,11 +290,12 @@ impl SeriesRunner {
         if self.silence.is_over(&behind, Instant::now(), grace) {
             tracing::warn!(shard = self.id.partition, step, without = ?behind,
                 "closing a step without partitions that have been silent; is a worker missing?");
-            self.close(context, step, Cause::Forced);
+            let behind = self.task.places(behind);
+            self.close(context, step, Cause::Forced, behind);
         }
     }
 
-    fn close(&mut self, context: &Context<'_>, step: Millis, cause: Cause) {
+    fn close(&mut self, context: &Context<'_>, step: Millis, cause: Cause, behind: Vec<Behind>) {
         self.first.get_or_insert(step);
         let left_out = self.delivering.left_out();
         let closed = self.task.close_without(step, &left_out);
@@ -303,7 +305,7 @@ impl SeriesRunner {
             Cause::Watermark => EmitCause::Watermark,
             Cause::Forced => EmitCause::Forced,
         };
-        let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out };
+        let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out, behind };
         let k = self.journal.writer.next_k();
         let records = self.journal.writer.commit(self.marked, self.position, &mark.encode());
         self.marked = self.position;
@@ -459,6 +461,7 @@ impl SeriesRunner {
         };
         status.active_series = self.task.active_series();
         status.done = self.ending == Ending::Over;
+        status.trouble = None;
         self.show_limits(status, present);
     }
 

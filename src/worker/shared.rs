@@ -170,9 +170,10 @@ impl Shared {
         take(&self.positions)
     }
 
-    /// Whether a topic is the journal of span tasks.
-    pub(super) fn is_span_journal(&self, topic: &str) -> bool {
-        self.config.kafka.topics.iter().any(|source| self.names.journal(source) == topic)
+    /// Whether a topic is a journal: that of span tasks, or that of series tasks.
+    pub(super) fn is_journal(&self, topic: &str) -> bool {
+        let mut sources = self.config.kafka.topics.iter();
+        self.names.series_journal() == topic || sources.any(|source| self.names.journal(source) == topic)
     }
 
     pub(super) fn take_trims(&self) -> Vec<(Partition, i64)> {

@@ -90,15 +90,14 @@ struct Forwarding {
 
 impl SpanRunner {
     /// Starts fetching, and sends again what the shards may not have.
-    pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, taken: TakenSpan) -> Result<Self, Ended> {
+    pub(super) fn start(context: &Context<'_>, id: TaskId, life: Life, mut taken: TakenSpan) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
         let patience = Duration::from_millis(context.shared.config.kafka.stuck_after.unsigned_abs());
         let mut held = Held::new(&context.shared.memory);
         held.set(Part::Fetch, context.fetcher.buffer_bytes());
         let stretch = context.shared.replaying.as_ref().and_then(|r| r.stretch(&id.topic, id.partition));
-        let (position, stream_time) = (taken.task.position().unwrap_or(taken.start), taken.task.stream_time());
         let mut runner = Self {
-            replayed: stretch.map(|stretch| Replayed::new(stretch, position, stream_time)),
+            replayed: stretch.map(|stretch| Replayed::new(stretch, &mut taken.task)),
             next: taken.start,
             progress: Progress::new(patience, Instant::now()),
             watched: Instant::now(),
@@ -188,8 +187,8 @@ impl SpanRunner {
                         self.finish_stretch(context);
                         return Ok(Turn::Busy);
                     }
-                    let ticks = self.replayed.as_mut().map(|replayed| replayed.repeat_ticks(&mut self.task, offset));
-                    let mut cuts = ticks.unwrap_or_default();
+                    let before = self.replayed.as_mut().map(|replayed| replayed.repeat(&mut self.task, offset));
+                    let mut cuts = before.unwrap_or_default();
                     cuts.extend(intake::take(context, &self.id, &mut self.task, &message)?);
                     self.next = offset + 1;
                     drop(message);
@@ -266,6 +265,8 @@ impl SpanRunner {
             self.task.reached(end);
             if self.is_behind_stretch(end) {
                 self.finish_stretch(context);
+            } else {
+                self.ends_early(end);
             }
         }
         self.tick(context);
@@ -432,6 +433,7 @@ impl SpanRunner {
             _ => 0,
         };
         status.ledger = self.task.ledger().clone();
+        status.trouble = self.replayed.as_ref().and_then(|replayed| replayed.trouble(&self.id));
         status.done = self.task.has_ended() && self.pending.is_empty() && self.forwarding.is_empty();
     }
 

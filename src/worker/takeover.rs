@@ -104,6 +104,11 @@ pub(super) enum TakeoverError {
              and --to-earliest for a new topic or --to-latest for one that lost its end"
     )]
     Recreated { topic: String, partition: i32, high: i64, next: i64 },
+    #[error(
+        "{topic}[{partition}] ends at offset {high}, but the run goes on at {next}: the topic was created anew, or has lost its \
+             end. Begin another run with another --id"
+    )]
+    Shrunk { topic: String, partition: i32, high: i64, next: i64 },
     #[error("a bug in spanmill: {0}; please report it")]
     Panicked(String),
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
@@ -320,9 +325,7 @@ fn restore_span(
             );
             task.lost_below(low);
         }
-        Some(next) if next > high && !task.has_ended() => {
-            return Err(TakeoverError::Recreated { topic: id.topic.clone(), partition: id.partition, high, next });
-        }
+        Some(next) if next > high && !task.has_ended() => return Err(shrunk(id, replayed.is_some(), high, next)),
         _ => {}
     }
     let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
@@ -336,6 +339,16 @@ fn restore_span(
         forwarded: state.forwarded,
         unforwarded: state.unforwarded.into(),
     })
+}
+
+/// A topic ends before the place where a task goes on.
+fn shrunk(id: &TaskId, replays: bool, high: i64, next: i64) -> TakeoverError {
+    let (topic, partition) = (id.topic.clone(), id.partition);
+    if replays {
+        TakeoverError::Shrunk { topic, partition, high, next }
+    } else {
+        TakeoverError::Recreated { topic, partition, high, next }
+    }
 }
 
 /// Restores a task whose partition an operator has moved.

@@ -292,7 +292,8 @@ impl Thread {
         } else {
             tracing::warn!(?task, %why, failures = *failures, ?delay, "cannot run; will be taken over again");
         }
-        self.shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
+        let trouble = (*failures > 1).then(|| why.to_string());
+        self.shared.telemetry.board().update(&task, |s| (s.state, s.trouble) = (TaskState::Claiming, trouble));
         self.slots.insert(task, Slot::Waiting { until: Instant::now() + delay });
     }
 

@@ -1,6 +1,9 @@
 //! The owners of a source partition, one after the other, and the journal between them.
 
-use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
+use std::sync::Arc;
+
+use spanmill::journal;
+use spanmill::tasks::span::{Offer, Record, Repeat, Restored, SpanSettings, SpanTask, StepCut};
 
 use crate::scramble::Dice;
 use crate::streams::{Event, Rec};
@@ -22,6 +25,9 @@ struct Partition<'a> {
     settings: &'a SpanSettings,
     number: i32,
     events: Vec<Event>,
+    /// What is to happen again.
+    past: Arc<[journal::Event]>,
+    repeat: Repeat,
     task: SpanTask,
     /// The journal: commits, and the event to go on with after each.
     journal: Vec<(StepCut, usize)>,
@@ -32,14 +38,38 @@ pub(crate) fn run(
     settings: &SpanSettings,
     number: i32,
     events: &[Event],
-    mut disorder: Option<Disorder<'_>>,
+    disorder: Option<Disorder<'_>>,
 ) -> Vec<StepCut> {
     let events = events.iter().cloned().chain(TICKS.map(Event::Tick)).collect();
-    let task = SpanTask::new(settings, "t".into(), number, Restored::default()).expect("an empty journal");
-    let mut partition = Partition { settings, number, events, task, journal: Vec::new() };
-    partition.task.set_start(0);
+    live((settings, number), events, None, disorder)
+}
+
+/// All commits of a partition that is replayed: its records, and what the journals of its first life tell.
+pub(crate) fn run_again(
+    settings: &SpanSettings,
+    number: i32,
+    events: &[Event],
+    past: &Arc<[journal::Event]>,
+    disorder: Option<Disorder<'_>>,
+) -> Vec<StepCut> {
+    let records = events.iter().filter(|event| matches!(event, Event::Record(_))).cloned().collect();
+    live((settings, number), records, Some(past), disorder)
+}
+
+fn live(
+    (settings, number): (&SpanSettings, i32),
+    events: Vec<Event>,
+    past: Option<&Arc<[journal::Event]>>,
+    mut disorder: Option<Disorder<'_>>,
+) -> Vec<StepCut> {
+    let mut task = SpanTask::new(settings, "t".into(), number, Restored::default()).expect("an empty journal");
+    task.set_start(0);
+    let past = past.cloned().unwrap_or_default();
+    let repeat = Repeat::new(Arc::clone(&past), &mut task);
+    let mut partition = Partition { settings, number, events, past, repeat, task, journal: Vec::new() };
     let (mut at, mut crashes) = (0, 0);
-    while at < partition.events.len() {
+    // After the last event comes the end.
+    while at <= partition.events.len() {
         partition.event(at);
         at += 1;
         let Some(Disorder { dice, calm }) = &mut disorder else { continue };
@@ -69,12 +99,22 @@ impl Partition<'_> {
     }
 
     fn event(&mut self, at: usize) {
-        match self.events[at].clone() {
-            Event::Tick(to) => {
+        let event = self.events.get(at).cloned();
+        let before = match &event {
+            Some(Event::Tick(_)) => i64::MIN,
+            Some(Event::Record(record)) => record.offset,
+            None => i64::MAX,
+        };
+        for cut in self.repeat.before(&mut self.task, before) {
+            self.commit(Some(cut), at);
+        }
+        match event {
+            None => {}
+            Some(Event::Tick(to)) => {
                 let cut = self.task.tick(to);
                 self.commit(cut, at + 1);
             }
-            Event::Record(record) => {
+            Some(Event::Record(record)) => {
                 while let Offer::CutFirst { cut } = self.task.offer(&borrow(&record), NOW) {
                     self.commit(Some(*cut), at);
                 }
@@ -95,6 +135,7 @@ impl Partition<'_> {
         let next = restored.next.unwrap_or(0);
         self.task = SpanTask::new(self.settings, "t".into(), self.number, restored).expect("a sound journal");
         self.task.set_start(0);
+        self.repeat = Repeat::new(Arc::clone(&self.past), &mut self.task);
         let start = self.task.start_offset().expect("known");
         for event in &self.events[..resume] {
             let Event::Record(r) = event else { continue };

@@ -6,9 +6,9 @@ use spanmill::tasks::span::StepCut;
 
 use crate::scramble::Dice;
 
-type Source = (String, i32);
+pub(crate) type Source = (String, i32);
 
-fn sources(cuts: &[Vec<StepCut>]) -> Vec<Source> {
+pub(crate) fn sources(cuts: &[Vec<StepCut>]) -> Vec<Source> {
     (0..).zip(cuts).map(|(p, _)| ("t".to_owned(), p)).collect()
 }
 

@@ -1,6 +1,8 @@
 //! `spanmill replay` on a real Kafka: the same samples as live, whatever happens in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use spanmill::config;
 use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::{Generator, Group, Options, Record, Topology};
+use spanmill::loadgen::{Expectation, Generator, Group, Options, Record, StepValues, Topology, parse_steps};
 use spanmill::model::{StepWidth, Tally};
 use spanmill::remotewrite::decode;
 use spanmill::telemetry::{TaskKind, Telemetry};
@@ -22,24 +24,24 @@ use crate::servers::kafka::RealKafka;
 use crate::servers::spanmill::worker_config;
 use crate::servers::wait_until;
 
-const TOPIC: &str = "spans";
+pub(super) const TOPIC: &str = "spans";
 const PARTITIONS: u32 = 3;
 /// The beginning of the history: long ago, as every history.
 const START: i64 = 1_700_000_000_000;
 
 /// A sample or an exemplar: its series, its step, its value's bits, and what else it says.
-type Said = (String, i64, u64, String);
+pub(super) type Said = (String, i64, u64, String);
 
 /// A receiver that remembers everything.
-struct Listener {
-    receiver: Receiver,
+pub(super) struct Listener {
+    pub(super) receiver: Receiver,
     said: Arc<Mutex<BTreeSet<Said>>>,
 }
 
-struct Scene {
-    kafka: RealKafka,
-    dir: TempDir,
-    records: Vec<Record>,
+pub(super) struct Scene {
+    pub(super) kafka: RealKafka,
+    pub(super) dir: TempDir,
+    pub(super) records: Vec<Record>,
 }
 
 #[test]
@@ -133,10 +135,98 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
 }
 
+#[test]
+fn a_replay_from_kafka_says_at_the_end_of_every_step_what_the_generator_says() {
+    let scene = Scene::empty(PARTITIONS, &[]);
+    let file = scene.dir.path().join("expected.txt");
+    let mut produce = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+    produce.args(["produce", "--brokers", &scene.kafka.brokers, "--topic", TOPIC, "--spans", "12000", "--rate", "0"]);
+    produce.args(["--start-time", "2023-11-14T22:13:20Z", "--virtual-rate", "400", "--group", "partition"]);
+    let produced = produce.args(["--expect-steps", "1s", "--expect"]).arg(&file).output().expect("it starts");
+    assert!(produced.status.success(), "{produced:?}");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let (totals, steps) = (Expectation::parse(&text).expect("totals"), parse_steps(&text).expect("steps"));
+    let virtual_nodes = |series: &str| series.contains(r#"connection_type="virtual_node""#);
+    let (some, all) = (steps.len(), totals.series().filter(|(series, _)| !virtual_nodes(series)).count());
+    assert!(some == all && steps.values().any(|values| values.len() > 20), "{some} of {all} series");
+
+    let to = Listener::start();
+    let summary = scene.replay(&to, &["--id", "steps"]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_steps(&steps, &to.all());
+    // A record of another step would be noticed.
+    let mut wrong = steps;
+    let (_, values) = wrong.iter_mut().find(|(_, values)| values.len() > 2).expect("some");
+    values.remove(1);
+    assert!(catch_unwind(|| assert_steps(&wrong, &to.all())).is_err());
+}
+
+/// Every sample of the series that the generator tells of is what it says, and none is missing.
+fn assert_steps(expected: &StepValues, said: &BTreeSet<Said>) {
+    let mut found: BTreeMap<&str, BTreeMap<i64, f64>> = BTreeMap::new();
+    for (series, at, bits, _) in said.iter().filter(|(.., exemplar)| exemplar.is_empty()) {
+        let series = series.split_once('/').expect("behind the tenant").1;
+        found.entry(series).or_default().insert(*at, f64::from_bits(*bits));
+    }
+    let mut differences = Vec::new();
+    for (series, values) in expected {
+        let mut samples = found.remove(series.as_str()).unwrap_or_default();
+        // The zero before the first value.
+        samples.retain(|at, value| at % 1_000 == 0 || value.to_bits() != 0);
+        let missing = values.iter().filter(|(at, _)| !samples.contains_key(at)).map(|(at, value)| (*at, *value));
+        let of = |at: i64| values.iter().take_while(|(step, _)| *step <= at).last().map(|(_, value)| *value);
+        let other = |(at, value): (&i64, &f64)| of(*at).map(f64::to_bits) != Some(value.to_bits());
+        let wrong = samples.iter().filter(|&(at, value)| other((at, value))).map(|(at, value)| (*at, *value));
+        differences.extend(missing.chain(wrong).map(|difference| (series, difference)));
+    }
+    let first: Vec<_> = differences.iter().take(5).collect();
+    assert!(differences.is_empty(), "{} differences: {first:#?}", differences.len());
+}
+
+#[test]
+fn a_replay_from_kafka_says_that_a_topic_has_lost_its_end() {
+    let mut scene = Scene::empty(1, &[]);
+    let group = Group::Partition(1);
+    let options = Options { start: START, spans: Some(2_000), spans_per_record: 20, group, ..Options::default() };
+    scene.send(Generator::new(Topology::shop(3), 3, options).collect());
+    let to = Listener::start();
+    let (half, slow) = (scene.records.len() / 2, ["--id", "lost", "--read-rate", "1"]);
+    let mut begun = scene.begin(&to, &slow);
+    let plan = "spans-group-replay-lost-plan";
+    wait_until("the run has its plan", PATIENCE, || match scene.kafka.end(plan, 0) {
+        1 => Ok(()),
+        n => Err(format!("the plan ends at {n}")),
+    });
+    begun.kill().expect("it runs");
+    begun.wait().expect("it has ended");
+    scene.kafka.tool("TopicCommand", &["--delete", "--topic", TOPIC]);
+    wait_until("the topic is gone", PATIENCE, || match scene.kafka.partitions(TOPIC) {
+        0 => Ok(()),
+        n => Err(format!("{n} partitions")),
+    });
+    scene.kafka.tool("TopicCommand", &["--create", "--topic", TOPIC, "--config", "retention.ms=-1"]);
+    let records = std::mem::take(&mut scene.records);
+    let (planned, left) = (records.len(), records[..half].to_vec());
+    scene.send(left);
+
+    let mut waits = scene.command(&to, &["--id", "lost"]).spawn().expect("it starts");
+    let told = format!("spans[0] ends at offset {half}, and the run was planned up to {planned}");
+    let mut lines = BufReader::new(waits.stderr.take().expect("a pipe")).lines();
+    let said = lines.by_ref().map(|line| line.expect("UTF-8")).find(|line| line.contains(&told)).expect(&told);
+    assert!(said.contains("another --id"), "{said}");
+    waits.kill().expect("it waits");
+    waits.wait().expect("it has ended");
+    // The rest comes back.
+    scene.send(records[half..].to_vec());
+    let summary = scene.replay(&to, &["--id", "lost"]);
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert_eq!(number(&summary["ledger"]["records_read"]), planned as u64);
+}
+
 // === impl Listener ===
 
 impl Listener {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
         let said = Arc::<Mutex<BTreeSet<Said>>>::default();
         let heard = Arc::clone(&said);
@@ -156,7 +246,7 @@ impl Listener {
         Self { receiver, said }
     }
 
-    fn all(&self) -> BTreeSet<Said> {
+    pub(super) fn all(&self) -> BTreeSet<Said> {
         self.said.lock().expect("nobody panics").clone()
     }
 }
@@ -164,14 +254,24 @@ impl Listener {
 // === impl Scene ===
 
 impl Scene {
-    /// A topic with half a minute of history, and some empty partitions.
-    fn new(empty: u32) -> Self {
-        let kafka = RealKafka::start();
+    /// A broker with an empty topic.
+    pub(super) fn empty(partitions: u32, more: &[&str]) -> Self {
+        Self::on(RealKafka::start(), partitions, more)
+    }
+
+    /// The same on a broker of one's own.
+    pub(super) fn on(kafka: RealKafka, partitions: u32, more: &[&str]) -> Self {
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
-        let partitions = (PARTITIONS + empty).to_string();
+        let partitions = partitions.to_string();
         // Old timestamps must not make the broker delete them.
         let kept = ["--partitions", &partitions, "--config", "retention.ms=-1"];
-        kafka.tool("TopicCommand", &[&["--create", "--topic", TOPIC], &kept[..]].concat());
+        kafka.tool("TopicCommand", &[&["--create", "--topic", TOPIC], &kept[..], more].concat());
+        Self { kafka, dir, records: Vec::new() }
+    }
+
+    /// A topic with half a minute of history, and some empty partitions.
+    fn new(empty: u32) -> Self {
+        let mut scene = Self::empty(PARTITIONS + empty, &[]);
         let options = Options {
             start: START,
             rate: 400,
@@ -180,9 +280,14 @@ impl Scene {
             group: Group::Partition(PARTITIONS),
             ..Options::default()
         };
-        let records: Vec<Record> = Generator::new(Topology::shop(3), 3, options).collect();
+        scene.send(Generator::new(Topology::shop(3), 3, options).collect());
+        scene
+    }
+
+    /// Sends records to their partitions.
+    pub(super) fn send(&mut self, records: Vec<Record>) {
         let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().expect("a producer");
+            ClientConfig::new().set("bootstrap.servers", &self.kafka.brokers).create().expect("a producer");
         for record in &records {
             let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPIC)
                 .partition(place(record))
@@ -191,10 +296,10 @@ impl Scene {
             producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
         }
         producer.flush(PATIENCE).expect("everything is delivered");
-        Self { kafka, dir, records }
+        self.records.extend(records);
     }
 
-    fn config(&self, to: &Listener) -> PathBuf {
+    pub(super) fn config(&self, to: &Listener) -> PathBuf {
         worker_config(self.dir.path(), &self.kafka.brokers, TOPIC, &to.receiver.url())
     }
 
@@ -235,12 +340,12 @@ impl Scene {
         self.command(to, args).stderr(Stdio::null()).spawn().expect("it starts")
     }
 
-    fn output(&self, to: &Listener, args: &[&str]) -> Output {
+    pub(super) fn output(&self, to: &Listener, args: &[&str]) -> Output {
         self.command(to, args).output().expect("it starts")
     }
 
     /// Replays to the end; returns the summary.
-    fn replay(&self, to: &Listener, args: &[&str]) -> Value {
+    pub(super) fn replay(&self, to: &Listener, args: &[&str]) -> Value {
         let summary = summary(&self.output(to, args));
         assert_eq!(to.receiver.violations(), Vec::<String>::new());
         summary
@@ -252,15 +357,15 @@ fn summary(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{said}"))
 }
 
-fn place(record: &Record) -> i32 {
+pub(super) fn place(record: &Record) -> i32 {
     record.partition.and_then(|p| i32::try_from(p).ok()).expect("each has a place")
 }
 
-fn number(value: &Value) -> u64 {
+pub(super) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
 }
 
-fn assert_same(one: &BTreeSet<Said>, other: &BTreeSet<Said>) {
+pub(super) fn assert_same(one: &BTreeSet<Said>, other: &BTreeSet<Said>) {
     let missing: Vec<_> = one.difference(other).take(5).collect();
     let new: Vec<_> = other.difference(one).take(5).collect();
     let both = (one.len(), other.len());

@@ -38,6 +38,12 @@ impl RealKafka {
         metadata.map_or(0, |m| m.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len()))
     }
 
+    /// Where a partition ends; 0 while there is none.
+    pub fn end(&self, topic: &str, partition: i32) -> i64 {
+        let bounds = probe(&self.brokers).fetch_watermarks(topic, partition, Duration::from_secs(5));
+        bounds.map_or(0, |(_, end)| end)
+    }
+
     /// Runs one of Kafka's console tools, `org.apache.kafka.tools.<class>`, and returns what it says.
     pub fn tool(&self, class: &str, args: &[&str]) -> String {
         self.run(&format!("org.apache.kafka.tools.{class}"), args)

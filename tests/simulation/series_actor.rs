@@ -128,7 +128,8 @@ impl SeriesActor {
             return;
         };
         let step = task.state.close();
-        let mark = EmitMark { step: step.0, cause, acknowledged: task.acknowledged, left_out: Vec::new() };
+        let mark =
+            EmitMark { step: step.0, cause, acknowledged: task.acknowledged, left_out: Vec::new(), behind: Vec::new() };
         let records = writer.commit(writer.next().unwrap_or(0), task.read, &mark.encode());
         if claims.mutation == Mutation::EmitBeforeAcceptance {
             task.outbox.push_back(step.clone());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::config::settings::Secret;
-use crate::model::Millis;
 use crate::model::time::from_rfc3339;
+use crate::model::{Millis, StepWidth};
 
 /// Send a synthetic load whose result is known
 #[derive(Debug, Clone, Args)]
@@ -58,6 +58,10 @@ pub struct ProduceArgs {
     /// Write what a worker with default settings must count to this file
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
+    /// Write there, too, what each series is at the end of every step of this width in which it changes, by the timestamps of
+    /// records: span metrics and completed edges; edges with virtual nodes are left out
+    #[arg(long, value_name = "DURATION", requires = "expect", value_parser = step)]
+    pub expect_steps: Option<StepWidth>,
     /// Event time of the first trace: an RFC 3339 time or `now`; a load that goes flat out from `now` ends now instead
     #[arg(long, value_name = "TIME", default_value = "now")]
     pub start_time: StartTime,
@@ -160,6 +164,11 @@ impl FromStr for Property {
 
 fn at_least_one(s: &str) -> Result<usize, String> {
     s.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
+}
+
+fn step(s: &str) -> Result<StepWidth, String> {
+    let ms = Millis::try_from(duration(s)?.as_millis()).unwrap_or_default();
+    StepWidth::new(ms).ok_or_else(|| "expected a duration of at least 1ms".to_owned())
 }
 
 fn share(s: &str) -> Result<f64, String> {

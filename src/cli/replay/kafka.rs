@@ -51,8 +51,8 @@ pub struct KafkaArgs {
     /// How far a partition may run ahead of the slowest, in event time
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub lead: Duration,
-    /// Repeat the ticks of this live group where its journals tell of them: when a partition was silent, the clock moved its
-    /// time on. Steps that were closed by force are not repeated: totals are the same, some steps are not
+    /// Repeat what this live group did that no record tells, as far back as its journals reach: when a partition was silent,
+    /// the clock moved its time on; and a step was closed by force without a partition that came late
     #[arg(long, value_name = "GROUP")]
     pub honour_journal: Option<String>,
     /// Read at most this many bytes of records per second, in this worker

@@ -47,6 +47,8 @@ pub(super) struct Look {
     /// The stream time of the slowest of them.
     slowest: Option<Millis>,
     partitions: Vec<Partition>,
+    /// Why some task does not go on.
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +74,7 @@ impl Look {
     pub(super) fn of(telemetry: &Telemetry, plan: &Plan, elapsed: Duration) -> Self {
         let board = telemetry.board().snapshot();
         let mut look = Self { elapsed, samples: telemetry.samples(), ..Self::default() };
+        look.trouble = board.iter().find_map(|(_, status)| status.trouble.clone());
         for (id, status) in board.iter().filter(|(id, _)| id.kind == TaskKind::Span) {
             let planned = plan.partitions.iter().find(|p| p.topic == id.topic && p.partition == id.partition);
             let Some(planned) = planned else { continue };
@@ -112,7 +115,8 @@ impl Look {
             words.push(format!("{} left", length(left as f64 / rate)));
         }
         words.push(format!("{} samples", self.samples.acknowledged + self.samples.already_there));
-        words.join(", ")
+        let trouble = self.trouble.iter().map(|trouble| format!("; {trouble}"));
+        words.join(", ") + &trouble.collect::<String>()
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "kafka.journal_retention",
-        doc: "How long span tasks' journals are kept beyond what going on needs; `replay --honour-journal` reads them.",
+        doc: "How long journals are kept beyond what going on needs: `replay --honour-journal` reads them.",
         slot: |d| Slot::Duration(&mut d.config.kafka.journal_retention, 0..=365 * DAY),
     },
     Key {

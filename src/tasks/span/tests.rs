@@ -1,5 +1,6 @@
 use super::*;
 use crate::deltas::Share;
+use crate::journal::Event;
 use crate::model::wire::put_bytes;
 
 const NOW: Millis = 1 << 50;
@@ -317,4 +318,26 @@ fn a_late_owner_knows_the_latest_step_when_the_partition_ends() {
     let last = next.finish(true).pop().expect("the end is told");
     assert_eq!((last.step, last_step(last.stream_time)), (210_000, Some(210_000)));
     assert_eq!(calls(&last), [(105_000, 1)]);
+}
+
+#[test]
+fn what_a_live_shard_had_closed_without_counts_later_and_the_end_tells_it() {
+    let (mut settings, value) = (settings(), clients(&[1, 2, 3]));
+    settings.shards = 2;
+    let mut task = new_task(&settings, Restored::default());
+    task.set_start(0);
+    let missed = |shard, step| Event::Missed { offset: 1, shard, step, cut: true, passed: 1_001 };
+    let mut repeat = Repeat::new([missed(0, 45_000), missed(1, 45_000)].into(), &mut task);
+    assert_eq!(repeat.before(&mut task, 0), []);
+    take(&mut task, &record(0, 1_000, &value));
+    let mut cuts = repeat.before(&mut task, 1);
+    take(&mut task, &record(1, 1_000, &value));
+    cuts.extend(task.finish(false));
+    let of_sets = |cut: &StepCut| -> Vec<Millis> {
+        let shares = cut.shares.iter().flatten().map(|part| Share::decode(part).expect("our own"));
+        shares.filter_map(|mut share| share.next_set().expect("our own").map(|_| share.head.step)).collect()
+    };
+    let steps: Vec<_> = cuts.iter().map(|cut| (cut.to, cut.step, of_sets(cut))).collect();
+    assert_eq!(steps, [(1, 15_000, vec![15_000]), (2, 60_000, vec![60_000]), (2, 60_000, vec![])]);
+    assert_eq!(last_step(cuts[2].stream_time), Some(60_000), "a shard closes no later step");
 }

@@ -1,51 +1,57 @@
 //! A span task that replays a stretch of its partition.
 
+use std::time::{Duration, Instant};
+
 use super::SpanRunner;
 use crate::model::Millis;
-use crate::tasks::span::{SpanTask, StepCut};
+use crate::tasks::span::{Repeat, SpanTask, StepCut};
+use crate::telemetry::TaskId;
 use crate::worker::replay::Stretch;
 use crate::worker::thread::Context;
+
+/// How often it is said that the log ends too early.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The stretch of a task that replays one.
 pub(super) struct Replayed {
     stretch: Stretch,
-    /// Ticks of the live group that have been repeated.
-    ticked: usize,
+    /// What happened to the live group.
+    repeat: Repeat,
     /// The stream time at which the task began on this worker.
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
     waits: bool,
+    /// Where the log ends, if that is too early, and when that was said last.
+    ends_early: Option<(i64, Instant)>,
+}
+
+/// That a partition has lost what a run was planned for.
+fn lost_end(topic: &str, partition: i32, end: i64, planned: i64) -> String {
+    format!(
+        "{topic}[{partition}] ends at offset {end}, and the run was planned up to {planned}: the topic has lost its end, or was \
+         created anew. The run waits; to replay what is there, begin another one with another --id"
+    )
 }
 
 // === impl Replayed ===
 
 impl Replayed {
-    /// The stretch of a task that stands at `position` and `stream_time`.
-    pub(super) fn new(stretch: &Stretch, position: i64, stream_time: Option<Millis>) -> Self {
-        // What is behind the position has been repeated; at the position itself, what stream time has passed.
-        let past = |&(offset, to): &(i64, Millis)| {
-            offset < position || (offset == position && stream_time.is_some_and(|at| to <= at))
-        };
-        let ticked = stretch.ticks.partition_point(past);
-        Self { stretch: stretch.clone(), ticked, begun: None, waits: false }
+    /// The stretch of a task that has been restored.
+    pub(super) fn new(stretch: &Stretch, task: &mut SpanTask) -> Self {
+        let repeat = Repeat::new(stretch.past.clone(), task);
+        Self { stretch: stretch.clone(), repeat, begun: None, waits: false, ends_early: None }
     }
 
-    /// Repeats the ticks before the record at `offset`.
-    pub(super) fn repeat_ticks(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
-        let mut cuts = Vec::new();
-        while let Some(to) = self.tick(offset) {
-            cuts.extend(task.tick(to));
-        }
-        cuts
+    /// What keeps the task from coming to its end.
+    pub(super) fn trouble(&self, id: &TaskId) -> Option<String> {
+        let (end, _) = self.ends_early?;
+        Some(lost_end(&id.topic, id.partition, end, self.stretch.to))
     }
 
-    /// The next tick before the record at `offset`.
-    fn tick(&mut self, offset: i64) -> Option<Millis> {
-        let (at, to) = *self.stretch.ticks.get(self.ticked)?;
-        (at <= offset).then(|| {
-            self.ticked += 1;
-            to
-        })
+    /// Repeats what happened before the record at `offset`, which is there.
+    pub(super) fn repeat(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
+        self.ends_early = None;
+        self.repeat.before(task, offset)
     }
 }
 
@@ -76,32 +82,24 @@ impl SpanRunner {
         self.replayed.as_ref().is_some_and(|replayed| offset >= replayed.stretch.to)
     }
 
+    /// The log ends at `end`, before the end of the stretch. Whether the rest comes back, an operator knows.
+    pub(super) fn ends_early(&mut self, end: i64) {
+        let Some(replayed) = &mut self.replayed else { return };
+        let said = replayed.ends_early.map(|(_, at)| at).filter(|at| at.elapsed() < SAY_EVERY);
+        replayed.ends_early = Some((end, said.unwrap_or_else(Instant::now)));
+        if let Some(trouble) = replayed.trouble(&self.id).filter(|_| said.is_none()) {
+            tracing::error!("{trouble}");
+        }
+    }
+
     /// The partition holds nothing more of the stretch.
     pub(super) fn finish_stretch(&mut self, context: &Context<'_>) {
         let Some(replayed) = &mut self.replayed else { return };
         // The last offsets may hold no record.
         let (to, settle) = (replayed.stretch.to, replayed.stretch.settle);
         self.task.reached(to);
-        let mut cuts = replayed.repeat_ticks(&mut self.task, to);
+        let mut cuts = replayed.repeat(&mut self.task, to);
         cuts.extend(self.task.finish(settle));
         cuts.into_iter().for_each(|cut| self.commit(context, cut));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_come_once_and_where_they_came_in_life() {
-        let ticks = [(3, 10_000), (3, 25_000), (7, 40_000)];
-        let stretch = Stretch { from: 0, to: 9, settle: false, ticks: ticks.into() };
-        let mut replayed = Replayed::new(&stretch, 0, None);
-        assert_eq!(replayed.tick(2), None);
-        assert_eq!([replayed.tick(4), replayed.tick(4), replayed.tick(4)], [Some(10_000), Some(25_000), None]);
-        assert_eq!([replayed.tick(9), replayed.tick(9)], [Some(40_000), None]);
-        // A new owner goes on where the journal says that the last one stopped.
-        assert_eq!(Replayed::new(&stretch, 3, Some(10_000)).tick(3), Some(25_000));
-        assert_eq!(Replayed::new(&stretch, 4, Some(25_000)).tick(7), Some(40_000));
     }
 }
