@@ -138,6 +138,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
 
 /// The membership consumer: it owns partitions for `group` and fetches nothing.
 pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
+    let session = kafka.properties.get("session.timeout.ms").and_then(|wish| wish.reveal().parse::<u32>().ok());
     base(
         kafka,
         &[
@@ -147,7 +148,8 @@ pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "3000"),
-            ("max.poll.interval.ms", "60000"),
+            // librdkafka refuses one that is shorter than the session timeout.
+            ("max.poll.interval.ms", &session.unwrap_or(0).max(60_000).to_string()),
             ("auto.offset.reset", "latest"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ],
@@ -284,5 +286,8 @@ mod tests {
         let config = member(&kafka(&[("session.timeout.ms", "45000")]), "spanmill");
         assert_eq!(config.get("session.timeout.ms"), Some("45000"));
         assert_eq!(config.get("group.id"), Some("spanmill"));
+        assert_eq!(config.get("max.poll.interval.ms"), Some("60000"));
+        let patient = member(&kafka(&[("session.timeout.ms", "120000")]), "spanmill");
+        assert_eq!(patient.get("max.poll.interval.ms"), Some("120000"), "librdkafka wants it so");
     }
 }
