@@ -1,16 +1,13 @@
 //! No span costs an allocation once its label set is known, whatever is switched on; and what a label set takes in memory.
 //!
-//! The only test that needs `unsafe`: an allocator that counts is a `GlobalAlloc`, and that trait is unsafe to implement.
-//! It hands every call on to the system's allocator unchanged, so it promises what that one promises.
-#![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait; see above")]
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "common/allocator.rs"]
+mod allocator;
 #[path = "allocations/shard.rs"]
 mod shard;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use allocator::{allocations, held};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -22,68 +19,6 @@ use spanmill::config::settings::{
 };
 use spanmill::model::Tally;
 use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
-
-/// Counts what each thread asks for; the tests of this file run on threads of their own.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    /// What the thread holds.
-    static BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: every call goes to `System` as it came, and its answer goes back as it is. Counting touches a thread-local cell
-// that is initialised at compile time and has no destructor, so it neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(0, layout.size());
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        hold(-taken(layout.size()));
-        // SAFETY: the caller keeps `dealloc`'s contract, and `ptr` came from `System`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(layout.size(), new_size);
-        // SAFETY: the caller keeps `realloc`'s contract, and `ptr` came from `System`.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-fn count(before: usize, after: usize) {
-    let _gone = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-    hold(taken(after) - taken(before));
-}
-
-fn hold(bytes: i64) {
-    let _gone = BYTES.try_with(|n| n.set(n.get() + bytes));
-}
-
-/// What glibc takes for so many bytes: a word of its own, in sixteens.
-fn taken(bytes: usize) -> i64 {
-    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) as i64 }
-}
-
-/// The bytes that what `make` returns holds.
-fn held<T>(make: impl FnOnce() -> T) -> (T, i64) {
-    let before = BYTES.get();
-    let made = make();
-    (made, BYTES.get() - before)
-}
-
-/// How often `work` allocates.
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
 
 /// The start of a step, in milliseconds.
 const START: i64 = 15_000 * 1_000;

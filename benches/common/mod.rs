@@ -1,6 +1,9 @@
 //! What the benchmarks share: the reference load, a clock that other programs do not disturb, and their output.
 #![allow(dead_code, reason = "every benchmark takes what it needs")]
 
+#[path = "../../tests/common/allocator.rs"]
+mod allocator;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -80,7 +83,7 @@ fn number(word: Option<String>) -> usize {
 }
 
 /// Measures the cases in turns, so that a noisy neighbour meets all of them, and prints a line for each: medians of CPU
-/// time, and of the ratio to the last case in the same turn.
+/// time, and of the ratio to the last case in the same turn. Allocations are counted in a turn that is not measured.
 pub(crate) fn measure(bench: &str, spans: u64, mut cases: Vec<Case<'_>>) {
     let arguments = Arguments::read();
     if let Some((name, times)) = arguments.once {
@@ -93,17 +96,32 @@ pub(crate) fn measure(bench: &str, spans: u64, mut cases: Vec<Case<'_>>) {
     for _ in 0..arguments.runs {
         runs.push(cases.iter_mut().map(|case| cpu_ns(&mut case.work) / spans as f64).collect());
     }
+    let allocations = count_allocations(spans, &mut cases);
     let last = cases.len() - 1;
     for (at, case) in cases.iter().enumerate() {
         let ns = median(runs.iter().map(|run| run[at]));
         let best = runs.iter().map(|run| run[at]).fold(f64::INFINITY, f64::min);
         let ratio = median(runs.iter().map(|run| run[last] / run[at]));
-        let rate = 1e9 / ns;
+        let (rate, allocations) = (1e9 / ns, allocations[at]);
         println!(
-            r#"{{"bench":"{bench}","case":"{}","ns_per_span":{ns:.1},"best_ns_per_span":{best:.1},"spans_per_second":{rate:.0},"times_naive":{ratio:.2},"runs":{}}}"#,
+            r#"{{"bench":"{bench}","case":"{}","ns_per_span":{ns:.1},"best_ns_per_span":{best:.1},"spans_per_second":{rate:.0},"allocations_per_span":{allocations:.3},"times_naive":{ratio:.2},"runs":{}}}"#,
             case.name, arguments.runs
         );
     }
+}
+
+/// How often each case allocates for a span.
+fn count_allocations(spans: u64, cases: &mut [Case<'_>]) -> Vec<f64> {
+    allocator::count_from_now_on(true);
+    let count = |case: &mut Case<'_>| {
+        let made = allocator::allocations(|| {
+            black_box((case.work)());
+        });
+        made as f64 / spans as f64
+    };
+    let counted = cases.iter_mut().map(count).collect();
+    allocator::count_from_now_on(false);
+    counted
 }
 
 /// The CPU time of one call in nanoseconds.

@@ -181,18 +181,16 @@ def plots():
 
 
 def micro():
-    """Growth of single stages, from the micro benchmarks; each draws what it finds."""
-    for file, title, x, y in [
-        ("edges.jsonl", "Pending half edges", "pending half edges", "ns per span"),
-        ("sets.jsonl", "Label sets of a span task", "label sets", "ns per span"),
-        ("series.jsonl", "Label sets of a shard", "label sets", "ns per label set"),
-    ]:
+    """Growth of single stages, as `cargo bench --bench growth` prints it; `case` is there when a line is not of the usual build."""
+    for axis, file in [("pending half edges", "growth-edges.svg"), ("label sets", "growth-sets.svg")]:
         by_case = {}
-        for line in lines(file):
-            by_case.setdefault(line["case"], []).append((line["x"], line["y"]))
-        picture = curve(title, x, y, [(case, sorted(points)) for case, points in by_case.items()], log_y=True)
+        for line in lines("growth.jsonl"):
+            if line["axis"] == axis:
+                by_case.setdefault(line.get("case", "as it is"), []).append((line["n"], line["ns_each"]))
+        title = f"{axis[0].upper()}{axis[1:]} of one span task, without decoding"
+        picture = curve(title, axis, "ns per span", [(case, sorted(points)) for case, points in by_case.items()], log_y=True)
         if picture:
-            yield "micro-" + file.replace(".jsonl", ".svg"), picture
+            yield file, picture
 
 
 # === fitting ===
