@@ -1,8 +1,8 @@
 //! Nanoseconds of CPU per label set of a series task: adding the shares of one source, and closing a step; beside the obvious way.
 //!
 //! `cargo bench --bench fold --no-default-features` prints one JSON line per case: the median of five steps, cases taking
-//! turns. Four sources count the same 20,000 label sets, as when traces are spread over partitions. The obvious way keeps
-//! labels and buckets in hash maps and builds messages.
+//! turns. Four sources count the same 20,000 label sets (`-- --sets N` for others), as when traces are spread over
+//! partitions. The obvious way keeps labels and buckets in hash maps and builds messages.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 #![allow(clippy::disallowed_types, clippy::iter_over_hash_type, reason = "the obvious way uses the obvious map")]
@@ -18,14 +18,14 @@ use spanmill::model::{Exemplar, Layout, Millis, labels};
 use spanmill::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
 use spanmill::tasks::series::SeriesTask;
 
-const SETS: u64 = 20_000;
 const SOURCES: i32 = 4;
 const STEPS: i64 = 5;
 /// Samples of a request, as by default.
 const MAX_SAMPLES: usize = 2_000;
 
 fn main() {
-    let mut sources: Vec<Source> = (0..SOURCES).map(|p| Source::new(p, 0, SETS)).collect();
+    let count = sets();
+    let mut sources: Vec<Source> = (0..SOURCES).map(|p| Source::new(p, 0, count)).collect();
     let mut task = SeriesTask::new(settings());
     let mut plain = Plain::new(&layout());
     let mut times = [vec![], vec![], vec![], vec![]];
@@ -44,18 +44,24 @@ fn main() {
         }
     }
     let [apply, close, plain_apply, plain_close] = times.map(|of| median(of) * 1e9);
-    let deltas = (SETS * SOURCES.unsigned_abs() as u64) as f64;
+    let deltas = (count * SOURCES.unsigned_abs() as u64) as f64;
     let rows = [
         ("add shares", apply, plain_apply, deltas),
-        ("close a step", close, plain_close, SETS as f64),
-        ("both", apply + close, plain_apply + plain_close, SETS as f64),
+        ("close a step", close, plain_close, count as f64),
+        ("both", apply + close, plain_apply + plain_close, count as f64),
     ];
     for (case, ours, theirs, sets) in rows {
         let (ns, plain, ratio) = (ours / sets, theirs / sets, theirs / ours);
         println!(
-            r#"{{"bench":"fold","case":"{case}","ns_per_set":{ns:.0},"plain_ns_per_set":{plain:.0},"times_plain":{ratio:.1}}}"#
+            r#"{{"bench":"fold","case":"{case}","sets":{count},"ns_per_set":{ns:.0},"plain_ns_per_set":{plain:.0},"times_plain":{ratio:.1}}}"#
         );
     }
+}
+
+/// `--sets N`: how many label sets.
+fn sets() -> u64 {
+    let mut words = std::env::args().skip_while(|word| word != "--sets").skip(1);
+    words.next().map_or(20_000, |word| word.parse().expect("a number"))
 }
 
 /// A shard as one would write it first.

@@ -181,14 +181,19 @@ def plots():
 
 
 def micro():
-    """Growth of single stages, as `cargo bench --bench growth` prints it; `case` is there when a line is not of the usual build."""
-    for axis, file in [("pending half edges", "growth-edges.svg"), ("label sets", "growth-sets.svg")]:
+    """Growth of single stages, as the benches `growth` and `fold` print it; `case` is there when a line is not of the usual build."""
+    span_task, shard = "of one span task, without decoding", "(19 to a label set)"
+    for axis, of, y, file in [
+        ("pending half edges", span_task, "ns per span", "growth-edges.svg"),
+        ("label sets", span_task, "ns per span", "growth-sets.svg"),
+        ("series of a shard", shard, "ns per label set", "growth-shard.svg"),
+    ]:
         by_case = {}
         for line in lines("growth.jsonl"):
             if line["axis"] == axis:
                 by_case.setdefault(line.get("case", "as it is"), []).append((line["n"], line["ns_each"]))
-        title = f"{axis[0].upper()}{axis[1:]} of one span task, without decoding"
-        picture = curve(title, axis, "ns per span", [(case, sorted(points)) for case, points in by_case.items()], log_y=True)
+        title = f"{axis[0].upper()}{axis[1:]} {of}"
+        picture = curve(title, axis, y, [(case, sorted(points)) for case, points in by_case.items()], log_y=True)
         if picture:
             yield file, picture
 

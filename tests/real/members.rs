@@ -48,6 +48,8 @@ fn a_static_member_of_a_kafka_group_that_comes_back_in_time_moves_nothing_and_a_
     let session = "kafka.properties.session.timeout.ms=40000";
     let heartbeat = "kafka.properties.heartbeat.interval.ms=500";
     let stays = place.insider(&[session, heartbeat, "kafka.properties.group.instance.id=stays"]);
+    // On its way to all tasks it has half of them, too.
+    all_run(&[&stays], TASKS);
     let other = [session, heartbeat, "kafka.properties.group.instance.id=other"];
     let mut second = place.worker("second", &other);
     halves(&stays);
