@@ -16,7 +16,7 @@ use spanmill::archive::frame::MAGIC;
 use spanmill::config::Config;
 use spanmill::config::Tenants;
 use spanmill::journal::frame::claim;
-use spanmill::journal::{Cause, Owner, SeriesSnapshot, SpanCommit, Writer};
+use spanmill::journal::{Cause, Owner, SeriesSnapshot, SpanCommit, Witness, Writer};
 use spanmill::loadgen::{Generator, Options, Topology};
 use spanmill::remotewrite::{Request, StepBatch};
 use spanmill::tasks::series::{SeriesSettings, SeriesTask};
@@ -87,6 +87,7 @@ fn journals() -> Vec<Vec<u8>> {
             live: cut.live,
             ledger: cut.ledger,
             shares: cut.shares,
+            witness: Some(Witness::of(cut.from, Some(cut.stream_time), b"spans")),
         };
         span.extend(writer.commit(cut.from, cut.to, &commit.encode()));
     }

@@ -13,6 +13,7 @@ mod real {
     mod histograms;
     mod honour;
     mod internal;
+    mod journals;
     mod limits;
     mod members;
     mod memory;

@@ -199,6 +199,12 @@ impl Fold {
         }
     }
 
+    /// Whether the beginning was deleted and nothing that is left counts: what was needed has gone with it.
+    #[must_use]
+    pub fn is_hollow(&self) -> bool {
+        self.judge.cut
+    }
+
     /// The latest claimer, unless it has released the journal.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {

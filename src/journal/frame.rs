@@ -8,7 +8,8 @@ use std::fmt;
 use crate::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i64, put_u64, verify_checksum};
 
 const MAGIC: [u8; 3] = *b"smj";
-const VERSION: u8 = 1;
+/// Version 2: a commit of a span task may name a [`super::Witness`]. Version 1 is read.
+const VERSION: u8 = 2;
 
 /// Body bytes per record. Larger bodies are split; a broker takes 1 MB per record unless told otherwise.
 pub const MAX_PART: usize = 900_000;
@@ -196,9 +197,9 @@ mod tests {
     #[test]
     fn a_newer_version_asks_for_an_upgrade_whatever_follows() {
         let mut record = frame(b"body").encode();
-        record[3] = 2;
+        record[3] = VERSION + 1;
         record.pop();
-        assert_eq!(Frame::decode(&record), Err(FrameError::Newer { found: 2 }));
+        assert_eq!(Frame::decode(&record), Err(FrameError::Newer { found: VERSION + 1 }));
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
         fn no_bytes_make_decoding_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), seal in any::<bool>()) {
             if seal {
                 // Get past the magic and the checksum, to the fields.
-                let mut sealed = b"smj\x01\x02".to_vec();
+                let mut sealed = b"smj\x02\x02".to_vec();
                 sealed.append(&mut bytes);
                 put_checksum(&mut sealed, 0);
                 bytes = sealed;

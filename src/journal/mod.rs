@@ -16,6 +16,7 @@ pub mod past;
 pub mod sabotage;
 pub mod series;
 pub mod span;
+pub mod witness;
 pub mod writer;
 
 pub use chain::{ChainVerdict, ShareChain};
@@ -24,6 +25,7 @@ pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
 pub use past::{Event, ForcedCloses, Missed, Past};
 pub use series::{Behind, EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
 pub use span::{Cause, Shares, SpanCommit, SpanFold, SpanState};
+pub use witness::Witness;
 pub use writer::{AcceptedFrame, Progress, Writer};
 
 use crate::model::wire::Malformed;
@@ -51,7 +53,7 @@ pub enum JournalError {
     /// Frames that a restore needs are gone. Ask [`is_contested`] before believing it.
     #[error(
         "the journal was cut: {missing}; something other than spanmill deleted its beginning (retention must be off); \
-         restore the topic, or reset the task"
+         restore the topic, or start over with another kafka.group"
     )]
     Cut {
         /// What is missing.

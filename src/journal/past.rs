@@ -261,6 +261,7 @@ mod tests {
             live: Vec::new(),
             ledger: Ledger::default(),
             shares: Vec::new(),
+            witness: None,
         };
         commit.encode()
     }

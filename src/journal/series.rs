@@ -271,10 +271,10 @@ impl SeriesFold {
     /// The state at the end of what was applied.
     ///
     /// # Errors
-    /// [`JournalError::Cut`] when the first marks are gone and no snapshot makes up for them; see
+    /// [`JournalError::Cut`] when the first marks are gone, or all, and no snapshot makes up for them; see
     /// [`super::is_contested`].
     pub fn into_state(mut self) -> Result<SeriesState, JournalError> {
-        if self.headless {
+        if self.headless || self.fold.is_hollow() {
             return Err(JournalError::Cut { missing: "its first emit marks are gone and no snapshot follows" });
         }
         self.state.owner = self.fold.owner();

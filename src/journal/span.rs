@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::fold::{Fold, Ruling, Verdict};
 use super::frame::Owner;
+use super::witness::Witness;
 use super::{FrameStart, JournalError, decode_at};
 use crate::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::model::{Ledger, Millis};
@@ -44,6 +45,9 @@ pub struct SpanCommit {
     pub ledger: Ledger,
     /// The shares, one per shard, empty ones too.
     pub shares: Shares,
+    /// A record that was read before the cut, if there was any since the position was last moved by hand. Journals of
+    /// frame version 1 have none.
+    pub witness: Option<Witness>,
 }
 
 /// Where a span task stands: what a new owner starts from.
@@ -65,6 +69,8 @@ pub struct SpanState {
     pub live: Vec<u8>,
     /// The ledger at `next`.
     pub ledger: Ledger,
+    /// A source record before `next`, to tell the topic by.
+    pub witness: Option<Witness>,
     /// Every shard has acknowledged all shares of commits below this number.
     pub forwarded: u64,
     /// The shares from `forwarded` on, to be sent again, in order.
@@ -118,6 +124,9 @@ impl SpanCommit {
                 put_bytes(&mut out, part);
             }
         }
+        if let Some(witness) = &self.witness {
+            witness.encode(&mut out);
+        }
         out
     }
 
@@ -136,6 +145,7 @@ impl SpanCommit {
             live: r.bytes()?.to_vec(),
             ledger: Ledger::decode(&mut r)?,
             shares: shares(&mut r)?,
+            witness: if r.is_empty() { None } else { Some(Witness::decode(&mut r)?) },
         };
         if r.is_empty() { Ok(commit) } else { Err(Malformed("bytes after the commit")) }
     }
@@ -232,6 +242,7 @@ impl SpanFold {
         state.reread_from = Some(commit.reread_from);
         state.live = commit.live;
         state.ledger = commit.ledger;
+        state.witness = commit.witness;
         state.forwarded = commit.forwarded;
         state.unforwarded.push_back((k, commit.shares));
         self.starts.push_back(start);
@@ -245,8 +256,12 @@ impl SpanFold {
     /// The state at the end of what was applied.
     ///
     /// # Errors
-    /// [`JournalError::Cut`] when shares that were not forwarded yet are gone; see [`super::is_contested`].
+    /// [`JournalError::Cut`] when shares that were not forwarded yet are gone, or all commits; see
+    /// [`super::is_contested`].
     pub fn into_state(mut self) -> Result<SpanState, JournalError> {
+        if self.fold.is_hollow() {
+            return Err(JournalError::Cut { missing: "all its commits are gone" });
+        }
         // A journal that was never committed to has none, and its forwarded mark is 0.
         if self.state.unforwarded.front().is_some_and(|&(k, _)| k != self.state.forwarded) {
             return Err(JournalError::Cut { missing: "shares that were not forwarded yet are gone" });

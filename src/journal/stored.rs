@@ -1,8 +1,8 @@
-//! A journal of a span task as it was written once, kept as bytes: whoever reads journals must go on reading this one.
+//! Journals of span tasks as they were written once, kept as bytes: whoever reads journals must go on reading these.
 
 use std::collections::VecDeque;
 
-use super::{FrameKind, Ignored, JournalError, Owner, Ruling, SpanFold, SpanState};
+use super::{FrameKind, Ignored, JournalError, Owner, Ruling, SpanFold, SpanState, Witness};
 use crate::journal::frame::Frame;
 use crate::model::Tally;
 
@@ -10,11 +10,18 @@ use crate::model::Tally;
 /// tears, its end as a zombie's, a release, a third owner.
 const SPAN: &str = include_str!("stored/span.txt");
 
+/// The same of version 2: one commit, which names a record that was read.
+const SPAN_V2: &str = include_str!("stored/span_v2.txt");
+
 const OWNERS: [Owner; 3] = [Owner(0xa), Owner(0xb), Owner(0xc)];
 
 fn records() -> Vec<Vec<u8>> {
+    parsed(SPAN)
+}
+
+fn parsed(text: &str) -> Vec<Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
-    SPAN.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
+    text.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
 }
 
 /// Applies the records from offset `from` up to, not including, `to`.
@@ -63,6 +70,18 @@ fn a_stored_journal_gives_the_state_that_it_gave() {
     assert_eq!((state.forwarded, state.oldest_needed), (1, Some(7)));
     let share = |k: u8| vec![vec![vec![k; 40], vec![k; 3]], vec![vec![]]];
     assert_eq!(state.unforwarded, VecDeque::from([(1, share(1)), (2, share(2))]));
+    assert_eq!(state.witness, None, "version 1 has none");
+}
+
+#[test]
+fn a_stored_journal_of_version_2_names_a_record_that_was_read() {
+    let mut fold = SpanFold::new();
+    let rulings: Vec<Ruling> =
+        (0..).zip(parsed(SPAN_V2)).map(|(offset, record)| fold.apply(offset, &record).expect("a frame")).collect();
+    assert_eq!(rulings, [Ruling::Claimed, Ruling::Commit]);
+    let state = fold.into_state().expect("a whole journal");
+    assert_eq!((state.owner, state.next, state.next_k), (Some(OWNERS[0]), Some(20), 1));
+    assert_eq!(state.witness, Some(Witness::of(12, Some(14_000), b"spans")));
 }
 
 #[test]
@@ -71,8 +90,8 @@ fn a_stored_journal_may_lose_its_beginning_up_to_what_is_needed_and_no_more() {
     let needed = usize::try_from(state.oldest_needed.expect("commits")).expect("an offset");
     let from = |offset| fold(SpanFold::after_cut(), offset, records().len());
     assert_eq!(from(needed).expect("all that is needed").1, state);
-    // The shares of commit 1 begin there.
-    for offset in needed + 1..=needed + 4 {
+    // The shares of commit 1 begin there; at the end, there is no whole commit left.
+    for offset in needed + 1..records().len() {
         assert!(matches!(from(offset), Err(JournalError::Cut { .. })), "from {offset}");
     }
 }

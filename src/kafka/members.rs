@@ -13,7 +13,7 @@ use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 
 /// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
-/// for lag dashboards.
+/// for lag dashboards, for an operator's instructions, and a witness of how far the journal once was.
 const COMMIT_MARK: &str = "spanmill";
 /// How long the group may take to tell an offset.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +25,15 @@ pub struct Partition {
     pub topic: String,
     /// The partition.
     pub partition: i32,
+}
+
+/// What the group has as the offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupOffset {
+    /// This program wrote it, after the journal had accepted that much.
+    Ours(i64),
+    /// Somebody else did: an instruction.
+    Foreign(i64),
 }
 
 /// What the group decides. Called on the thread that polls; a revocation must return only once the partitions are let go.
@@ -155,20 +164,20 @@ impl Member {
         }
     }
 
-    /// The committed offset of a partition, unless it is this program's own.
+    /// The committed offset of a partition, if there is one.
     ///
     /// # Errors
     /// When the group does not answer.
-    pub fn foreign_offset(&self, p: &Partition) -> Result<Option<i64>, KafkaError> {
+    pub fn committed(&self, p: &Partition) -> Result<Option<GroupOffset>, KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&p.topic, p.partition);
         let what = || format!("read the group's offset of {}[{}]", p.topic, p.partition);
         let found = self.consumer.committed_offsets(list, TIMEOUT).map_err(|e| KafkaError::request(what(), e))?;
-        let foreign = found.elements().iter().find_map(|e| match e.offset() {
-            Offset::Offset(offset) if e.metadata() != COMMIT_MARK => Some(offset),
+        Ok(found.elements().iter().find_map(|e| match e.offset() {
+            Offset::Offset(offset) if e.metadata() == COMMIT_MARK => Some(GroupOffset::Ours(offset)),
+            Offset::Offset(offset) => Some(GroupOffset::Foreign(offset)),
             _ => None,
-        });
-        Ok(foreign)
+        }))
     }
 
     /// Commits an offset with this program's mark, and waits for it.

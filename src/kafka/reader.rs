@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
@@ -16,6 +16,8 @@ use crate::config::settings::Kafka;
 pub const READ_AHEAD: usize = 16 << 20;
 /// How often a long read says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How long a poll may take.
+const POLL: Duration = Duration::from_millis(100);
 /// How long a read may make no progress before it fails.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -111,6 +113,44 @@ impl LogReader {
         done
     }
 
+    /// Hands the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
+    /// holes, and records expire.
+    ///
+    /// # Errors
+    /// When the broker makes no progress, or `stop` is raised.
+    pub fn first<T>(
+        &self,
+        stretch: Stretch<'_>,
+        stop: &AtomicBool,
+        tell: impl FnOnce(&BorrowedMessage<'_>) -> T,
+    ) -> Result<Option<T>, KafkaError> {
+        let found = self.assign(stretch).and_then(|()| self.await_first(stretch, stop));
+        let told = found.map(|m| m.filter(|m| m.offset() < stretch.to).map(|m| tell(&m)));
+        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        told
+    }
+
+    fn await_first(&self, stretch: Stretch<'_>, stop: &AtomicBool) -> Result<Option<BorrowedMessage<'_>>, KafkaError> {
+        let Stretch { topic, partition, from, .. } = stretch;
+        let began = Instant::now();
+        while began.elapsed() < STALL {
+            if stop.load(Ordering::Relaxed) {
+                return Err(KafkaError::Stopping);
+            }
+            match self.consumer.poll(POLL) {
+                Some(Ok(m)) if m.topic() == topic && m.partition() == partition => return Ok(Some(m)),
+                Some(Err(RdError::PartitionEOF(_))) => return Ok(None),
+                Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => return Ok(None),
+                Some(Err(error)) => tracing::debug!(%error, topic, "log read: retrying"),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        Err(KafkaError::Timeout {
+            what: format!("read {topic}[{partition}] at offset {from}"),
+            seconds: STALL.as_secs(),
+        })
+    }
+
     fn assign(&self, stretch: Stretch<'_>) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(stretch.topic, stretch.partition, Offset::Offset(stretch.from))
@@ -130,7 +170,7 @@ impl LogReader {
             if stop.load(Ordering::Relaxed) {
                 return Err(KafkaError::Stopping.into());
             }
-            match self.consumer.poll(Duration::from_millis(100)) {
+            match self.consumer.poll(POLL) {
                 Some(Ok(m)) if m.topic() == stretch.topic && m.partition() == stretch.partition => {
                     if m.offset() != next {
                         return Err(KafkaError::Hole { what: what(), wanted: next, found: m.offset() }.into());

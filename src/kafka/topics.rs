@@ -163,6 +163,27 @@ impl Topics {
         Ok(deleted)
     }
 
+    /// Deletes those of the consumer groups that exist, with the offsets that they have committed.
+    ///
+    /// # Errors
+    /// When no broker answers, or one refuses: a group that has members cannot be deleted.
+    pub fn delete_groups(&self, groups: &[String]) -> Result<(), KafkaError> {
+        let names: Vec<&str> = groups.iter().map(String::as_str).collect();
+        let results = block_on(self.admin.delete_groups(&names, &options()))
+            .map_err(|e| KafkaError::request(format!("delete the groups {}", names.join(", ")), e))?;
+        let refused =
+            results.into_iter().filter_map(Result::err).find(|(_, code)| *code != RDKafkaErrorCode::GroupIdNotFound);
+        match refused {
+            None => Ok(()),
+            Some((group, RDKafkaErrorCode::NonEmptyGroup)) => {
+                Err(KafkaError::Topic(format!("group {group} has members: stop its workers first")))
+            }
+            Some((group, code)) => Err(KafkaError::Topic(format!(
+                "cannot delete group {group}: {code}; grant the right to, or delete it by hand"
+            ))),
+        }
+    }
+
     /// Makes sure that the topic of dead letters exists. It is nobody's truth: how long it keeps them is the broker's
     /// default, or whatever it was created with.
     ///

@@ -135,16 +135,18 @@ pub fn propose(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Plan
     Ok(Plan::new(now, from.texts(), to.texts(), partitions, settings_of(loaded)))
 }
 
-/// Deletes the topics of a run.
+/// Deletes the topics of a run, and its groups: another run of the same name must not find how far this one was.
 ///
 /// # Errors
-/// When Kafka does not answer, or refuses.
+/// When Kafka does not answer, or refuses; when workers of the run are alive.
 pub fn remove(loaded: &Loaded) -> Result<Vec<String>, RunError> {
     let kafka = &loaded.config.kafka;
     let names = TopicNames::new(&kafka.group);
     let journals = kafka.topics.iter().map(|source| names.journal(source));
     let all: Vec<String> = journals.chain([names.deltas(), names.series_journal(), names.plan()]).collect();
-    Ok(Topics::new(kafka)?.delete(&all)?)
+    let topics = Topics::new(kafka)?;
+    topics.delete_groups(&[kafka.group.clone(), names.shards_group()])?;
+    Ok(topics.delete(&all)?)
 }
 
 /// The plan, if there is one.

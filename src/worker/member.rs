@@ -41,7 +41,7 @@ struct Crew {
 /// worker gets its part of both.
 struct Membership {
     spans: Arc<Member>,
-    shards: Member,
+    shards: Arc<Member>,
 }
 
 /// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
@@ -256,14 +256,16 @@ impl Membership {
     fn join(shared: &Shared, crew: &Arc<Crew>) -> Result<Self, KafkaError> {
         let (kafka, names) = (&shared.config.kafka, &shared.names);
         let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
-        let join = |group: &str, topics: &[&str]| Member::join(kafka, group, topics, Box::new(Arc::clone(crew)));
-        let spans = Arc::new(join(&kafka.group, &sources)?);
-        shared.set_member(&spans);
-        Ok(Self { spans, shards: join(&names.shards_group(), &[&names.deltas()])? })
+        let join =
+            |group: &str, topics: &[&str]| Member::join(kafka, group, topics, Box::new(Arc::clone(crew))).map(Arc::new);
+        let membership =
+            Self { spans: join(&kafka.group, &sources)?, shards: join(&names.shards_group(), &[&names.deltas()])? };
+        shared.set_members(&membership.spans, &membership.shards);
+        Ok(membership)
     }
 
     fn serve(&self) {
-        for member in [&*self.spans, &self.shards] {
+        for member in [&self.spans, &self.shards] {
             if let Some(error) = member.serve(Duration::from_millis(50)) {
                 tracing::warn!(%error, "the group consumer reports");
             }
@@ -283,7 +285,7 @@ impl Membership {
     }
 
     fn commit(&self, positions: &[(Partition, i64)]) {
-        for member in [&*self.spans, &self.shards] {
+        for member in [&self.spans, &self.shards] {
             let owned = member.owned();
             let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
             member.commit(&ours);

@@ -15,6 +15,7 @@
 
 mod command;
 mod delivering;
+mod evidence;
 mod intake;
 mod journal;
 mod member;

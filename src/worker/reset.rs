@@ -10,10 +10,10 @@ use super::shared::Shared;
 use super::takeover::{CLAIM_TIMEOUT, TakeoverError};
 use crate::journal::{Cause, Progress, Shares, SpanCommit, Writer};
 use crate::kafka::KafkaError;
-use crate::kafka::members::Partition;
+use crate::kafka::members::{GroupOffset, Partition};
 use crate::model::Tally;
 use crate::tasks::span::{Restored, SpanTask};
-use crate::telemetry::TaskId;
+use crate::telemetry::{TaskId, TaskKind};
 
 /// Where an operator wants a partition to go on.
 pub(super) struct Instruction {
@@ -22,16 +22,11 @@ pub(super) struct Instruction {
     to: i64,
 }
 
-/// The instruction for a partition that holds `[low, high)`, if there is one.
-pub(super) fn instruction(
-    shared: &Shared,
-    id: &TaskId,
-    (low, high): (i64, i64),
-) -> Result<Option<Instruction>, TakeoverError> {
+/// The instruction in what the group has for a partition that holds `[low, high)`, if it is one.
+pub(super) fn instruction(said: GroupOffset, id: &TaskId, (low, high): (i64, i64)) -> Option<Instruction> {
+    let GroupOffset::Foreign(to) = said else { return None };
     let partition = Partition { topic: id.topic.clone(), partition: id.partition };
-    let Some(member) = shared.member() else { return Ok(None) };
-    let found = member.foreign_offset(&partition)?;
-    Ok(found.map(|to| Instruction { partition, to: to.clamp(low, high) }))
+    Some(Instruction { partition, to: to.clamp(low, high) })
 }
 
 // === impl Instruction ===
@@ -74,6 +69,7 @@ impl Instruction {
             live: cut.live,
             ledger: cut.ledger,
             shares,
+            witness: None,
         };
         let mut progress = Progress::Pending;
         for record in writer.commit(cut.from, cut.to, &commit.encode()) {
@@ -89,8 +85,8 @@ impl Instruction {
 
     /// Puts spanmill's mark on the group's offset: it has been followed.
     pub(super) fn confirm(&self, shared: &Shared) -> Result<(), TakeoverError> {
-        // Without a member there is no group that could be asked: the worker is stopping.
-        let member = shared.member().ok_or(KafkaError::Stopping)?;
+        // Without a member there is no group that could be told: the worker is stopping.
+        let member = shared.member(TaskKind::Span).ok_or(KafkaError::Stopping)?;
         Ok(member.mark(&self.partition, self.to)?)
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, Tenants};
 use crate::export::Exporter;
 use crate::kafka::members::{Member, Partition};
 use crate::kafka::{Appender, DeadLetters, TopicNames};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{TaskKind, Telemetry};
 
 /// Every partition of every source topic, sorted.
 pub(super) type Sources = Arc<Vec<(String, i32)>>;
@@ -35,8 +35,8 @@ pub(super) struct Shared {
     pub(super) replaying: Option<Replaying>,
     /// The records that made the code panic.
     pub(super) isolation: Isolation,
-    /// The membership in the group of the source partitions, while there is one.
-    member: OnceLock<Weak<Member>>,
+    /// The memberships in the groups of the source partitions and of the shards, while there are any.
+    members: OnceLock<[Weak<Member>; 2]>,
     /// Raised once: end gracefully.
     pub(super) stop: AtomicBool,
     /// Whether the group has let this worker in.
@@ -75,7 +75,7 @@ impl Shared {
             config,
             telemetry,
             exporter,
-            member: OnceLock::new(),
+            members: OnceLock::new(),
             stop: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             beat: AtomicI64::new(now()),
@@ -90,14 +90,19 @@ impl Shared {
     }
 
     /// Before the first task is opened.
-    pub(super) fn set_member(&self, member: &Arc<Member>) {
-        if self.member.set(Arc::downgrade(member)).is_err() {
-            tracing::error!("the group was joined twice");
+    pub(super) fn set_members(&self, spans: &Arc<Member>, shards: &Arc<Member>) {
+        if self.members.set([spans, shards].map(Arc::downgrade)).is_err() {
+            tracing::error!("the groups were joined twice");
         }
     }
 
-    pub(super) fn member(&self) -> Option<Arc<Member>> {
-        self.member.get().and_then(Weak::upgrade)
+    /// The membership in the group that shares out tasks of this kind; `None` when the worker is stopping.
+    pub(super) fn member(&self, kind: TaskKind) -> Option<Arc<Member>> {
+        let [spans, shards] = self.members.get()?;
+        match kind {
+            TaskKind::Span => spans.upgrade(),
+            TaskKind::Series => shards.upgrade(),
+        }
     }
 
     pub(super) fn new_life(&self) -> u64 {

@@ -18,9 +18,9 @@ use super::memory::{Held, Leave, Part};
 use super::takeover::TakenSpan;
 use super::thread::{Context, Ended, Turn, fetching};
 use super::watch::{Progress, Seen, Verdict};
-use super::{intake, now};
+use super::{evidence, intake, now};
 use crate::config::settings::Start;
-use crate::journal::{Cause, FrameKind, Shares, SpanCommit};
+use crate::journal::{Cause, FrameKind, Shares, SpanCommit, Witness};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
 use crate::kafka::fetch::Queue;
@@ -50,6 +50,9 @@ pub(super) struct SpanRunner {
     queue: Queue,
     /// The offset after the last record that came.
     next: i64,
+    /// A record that was read, to tell the topic by; a younger one follows each commit.
+    witness: Option<Witness>,
+    renew_witness: bool,
     progress: Progress,
     watched: Instant,
     held: Held,
@@ -99,6 +102,8 @@ impl SpanRunner {
         let mut runner = Self {
             replayed: stretch.map(|stretch| Replayed::new(stretch, &mut taken.task)),
             next: taken.start,
+            witness: taken.witness,
+            renew_witness: taken.witness.is_none(),
             progress: Progress::new(patience, Instant::now()),
             watched: Instant::now(),
             held,
@@ -191,8 +196,11 @@ impl SpanRunner {
                     let mut cuts = before.unwrap_or_default();
                     cuts.extend(intake::take(context, &self.id, &mut self.task, &message)?);
                     self.next = offset + 1;
+                    let witness = std::mem::take(&mut self.renew_witness).then(|| evidence::witness(&message));
                     drop(message);
                     cuts.into_iter().for_each(|cut| self.commit(context, cut));
+                    // The cuts were made before this record.
+                    self.witness = witness.or(self.witness);
                 }
                 Err(RdError::PartitionEOF(_)) => self.reach_end(context)?,
                 Err(error) => fetching(&self.id, error).inspect_err(|_| self.commit_open(context))?,
@@ -320,7 +328,9 @@ impl SpanRunner {
             live: cut.live,
             ledger: cut.ledger,
             shares: cut.shares,
+            witness: self.witness,
         };
+        self.renew_witness = true;
         let records = self.journal.writer.commit(cut.from, cut.to, &commit.encode());
         // Once in the producer's queue, and once here.
         let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.shares);

@@ -11,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Unknown;
 
 use super::WorkerError;
 use super::command::{Command, Inbox, Life};
+use super::evidence;
 use super::intake::text_of;
 use super::memory::{Held, Part};
 use super::reset;
@@ -19,7 +20,7 @@ use crate::config::settings::Start;
 use crate::deltas::ShareError;
 use crate::journal::frame::claim;
 use crate::journal::{
-    EmitCause, EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Writer,
+    EmitCause, EmitMark, JournalError, Owner, SeriesFold, SeriesState, Shares, SpanFold, SpanState, Witness, Writer,
 };
 use crate::kafka::reader::{READ_AHEAD, Stretch};
 use crate::kafka::{KafkaError, LogReader};
@@ -57,6 +58,8 @@ pub(super) struct TakenSpan {
     pub(super) forwarded: u64,
     /// Shares that the journal accepted and that may not have reached the shards.
     pub(super) unforwarded: Vec<(u64, Shares)>,
+    /// A record that was read from this topic.
+    pub(super) witness: Option<Witness>,
 }
 
 /// A restored series task.
@@ -100,19 +103,48 @@ pub(super) enum TakeoverError {
     Cut { topic: String, partition: i32, low: i64, needed: i64 },
     #[error(
         "{topic}[{partition}] ends at offset {high}, but its journal goes on at {next}: the topic was created anew, or has \
-             lost its end. Stop all workers of the group and say where to go on, with `kafka-consumer-groups --reset-offsets` \
-             and --to-earliest for a new topic or --to-latest for one that lost its end"
+             lost its end. {remedy}"
     )]
-    Recreated { topic: String, partition: i32, high: i64, next: i64 },
+    Shrunk { topic: String, partition: i32, high: i64, next: i64, remedy: Remedy },
     #[error(
-        "{topic}[{partition}] ends at offset {high}, but the run goes on at {next}: the topic was created anew, or has lost its \
-             end. Begin another run with another --id"
+        "{topic}[{partition}] holds another record at offset {offset} than the one that was read there: the topic was created \
+             anew. {remedy}"
     )]
-    Shrunk { topic: String, partition: i32, high: i64, next: i64 },
+    Replaced { topic: String, partition: i32, offset: i64, remedy: Remedy },
+    #[error(
+        "{journal}[{partition}] {}, but the group's offset says that it once went up to {known}: it was deleted, or has lost \
+             its end. {remedy}",
+        next.map_or("says nothing".to_owned(), |next| format!("goes up to offset {next} of its input"))
+    )]
+    LostEnd { journal: String, partition: i32, known: i64, next: Option<i64>, remedy: Remedy },
     #[error("a bug in spanmill: {0}; please report it")]
     Panicked(String),
     #[error("somebody else claimed {topic}[{partition}] in the meantime")]
     Overtaken { topic: String, partition: i32 },
+}
+
+/// What an operator can do about a topic that is not what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Remedy {
+    #[error(
+        "Stop all workers of the group and say where to go on, with `kafka-consumer-groups --reset-offsets` and --to-earliest \
+             for a new topic or --to-latest for one that lost its end"
+    )]
+    Reset,
+    #[error("Restore it, or start over with another kafka.group")]
+    StartOver,
+    #[error("Begin another run with another --id")]
+    AnotherRun,
+}
+
+/// The claim of a journal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub(super) journal: &'a str,
+    pub(super) partition: i32,
+    pub(super) owner: Owner,
+    /// Where it lies in the journal.
+    pub(super) offset: i64,
 }
 
 /// The threads that take tasks over.
@@ -210,7 +242,7 @@ fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
 }
 
 /// Appends a claim of a fresh owner and waits for its offset. An unknown outcome means: claim again.
-fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i64), KafkaError> {
+fn stake_claim<'a>(shared: &Shared, topic: &'a str, partition: i32) -> Result<Claim<'a>, KafkaError> {
     let note = format!("{} pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     let mut last = None;
     for _ in 0..CLAIM_TRIES {
@@ -219,7 +251,7 @@ fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i
         }
         let owner = Owner(rand::random());
         match shared.appender.append_and_wait(topic, partition, &claim(owner, &note), CLAIM_TIMEOUT) {
-            Ok(Some(offset)) => return Ok((owner, offset)),
+            Ok(Some(offset)) => return Ok(Claim { journal: topic, partition, owner, offset }),
             Ok(None) => tracing::debug!(topic, partition, "a claim without an offset; claiming again"),
             Err(error) => {
                 if matches!(error.code(), Some(Unknown::UnknownPartition | Unknown::UnknownTopicOrPartition)) {
@@ -237,73 +269,63 @@ fn stake_claim(shared: &Shared, topic: &str, partition: i32) -> Result<(Owner, i
 fn read_journal(
     shared: &Shared,
     reader: &LogReader,
-    (topic, partition): (&str, i32),
-    claimed: i64,
+    claim: &Claim<'_>,
     each: &mut dyn FnMut(bool, i64, &[u8]) -> Result<(), JournalError>,
 ) -> Result<(), TakeoverError> {
+    let (topic, partition) = (claim.journal, claim.partition);
     let (low, _) = reader.bounds(topic, partition)?;
-    let stretch = Stretch { topic, partition, from: low, to: claimed + 1 };
-    reader.read(stretch, &shared.stop, &mut |offset, record| {
-        each(low > 0, offset, record).map_err(|source| TakeoverError::Journal {
-            topic: topic.to_owned(),
-            partition,
-            source,
-        })
-    })
+    let stretch = Stretch { topic, partition, from: low, to: claim.offset + 1 };
+    reader
+        .read(stretch, &shared.stop, &mut |offset, record| each(low > 0, offset, record).map_err(|e| claim.damaged(e)))
 }
 
 fn take_span(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSpan, TakeoverError> {
     let journal = shared.names.journal(&id.topic);
-    let (owner, claimed) = stake_claim(shared, &journal, id.partition)?;
+    let claim = stake_claim(shared, &journal, id.partition)?;
     shared.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
 
     let mut fold = None;
-    read_journal(shared, reader, (&journal, id.partition), claimed, &mut |cut, offset, record| {
+    read_journal(shared, reader, &claim, &mut |cut, offset, record| {
         let fold = fold.get_or_insert_with(|| if cut { SpanFold::after_cut() } else { SpanFold::new() });
         fold.apply(offset, record).map(drop)
     })?;
-    let damaged = |source| TakeoverError::Journal { topic: journal.clone(), partition: id.partition, source };
-    let state = fold.unwrap_or_default().into_state().map_err(damaged)?;
-    if state.owner != Some(owner) {
-        return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
+    let state = claim.state(shared, reader, fold.unwrap_or_default().into_state())?;
+    if state.owner != Some(claim.owner) {
+        return Err(claim.overtaken());
     }
     if let Some(offset) = state.oldest_needed {
         shared.note_trim(&journal, id.partition, offset);
     }
-    restore_span(shared, reader, id, owner, claimed, state)
+    restore_span(shared, reader, id, &claim, state)
 }
 
 fn restore_span(
     shared: &Shared,
     reader: &LogReader,
     id: &TaskId,
-    owner: Owner,
-    claimed: i64,
+    claim: &Claim<'_>,
     state: SpanState,
 ) -> Result<TakenSpan, TakeoverError> {
+    let said = evidence::group_offset(shared, id)?;
+    evidence::has_its_end(shared, reader, claim, state.next, said)?;
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
+    let same = evidence::is_same_topic(shared, reader, id, state.witness, (low, high))?;
     let replayed = shared.replaying.as_ref().and_then(|replaying| replaying.stretch(&id.topic, id.partition));
-    let instruction = match replayed {
-        Some(_) => None,
-        None => reset::instruction(shared, id, (low, high))?,
-    };
-    let mut restored = Restored {
-        next: state.next,
-        next_k: state.next_k,
-        stream_time: state.stream_time,
-        step: state.step,
-        reread_from: state.reread_from.or(state.next).unwrap_or(0),
-        live: state.live.clone(),
-        ledger: state.ledger.clone(),
-    };
+    let instruction = said.filter(|_| replayed.is_none()).and_then(|said| reset::instruction(said, id, (low, high)));
+    let mut restored = restored(&state);
+    let writer = Writer::new(claim.owner, claim.offset, state.next, state.next_k);
     if let Some(instruction) = instruction {
-        if state.next != Some(instruction.to()) {
+        if state.next != Some(instruction.to()) || !same {
             instruction.prepare(&mut restored);
-            let writer = Writer::new(owner, claimed, state.next, state.next_k);
             return follow(shared, id, writer, state, restored, &instruction);
         }
         // It is there already, or the journal has followed it and nothing has happened since.
         instruction.confirm(shared)?;
+    }
+    let remedy = if replayed.is_some() { Remedy::AnotherRun } else { Remedy::Reset };
+    let (topic, partition) = (id.topic.clone(), id.partition);
+    if let Some(Witness { offset, .. }) = state.witness.filter(|_| !same) {
+        return Err(TakeoverError::Replaced { topic, partition, offset, remedy });
     }
     let in_force = shared.in_force();
     let mut task = SpanTask::new(&SpanSettings::from(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
@@ -315,40 +337,42 @@ fn restore_span(
         });
     }
     match task.position() {
-        Some(next) if next < low && !task.has_ended() => {
-            tracing::error!(
-                topic = id.topic,
-                partition = id.partition,
-                from = next,
-                to = low,
-                "retention has deleted records that were never read; give the topic a longer retention"
-            );
-            task.lost_below(low);
+        Some(next) if next < low && !task.has_ended() => lost_below(id, &mut task, next, low),
+        Some(next) if next > high && !task.has_ended() => {
+            return Err(TakeoverError::Shrunk { topic, partition, high, next, remedy });
         }
-        Some(next) if next > high && !task.has_ended() => return Err(shrunk(id, replayed.is_some(), high, next)),
         _ => {}
     }
     let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
     // Nothing before `low` can be read again.
     task.reached(start);
-    Ok(TakenSpan {
-        task,
-        generation: in_force.generation,
-        writer: Writer::new(owner, claimed, state.next, state.next_k),
-        start,
-        forwarded: state.forwarded,
-        unforwarded: state.unforwarded.into(),
-    })
+    let (generation, forwarded, unforwarded) = (in_force.generation, state.forwarded, state.unforwarded.into());
+    Ok(TakenSpan { task, generation, writer, start, forwarded, unforwarded, witness: state.witness })
 }
 
-/// A topic ends before the place where a task goes on.
-fn shrunk(id: &TaskId, replays: bool, high: i64, next: i64) -> TakeoverError {
-    let (topic, partition) = (id.topic.clone(), id.partition);
-    if replays {
-        TakeoverError::Shrunk { topic, partition, high, next }
-    } else {
-        TakeoverError::Recreated { topic, partition, high, next }
+/// What a task starts from, as its journal says.
+fn restored(state: &SpanState) -> Restored {
+    Restored {
+        next: state.next,
+        next_k: state.next_k,
+        stream_time: state.stream_time,
+        step: state.step,
+        reread_from: state.reread_from.or(state.next).unwrap_or(0),
+        live: state.live.clone(),
+        ledger: state.ledger.clone(),
     }
+}
+
+/// Retention was faster.
+fn lost_below(id: &TaskId, task: &mut SpanTask, next: i64, low: i64) {
+    tracing::error!(
+        topic = id.topic,
+        partition = id.partition,
+        from = next,
+        to = low,
+        "retention has deleted records that were never read; give the topic a longer retention"
+    );
+    task.lost_below(low);
 }
 
 /// Restores a task whose partition an operator has moved.
@@ -367,7 +391,8 @@ fn follow(
     instruction.confirm(shared)?;
     let start = task.position().unwrap_or_default();
     let generation = in_force.generation;
-    Ok(TakenSpan { task, generation, writer, start, forwarded: state.forwarded, unforwarded })
+    // Whatever was read before, it need not be in this topic.
+    Ok(TakenSpan { task, generation, writer, start, forwarded: state.forwarded, unforwarded, witness: None })
 }
 
 fn take_series(
@@ -377,22 +402,22 @@ fn take_series(
     held: &mut Held,
 ) -> Result<TakenSeries, TakeoverError> {
     let journal = shared.names.series_journal();
-    let (owner, claimed) = stake_claim(shared, &journal, id.partition)?;
+    let claim = stake_claim(shared, &journal, id.partition)?;
     shared.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
 
     let mut fold = None;
-    read_journal(shared, reader, (&journal, id.partition), claimed, &mut |cut, offset, record| {
+    read_journal(shared, reader, &claim, &mut |cut, offset, record| {
         let fold = fold.get_or_insert_with(|| if cut { SeriesFold::after_cut() } else { SeriesFold::new() });
         fold.apply(offset, record).map(drop)
     })?;
-    let damaged = |source| TakeoverError::Journal { topic: journal.clone(), partition: id.partition, source };
-    let state = fold.unwrap_or_default().into_state().map_err(damaged)?;
-    if state.owner != Some(owner) {
-        return Err(TakeoverError::Overtaken { topic: journal, partition: id.partition });
+    let state = claim.state(shared, reader, fold.unwrap_or_default().into_state())?;
+    if state.owner != Some(claim.owner) {
+        return Err(claim.overtaken());
     }
+    evidence::has_its_end(shared, reader, &claim, state.next, evidence::group_offset(shared, id)?)?;
     let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len());
     held.set(Part::Readers, reader.buffer_bytes() + snapshot);
-    let writer = Writer::new(owner, claimed, state.next, state.next_k);
+    let writer = Writer::new(claim.owner, claim.offset, state.next, state.next_k);
     let in_force = shared.in_force();
     let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;
     if let Some(offset) = state.oldest_needed {

@@ -97,6 +97,7 @@ impl Live {
                 live: cut.live.clone(),
                 ledger: cut.ledger.clone(),
                 shares: cut.shares.clone(),
+                witness: None,
             };
             log.extend(writer.commit(cut.from, cut.to, &commit.encode()));
         }

@@ -1,6 +1,7 @@
 //! A Kafka, a receiver that checks every sample, and workers as processes or inside the test, where their telemetry is.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
@@ -8,6 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use spanmill::config::{Config, load_from};
 use spanmill::export::receiver::Receiver;
+use spanmill::kafka::reader::Stretch;
+use spanmill::kafka::{KafkaError, LogReader};
 use spanmill::loadgen::{Expectation, Generator, Options, Record, Topology};
 use spanmill::model::{Ledger, Tally};
 use spanmill::telemetry::{TaskId, TaskState, Telemetry};
@@ -129,6 +132,20 @@ impl Place {
         let mut config = ClientConfig::new();
         let probe: BaseConsumer = config.set("bootstrap.servers", &self.kafka.brokers).create().expect("a consumer");
         probe.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers")
+    }
+
+    /// All records of a partition of a topic without holes.
+    pub fn log(&self, topic: &str, partition: i32) -> Vec<Vec<u8>> {
+        let (from, to) = self.bounds(topic, partition);
+        let reader = LogReader::new(&self.config(&[]).kafka).expect("a reader");
+        let mut log = Vec::new();
+        let stretch = Stretch { topic, partition, from, to };
+        let read = reader.read::<KafkaError>(stretch, &AtomicBool::new(false), &mut |_, record| {
+            log.push(record.to_vec());
+            Ok(())
+        });
+        read.expect("the broker answers");
+        log
     }
 
     /// All calls that the receiver knows of.

@@ -133,6 +133,8 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     // And its topics go when they are told to.
     let removed = scene.output(&ignored, &["--id", "gone", "--remove"]);
     assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
+    let summary = scene.replay(&Listener::start(), &["--id", "gone", "--from", "0"]);
+    assert_eq!(number(&summary["ledger"]["records_read"]), all - 5, "another run of the same name: {summary:#}");
 }
 
 #[test]

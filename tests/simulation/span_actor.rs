@@ -172,6 +172,7 @@ impl SpanActor {
             live: task.pairing.live(),
             ledger: task.ledger.clone(),
             shares: shares.clone(),
+            witness: None,
         };
         let records = writer.commit(from, task.read, &body.encode());
         task.waiting.push_back((k, shares.clone()));
