@@ -231,6 +231,12 @@ fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<E
         }
     };
     report.spans = expected.ledger().get(Tally::SpansRead);
+    let stored: i64 = driver.scene().cluster.ends(args.produced().topic).iter().sum();
+    let sent = expected.ledger().get(Tally::RecordsRead);
+    if stored.unsigned_abs() != sent {
+        // Whatever is counted then says nothing about workers.
+        report.violations.push(format!("the load is not as announced: {stored} records are stored, {sent} were sent"));
+    }
     driver.run(deadline, |driver| driver.is_healed(args.places()));
     if !driver.is_healed(args.places()) {
         report.violations.push("not all workers and brokers came back".to_owned());
