@@ -108,12 +108,37 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
 /// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a slower
 /// network, `kafka.properties` may say more.
 const FETCH_AT_ONCE: usize = 128 << 10;
+/// A queue is asked to hold at least so many answers, so that one more does not make it far too long.
+const ANSWERS: usize = 8;
+/// What an answer may take, in times of its compressed bytes: it is decompressed as a whole when it comes, and is there until
+/// its last record is taken.
+const DECOMPRESSED: usize = 9;
+
+/// How many compressed bytes an answer may carry for a queue of so many bytes.
+fn answer(queue: usize) -> usize {
+    (queue / ANSWERS).clamp(1, FETCH_AT_ONCE)
+}
+
+/// The memory that a queue of so many bytes may take: what is kept of each record besides its bytes, and one answer more than
+/// it should hold. Measured with 3,000,000 spans of 110 bytes compressed, in records of 2.7 KB, waiting in 128 partitions
+/// (`tests/real/memory.rs`), with answers of 128 KiB: 180, 309 and 501 MiB for queues of 32, 128 and 256 MiB together.
+pub(crate) fn memory_of(queue: usize) -> usize {
+    queue / 5 * 7 + DECOMPRESSED * answer(queue)
+}
+
+/// The longest queue that takes no more memory than this.
+pub(crate) fn queue_within(memory: usize) -> usize {
+    // The two stretches of `memory_of`, below and above the largest answer: it is concave.
+    let small = memory / (7 * ANSWERS + 5 * DECOMPRESSED) * (5 * ANSWERS);
+    let large = memory.saturating_sub(DECOMPRESSED * FETCH_AT_ONCE) / 7 * 5;
+    small.max(large)
+}
 
 /// A consumer that is assigned by hand and never commits. Nothing may be skipped in silence: records that were deleted
 /// under its feet are an error of their partition.
 pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     let kbytes = (buffer_bytes / 1024).max(1).to_string();
-    let fetched = buffer_bytes.clamp(1, FETCH_AT_ONCE).to_string();
+    let fetched = answer(buffer_bytes).to_string();
     let mut config = base(
         kafka,
         &[
@@ -273,12 +298,21 @@ mod tests {
     #[test]
     fn what_is_fetched_is_bounded_by_the_buffer_and_by_one_answer() {
         let of = |buffer: usize, key: &str| reader(&kafka(&[]), buffer).get(key).map(str::to_owned);
-        for (buffer, answer, queue) in [(16 << 10, "16384", "16"), (8 << 20, "131072", "8192")] {
+        for (buffer, answer, queue) in [(16 << 10, "2048", "16"), (8 << 20, "131072", "8192")] {
             assert_eq!(of(buffer, "fetch.message.max.bytes").as_deref(), Some(answer));
             assert_eq!(of(buffer, "queued.max.messages.kbytes").as_deref(), Some(queue));
         }
         let wish = kafka(&[("fetch.message.max.bytes", "1048576")]);
         assert_eq!(reader(&wish, 1 << 20).get("fetch.message.max.bytes"), Some("1048576"), "the user's wish wins");
+    }
+
+    #[test]
+    fn a_queue_takes_no_more_memory_than_it_is_made_for() {
+        for memory in (10..30).flat_map(|bits| [1 << bits, 3 << bits]) {
+            let queue = queue_within(memory);
+            assert!(memory_of(queue) <= memory, "{queue} for {memory} takes {}", memory_of(queue));
+            assert!(memory_of(queue + queue / 10 + 200) > memory, "{queue} is too short for {memory}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub type Queue = PartitionQueue<Context>;
 pub struct Fetcher {
     consumer: Arc<BaseConsumer<Context>>,
     thread: Thread,
-    buffer_bytes: usize,
+    memory: usize,
 }
 
 /// Receives librdkafka's statistics.
@@ -70,7 +70,11 @@ impl Fetcher {
         config.set("statistics.interval.ms", "2000");
         let consumer = BaseConsumer::from_config_and_context(&config, Context { on_end })
             .map_err(|e| KafkaError::client("consumer", e))?;
-        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), buffer_bytes })
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            thread: std::thread::current(),
+            memory: client::memory_of(buffer_bytes),
+        })
     }
 
     /// Starts fetching a partition at `offset`.
@@ -93,10 +97,10 @@ impl Fetcher {
         Ok(queue)
     }
 
-    /// How many bytes of an open partition may be fetched ahead.
+    /// How many bytes of memory an open partition may take for what is fetched ahead.
     #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Fetches an open partition anew from `offset`. Its end is then reported again, by an answer that the broker gives

@@ -24,7 +24,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// A consumer that reads stretches, one at a time.
 pub struct LogReader {
     consumer: BaseConsumer<Context>,
-    buffer_bytes: usize,
+    memory: usize,
 }
 
 struct Context;
@@ -74,13 +74,13 @@ impl LogReader {
     pub fn with_buffer(kafka: &Kafka, buffer_bytes: usize) -> Result<Self, KafkaError> {
         let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, buffer_bytes), Context)
             .map_err(|e| KafkaError::client("log reader", e))?;
-        Ok(Self { consumer, buffer_bytes })
+        Ok(Self { consumer, memory: client::memory_of(buffer_bytes) })
     }
 
-    /// How many bytes may be fetched ahead while a stretch is read.
+    /// How many bytes of memory may be taken for what is fetched ahead while a stretch is read.
     #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// The lowest offset that a partition still has, and the one after its last record.

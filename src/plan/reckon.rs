@@ -7,8 +7,11 @@ use super::coefficients::{
 use super::{Fleet, Line, Load, Plan};
 
 const MB: f64 = 1e6;
-/// What all partitions of a worker together fetch ahead at most, unless `worker.memory_limit` says less.
+/// What all partitions of a worker together take for what they fetch ahead at most, unless `worker.memory_limit` says less.
 const FETCH_TOGETHER: f64 = 268_435_456.0;
+/// What a queue takes, in times of its length, and what one answer more takes; see `kafka::client`.
+const QUEUE_MEMORY: f64 = 1.4;
+const ANSWER_MEMORY: f64 = 9.0 * 131_072.0;
 
 /// What a second of the load consists of.
 struct Rates {
@@ -149,7 +152,8 @@ impl Reckoning<'_> {
         let left = (workers - 1.0).max(1.0);
         let partitions = (load.partitions / left).ceil();
         let sets = load.label_sets + load.edges;
-        let buffer = fleet.fetch_buffer.min(FETCH_TOGETHER / (load.partitions + load.shards));
+        let buffer = fleet.fetch_buffer * QUEUE_MEMORY + ANSWER_MEMORY;
+        let buffer = buffer.min(FETCH_TOGETHER / (load.partitions + load.shards));
         let buffers = (partitions + load.shards) * buffer;
         let parts = [
             ("memory_base", self.of(BASE_MEMORY) * MB, vec![BASE_MEMORY], "an idle worker".to_owned()),
@@ -158,7 +162,7 @@ impl Reckoning<'_> {
                 buffers + partitions * self.of(PARTITION_MEMORY) * 1e3,
                 vec![PARTITION_MEMORY],
                 format!(
-                    "{partitions:.0} partitions, which in a backlog may fetch {:.2} MB ahead each, shards as well",
+                    "{partitions:.0} partitions, which in a backlog may take {:.2} MB for records fetched ahead each, shards as well",
                     buffer / MB
                 ),
             ),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kafka::client;
 use crate::telemetry::Telemetry;
 
 /// What is held, by kind.
@@ -115,11 +116,11 @@ impl Memory {
         (!self.saving.swap(true, Ordering::Relaxed)).then(|| Saving(Arc::clone(self)))
     }
 
-    /// How much each of `partitions` may fetch ahead, at most `wished`: together no more than their share of the limit, so
-    /// that a backlog of a few hundred partitions takes no more memory than that of a few.
+    /// How much each of `partitions` may fetch ahead, at most `wished`: together they take no more memory than their share of
+    /// the limit, so that a backlog of a few hundred partitions takes no more than that of a few.
     pub(super) fn fetch_ahead(&self, wished: usize, partitions: usize) -> usize {
         let together = if self.limit == 0 { FETCH_TOGETHER } else { self.limit / FETCH_SHARE };
-        wished.min((together / partitions.max(1)).max(LEAST_FETCH))
+        wished.min(client::queue_within(together / partitions.max(1)).max(LEAST_FETCH))
     }
 
     fn of(&self, part: Part) -> usize {
@@ -290,10 +291,13 @@ mod tests {
     #[test]
     fn partitions_share_what_may_be_fetched_ahead() {
         let (none, some) = (Memory::new(0, Telemetry::new()), Memory::new(64 << 20, Telemetry::new()));
-        assert_eq!(none.fetch_ahead(8 << 20, 32), 8 << 20);
-        assert_eq!(none.fetch_ahead(8 << 20, 1_024), 256 << 10);
+        let together = |memory: &Memory, n: usize| n * client::memory_of(memory.fetch_ahead(8 << 20, n));
+        assert_eq!(none.fetch_ahead(8 << 20, 16), 8 << 20, "what is wished");
         assert_eq!(some.fetch_ahead(8 << 20, 1), 8 << 20);
-        assert_eq!(some.fetch_ahead(8 << 20, 16), 1 << 20);
+        for n in [32, 128, 1_024] {
+            assert!((240 << 20..=256 << 20).contains(&together(&none, n)), "{n}: {}", together(&none, n));
+        }
+        assert!((15 << 20..=16 << 20).contains(&together(&some, 16)));
         assert_eq!(some.fetch_ahead(8 << 20, 100_000), LEAST_FETCH);
     }
 }

@@ -138,7 +138,7 @@ impl SeriesRunner {
         let marked = taken.writer.next().unwrap_or(taken.start);
         let journal = JournalEnd::new(taken.writer, context.shared.names.series_journal(), id.clone(), life);
         let mut held = Held::new(&context.shared.memory);
-        held.set(Part::Fetch, context.fetcher.buffer_bytes());
+        held.set(Part::Fetch, context.fetcher.memory());
         let mut runner = Self {
             held,
             journal,

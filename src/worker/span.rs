@@ -97,7 +97,7 @@ impl SpanRunner {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
         let patience = Duration::from_millis(context.shared.config.kafka.stuck_after.unsigned_abs());
         let mut held = Held::new(&context.shared.memory);
-        held.set(Part::Fetch, context.fetcher.buffer_bytes());
+        held.set(Part::Fetch, context.fetcher.memory());
         let stretch = context.shared.replaying.as_ref().and_then(|r| r.stretch(&id.topic, id.partition));
         let mut runner = Self {
             replayed: stretch.map(|stretch| Replayed::new(stretch, &mut taken.task)),

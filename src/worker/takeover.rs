@@ -220,7 +220,7 @@ fn work(shared: &Shared, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
         }
         let started = Instant::now();
         let mut held = Held::new(&shared.memory);
-        held.set(Part::Readers, reader.buffer_bytes());
+        held.set(Part::Readers, reader.memory());
         shared.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
         // A bug ends the attempt and not the thread, which others need.
         let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
@@ -416,7 +416,7 @@ fn take_series(
     }
     evidence::has_its_end(shared, reader, &claim, state.next, evidence::group_offset(shared, id)?)?;
     let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len());
-    held.set(Part::Readers, reader.buffer_bytes() + snapshot);
+    held.set(Part::Readers, reader.memory() + snapshot);
     let writer = Writer::new(claim.owner, claim.offset, state.next, state.next_k);
     let in_force = shared.in_force();
     let (task, start, resend) = refold(shared, reader, id, &state, SeriesSettings::from(&in_force.tenants))?;

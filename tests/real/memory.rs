@@ -29,6 +29,11 @@ const BATCH: u64 = 50;
 const SETS: u64 = 120_000;
 /// `limits.max_active_series_per_service`
 const SERIES: usize = 1_000;
+/// Spans in 128 partitions, 660 MB.
+const BACKLOG: u64 = 2_000_000;
+/// What all partitions of a worker together may take for what they fetch ahead, in MiB: 256 by the account, and half as much
+/// again for what the allocator does not give back.
+const FETCH_AHEAD: u64 = 384;
 /// How long a receiver is down, unless the environment says otherwise.
 const OUTAGE: u64 = 20;
 
@@ -84,14 +89,14 @@ impl Watched {
         lag
     }
 
-    /// Says what it took, and ends it.
-    fn end(mut self, what: &str, times: u64) {
-        let (rest, most, bound) = (self.rest, self.most(), self.rest + times * LIMIT);
+    /// Says what it took, and ends it. It may have taken `more` MiB than at rest.
+    fn end(mut self, what: &str, more: u64) {
+        let (rest, most, bound) = (self.rest, self.most(), self.rest + more);
         let Self { account, lag, .. } = self;
         let took = self.begin.elapsed().as_secs();
         println!(
             "memory | {what} | {took} s | at rest {rest} MiB | at most {most} MiB | bound {bound} MiB | \
-             account {account} of {LIMIT} MiB | lag {lag} records"
+             account {account} MiB | lag {lag} records"
         );
         assert_eq!(self.worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", self.worker.tail());
         assert!(most <= bound, "{most} MiB");
@@ -152,10 +157,10 @@ fn endless(topic: &'static str, what: &str, more: &[String]) {
         lag => Err(format!("{lag} records")),
     });
     assert!(place.calls() < SETS as f64, "they are not counted");
-    small.end(what, EXPLODING);
+    small.end(what, EXPLODING * LIMIT);
     let mut large = start(8 * LIMIT);
     all_is_counted(&place, &mut large);
-    large.end("the same, with eight times the limit", EXPLODING);
+    large.end("the same, with eight times the limit", EXPLODING * LIMIT);
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn outage(topic: &'static str, fault: &Fault) {
     let expected = place.end(produce);
     place.is_exact(&expected, |_| true);
     assert!(place.receiver.totals().samples > stored, "the rest came afterwards");
-    worker.end(&format!("receiver is down for {seconds} s: {fault:?}"), HOLDING);
+    worker.end(&format!("receiver is down for {seconds} s: {fault:?}"), HOLDING * LIMIT);
 }
 
 #[test]
@@ -205,4 +210,22 @@ fn a_receiver_that_answers_503_costs_no_memory_and_kafka_is_the_buffer() {
 #[test]
 fn a_receiver_that_never_answers_costs_no_memory_and_kafka_is_the_buffer() {
     outage("unanswered", &Fault::Hang);
+}
+
+#[test]
+fn one_worker_reads_a_backlog_of_128_kafka_partitions_within_what_it_may_fetch_ahead() {
+    let place = Place::start("many", 128);
+    // A load that pauses for longer than `time.idle` would split edges.
+    let settings = ["time.step=15s", "service_graphs.enabled=false"];
+    let idle = Watched::start(&place, &settings);
+    let rest = idle.rest;
+    idle.end("128 partitions without a record", FETCH_AHEAD);
+    let expected = place.wait_for(place.produce(&["--rate", "0", "--spans", &BACKLOG.to_string(), "--seed", "7"]));
+    let mut worker = Watched { rest, ..Watched::start(&place, &settings) };
+    wait_until("the backlog is read", PATIENCE, || match (worker.look(), place.calls()) {
+        (0, calls) if calls > 0.0 => Ok(()),
+        (lag, calls) => Err(format!("{lag} records behind, {calls} calls")),
+    });
+    place.is_exact(&expected, |series| series.starts_with("traces_spanmetrics_"));
+    worker.end(&format!("backlog of {BACKLOG} spans in 128 partitions"), FETCH_AHEAD);
 }

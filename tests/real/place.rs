@@ -104,6 +104,17 @@ impl Place {
     /// Ends a load; what it must count to.
     pub fn end(&self, mut produce: Daemon) -> Expectation {
         assert!(produce.terminate(PATIENCE).success(), "{}", produce.tail());
+        self.expected()
+    }
+
+    /// Waits until a load of so many spans has ended by itself; what it must count to.
+    pub fn wait_for(&self, mut produce: Daemon) -> Expectation {
+        let status = wait_until("the load is there", PATIENCE, || produce.exited().ok_or_else(|| produce.tail()));
+        assert!(status.success(), "{}", produce.tail());
+        self.expected()
+    }
+
+    fn expected(&self) -> Expectation {
         let text = std::fs::read_to_string(self.dir.path().join("expected.txt")).expect("produce writes it");
         Expectation::parse(&text).expect("an expectation")
     }
