@@ -175,7 +175,7 @@ fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
     let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers);
     // A series that is refused is not in the stream.
     events.retain(|event| !matches!(event.fault, Fault::Poison { .. }));
-    driver.schedule(events);
+    driver.schedule(events, args.load());
     driver.run(Instant::now() + args.load(), |_| false);
     driver.heal();
     let deadline = Instant::now() + Duration::from_secs(args.settle);
