@@ -8,7 +8,7 @@ use crate::cluster::Size;
 use crate::driver::Struck;
 use crate::leaders::Moved;
 use crate::samples::Samples;
-use crate::schedule::{Class, Fault, Promise};
+use crate::schedule::{self, Class, Fault, Promise};
 
 /// The report of one run. Times are milliseconds.
 #[derive(Debug, Default, Serialize)]
@@ -103,13 +103,11 @@ impl Report {
 
     /// Sees to it that what was promised has come: a run without it would prove less than it says.
     pub fn promises(&mut self, promised: &[Promise], struck: &[Struck]) {
-        for promise in promised {
-            let mut such = struck.iter().filter(|trouble| promise.is_kept_by(&trouble.event.fault)).peekable();
-            let why =
-                such.peek().and_then(|trouble| trouble.skipped.clone()).unwrap_or("it was not planned".to_owned());
-            if such.all(|trouble| trouble.skipped.is_some()) {
-                self.violations.push(format!("{promise:?} was promised and did not come: {why}"));
-            }
+        let came = struck.iter().filter(|trouble| trouble.skipped.is_none()).map(|trouble| &trouble.event.fault);
+        for promise in schedule::broken(promised, came) {
+            let why = struck.iter().filter(|t| promise.is_kept_by(&t.event.fault)).find_map(|t| t.skipped.as_deref());
+            let why = why.unwrap_or("it was not planned");
+            self.violations.push(format!("{promise:?} was promised and did not come: {why}"));
         }
     }
 

@@ -265,6 +265,13 @@ pub fn promised(phase: Duration, workers: usize) -> Vec<Promise> {
     if phase < PROMISED_FROM { Vec::new() } else { possible(workers) }
 }
 
+/// Which of the promises none of these troubles keeps.
+pub fn broken<'a>(promised: &[Promise], came: impl Iterator<Item = &'a Fault>) -> Vec<Promise> {
+    let mut missing = promised.to_vec();
+    came.for_each(|fault| missing.retain(|promise| !promise.is_kept_by(fault)));
+    missing
+}
+
 /// What can come at all: one worker is one already.
 fn possible(workers: usize) -> Vec<Promise> {
     Promise::ALL.into_iter().filter(|p| workers > 1 || *p != Promise::ScaleDown).collect()
@@ -277,7 +284,7 @@ pub fn plan(seed: u64, phase: Duration, workers: usize) -> Vec<Event> {
     loop {
         let events = deal(&mut dice, phase, workers);
         // A hand that takes too long is rare, see `PROMISED_FROM`. It is dealt anew.
-        if promised.iter().all(|promise| events.iter().any(|event| promise.is_kept_by(&event.fault))) {
+        if broken(&promised, events.iter().map(|event| &event.fault)).is_empty() {
             return events;
         }
     }
