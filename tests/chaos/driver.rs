@@ -16,8 +16,10 @@ use crate::wall_clock;
 
 /// How often processes are looked after, at the least.
 const TEND_EVERY: Duration = Duration::from_millis(100);
-/// A trouble that cannot begin or end yet is asked again after this time.
+/// A trouble that cannot end yet is asked again after this time.
 const AGAIN: Duration = Duration::from_millis(200);
+/// And one that cannot begin yet: whether the cluster is whole is a question that a frozen broker can hold up.
+const LATER: Duration = Duration::from_secs(1);
 /// Delays are told from here on.
 const LATE: Duration = Duration::from_secs(1);
 /// One worker is alone for so long, at the least, after the others have ended.
@@ -178,10 +180,10 @@ impl<'a> Driver<'a> {
             None => self.scene.strike(&event.fault),
         };
         if let Err(why) = struck {
-            if self.begins.elapsed() + AGAIN + event.lasts > self.phase {
+            if self.begins.elapsed() + LATER + event.lasts > self.phase {
                 return self.skip(event, why);
             }
-            return self.push(Instant::now() + AGAIN, Act::Begin(event));
+            return self.push(Instant::now() + LATER, Act::Begin(event));
         }
         let late = self.begins.elapsed().saturating_sub(event.at);
         println!("{event}{}", if late > LATE { format!(", {:.1} s late", late.as_secs_f64()) } else { String::new() });
