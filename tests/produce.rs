@@ -14,7 +14,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use spanmill::cli::produce::{ProduceArgs, ProduceError, run};
 use spanmill::loadgen::{Expectation, partition_of};
@@ -181,7 +181,7 @@ fn a_stopped_load_is_delivered_and_its_expectation_holds() {
 fn a_refused_record_is_an_error_and_leaves_no_expectation() {
     let cluster = cluster(2);
     let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 50];
-    cluster.request_errors(rdkafka::types::RDKafkaApiKey::Produce, &errors);
+    cluster.request_errors(RDKafkaApiKey::Produce, &errors);
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("expect.txt");
     let mut args = args(&cluster.bootstrap_servers(), "--rate 0 --spans 500");
@@ -189,4 +189,24 @@ fn a_refused_record_is_an_error_and_leaves_no_expectation() {
     let failed = run(&args, &AtomicBool::new(false), &mut Vec::new());
     assert!(matches!(failed, Err(ProduceError::NotDelivered { .. } | ProduceError::Kafka { .. })), "{failed:?}");
     assert!(!file.exists());
+}
+
+#[test]
+fn a_record_that_the_broker_refused_is_not_called_delivered_because_a_later_one_was() {
+    let cluster = cluster(1);
+    // Long enough for a second request, were it sent before the first is answered.
+    cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("a broker");
+    // One request is refused, as by a broker that is about to lead, and the next one taken, as from a producer that it has
+    // never heard of: this broker does not look at sequence numbers.
+    let mut errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR; 10];
+    errors[9] = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    cluster.request_errors(RDKafkaApiKey::Produce, &errors);
+    let brokers = cluster.bootstrap_servers();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut args = args(&brokers, "--rate 100 --spans 300 --spans-per-record 5");
+    args.expect = Some(dir.path().join("expect.txt"));
+    run(&args, &AtomicBool::new(false), &mut Vec::new()).expect("everything is delivered");
+    let text = std::fs::read_to_string(args.expect.expect("set above")).expect("an expectation");
+    let expected = Expectation::parse(&text).expect("it parses");
+    assert_eq!(read_back(&brokers, 1).len() as u64, expected.ledger().get(Tally::RecordsRead));
 }

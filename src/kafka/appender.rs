@@ -16,8 +16,10 @@ use crate::config::settings::Kafka;
 /// How long the brokers may take to tell what they know of a topic.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// The fate of one appended record: its offset when the broker told it, `Ok(None)` when it was stored but the offset is
-/// not known (a retry that the broker recognised), or the error after which it may or may not be stored.
+/// The fate of one appended record: its offset when the broker told it, or the error after which it may or may not be stored.
+/// `Ok(None)` is no better than an error: librdkafka says so of a retry that the broker recognised, but also of whatever it
+/// had to send again when a later record was stored meanwhile. That later record proves nothing when the broker has not heard
+/// of this producer before: it takes any sequence number from a stranger, and what came before it is lost.
 pub type Fate = Result<Option<i64>, RdError>;
 
 /// Called once with the fate of a record, on the producer's own thread: it must only hand the news on.

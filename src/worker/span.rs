@@ -389,7 +389,8 @@ impl SpanRunner {
 
     fn shared(&mut self, k: u64, fate: Fate) -> Result<(), Ended> {
         // A share that is missing would hold its shard back for good: take over again and send it again.
-        fate.map_err(|e| Ended::Unknown(format!("a share was not stored: {e}")))?;
+        let offset = fate.map_err(|e| Ended::Unknown(format!("a share was not stored: {e}")))?;
+        offset.ok_or_else(|| Ended::Unknown("a share was acknowledged without an offset".to_owned()))?;
         if let Some(commit) = self.forwarding.get_mut(&k) {
             commit.left -= 1;
             if commit.left == 0 {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::schedule;
 use crate::settings::{Produced, TOPIC};
 
 /// Exactness under chaos on real Kafka.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "chaos")]
 pub struct Args {
-    /// How long the load lasts, calm and chaos together
+    /// How long the load lasts, the start, calm and chaos together. From 130 on every kind of trouble is certain to come
     #[arg(long, default_value_t = 150)]
     pub seconds: u64,
     /// Decides the load and everything that goes wrong; by default another one each time
@@ -67,6 +68,11 @@ impl Args {
     /// How long the load lasts.
     pub fn load(&self) -> Duration {
         Duration::from_secs(self.seconds)
+    }
+
+    /// How long the chaos lasts. With the seed and the workers it is all that decides what goes wrong.
+    pub fn chaos(&self) -> Duration {
+        schedule::chaos(self.load())
     }
 
     /// The load.

@@ -17,11 +17,10 @@ use serde::Serialize;
 
 use crate::process::Process;
 use crate::proxy::Link;
+use crate::schedule::BROKERS;
 use crate::servers::daemon::{free_ports, setting};
 use crate::servers::wait_until;
 
-/// Brokers.
-pub const BROKERS: usize = 3;
 /// A broker that has been silent for this long is left out.
 pub const BROKER_SESSION: Duration = Duration::from_secs(6);
 /// Small and quick to start: the test machine has two cores.

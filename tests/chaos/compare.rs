@@ -31,6 +31,8 @@ use crate::settings::{Group, STEP, TOPIC, settings};
 
 /// How many differences are told.
 const SHOWN: usize = 8;
+/// How long a broker may take to answer.
+const QUESTION: Duration = Duration::from_secs(5);
 /// Silence is not believed in these runs.
 const PATIENCE: &str = "1h";
 
@@ -175,7 +177,7 @@ fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
     let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers);
     // A series that is refused is not in the stream.
     events.retain(|event| !matches!(event.fault, Fault::Poison { .. }));
-    driver.schedule(events);
+    driver.schedule(events, args.load());
     driver.run(Instant::now() + args.load(), |_| false);
     driver.heal();
     let deadline = Instant::now() + Duration::from_secs(args.settle);
@@ -190,7 +192,10 @@ fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
 fn last_step(cluster: &Cluster, partitions: u32) -> i64 {
     let probe = cluster.probe();
     let passed = (0..i32::try_from(partitions).expect("few")).map(|partition| {
-        let (_, high) = probe.fetch_watermarks(TOPIC, partition, STARTS_WITHIN).expect("bounds");
+        // Leaders go back to brokers that are back.
+        let (_, high) = wait_until("a leader tells the bounds", STARTS_WITHIN, || {
+            probe.fetch_watermarks(TOPIC, partition, QUESTION).map_err(|e| e.to_string())
+        });
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(TOPIC, partition, Offset::Offset(high - 1)).expect("an offset");
         probe.assign(&list).expect("an assignment");

@@ -21,9 +21,10 @@ use crate::fleet::Fleet;
 use crate::proxy::{Link, Weather};
 use crate::run::{Load, STARTS_WITHIN};
 use crate::samples::Watched;
+use crate::schedule::SESSION;
 use crate::servers::wait_until;
 use crate::settings::{Group, Produced, STEP, settings};
-use crate::{SESSION, wall_clock};
+use crate::wall_clock;
 
 /// The rules, in the order of `all`.
 const RULES: [&str; 4] = ["chain", "claim", "contiguity", "emit"];

@@ -1,21 +1,29 @@
 //! Does to the scene what the schedule says.
 
 use std::collections::BTreeMap;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use spanmill::export::receiver::{Fault as Answer, Receiver};
 
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;
+use crate::leaders::{Moved, move_leaders};
 use crate::proxy::{Link, Weather};
 use crate::run::Load;
-use crate::schedule::{Class, Event, Fault};
+use crate::schedule::{BROKERS, Class, Event, Fault, SESSION};
 use crate::wall_clock;
 
 /// How often processes are looked after, at the least.
 const TEND_EVERY: Duration = Duration::from_millis(100);
 /// A trouble that cannot end yet is asked again after this time.
 const AGAIN: Duration = Duration::from_millis(200);
+/// And one that cannot begin yet: whether the cluster is whole is a question that a frozen broker can hold up.
+const LATER: Duration = Duration::from_secs(1);
+/// Delays are told from here on.
+const LATE: Duration = Duration::from_secs(1);
+/// One worker is alone for so long, at the least, after the others have ended.
+const ALONE: Duration = Duration::from_secs(2 * SESSION.as_secs());
 
 /// Everything that trouble can come to.
 pub struct Scene<'a> {
@@ -34,7 +42,7 @@ pub struct Struck {
     pub at: i64,
     pub event: Event,
     /// Why it did not come after all.
-    pub skipped: Option<&'static str>,
+    pub skipped: Option<String>,
 }
 
 /// What is due.
@@ -43,12 +51,24 @@ enum Act {
     End(Event),
 }
 
+/// Leaders on their way, and which trouble moves them.
+struct Moving {
+    struck: usize,
+    thread: JoinHandle<Result<BTreeMap<String, Moved>, String>>,
+}
+
 /// Runs a schedule.
 pub struct Driver<'a> {
     scene: Scene<'a>,
     due: BTreeMap<(Instant, u64), Act>,
     number: u64,
+    begins: Instant,
+    /// What cannot be over within it does not begin.
+    phase: Duration,
+    moving: Vec<Moving>,
     pub struck: Vec<Struck>,
+    /// By topic.
+    pub leaders: BTreeMap<String, Moved>,
     /// Brokers that ended by themselves.
     pub brokers_ended: Vec<String>,
 }
@@ -66,14 +86,24 @@ impl Struck {
 
 impl<'a> Driver<'a> {
     pub fn new(scene: Scene<'a>) -> Self {
-        Self { scene, due: BTreeMap::new(), number: 0, struck: Vec::new(), brokers_ended: Vec::new() }
+        Self {
+            scene,
+            due: BTreeMap::new(),
+            number: 0,
+            begins: Instant::now(),
+            phase: Duration::ZERO,
+            moving: Vec::new(),
+            struck: Vec::new(),
+            leaders: BTreeMap::new(),
+            brokers_ended: Vec::new(),
+        }
     }
 
-    /// Troubles to come, from now on.
-    pub fn schedule(&mut self, events: Vec<Event>) {
-        let begin = Instant::now();
+    /// Troubles to come within `phase`, from now on.
+    pub fn schedule(&mut self, events: Vec<Event>, phase: Duration) {
+        (self.begins, self.phase) = (Instant::now(), phase);
         for event in events {
-            self.push(begin + event.at, Act::Begin(event));
+            self.push(self.begins + event.at, Act::Begin(event));
         }
     }
 
@@ -96,14 +126,17 @@ impl<'a> Driver<'a> {
     /// No further trouble begins; what there is ends now.
     pub fn heal(&mut self) {
         let acts = std::mem::take(&mut self.due);
-        for event in acts.into_values().filter_map(|act| if let Act::End(event) = act { Some(event) } else { None }) {
-            self.end(event);
+        for act in acts.into_values() {
+            match act {
+                Act::End(event) => self.end(event),
+                Act::Begin(event) => self.skip(event, "the chaos is over"),
+            }
         }
     }
 
     /// Whether no trouble is left, and all who should run do.
     pub fn is_healed(&self, workers: usize) -> bool {
-        self.due.is_empty() && (0..workers).all(|slot| self.scene.fleet.runs(slot))
+        self.due.is_empty() && self.moving.is_empty() && (0..workers).all(|slot| self.scene.fleet.runs(slot))
     }
 
     /// The scene.
@@ -124,15 +157,72 @@ impl<'a> Driver<'a> {
     fn tend(&mut self) {
         self.scene.fleet.tend();
         self.brokers_ended.extend(self.scene.cluster.tend());
+        while let Some(at) = self.moving.iter().position(|moving| moving.thread.is_finished()) {
+            let Moving { struck, thread } = self.moving.swap_remove(at);
+            match thread.join().expect("leaders are moved without a panic") {
+                Ok(moved) => self.count(&moved),
+                Err(why) => self.struck[struck].skipped = Some(format!("no leader has moved: {why}")),
+            }
+        }
+    }
+
+    fn count(&mut self, moved: &BTreeMap<String, Moved>) {
+        for (topic, Moved { asked, moved }) in moved {
+            let sum = self.leaders.entry(topic.clone()).or_default();
+            sum.asked += asked;
+            sum.moved += moved;
+        }
     }
 
     fn begin(&mut self, event: Event) {
-        let skipped = self.scene.strike(&event.fault).err();
-        println!("{event}{}", skipped.map_or(String::new(), |why| format!(" (not done: {why})")));
-        if skipped.is_none() && !event.lasts.is_zero() {
+        let struck = match self.obstacle(&event.fault) {
+            Some(why) => Err(why),
+            None => self.scene.strike(&event.fault),
+        };
+        if let Err(why) = struck {
+            if self.begins.elapsed() + LATER + event.lasts > self.phase {
+                return self.skip(event, why);
+            }
+            return self.push(Instant::now() + LATER, Act::Begin(event));
+        }
+        let late = self.begins.elapsed().saturating_sub(event.at);
+        println!("{event}{}", if late > LATE { format!(", {:.1} s late", late.as_secs_f64()) } else { String::new() });
+        if !event.lasts.is_zero() {
             self.push(Instant::now() + event.lasts, Act::End(event.clone()));
         }
-        self.struck.push(Struck { at: wall_clock(), event, skipped });
+        if let Fault::MoveLeaders { by, every } = event.fault {
+            let brokers = self.scene.cluster.straight().to_owned();
+            let thread = std::thread::spawn(move || move_leaders(&brokers, by, every));
+            self.moving.push(Moving { struck: self.struck.len(), thread });
+        }
+        self.struck.push(Struck { at: wall_clock(), event, skipped: None });
+    }
+
+    fn skip(&mut self, event: Event, why: &str) {
+        println!("{event} (not done: {why})");
+        self.struck.push(Struck { at: wall_clock(), event, skipped: Some(why.to_owned()) });
+    }
+
+    /// Why a trouble must wait. The schedule keeps its bounds by the clock, here they are kept by what is there: stops, starts
+    /// and a broker's way back may take longer than was planned.
+    fn obstacle(&self, fault: &Fault) -> Option<&'static str> {
+        let workers = self.scene.fleet.len() - 1;
+        let there = || self.due.values().filter_map(|act| if let Act::End(event) = act { Some(event) } else { None });
+        let is_well = |slot: usize| self.scene.fleet.runs(slot) && !there().any(|event| event.fault.hits(slot));
+        let hit = (0..workers).any(|slot| fault.hits(slot));
+        let all = matches!(fault, Fault::KillAll | Fault::ScaleDown { .. });
+        let more = matches!(fault, Fault::ScaleUp | Fault::SplitBrain);
+        if (0..workers).any(|slot| fault.hits(slot) && !is_well(slot)) {
+            Some("a worker has not come back")
+        } else if (all || more) && !self.scene.fleet.is_free(workers) {
+            Some("the extra worker is still there")
+        } else if more && there().any(|event| matches!(event.fault, Fault::ScaleDown { .. })) {
+            Some("there shall be one worker")
+        } else if hit && !all && workers > 1 && !(0..workers).any(|slot| !fault.hits(slot) && is_well(slot)) {
+            Some("no worker would be left alone")
+        } else {
+            None
+        }
     }
 
     fn end(&mut self, event: Event) {
@@ -150,22 +240,17 @@ impl Scene<'_> {
             Fault::KillWorker { slot }
             | Fault::Zombie { slot }
             | Fault::Pause { slot }
-            | Fault::StopWorker { slot } => {
-                if !self.fleet.runs(slot) {
-                    return Err("no worker runs there");
-                }
-                match fault {
-                    Fault::KillWorker { .. } => self.fleet.kill(slot),
-                    Fault::StopWorker { .. } => self.fleet.stop(slot),
-                    _ => self.fleet.signal(slot, "STOP"),
-                }
-            }
-            Fault::KillAll => (0..self.fleet.len()).for_each(|slot| self.fleet.kill(slot)),
-            Fault::ScaleUp | Fault::SplitBrain => match self.fleet.len() - 1 {
-                extra if !self.fleet.is_free(extra) => return Err("the extra worker is still there"),
-                extra if *fault == Fault::ScaleUp => self.fleet.start(extra),
-                extra => self.fleet.start_rogue(extra),
+            | Fault::StopWorker { slot } => match fault {
+                Fault::KillWorker { .. } => self.fleet.kill(slot),
+                Fault::StopWorker { .. } => self.fleet.stop(slot),
+                _ => self.fleet.signal(slot, "STOP"),
             },
+            Fault::KillAll => (0..self.fleet.len()).for_each(|slot| self.fleet.kill(slot)),
+            Fault::ScaleUp => self.fleet.start(self.fleet.len() - 1),
+            Fault::SplitBrain => self.fleet.start_rogue(self.fleet.len() - 1),
+            Fault::ScaleDown { left } => self.others(left).for_each(|slot| self.fleet.stop(slot)),
+            // It takes its time, on a thread of its own.
+            Fault::MoveLeaders { .. } => {}
             Fault::Silence => self.load.produce.signal("STOP"),
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
                 // Two brokers away at a time would stop everything.
@@ -214,8 +299,13 @@ impl Scene<'_> {
         }
     }
 
+    /// The places of all workers but the extra one and this one.
+    fn others(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.fleet.len() - 1).filter(move |other| *other != slot)
+    }
+
     fn all_links(&self, weather: Weather) {
-        (0..crate::cluster::BROKERS).for_each(|id| self.cluster.link(id).set(weather));
+        (0..BROKERS).for_each(|id| self.cluster.link(id).set(weather));
     }
 
     /// Ends a trouble; false when that is not possible yet.
@@ -226,6 +316,12 @@ impl Scene<'_> {
             Fault::Zombie { slot } | Fault::Pause { slot } => self.fleet.signal(slot, "CONT"),
             Fault::StopWorker { slot } if self.fleet.is_free(slot) => self.fleet.start(slot),
             Fault::StopWorker { .. } => return false,
+            Fault::ScaleDown { left } => {
+                // However long the stops have taken.
+                let gone = self.others(left).all(|slot| self.fleet.empty_for(slot).is_some_and(|d| d > ALONE));
+                self.others(left).filter(|_| gone).for_each(|slot| self.fleet.start(slot));
+                return gone;
+            }
             Fault::SplitBrain => self.fleet.kill(self.fleet.len() - 1),
             Fault::ScaleUp if self.fleet.runs(self.fleet.len() - 1) => self.fleet.stop(self.fleet.len() - 1),
             Fault::Silence => self.load.produce.signal("CONT"),

@@ -35,6 +35,8 @@ pub struct Fleet {
 struct Slot {
     process: Option<Process>,
     stopping: Option<Instant>,
+    /// When the last one here was killed, or had stopped as it was told.
+    stopped: Option<Instant>,
 }
 
 /// What the logs of all workers tell.
@@ -112,6 +114,11 @@ impl Fleet {
         self.slots[slot].process.is_none()
     }
 
+    /// How long the place has been empty; none when there is a worker, or never was one.
+    pub fn empty_for(&self, slot: usize) -> Option<Duration> {
+        self.slots[slot].stopped.filter(|_| self.is_free(slot)).map(|since| since.elapsed())
+    }
+
     /// Places.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -122,7 +129,7 @@ impl Fleet {
         if let Some(mut process) = self.slots[slot].process.take() {
             process.kill();
         }
-        self.slots[slot].stopping = None;
+        self.slots[slot] = Slot { stopped: Some(Instant::now()), ..Slot::default() };
     }
 
     /// Sends a signal to whoever runs there.
@@ -156,7 +163,7 @@ impl Fleet {
                         self.stuck.push(format!("a graceful stop ended with {status}\n{}", process.tail(20)));
                     }
                     self.stops.push(since.elapsed());
-                    *slot = Slot::default();
+                    *slot = Slot { stopped: Some(Instant::now()), ..Slot::default() };
                 }
                 (Some(status), None) => {
                     self.exits.push(format!("ended by itself with {status}\n{}", process.tail(5)));

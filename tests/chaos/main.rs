@@ -10,11 +10,12 @@
 //!
 //! `TEST_KAFKA_JARS` names the jars of Kafka; `tests/run --only setup` says where it puts them. The seed decides the load
 //! and what goes wrong when (`--plan` prints it), so a run can be repeated as far as two machines can do the same.
-//! The exit code is 1 when something is not exact; the logs are kept then.
+//! The exit code is 1 when something is not exact; the logs are kept then. So it is when something did not come that a run of
+//! this length must have: see [`schedule`].
 //!
 //! ```text
 //! produce ──────────────────────────────▶ 3 brokers ◀── kill -9, SIGTERM, SIGSTOP
-//!                                            ▲
+//!                                            ▲            leaders move
 //!               links: delay, cut, refuse, hold back
 //!                                            ▼
 //!  kill -9, SIGTERM, SIGSTOP, more ──▶ N × spanmill run ── link ──▶ receiver: 4xx, 5xx, resets, silence; checks all
@@ -30,6 +31,7 @@ mod compare;
 mod controls;
 mod driver;
 mod fleet;
+mod leaders;
 mod process;
 mod proxy;
 mod report;
@@ -43,14 +45,11 @@ mod servers;
 mod settings;
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
 
 use args::Args;
-
-/// The session timeout of workers: who is stopped for longer comes back as a zombie.
-pub const SESSION: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
@@ -63,7 +62,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if args.plan {
-        schedule::plan(seed, args.load(), args.places()).iter().for_each(|event| println!("{event}"));
+        schedule::plan(seed, args.chaos(), args.places()).iter().for_each(|event| println!("{event}"));
+        println!("promised: {:?}", schedule::promised(args.chaos(), args.places()));
         return ExitCode::SUCCESS;
     }
     println!("seed {seed}");

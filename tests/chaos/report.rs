@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::cluster::Size;
 use crate::driver::Struck;
+use crate::leaders::Moved;
 use crate::samples::Samples;
-use crate::schedule::{Class, Fault};
+use crate::schedule::{self, Class, Fault, Promise};
 
 /// The report of one run. Times are milliseconds.
 #[derive(Debug, Default, Serialize)]
@@ -23,12 +24,16 @@ pub struct Report {
     pub zombies: usize,
     pub split_brains: usize,
     pub graceful: usize,
+    pub scalings: usize,
     pub broker_faults: usize,
+    pub leader_moves: usize,
     pub network_faults: usize,
     pub receiver_faults: usize,
     pub silences: usize,
     pub skipped: usize,
     pub by_fault: BTreeMap<String, usize>,
+    /// Partitions that were seen to have the leader that they were to have, by topic.
+    pub leaders_moved: BTreeMap<String, usize>,
     pub samples_checked: u64,
     pub samples_resent: u64,
     pub exemplars: u64,
@@ -86,6 +91,26 @@ impl std::fmt::Display for Freshness {
 // === impl Report ===
 
 impl Report {
+    /// Counts leaders that have moved. A topic whose leaders never did has not been tested.
+    pub fn leaders(&mut self, by_topic: &BTreeMap<String, Moved>) {
+        for (topic, Moved { asked, moved }) in by_topic {
+            self.leaders_moved.insert(topic.clone(), *moved);
+            if *moved == 0 {
+                self.violations.push(format!("no leader of {topic} has moved, of {asked} that were to"));
+            }
+        }
+    }
+
+    /// Sees to it that what was promised has come: a run without it would prove less than it says.
+    pub fn promises(&mut self, promised: &[Promise], struck: &[Struck]) {
+        let came = struck.iter().filter(|trouble| trouble.skipped.is_none()).map(|trouble| &trouble.event.fault);
+        for promise in schedule::broken(promised, came) {
+            let why = struck.iter().filter(|t| promise.is_kept_by(&t.event.fault)).find_map(|t| t.skipped.as_deref());
+            let why = why.unwrap_or("it was not planned");
+            self.violations.push(format!("{promise:?} was promised and did not come: {why}"));
+        }
+    }
+
     /// Counts the troubles, and how long each was felt: from its beginning until every series had its sample of the first
     /// step that ends after it.
     pub fn troubles(&mut self, struck: &[Struck], samples: &Samples, step: i64) {
@@ -101,7 +126,9 @@ impl Report {
                 Class::Zombie => &mut self.zombies,
                 Class::SplitBrain => &mut self.split_brains,
                 Class::Graceful => &mut self.graceful,
+                Class::Scaling => &mut self.scalings,
                 Class::Broker => &mut self.broker_faults,
+                Class::Leaders => &mut self.leader_moves,
                 Class::Network => &mut self.network_faults,
                 Class::Receiver => &mut self.receiver_faults,
                 Class::Load => &mut self.silences,
@@ -135,13 +162,15 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops and scalings, {} brokers, {} network, {} receiver, \
-             {} silences; {} not done",
+            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops, {} scalings, {} brokers, \
+             {} moves of leaders, {} network, {} receiver, {} silences; {} not done",
             self.kills,
             self.zombies,
             self.split_brains,
             self.graceful,
+            self.scalings,
             self.broker_faults,
+            self.leader_moves,
             self.network_faults,
             self.receiver_faults,
             self.silences,
@@ -149,6 +178,8 @@ impl std::fmt::Display for Report {
         )?;
         let each: Vec<String> = self.by_fault.iter().map(|(name, n)| format!("{name} {n}")).collect();
         writeln!(f, "  {}", each.join(", "))?;
+        let each: Vec<String> = self.leaders_moved.iter().map(|(topic, n)| format!("{topic} {n}")).collect();
+        writeln!(f, "leaders: {} moved; {}", self.leaders_moved.values().sum::<usize>(), each.join(", "))?;
         writeln!(
             f,
             "samples: {} checked, {} of them resent, {} exemplars; {} conflicts",

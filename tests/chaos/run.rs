@@ -17,14 +17,15 @@ use crate::process::Process;
 use crate::proxy::Link;
 use crate::report::{Freshness, Report};
 use crate::samples::Watched;
+use crate::schedule::AFTERMATH;
 use crate::servers::wait_until;
 use crate::settings::{Group, Produced, STEP, produce, settings};
 use crate::{schedule, wall_clock};
 
 /// How long anything may take to start.
 pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
-/// The load goes on for so long after the last trouble began, at the least.
-const AFTERMATH: Duration = Duration::from_secs(4);
+/// There is calm for so long before the chaos, at the least.
+const CALM: Duration = Duration::from_secs(5);
 
 /// Runs workers through chaos and reports.
 pub fn chaos(args: &Args) -> Report {
@@ -123,9 +124,7 @@ impl Run {
         };
         self.wait_for_calm(args);
         phases.calm = wall_clock();
-        let end = self.load.began + args.load();
-        let calm = Instant::now() + end.saturating_duration_since(Instant::now()) / 5;
-        let chaos = end.saturating_duration_since(calm).saturating_sub(AFTERMATH);
+        let begin = self.chaos_begins(args, &mut report);
         let scene = Scene {
             cluster: &mut self.cluster,
             fleet: &mut self.fleet,
@@ -134,16 +133,17 @@ impl Run {
             load: &mut self.load,
         };
         let mut driver = Driver::new(scene);
-        driver.run(calm, |_| false);
+        driver.run(begin, |_| false);
         phases.chaos = wall_clock();
         println!("chaos begins");
-        driver.schedule(schedule::plan(report.seed, chaos, report.workers));
-        driver.run(calm + chaos, |_| false);
+        driver.schedule(schedule::plan(report.seed, args.chaos(), report.workers), args.chaos());
+        driver.run(begin + args.chaos(), |_| false);
         driver.heal();
         phases.healed = wall_clock();
         println!("chaos ends");
         let expected = settle(args, &mut driver, &mut report);
         let struck = std::mem::take(&mut driver.struck);
+        report.leaders(&driver.leaders);
         report.notes.append(&mut driver.brokers_ended);
         drop(driver);
         report.internal_topics = self.cluster.sizes("mill-");
@@ -152,9 +152,23 @@ impl Run {
         report.load = load.split(' ').nth(1).and_then(|five| five.parse().ok()).unwrap_or_default();
         let samples = self.watched.samples();
         report.troubles(&struck, &samples, STEP);
+        report.promises(&schedule::promised(args.chaos(), report.workers), &struck);
         report.freshness_calm = Freshness::of(&samples.lags(STEP, phases.calm, phases.chaos));
         report.freshness_chaos = Freshness::of(&samples.lags(STEP, phases.chaos, phases.healed));
         report
+    }
+
+    /// When. Its length is fixed, so that the seed decides what goes wrong; the calm is what the start has left.
+    fn chaos_begins(&self, args: &Args, report: &mut Report) -> Instant {
+        let (present, end) = (Instant::now(), self.load.began + args.load());
+        let calm = end.saturating_duration_since(present).saturating_sub(args.chaos() + AFTERMATH);
+        if calm < CALM {
+            let late = (CALM - calm).as_secs_f64();
+            report.notes.push(format!("the start took long: the last {late:.1} s of the chaos have no load"));
+        }
+        let calm = calm.max(CALM);
+        println!("calm for {:.1} s", calm.as_secs_f64());
+        present + calm
     }
 
     /// Waits until the workers keep up.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::SESSION;
 use crate::args::Args;
 use crate::process::Process;
 use crate::proxy::Link;
+use crate::schedule::SESSION;
 
 /// The source topic.
 pub const TOPIC: &str = "spans";

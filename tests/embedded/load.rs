@@ -32,6 +32,8 @@ impl Load {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("enable.idempotence", "true")
+            // Or a record that the broker refuses may be called delivered when the one behind it is taken.
+            .set("max.in.flight.requests.per.connection", "1")
             .set("linger.ms", "5")
             .create()
             .expect("a producer");

@@ -127,6 +127,11 @@ impl Worker {
         line.split_whitespace().next()?.parse().ok()
     }
 
+    /// Whether its log has these words.
+    pub fn says(&self, words: &str) -> bool {
+        self.log().contains(words)
+    }
+
     fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }

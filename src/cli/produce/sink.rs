@@ -58,6 +58,9 @@ impl Sink {
         producer
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // With two under way, the first can be refused by a broker that is about to lead, and the second be taken: then
+            // librdkafka calls both delivered, and the first is lost.
+            .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("compression.type", target.compression.as_str())
             .set("linger.ms", "10")
