@@ -62,13 +62,10 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Starts a steady load, straight to the brokers. It writes what it must count to to `expect`. One request at a time: when a
-/// new leader gets several in the wrong order, an idempotent producer begins a new epoch, and may store again what was
-/// stored already and not yet acknowledged.
+/// Starts a steady load, straight to the brokers. It writes what it must count to to `expect`.
 pub fn produce(args: &Args, what: &Produced<'_>, brokers: &str, expect: &Path, dir: &Path) -> Process {
     let mut command = Command::new(&args.program);
     command.args(["produce", "--brokers", brokers, "--spans-per-record", "20", "--print-every", "0s"]);
-    command.args(["--property", "max.in.flight.requests.per.connection=1"]);
     for (flag, value) in [
         ("--topic", what.topic.to_owned()),
         ("--create-partitions", args.partitions.to_string()),

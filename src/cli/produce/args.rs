@@ -55,8 +55,7 @@ pub struct ProduceArgs {
     /// The same seed gives the same load; several producers need several seeds
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Write what a worker with default settings must count to this file. If brokers may fail meanwhile, add `--property
-    /// max.in.flight.requests.per.connection=1`: else Kafka may store a record twice
+    /// Write what a worker with default settings must count to this file
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
     /// Write there, too, what each series is at the end of every step of this width in which it changes, by the timestamps of

@@ -59,7 +59,8 @@ impl Sink {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             // With two under way, the first can be refused by a broker that is about to lead, and the second be taken: then
-            // librdkafka calls both delivered, and the first is lost.
+            // librdkafka calls both delivered, and the first is lost. Or the second comes first to a new leader: then it begins
+            // a new epoch, and may store again what was stored and not yet acknowledged.
             .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("compression.type", target.compression.as_str())
