@@ -24,6 +24,15 @@ use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, Ste
 
 const START: i64 = 1 << 42;
 const CONFIGS: [&str; 2] = [include_str!("../config/spanmill.yaml"), include_str!("../config/good/everything.yaml")];
+/// What others configure.
+const IMPORTS: [&str; 4] = [
+    include_str!("import/tempo-small.yaml"),
+    include_str!("import/tempo-legacy.yaml"),
+    include_str!("import/tempo-overrides.yaml"),
+    include_str!("import/collector-new.yaml"),
+];
+/// A plan with two partitions, and all that can have happened to one.
+const PLAN: &str = include_str!("files/plan.json");
 /// Rules, and names to which they are applied.
 const RULES: [&str; 3] = [
     "^/users/([^/]+)\t/users/$1\n/users/42/orders\nGET /a/550e8400-e29b-41d4-a716-446655440000",
@@ -200,6 +209,17 @@ fn damaged_overrides_do_no_harm() {
 }
 
 #[test]
+fn damaged_settings_of_others_do_no_harm() {
+    run(&IMPORTS.map(|text| text.as_bytes().to_vec()), 400, any_bytes::import);
+}
+
+#[cfg(feature = "replay")]
+#[test]
+fn damaged_plans_do_no_harm() {
+    run(&[PLAN.as_bytes().to_vec()], 4_000, any_bytes::plan);
+}
+
+#[test]
 fn damaged_rules_on_damaged_names_do_no_harm() {
     let spans = &records()[0];
     run(&RULES.map(|text| text.as_bytes().to_vec()), 2_000, |bytes| any_bytes::text_rules(bytes, spans));
@@ -229,6 +249,8 @@ fn seeds_for_the_fuzzers_are_written_for_targets_that_there_are() {
         ("snapshot", vec![snapshot, undelivered]),
         ("config", texts(&CONFIGS)),
         ("overrides", texts(&[overrides])),
+        ("import", texts(&IMPORTS)),
+        ("plan", texts(&[PLAN])),
         ("text_rules", texts(&RULES)),
     ] {
         let code = format!("fuzz/fuzz_targets/{target}.rs");

@@ -12,6 +12,7 @@ mod real {
     mod dashboards;
     mod histograms;
     mod honour;
+    mod hostile;
     mod internal;
     mod journals;
     mod limits;
@@ -23,6 +24,7 @@ mod real {
     mod replay;
     mod scene;
     mod sinks;
+    mod stuck;
     mod survey;
     mod tenants;
     mod topics;

@@ -1,6 +1,6 @@
 //! Fetching for one worker thread: one consumer, one queue per partition.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -27,9 +27,33 @@ pub struct Fetcher {
     memory: usize,
 }
 
-/// Receives librdkafka's statistics.
+/// Receives librdkafka's statistics, and what it says of failures.
 pub struct Context {
     on_end: OnEnd,
+    /// What the failure that was reported last says, if that was at a batch.
+    undecompressed: Mutex<Option<Undecompressed>>,
+}
+
+/// A batch that librdkafka could not decompress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecompressed {
+    /// The offset at which the batch begins.
+    pub begin: i64,
+    /// Its compressed bytes.
+    pub bytes: u64,
+    /// librdkafka's words.
+    pub reason: String,
+}
+
+impl Undecompressed {
+    /// Reads librdkafka's words, which alone tell the place: `Decompression (codec 0x4) of message at 17 of 11393 bytes
+    /// failed: Local: Invalid compressed data`.
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("Decompression (codec ")?;
+        let (begin, rest) = rest.split_once(" of message at ")?.1.split_once(" of ")?;
+        let (bytes, _) = rest.split_once(" bytes failed")?;
+        Some(Self { begin: begin.parse().ok()?, bytes: bytes.parse().ok()?, reason: text.to_owned() })
+    }
 }
 
 // === impl Context ===
@@ -40,7 +64,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: RdError, reason: &str) {
-        client::report(&error, reason);
+        let undecompressed = Undecompressed::parse(reason);
+        if undecompressed.is_none() {
+            client::report(&error, reason);
+        }
+        *self.undecompressed.lock().unwrap_or_else(PoisonError::into_inner) = undecompressed;
     }
 
     #[expect(clippy::iter_over_hash_type, reason = "each partition is reported on its own; the order reaches nothing")]
@@ -68,13 +96,11 @@ impl Fetcher {
         let mut config = client::reader(kafka, buffer_bytes);
         // They tell how far partitions reach.
         config.set("statistics.interval.ms", "2000");
-        let consumer = BaseConsumer::from_config_and_context(&config, Context { on_end })
-            .map_err(|e| KafkaError::client("consumer", e))?;
-        Ok(Self {
-            consumer: Arc::new(consumer),
-            thread: std::thread::current(),
-            memory: client::memory_of(buffer_bytes),
-        })
+        let consumer =
+            BaseConsumer::from_config_and_context(&config, Context { on_end, undecompressed: Mutex::default() })
+                .map_err(|e| KafkaError::client("consumer", e))?;
+        let memory = client::memory_of(buffer_bytes);
+        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), memory })
     }
 
     /// Starts fetching a partition at `offset`.
@@ -128,6 +154,12 @@ impl Fetcher {
         }
     }
 
+    /// At which batch a queue has failed just now, if it was a batch that cannot be decompressed.
+    #[must_use]
+    pub fn undecompressed(&self) -> Option<Undecompressed> {
+        self.consumer.context().undecompressed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Serves librdkafka's events; returns an error event, if there was one. To be called now and then.
     pub fn serve(&self) -> Option<RdError> {
         self.consumer.poll(Duration::ZERO)?.err()
@@ -143,5 +175,22 @@ impl std::fmt::Debug for Fetcher {
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Context")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_batch_that_cannot_be_decompressed_is_read_from_librdkafkas_words() {
+        let reason = "Decompression (codec 0x4) of message at 17 of 11393 bytes failed: Local: Invalid compressed data";
+        let found = Undecompressed { begin: 17, bytes: 11_393, reason: reason.to_owned() };
+        assert_eq!(Undecompressed::parse(reason), Some(found));
+        for other in
+            ["", "Fetch from broker 1 failed", "Decompression (codec 0x4) of message at", "Decompression (codec 0"]
+        {
+            assert_eq!(Undecompressed::parse(other), None, "{other}");
+        }
     }
 }

@@ -107,6 +107,8 @@ tallies! {
     SpansLate = "spans_late",
     /// Spans whose end lies too far in the future, so that they are in the oldest open step (`time.source: span_end`).
     SpansFromFuture = "spans_from_future",
+    /// Offsets of batches that could not be decompressed and were passed over; what they held is unknown.
+    RecordsUnreadable = "records_unreadable",
 }
 
 /// The tallies of one source partition since the beginning of its journal.

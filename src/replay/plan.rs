@@ -8,6 +8,8 @@ use crate::model::Millis;
 use crate::worker::{Replay, Stretch};
 
 const VERSION: u32 = 1;
+/// As many shards as `kafka.shards` may say.
+const SHARDS: u32 = 1024;
 
 /// Keys that do not change what is counted: the workers of a run, and a run that goes on, may have others.
 const FREE: [&str; 15] = [
@@ -111,9 +113,17 @@ impl Plan {
     /// Says what is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        match plan.version {
-            VERSION => Ok(plan),
-            newer => Err(format!("it has version {newer}, this program reads {VERSION}")),
+        if plan.version != VERSION {
+            return Err(format!("it has version {}, this program reads {VERSION}", plan.version));
+        }
+        // A number that is far off would be taken for an amount of memory.
+        let shard = |event: &Event| match event {
+            Event::Missed { shard, .. } if *shard >= SHARDS => Some(*shard),
+            Event::Missed { .. } | Event::Tick(..) => None,
+        };
+        match plan.partitions.iter().flat_map(|p| &p.past).find_map(shard) {
+            Some(shard) => Err(format!("it is damaged: it names shard {shard}, and there are at most {SHARDS}")),
+            None => Ok(plan),
         }
     }
 
@@ -135,7 +145,8 @@ impl Plan {
     /// How many offsets the run covers.
     #[must_use]
     pub fn offsets(&self) -> u64 {
-        self.partitions.iter().map(|p| (p.to - p.from).max(0).unsigned_abs()).sum()
+        let of = |p: &Planned| p.to.saturating_sub(p.from).max(0).unsigned_abs();
+        self.partitions.iter().map(of).fold(0, u64::saturating_add)
     }
 
     /// What a worker is told.
@@ -183,6 +194,16 @@ mod tests {
         let newer = Plan { version: VERSION + 1, ..plan };
         assert!(Plan::decode(&newer.encode()).expect_err("newer").contains("version 2"));
         assert!(Plan::decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn numbers_that_are_far_off_are_neither_believed_nor_added_up() {
+        let mut plan = plan();
+        (plan.partitions[0].from, plan.partitions[0].to) = (i64::MIN, i64::MAX);
+        plan.partitions.extend([plan.partitions[0].clone(), plan.partitions[0].clone()]);
+        assert_eq!(Plan::decode(&plan.encode()).expect("it reads").offsets(), u64::MAX);
+        plan.partitions[1].past = vec![Event::Missed { offset: 0, shard: u32::MAX, step: 0, cut: false, passed: 0 }];
+        assert!(Plan::decode(&plan.encode()).expect_err("damaged").contains("names shard 4294967295"));
     }
 
     #[test]

@@ -508,10 +508,27 @@ impl SpanTask {
 
     /// Says that the records below `offset` can never be read: they are counted as lost, and the next commit covers them.
     pub fn lost_below(&mut self, offset: i64) {
-        let Some(position) = self.position.filter(|&position| position < offset) else { return };
+        self.pass(offset, offset.abs_diff(self.position.unwrap_or(offset)), Tally::RecordsLost);
+    }
+
+    /// Says that what lies at the offsets `[from, to)` cannot be read, and that reading goes on at `to`: they are counted,
+    /// unless a commit covers them already, and the next commit covers them.
+    pub fn unreadable(&mut self, from: i64, to: i64) {
+        if self.rebuilding() && self.position.is_some_and(|next| to <= next) {
+            return self.read_past(to - 1);
+        }
+        let from = from.max(self.position.unwrap_or(from));
+        self.pass(to, (to - from).max(0).unsigned_abs(), Tally::RecordsUnreadable);
+    }
+
+    /// Goes on at `offset` if that is ahead; `n` of what lies before it goes to `tally`.
+    fn pass(&mut self, offset: i64, n: u64, tally: Tally) {
+        if self.position.is_none_or(|position| position >= offset) {
+            return;
+        }
         // Before the position moves: half edges are rebuilt from records below it only.
         self.reached(offset);
-        self.processors.ledger.add(Tally::RecordsLost, offset.abs_diff(position));
+        self.processors.ledger.add(tally, n);
         self.position = Some(offset);
         self.open = true;
     }

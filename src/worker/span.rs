@@ -4,6 +4,7 @@
 //! are on their way to the shards), or done. Nothing of it leaves before it counts.
 
 mod history;
+mod unpack;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
 use self::history::Replayed;
+use self::unpack::Unpacking;
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
 use super::memory::{Held, Leave, Part};
@@ -68,6 +70,8 @@ pub(super) struct SpanRunner {
     at_end: Option<Instant>,
     /// When the broker was asked whether the partition still ends there, while there is no answer.
     asked: Option<Millis>,
+    /// A batch that fails to be decompressed.
+    unpacking: Option<Unpacking>,
     /// What it replays, if it does.
     replayed: Option<Replayed>,
     /// When the release was appended, and whether it counts.
@@ -119,6 +123,7 @@ impl SpanRunner {
             forwarded: taken.forwarded,
             at_end: None,
             asked: None,
+            unpacking: None,
             draining: false,
             released: None,
         };
@@ -184,8 +189,12 @@ impl SpanRunner {
                 return Ok(Turn::Idle);
             };
             match polled {
+                Ok(message) if self.probes() => {
+                    drop(message);
+                    self.probed(context, None)?;
+                }
                 Ok(message) => {
-                    (self.at_end, self.asked) = (None, None);
+                    (self.at_end, self.asked, self.unpacking) = (None, None, None);
                     let offset = message.offset();
                     if self.is_behind_stretch(offset) {
                         drop(message);
@@ -202,8 +211,12 @@ impl SpanRunner {
                     // The cuts were made before this record.
                     self.witness = witness.or(self.witness);
                 }
+                Err(RdError::PartitionEOF(_)) if self.probes() => self.probed(context, None)?,
                 Err(RdError::PartitionEOF(_)) => self.reach_end(context)?,
-                Err(error) => fetching(&self.id, error).inspect_err(|_| self.commit_open(context))?,
+                Err(error) => match context.fetcher.undecompressed() {
+                    Some(failure) => self.cannot_unpack(context, failure)?,
+                    None => fetching(&self.id, error).inspect_err(|_| self.commit_open(context))?,
+                },
             }
         }
         Ok(Turn::Busy)
@@ -241,7 +254,7 @@ impl SpanRunner {
         }
         self.watched = Instant::now();
         let end = context.shared.telemetry.board().get(&self.id).map_or(-1, |status| status.end_offset);
-        let held_back = self.held.waits() || self.full() || self.waits_for_others();
+        let held_back = self.held.waits() || self.full() || self.waits_for_others() || self.probes();
         let seen = Seen { position: self.next, end, at_end: self.at_end, held_back };
         let verdict = self.progress.judge(seen, self.watched);
         if verdict == Verdict::Fine {

@@ -12,6 +12,7 @@ use spanmill::config::{Config, Sources, Tenants, load, load_overrides};
 use spanmill::deltas::Share;
 use spanmill::files::{Frames, Framing, framing, hint, rotation, time_of, to_proto, value};
 use spanmill::filter::Filter;
+use spanmill::import::{Input, Kind, Request};
 use spanmill::journal::{EmitMark, Frame, SeriesFold, SeriesSnapshot, SpanCommit, SpanFold};
 use spanmill::model::wire::put_checksum;
 use spanmill::otlp::{Batch, DecodeError};
@@ -172,6 +173,56 @@ pub(crate) fn overrides(bytes: &[u8]) {
     let read_file = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
     if let Err(problems) = load_overrides(&Config::default(), &String::from_utf8_lossy(bytes), "o.yaml", &read_file) {
         assert!(!problems.to_string().is_empty());
+    }
+}
+
+/// A configuration of Tempo or of the Collector, and of Tempo with overrides for its tenants; and what comes out as a
+/// configuration of ours.
+pub(crate) fn import(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let file = Input { name: "in.yaml", text: &text };
+    let empty = Input { name: "in.yaml", text: "metrics_generator: {}" };
+    for (file, overrides, kind) in [
+        (file, None, None),
+        (file, None, Some(Kind::Tempo)),
+        (file, None, Some(Kind::Collector)),
+        (empty, Some(file), None),
+    ] {
+        match spanmill::import::import(&Request { file, overrides, kind, overrides_path: Some("o.yaml") }) {
+            Ok(imported) => {
+                assert!(!imported.render_list().is_empty());
+                let overrides = imported.overrides.unwrap_or_default();
+                let read_file = |path: &std::path::Path| {
+                    Ok(if path == std::path::Path::new("o.yaml") { overrides.clone() } else { "kept\n".to_owned() })
+                };
+                let file = Some(("out.yaml", imported.config.as_str()));
+                // Names of tenants and the like come from the input: what is wrong with them is said then.
+                if let Err(problems) = load(&Sources { file, env: &[], set: &[], read_file: &read_file }) {
+                    assert!(!problems.to_string().is_empty());
+                }
+            }
+            Err(problems) => assert!(!problems.is_empty()),
+        }
+    }
+}
+
+/// The plan of a replay, and what a worker makes of its partitions.
+#[cfg(feature = "replay")]
+pub(crate) fn plan(bytes: &[u8]) {
+    use spanmill::replay::Plan;
+    use spanmill::tasks::span::Repeat;
+
+    let Ok(plan) = Plan::decode(bytes) else { return };
+    assert_eq!(Plan::decode(&plan.encode()).as_ref(), Ok(&plan), "it survives its topic");
+    assert!(plan.differences(&plan.settings).is_empty());
+    let (_begins, _offsets) = (plan.begins(), plan.offsets());
+    let settings = SpanSettings::from(&Config::default());
+    for ((topic, partition), stretch) in plan.replay(1_000, None).stretches {
+        let mut task = SpanTask::new(&settings, topic, partition, Restored::default()).expect("nothing to restore");
+        task.set_start(stretch.from);
+        let mut repeat = Repeat::new(stretch.past, &mut task);
+        let _cuts = [stretch.from, stretch.to].map(|offset| repeat.before(&mut task, offset));
+        let _last = task.finish(stretch.settle);
     }
 }
 

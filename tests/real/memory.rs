@@ -38,11 +38,11 @@ const FETCH_AHEAD: u64 = 384;
 const OUTAGE: u64 = 20;
 
 /// A worker that is looked at from outside.
-struct Watched {
-    worker: Daemon,
+pub(super) struct Watched {
+    pub(super) worker: Daemon,
     api: Api,
     /// What it took at rest, in MiB.
-    rest: u64,
+    pub(super) rest: u64,
     begin: Instant,
     /// The most of the account, in MiB.
     account: u64,
@@ -53,7 +53,7 @@ struct Watched {
 // === impl Watched ===
 
 impl Watched {
-    fn start(place: &Place, settings: &[&str]) -> Self {
+    pub(super) fn start(place: &Place, settings: &[&str]) -> Self {
         let mut worker =
             place.worker("worker", &[&["admin.listen=127.0.0.1:0", "worker.threads=2"], settings].concat());
         let log = says(&mut worker, "admin server listens addr=");
@@ -69,24 +69,26 @@ impl Watched {
     }
 
     /// The most memory that it has ever taken, in MiB.
-    fn most(&self) -> u64 {
+    pub(super) fn most(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.worker.pid())).expect("the worker lives");
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
         line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
     }
 
     /// Looks at its metrics; how far it is behind.
-    fn look(&mut self) -> u64 {
+    pub(super) fn look(&mut self) -> u64 {
         must_run(&mut self.worker);
-        let text = self.api.text("/metrics").unwrap_or_default();
-        let sum = |series: &str| -> u64 {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(series));
-            lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
-        };
-        let lag = sum("spanmill_lag_records{");
+        let lag = self.metric("spanmill_lag_records{", "");
         self.lag = self.lag.max(lag);
-        self.account = self.account.max(sum("spanmill_memory_bytes{") >> 20);
+        self.account = self.account.max(self.metric("spanmill_memory_bytes{", "") >> 20);
         lag
+    }
+
+    /// The sum over all series of this name that have this label, written `name="value"`; the empty one is in all.
+    pub(super) fn metric(&self, name: &str, label: &str) -> u64 {
+        let text = self.api.text("/metrics").unwrap_or_default();
+        let lines = text.lines().filter(|line| line.contains(label)).filter_map(|line| line.strip_prefix(name));
+        lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
     }
 
     /// Says what it took, and ends it. It may have taken `more` MiB than at rest.

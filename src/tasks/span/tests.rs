@@ -184,6 +184,27 @@ fn lost_records_are_counted_once_however_often_the_task_is_taken_over() {
 }
 
 #[test]
+fn offsets_that_cannot_be_read_are_counted_once_and_waiting_half_edges_stay() {
+    let (settings, value) = (settings(), clients(&[1]));
+    let mut task = new_task(&settings, Restored::default());
+    take(&mut task, &record(5, 1_000, &value));
+    // Offset 6 is a hole, the batch begins behind it.
+    task.unreadable(7, 10);
+    let cut = task.cut().expect("there is something to commit");
+    assert_eq!((cut.to, cut.ledger.get(Tally::RecordsUnreadable), cut.ledger.get(Tally::RecordsRead)), (10, 3, 1));
+    let mut next = new_task(&settings, restored(cut));
+    take(&mut next, &record(5, 1_000, &value));
+    assert!(next.rebuilding());
+    next.unreadable(7, 10);
+    assert!(!next.rebuilding(), "what was read is read again");
+    assert_eq!((next.ledger().get(Tally::RecordsUnreadable), next.ledger().get(Tally::EdgesLost)), (3, 0));
+    assert_eq!(next.pending_edges(), 1);
+    // Of a batch that a commit covers in part, the rest.
+    next.unreadable(8, 12);
+    assert_eq!((next.position(), next.ledger().get(Tally::RecordsUnreadable)), (Some(12), 5));
+}
+
+#[test]
 fn what_the_settings_now_call_complete_is_emitted_after_the_rebuild() {
     let mut config = Config::default();
     let value = clients(&[1]);

@@ -82,6 +82,11 @@ impl SpanRunner {
         self.replayed.as_ref().is_some_and(|replayed| offset >= replayed.stretch.to)
     }
 
+    /// How far a log that ends at `end` is read.
+    pub(super) fn within_stretch(&self, end: i64) -> i64 {
+        self.replayed.as_ref().map_or(end, |replayed| end.min(replayed.stretch.to))
+    }
+
     /// The log ends at `end`, before the end of the stretch. Whether the rest comes back, an operator knows.
     pub(super) fn ends_early(&mut self, end: i64) {
         let Some(replayed) = &mut self.replayed else { return };
