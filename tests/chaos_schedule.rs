@@ -11,7 +11,7 @@ use std::time::Duration;
 use schedule::{BROKERS, Event, Fault, PROMISED_FROM, Promise, SESSION, broken, chaos, plan, promised};
 
 /// Seeds per number of workers.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 500;
 
 /// The plans of so many seeds, for one to four workers.
 fn plans(seeds: u64, phase: Duration) -> impl Iterator<Item = (u64, usize, Vec<Event>)> {
@@ -65,7 +65,7 @@ fn the_run_of_all_tests_is_long_enough_for_the_promise() {
 #[test]
 fn a_long_run_has_everything_again_and_again() {
     let phase = 4 * PROMISED_FROM;
-    for (seed, workers, events) in plans(50, phase) {
+    for (seed, workers, events) in plans(25, phase) {
         for promise in promised(phase, workers) {
             let times = events.iter().filter(|event| promise.is_kept_by(&event.fault)).count();
             assert!(times > 1, "seed {seed}, {workers} workers: {promise:?} comes {times} times");
@@ -75,7 +75,7 @@ fn a_long_run_has_everything_again_and_again() {
 
 #[test]
 fn the_bounds_of_trouble_are_kept() {
-    for (seed, workers, events) in plans(200, 2 * PROMISED_FROM) {
+    for (seed, workers, events) in plans(100, 2 * PROMISED_FROM) {
         for begin in &events {
             let there: Vec<&Event> = events.iter().filter(|event| lasts(event, begin.at)).collect();
             let what = || format!("seed {seed}, {workers} workers, at {:?}: {there:#?}", begin.at);
