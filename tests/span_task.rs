@@ -248,6 +248,7 @@ fn the_random_topics_reach_every_outcome() {
         Tally::RecordsReadAgain,
         Tally::RecordsIsolated,
         Tally::SpansFromFuture,
+        Tally::RecordsUnreadable,
     ];
     for (tally, value) in ledger.iter() {
         assert_eq!(value == 0, never.contains(&tally), "{} is {value}", tally.name());

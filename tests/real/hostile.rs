@@ -6,8 +6,8 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Internal, Server};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::memory::Watched;
 use super::place::{Place, says};
@@ -37,21 +37,6 @@ const COMPLETED: (&str, &str) = ("spanmill_ledger_total{", "tally=\"edges_comple
 const STORED: (&str, &str) = ("spanmill_dead_letters_total{", "outcome=\"stored\"");
 const FAILED: (&str, &str) = ("spanmill_dead_letters_total{", "outcome=\"failed\"");
 
-/// Fails a test whose records the broker refuses.
-struct Strict;
-
-impl ClientContext for Strict {}
-
-impl ProducerContext for Strict {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            panic!("the broker refuses it: {error}");
-        }
-    }
-}
-
 /// Sends records to a partition in one batch.
 fn send_batch(place: &Place, codec: &str, partition: i32, values: &[&[u8]]) {
     let settings = [
@@ -69,14 +54,14 @@ fn send_batch(place: &Place, codec: &str, partition: i32, values: &[&[u8]]) {
     for (key, value) in settings {
         config.set(key, value);
     }
-    let producer: BaseProducer<Strict> = config.create_with_context(Strict).expect("a producer");
+    let producer: BaseProducer = config.create().expect("a producer");
     let before = place.bounds(place.topic, partition).1;
     for value in values {
         let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(place.topic).partition(partition).payload(value);
         producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
     }
-    producer.flush(PATIENCE).expect("everything is delivered");
-    assert_eq!(place.bounds(place.topic, partition).1, before + values.len() as i64, "the broker has it all");
+    producer.flush(PATIENCE).expect("the fate of all is known");
+    assert_eq!(place.bounds(place.topic, partition).1, before + values.len() as i64, "the broker takes them");
 }
 
 /// One span, in a record with as much ballast as is wanted.
@@ -238,8 +223,9 @@ fn records_of_16_mb_in_kafka_are_counted_or_become_dead_letters() {
     reaches(&mut worker, UNDECODABLE, dead as u64);
     let (rest, most) = (worker.rest, worker.most());
     println!("large | {} records of 16 MB | at rest {rest} MiB | at most {most} MiB", 3 * codecs.len());
-    // One that is read, one or two that are fetched meanwhile, and up to 64 MiB of dead letters on their way.
-    assert!(most <= rest + 2 * SLACK, "{most} MiB");
+    // Two records with what they are unpacked from, one to be read and one to come, up to 64 MiB of dead letters on their
+    // way, and what compresses them.
+    assert!(most <= rest + 3 * SLACK, "{most} MiB");
     assert_eq!(worker.worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.worker.tail());
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
 }
