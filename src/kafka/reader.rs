@@ -16,6 +16,8 @@ use crate::config::settings::Kafka;
 pub const READ_AHEAD: usize = 16 << 20;
 /// How often a long read says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Says that no record can be had there.
+const GONE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::BadCompression];
 /// How long a poll may take.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a read may make no progress before it fails.
@@ -114,7 +116,7 @@ impl LogReader {
     }
 
     /// Hands the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
-    /// holes, and records expire.
+    /// holes and batches that cannot be decompressed, and records expire.
     ///
     /// # Errors
     /// When the broker makes no progress, or `stop` is raised.
@@ -140,7 +142,7 @@ impl LogReader {
             match self.consumer.poll(POLL) {
                 Some(Ok(m)) if m.topic() == topic && m.partition() == partition => return Ok(Some(m)),
                 Some(Err(RdError::PartitionEOF(_))) => return Ok(None),
-                Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => return Ok(None),
+                Some(Err(e)) if e.rdkafka_error_code().is_some_and(|code| GONE.contains(&code)) => return Ok(None),
                 Some(Err(error)) => tracing::debug!(%error, topic, "log read: retrying"),
                 Some(Ok(_)) | None => {}
             }

@@ -1,6 +1,7 @@
 //! What producers may do to a worker through a broker that lets them: batches that unpack to far more than they are, records
 //! far larger than usual, and dead letters that nobody takes.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Internal, Server};
@@ -8,6 +9,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use spanmill::kafka::LogReader;
+use spanmill::kafka::reader::Stretch;
 
 use super::memory::Watched;
 use super::place::{Place, says};
@@ -144,6 +148,12 @@ fn batches_in_kafka_that_cannot_be_unpacked_cost_themselves_only_also_over_a_res
     send_batch(&place, "zstd", 0, &bomb);
     place.send_value(0, &heavy(2, 0));
     send_batch(&place, "zstd", 0, &bomb);
+    let reader = LogReader::new(&place.config(&[]).kafka).expect("a reader");
+    let first = |from: i64| {
+        let stretch = Stretch { topic: place.topic, partition: 0, from, to: from + 1 };
+        reader.first(stretch, &AtomicBool::new(false), |m| m.offset()).expect("no time-out")
+    };
+    assert_eq!([first(0), first(2)], [Some(0), None], "what lies in a bomb cannot be looked up");
     let mut worker = Watched::start(&place, &settings);
     // The second one has nothing behind it.
     reaches(&mut worker, UNREADABLE, lost);
