@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 
 use super::produce::duration;
+use crate::kafka::client::memory_of;
 use crate::plan::{Codec, Coefficients, CoefficientsError, Fleet, Load, Plan};
 
 /// What to plan for.
@@ -178,7 +179,7 @@ impl PlanArgs {
             cores_per_worker: self.cores_per_worker,
             busy: self.busy,
             least_workers: self.least_workers,
-            fetch_buffer: self.fetch_buffer as f64,
+            fetch_memory: memory_of(self.fetch_buffer) as f64,
         }
     }
 }

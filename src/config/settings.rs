@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use crate::model::{Millis, StepWidth};
 
+/// The most that `kafka.shards` may say.
+pub const MAX_SHARDS: u32 = 1024;
+
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -70,8 +70,8 @@ pub struct Fleet {
     pub busy: f64,
     /// The fewest workers, so that one may be missing.
     pub least_workers: f64,
-    /// `worker.fetch_buffer_bytes`.
-    pub fetch_buffer: f64,
+    /// What a partition may take for records fetched ahead, with `worker.fetch_buffer_bytes` as it is; bytes.
+    pub fetch_memory: f64,
 }
 
 /// One number of a plan.

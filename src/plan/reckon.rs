@@ -9,9 +9,6 @@ use super::{Fleet, Line, Load, Plan};
 const MB: f64 = 1e6;
 /// What all partitions of a worker together take for what they fetch ahead at most, unless `worker.memory_limit` says less.
 const FETCH_TOGETHER: f64 = 268_435_456.0;
-/// What a queue takes, in times of its length, and what one answer more takes; see `kafka::client`.
-const QUEUE_MEMORY: f64 = 1.4;
-const ANSWER_MEMORY: f64 = 9.0 * 131_072.0;
 
 /// What a second of the load consists of.
 struct Rates {
@@ -152,8 +149,7 @@ impl Reckoning<'_> {
         let left = (workers - 1.0).max(1.0);
         let partitions = (load.partitions / left).ceil();
         let sets = load.label_sets + load.edges;
-        let buffer = fleet.fetch_buffer * QUEUE_MEMORY + ANSWER_MEMORY;
-        let buffer = buffer.min(FETCH_TOGETHER / (load.partitions + load.shards));
+        let buffer = fleet.fetch_memory.min(FETCH_TOGETHER / (load.partitions + load.shards));
         let buffers = (partitions + load.shards) * buffer;
         let parts = [
             ("memory_base", self.of(BASE_MEMORY) * MB, vec![BASE_MEMORY], "an idle worker".to_owned()),

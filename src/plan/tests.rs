@@ -19,7 +19,7 @@ fn load() -> Load {
     }
 }
 
-const FLEET: Fleet = Fleet { cores_per_worker: 2.0, busy: 0.5, least_workers: 2.0, fetch_buffer: 8e6 };
+const FLEET: Fleet = Fleet { cores_per_worker: 2.0, busy: 0.5, least_workers: 2.0, fetch_memory: 8e6 };
 
 fn plan(load: &Load) -> Plan {
     Plan::new(load, &FLEET, &Coefficients::measured().expect("the measured costs are whole"))

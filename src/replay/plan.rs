@@ -3,13 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Loaded;
+use crate::config::settings::MAX_SHARDS;
 use crate::journal::Event;
 use crate::model::Millis;
 use crate::worker::{Replay, Stretch};
 
 const VERSION: u32 = 1;
-/// As many shards as `kafka.shards` may say.
-const SHARDS: u32 = 1024;
 
 /// Keys that do not change what is counted: the workers of a run, and a run that goes on, may have others.
 const FREE: [&str; 15] = [
@@ -118,11 +117,11 @@ impl Plan {
         }
         // A number that is far off would be taken for an amount of memory.
         let shard = |event: &Event| match event {
-            Event::Missed { shard, .. } if *shard >= SHARDS => Some(*shard),
+            Event::Missed { shard, .. } if *shard >= MAX_SHARDS => Some(*shard),
             Event::Missed { .. } | Event::Tick(..) => None,
         };
         match plan.partitions.iter().flat_map(|p| &p.past).find_map(shard) {
-            Some(shard) => Err(format!("it is damaged: it names shard {shard}, and there are at most {SHARDS}")),
+            Some(shard) => Err(format!("it is damaged: it names shard {shard}, and there are at most {MAX_SHARDS}")),
             None => Ok(plan),
         }
     }

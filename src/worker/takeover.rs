@@ -293,10 +293,11 @@ fn take_span(shared: &Shared, reader: &LogReader, id: &TaskId) -> Result<TakenSp
     if state.owner != Some(claim.owner) {
         return Err(claim.overtaken());
     }
-    if let Some(offset) = state.oldest_needed {
-        shared.note_trim(&journal, id.partition, offset);
-    }
-    restore_span(shared, reader, id, &claim, state)
+    let needed = state.oldest_needed;
+    let taken = restore_span(shared, reader, id, &claim, state)?;
+    // Not before: what is damaged stays as it is.
+    needed.into_iter().for_each(|offset| shared.note_trim(&journal, id.partition, offset));
+    Ok(taken)
 }
 
 fn restore_span(

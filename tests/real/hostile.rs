@@ -5,11 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Internal, Server};
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use rdkafka::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
-
 use spanmill::kafka::LogReader;
 use spanmill::kafka::reader::Stretch;
 
@@ -44,7 +43,6 @@ const FAILED: (&str, &str) = ("spanmill_dead_letters_total{", "outcome=\"failed\
 /// Sends records to a partition in one batch.
 fn send_batch(place: &Place, codec: &str, partition: i32, values: &[&[u8]]) {
     let settings = [
-        ("bootstrap.servers", place.kafka.brokers.as_str()),
         ("compression.type", codec),
         ("message.max.bytes", "1000000000"),
         ("batch.size", "2147483647"),
@@ -54,7 +52,7 @@ fn send_batch(place: &Place, codec: &str, partition: i32, values: &[&[u8]]) {
         ("queue.buffering.max.kbytes", "2097151"),
         ("message.timeout.ms", "120000"),
     ];
-    let mut config = ClientConfig::new();
+    let mut config = place.client();
     for (key, value) in settings {
         config.set(key, value);
     }
@@ -175,28 +173,14 @@ fn batches_in_kafka_that_cannot_be_unpacked_cost_themselves_only_also_over_a_res
 
 /// Bytes that no codec makes smaller.
 fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
+    let mut noise = vec![0; bytes];
+    ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut noise);
+    noise
 }
 
-/// The sizes and offsets of what is in the dead-letter topic.
+/// The sizes of what is in the dead-letter topic.
 fn letters(place: &Place, topic: &str) -> Vec<usize> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &place.kafka.brokers).set("group.id", "test");
-    let reader: BaseConsumer = config.create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
-    reader.assign(&list).expect("an assignment");
-    let end = place.bounds(topic, 0).1;
-    let letter = |_| {
-        let message = reader.poll(PATIENCE).expect("a record in time").expect("a record");
-        message.payload().expect("a value").len()
-    };
-    (0..end).map(letter).collect()
+    place.log(topic, 0).iter().map(Vec::len).collect()
 }
 
 /// A place whose topic takes large records, with a dead-letter topic that is configured so.

@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use spanmill::journal::{Frame, FrameKind};
 
 use super::place::{Place, records, says, spans};
@@ -26,13 +26,17 @@ fn a_journal_of_kafka_that_lost_its_end_or_its_beginning_is_said_loudly_and_goes
     let before = records(Duration::from_secs(5));
     place.send(before.iter().map(|r| (0, r)));
     let worker = place.insider(&SETTINGS);
-    counts_to(&place, spans(&before));
+    place.counts_to(spans(&before));
     worker.stop();
     let group = place.group();
     let spans_journal = format!("{group}-{}-journal", place.topic);
     let series_journal = format!("{group}-series-journal");
     let deltas = format!("{group}-deltas");
-    group_knows(&place, &group, place.topic, before.len() as i64);
+    for (group, topic, journal) in
+        [(&group, place.topic, &spans_journal), (&format!("{group}-shards"), deltas.as_str(), &series_journal)]
+    {
+        group_knows(&place, group, topic, last_commit(&place.log(journal, 0)));
+    }
 
     for journal in [&series_journal, &spans_journal] {
         let whole: Log = (0..partitions(&place, journal)).map(|p| place.log(journal, p)).collect();
@@ -56,7 +60,7 @@ fn a_journal_of_kafka_that_lost_its_end_or_its_beginning_is_said_loudly_and_goes
     let after = records(Duration::from_secs(1));
     place.send(after.iter().map(|r| (0, r)));
     let worker = place.insider(&SETTINGS);
-    counts_to(&place, spans(&before) + spans(&after));
+    place.counts_to(spans(&before) + spans(&after));
     worker.stop();
     behead(&place, &deltas);
     place.send(after.iter().map(|r| (0, r)));
@@ -65,14 +69,6 @@ fn a_journal_of_kafka_that_lost_its_end_or_its_beginning_is_said_loudly_and_goes
     let log = refused(&place, &format!("{deltas}[0] begins at offset "));
     assert!(log.contains("its records were deleted from outside"), "{log}");
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
-}
-
-/// Waits until so many spans are counted.
-fn counts_to(place: &Place, wanted: f64) {
-    wait_until("everything is counted", PATIENCE, || match place.calls() {
-        calls if calls.to_bits() == wanted.to_bits() => Ok(()),
-        calls => Err(format!("{calls} of {wanted}")),
-    });
 }
 
 /// Waits until a worker has said this; then it can be stopped as always.
@@ -89,7 +85,7 @@ fn partitions(place: &Place, topic: &str) -> i32 {
 
 /// Waits until the group has learnt how far the journals were.
 fn group_knows(place: &Place, group: &str, topic: &str, wanted: i64) {
-    let probe: BaseConsumer = client(place).set("group.id", group).create().expect("a consumer");
+    let probe: BaseConsumer = place.client().set("group.id", group).create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     wait_until("the group knows the offset", PATIENCE, || {
@@ -99,15 +95,15 @@ fn group_knows(place: &Place, group: &str, topic: &str, wanted: i64) {
     });
 }
 
-fn client(place: &Place) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &place.kafka.brokers);
-    config
-}
-
 fn first_commit(log: &[Vec<u8>]) -> usize {
     let is_commit = |record: &Vec<u8>| Frame::decode(record).is_ok_and(|f| f.header.kind == FrameKind::Commit);
     log.iter().position(is_commit).expect("a commit")
+}
+
+/// Up to where the last commit goes.
+fn last_commit(log: &[Vec<u8>]) -> i64 {
+    let mut frames = log.iter().rev().map(|record| Frame::decode(record).expect("a frame").header);
+    frames.find(|header| header.kind == FrameKind::Commit).expect("a commit").to
 }
 
 fn snapshots_left_out(place: &Place, journal: &str) -> Log {
@@ -118,7 +114,7 @@ fn snapshots_left_out(place: &Place, journal: &str) -> Log {
 
 /// Deletes all records of a topic.
 fn behead(place: &Place, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> = client(place).create().expect("a client");
+    let admin: AdminClient<DefaultClientContext> = place.client().create().expect("a client");
     let mut ends = TopicPartitionList::new();
     for p in 0..partitions(place, topic) {
         ends.add_partition_offset(topic, p, Offset::Offset(place.bounds(topic, p).1)).expect("an offset");
@@ -128,7 +124,7 @@ fn behead(place: &Place, topic: &str) {
 
 /// Deletes a topic and makes it again with these records.
 fn remake(place: &Place, topic: &str, log: &Log) {
-    let admin: AdminClient<DefaultClientContext> = client(place).create().expect("a client");
+    let admin: AdminClient<DefaultClientContext> = place.client().create().expect("a client");
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     for gone in block_on(admin.delete_topics(&[topic], &options)).expect("the broker answers") {
         gone.expect("the topic was there");
@@ -142,7 +138,7 @@ fn remake(place: &Place, topic: &str, log: &Log) {
     for made in block_on(admin.create_topics(&[new], &options)).expect("the broker answers") {
         made.expect("the topic is new");
     }
-    let producer: BaseProducer = client(place).create().expect("a producer");
+    let producer: BaseProducer = place.client().create().expect("a producer");
     for (p, records) in (0..).zip(log) {
         for record in records {
             let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(p).payload(record);

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind::Internal;
 use spanmill::export::receiver::Fault;
 use spanmill::loadgen::Record;
 
-use super::place::{Place, says};
+use super::place::{Place, says, sum_of};
 use super::scene::{record, resource, span};
 use crate::servers::api::{Api, now};
 use crate::servers::daemon::Daemon;
@@ -86,9 +86,7 @@ impl Watched {
 
     /// The sum over all series of this name that have this label, written `name="value"`; the empty one is in all.
     pub(super) fn metric(&self, name: &str, label: &str) -> u64 {
-        let text = self.api.text("/metrics").unwrap_or_default();
-        let lines = text.lines().filter(|line| line.contains(label)).filter_map(|line| line.strip_prefix(name));
-        lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+        sum_of(&self.api.text("/metrics").unwrap_or_default(), name, label)
     }
 
     /// Says what it took, and ends it. It may have taken `more` MiB than at rest.

@@ -119,10 +119,16 @@ impl Place {
         Expectation::parse(&text).expect("an expectation")
     }
 
+    /// A client of the broker.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka.brokers);
+        config
+    }
+
     /// Sends records to partitions.
     pub fn send<'a>(&self, records: impl IntoIterator<Item = (i32, &'a Record)>) {
-        let mut config = ClientConfig::new();
-        let producer: BaseProducer = config.set("bootstrap.servers", &self.kafka.brokers).create().expect("a producer");
+        let producer: BaseProducer = self.client().create().expect("a producer");
         for (partition, record) in records {
             let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(self.topic).partition(partition);
             let message = message.payload(record.value.as_slice()).timestamp(record.timestamp);
@@ -140,8 +146,7 @@ impl Place {
 
     /// The first offset that a partition still has, and the one after its last.
     pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let mut config = ClientConfig::new();
-        let probe: BaseConsumer = config.set("bootstrap.servers", &self.kafka.brokers).create().expect("a consumer");
+        let probe: BaseConsumer = self.client().create().expect("a consumer");
         probe.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers")
     }
 
@@ -163,6 +168,14 @@ impl Place {
     pub fn calls(&self) -> f64 {
         let all = self.receiver.snapshot().into_iter().filter(|(name, _)| name.contains("calls_total"));
         all.map(|(_, s)| s.last_value).sum()
+    }
+
+    /// Waits until the receiver knows of so many calls.
+    pub fn counts_to(&self, wanted: f64) {
+        wait_until("everything is counted", PATIENCE, || match self.calls() {
+            calls if calls.to_bits() == wanted.to_bits() => Ok(()),
+            calls => Err(format!("{calls} of {wanted}")),
+        });
     }
 
     /// The last step that every series has.
@@ -208,9 +221,7 @@ impl Insider {
 
     /// The sum over all series that begin so.
     pub fn metric(&self, series: &str) -> u64 {
-        let text = self.telemetry.render();
-        let lines = text.lines().filter_map(|l| l.strip_prefix(series));
-        lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+        sum_of(&self.telemetry.render(), series, "")
     }
 
     /// The ledgers of its partitions, added up.
@@ -223,6 +234,13 @@ impl Insider {
     pub fn stop(self) {
         self.worker.stop().expect("a graceful stop");
     }
+}
+
+/// The sum over all series in a page of metrics that begin so and have this label, written `name="value"`; the empty one is in
+/// all.
+pub fn sum_of(metrics: &str, series: &str, label: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.contains(label)).filter_map(|line| line.strip_prefix(series));
+    lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
 }
 
 /// Waits until workers run so many tasks together.

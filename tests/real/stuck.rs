@@ -40,10 +40,7 @@ fn a_kafka_partition_that_a_quota_keeps_from_being_read_is_fetched_anew_and_take
     assert!(stuck() >= 4, "{}: fetched anew three times, then taken over", stuck());
     assert!(place.calls() < all, "it is kept back");
     quota(&place, &["--delete-config", "consumer_byte_rate"]);
-    wait_until("everything is counted", PATIENCE, || match place.calls() {
-        calls if calls.to_bits() == all.to_bits() => Ok(()),
-        calls => Err(format!("{calls} of {all}")),
-    });
+    place.counts_to(all);
     println!("stuck | found so {} times, taken over {} times", stuck(), taken_over() - before);
     worker.stop();
     assert_eq!(place.receiver.violations(), Vec::<String>::new());

@@ -141,16 +141,8 @@ fn made_again(topic: &'static str, why: &str, refill: fn(Vec<Record>, Vec<Record
     // Once it has been followed, it is the topic that the next worker expects.
     for _ in 0..2 {
         let worker = place.insider(&settings);
-        let all = counted + spans(&after);
-        wait_until("the new topic is counted, too", PATIENCE, || {
-            if worker.running().len() < 1 + SHARDS {
-                return Err("not all tasks run".to_owned());
-            }
-            match place.calls() {
-                calls if calls.to_bits() == all.to_bits() => Ok(()),
-                calls => Err(format!("{calls} of {all}")),
-            }
-        });
+        all_run(&[&worker], 1 + SHARDS);
+        place.counts_to(counted + spans(&after));
         worker.stop();
     }
     assert_eq!(place.receiver.violations(), Vec::<String>::new());

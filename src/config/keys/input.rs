@@ -2,6 +2,7 @@
 
 use super::{DAY, HOUR, Key};
 use crate::config::draft::Slot;
+use crate::config::settings::MAX_SHARDS;
 
 /// Keys, in the order of the reference file.
 pub(super) const KEYS: &[Key] = &[
@@ -34,7 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         path: "kafka.shards",
         doc: "Partitions of the deltas topic, the most workers that can own series. Fixed for the life of the group.",
-        slot: |d| Slot::Whole(&mut d.config.kafka.shards, 1..=1024),
+        slot: |d| Slot::Whole(&mut d.config.kafka.shards, 1..=i64::from(MAX_SHARDS)),
     },
     Key {
         path: "kafka.replication",
