@@ -1,5 +1,6 @@
 //! Fetching for one worker thread: one consumer, one queue per partition.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
@@ -8,17 +9,42 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::topic_ids::{self, Incarnation, TopicIds};
 use crate::config::settings::Kafka;
 
 /// Told from time to time how far a partition reaches: topic, partition, the offset after its last record.
 pub type OnEnd = Box<dyn Fn(&str, i32, i64) + Send + Sync>;
 
 /// The records of one partition.
-pub type Queue = PartitionQueue<Context>;
+pub struct Queue {
+    records: PartitionQueue<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
+    /// The topic that was opened.
+    topic: Incarnation,
+}
+
+/// What a queue has instead of a record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoRecord {
+    /// The end of the partition.
+    #[error("the end of the partition")]
+    End,
+    /// A batch that cannot be decompressed. librdkafka will fetch it again.
+    #[error("{}", .0.reason)]
+    Undecompressed(Undecompressed),
+    /// The topic is not the one that was opened. No record of the new one has been handed out.
+    #[error("the topic was deleted and made again")]
+    MadeAgain,
+    /// A fetch failed.
+    #[error(transparent)]
+    Failed(RdError),
+}
 
 /// The consumer of one worker thread. Only that thread opens and closes partitions.
 pub struct Fetcher {
@@ -27,9 +53,14 @@ pub struct Fetcher {
     memory: usize,
 }
 
-/// Receives librdkafka's statistics, and what it says of failures.
-pub struct Context {
+/// Receives librdkafka's statistics, and what it says of failures and topics.
+struct Context {
     on_end: OnEnd,
+    ids: TopicIds,
+    /// Whether librdkafka has said something that nobody has listened to.
+    news: AtomicBool,
+    /// How often it was listened to.
+    heard: AtomicU64,
     /// What the failure that was reported last says, if that was at a batch.
     undecompressed: Mutex<Option<Undecompressed>>,
 }
@@ -58,12 +89,30 @@ impl Undecompressed {
 
 // === impl Context ===
 
+impl Context {
+    fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it means that a queue has failed just now.
+    fn judge(&self, error: RdError) -> NoRecord {
+        if let RdError::PartitionEOF(_) = error {
+            return NoRecord::End;
+        }
+        let undecompressed = self.undecompressed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        undecompressed.map_or(NoRecord::Failed(error), NoRecord::Undecompressed)
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.hear();
+        self.ids.hear(text);
         client::log(level, facility, text);
     }
 
     fn error(&self, error: RdError, reason: &str) {
+        self.hear();
         let undecompressed = Undecompressed::parse(reason);
         if undecompressed.is_none() {
             client::report(&error, reason);
@@ -73,6 +122,7 @@ impl ClientContext for Context {
 
     #[expect(clippy::iter_over_hash_type, reason = "each partition is reported on its own; the order reaches nothing")]
     fn stats(&self, statistics: Statistics) {
+        self.hear();
         for topic in statistics.topics.into_values() {
             for (partition, p) in &topic.partitions {
                 if *partition >= 0 && p.hi_offset >= 0 {
@@ -96,9 +146,20 @@ impl Fetcher {
         let mut config = client::reader(kafka, buffer_bytes);
         // They tell how far partitions reach.
         config.set("statistics.interval.ms", "2000");
-        let consumer =
-            BaseConsumer::from_config_and_context(&config, Context { on_end, undecompressed: Mutex::default() })
-                .map_err(|e| KafkaError::client("consumer", e))?;
+        let wish = config.get("debug").map_or_else(String::new, |wish| format!("{wish},"));
+        config.set("debug", format!("{wish}{}", topic_ids::DEBUG)).set_log_level(RDKafkaLogLevel::Debug);
+        let context = Context {
+            on_end,
+            ids: TopicIds::default(),
+            news: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            undecompressed: Mutex::default(),
+        };
+        let mut consumer: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&config, context).map_err(|e| KafkaError::client("consumer", e))?;
+        let context = Arc::clone(consumer.context());
+        // Called before librdkafka does anything that follows from its news.
+        consumer.set_nonempty_callback(move || context.news.store(true, Ordering::Release));
         let memory = client::memory_of(buffer_bytes);
         Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), memory })
     }
@@ -110,17 +171,18 @@ impl Fetcher {
     pub fn open(&self, topic: &str, partition: i32, offset: i64) -> Result<Queue, KafkaError> {
         let what = || format!("start fetching {topic}[{partition}] at {offset}");
         // The queue is split off before the partition is assigned: afterwards records could still reach the main queue.
-        let mut queue = self
+        let incarnation = self.consumer.context().ids.incarnation(topic);
+        let mut records = self
             .consumer
             .split_partition_queue(topic, partition)
             .ok_or_else(|| KafkaError::Topic(format!("{}: no such partition", what())))?;
         let thread = self.thread.clone();
-        queue.set_nonempty_callback(move || thread.unpark());
+        records.set_nonempty_callback(move || thread.unpark());
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|e| KafkaError::request(what(), e))?;
-        Ok(queue)
+        Ok(Queue { records, consumer: Arc::clone(&self.consumer), topic: incarnation })
     }
 
     /// How many bytes of memory an open partition may take for what is fetched ahead.
@@ -154,15 +216,42 @@ impl Fetcher {
         }
     }
 
-    /// At which batch a queue has failed just now, if it was a batch that cannot be decompressed.
-    #[must_use]
-    pub fn undecompressed(&self) -> Option<Undecompressed> {
-        self.consumer.context().undecompressed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Serves librdkafka's events. To be called now and then.
+    pub fn serve(&self) {
+        listen(&self.consumer);
     }
+}
 
-    /// Serves librdkafka's events; returns an error event, if there was one. To be called now and then.
-    pub fn serve(&self) -> Option<RdError> {
-        self.consumer.poll(Duration::ZERO)?.err()
+// === impl Queue ===
+
+impl Queue {
+    /// The next record, or what there is instead; `None` when nothing has come yet.
+    #[must_use]
+    pub fn poll(&self) -> Option<Result<BorrowedMessage<'_>, NoRecord>> {
+        let context = self.consumer.context();
+        let polled = self.records.poll(Duration::ZERO).map(|polled| polled.map_err(|error| context.judge(error)));
+        // What has come may be of another topic, and librdkafka has said so before.
+        if context.news.load(Ordering::Acquire) {
+            listen(&self.consumer);
+        }
+        if self.topic.is_over() {
+            return Some(Err(NoRecord::MadeAgain));
+        }
+        polled
+    }
+}
+
+/// Takes in all that librdkafka has to say now.
+fn listen(consumer: &BaseConsumer<Context>) {
+    let context = consumer.context();
+    context.news.store(false, Ordering::Release);
+    loop {
+        let before = context.heard.load(Ordering::Relaxed);
+        match consumer.poll(Duration::ZERO) {
+            Some(Err(error)) => tracing::debug!(%error, "the consumer reports"),
+            Some(Ok(_)) | None if context.heard.load(Ordering::Relaxed) != before => {}
+            Some(Ok(_)) | None => return,
+        }
     }
 }
 
@@ -172,9 +261,9 @@ impl std::fmt::Debug for Fetcher {
     }
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Context")
+        f.write_str("Queue")
     }
 }
 

@@ -17,6 +17,7 @@ pub mod members;
 pub mod reader;
 pub mod scan;
 pub mod tenant;
+mod topic_ids;
 pub mod topics;
 
 pub use appender::Appender;

@@ -110,8 +110,7 @@ impl LogReader {
             return Ok(());
         }
         let done = self.assign(stretch).map_err(E::from).and_then(|()| self.drain(stretch, stop, each));
-        // Nothing of this stretch may be fetched on behind the back of the next one.
-        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        self.leave()?;
         done
     }
 
@@ -128,8 +127,16 @@ impl LogReader {
     ) -> Result<Option<T>, KafkaError> {
         let found = self.assign(stretch).and_then(|()| self.await_first(stretch, stop));
         let told = found.map(|m| m.filter(|m| m.offset() < stretch.to).map(|m| tell(&m)));
-        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        self.leave()?;
         told
+    }
+
+    /// Ends a read: nothing of this stretch may be fetched on behind the back of the next one.
+    fn leave(&self) -> Result<(), KafkaError> {
+        self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
+        // librdkafka frees what was fetched ahead when it is asked for the next record, which there is none of.
+        drop(self.consumer.poll(Duration::from_millis(1)));
+        Ok(())
     }
 
     fn await_first(&self, stretch: Stretch<'_>, stop: &AtomicBool) -> Result<Option<BorrowedMessage<'_>>, KafkaError> {

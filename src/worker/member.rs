@@ -356,6 +356,8 @@ impl OnChange for Arc<Crew> {
         for kind in [TaskKind::Span, TaskKind::Series] {
             for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
                 if !tasks.is_empty() {
+                    // At once: a worker that is a member and has no tasks on its board is ready.
+                    tasks.iter().for_each(|task| self.shared.telemetry.board().update(task, |_| {}));
                     inbox.send(Command::Open(tasks));
                 }
             }

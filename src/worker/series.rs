@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
 use super::command::{Command, Life, News};
@@ -20,7 +19,7 @@ use crate::export::Lane;
 use crate::journal::{Behind, EmitCause, EmitMark, FrameKind, SeriesSnapshot};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
-use crate::kafka::fetch::Queue;
+use crate::kafka::fetch::{NoRecord, Queue};
 use crate::model::Millis;
 use crate::remotewrite::StepBatch;
 use crate::tasks::series::{ClosedStep, SeriesTask, TenantBook};
@@ -197,7 +196,7 @@ impl SeriesRunner {
             if self.full(context) {
                 return Ok(Turn::Idle);
             }
-            let Some(polled) = self.queue.poll(Duration::ZERO) else {
+            let Some(polled) = self.queue.poll() else {
                 self.force(context);
                 return Ok(Turn::Idle);
             };
@@ -214,8 +213,8 @@ impl SeriesRunner {
                     }
                     self.close_ready(context);
                 }
-                Err(RdError::PartitionEOF(_)) => self.at_end = true,
-                Err(error) => fetching(&self.id, error)?,
+                Err(NoRecord::End) => self.at_end = true,
+                Err(failed) => fetching(&self.id, failed)?,
             }
         }
         Ok(Turn::Busy)

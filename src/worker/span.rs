@@ -9,7 +9,6 @@ mod unpack;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 
 use self::history::Replayed;
@@ -25,7 +24,7 @@ use crate::config::settings::Start;
 use crate::journal::{Cause, FrameKind, Shares, SpanCommit, Witness};
 use crate::kafka::Fetcher;
 use crate::kafka::appender::Fate;
-use crate::kafka::fetch::Queue;
+use crate::kafka::fetch::{NoRecord, Queue};
 use crate::model::Millis;
 use crate::model::time::last_step;
 use crate::tasks::span::{SpanSettings, SpanTask, StepCut};
@@ -184,7 +183,7 @@ impl SpanRunner {
                 return Ok(Turn::Idle);
             }
             // The message borrows the queue; it is done with before the queue is touched again.
-            let Some(polled) = self.queue.poll(Duration::ZERO) else {
+            let Some(polled) = self.queue.poll() else {
                 self.ask(context)?;
                 return Ok(Turn::Idle);
             };
@@ -211,12 +210,11 @@ impl SpanRunner {
                     // The cuts were made before this record.
                     self.witness = witness.or(self.witness);
                 }
-                Err(RdError::PartitionEOF(_)) if self.probes() => self.probed(context, None)?,
-                Err(RdError::PartitionEOF(_)) => self.reach_end(context)?,
-                Err(error) => match context.fetcher.undecompressed() {
-                    Some(failure) => self.cannot_unpack(context, failure)?,
-                    None => fetching(&self.id, error).inspect_err(|_| self.commit_open(context))?,
-                },
+                Err(NoRecord::End) if self.probes() => self.probed(context, None)?,
+                Err(NoRecord::End) => self.reach_end(context)?,
+                Err(NoRecord::Undecompressed(failure)) => self.cannot_unpack(context, failure)?,
+                // What was read before is gone.
+                Err(failed) => fetching(&self.id, failed).inspect_err(|_| self.commit_open(context))?,
             }
         }
         Ok(Turn::Busy)

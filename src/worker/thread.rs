@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::command::{Close, Command, Inbox, Life, News};
 use super::intake::guarded;
@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::span::SpanRunner;
 use super::takeover::{Pool, Taken, log_reader};
 use super::{WorkerError, now};
+use crate::kafka::fetch::NoRecord;
 use crate::kafka::{Fetcher, KafkaError, LogReader};
 use crate::model::Millis;
 use crate::telemetry::{TaskId, TaskKind, TaskState, TaskStatus};
@@ -245,9 +246,7 @@ impl Thread {
                 self.show();
                 self.shown = Instant::now();
             }
-            if let Some(error) = self.fetcher.serve() {
-                tracing::debug!(%error, "the consumer reports");
-            }
+            self.fetcher.serve();
             if !busy {
                 std::thread::park_timeout(NAP);
             }
@@ -462,10 +461,15 @@ impl Thread {
 
 /// Judges a fetch that failed. librdkafka goes on by itself, except where the records are gone: the take-over that follows
 /// says what is lost.
-pub(super) fn fetching(task: &TaskId, error: RdError) -> Result<(), Ended> {
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
-        return Err(KafkaError::request("fetch records that are not there any more", error).into());
+pub(super) fn fetching(task: &TaskId, failed: NoRecord) -> Result<(), Ended> {
+    match failed {
+        NoRecord::Failed(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+            Err(KafkaError::request("fetch records that are not there any more", error).into())
+        }
+        NoRecord::MadeAgain => Err(Ended::Data(failed.to_string())),
+        error => {
+            tracing::warn!(?task, %error, "fetching; it will be tried again");
+            Ok(())
+        }
     }
-    tracing::warn!(?task, %error, "fetching; it will be tried again");
-    Ok(())
 }

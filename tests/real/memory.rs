@@ -70,8 +70,17 @@ impl Watched {
 
     /// The most memory that it has ever taken, in MiB.
     pub(super) fn most(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it takes now, in MiB.
+    pub(super) fn takes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.worker.pid())).expect("the worker lives");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        let line = text.lines().find_map(|line| line.strip_prefix(what)).expect("Linux tells");
         line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
     }
 
