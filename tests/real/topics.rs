@@ -91,22 +91,33 @@ fn partitions_that_are_added_to_a_kafka_topic_under_load_are_read_from_their_beg
 
 #[test]
 fn a_kafka_topic_that_is_deleted_and_made_again_is_refused_with_the_remedy_which_works() {
-    made_again("anew", "ends at offset", |mut after, _| {
+    let half = |mut after: Vec<Record>, _| {
         after.truncate(after.len() / 2);
         after
-    });
+    };
+    made_again("anew", "ends at offset", false, half);
 }
 
 #[test]
 fn a_kafka_topic_that_is_made_again_with_more_records_than_before_is_refused_with_the_remedy_which_works() {
-    made_again("refilled", "holds another record at offset", |after, before| [after, before].concat());
+    made_again("refilled", "holds another record at offset", false, |after, before| [after, before].concat());
+}
+
+#[test]
+fn a_kafka_topic_that_is_made_again_between_two_fetches_of_a_worker_is_refused_before_a_record_of_it_counts() {
+    made_again("swapped", "holds another record at offset", true, |after, before| [after, before].concat());
 }
 
 /// Deletes the topic of a group at work and makes it again with the records that `refill` makes of fresh ones and those
-/// before.
-fn made_again(topic: &'static str, why: &str, refill: fn(Vec<Record>, Vec<Record>) -> Vec<Record>) {
+/// before. The worker may be `frozen` meanwhile: then no fetch fails.
+fn made_again(topic: &'static str, why: &str, frozen: bool, refill: fn(Vec<Record>, Vec<Record>) -> Vec<Record>) {
     let place = Place::start(topic, 1);
-    let settings = ["service_graphs.enabled=false", "kafka.properties.topic.metadata.refresh.interval.ms=1000"];
+    let settings = [
+        "service_graphs.enabled=false",
+        "kafka.properties.topic.metadata.refresh.interval.ms=1000",
+        // It stays a member of the group.
+        "kafka.properties.session.timeout.ms=300000",
+    ];
     let before = records(Duration::from_secs(5));
     place.send(before.iter().map(|r| (0, r)));
     let mut worker = place.worker("worker", &settings);
@@ -116,7 +127,9 @@ fn made_again(topic: &'static str, why: &str, refill: fn(Vec<Record>, Vec<Record
         if calls.to_bits() == spans(&before).to_bits() { Ok(()) } else { Err(format!("{calls}\n{}", worker.tail())) }
     });
 
-    // The worker is at work meanwhile.
+    if frozen {
+        worker.signal("STOP");
+    }
     place.kafka.tool("TopicCommand", &["--delete", "--topic", place.topic]);
     wait_until("the topic is gone", PATIENCE, || match place.kafka.partitions(place.topic) {
         0 => Ok(()),
@@ -126,8 +139,12 @@ fn made_again(topic: &'static str, why: &str, refill: fn(Vec<Record>, Vec<Record
     let counted = spans(&before);
     let after = refill(records(Duration::from_secs(5)), before);
     place.send(after.iter().map(|r| (0, r)));
+    if frozen {
+        worker.signal("CONT");
+    }
     let log = says(&mut worker, "the topic was created anew");
     assert!(log.contains("kafka-consumer-groups --reset-offsets"), "{log}");
+    assert!(!frozen || log.contains("deleted the topic and made it again"), "{log}");
     assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
     assert_eq!(place.calls().to_bits(), counted.to_bits(), "nothing is read from the middle of another topic");
     let mut worker = place.worker("another worker", &settings);

@@ -85,11 +85,16 @@ impl Daemon {
         self.child.try_wait().expect("a child can be asked")
     }
 
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let (pid, signal) = (self.pid().to_string(), format!("-{name}"));
+        let sent = Command::new("kill").args([&signal, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "{} was gone before SIG{name}:\n{}", self.name, self.tail());
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&mut self, within: Duration) -> ExitStatus {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success(), "{} was gone before SIGTERM:\n{}", self.name, self.tail());
+        self.signal("TERM");
         let what = format!("{} ends after SIGTERM", self.name);
         wait_until(&what, within, || self.exited().ok_or_else(|| "it still runs".to_owned()))
     }
