@@ -10,7 +10,7 @@ const MAX_NAMED: usize = 20;
 pub(super) fn reasons(joined: bool, tasks: &[(TaskId, TaskStatus)], max_lag: Millis) -> Vec<String> {
     let mut out = Vec::new();
     if !joined {
-        out.push("not a member of the consumer group yet".to_owned());
+        out.push("not a member of the consumer group".to_owned());
     }
     let mut unnamed = 0;
     for reason in tasks.iter().filter_map(|(id, s)| reason(id, s, max_lag)) {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_member_without_tasks_is_ready_and_a_stranger_is_not() {
         assert!(reasons(true, &[], 1_000).is_empty());
-        assert_eq!(reasons(false, &[], 1_000), ["not a member of the consumer group yet"]);
+        assert_eq!(reasons(false, &[], 1_000), ["not a member of the consumer group"]);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub trait OnChange: Send + Sync {
 /// One member of the group. It owns partitions and fetches nothing.
 pub struct Member {
     consumer: BaseConsumer<Context>,
+    group: String,
+    topics: Vec<String>,
 }
 
 struct Context {
@@ -137,8 +139,37 @@ impl Member {
         let consumer: BaseConsumer<Context> =
             BaseConsumer::from_config_and_context(&client::member(kafka, group), context)
                 .map_err(|e| KafkaError::client("group member", e))?;
-        consumer.subscribe(topics).map_err(|e| KafkaError::request("subscribe", e))?;
-        Ok(Self { consumer })
+        let member =
+            Self { consumer, group: group.to_owned(), topics: topics.iter().map(|t| (*t).to_owned()).collect() };
+        member.rejoin()?;
+        Ok(member)
+    }
+
+    /// Leaves the group until [`Self::rejoin`]; what is owned is revoked while the group is served. A static member does not
+    /// say that it leaves: its session has to run out.
+    pub fn leave(&self) {
+        self.consumer.unsubscribe();
+    }
+
+    /// Joins the group again.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn rejoin(&self) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics).map_err(|e| KafkaError::request("subscribe", e))
+    }
+
+    /// How many members the group has.
+    ///
+    /// # Errors
+    /// When the group does not answer.
+    pub fn size(&self) -> Result<usize, KafkaError> {
+        let what = || format!("look at the members of {}", self.group);
+        let list = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
+        let list = list.map_err(|e| KafkaError::request(what(), e))?;
+        let group = list.groups().iter().find(|group| group.name() == self.group);
+        Ok(group.map_or(0, |group| group.members().len()))
     }
 
     /// Serves the group for up to `timeout`: heartbeats, rebalances. To be called again and again by one thread.

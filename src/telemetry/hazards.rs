@@ -4,12 +4,13 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::{counter, counters, keep, names, opts};
 
-/// Dead letters, bugs, stuck partitions, storms, memory.
+/// Dead letters, bugs, stuck partitions, storms, rests, memory.
 pub(super) struct HazardMeters {
     pub(super) dead_letters: IntCounterVec,
     pub(super) panics: IntCounterVec,
     pub(super) stuck: IntCounter,
     pub(super) storms: IntCounter,
+    pub(super) rests: IntCounter,
     pub(super) memory: IntGaugeVec,
     pub(super) throttled: IntGauge,
 }
@@ -21,6 +22,7 @@ impl HazardMeters {
             panics: counters(registry, names::PANICS),
             stuck: counter(registry, names::STUCK),
             storms: counter(registry, names::STORMS),
+            rests: counter(registry, names::RESTS),
             memory: keep(registry, IntGaugeVec::new(opts(names::MEMORY), names::MEMORY.labels)),
             throttled: keep(registry, IntGauge::with_opts(opts(names::THROTTLED))),
         }

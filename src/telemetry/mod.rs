@@ -215,6 +215,11 @@ impl Telemetry {
         self.0.hazards.storms.inc();
     }
 
+    /// Counts a rest of this worker.
+    pub fn rests(&self) {
+        self.0.hazards.rests.inc();
+    }
+
     /// Shows what the worker holds of one kind.
     pub fn memory_held(&self, part: &str, bytes: usize) {
         self.0.hazards.memory.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));

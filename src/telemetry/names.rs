@@ -76,6 +76,8 @@ metrics! {
         "Times that an owned source partition had records and yielded none, so that it was fetched anew.";
     STORMS = Counter "spanmill_rebalance_storms_total" []
         "Minutes in which the group moved partitions of this worker again and again.";
+    RESTS = Counter "spanmill_rests_total" []
+        "Times that this worker left its group for a while because it had been thrown out again and again.";
     MEMORY = Gauge "spanmill_memory_bytes" ["part"]
         "What this worker holds, by its own account, which worker.memory_limit limits.";
     THROTTLED = Gauge "spanmill_memory_throttled" []

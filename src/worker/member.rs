@@ -2,19 +2,20 @@
 //! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::command::{Close, Command, Inbox};
+use super::membership::Membership;
 use super::replay::Replaying;
 use super::shared::Shared;
 use super::thread::Threads;
-use super::watch::Storm;
+use super::watch::{Losses, Storm};
 use super::{WorkerError, pause, takeover, thread};
 use crate::kafka::KafkaError;
-use crate::kafka::members::{Member, OnChange, Partition};
+use crate::kafka::members::{OnChange, Partition};
 use crate::kafka::topics::Topics;
 use crate::telemetry::{Rebalance, TaskId, TaskKind, TaskState};
 
@@ -35,13 +36,10 @@ struct Crew {
     shared: Arc<Shared>,
     inboxes: Vec<Inbox>,
     storm: Mutex<Storm>,
-}
-
-/// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
-/// worker gets its part of both.
-struct Membership {
-    spans: Arc<Member>,
-    shards: Arc<Member>,
+    losses: Mutex<Losses>,
+    /// Whether this worker was thrown out too often, and whether it is back from the last time.
+    unsteady: AtomicBool,
+    back: AtomicBool,
 }
 
 /// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
@@ -77,10 +75,10 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
 
     let pool = takeover::Pool::start(shared)?;
     let threads = thread::start(shared, &pool)?;
-    let crew = Arc::new(Crew { shared: Arc::clone(shared), inboxes: threads.inboxes(), storm: Mutex::default() });
-    let membership = Membership::join(shared, &crew)?;
+    let crew = Arc::new(Crew::new(Arc::clone(shared), threads.inboxes()));
+    let mut membership = Membership::join(shared, || Box::new(Arc::clone(&crew)))?;
 
-    let served = serve(shared, &topics, &membership, &threads, sources);
+    let served = serve(&crew, &topics, &mut membership, &threads, sources);
     tracing::info!("stopping: draining the tasks");
     crew.let_go(&membership.owned(), true);
     membership.commit(&shared.take_positions());
@@ -91,12 +89,13 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<(), WorkerError> {
 }
 
 fn serve(
-    shared: &Shared,
+    crew: &Crew,
     topics: &Topics,
-    membership: &Membership,
+    membership: &mut Membership,
     threads: &Threads,
     mut sources: Vec<(String, i32)>,
 ) -> Result<(), WorkerError> {
+    let shared = &crew.shared;
     let snapshots = Duration::from_millis(shared.config.series.snapshot_every.unsigned_abs());
     let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
     let (mut committed, mut kept) = (Instant::now(), Instant::now());
@@ -104,6 +103,7 @@ fn serve(
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
         membership.serve();
+        membership.rest_if(crew.wants_rest(), &shared.telemetry);
         shared.joined.store(membership.joined(), Ordering::Relaxed);
         if !threads.alive() {
             return Err(WorkerError::Fatal("a worker thread has died; please report what the log says".to_owned()));
@@ -121,7 +121,7 @@ fn serve(
             membership.commit(&shared.take_positions());
             committed = Instant::now();
         }
-        let strangers = || shared.replaying.is_none() && membership.spans.owned().iter().any(|p| !shared.knows(p));
+        let strangers = || shared.replaying.is_none() && membership.sources().iter().any(|p| !shared.knows(p));
         if kept.elapsed() > housekeeping || kept.elapsed() > AGAIN && strangers() {
             let retention = Duration::from_millis(shared.config.kafka.journal_retention.unsigned_abs());
             kept_back.add(shared.take_trims(), |topic| shared.is_journal(topic), Instant::now() + retention);
@@ -250,52 +250,27 @@ impl Ends {
     }
 }
 
-// === impl Membership ===
-
-impl Membership {
-    fn join(shared: &Shared, crew: &Arc<Crew>) -> Result<Self, KafkaError> {
-        let (kafka, names) = (&shared.config.kafka, &shared.names);
-        let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
-        let join =
-            |group: &str, topics: &[&str]| Member::join(kafka, group, topics, Box::new(Arc::clone(crew))).map(Arc::new);
-        let membership =
-            Self { spans: join(&kafka.group, &sources)?, shards: join(&names.shards_group(), &[&names.deltas()])? };
-        shared.set_members(&membership.spans, &membership.shards);
-        Ok(membership)
-    }
-
-    fn serve(&self) {
-        for member in [&self.spans, &self.shards] {
-            if let Some(error) = member.serve(Duration::from_millis(50)) {
-                tracing::warn!(%error, "the group consumer reports");
-            }
-        }
-    }
-
-    fn fatal(&self) -> Option<String> {
-        self.spans.fatal().or_else(|| self.shards.fatal())
-    }
-
-    fn joined(&self) -> bool {
-        self.spans.joined() && self.shards.joined()
-    }
-
-    fn owned(&self) -> Vec<Partition> {
-        [self.spans.owned(), self.shards.owned()].concat()
-    }
-
-    fn commit(&self, positions: &[(Partition, i64)]) {
-        for member in [&self.spans, &self.shards] {
-            let owned = member.owned();
-            let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
-            member.commit(&ours);
-        }
-    }
-}
-
 // === impl Crew ===
 
 impl Crew {
+    fn new(shared: Arc<Shared>, inboxes: Vec<Inbox>) -> Self {
+        let (storm, losses) = (Mutex::default(), Mutex::default());
+        Self { shared, inboxes, storm, losses, unsteady: AtomicBool::new(false), back: AtomicBool::new(false) }
+    }
+
+    /// Whether the worker is back from having been thrown out once too often. Says it once.
+    fn wants_rest(&self) -> bool {
+        self.back.load(Ordering::Relaxed) && self.unsteady.swap(false, Ordering::Relaxed)
+    }
+
+    /// A group has given this worker's partitions away.
+    fn thrown_out(&self, kind: TaskKind) {
+        self.back.store(false, Ordering::Relaxed);
+        if self.losses.lock().is_ok_and(|mut losses| losses.lost(kind, Instant::now())) {
+            self.unsteady.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn task(&self, p: &Partition) -> TaskId {
         let kind = if p.topic == self.shared.names.deltas() { TaskKind::Series } else { TaskKind::Span };
         TaskId { kind, topic: p.topic.clone(), partition: p.partition }
@@ -347,6 +322,7 @@ impl Crew {
 
 impl OnChange for Arc<Crew> {
     fn assigned(&self, partitions: Vec<Partition>) {
+        self.back.store(true, Ordering::Relaxed);
         if partitions.is_empty() {
             return;
         }
@@ -365,8 +341,9 @@ impl OnChange for Arc<Crew> {
     }
 
     fn revoked(&self, partitions: Vec<Partition>, lost: bool) {
-        if partitions.is_empty() {
-            return;
+        let Some(kind) = partitions.first().map(|p| self.task(p).kind) else { return };
+        if lost {
+            self.thrown_out(kind);
         }
         self.shared.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
         tracing::info!(count = partitions.len(), lost, "revoked");

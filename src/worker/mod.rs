@@ -19,6 +19,7 @@ mod evidence;
 mod intake;
 mod journal;
 mod member;
+mod membership;
 mod memory;
 mod overrides;
 mod replay;

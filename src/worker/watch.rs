@@ -1,7 +1,10 @@
-//! Watches for what must not last: a partition that has records and yields none, and a group that never settles.
+//! Watches for what must not last: a partition that has records and yields none, a group that never settles, and a worker that
+//! its group keeps throwing out.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use crate::telemetry::TaskKind;
 
 /// Times in a row that a partition is fetched anew before its task is taken over again.
 const REFETCHES: u32 = 3;
@@ -12,6 +15,11 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// a few workers has fewer.
 const STORM: usize = 12;
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Times that a worker is thrown out within [`LOSSES_WITHIN`] before it is called unsteady. Who is thrown out joins again, and
+/// each time the whole group shares its partitions out twice.
+const LOSSES: usize = 5;
+const LOSSES_WITHIN: Duration = Duration::from_secs(300);
 
 /// Watches the progress of one partition.
 #[derive(Debug)]
@@ -84,6 +92,33 @@ impl Progress {
         self.since = present;
         self.refetches += 1;
         if self.refetches > REFETCHES { Verdict::TakeOver } else { Verdict::Refetch }
+    }
+}
+
+/// Remembers when the groups of span and of series tasks gave this worker's partitions away without asking, because they
+/// had not heard of it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    spans: VecDeque<Instant>,
+    series: VecDeque<Instant>,
+}
+
+// === impl Losses ===
+
+impl Losses {
+    /// It happened again; tells whether that is too often. The count then begins anew.
+    pub(super) fn lost(&mut self, kind: TaskKind, present: Instant) -> bool {
+        let times = match kind {
+            TaskKind::Span => &mut self.spans,
+            TaskKind::Series => &mut self.series,
+        };
+        while times.pop_front_if(|at| present.saturating_duration_since(*at) >= LOSSES_WITHIN).is_some() {}
+        times.push_back(present);
+        let unsteady = times.len() >= LOSSES;
+        if unsteady {
+            *self = Self::default();
+        }
+        unsteady
     }
 }
 
@@ -163,5 +198,20 @@ mod tests {
         assert_eq!(told, [11, 31, 51]);
         let mut calm = Storm::default();
         assert!((0..60).all(|i| calm.moved(after(start, i * 10)).is_none()));
+    }
+
+    #[test]
+    fn a_worker_is_unsteady_when_one_of_its_groups_threw_it_out_five_times_in_five_minutes() {
+        let start = Instant::now();
+        for kinds in [&[TaskKind::Span, TaskKind::Series][..], &[TaskKind::Series]] {
+            let mut losses = Losses::default();
+            let times = (0..15).flat_map(|i| kinds.iter().map(move |kind| (*kind, i * 20)));
+            let unsteady = times.filter(|(kind, at)| losses.lost(*kind, after(start, *at)));
+            let unsteady: Vec<u64> = unsteady.map(|(_, at)| at).collect();
+            // What the other group does at the same moment is the first of its next count.
+            assert_eq!(unsteady, if kinds.len() == 2 { vec![80, 160, 260] } else { vec![80, 180, 280] });
+        }
+        let mut rare = Losses::default();
+        assert!((0..60).all(|i| !rare.lost(TaskKind::Span, after(start, i * 80))));
     }
 }

@@ -9,7 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use spanmill::journal::{Frame, FrameKind, Owner};
 
-use super::place::{Insider, Place, all_run};
+use super::place::{Insider, Place, all_run, says};
+use crate::servers::kafka::RealKafka;
 use crate::servers::wait_until;
 use crate::{PATIENCE, STOPS_WITHIN};
 
@@ -163,6 +164,43 @@ fn a_kafka_group_that_never_settles_is_a_storm_in_the_metrics_and_the_counts_sta
     let expected = place.end(produce);
     place.is_exact(&expected, |_| true);
     assert!(steady.metric("spanmill_rebalance_storms_total") > 0);
+    steady.stop();
+}
+
+#[test]
+fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_its_partitions_and_comes_back() {
+    let kafka = RealKafka::start_with("group.min.session.timeout.ms=500\n");
+    let place = Place::start_on(kafka, "unsteady", PARTITIONS.unsigned_abs());
+    let settings = ["kafka.properties.heartbeat.interval.ms=300", "kafka.properties.session.timeout.ms=1500"];
+    let steady = place.insider(&settings);
+    all_run(&[&steady], TASKS);
+    let mut unsteady = place.worker("unsteady", &settings);
+    let produce = place.produce(&["--rate", "300", "--seed", "7"]);
+    let rests = "the group has thrown this worker out again and again";
+    for times in 1..=5 {
+        wait_until("it has its half", PATIENCE, || {
+            // Of each group.
+            let log = unsteady.tail();
+            if log.matches(" assigned count=").count() >= 2 * times { Ok(()) } else { Err(log) }
+        });
+        assert!(!unsteady.tail().contains(rests), "{}", unsteady.tail());
+        unsteady.signal("STOP");
+        all_run(&[&steady], TASKS);
+        unsteady.signal("CONT");
+    }
+    says(&mut unsteady, rests);
+    let began = Instant::now();
+    all_run(&[&steady], TASKS);
+    let moves = steady.metric("spanmill_rebalances_total");
+    caught_up(&place);
+    says(&mut unsteady, "joining the group again after a rest");
+    println!("it rested for {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(steady.metric("spanmill_rebalances_total"), moves, "nothing moves meanwhile");
+    halves(&steady);
+    let expected = place.end(produce);
+    place.is_exact(&expected, |_| true);
+    assert_eq!(unsteady.terminate(STOPS_WITHIN).code(), Some(0), "{}", unsteady.tail());
+    assert_eq!(steady.metric("spanmill_rests_total"), 0);
     steady.stop();
 }
 
