@@ -170,8 +170,8 @@ impl Fetcher {
     /// When librdkafka refuses.
     pub fn open(&self, topic: &str, partition: i32, offset: i64) -> Result<Queue, KafkaError> {
         let what = || format!("start fetching {topic}[{partition}] at {offset}");
-        // The queue is split off before the partition is assigned: afterwards records could still reach the main queue.
         let incarnation = self.consumer.context().ids.incarnation(topic);
+        // The queue is split off before the partition is assigned: afterwards records could still reach the main queue.
         let mut records = self
             .consumer
             .split_partition_queue(topic, partition)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError as RdError;
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -62,24 +62,27 @@ impl Scanner {
         }))
     }
 
-    /// The timestamp of the record at `offset`, if there is one.
+    /// The timestamp of the record at `offset`, if there is one and its batch can be decompressed.
     ///
     /// # Errors
     /// When the broker does not answer.
     pub fn timestamp_at(&self, topic: &str, partition: i32, offset: i64) -> Result<Option<i64>, KafkaError> {
         let mut timestamp = None;
         let first = Stretch { topic, partition, from: offset, to: offset + 1 };
-        self.read::<KafkaError>(first, &mut |record| {
+        let read = self.read::<KafkaError>(first, &mut |record| {
             timestamp = record.timestamp().to_millis();
             Ok(())
-        })?;
-        Ok(timestamp)
+        });
+        match read {
+            Err(error) if error.code() == Some(RDKafkaErrorCode::BadCompression) => Ok(None),
+            read => read.map(|()| timestamp),
+        }
     }
 
     /// Hands every record that the stretch still holds to `each`, in order. Offsets without a record are passed over.
     ///
     /// # Errors
-    /// When the broker is silent for half a minute, or `each` fails.
+    /// When the broker is silent for half a minute, a batch cannot be decompressed, or `each` fails.
     pub fn read<E: From<KafkaError>>(
         &self,
         stretch: Stretch<'_>,
@@ -103,27 +106,32 @@ impl Scanner {
         stretch: Stretch<'_>,
         each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let what = || format!("read {}[{}] up to offset {}", stretch.topic, stretch.partition, stretch.to);
+        let mut next = stretch.from;
+        let what = |next| format!("read {}[{}] at offset {next}", stretch.topic, stretch.partition);
         let mut progress = Instant::now();
         loop {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(m)) if m.topic() != stretch.topic || m.partition() != stretch.partition => {}
                 Some(Ok(m)) => {
-                    progress = Instant::now();
+                    (progress, next) = (Instant::now(), m.offset() + 1);
                     if m.offset() < stretch.to {
                         each(&m)?;
                     }
-                    if m.offset() + 1 >= stretch.to {
+                    if next >= stretch.to {
                         return Ok(());
                     }
                 }
                 // The last offsets may hold no record, as behind a transaction.
                 Some(Err(RdError::PartitionEOF(_))) => return Ok(()),
+                // It would be fetched again for ever.
+                Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) => {
+                    return Err(KafkaError::request(what(next), e).into());
+                }
                 Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "scan: retrying"),
                 None => {}
             }
             if progress.elapsed() > STALL {
-                return Err(KafkaError::Timeout { what: what(), seconds: STALL.as_secs() }.into());
+                return Err(KafkaError::Timeout { what: what(next), seconds: STALL.as_secs() }.into());
             }
         }
     }

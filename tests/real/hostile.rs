@@ -9,8 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rdkafka::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use spanmill::kafka::LogReader;
 use spanmill::kafka::reader::Stretch;
+use spanmill::kafka::scan::Scanner;
+use spanmill::kafka::{KafkaError, LogReader};
 
 use super::memory::Watched;
 use super::place::{Place, says};
@@ -158,6 +159,12 @@ fn batches_in_kafka_that_cannot_be_unpacked_cost_themselves_only_also_over_a_res
         reader.first(stretch, &AtomicBool::new(false), |m| m.offset()).expect("no time-out")
     };
     assert_eq!([first(0), first(2)], [Some(0), None], "what lies in a bomb cannot be looked up");
+    let scanner = Scanner::new(&place.config(&[]).kafka).expect("a scanner");
+    assert!(scanner.timestamp_at(place.topic, 0, 0).expect("an answer").is_some());
+    assert_eq!(scanner.timestamp_at(place.topic, 0, 2).expect("an answer"), None);
+    let all = Stretch { topic: place.topic, partition: 0, from: 0, to: 2 };
+    let failed = scanner.read::<KafkaError>(all, &mut |_| Ok(())).expect_err("it comes to a bomb").to_string();
+    assert!(failed.contains("offset 1") && failed.contains("Invalid compressed data"), "{failed}");
     let mut worker = Watched::start(&place, &settings);
     // The second one has nothing behind it.
     reaches(&mut worker, UNREADABLE, lost);
