@@ -46,6 +46,9 @@ pub struct Args {
     /// The spanmill to test, instead of the one that was built with this test
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_spanmill"), hide_default_value = true)]
     pub program: PathBuf,
+    /// An older spanmill, which all workers are at first; before the chaos they are replaced one after the other
+    #[arg(long, value_name = "FILE")]
+    pub older: Option<PathBuf>,
     /// Write the report here as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -74,6 +74,11 @@ impl Fleet {
         Self { sabotage: rule, ..self }
     }
 
+    /// Whoever starts from now on is this program.
+    pub fn upgrade(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Starts a worker in a place where none is.
     pub fn start(&mut self, slot: usize) {
         let mut command = Command::new(&self.program);

@@ -109,7 +109,8 @@ impl Run {
         let config = dir.join("spanmill.yaml");
         let group = Group::named("mill");
         std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
-        let mut fleet = Fleet::new(args.places() + 1, &args.program, config, dir);
+        let program = args.older.as_ref().unwrap_or(&args.program);
+        let mut fleet = Fleet::new(args.places() + 1, program, config, dir);
         (0..args.places()).for_each(|slot| fleet.start(slot));
         Self { cluster, receiver, watched, door, fleet, load }
     }
@@ -123,6 +124,9 @@ impl Run {
             ..Report::default()
         };
         self.wait_for_calm(args);
+        if args.older.is_some() {
+            self.upgrade(args);
+        }
         phases.calm = wall_clock();
         let begin = self.chaos_begins(args, &mut report);
         let scene = Scene {
@@ -169,6 +173,22 @@ impl Run {
         let calm = calm.max(CALM);
         println!("calm for {:.1} s", calm.as_secs_f64());
         present + calm
+    }
+
+    /// Replaces the workers one after the other.
+    fn upgrade(&mut self, args: &Args) {
+        self.fleet.upgrade(&args.program);
+        for slot in 0..args.places() {
+            self.fleet.stop(slot);
+            let fleet = &mut self.fleet;
+            wait_until("an older worker has stopped", STARTS_WITHIN, || {
+                fleet.tend();
+                if fleet.is_free(slot) { Ok(()) } else { Err(fleet.tails(10)) }
+            });
+            fleet.start(slot);
+            self.wait_for_calm(args);
+        }
+        println!("all workers are upgraded");
     }
 
     /// Waits until the workers keep up.

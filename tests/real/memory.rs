@@ -206,7 +206,7 @@ fn outage(topic: &'static str, fault: &Fault) {
     let stored = place.receiver.totals().samples;
     place.receiver.mend();
     let expected = place.end(produce);
-    place.is_exact(&expected, |_| true);
+    place.is_exact_within(long + PATIENCE, &expected, |_| true);
     assert!(place.receiver.totals().samples > stored, "the rest came afterwards");
     worker.end(&format!("receiver is down for {seconds} s: {fault:?}"), HOLDING * LIMIT);
 }

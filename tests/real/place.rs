@@ -185,7 +185,12 @@ impl Place {
 
     /// Waits until the series that are wanted are exactly as expected.
     pub fn is_exact(&self, expected: &Expectation, wanted: impl Fn(&str) -> bool) {
-        wait_until("every series is exact", PATIENCE, || {
+        self.is_exact_within(PATIENCE, expected, wanted);
+    }
+
+    /// The same, for as long as a large backlog takes.
+    pub fn is_exact_within(&self, patience: Duration, expected: &Expectation, wanted: impl Fn(&str) -> bool) {
+        wait_until("every series is exact", patience, || {
             let found = self.receiver.snapshot();
             let differs = |(series, value): &(&str, f64)| {
                 found.get(*series).is_none_or(|s| s.last_value.to_bits() != value.to_bits())
