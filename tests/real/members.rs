@@ -169,12 +169,12 @@ fn a_kafka_group_that_never_settles_is_a_storm_in_the_metrics_and_the_counts_sta
 
 #[test]
 fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_its_partitions_and_comes_back() {
-    let kafka = RealKafka::start_with("group.min.session.timeout.ms=500\n");
+    let kafka = RealKafka::start_with("group.min.session.timeout.ms=1000\n");
     let place = Place::start_on(kafka, "unsteady", PARTITIONS.unsigned_abs());
-    let settings = ["kafka.properties.heartbeat.interval.ms=300", "kafka.properties.session.timeout.ms=1500"];
-    let steady = place.insider(&settings);
+    let heartbeat = "kafka.properties.heartbeat.interval.ms=300";
+    let steady = place.insider(&[heartbeat]);
     all_run(&[&steady], TASKS);
-    let mut unsteady = place.worker("unsteady", &settings);
+    let mut unsteady = place.worker("unsteady", &[heartbeat, "kafka.properties.session.timeout.ms=3000"]);
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
     let rests = "the group has thrown this worker out again and again";
     for times in 1..=5 {
