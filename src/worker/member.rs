@@ -37,9 +37,8 @@ struct Crew {
     inboxes: Vec<Inbox>,
     storm: Mutex<Storm>,
     losses: Mutex<Losses>,
-    /// Whether this worker was thrown out too often, and whether it is back from the last time.
-    unsteady: AtomicBool,
-    back: AtomicBool,
+    /// Whether this worker is back from having been thrown out once too often.
+    wants_rest: AtomicBool,
 }
 
 /// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
@@ -103,7 +102,7 @@ fn serve(
     while !shared.stop.load(Ordering::Relaxed) {
         shared.beat();
         membership.serve();
-        membership.rest_if(crew.wants_rest(), &shared.telemetry);
+        membership.rest_if(crew.wants_rest.swap(false, Ordering::Relaxed), &shared.telemetry);
         shared.joined.store(membership.joined(), Ordering::Relaxed);
         if !threads.alive() {
             return Err(WorkerError::Fatal("a worker thread has died; please report what the log says".to_owned()));
@@ -254,21 +253,7 @@ impl Ends {
 
 impl Crew {
     fn new(shared: Arc<Shared>, inboxes: Vec<Inbox>) -> Self {
-        let (storm, losses) = (Mutex::default(), Mutex::default());
-        Self { shared, inboxes, storm, losses, unsteady: AtomicBool::new(false), back: AtomicBool::new(false) }
-    }
-
-    /// Whether the worker is back from having been thrown out once too often. Says it once.
-    fn wants_rest(&self) -> bool {
-        self.back.load(Ordering::Relaxed) && self.unsteady.swap(false, Ordering::Relaxed)
-    }
-
-    /// A group has given this worker's partitions away.
-    fn thrown_out(&self, kind: TaskKind) {
-        self.back.store(false, Ordering::Relaxed);
-        if self.losses.lock().is_ok_and(|mut losses| losses.lost(kind, Instant::now())) {
-            self.unsteady.store(true, Ordering::Relaxed);
-        }
+        Self { shared, inboxes, storm: Mutex::default(), losses: Mutex::default(), wants_rest: AtomicBool::new(false) }
     }
 
     fn task(&self, p: &Partition) -> TaskId {
@@ -322,7 +307,9 @@ impl Crew {
 
 impl OnChange for Arc<Crew> {
     fn assigned(&self, partitions: Vec<Partition>) {
-        self.back.store(true, Ordering::Relaxed);
+        if self.losses.lock().is_ok_and(|mut losses| losses.is_back()) {
+            self.wants_rest.store(true, Ordering::Relaxed);
+        }
         if partitions.is_empty() {
             return;
         }
@@ -342,8 +329,8 @@ impl OnChange for Arc<Crew> {
 
     fn revoked(&self, partitions: Vec<Partition>, lost: bool) {
         let Some(kind) = partitions.first().map(|p| self.task(p).kind) else { return };
-        if lost {
-            self.thrown_out(kind);
+        if let (true, Ok(mut losses)) = (lost, self.losses.lock()) {
+            losses.lost(kind, Instant::now());
         }
         self.shared.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
         tracing::info!(count = partitions.len(), lost, "revoked");

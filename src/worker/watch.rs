@@ -101,24 +101,28 @@ impl Progress {
 pub(super) struct Losses {
     spans: VecDeque<Instant>,
     series: VecDeque<Instant>,
+    unsteady: bool,
 }
 
 // === impl Losses ===
 
 impl Losses {
-    /// It happened again; tells whether that is too often. The count then begins anew.
-    pub(super) fn lost(&mut self, kind: TaskKind, present: Instant) -> bool {
+    /// It happened again. When it was too often, the worker is unsteady, and the count begins anew.
+    pub(super) fn lost(&mut self, kind: TaskKind, present: Instant) {
         let times = match kind {
             TaskKind::Span => &mut self.spans,
             TaskKind::Series => &mut self.series,
         };
         while times.pop_front_if(|at| present.saturating_duration_since(*at) >= LOSSES_WITHIN).is_some() {}
         times.push_back(present);
-        let unsteady = times.len() >= LOSSES;
-        if unsteady {
-            *self = Self::default();
+        if times.len() >= LOSSES {
+            *self = Self { unsteady: true, ..Self::default() };
         }
-        unsteady
+    }
+
+    /// A group has the worker back; tells once that it is unsteady. Not earlier: who is out cannot see who else is in.
+    pub(super) fn is_back(&mut self) -> bool {
+        std::mem::take(&mut self.unsteady)
     }
 }
 
@@ -206,12 +210,16 @@ mod tests {
         for kinds in [&[TaskKind::Span, TaskKind::Series][..], &[TaskKind::Series]] {
             let mut losses = Losses::default();
             let times = (0..15).flat_map(|i| kinds.iter().map(move |kind| (*kind, i * 20)));
-            let unsteady = times.filter(|(kind, at)| losses.lost(*kind, after(start, *at)));
+            let unsteady = times.filter(|(kind, at)| {
+                losses.lost(*kind, after(start, *at));
+                losses.is_back()
+            });
             let unsteady: Vec<u64> = unsteady.map(|(_, at)| at).collect();
             // What the other group does at the same moment is the first of its next count.
             assert_eq!(unsteady, if kinds.len() == 2 { vec![80, 160, 260] } else { vec![80, 180, 280] });
         }
         let mut rare = Losses::default();
-        assert!((0..60).all(|i| !rare.lost(TaskKind::Span, after(start, i * 80))));
+        (0..60).for_each(|i| rare.lost(TaskKind::Span, after(start, i * 80)));
+        assert!(!rare.is_back());
     }
 }
