@@ -1,7 +1,10 @@
 //! Client configurations, and the error of this room.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::config::settings::Kafka;
@@ -220,6 +223,17 @@ pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     base(kafka, &[]).create_native_config().map(drop).map_err(|e| KafkaError::client("client", e))
 }
 
+/// The lowest offset that a partition still has, and the one after its last record.
+pub(crate) fn bounds<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), KafkaError> {
+    consumer
+        .fetch_watermarks(topic, partition, Duration::from_secs(10))
+        .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+}
+
 /// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets that
 /// are not committed, which are for dashboards only.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -242,8 +256,6 @@ pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::consumer::BaseConsumer;
-
     use super::*;
     use crate::config::settings::Secret;
 

@@ -90,9 +90,7 @@ impl LogReader {
     /// # Errors
     /// When the broker does not answer.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
-        self.consumer
-            .fetch_watermarks(topic, partition, Duration::from_secs(10))
-            .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+        client::bounds(&self.consumer, topic, partition)
     }
 
     /// Hands every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a

@@ -38,9 +38,7 @@ impl Scanner {
     /// # Errors
     /// When the broker does not answer.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
-        self.consumer
-            .fetch_watermarks(topic, partition, Duration::from_secs(10))
-            .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+        client::bounds(&self.consumer, topic, partition)
     }
 
     /// The offset of the first record with this timestamp (milliseconds since the epoch) or a later one; `None` when there is
