@@ -18,6 +18,8 @@ const PARTITIONS: i32 = 4;
 /// `kafka.shards` of the tests.
 const SHARDS: usize = 4;
 const TASKS: usize = PARTITIONS as usize + SHARDS;
+/// How long nothing moves, at the least, while a worker rests for 30 s or more.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// A frame of the journal of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -178,10 +180,10 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
     let rests = "the group has thrown this worker out again and again";
     for times in 1..=5 {
-        wait_until("it has its half", PATIENCE, || {
-            // Of each group.
+        wait_until("it has noticed, and has its half of each group again", PATIENCE, || {
             let log = unsteady.tail();
-            if log.matches(" assigned count=").count() >= 2 * times { Ok(()) } else { Err(log) }
+            let [assigned, revoked] = [" assigned count=", " revoked count="].map(|what| log.matches(what).count());
+            if revoked >= 2 * (times - 1) && assigned >= revoked + 2 { Ok(()) } else { Err(log) }
         });
         assert!(!unsteady.tail().contains(rests), "{}", unsteady.tail());
         unsteady.signal("STOP");
@@ -189,13 +191,22 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
         unsteady.signal("CONT");
     }
     says(&mut unsteady, rests);
-    let began = Instant::now();
-    all_run(&[&steady], TASKS);
-    let moves = steady.metric("spanmill_rebalances_total");
-    caught_up(&place);
-    says(&mut unsteady, "joining the group again after a rest");
+    let (began, mut last, mut still) = (Instant::now(), None, Instant::now());
+    wait_until("it comes back", PATIENCE, || {
+        // In this order: what is seen before it says so was so before it came back.
+        let seen = (steady.running().len(), steady.metric("spanmill_rebalances_total"));
+        let log = unsteady.tail();
+        if log.contains("joining the group again after a rest") {
+            return Ok(());
+        }
+        if last.replace(seen) != Some(seen) {
+            still = Instant::now();
+        }
+        Err(format!("{last:?}\n{log}"))
+    });
     println!("it rested for {:.1} s", began.elapsed().as_secs_f64());
-    assert_eq!(steady.metric("spanmill_rebalances_total"), moves, "nothing moves meanwhile");
+    assert_eq!(last.map(|(tasks, _)| tasks), Some(TASKS), "the other has everything");
+    assert!(still.elapsed() > QUIET, "the last move was {:?} before its return", still.elapsed());
     halves(&steady);
     let expected = place.end(produce);
     place.is_exact(&expected, |_| true);
