@@ -243,6 +243,8 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
         L::Emerg | L::Alert | L::Critical | L::Error => tracing::error!("librdkafka: {facility} {text}"),
         L::Warning => tracing::warn!("librdkafka: {facility} {text}"),
         L::Notice | L::Info => tracing::info!("librdkafka: {facility} {text}"),
+        // A line for each partition at each refresh, and always on: `topic_ids` needs some of them.
+        L::Debug if facility == "METADATA" => tracing::trace!("librdkafka: {facility} {text}"),
         L::Debug => tracing::debug!("librdkafka: {facility} {text}"),
     }
 }

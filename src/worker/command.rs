@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::Thread;
 
+use super::span::Sent;
 use super::takeover::{Taken, TakeoverError};
 use crate::kafka::appender::Fate;
 use crate::model::Millis;
@@ -42,8 +43,8 @@ pub(super) struct Close {
 pub(super) enum News {
     /// The fate of its next journal record, in the order of appending.
     Journal(Fate),
-    /// The fate of one record of share `k`.
-    Share(u64, Fate),
+    /// The fate of one share record.
+    Share(Sent, Fate),
     /// The batch of this step and tenant has been settled by its receiver.
     Delivered(Millis, Arc<str>),
 }

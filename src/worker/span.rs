@@ -4,6 +4,7 @@
 //! are on their way to the shards), or done. Nothing of it leaves before it counts.
 
 mod history;
+mod outgoing;
 mod unpack;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use rdkafka::message::Message;
 
 use self::history::Replayed;
+pub(super) use self::outgoing::Sent;
+use self::outgoing::{Outgoing, bytes_of};
 use self::unpack::Unpacking;
 use super::command::{Command, Life, News};
 use super::journal::JournalEnd;
@@ -61,8 +64,8 @@ pub(super) struct SpanRunner {
     pending: VecDeque<Pending>,
     /// Where the commits that a restore may still need begin in the journal.
     begins: BTreeMap<u64, i64>,
-    /// Accepted commits with the number of their share records that are not yet acknowledged.
-    forwarding: BTreeMap<u64, Forwarding>,
+    /// The shares of accepted commits.
+    outgoing: Outgoing,
     /// Every share below this `k` has been acknowledged by all shards.
     forwarded: u64,
     /// Whether the end of the partition has been reached, and since when.
@@ -84,13 +87,6 @@ struct Pending {
     /// What it says about the shares before it.
     forwarded: u64,
     shares: Shares,
-    bytes: usize,
-}
-
-/// A commit whose shares are on their way.
-struct Forwarding {
-    /// Share records that are not yet acknowledged.
-    left: usize,
     bytes: usize,
 }
 
@@ -118,7 +114,7 @@ impl SpanRunner {
             queue,
             pending: VecDeque::new(),
             begins: BTreeMap::new(),
-            forwarding: BTreeMap::new(),
+            outgoing: Outgoing::default(),
             forwarded: taken.forwarded,
             at_end: None,
             asked: None,
@@ -222,7 +218,7 @@ impl SpanRunner {
 
     /// Whether enough commits are on their way.
     fn full(&self) -> bool {
-        self.pending.len() + self.forwarding.len() >= COMMITS_IN_FLIGHT
+        self.pending.len() + self.outgoing.len() >= COMMITS_IN_FLIGHT
     }
 
     /// Whether the records of this turn have made it too much.
@@ -238,11 +234,10 @@ impl SpanRunner {
     fn account(&mut self) {
         let holding = self.task.holding();
         let pending: usize = self.pending.iter().map(|commit| commit.bytes).sum();
-        let forwarding: usize = self.forwarding.values().map(|commit| commit.bytes).sum();
         self.held.set(Part::Open, holding.open);
         self.held.set(Part::Known, holding.known);
         self.held.set(Part::Edges, holding.edges);
-        self.held.set(Part::Commits, pending + forwarding);
+        self.held.set(Part::Commits, pending + self.outgoing.bytes());
     }
 
     /// Sees to it that a partition that has records yields them.
@@ -352,22 +347,19 @@ impl SpanRunner {
     /// Sends the shares of an accepted commit to their shards.
     fn forward(&mut self, context: &Context<'_>, k: u64, shares: &Shares) {
         let deltas = context.shared.names.deltas();
-        let left = shares.iter().map(Vec::len).sum();
-        self.forwarding.insert(k, Forwarding { left, bytes: bytes_of(shares) });
-        for (shard, parts) in (0..).zip(shares) {
-            for part in parts {
-                let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
-                let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Share(k, fate))));
-                context.shared.appender.append(&deltas, shard, part, on_fate);
-            }
-        }
+        let (id, life, inbox) = (&self.id, self.life, context.inbox);
+        self.outgoing.send(k, shares, |shard, record, sent| {
+            let (id, inbox) = (id.clone(), inbox.clone());
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Share(sent, fate))));
+            context.shared.appender.append(&deltas, shard, record, on_fate);
+        });
     }
 
     /// Learns the fate of something that it appended.
     pub(super) fn tell(&mut self, context: &Context<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(fate) => self.journaled(context, fate),
-            News::Share(k, fate) => self.shared(k, fate),
+            News::Share(sent, fate) => self.shared(sent, fate),
             News::Delivered(..) => Ok(()),
         }
     }
@@ -398,18 +390,11 @@ impl SpanRunner {
         }
     }
 
-    fn shared(&mut self, k: u64, fate: Fate) -> Result<(), Ended> {
+    fn shared(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
         // A share that is missing would hold its shard back for good: take over again and send it again.
-        let offset = fate.map_err(|e| Ended::Unknown(format!("a share was not stored: {e}")))?;
-        offset.ok_or_else(|| Ended::Unknown("a share was acknowledged without an offset".to_owned()))?;
-        if let Some(commit) = self.forwarding.get_mut(&k) {
-            commit.left -= 1;
-            if commit.left == 0 {
-                self.forwarding.remove(&k);
-            }
-        }
+        self.outgoing.learn(sent, fate).map_err(|unsure| Ended::Unknown(unsure.to_string()))?;
         let next = self.pending.front().map_or(self.journal.writer.next_k(), |pending| pending.k);
-        self.forwarded = self.forwarding.keys().next().copied().unwrap_or(next);
+        self.forwarded = self.outgoing.first().unwrap_or(next);
         Ok(())
     }
 
@@ -435,7 +420,7 @@ impl SpanRunner {
 
     /// Whether all that was read is journaled and forwarded.
     pub(super) fn drained(&self) -> bool {
-        self.released == Some(true) && self.forwarding.is_empty()
+        self.released == Some(true) && self.outgoing.is_empty()
     }
 
     /// Shows its state on the board.
@@ -456,15 +441,11 @@ impl SpanRunner {
         };
         status.ledger = self.task.ledger().clone();
         status.trouble = self.replayed.as_ref().and_then(|replayed| replayed.trouble(&self.id));
-        status.done = self.task.has_ended() && self.pending.is_empty() && self.forwarding.is_empty();
+        status.done = self.task.has_ended() && self.pending.is_empty() && self.outgoing.is_empty();
     }
 
     /// Stops fetching. What was not accepted is forgotten; the next owner reads it again.
     pub(super) fn end(self, fetcher: &Fetcher) {
         fetcher.close(&self.id.topic, self.id.partition, self.queue);
     }
-}
-
-fn bytes_of(shares: &Shares) -> usize {
-    shares.iter().flatten().map(Vec::len).sum()
 }

@@ -103,6 +103,13 @@ admin: {{listen: "127.0.0.1:0"}}
         Worker::start(&format!("worker {}", self.started), &self.config())
     }
 
+    /// A broker leads all partitions of a topic from now on.
+    pub fn moves_to(&self, topic: &str, broker: i32) {
+        for partition in 0..PARTITIONS.max(SHARDS) {
+            self.cluster.partition_leader(topic, partition, Some(broker)).expect("a leader");
+        }
+    }
+
     /// Starts the load.
     pub fn load(&self) -> Load {
         Load::start(&self.cluster.bootstrap_servers(), self.seed)
