@@ -143,7 +143,9 @@ fn a_receiver_that_never_answers_runs_into_the_timeout() {
     let h = house_with(|c| c.timeout = 50);
     h.receiver.fault(&Fault::Hang, 1);
     assert_eq!(h.send(batch(15_000, vec![request(0..1, 15_000)])).acknowledged, 1);
-    assert_eq!(h.receiver.totals().requests, 2);
+    // A busy machine may keep later requests waiting for as long, too.
+    let seen = h.receiver.seen();
+    assert_eq!((seen[0].status, seen.last().map(|s| s.status)), (0, Some(204)));
 }
 
 #[test]
@@ -322,6 +324,10 @@ fn a_stop_waits_for_what_was_handed_over_but_not_for_ever() {
     h.receiver.fault(&Fault::Status(503), 1_000_000);
     h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     h.exporter.stop(Duration::from_millis(20));
+    let asked = std::time::Instant::now();
+    while h.metric("spanmill_samples_abandoned_total") == 0 && asked.elapsed() < LONG {
+        std::thread::yield_now();
+    }
     assert_eq!(h.metric("spanmill_samples_abandoned_total"), 1);
 }
 

@@ -143,9 +143,9 @@ fn static_members_join_both_groups_and_work_and_come_back() {
         let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
         wait_until("it works in both groups", || {
             let tasks = telemetry.board().snapshot();
-            tasks.len() == 2 && tasks.iter().all(|(_, status)| status.state == TaskState::Running)
+            let running = tasks.iter().all(|(_, status)| status.state == TaskState::Running);
+            tasks.len() == 2 && running && worker.joined_probe()()
         });
-        assert!(worker.joined_probe()());
         worker.stop().expect("a graceful stop");
     }
 }

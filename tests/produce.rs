@@ -47,15 +47,23 @@ fn args(brokers: &str, line: &str) -> ProduceArgs {
     Cli::try_parse_from(fixed.into_iter().chain(line.split_whitespace())).expect("legal arguments").produce
 }
 
+fn reader(brokers: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "reader").create().expect("a consumer")
+}
+
+/// The records of a partition.
+fn length(consumer: &BaseConsumer, partition: i32) -> i64 {
+    let (low, high) = consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(60)).expect("watermarks");
+    high - low
+}
+
 /// Everything in the topic.
 fn read_back(brokers: &str, partitions: i32) -> Vec<Read> {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "reader").create().expect("a consumer");
+    let consumer = reader(brokers);
     let mut assignment = TopicPartitionList::new();
     let mut left = 0;
     for partition in 0..partitions {
-        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(10)).expect("watermarks");
-        left += high - low;
+        left += length(&consumer, partition);
         assignment.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&assignment).expect("an assignment");
@@ -114,17 +122,19 @@ fn assert_as_expected(records: &[Read], expectation: &Expectation) {
 }
 
 /// Produces by `line`, reads back and recounts; returns the records, what was printed and the expectation.
-fn produce_and_recount(partitions: i32, line: &str, stop: &AtomicBool) -> (Vec<Read>, String, Expectation) {
-    let cluster = cluster(partitions);
-    let brokers = cluster.bootstrap_servers();
+fn produce_and_recount(partitions: i32, line: &str) -> (Vec<Read>, String, Expectation) {
+    produce_until(&AtomicBool::new(false), &cluster(partitions).bootstrap_servers(), partitions, line)
+}
+
+fn produce_until(stop: &AtomicBool, brokers: &str, partitions: i32, line: &str) -> (Vec<Read>, String, Expectation) {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("expect.txt");
-    let mut args = args(&brokers, line);
+    let mut args = args(brokers, line);
     args.expect = Some(file.clone());
     let mut out = Vec::new();
     run(&args, stop, &mut out).expect("a load that is produced");
     let expectation = Expectation::parse(&std::fs::read_to_string(file).expect("a file")).expect("an expectation");
-    let records = read_back(&brokers, partitions);
+    let records = read_back(brokers, partitions);
     assert_as_expected(&records, &expectation);
     (records, String::from_utf8(out).expect("text"), expectation)
 }
@@ -132,7 +142,7 @@ fn produce_and_recount(partitions: i32, line: &str, stop: &AtomicBool) -> (Vec<R
 #[test]
 fn what_is_in_the_topic_is_what_was_expected_trace_by_trace() {
     let line = "--rate 0 --spans 8000 --seed 3 --start-time 2026-01-31T12:00:00Z --virtual-rate 1000";
-    let (records, out, _) = produce_and_recount(6, line, &AtomicBool::new(false));
+    let (records, out, _) = produce_and_recount(6, line);
     for record in &records {
         assert_eq!(partition_of(&record.key, 6).cast_signed(), record.partition);
         assert!((1_769_860_800_000..1_769_860_812_000).contains(&record.timestamp));
@@ -149,7 +159,7 @@ fn what_is_in_the_topic_is_what_was_expected_in_full_records() {
             "--rate 0 --spans 6000 --group partition --topology scaled --services 12 --operations 140 \
              --spans-per-record 100 --virtual-rate 20000 --compression {compression} --error-share 0.1"
         );
-        let (records, ..) = produce_and_recount(3, &line, &AtomicBool::new(false));
+        let (records, ..) = produce_and_recount(3, &line);
         for record in &records {
             assert_eq!(partition_of(&record.key, 3).cast_signed(), record.partition);
         }
@@ -158,7 +168,7 @@ fn what_is_in_the_topic_is_what_was_expected_in_full_records() {
 
 #[test]
 fn a_paced_load_takes_its_time_and_its_timestamps_are_the_wall_clocks() {
-    let (records, ..) = produce_and_recount(2, "--rate 2000 --duration 1s --seed 8", &AtomicBool::new(false));
+    let (records, ..) = produce_and_recount(2, "--rate 2000 --duration 1s --seed 8");
     let (first, last) = (records.iter().map(|r| r.timestamp).min(), records.iter().map(|r| r.timestamp).max());
     let length = last.expect("records") - first.expect("records");
     assert!((900..4_000).contains(&length), "{length} ms");
@@ -166,14 +176,17 @@ fn a_paced_load_takes_its_time_and_its_timestamps_are_the_wall_clocks() {
 
 #[test]
 fn a_stopped_load_is_delivered_and_its_expectation_holds() {
-    let stop = AtomicBool::new(false);
-    let (records, _, expectation) = std::thread::scope(|scope| {
-        let handle = scope.spawn(|| produce_and_recount(2, "--rate 3000 --seed 8", &stop));
-        std::thread::sleep(Duration::from_millis(700));
+    let (stop, cluster) = (AtomicBool::new(false), cluster(2));
+    let brokers = cluster.bootstrap_servers();
+    let (_, _, expectation) = std::thread::scope(|scope| {
+        let handle = scope.spawn(|| produce_until(&stop, &brokers, 2, "--rate 3000 --seed 8"));
+        let topic = reader(&brokers);
+        while !handle.is_finished() && (0..2).all(|partition| length(&topic, partition) == 0) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         handle.join().expect("no panic")
     });
-    assert!(!records.is_empty());
     assert_eq!(expectation.ledger().pending_edges(), 0);
 }
 

@@ -389,8 +389,9 @@ fn a_mimir_is_asked_as_the_tenant_and_with_the_credentials_of_remote_write() {
 
 #[test]
 fn a_receiver_that_is_not_there_is_no_success() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let cfg = RemoteWrite { url: format!("http://{free}/api/v1/write"), min_backoff: 1, ..RemoteWrite::default() };
+    // The port of the discard service, which nobody has.
+    let cfg =
+        RemoteWrite { url: "http://127.0.0.1:9/api/v1/write".to_owned(), min_backoff: 1, ..RemoteWrite::default() };
     let outcome = preflight::ask(&plan(&cfg, SINGLE_TENANT)).unwrap();
     assert!(outcome.is_refused() && outcome.to_string().contains("no answer from remote_write.url"), "{outcome}");
 }

@@ -58,6 +58,8 @@ impl Scene {
         config.series.snapshot_every = 3_000;
         config.remote_write.min_backoff = 10;
         config.remote_write.max_backoff = 100;
+        // What a stop takes that waits for a receiver is far from what one takes that does not.
+        config.worker.shutdown_timeout = 120_000;
         Worker::start(config, self.telemetry.clone())
     }
 
@@ -112,7 +114,7 @@ fn settings_of_tenants_change_while_the_worker_runs_and_a_bad_file_stays_out() {
         let acme = of(&s.own, "acme", ",team=\"a\"");
         acme.len() > 100 && acme == of(&s.default, "globex", "")
     });
-    assert_eq!(labelled(&s.own, "acme", "team=\"a\""), of(&s.own, "acme", "").len());
+    assert!(of(&s.own, "acme", "").keys().all(|series| series.contains("team=\"a\"")));
     assert!(of(&s.default, "acme", "").is_empty() && of(&s.own, "globex", "").is_empty());
 
     let version = s.telemetry.overrides().version;
@@ -169,7 +171,7 @@ fn a_tenants_receiver_that_is_down_holds_nobody_else_back_and_has_everything_aft
         }
         let asked = std::time::Instant::now();
         worker.stop().expect("a graceful stop");
-        assert!(asked.elapsed().as_secs() < 10, "it does not wait for a receiver that is down");
+        assert!(asked.elapsed().as_secs() < 40, "it does not wait for a receiver that is down");
     }
     for receiver in [&s.default, &s.own] {
         assert_eq!(receiver.violations(), Vec::<String>::new());
