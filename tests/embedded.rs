@@ -35,7 +35,7 @@ mod embedded {
 
 use std::time::Duration;
 
-use embedded::scene::{GROUP, PARTITIONS, SHARDS, STOPS_WITHIN, Scene};
+use embedded::scene::{GROUP, PARTITIONS, SHARDS, STOPS_WITHIN, Scene, Times};
 use embedded::worker::Worker;
 use embedded::{PATIENCE, SOURCE, wait_until};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -102,7 +102,7 @@ fn a_worker_that_comes_back_from_the_dead_is_fenced_and_starts_anew() {
 
 #[test]
 fn a_lone_worker_that_was_frozen_reads_on_before_it_believes_in_silence() {
-    let mut scene = Scene::new(1, 12);
+    let mut scene = Scene::with(1, 12, &Times { wait: "6s", ..Times::default() });
     let mut worker = scene.worker();
     let load = scene.load();
     scene.goes_on();
@@ -154,14 +154,15 @@ fn a_restart_of_everything_goes_on_where_all_were_killed() {
 
 #[test]
 fn steps_that_are_closed_without_a_dead_worker_lose_nothing() {
-    let mut scene = Scene::with_grace(1, 10, "1s");
+    // The group takes its time: until then nobody has what the dead one had.
+    let mut scene = Scene::with(1, 10, &Times { session: 15_000, stall_grace: "1s", ..Times::default() });
     let (mut victim, mut survivor) = (scene.worker(), scene.worker());
     let load = scene.load();
     victim.works();
     survivor.works();
     scene.goes_on();
     let forced = |w: &Worker| w.metric("spanmill_steps_closed_total{cause=\"forced\"}");
-    let before = forced(&survivor).expect("its metrics");
+    let before = wait_until("its metrics", PATIENCE, || forced(&survivor));
     victim.kill();
     wait_until("a step is closed by force", PATIENCE, || match forced(&survivor)? {
         n if n > before => Ok(()),

@@ -162,9 +162,9 @@ impl SpanRunner {
                 turn
             }
             Leave::Wait | Leave::Stand => {
+                // No tick: whether the partition is silent is learnt by reading.
                 if !self.full() {
                     self.commit_open(context);
-                    self.tick(context);
                 }
                 Turn::Idle
             }

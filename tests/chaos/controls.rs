@@ -37,9 +37,9 @@ const PATIENT: Duration = Duration::from_secs(60);
 /// Records that a journal gets from an owner that commits with every record, until it is far ahead of one that commits with
 /// every step.
 const AHEAD: i64 = 20;
-/// So many steps after the end of the load everything is counted that ever will be: half edges have waited for 6 s, and
+/// So many steps after the end of the load everything is counted that ever will be: half edges have waited for 12 s, and
 /// silence has been believed after 3 s.
-const SILENT_STEPS: i64 = 7;
+const SILENT_STEPS: i64 = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many differences are told.
 const SHOWN: usize = 3;
@@ -160,7 +160,7 @@ impl Side {
         let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
         let (watched, door) = (Watched::new(&receiver), Link::start(receiver.addr()));
         let session = if matches!(topic, "spans-contiguity" | "spans-emit") { PATIENT } else { SESSION };
-        let usual = Group { topic, session, commit: "1MiB", wait: "6s", timeout: "10s", ..Group::named(&group) };
+        let usual = Group { topic, session, commit: "1MiB", wait: "12s", timeout: "10s", ..Group::named(&group) };
         let write = |file: &str, group: &Group<'_>| {
             let path = dir.join(file);
             std::fs::write(&path, settings(args, group, &cluster.linked(), &door)).expect("a file can be written");

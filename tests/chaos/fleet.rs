@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::process::Process;
 
 /// A graceful stop may take this long: what the configuration allows, and a moment for a busy machine.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+const STOPS_WITHIN: Duration = Duration::from_secs(45);
 /// How many errors of the logs are shown.
 const SHOWN: usize = 5;
 /// What a log must not hold, whatever happens to a worker.

@@ -13,7 +13,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 
 /// How long a move may take, with a broker away that must be found out first.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(90);
+/// An election is asked for again after this time: the copy that shall lead may be on a broker that has just gone.
+const ELECT_EVERY: Duration = Duration::from_secs(2);
 /// How long one broker may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -57,10 +59,14 @@ pub fn move_leaders(brokers: &str, by: usize, every: usize) -> Result<BTreeMap<S
         metadata.brokers().iter().filter_map(|b| format!("{}:{}", b.host(), b.port()).parse().ok()).collect();
     let (prefer, elect) = (prefer(&moves), elect(&moves));
     again_until(deadline, || ask(&addrs, ALTER_PARTITION_REASSIGNMENTS, &prefer, &[0]))?;
-    again_until(deadline, || ask(&addrs, ELECT_LEADERS, &elect, &[0, ELECTION_NOT_NEEDED]))?;
+    let mut asked = None::<Instant>;
     let mut leads = vec![false; moves.len()];
     // A leader that was seen once has been there, wherever the next trouble has moved it.
     let seen = again_until(deadline, || {
+        if asked.is_none_or(|at| at.elapsed() > ELECT_EVERY) {
+            ask(&addrs, ELECT_LEADERS, &elect, &[0, ELECTION_NOT_NEEDED])?;
+            asked = Some(Instant::now());
+        }
         let now = probe.fetch_metadata(None, ANSWERS_WITHIN).map_err(|e| e.to_string())?;
         leads.iter_mut().zip(&moves).for_each(|(leads, wanted)| *leads |= wanted.is_done(&now));
         if leads.iter().all(|leads| *leads) { Ok(()) } else { Err("not all have moved".to_owned()) }

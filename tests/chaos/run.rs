@@ -26,6 +26,8 @@ use crate::{schedule, wall_clock};
 pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
 /// There is calm for so long before the chaos, at the least.
 const CALM: Duration = Duration::from_secs(5);
+/// How long it may take until all leaders tell where the load ends: some go back to brokers that are back.
+const COUNTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs workers through chaos and reports.
 pub fn chaos(args: &Args) -> Report {
@@ -265,9 +267,13 @@ fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<E
         }
     };
     report.spans = expected.ledger().get(Tally::SpansRead);
-    let stored: i64 = driver.scene().cluster.ends(args.produced().topic).iter().sum();
     let sent = expected.ledger().get(Tally::RecordsRead);
-    if stored.unsigned_abs() != sent {
+    let mut stored = 0;
+    driver.run(Instant::now() + COUNTED_WITHIN, |driver| {
+        stored = driver.scene().cluster.ends(args.produced().topic).iter().sum::<i64>().unsigned_abs();
+        stored == sent
+    });
+    if stored != sent {
         // Whatever is counted then says nothing about workers.
         report.violations.push(format!("the load is not as announced: {stored} records are stored, {sent} were sent"));
     }

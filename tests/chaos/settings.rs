@@ -56,7 +56,7 @@ impl<'a> Group<'a> {
             patience: "3s",
             session: SESSION,
             commit: "16KiB",
-            wait: "20s",
+            wait: "30s",
             timeout: "2s",
         }
     }

@@ -27,8 +27,8 @@ use super::{PATIENCE, SOURCE, wait_until};
 pub const PARTITIONS: i32 = 4;
 /// Partitions of the deltas topic.
 pub const SHARDS: i32 = 4;
-/// A graceful stop may take this long, as the configuration says.
-pub const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// A graceful stop may take this long: twice what the configuration says, for the machine may be slow.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(40);
 /// The consumer group.
 pub const GROUP: &str = "mill";
 /// How many differences are shown.
@@ -43,17 +43,32 @@ pub struct Scene {
     started: usize,
 }
 
+/// The times that a test may be about.
+pub struct Times {
+    /// `service_graphs.wait`. A load, or the machine, may stand still for as long, and every edge is still counted.
+    pub wait: &'static str,
+    /// `session.timeout.ms` of the workers.
+    pub session: u32,
+    /// `time.stall_grace`. No step may be closed by force, unless a test is about that.
+    pub stall_grace: &'static str,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { wait: "12s", session: 4_000, stall_grace: "120s" }
+    }
+}
+
 // === impl Scene ===
 
 impl Scene {
     /// A world without workers. `seed` decides everything that is random in it.
     pub fn new(brokers: i32, seed: u64) -> Self {
-        // No step may be closed by force, unless a test is about that.
-        Self::with_grace(brokers, seed, "120s")
+        Self::with(brokers, seed, &Times::default())
     }
 
-    /// The same, with another `time.stall_grace`.
-    pub fn with_grace(brokers: i32, seed: u64, grace: &str) -> Self {
+    /// The same, with other times.
+    pub fn with(brokers: i32, seed: u64, times: &Times) -> Self {
         let cluster = MockCluster::new(brokers).expect("an embedded broker");
         let names = TopicNames::new(GROUP);
         for (topic, partitions) in [
@@ -67,7 +82,7 @@ impl Scene {
         let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
         let scene = Self { seed, cluster, receiver, dir, started: 0 };
-        std::fs::write(scene.config(), scene.settings(grace)).expect("a file can be written");
+        std::fs::write(scene.config(), scene.settings(times)).expect("a file can be written");
         scene
     }
 
@@ -75,7 +90,8 @@ impl Scene {
         self.dir.path().join("spanmill.yaml")
     }
 
-    fn settings(&self, grace: &str) -> String {
+    fn settings(&self, times: &Times) -> String {
+        let Times { wait, session, stall_grace } = times;
         format!(
             r#"kafka:
   brokers: "{brokers}"
@@ -83,9 +99,9 @@ impl Scene {
   group: {GROUP}
   shards: {SHARDS}
   replication: 1
-  properties: {{session.timeout.ms: "4000", heartbeat.interval.ms: "500"}}
-time: {{step: 1s, idle: 700ms, stall_grace: {grace}}}
-service_graphs: {{wait: 6s}}
+  properties: {{session.timeout.ms: "{session}", heartbeat.interval.ms: "500"}}
+time: {{step: 1s, idle: 700ms, stall_grace: {stall_grace}}}
+service_graphs: {{wait: {wait}}}
 series: {{snapshot_every: 3s}}
 remote_write: {{url: "{url}", timeout: 1s, min_backoff: 20ms, max_backoff: 500ms}}
 worker: {{threads: 2, shutdown_timeout: 20s}}

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use spanmill::journal::{Frame, FrameKind, Owner};
 
-use super::place::{Insider, Place, all_run, says};
+use super::place::{Insider, Place, all_run};
 use crate::servers::kafka::RealKafka;
 use crate::servers::wait_until;
 use crate::{PATIENCE, STOPS_WITHIN};
@@ -88,7 +88,12 @@ fn a_static_member_of_a_kafka_group_that_comes_back_in_time_moves_nothing_and_a_
 fn partitions_of_a_kafka_group_that_stay_with_their_worker_are_read_on_while_others_move() {
     let place = Place::start("moving", PARTITIONS.unsigned_abs());
     // A commit with every record: the journals then tell when what was read.
-    let settings = ["worker.max_commit_bytes=1KiB", "kafka.properties.heartbeat.interval.ms=500"];
+    let settings = [
+        "worker.max_commit_bytes=1KiB",
+        "kafka.journal_retention=1h",
+        "kafka.properties.heartbeat.interval.ms=500",
+        "kafka.properties.session.timeout.ms=60000",
+    ];
     let stays = place.insider(&settings);
     all_run(&[&stays], TASKS);
     let watch = Watch::start(&place);
@@ -174,23 +179,30 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     let kafka = RealKafka::start_with("group.min.session.timeout.ms=1000\n");
     let place = Place::start_on(kafka, "unsteady", PARTITIONS.unsigned_abs());
     let heartbeat = "kafka.properties.heartbeat.interval.ms=300";
-    let steady = place.insider(&[heartbeat]);
+    let steady = place.insider(&[heartbeat, "kafka.properties.session.timeout.ms=60000"]);
     all_run(&[&steady], TASKS);
     let mut unsteady = place.worker("unsteady", &[heartbeat, "kafka.properties.session.timeout.ms=3000"]);
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
     let rests = "the group has thrown this worker out again and again";
-    for times in 1..=5 {
-        wait_until("it has noticed, and has its half of each group again", PATIENCE, || {
-            let log = unsteady.tail();
+    let mut known = 0;
+    loop {
+        let revoked = wait_until("it has noticed, and has its half of each group again or rests", PATIENCE, || {
+            let log = unsteady.log();
             let [assigned, revoked] = [" assigned count=", " revoked count="].map(|what| log.matches(what).count());
-            if revoked >= 2 * (times - 1) && assigned >= revoked + 2 { Ok(()) } else { Err(log) }
+            let again = revoked >= known && assigned >= revoked + 2;
+            if again || log.contains(rests) { Ok(revoked) } else { Err(unsteady.tail()) }
         });
-        assert!(!unsteady.tail().contains(rests), "{}", unsteady.tail());
+        if unsteady.log().contains(rests) {
+            break;
+        }
+        known = revoked + 2;
         unsteady.signal("STOP");
         all_run(&[&steady], TASKS);
         unsteady.signal("CONT");
     }
-    says(&mut unsteady, rests);
+    let log = unsteady.log();
+    let (before, _) = log.split_once(rests).expect("it has said so");
+    assert!(before.matches("lost=true").count() >= 5, "{before}");
     let (began, mut last, mut still) = (Instant::now(), None, Instant::now());
     wait_until("it comes back", PATIENCE, || {
         // In this order: what is seen before it says so was so before it came back.

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use spanmill::config::{Config, load_from};
 use spanmill::export::receiver::Receiver;
@@ -20,7 +19,7 @@ use tempfile::TempDir;
 use crate::PATIENCE;
 use crate::servers::daemon::Daemon;
 use crate::servers::kafka::RealKafka;
-use crate::servers::spanmill::{spanmill, worker_config};
+use crate::servers::spanmill::{PATIENT, spanmill, worker_config};
 use crate::servers::wait_until;
 
 /// How many differences are shown.
@@ -69,7 +68,7 @@ impl Place {
     }
 
     fn file(&self) -> PathBuf {
-        worker_config(self.dir.path(), &self.kafka.brokers, self.topic, &self.receiver.url())
+        worker_config(self.dir.path(), &self.kafka.brokers, self.topic, &self.receiver.url(), PATIENT)
     }
 
     /// The configuration of a worker; `settings` are `PATH=VALUE`.
@@ -146,8 +145,7 @@ impl Place {
 
     /// The first offset that a partition still has, and the one after its last.
     pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let probe: BaseConsumer = self.client().create().expect("a consumer");
-        probe.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers")
+        self.kafka.bounds(topic, partition)
     }
 
     /// All records of a partition of a topic without holes.

@@ -302,7 +302,7 @@ impl Scene {
     }
 
     pub(super) fn config(&self, to: &Listener) -> PathBuf {
-        worker_config(self.dir.path(), &self.kafka.brokers, TOPIC, &to.receiver.url())
+        worker_config(self.dir.path(), &self.kafka.brokers, TOPIC, &to.receiver.url(), "5s")
     }
 
     /// Lets two live workers read everything; returns the last step that all shards have closed.

@@ -63,7 +63,7 @@ impl Scene {
     pub fn worker(&self, name: &str, topic: &str, settings: &[&str]) -> Daemon {
         let dir = self.dir.path().join(topic);
         std::fs::create_dir_all(&dir).expect("a directory can be made");
-        let config = worker_config(&dir, &self.kafka.brokers, topic, &self.write_url);
+        let config = worker_config(&dir, &self.kafka.brokers, topic, &self.write_url, "5s");
         let mut args = vec!["run", "--config", config.to_str().expect("a temporary path is UTF-8")];
         settings.iter().for_each(|set| args.extend(["--set", set]));
         spanmill(name, &args)

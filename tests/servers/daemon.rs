@@ -105,10 +105,14 @@ impl Daemon {
         wait_until(&what, within, || self.exited().ok_or_else(|| format!("it still runs\n{}", self.tail())))
     }
 
+    /// All that it has said.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last lines of its log.
     pub fn tail(&self) -> String {
-        let bytes = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         format!("--- {}:\n{}", self.name, lines[lines.len().saturating_sub(TAIL)..].join("\n"))
     }

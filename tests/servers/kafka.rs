@@ -12,6 +12,9 @@ use super::daemon::{Daemon, free_ports, setting, start};
 /// Small and quick to start: the test machine has two cores.
 const JVM: [&str; 4] = ["-Xms128m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
+/// How long it may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
 /// A broker for one test.
 pub struct RealKafka {
     /// `host:port`.
@@ -36,6 +39,11 @@ impl RealKafka {
     pub fn partitions(&self, topic: &str) -> usize {
         let metadata = probe(&self.brokers).fetch_metadata(Some(topic), Duration::from_secs(5));
         metadata.map_or(0, |m| m.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len()))
+    }
+
+    /// Where a partition begins and ends.
+    pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
+        probe(&self.brokers).fetch_watermarks(topic, partition, ANSWERS_WITHIN).expect("the broker answers")
     }
 
     /// Where a partition ends; 0 while there is none.

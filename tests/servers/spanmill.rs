@@ -13,8 +13,11 @@ pub fn spanmill(name: &str, args: &[&str]) -> Daemon {
     Daemon::spawn(name, Command::new(env!("CARGO_BIN_EXE_spanmill")).args(args), dir)
 }
 
-/// Writes the configuration of a worker whose steps are short enough for a test.
-pub fn worker_config(dir: &Path, brokers: &str, topic: &str, write_url: &str) -> PathBuf {
+/// How long half edges wait. A load, its broker or the machine may stand still for as long, and every edge is still counted.
+pub const PATIENT: &str = "12s";
+
+/// Writes the configuration of a worker whose steps are short enough for a test, and whose half edges `wait`.
+pub fn worker_config(dir: &Path, brokers: &str, topic: &str, write_url: &str, wait: &str) -> PathBuf {
     let text = format!(
         r#"kafka:
   brokers: "{brokers}"
@@ -26,7 +29,7 @@ time:
   step: 1s
   idle: 2s
 service_graphs:
-  wait: 5s
+  wait: {wait}
 series:
   snapshot_every: 3s
 remote_write:
