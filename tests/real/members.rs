@@ -20,6 +20,8 @@ const SHARDS: usize = 4;
 const TASKS: usize = PARTITIONS as usize + SHARDS;
 /// How long nothing moves, at the least, while a worker rests for 30 s or more.
 const QUIET: Duration = Duration::from_secs(15);
+/// Times that a worker must be thrown out before it rests.
+const LOSSES: usize = 5;
 
 /// A frame of the journal of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +187,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
     let rests = "the group has thrown this worker out again and again";
     let mut known = 0;
-    loop {
+    for freeze in 0.. {
         let revoked = wait_until("it has noticed, and has its half of each group again or rests", PATIENCE, || {
             let log = unsteady.log();
             let [assigned, revoked] = [" assigned count=", " revoked count="].map(|what| log.matches(what).count());
@@ -195,6 +197,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
         if unsteady.log().contains(rests) {
             break;
         }
+        assert!(freeze < 2 * LOSSES, "{}", unsteady.log());
         known = revoked + 2;
         unsteady.signal("STOP");
         all_run(&[&steady], TASKS);
@@ -202,7 +205,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     }
     let log = unsteady.log();
     let (before, _) = log.split_once(rests).expect("it has said so");
-    assert!(before.matches("lost=true").count() >= 5, "{before}");
+    assert!(before.matches("lost=true").count() >= LOSSES, "{before}");
     let (began, mut last, mut still) = (Instant::now(), None, Instant::now());
     wait_until("it comes back", PATIENCE, || {
         // In this order: what is seen before it says so was so before it came back.
