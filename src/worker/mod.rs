@@ -206,13 +206,10 @@ mod tests {
         let mut config = Config::default();
         config.kafka.brokers = broker.local_addr().expect("bound").to_string();
         config.worker.shutdown_timeout = 500;
-        let stop = || {
-            let worker = Worker::start(config.clone(), Telemetry::new()).expect("starts without a broker");
-            let asked = Instant::now();
-            worker.stop().expect("stops");
-            asked.elapsed()
-        };
-        // It takes half a second; the machine may stand still for longer, but hardly three times.
-        assert!((0..3).any(|_| stop() < Duration::from_secs(5)));
+        let worker = Worker::start(config, Telemetry::new()).expect("starts without a broker");
+        let asked = Instant::now();
+        worker.stop().expect("stops");
+        // Half a second on a machine that has time; it would be ten if the request for topics were waited for.
+        assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     }
 }

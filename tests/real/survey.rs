@@ -17,8 +17,7 @@ use crate::servers::kafka::RealKafka;
 fn a_survey_of_a_kafka_topic_names_its_cost_and_who_makes_it() {
     let kafka = RealKafka::start();
     // These records are far older than any retention.
-    let forever = ["--partitions", "1", "--config", "retention.ms=-1"];
-    kafka.tool("TopicCommand", &[&["--create", "--topic", "spans"][..], &forever].concat());
+    kafka.tool("TopicCommand", &["--create", "--topic", "spans", "--config", "retention.ms=-1"]);
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().expect("a producer");
     for i in 0..40 {
