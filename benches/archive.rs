@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use spanmill::archive::Collected;
 use spanmill::cli::replay::sink::{Format, WINDOW, convert};
-use spanmill::config::settings::SINGLE_TENANT;
-use spanmill::export::Exporter;
-use spanmill::export::spool::{Reader, SpoolError};
-use spanmill::model::labels::{cuts, put_label};
-use spanmill::remotewrite::StepBatch;
-use spanmill::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
-use spanmill::telemetry::Telemetry;
+use spanmill::core::model::labels::{cuts, put_label};
+use spanmill::core::remotewrite::StepBatch;
+use spanmill::core::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
+use spanmill::core::settings::SINGLE_TENANT;
+use spanmill::tools::archive::Collected;
+use spanmill::tools::spool::{self, Reader, SpoolError};
+use spanmill::worker::telemetry::Telemetry;
 
 const STEP: i64 = 15_000;
 const START: i64 = 1_700_006_400_000;
@@ -83,7 +82,7 @@ fn memory() -> String {
 
 /// Writes all steps through one lane; returns the bytes of the spool.
 fn write(dir: &Path, series: u64, steps: u64) -> u64 {
-    let exporter = Exporter::start_spool(dir, Telemetry::new()).expect("a directory");
+    let exporter = spool::exporter(dir, Telemetry::new()).expect("a directory");
     let (sender, done) = mpsc::channel();
     let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let names = [name_label("traces_spanmetrics_latency_bucket"), name_label("traces_spanmetrics_calls_total")];
@@ -94,7 +93,7 @@ fn write(dir: &Path, series: u64, steps: u64) -> u64 {
         let step = START + i as i64 * STEP;
         for (n, block) in blocks.iter().flat_map(|block| [block, block]).enumerate().take(series as usize) {
             let (name, le) = if n % 2 == 0 { (&names[0], &le) } else { (&names[1], &none) };
-            let point = Point { zero_at: None, at: step, value: (i * (n as u64 % 97 + 1)) as f64 };
+            let point = Point { start: None, at: step, value: (i * (n as u64 % 97 + 1)) as f64 };
             writer.push(&SeriesLabels { block, cuts: cuts(block), name, le }, point, None);
         }
         let batch = StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests: writer.finish() };

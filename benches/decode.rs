@@ -1,7 +1,7 @@
 //! Nanoseconds per span: spanmill's decoder, the same with every field and attribute read, and `prost`'s full decode.
 //!
 //! `cargo bench --bench decode --no-default-features` prints one JSON line per case: the best of many rounds, cases
-//! taking turns so that a noisy neighbour meets all of them.
+//! taking turns so that a noisy neighbor meets all of them.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
-use spanmill::otlp::Batch;
+use spanmill::core::otlp::Batch;
 
 const RESOURCES: u64 = 4;
 const SPANS_PER_RESOURCE: u64 = 25;

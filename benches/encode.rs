@@ -2,8 +2,9 @@
 //! of the same series.
 //!
 //! `cargo bench --bench encode --no-default-features` prints one JSON line per case: the median of five runs, cases taking
-//! turns so that a noisy neighbour meets all of them. Encoding is compared to encoding, and both with compression, which
-//! is the same for both.
+//! turns so that a noisy neighbor meets all of them. Encoding is compared to encoding, and both with compression, which
+//! is the same for both. The cases of remote write 2.0 are the whole way there: the request in 1.0 and its translation, beside
+//! `prost` messages of 2.0 with a table of symbols.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 
@@ -13,11 +14,14 @@ use std::hint::black_box;
 
 use prost::Message as _;
 use shard::{FIRST, label, layout, median, timed};
-use spanmill::model::labels::{self, Cuts};
-use spanmill::model::{Exemplar, LabelBuilder};
-use spanmill::remotewrite::Request;
-use spanmill::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
-use spanmill::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
+use spanmill::core::model::hash::{Map, Seed};
+use spanmill::core::model::labels::{self, Cuts};
+use spanmill::core::model::{Exemplar, LabelBuilder};
+use spanmill::core::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
+use spanmill::core::remotewrite::decode::proto_v2;
+use spanmill::core::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
+use spanmill::core::remotewrite::metadata::describe;
+use spanmill::core::remotewrite::{Request, v2};
 
 const SETS: u64 = 5_000;
 const RUNS: usize = 5;
@@ -46,8 +50,8 @@ struct Set {
 fn main() {
     let (kinds, sets) = (kinds(), sets());
     let series = (kinds.len() * sets.len()) as f64;
-    let mut times = [const { Vec::new() }; 4];
-    let mut wire = 0;
+    let mut times = [const { Vec::new() }; 6];
+    let (mut wire, mut wire_2) = (0, 0);
     let mut unlimited = SeriesWriter::new(usize::MAX, usize::MAX, LABEL);
     for _ in 0..RUNS {
         // What is compressed is not timed, but gives the writer its memory, as a step gives it to the next one.
@@ -63,12 +67,20 @@ fn main() {
         times[3].push(seconds);
         assert!(encoded == raw && plain == ours, "the same bytes: {raw} {encoded}, {ours} {plain}");
         wire = ours;
+        let (ours, seconds) = timed(|| second(&kinds, &sets));
+        times[4].push(seconds);
+        let (plain, seconds) = timed(|| second_messages(&kinds, &sets));
+        times[5].push(seconds);
+        assert_eq!(plain, ours, "the same bytes");
+        wire_2 = ours;
     }
     let ns = times.map(|of| median(of) * 1e9 / series);
-    let bytes = wire as f64 / series;
-    let cases = ["cached label blocks", "prost"].map(|way| [way.to_owned(), format!("{way}, compressed")]);
-    for (case, at, base) in [(&cases[0][0], 0, 0), (&cases[1][0], 1, 0), (&cases[0][1], 2, 2), (&cases[1][1], 3, 2)] {
-        let (it, ratio) = (ns[at], ns[at] / ns[base]);
+    let cases = ["cached label blocks", "prost"];
+    let stages = [("", 0, 0, wire), ("", 1, 0, wire), (", compressed", 2, 2, wire), (", compressed", 3, 2, wire)];
+    let second = [(", 2.0, compressed", 4, 4, wire_2), (", 2.0, compressed", 5, 4, wire_2)];
+    for (i, (stage, at, base, wire)) in stages.into_iter().chain(second).enumerate() {
+        let (it, ratio, case) = (ns[at], ns[at] / ns[base], format!("{}{stage}", cases[i % 2]));
+        let bytes = wire as f64 / series;
         println!(
             r#"{{"bench":"encode","case":"{case}","ns_per_series":{it:.1},"times_ours":{ratio:.1},"bytes_on_the_wire":{bytes:.1}}}"#
         );
@@ -127,10 +139,18 @@ fn push_all(writer: &mut SeriesWriter, kinds: &[Kind], sets: &[Set]) {
     for (s, set) in sets.iter().enumerate() {
         for (k, kind) in kinds.iter().enumerate() {
             let labels = SeriesLabels { block: &set.block, cuts: set.cuts, name: &kind.name_wire, le: &kind.le_wire };
-            let point = Point { zero_at: None, at: FIRST, value: value(s, k) };
+            let point = Point { start: None, at: FIRST, value: value(s, k) };
             writer.push(&labels, point, exemplar(s, k).as_ref());
         }
     }
+}
+
+/// Bytes of all requests in 2.0.
+fn second(kinds: &[Kind], sets: &[Set]) -> usize {
+    let mut writer = SeriesWriter::new(MAX_SAMPLES, MAX_BYTES, LABEL);
+    push_all(&mut writer, kinds, sets);
+    let translate = |request: &Request| v2::body(request, Seed::default()).expect("our own request").len();
+    writer.finish().iter().map(translate).sum()
 }
 
 fn raw_len(request: &Request) -> usize {
@@ -149,6 +169,76 @@ fn messages(kinds: &[Kind], sets: &[Set], compress: bool) -> usize {
         }
     }
     bytes + send(&request, compress)
+}
+
+/// The same with messages of 2.0.
+fn second_messages(kinds: &[Kind], sets: &[Set]) -> usize {
+    let (mut bytes, mut symbols) = (0, Symbols::default());
+    let mut series = Vec::new();
+    for (s, set) in sets.iter().enumerate() {
+        for (k, kind) in kinds.iter().enumerate() {
+            if series.len() == MAX_SAMPLES {
+                bytes += send_second(&mut symbols, &mut series);
+            }
+            series.push(symbols.series(&message(set, kind, value(s, k), exemplar(s, k))));
+        }
+    }
+    bytes + send_second(&mut symbols, &mut series)
+}
+
+fn send_second(symbols: &mut Symbols, series: &mut Vec<proto_v2::TimeSeries>) -> usize {
+    let symbols = std::mem::take(symbols).texts;
+    let request = proto_v2::Request { symbols, timeseries: std::mem::take(series) };
+    let bytes = black_box(request.encode_to_vec());
+    snap::raw::Encoder::new().compress_vec(&bytes).expect("small").len()
+}
+
+struct Symbols {
+    places: Map<String, u32>,
+    texts: Vec<String>,
+}
+
+impl Default for Symbols {
+    fn default() -> Self {
+        Self { places: [(String::new(), 0)].into_iter().collect(), texts: vec![String::new()] }
+    }
+}
+
+impl Symbols {
+    fn of(&mut self, text: &str) -> u32 {
+        if let Some(at) = self.places.get(text) {
+            return *at;
+        }
+        let at = self.texts.len() as u32;
+        self.texts.push(text.to_owned());
+        self.places.insert(text.to_owned(), at);
+        at
+    }
+
+    fn refs(&mut self, labels: &[Label]) -> Vec<u32> {
+        labels.iter().flat_map(|label| [self.of(&label.name), self.of(&label.value)]).collect()
+    }
+
+    fn series(&mut self, series: &TimeSeries) -> proto_v2::TimeSeries {
+        let labels_refs = self.refs(&series.labels);
+        let exemplar = |e: &proto::Exemplar| proto_v2::Exemplar {
+            labels_refs: self.refs(&e.labels),
+            value: e.value,
+            timestamp: e.timestamp,
+        };
+        let exemplars = series.exemplars.iter().map(exemplar).collect();
+        let name = series.labels.iter().find(|label| label.name == "__name__").map_or("", |label| &label.value);
+        let said = describe(name, false);
+        let (help_ref, unit_ref) = (self.of(said.help), self.of(said.unit));
+        let sample = |s: &Sample| proto_v2::Sample { value: s.value, timestamp: s.timestamp, start_timestamp: 0 };
+        proto_v2::TimeSeries {
+            labels_refs,
+            samples: series.samples.iter().map(sample).collect(),
+            histograms: Vec::new(),
+            exemplars,
+            metadata: Some(proto_v2::Metadata { r#type: said.kind as i32, help_ref, unit_ref }),
+        }
+    }
 }
 
 fn message(set: &Set, kind: &Kind, value: f64, exemplar: Option<Exemplar>) -> TimeSeries {

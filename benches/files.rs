@@ -2,7 +2,7 @@
 //! the samples of all shards.
 //!
 //! `cargo bench --bench files --no-default-features` prints one JSON line per case: the best of many rounds, cases taking
-//! turns so that a noisy neighbour meets all of them.
+//! turns so that a noisy neighbor meets all of them.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 
@@ -12,11 +12,12 @@ use std::time::Instant;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use spanmill::config::{Config, Tenants};
-use spanmill::files::{time_of, to_proto};
-use spanmill::loadgen::{Generator, Options, Scale, Topology};
-use spanmill::otlp::Batch;
-use spanmill::tasks::local::Local;
-use spanmill::tasks::span::Record;
+use spanmill::core::formats::to_proto;
+use spanmill::core::otlp::Batch;
+use spanmill::core::tasks::span::Record;
+use spanmill::tools::files::{Times, times};
+use spanmill::tools::loadgen::{Generator, Options, Scale, Topology};
+use spanmill::tools::local::Local;
 
 const SPANS: u64 = 40_000;
 const ROUNDS: usize = 10;
@@ -34,7 +35,7 @@ fn main() {
     for _ in 0..ROUNDS {
         best[0] = best[0].min(time(spans, || lines.iter().map(|line| to_proto(line).expect("JSON").len()).sum()));
         best[1] = best[1].min(time(spans, || lines.iter().map(|line| theirs(line).len()).sum()));
-        best[2] = best[2].min(time(spans, || times(&values).len()));
+        best[2] = best[2].min(time(spans, || all_times(&values).len()));
         best[3] = best[3].min(time(spans, || samples(&values)));
     }
     let bytes = lines.iter().map(Vec::len).sum::<usize>() as f64 / spans as f64;
@@ -55,26 +56,27 @@ fn theirs(line: &[u8]) -> Vec<u8> {
     serde_json::from_slice::<ExportTraceServiceRequest>(line).expect("JSON").encode_to_vec()
 }
 
-fn times(values: &[Vec<u8>]) -> Vec<Option<i64>> {
+fn all_times(values: &[Vec<u8>]) -> Vec<Times> {
     let mut batch = Batch::new();
     let mut time = |value: &Vec<u8>| {
         batch.decode(value).expect("a record");
-        time_of(&batch, value, i64::MAX)
+        times(&batch, value, i64::MAX).expect("times of today").0
     };
     values.iter().map(&mut time).collect()
 }
 
 /// Everything between the records and the requests; returns the samples.
 fn samples(values: &[Vec<u8>]) -> usize {
-    let mut local = Local::new(&Tenants::from(Config::default()), "files", 1).expect("nothing to restore");
+    let mut local = Local::new(&Tenants::from(Config::default()), "files", 1, spanmill::core::model::Seed::default())
+        .expect("nothing to restore");
     let mut samples = 0;
     let mut take = |local: &mut Local| {
         while let Some((_, step)) = local.next_closed() {
             samples += step.samples as usize;
         }
     };
-    for ((offset, value), time) in (0..).zip(values).zip(times(values)) {
-        let record = Record { offset, timestamp: time.unwrap_or(0), tenant: Some("t"), value };
+    for ((offset, value), time) in (0..).zip(values).zip(all_times(values)) {
+        let record = Record { offset, timestamp: time.at.unwrap_or(0), tenant: Some("t"), value };
         local.offer(0, &record, i64::MAX / 2).expect("a record");
         take(&mut local);
     }

@@ -13,10 +13,10 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use shard::{FIRST, STEP, Source, layout, median, settings, timed};
-use spanmill::deltas::Share;
-use spanmill::model::{Exemplar, Layout, Millis, labels};
-use spanmill::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
-use spanmill::tasks::series::SeriesTask;
+use spanmill::core::deltas::Share;
+use spanmill::core::model::{Exemplar, Layout, Millis, labels};
+use spanmill::core::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
+use spanmill::core::tasks::series::SeriesTask;
 
 const SOURCES: i32 = 4;
 const STEPS: i64 = 5;

@@ -15,12 +15,12 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
-use spanmill::config::{Config, Tenants};
-use spanmill::deltas::DeltaTable;
-use spanmill::model::Ledger;
-use spanmill::otlp::Batch;
-use spanmill::servicegraph::{Pairing, Sink};
-use spanmill::spanmetrics::{Block, SpanMetrics};
+use spanmill::core::deltas::DeltaTable;
+use spanmill::core::model::Ledger;
+use spanmill::core::otlp::Batch;
+use spanmill::core::servicegraph::{Pairing, Sink};
+use spanmill::core::settings::{Settings, Tenants};
+use spanmill::core::spanmetrics::{SpanBlock, SpanMetrics};
 
 const PER_RECORD: u64 = 100;
 /// Records that are measured at each size, in so many rounds.
@@ -99,7 +99,7 @@ struct Graph {
 
 impl Graph {
     fn new() -> Self {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.service_graphs.wait = DAY;
         config.service_graphs.max_items = usize::MAX;
         let pairing = Pairing::new(&Tenants::from(config));
@@ -161,14 +161,14 @@ fn clients(first: u64) -> Vec<Span> {
 
 /// Measures with `sets` label sets: spans of any of them, in no order.
 fn label_sets(sets: u64) {
-    let mut metrics = SpanMetrics::new(&Arc::new(Config::default()));
+    let mut metrics = SpanMetrics::new(&Arc::new(Settings::default()));
     let (mut table, mut ledger) = (DeltaTable::new(DAY), Ledger::default());
     let span = |n: u64| Span { kind: 1, name: format!("GET /api/v1/resource-{n:07}"), ..half(n, false) };
     let mut read = |records: &Decoded| {
         for (value, batch) in &records.0 {
             for spans in batch.resources(value) {
-                let block = Block { tenant: "t", service: b"service", spans };
-                metrics.block(&block);
+                let block = SpanBlock { tenant: "t", service: b"service", spans };
+                metrics.block(&block, &table);
                 metrics.fetch(&block, &mut table);
                 spans.spans().for_each(|span| metrics.span(&block, &span, &mut table, &mut ledger));
             }

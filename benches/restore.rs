@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use shard::{FIRST, STEP, Source, memory, settings, sources, timed};
-use spanmill::tasks::series::SeriesTask;
+use spanmill::core::tasks::series::SeriesTask;
 
 /// Series of a label set.
 const SERIES: u64 = 19;

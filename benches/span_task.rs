@@ -11,8 +11,8 @@ mod naive;
 
 use common::{Case, Load, measure};
 use spanmill::config::Config;
-use spanmill::config::settings::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
-use spanmill::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
+use spanmill::core::settings::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
+use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
 const SPANS: u64 = 40_000;
 /// Three labels more, two of the span and one of both.
@@ -24,22 +24,28 @@ fn main() {
     let load = Load::reference(SPANS);
     let defaults = Config::default();
     let (mut bare, mut rich) = (defaults.clone(), defaults.clone());
-    bare.series.exemplars = false;
-    bare.span_metrics.size = false;
-    rich.span_metrics.dimensions =
-        DIMENSIONS.iter().map(|&name| Dimension { name: name.to_owned(), default: None }).collect();
-    rich.span_metrics.filter_policies = vec![without(UNWANTED)];
+    bare.core.series.exemplars = false;
+    bare.core.span_metrics.size = false;
+    rich.core.span_metrics.dimensions =
+        DIMENSIONS.iter().map(|&name| Dimension { or: Vec::new(), name: name.to_owned(), default: None }).collect();
+    rich.core.span_metrics.filter_policies = vec![without(UNWANTED)];
     let task = |config: &Config| {
         let settings = SpanSettings::from(config);
         let load = &load;
         move || run(&settings, &load.records)
     };
+    // One producer of ten is an hour ahead.
+    let ahead = |(n, (timestamp, value)): (i64, &(i64, Vec<u8>))| {
+        (*timestamp + if n % 10 == 3 { 3_600_000 } else { 0 }, value.clone())
+    };
+    let skewed: Vec<_> = (0..).zip(&load.records).map(ahead).collect();
     measure(
         "span_task",
         load.spans,
         vec![
             Case::new("without exemplars and size", task(&bare)),
             Case::new("defaults", task(&defaults)),
+            Case::new("a clock that is ahead", || run(&SpanSettings::from(&defaults), &skewed)),
             Case::new("naive", || naive::count(&load.records, &[], None)),
         ],
     );

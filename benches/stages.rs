@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::{Case, Load, measure};
-use spanmill::config::{Config, Tenants};
-use spanmill::deltas::{Define, DeltaTable, ShareHead};
-use spanmill::model::{Family, LabelBuilder, Layout, Ledger, Weight};
-use spanmill::otlp::Batch;
-use spanmill::servicegraph::{Pairing, Sink};
-use spanmill::spanmetrics::{Block, SpanMetrics};
+use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::model::{Family, LabelBuilder, Layout, Ledger, Weight};
+use spanmill::core::otlp::Batch;
+use spanmill::core::servicegraph::{Pairing, Sink};
+use spanmill::core::settings::{Settings, Tenants};
+use spanmill::core::spanmetrics::{SpanBlock, SpanMetrics};
 
 const SPANS: u64 = 40_000;
 /// Long enough that nothing is spelled out again.
@@ -58,13 +58,13 @@ fn decode(value: &[u8]) -> Batch {
 }
 
 fn count(load: &Load, batches: &[Batch]) -> usize {
-    let mut metrics = SpanMetrics::new(&Arc::new(Config::default()));
+    let mut metrics = SpanMetrics::new(&Arc::new(Settings::default()));
     let (mut table, mut ledger) = (DeltaTable::new(RESPELL_AFTER), Ledger::default());
     for ((_, value), batch) in load.records.iter().zip(batches) {
         for spans in batch.resources(value) {
             let service = spans.resource.get(b"service.name").and_then(|name| name.as_str()).unwrap_or_default();
-            let block = Block { tenant: "t", service, spans };
-            metrics.block(&block);
+            let block = SpanBlock { tenant: "t", service, spans };
+            metrics.block(&block, &table);
             spans.spans().for_each(|span| metrics.span(&block, &span, &mut table, &mut ledger));
         }
     }
@@ -72,10 +72,10 @@ fn count(load: &Load, batches: &[Batch]) -> usize {
 }
 
 fn pair(load: &Load, batches: &[Batch]) -> usize {
-    let mut pairing = Pairing::new(&Tenants::from(Config::default()));
+    let mut pairing = Pairing::new(&Tenants::from(Settings::default()));
     let (mut table, mut ledger) = (DeltaTable::new(RESPELL_AFTER), Ledger::default());
     for (offset, ((timestamp, value), batch)) in (0..).zip(load.records.iter().zip(batches)) {
-        pairing.expire(*timestamp, &mut Sink { table: &mut table, ledger: &mut ledger });
+        pairing.expire(*timestamp, |_| 0, &mut Sink { table: &mut table, ledger: &mut ledger });
         let at = pairing.record(offset, *timestamp);
         for spans in batch.resources(value) {
             let service = spans.resource.get(b"service.name").and_then(|name| name.as_str());
@@ -120,6 +120,7 @@ fn deltas(keys: &[Vec<u8>]) -> usize {
         parts: 0,
         step: 15_000,
         stream_time: 1,
+        sender: None,
         tenants: Vec::new(),
     };
     table.cut(head, 4).shares.iter().flatten().map(Vec::len).sum()

@@ -14,6 +14,11 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "a build for one test")]
 fn sabotage() {
     if let Ok(rule) = std::env::var("SABOTAGE") {
-        assert!(spanmill::journal::sabotage::switch_off(&rule), "SABOTAGE={rule}: there is no such rule");
+        assert!(spanmill::core::journal::sabotage::switch_off(&rule), "SABOTAGE={rule}: unknown rule");
+    }
+    if let Ok(ahead) = std::env::var("SABOTAGE_CLOCK") {
+        let parsed = ahead.parse();
+        assert!(parsed.is_ok(), "SABOTAGE_CLOCK={ahead}: not a number of milliseconds");
+        parsed.into_iter().for_each(spanmill::worker::kafka::broker_clock::set_clock);
     }
 }

@@ -1,13 +1,13 @@
 //! What the benchmarks share: the reference load, a clock that other programs do not disturb, and their output.
 #![allow(dead_code, reason = "every benchmark takes what it needs")]
 
-#[path = "../../tests/common/allocator.rs"]
+#[path = "../../tests/support/allocator.rs"]
 mod allocator;
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use spanmill::loadgen::{Generator, Group, Options, Scale, Topology};
+use spanmill::tools::loadgen::{Generator, Group, Options, Scale, Topology};
 
 /// Records of the reference load, with their timestamps.
 pub(crate) struct Load {
@@ -82,7 +82,7 @@ fn number(word: Option<String>) -> usize {
     word.and_then(|word| word.parse().ok()).expect("a number")
 }
 
-/// Measures the cases in turns, so that a noisy neighbour meets all of them, and prints a line for each: medians of CPU
+/// Measures the cases in turns, so that a noisy neighbor meets all of them, and prints a line for each: medians of CPU
 /// time, and of the ratio to the last case in the same turn. Allocations are counted in a turn that is not measured.
 pub(crate) fn measure(bench: &str, spans: u64, mut cases: Vec<Case<'_>>) {
     let arguments = Arguments::read();

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-COLOURS = ["#3b6ea8", "#c2571a", "#3f8f4f", "#8a4fa3", "#b02a4c", "#6b6b6b"]
+SIZES = "benches/results/sizes.jsonl"
+COLORS = ["#3b6ea8", "#c2571a", "#3f8f4f", "#8a4fa3", "#b02a4c", "#6b6b6b"]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 680, 340, 70, 20, 44, 50
 
 
@@ -115,12 +116,12 @@ def curve(title, x_label, y_label, curves, log_y=False):
     y = Axis([p[1] for _, points in curves for p in points], log_y, HEIGHT - BOTTOM, TOP)
     out = grid(x, y, x_label, y_label)
     for i, (name, points) in enumerate(curves):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         places = [(x.place(a), y.place(b)) for a, b in points]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in places]
-        out.append(text(LEFT + 10 + i * 150, TOP - 8, "— " + name, "start", extra=f'style="fill:{colour}"'))
+        out.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{color}"/>' for a, b in places]
+        out.append(text(LEFT + 10 + i * 150, TOP - 8, "— " + name, "start", extra=f'style="fill:{color}"'))
     return frame(title, out)
 
 
@@ -135,12 +136,12 @@ def bars(title, y_label, groups):
         each = wide * 0.8 / len(values)
         for i, (subject, value) in enumerate(values):
             left, top = LEFT + g * wide + wide * 0.1 + i * each, y.place(value)
-            colour = COLOURS[i % len(COLOURS)]
+            color = COLORS[i % len(COLORS)]
             size = f'width="{each - 3:.1f}" height="{HEIGHT - BOTTOM - top:.1f}"'
-            out.append(f'<rect x="{left:.1f}" y="{top:.1f}" {size} fill="{colour}"/>')
+            out.append(f'<rect x="{left:.1f}" y="{top:.1f}" {size} fill="{color}"/>')
             out.append(text(left + each / 2, top - 4, amount(value), size=10))
             if g == 0:
-                out.append(text(LEFT + 10 + i * 150, TOP - 8, "■ " + subject, "start", extra=f'style="fill:{colour}"'))
+                out.append(text(LEFT + 10 + i * 150, TOP - 8, "■ " + subject, "start", extra=f'style="fill:{color}"'))
     return frame(title, out)
 
 
@@ -239,9 +240,9 @@ def work(m):
 
 def coefficients():
     """The costs of `spanmill plan`, each with its source."""
-    out, where = {}, "benches/results/throughput.jsonl"
+    out = {}
 
-    def put(name, value, unit, source):
+    def put(name, value, unit, source, where="benches/results/throughput.jsonl"):
         out[name] = {"value": float(f"{value:.3g}"), "unit": unit, "source": f"{source}, {where}"}
 
     worker = [m for m in lines("throughput.jsonl") if m.get("median_of") and m["subject"] == "worker"]
@@ -279,21 +280,49 @@ def coefficients():
     return json.dumps(out, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
+def fit(rows, columns, value):
+    """What each of `columns` adds to `value`. A case that is off by a percent counts the same, however large it is."""
+    return dict(zip(columns, solve([[m[c] / m[value] for c in columns] for m in rows], [1.0] * len(rows))))
+
+
+def sizes():
+    """The cases of the bench `sizes`, with what is derived from its sums."""
+    rows = lines("sizes.jsonl")
+    for m in rows:
+        m["named"] = m["touched"] - m["spelled"]
+        m["shard_commits"] = m["commits"] * m["shards"]
+        m["journal_rest"] = m["journal_packed"] - m["live_bytes"]
+    return rows
+
+
 def traffic(put):
     """Bytes that leave the worker."""
-    # With a few commits, most of the bytes are label sets that are spelled out for the first time.
+    rows = sizes()
+    source = f"bench `sizes`: least squares over {len(rows)} runs of 1 to 64 shards, with and without exemplars"
+    columns = ["named", "spelled", "exemplars", "shard_commits"]
+    share = fit(rows, columns, "share_packed")
+    journal = fit(rows, columns + ["commits"], "journal_rest")
+    for name, column in [("touched_set", "named"), ("exemplar", "exemplars"), ("share", "shard_commits")]:
+        put(f"bytes_per_{name}", share[column] + journal[column], "bytes", f"{source}; in the journal and in the deltas", SIZES)
+    put("bytes_per_commit", journal["commits"], "bytes", f"{source}; without its shares", SIZES)
+    each = sum(m["live_bytes"] for m in rows) / sum(m["waiting"] for m in rows)
+    put("bytes_per_half_edge", each, "bytes", f"bench `sizes`: in the list of each commit while it waits, over {len(rows)} runs", SIZES)
+    snapshot = fit(rows, ["shard_sets", "shards"], "snapshot_packed")
+    put("bytes_per_snapshot_set", snapshot["shard_sets"], "bytes", source, SIZES)
+    sent = fit(rows, ["samples", "sent_exemplars"], "sent_bytes")
+    # Longer runs have more digits: this is of those, whose few exemplars are in it.
     many = [m for m in medians("series", "worker") + medians("steps", "worker") if m["samples"] > 0 and m["commits"] >= 40]
-    sent = sum(m["sent_bytes"] for m in many) / sum(m["sent_samples"] for m in many)
-    put("bytes_per_sample", sent, "bytes", f"experiments `series` and `steps`, medians of {runs_of('series', 'steps')}")
-    rows, values = [], []
-    for m in many:
-        _, _, touched, commits, _ = work(m)
-        rows.append([touched / commits, 1.0])
-        values.append(m["internal_bytes"] / commits)
-    per_set, per_commit = solve(rows, values)
-    source = "size of the internal topics after one of the runs of each case of `series` and `steps`"
-    put("bytes_per_touched_set", per_set, "bytes", source)
-    put("bytes_per_commit", per_commit, "bytes", source + "; with 16 shards")
+    sample = sum(m["sent_bytes"] for m in many) / sum(m["sent_samples"] for m in many)
+    put("bytes_per_sample", sample, "bytes", f"experiments `series` and `steps`, medians of {runs_of('series', 'steps')}")
+    put("bytes_per_sent_exemplar", sent["sent_exemplars"], "bytes", source, SIZES)
+    put("exemplars_per_touched_set", most_exemplars(rows), "exemplars", f"{source}; at most, of a label set with many spans", SIZES)
+
+
+def most_exemplars(rows):
+    """The `c` with which `c (1 - exp(-n / c))` comes nearest to the exemplars of a label set that sees `n` spans in a step."""
+    seen = [(m["rate"] * 15.0 * 8 / m["touched"], m["exemplars"] / m["touched"]) for m in rows if m["exemplars"]]
+    error = lambda c: sum((c * -math.expm1(-n / c) - told) ** 2 for n, told in seen)
+    return min((c / 100 for c in range(10, 2_000)), key=error)
 
 
 def memory(put):
@@ -303,15 +332,27 @@ def memory(put):
     base, each = solve([[1.0, m["x"]] for m in partitions], [m["rss_peak_mb"] for m in partitions])
     put("memory_mb_base", base, "MB", source)
     put("memory_kb_per_partition", each * 1e3, "kB", source)
+    rows = sizes()
+    held = lambda rows: solve(
+        [[1.0, m["known_sets"]] for m in rows], [m["task_held"] - m["edges_account"] for m in rows]
+    )[1]
+    source = "bench `sizes`: what the allocator gave a span task, over {} runs {} exemplars"
+    without = [m for m in rows if not m["exemplars"]]
+    known, with_exemplars = held(without), held([m for m in rows if m["exemplars"]])
+    put("memory_bytes_per_known_set", known, "bytes", source.format(len(without), "without"), SIZES)
+    more = source.format(len(rows) - len(without), "with") + ", less those without"
+    put("memory_bytes_per_known_set_exemplars", with_exemplars - known, "bytes", more, SIZES)
+    shard = fit(rows, ["shard_sets", "shards"], "shard_account")["shards"]
+    put("memory_kb_per_shard", shard / 1e3, "kB", f"bench `sizes`: own account of the shards, least squares over {len(rows)} runs", SIZES)
+    # The account of a worker leaves out what lists and tables have to spare.
+    spare = sum(m["task_held"] - m["edges_account"] for m in rows if m["exemplars"]) / sum(
+        m["known_account"] for m in rows if m["exemplars"]
+    )
     many = medians("series", "worker")
     sets = lambda m: m["shape"]["label_sets"] + m["shape"]["edges"]
-    last = many[-1]
-    known = last["known_bytes"] / sets(last) / last["shape"]["partitions"]
-    source = f"own account of the worker, medians of {runs_of('series')}"
-    put("memory_bytes_per_known_set", known, "bytes", f"experiment `series`: {source}")
-    _, slope = solve([[1.0, sets(m)] for m in many], [m["rss_peak_mb"] * 1e6 for m in many])
-    source = f"experiment `series`: how most memory grows, less what {last['shape']['partitions']:.0f} partitions know, medians of {runs_of('series')}"
-    put("memory_bytes_per_label_set", max(slope - known * last["shape"]["partitions"], 0.0), "bytes", source)
+    _, slope = solve([[1.0, sets(m)] for m in many], [m["rss_peak_mb"] * 1e6 - m["known_bytes"] * spare for m in many])
+    source = f"experiment `series`: how most memory grows, less what its partitions know, medians of {runs_of('series')}"
+    put("memory_bytes_per_label_set", slope, "bytes", source)
     waiting = [m for m in medians("reference", "worker") if m["edges_pending"] > 0]
     half = sum(m["edges_bytes"] for m in waiting) / sum(m["edges_pending"] for m in waiting)
     put("memory_bytes_per_half_edge", half, "bytes", f"experiment `reference`: own account of the worker, medians of {runs_of('reference')}")

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use spanmill::config::Tenants;
 use spanmill::config::settings::Config;
-use spanmill::deltas::{Define, DeltaTable, ShareHead};
-use spanmill::model::{Family, LabelBuilder, Layout, Millis, Weight};
-use spanmill::tasks::series::SeriesSettings;
+use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::model::{Family, LabelBuilder, Layout, Millis, Weight};
+use spanmill::core::tasks::series::SeriesSettings;
 
 /// The width of a step.
 pub(crate) const STEP: Millis = 15_000;
@@ -24,7 +24,7 @@ pub(crate) fn settings() -> SeriesSettings {
 
 /// The default layout of span metrics: two counters and a histogram with 14 bounds.
 pub(crate) fn layout() -> Arc<Layout> {
-    Arc::new(Layout::new(Family::SpanMetrics, &Config::default().span_metrics.bounds_ns))
+    Arc::new(Layout::new(Family::SpanMetrics, &Config::default().core.span_metrics.bounds_ns))
 }
 
 /// Sets the labels of label set `i`: four, in about 130 bytes.
@@ -48,7 +48,7 @@ pub(crate) struct Source {
 impl Source {
     /// A source that counts the label sets `first..first + sets`.
     pub(crate) fn new(partition: i32, first: u64, sets: u64) -> Self {
-        let table = DeltaTable::new(Config::default().series.stale_after);
+        let table = DeltaTable::new(Config::default().core.series.stale_after);
         Self { partition, table, layout: layout(), k: 0, first, sets }
     }
 
@@ -74,7 +74,7 @@ impl Source {
         let (topic, tenants) = ("spans".to_owned(), Vec::new());
         let (partition, k) = (self.partition, self.k);
         self.k += 1;
-        let head = ShareHead { topic, partition, k, part: 0, parts: 0, step, stream_time: step, tenants };
+        let head = ShareHead { topic, partition, k, part: 0, parts: 0, step, stream_time: step, sender: None, tenants };
         self.table.cut(head, 1).shares.remove(0)
     }
 }
@@ -92,7 +92,7 @@ pub(crate) fn dice(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What `work` returns, and the seconds of CPU that it takes: a busy neighbour makes it wait, and wait does not count.
+/// What `work` returns, and the seconds of CPU that it takes: a busy neighbor makes it wait, and wait does not count.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let (clock, start) = (Instant::now(), on_cpu());
     let done = std::hint::black_box(work());

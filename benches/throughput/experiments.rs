@@ -21,6 +21,8 @@ pub enum Experiment {
     Steps,
     /// 500 to 100,000 span names
     Series,
+    /// 4 and 64 shards, with and without exemplars: what the plan did not come from
+    Shards,
 }
 
 /// One load and who reads it.
@@ -34,6 +36,10 @@ pub struct Case {
     pub load: Load,
     /// Who reads it.
     pub subjects: Vec<Subject>,
+    /// `kafka.shards`
+    pub shards: u32,
+    /// `series.exemplars.enabled`
+    pub exemplars: bool,
 }
 
 /// Who reads a load.
@@ -67,6 +73,8 @@ impl Experiment {
             x,
             load,
             subjects: vec![Subject::Reader, Subject::Worker { threads: 1 }],
+            shards: 16,
+            exemplars: true,
         };
         match self {
             Self::Reference => vec![case("lz4".to_owned(), 1, Load::reference(spans.unwrap_or(3_000_000)))],
@@ -74,7 +82,7 @@ impl Experiment {
                 let load = Load { topics: 2, ..Load::reference(spans.unwrap_or(3_000_000)) };
                 let subjects =
                     vec![Subject::Worker { threads: 1 }, Subject::Worker { threads: 2 }, Subject::WorkerPerTopic];
-                vec![Case { name: "2 topics".to_owned(), x: 2, load, subjects }]
+                vec![Case { subjects, ..case("2 topics".to_owned(), 2, load) }]
             }
             Self::Partitions => [1, 4, 16, 64, 128, 256, 512]
                 .map(|n| case(n.to_string(), n, Load { partitions: n as i32, ..load.clone() }))
@@ -91,7 +99,27 @@ impl Experiment {
             Self::Series => [500, 2_000, 10_000, 40_000]
                 .map(|n| case(n.to_string(), n, Load { operations: n, virtual_rate: usual / 150, ..load.clone() }))
                 .to_vec(),
+            Self::Shards => {
+                // 60 steps, so that label sets are named most of the time.
+                let virtual_rate = (usual / 900).max(1);
+                let load = Load { operations: 2_000, partitions: 2, virtual_rate, ..load };
+                let of = |(shards, exemplars): (u32, bool)| {
+                    let name = format!("{shards}{}", if exemplars { "" } else { ", no exemplars" });
+                    let subjects = vec![Subject::Worker { threads: 1 }];
+                    Case { subjects, shards, exemplars, ..case(name, shards.into(), load.clone()) }
+                };
+                [(4, true), (4, false), (64, true), (64, false)].map(of).to_vec()
+            }
         }
+    }
+}
+
+// === impl Case ===
+
+impl Case {
+    /// The settings of its workers.
+    pub fn settings(&self) -> [String; 2] {
+        [format!("kafka.shards={}", self.shards), format!("series.exemplars.enabled={}", self.exemplars)]
     }
 }
 

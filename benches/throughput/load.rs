@@ -48,6 +48,8 @@ pub struct Topic {
     pub label_sets: f64,
     /// Their series.
     pub series: f64,
+    /// Label sets that a partition touches in a step.
+    pub touched: f64,
 }
 
 /// What of a load decides its cost; `spanmill plan` is held against it.
@@ -61,6 +63,10 @@ pub struct Shape {
     label_sets: f64,
     /// Of the service graph.
     edges: f64,
+    shards: f64,
+    exemplars: bool,
+    /// Label sets that a partition touches in a step.
+    touched: f64,
 }
 
 // === impl Load ===
@@ -84,8 +90,8 @@ impl Load {
         (1..=self.topics).map(|seed| self.one(args, kafka, &format!("{name}-{seed}"), seed)).collect()
     }
 
-    /// What decides its cost.
-    pub fn shape(&self, topics: &[Topic]) -> Shape {
+    /// What decides its cost for workers with such settings.
+    pub fn shape(&self, topics: &[Topic], shards: u32, exemplars: bool) -> Shape {
         let (sets, series) = topics.iter().fold((0.0, 0.0), |(n, m), t| (n + t.label_sets, m + t.series));
         // A label set of span metrics has 19 series with the default buckets, an edge has 24.
         let edges = (series - 19.0 * sets) / 5.0;
@@ -95,6 +101,9 @@ impl Load {
             seconds: self.spans as f64 / self.virtual_rate as f64,
             label_sets: sets - edges,
             edges,
+            shards: shards.into(),
+            exemplars,
+            touched: topics.iter().map(|topic| topic.touched).sum::<f64>() / topics.len() as f64,
         }
     }
 
@@ -123,10 +132,11 @@ impl Load {
             let line = said.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
             line.trim().parse().unwrap_or_else(|_| panic!("no {key} in {said}"))
         };
-        let (label_sets, series) = survey(args, kafka, name);
+        let [label_sets, series, touched] = survey(args, kafka, name);
         Topic {
             label_sets,
             series,
+            touched,
             name: name.to_owned(),
             spans: number("spans ") as u64,
             records: number("records ") as u64,
@@ -148,17 +158,21 @@ impl Load {
     }
 }
 
-/// The label sets and the series that a topic makes, by `spanmill check --against`.
-fn survey(args: &Args, kafka: &RealKafka, topic: &str) -> (f64, f64) {
+/// The label sets and the series that a topic makes, and how many label sets a partition touches in a step, by
+/// `spanmill check --against`.
+fn survey(args: &Args, kafka: &RealKafka, topic: &str) -> [f64; 3] {
     let mut command = Command::new(&args.program);
     command.args(["check", "--against", topic, "--records", "1000000000", "--set", "log.level=error"]);
     let output =
         command.args(["--set", &format!("kafka.brokers={}", kafka.brokers)]).output().expect("spanmill starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    // "tenant single-tenant: 1612 label sets, up to 30123 series, ..."
-    let line = said.lines().find_map(|line| line.strip_prefix("tenant ")).expect("a tenant");
-    let mut numbers = line.split(' ').flat_map(str::parse::<f64>);
-    let mut number = || numbers.next().unwrap_or_else(|| panic!("no number in {line}"));
-    (number(), number())
+    // "tenant single-tenant: 1612 label sets, up to 30123 series, ...", "a partition touches 105.2 label sets in a step: ..."
+    let numbers = |head: &str| -> Vec<f64> {
+        let line =
+            said.lines().find_map(|line| line.strip_prefix(head)).unwrap_or_else(|| panic!("no {head}in {said}"));
+        line.split(' ').flat_map(str::parse).collect()
+    };
+    let (tenant, partition) = (numbers("tenant "), numbers("a partition touches "));
+    [tenant[0], tenant[1], partition[0]]
 }

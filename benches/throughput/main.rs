@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each experiment starts a broker, produces its load with `spanmill produce`, and lets its subjects read the same topic from
-//! the beginning, each in a group of its own and in turns, so that a noisy neighbour meets all of them. A subject is a child
+//! the beginning, each in a group of its own and in turns, so that a noisy neighbor meets all of them. A subject is a child
 //! process; its CPU time, its threads and its memory are what Linux says of it at the moment when it has read everything.
 //! Standard output gets one line of JSON per run, and one with the medians of each subject; standard error tells how far it is.
 //!
@@ -34,7 +34,7 @@ mod sink;
 mod system;
 mod worker;
 
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/support/servers/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests that need more of it")]
 mod servers;
 

@@ -46,7 +46,7 @@ pub fn run(args: &Args, experiment: Experiment) {
     }
 }
 
-fn entrants(args: &Args, subjects: &[Subject]) -> Vec<Entrant> {
+fn entrants(args: &Args, case: &Case) -> Vec<Entrant> {
     let of = |subject: &Subject, name: String, settings: &[String]| Entrant {
         subject: subject.clone(),
         name,
@@ -55,8 +55,9 @@ fn entrants(args: &Args, subjects: &[Subject]) -> Vec<Entrant> {
         runs: Vec::new(),
     };
     let split = |list: &str| -> Vec<String> { list.split(',').map(str::to_owned).collect() };
-    let usual = subjects.iter().map(|s| {
-        let settings = if matches!(s, Subject::Reader) { &args.property } else { &args.set };
+    let set = [case.settings().to_vec(), args.set.clone()].concat();
+    let usual = case.subjects.iter().map(|s| {
+        let settings = if matches!(s, Subject::Reader) { &args.property } else { &set };
         of(s, s.name(), settings)
     });
     let readers = args.also_reader.iter().map(|also| {
@@ -64,12 +65,12 @@ fn entrants(args: &Args, subjects: &[Subject]) -> Vec<Entrant> {
         of(&Subject::Reader, format!("reader {also}"), &settings)
     });
     let workers = args.also_worker.iter().map(|also| {
-        let settings = [args.set.clone(), split(also)].concat();
+        let settings = [set.clone(), split(also)].concat();
         of(&Subject::Worker { threads: 1 }, format!("worker {also}"), &settings)
     });
     let programs = args.also_program.iter().map(|also| Entrant {
         program: also.clone(),
-        ..of(&Subject::Worker { threads: 1 }, format!("worker {}", also.display()), &args.set)
+        ..of(&Subject::Worker { threads: 1 }, format!("worker {}", also.display()), &set)
     });
     usual.chain(readers).chain(workers).chain(programs).collect()
 }
@@ -78,8 +79,8 @@ fn entrants(args: &Args, subjects: &[Subject]) -> Vec<Entrant> {
 
 impl Scene<'_> {
     fn measure(&self, experiment: &str, case: &Case) {
-        let mut entrants = entrants(self.args, &case.subjects);
-        let shape = case.load.shape(&self.topics);
+        let mut entrants = entrants(self.args, case);
+        let shape = case.load.shape(&self.topics, case.shards, case.exemplars);
         let line = |subject: &str, numbers: &Numbers, run, median_of| {
             Line { experiment, case: &case.name, x: case.x, subject, run, median_of, shape: &shape, numbers }.print();
         };
@@ -101,7 +102,7 @@ impl Scene<'_> {
                 numbers.insert("times_reader".to_owned(), rounded(cost / baseline));
             }
             if !matches!(entrant.subject, Subject::Reader) {
-                numbers.insert("internal_bytes".to_owned(), self.internal_bytes(&group(entrant, 1, 0)));
+                numbers.extend(self.internal_bytes(&group(entrant, 1, 0)));
             }
             line(&entrant.name, &numbers, None, Some(entrant.runs.len()));
         }
@@ -131,13 +132,13 @@ impl Scene<'_> {
         numbers.insert("bytes_per_span".to_owned(), self.total(|topic| topic.bytes) / spans);
         numbers.insert("produced_spans_per_s".to_owned(), spans / self.topics.iter().map(|t| t.seconds).sum::<f64>());
         numbers.insert("load_average".to_owned(), load);
-        // How many cores the broker, the receiver, and the neighbours have kept busy meanwhile.
+        // How many cores the broker, the receiver, and the neighbors have kept busy meanwhile.
         numbers.insert("others_cores".to_owned(), (system::machine().0 - busy - numbers["cpu_s"]) / seconds);
         numbers.into_iter().map(|(name, value)| (name, rounded(value))).collect()
     }
 
-    /// The size of all internal topics of a group.
-    fn internal_bytes(&self, group: &str) -> f64 {
+    /// The size of all internal topics of a group, and of each kind of them.
+    fn internal_bytes(&self, group: &str) -> Numbers {
         let said = self.kafka.tool("LogDirsCommand", &["--describe"]);
         let json = said.lines().find(|line| line.starts_with('{')).expect("a line of JSON");
         let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
@@ -145,8 +146,20 @@ impl Scene<'_> {
         let partitions =
             list(&json, "brokers").into_iter().flat_map(|b| list(&b, "logDirs")).flat_map(|d| list(&d, "partitions"));
         let prefix = format!("{group}-");
-        let ours = partitions.filter(|p| p["partition"].as_str().is_some_and(|name| name.starts_with(&prefix)));
-        ours.map(|p| p["size"].as_f64().unwrap_or_default()).sum()
+        let mut sizes = Numbers::new();
+        for partition in partitions {
+            let name = partition["partition"].as_str().unwrap_or_default();
+            let Some(topic) = name.strip_prefix(&prefix).and_then(|name| name.rsplit_once('-')) else { continue };
+            let kind = match topic.0 {
+                "deltas" => "deltas_bytes",
+                "series-journal" => "series_journal_bytes",
+                _ => "journal_bytes",
+            };
+            for kind in [kind, "internal_bytes"] {
+                *sizes.entry(kind.to_owned()).or_default() += partition["size"].as_f64().unwrap_or_default();
+            }
+        }
+        sizes
     }
 
     fn total(&self, of: impl Fn(&Topic) -> u64) -> f64 {
@@ -219,10 +232,10 @@ impl Scene<'_> {
             ("sent_samples", "spanmill_samples_acknowledged_total"),
             ("sent_bytes", "spanmill_remote_write_bytes_total"),
             ("edges_pending", "spanmill_edges_pending"),
-            ("edges_bytes", "spanmill_memory_bytes:edges"),
-            ("known_bytes", "spanmill_memory_bytes:known"),
+            ("edges_bytes", "spanmill_memory_bytes:pending_edges"),
+            ("known_bytes", "spanmill_memory_bytes:known_label_sets"),
             ("series_bytes", "spanmill_memory_bytes:series"),
-            ("fetch_bytes", "spanmill_memory_bytes:fetch"),
+            ("fetch_bytes", "spanmill_memory_bytes:fetch_buffers"),
         ] {
             numbers.insert(name.to_owned(), metrics.iter().map(|m| m.get(metric)).sum());
         }

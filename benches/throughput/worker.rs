@@ -91,7 +91,7 @@ impl Worker {
 fn sum_of(series: &str) -> String {
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
     let labels = labels.trim_end_matches('}').split(',');
-    let kept = labels.filter_map(|l| l.split_once('=')).find(|(key, _)| ["tally", "kind", "part"].contains(key));
+    let kept = labels.filter_map(|l| l.split_once('=')).find(|(key, _)| ["kind", "part"].contains(key));
     kept.map_or_else(|| name.to_owned(), |(_, value)| format!("{name}:{}", value.trim_matches('"')))
 }
 
@@ -112,8 +112,8 @@ impl Metrics {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    /// Spans read.
+    /// Spans read, also those that are not journaled yet.
     pub fn spans(&self) -> u64 {
-        self.get("spanmill_ledger_total:spans_read") as u64
+        self.get("spanmill_process_spans_read_total") as u64
     }
 }

@@ -1,7 +1,7 @@
 //! Any bytes as a configuration. Run with `cargo +nightly fuzz run config`.
 #![no_main]
 
-#[path = "../../tests/common/any_bytes.rs"]
+#[path = "../../tests/support/any_bytes.rs"]
 mod any_bytes;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,13 +1,21 @@
-//! `spanmill check`: says everything that is wrong with the settings, or what is in force and where it comes from; or
+//! `spanmill check`: says everything that is wrong with the settings, or what is active, where it comes from and what looks odd; or
 //! whether scenarios come out under these settings as their files say; or what a topic would cost under them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::connect;
+use super::expected::{self, ExpectedArgs};
 use super::survey::{self, AgainstError};
-use crate::config::{Tenants, load_from, render_effective};
-use crate::kafka;
-use crate::tasks::cases::{Case, CaseError, Failure, Owners};
+use crate::config::settings::Secret;
+use crate::config::{self, Loaded, Tenants, ValueOrigin, hints, load_from, render_effective};
+use crate::core::model::text::{Shown, ShownAs};
+use crate::tools::cases::{Case, CaseError, Failure, Owners};
+use crate::worker::kafka;
+
+/// Properties of Kafka that are paths.
+const FILES: [&str; 5] =
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.crl.location", "ssl.key.location", "ssl.keystore.location"];
 
 /// The exit code for settings that are wrong, `EX_USAGE` of sysexits.
 const WRONG: u8 = 64;
@@ -17,27 +25,57 @@ const FAILED: u8 = 1;
 /// What to check.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
+    /// The configuration file, as with --config.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// Print only values that differ from the defaults.
+    #[arg(long, conflicts_with_all = ["cases", "against"])]
+    only_changed: bool,
     #[command(flatten)]
     config: super::ConfigArgs,
-    /// Scenarios to play under these settings, in the language of tests/cases; prints what does not come out as they say.
+    /// Run these scenarios with the settings (in the language of tests/cases) and print failed expectations.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     cases: Vec<PathBuf>,
-    /// A topic to read under these settings: prints how many series its records would make, who makes them, and what the
-    /// span-name sanitiser would merge. Nothing is sent, and no group is touched.
+    /// Read a topic with these settings and report how many series its records produce, which labels cause them, and
+    /// which span names the sanitizer would merge. Sends no samples and joins no group.
     #[arg(long, value_name = "TOPIC", conflicts_with = "cases")]
     against: Option<String>,
-    /// How many of the latest records of the topic are read.
+    /// Also check brokers and receivers: connectivity, topics, access rights, record keys, and whether the receiver
+    /// would keep what a worker sends. Changes nothing.
+    #[arg(long, conflicts_with_all = ["cases", "against", "only_changed"])]
+    connect: bool,
+    #[command(flatten)]
+    expected: ExpectedArgs,
+    /// Print the JSON Schema of the configuration file or of a file of overrides, for editors, and check nothing.
+    #[arg(long, value_enum, value_name = "FILE", num_args = 0..=1, default_missing_value = "config",
+          conflicts_with_all = ["cases", "against", "connect", "only_changed"])]
+    schema: Option<SchemaOf>,
+    /// Number of the latest records of the topic to read.
     #[arg(long, value_name = "N", default_value_t = 100_000, requires = "against")]
     records: u64,
 }
 
+/// The file that a schema is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SchemaOf {
+    /// The configuration file.
+    Config,
+    /// The file of overrides.
+    Overrides,
+}
+
 /// Checks the settings, and plays the scenarios if there are any. Returns the exit code: 0 if all is well, 64 if the
-/// settings are wrong, 1 if a scenario comes out otherwise.
+/// settings are wrong, 1 if a scenario comes out otherwise or a server has something else.
 ///
 /// # Errors
 /// Only those of writing to `out`.
 pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
-    let loaded = match load_from(args.config.config.as_deref(), &args.config.set) {
+    if let Some(of) = args.schema {
+        let schema = if of == SchemaOf::Config { config::schema() } else { config::overrides_schema() };
+        return out.write_all(schema.as_bytes()).map(|()| 0);
+    }
+    let file = args.file.as_deref().or(args.config.config.as_deref());
+    let loaded = match load_from(file, &args.config.set) {
         Ok(loaded) => loaded,
         Err(problems) => {
             writeln!(out, "{problems}")?;
@@ -48,18 +86,37 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
         writeln!(out, "{error}")?;
         return Ok(WRONG);
     }
+    if let Some(missing) = missing(&loaded) {
+        writeln!(out, "{missing}")?;
+        return Ok(WRONG);
+    }
+    if let Some(equal) = expected::compare(&args.expected, &loaded.config, out) {
+        return Ok(if equal? { 0 } else { FAILED });
+    }
+    if args.connect {
+        return Ok(if connect::connect(&loaded, out)? { 0 } else { FAILED });
+    }
     if let Some(topic) = &args.against {
         return match survey::against(&loaded.tenants, topic, args.records, out) {
             Ok(()) => Ok(0),
             Err(AgainstError::Write(error)) => Err(error),
             Err(error) => {
                 writeln!(out, "{error}")?;
+                let code = if let AgainstError::Kafka(error) = &error { error.code() } else { None };
+                if let Some(remedy) = kafka::client::unreachable(code, &loaded.config.kafka.brokers) {
+                    writeln!(out, "{remedy}")?;
+                }
                 Ok(FAILED)
             }
         };
     }
     if args.cases.is_empty() {
-        out.write_all(render_effective(&loaded).as_bytes())?;
+        let hints = hints(&loaded.tenants);
+        out.write_all(shown(loaded, args.only_changed).as_bytes())?;
+        for (i, hint) in hints.iter().enumerate() {
+            let blank = if i == 0 { "\n" } else { "" };
+            writeln!(out, "{blank}hint: {hint}")?;
+        }
         return Ok(0);
     }
     let mut good = true;
@@ -69,9 +126,34 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
     Ok(if good { 0 } else { FAILED })
 }
 
+/// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers are
+/// read with the configuration.
+fn missing(loaded: &Loaded) -> Option<String> {
+    let named = |(key, value): (&String, &Secret)| {
+        let path = value.reveal();
+        let several = key == "ssl.ca.location" && path == "probe";
+        let error = std::fs::File::open(path).err().filter(|_| FILES.contains(&&**key) && !several)?;
+        let path = Shown(path);
+        Some(format!("kafka.properties.{key}: cannot read {path}: {error}; check the path and its permissions"))
+    };
+    let found: Vec<String> = loaded.config.kafka.properties.iter().filter_map(named).collect();
+    (!found.is_empty()).then(|| found.join("\n"))
+}
+
+/// The active settings, or those of them that somebody has given.
+fn shown(mut loaded: Loaded, only_changed: bool) -> String {
+    if only_changed {
+        loaded.effective.retain(|one| one.origin != ValueOrigin::Default);
+    }
+    if loaded.effective.is_empty() && loaded.overridden.is_empty() {
+        return "all values are defaults\n".to_owned();
+    }
+    render_effective(&loaded)
+}
+
 /// Plays one scenario; true if all comes out as it says.
 fn play(file: &Path, tenants: &Tenants, out: &mut dyn Write) -> io::Result<bool> {
-    let name = file.display();
+    let name = ShownAs(file.display());
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
@@ -91,9 +173,9 @@ fn play(file: &Path, tenants: &Tenants, out: &mut dyn Write) -> io::Result<bool>
         writeln!(out, "{name}:{line}: {message}")?;
     }
     if report.checks == 0 {
-        writeln!(out, "{name}: checks nothing; add a line such as `expect SERIES VALUE`")?;
+        writeln!(out, "{name}: has no expectation; add a line such as `expect SERIES VALUE`")?;
     } else if report.failures.is_empty() {
-        writeln!(out, "{name}: {} statements hold", report.checks)?;
+        writeln!(out, "{name}: {} expectations met", report.checks)?;
     }
     Ok(report.checks > 0 && report.failures.is_empty())
 }

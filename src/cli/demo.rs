@@ -21,29 +21,35 @@ use std::time::{Duration, Instant};
 
 use house::House;
 use screen::Screen;
-use verdict::Verdict;
-use view::{Line, Style, count};
+use verdict::DemoResult;
+use view::{Style, StyledLine, count};
 
 use super::produce::{Compression, ProduceError, Sink, Target, duration, wait_for, wall_clock};
-use crate::loadgen::{Expectation, Generator, Options, Topology};
-use crate::model::{Millis, Tally};
+use crate::core::model::{Millis, Tally};
+use crate::tools::loadgen::{Expectation, Generator, Options, Topology};
 use crate::worker::WorkerError;
 
-/// Show it all in one process: a broker, a shop's traffic, the worker, and what it makes of it
+/// Run a broker, a load, workers and a receiver in one process and check the result
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// How long there is traffic, such as 20s; on a terminal until Ctrl-C (at most 15m), elsewhere 20s
-    #[arg(long, value_parser = duration)]
+    /// Duration of the load, such as 20s. Default: on a terminal until Ctrl-C (at most 15m), otherwise 20s
+    #[arg(long, value_parser = some_time)]
     pub duration: Option<Duration>,
     /// Spans per second
     #[arg(long, value_name = "SPANS/S", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=5_000))]
     pub rate: u64,
-    /// The same seed gives the same shop and the same traffic
+    /// Seed of the load; the same seed produces the same load
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many workers share the work; the totals do not depend on it
+    /// Number of workers that share the work; the totals do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub workers: u32,
+    /// Address of the page with the service map
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub listen: String,
+    /// Keep the page after the load has ended, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Why a demo could not be shown.
@@ -63,8 +69,11 @@ pub enum DemoError {
     #[error("cannot produce: {0}")]
     Produce(#[from] ProduceError),
     /// The thread that makes the traffic is gone.
-    #[error("the traffic ended without a result; please report this")]
+    #[error("the load ended without a result; please report this bug")]
     Load,
+    /// The page cannot be shown.
+    #[error(transparent)]
+    Page(#[from] super::ui::PageError),
     /// Nothing can be shown.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -74,16 +83,24 @@ pub enum DemoError {
 const UNATTENDED: Duration = Duration::from_secs(20);
 /// The receiver remembers every sample, so an end must come.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// How long the last half edges and steps may take after the traffic has ended.
+/// How long the last pending edges and steps may take after the traffic has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PICTURE_EVERY: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(2);
 /// How often an operation of the shop fails by itself.
 const ERROR_SHARE: f64 = 0.01;
-/// Differences that are spelled out.
+/// Differences that are printed in full.
 const MOST_DIFFERENCES: usize = 10;
-const BREAK: &str = "Ctrl-C ends the traffic and checks every series";
-const BREAK_AGAIN: &str = "Ctrl-C again leaves at once";
+const BREAK: &str = "Ctrl-C stops the load and checks every series";
+const BREAK_AGAIN: &str = "press Ctrl-C again to quit now";
+
+/// Nothing is shown of no traffic, and nothing is proved by it.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("is too short; use at least 1s".to_owned()),
+        some => Ok(some),
+    }
+}
 
 /// The demo while it runs.
 struct Demo<'a> {
@@ -107,10 +124,13 @@ pub fn run(args: &DemoArgs, stop: &Arc<AtomicBool>) -> Result<bool, DemoError> {
     let begin = Instant::now();
     let mut screen = Screen::new()?;
     let workers = if args.workers == 1 { "a worker".to_owned() } else { format!("{} workers", args.workers) };
-    let hello =
-        format!("spanmill demo: a broker, {workers} and a receiver in this process; the first series take about 7 s");
+    let hello = format!(
+        "spanmill demo: a broker, {workers} and a receiver in this process; the first series appear after \
+                 about 7 s"
+    );
     screen.write(&[vec![(Style::Plain, hello)]])?;
     let house = House::start(args)?;
+    screen.write(&[vec![(Style::Plain, format!("service map: {}", house.page.url()))]])?;
     let (sent, start) = (Arc::new(AtomicU64::new(0)), wall_clock());
     let load = load(args, &house, screen.live(), start, &sent, stop)?;
     let mut demo = Demo { args, stop, house, screen, sent, start, begin, told: None };
@@ -134,7 +154,8 @@ fn load(
         Generator::new(Topology::shop(args.seed), args.seed, options).with_edge_bounds(&house::EDGE_BOUNDS);
     let (brokers, sent, stop) = (house.brokers(), Arc::clone(sent), Arc::clone(stop));
     let produce = move || {
-        let target = Target { brokers: &brokers, topic: house::TOPIC, compression: Compression::Lz4, properties: &[] };
+        let (topic, compression) = (house::TOPIC, Compression::Lz4);
+        let target = Target { brokers: &brokers, topic, compression, properties: &[], headers: &[] };
         let sink = Sink::new(target)?;
         let begin = Instant::now();
         let mut records = 0;
@@ -170,21 +191,27 @@ impl Demo<'_> {
         let expected = load.join().map_err(|_| DemoError::Load)??;
         let ended = Instant::now();
         while self.house.alive() && !self.verdict(&expected).holds() && ended.elapsed() < PATIENCE {
-            self.show("settling: half edges wait 5 s for their other half", Some(&expected))?;
+            self.show("settling: unpaired spans wait 5 s for their peer", Some(&expected))?;
             self.nap();
         }
         self.show("stopping the workers", Some(&expected))?;
         let stopped = self.house.stop();
         let verdict = self.verdict(&expected);
         let receiver = self.house.receiver.totals();
-        let mut lines = vec![Line::new()];
+        let mut lines = vec![StyledLine::new()];
         lines.extend(self.table(Some(&expected), usize::MAX));
-        lines.push(Line::new());
+        lines.push(StyledLine::new());
         lines.extend(view::ledger(&self.house.ledger(), self.house.samples(), &receiver));
-        lines.push(Line::new());
+        lines.push(StyledLine::new());
         lines.extend(outcome(&verdict, &self.house.receiver.violations()));
         self.screen.write(&lines)?;
         stopped?;
+        if self.args.keep {
+            let kept = format!("service map: {} (Ctrl-C ends it)", self.house.page.url());
+            self.screen.write(&[vec![(Style::Plain, kept)]])?;
+            self.stop.store(false, Ordering::Relaxed);
+            super::ui::wait(self.stop);
+        }
         Ok(verdict.holds() && receiver.violations == 0)
     }
 
@@ -193,8 +220,8 @@ impl Demo<'_> {
         std::thread::sleep(PICTURE_EVERY);
     }
 
-    fn verdict(&mut self, expected: &Expectation) -> Verdict {
-        Verdict::new(expected, &self.house.receiver.snapshot(), &self.house.ledger())
+    fn verdict(&mut self, expected: &Expectation) -> DemoResult {
+        DemoResult::new(expected, &self.house.receiver.snapshot(), &self.house.ledger())
     }
 
     /// Seconds of traffic that the series cover.
@@ -205,7 +232,7 @@ impl Demo<'_> {
         whole.map_or(so_far, |whole| so_far.min(whole))
     }
 
-    fn table(&mut self, expected: Option<&Expectation>, height: usize) -> Vec<Line> {
+    fn table(&mut self, expected: Option<&Expectation>, height: usize) -> Vec<StyledLine> {
         let edges = graph::edges(&self.house.receiver.snapshot());
         view::table(&edges, self.covered(expected), self.screen.size().columns, height)
     }
@@ -225,15 +252,16 @@ impl Demo<'_> {
             count(self.sent.load(Ordering::Relaxed)),
             count(ledger.get(Tally::SpansRead))
         );
-        let mut lines = vec![vec![(Style::Bold, "spanmill demo".to_owned()), (Style::Plain, title)], Line::new()];
+        let mut lines = vec![vec![(Style::Bold, "spanmill demo".to_owned()), (Style::Plain, title)], StyledLine::new()];
         // The title, the ledger, the hint, the empty lines between them, and the line of the cursor.
         let around = 2 + 5 + 2 + 1;
         let height = self.screen.size().rows.saturating_sub(around);
         lines.extend(self.table(expected, height));
-        lines.push(Line::new());
+        lines.push(StyledLine::new());
         lines.extend(view::ledger(&ledger, self.house.samples(), &self.house.receiver.totals()));
-        lines.push(Line::new());
-        lines.push(vec![(Style::Dim, if stopping { BREAK_AGAIN } else { BREAK }.to_owned())]);
+        lines.push(StyledLine::new());
+        let hint = if stopping { BREAK_AGAIN } else { BREAK };
+        lines.push(vec![(Style::Dim, format!("{hint}; service map: {}", self.house.page.url()))]);
         self.screen.draw(&lines)?;
         // A second Ctrl-C leaves no time for giving the cursor back.
         if stopping { self.screen.show_cursor() } else { Ok(()) }
@@ -258,10 +286,10 @@ impl Demo<'_> {
 }
 
 /// The verdict in words.
-fn outcome(verdict: &Verdict, contradictions: &[String]) -> Vec<Line> {
+fn outcome(verdict: &DemoResult, contradictions: &[String]) -> Vec<StyledLine> {
     let series = count(verdict.series as u64);
     if verdict.holds() && contradictions.is_empty() {
-        return vec![vec![(Style::Good, format!("{series} series, all equal to what was produced"))]];
+        return vec![vec![(Style::Good, format!("{series} series, all equal to the expected result"))]];
     }
     let mut lines = Vec::new();
     for (what, found) in [("differences", &verdict.differences[..]), ("contradictions", contradictions)] {

@@ -7,7 +7,11 @@
 #![allow(clippy::disallowed_methods, reason = "an edge: commands run by the clock")]
 
 pub mod check;
+mod connect;
+mod console;
+pub mod dashboards;
 pub mod demo;
+mod expected;
 pub mod import;
 pub mod plan;
 pub mod produce;
@@ -15,23 +19,26 @@ pub mod replay;
 mod run;
 pub mod spool;
 mod survey;
+pub mod topics;
+pub mod ui;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::settings::LogFormat;
-use crate::telemetry;
+use crate::worker::telemetry;
 
 /// The exit code for a wrong configuration or wrong arguments (`EX_USAGE`).
 pub const USAGE: u8 = 64;
 
 /// spanmill turns OTLP trace streams in Kafka into exact span metrics and service graphs in Prometheus.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = version(), about, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,24 +46,29 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Work: read spans from Kafka, remote-write the series.
+    /// Run a worker: read spans from Kafka and remote-write metrics.
     Run(ConfigArgs),
-    /// Make the metrics of spans that Kafka still holds, or that are in files, at their own times.
+    /// Recompute metrics from spans in Kafka or in files, with their original timestamps.
     Replay(Box<replay::ReplayArgs>),
-    /// Check a configuration: name every problem, or print what is in force and where it comes from; or play scenarios,
-    /// or say what a topic would cost.
+    /// Validate the configuration and print the effective values with their sources; optionally run scenarios or
+    /// report the cardinality of a topic.
     Check(check::CheckArgs),
-    /// Send a synthetic load whose result is known exactly.
+    /// Produce a synthetic load with a known expected result.
     Produce(Box<produce::ProduceArgs>),
-    /// Show it all in one process, without a server: traffic, the worker, the service graph, exact totals.
+    /// Run a self-contained demo: load, worker and receiver in one process.
     Demo(demo::DemoArgs),
-    /// Turn the settings of Tempo's metrics-generator or of the Collector's connectors into spanmill's, and say key by
-    /// key what became of them.
+    /// Serve the service map of running workers as a page, beside them: it joins none of their groups.
+    Ui(Box<ui::UiArgs>),
+    /// Convert a Tempo or Collector configuration and report the result for every key.
     Import(import::ImportArgs),
-    /// Turn what a replay has kept into files, or compare it with what a server has.
+    /// Show how far the workers of a group are, by partition: owner, lag, stream time, journals, and what is wrong.
+    Topics(topics::TopicsArgs),
+    /// Convert the samples in spool directories to files, or compare them with a server.
     Spool(spool::SpoolArgs),
-    /// Say what a load will take: workers, cores, memory, Kafka traffic, samples per second.
+    /// Estimate the workers, cores, memory and traffic that a load needs.
     Plan(Box<plan::PlanArgs>),
+    /// Write dashboards for Grafana and rules for Prometheus.
+    Dashboards(dashboards::DashboardsArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -67,12 +79,27 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// The configuration file; without one, defaults and environment variables decide.
+    /// Configuration file; without one, defaults and environment variables apply.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Sets one key, for example --set kafka.brokers=kafka:9092; may be repeated, and wins over file and environment.
+    /// Set one key, for example --set kafka.brokers=kafka:9092; repeatable, overrides file and environment.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// The version with what a report of a fault needs: the commit if it is known, and what was built for what.
+fn version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let commit = match env!("MILL_BUILD_COMMIT") {
+            "" => String::new(),
+            commit => format!("\ncommit: {commit}"),
+        };
+        let [version, target, profile] =
+            [env!("CARGO_PKG_VERSION"), env!("MILL_BUILD_TARGET"), env!("MILL_BUILD_PROFILE")];
+        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
+        format!("{version}{commit}\ntarget: {target}\nprofile: {profile}\nlibrdkafka: {librdkafka}")
+    })
 }
 
 /// Parses the arguments, runs the command and returns its exit code.
@@ -92,22 +119,24 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay(&args),
-        Command::Check(args) => match check::run(&args, &mut std::io::stdout().lock()) {
+        Command::Check(args) => match check::run(&args, &mut console::out()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
         Command::Produce(args) => produce(&args),
         Command::Demo(args) => demo(&args),
-        Command::Import(args) => match import::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
-        {
+        Command::Ui(args) => ui::run(&args),
+        Command::Import(args) => imports(&args),
+        Command::Topics(args) => topics(&args),
+        Command::Spool(args) => match spool::run(&args, &mut console::out()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
-        Command::Spool(args) => match spool::run(&args, &mut std::io::stdout().lock()) {
-            Ok(code) => ExitCode::from(code),
+        Command::Plan(args) => match plan::run(&args, &mut console::out()) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
-        Command::Plan(args) => match plan::run(&args, &mut std::io::stdout().lock()) {
+        Command::Dashboards(args) => match dashboards::run(&args, &mut console::out()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
@@ -130,8 +159,41 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
         Ok(stop) => stop,
         Err(error) => return fail(&error),
     };
-    match produce::run(args, &stop, &mut std::io::stdout().lock()) {
+    match produce::run(args, &stop, &mut console::out()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = fail(&error);
+            if let Some(remedy) = error.remedy(args) {
+                console::say(&remedy);
+            }
+            code
+        }
+    }
+}
+
+fn topics(args: &topics::TopicsArgs) -> ExitCode {
+    let stop = match run::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    match topics::run(args, &stop, &mut console::out()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
+}
+
+fn imports(args: &import::ImportArgs) -> ExitCode {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let colors = [out.is_terminal(), err.is_terminal()].map(|terminal| terminal && !plain);
+    let imported = import::run(
+        args,
+        &mut import::Stream { to: &mut out, colors: colors[0] },
+        &mut import::Stream { to: &mut err, colors: colors[1] },
+    );
+    drop(err);
+    match imported {
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }
 }
@@ -155,6 +217,6 @@ fn demo(args: &demo::DemoArgs) -> ExitCode {
 
 /// Says why a command failed.
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("spanmill: {error}");
+    console::say(&format_args!("spanmill: {error}"));
     ExitCode::FAILURE
 }

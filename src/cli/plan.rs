@@ -5,18 +5,16 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 
 use super::produce::duration;
-use crate::kafka::client::memory_of;
-use crate::plan::{Codec, Coefficients, CoefficientsError, Fleet, Load, Plan};
+use crate::tools::plan::{CapacityPlan, Codec, Coefficients, CoefficientsError, Fleet, Load};
+use crate::worker::kafka::client::memory_of;
 
 /// What to plan for.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = "\
-Every number comes from costs that were measured on two shared cores of an AMD EPYC (Zen 4), with a busy neighbour; \
---costs lists them with their sources. benches/README.md has the commands and the curves. Measure your own load before \
-you order machines: `spanmill check --against TOPIC` counts the label sets and series that a topic makes.
-
-Example:
-  spanmill plan --spans-per-second 500000 --label-sets 20000 --partitions 48")]
+#[command(after_long_help = "All estimates use costs measured on two shared cores of an AMD EPYC (Zen 4) with a busy \
+                             neighbor; --costs lists them with their sources. benches/README.md has the commands and \
+                             the curves. Measure your own load before you order machines: `spanmill check --against \
+                             TOPIC` counts the label sets and series of a topic.\n\nExample:\n  spanmill plan \
+                             --spans-per-second 500000 --label-sets 20000 --partitions 48")]
 pub struct PlanArgs {
     /// Spans per second at the daily peak
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -27,11 +25,11 @@ pub struct PlanArgs {
     /// Partitions of all source topics together
     #[arg(long, value_name = "N", value_parser = positive)]
     partitions: f64,
-    /// Pairs of services that call each other, connection types and dimensions included; a tenth of the label sets unless
-    /// you say otherwise
+    /// Pairs of services that call each other, including connection types and dimensions [default: a tenth of the
+    /// label sets]
     #[arg(long, value_name = "N", value_parser = not_negative)]
     edges: Option<f64>,
-    /// Spans in a record
+    /// Spans per record
     #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = positive)]
     spans_per_record: f64,
     /// Bytes of a span before compression
@@ -46,35 +44,48 @@ pub struct PlanArgs {
     /// kafka.shards
     #[arg(long, value_name = "N", default_value_t = 16.0, value_parser = positive)]
     shards: f64,
-    /// Prometheus series of a label set: buckets with +Inf, sum, count, calls and size; 19 with the default buckets
+    /// Prometheus series per label set: buckets with +Inf, sum, count, calls and size; 19 with the default buckets
     #[arg(long, value_name = "N", default_value_t = 19.0, value_parser = positive)]
     series_per_label_set: f64,
-    /// Prometheus series of an edge; 24 with the default buckets
+    /// Prometheus series per edge; 24 with the default buckets
     #[arg(long, value_name = "N", default_value_t = 24.0, value_parser = positive)]
     series_per_edge: f64,
-    /// The part of all spans that are client or server spans whose other side does not come: they wait for the whole of
+    /// Fraction of all spans that are client or server spans whose peer span never arrives; they wait for the whole of
     /// --wait
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.05, value_parser = share)]
     unpaired: f64,
     /// service_graphs.wait
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     wait: std::time::Duration,
-    /// Cores of a worker
+    /// Label sets that a partition touches in a step; `spanmill check --against TOPIC` counts them [default: the
+    /// maximum for the spans of a step, if all label sets are equally likely]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    touched: Option<f64>,
+    /// Plan without exemplars (series.exemplars.enabled: false)
+    #[arg(long)]
+    no_exemplars: bool,
+    /// series.stale_after: how long a partition keeps its label sets
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    stale_after: std::time::Duration,
+    /// series.snapshot_every
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    snapshot_every: std::time::Duration,
+    /// Cores per worker
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = positive)]
     cores_per_worker: f64,
-    /// The part of the cores that may be busy at the daily peak; the rest is for catching up
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = part)]
+    /// Maximum CPU utilization at the daily peak; the rest is headroom for catching up
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.5, value_parser = part)]
     busy: f64,
-    /// The fewest workers; two, so that one may be missing
+    /// Minimum number of workers; with two, one may fail
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = positive)]
     least_workers: f64,
     /// worker.fetch_buffer_bytes
     #[arg(long, value_name = "BYTES", default_value_t = crate::config::settings::Worker::default().fetch_buffer_bytes)]
     fetch_buffer: usize,
-    /// Also list the measured costs
+    /// Also print the measured costs
     #[arg(long)]
     costs: bool,
-    /// Print JSON: the load, the fleet, the plan and all costs
+    /// Print the load, the fleet, the plan and all costs as JSON
     #[arg(long)]
     json: bool,
 }
@@ -111,7 +122,7 @@ pub enum PlanError {
 pub fn run(args: &PlanArgs, out: &mut dyn Write) -> Result<(), PlanError> {
     let measured = Coefficients::measured()?;
     let (load, fleet) = (args.load(), args.fleet());
-    let plan = Plan::new(&load, &fleet, &measured);
+    let plan = CapacityPlan::new(&load, &fleet, &measured);
     if args.json {
         let all = serde_json::json!({ "load": load, "fleet": fleet, "plan": plan, "costs": measured });
         serde_json::to_writer_pretty(&mut *out, &all)?;
@@ -129,7 +140,7 @@ pub fn run(args: &PlanArgs, out: &mut dyn Write) -> Result<(), PlanError> {
 }
 
 /// The costs that the plan was made of, or all of them.
-fn write_costs(plan: &Plan, measured: &Coefficients, all: bool, out: &mut dyn Write) -> io::Result<()> {
+fn write_costs(plan: &CapacityPlan, measured: &Coefficients, all: bool, out: &mut dyn Write) -> io::Result<()> {
     let used = |name: &str| plan.lines.iter().any(|line| line.from.contains(&name));
     writeln!(out, "\nmeasured costs:")?;
     for (name, cost) in measured.iter().filter(|(name, _)| all || used(name)) {
@@ -171,6 +182,10 @@ impl PlanArgs {
             series_per_edge: self.series_per_edge,
             step: self.step.as_secs_f64().max(1e-3),
             half_edges: self.spans_per_second * self.unpaired * self.wait.as_secs_f64(),
+            touched: self.touched,
+            exemplars: !self.no_exemplars,
+            stale_after: self.stale_after.as_secs_f64(),
+            snapshot_every: self.snapshot_every.as_secs_f64().max(1e-3),
         }
     }
 

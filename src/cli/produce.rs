@@ -18,18 +18,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::error::KafkaError;
 
 pub(super) use args::duration;
-pub use args::{Compression, GroupBy, ProduceArgs, Property, Shape, StartTime};
+pub use args::{Compression, GroupBy, Header, ProduceArgs, Property, Shape, StartTime};
 pub(super) use sink::{Sink, Target};
 
-use crate::loadgen::{Generator, Group, Options, Record, Scale, Topology, step_line};
-use crate::model::Millis;
+use crate::core::model::Millis;
+use crate::tools::loadgen::{Generator, Group, Options, Record, Scale, Topology, step_line};
 
 /// Why a load was not, or not completely, produced.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProduceError {
-    /// Flat out for ever.
-    #[error("--rate 0 produces as fast as it can: say how much with --spans or --duration")]
+    /// Unthrottled without an end.
+    #[error("--rate 0 is unthrottled: limit the load with --spans or --duration")]
     NoEnd,
     /// The client refused to do something.
     #[error("cannot {doing}: {source}")]
@@ -40,7 +40,10 @@ pub enum ProduceError {
         source: KafkaError,
     },
     /// The topic does not exist.
-    #[error("topic `{0}` does not exist: create it, or pass --create-partitions N")]
+    #[error(
+        "topic `{0}` does not exist, or this client may not describe it; create it, pass --create-partitions N, or \
+         grant Describe"
+    )]
     NoTopic(String),
     /// Records were refused or timed out.
     #[error("{failed} of {sent} records were not delivered, so no expectation was written; the first: {first}")]
@@ -53,7 +56,10 @@ pub enum ProduceError {
         first: String,
     },
     /// The command was stopped and the broker did not take what was left.
-    #[error("stopped with {0} records not yet acknowledged, so no expectation was written: is the broker reachable?")]
+    #[error(
+        "stopped with {0} records not yet acknowledged, so no expectation was written; check that the broker is \
+             reachable"
+    )]
     NotFlushed(u64),
     /// The file of the expectation cannot be written.
     #[error("cannot write the expectation to {path}: {source}")]
@@ -71,6 +77,14 @@ pub enum ProduceError {
     Runtime(std::io::Error),
 }
 
+impl ProduceError {
+    /// What to do about brokers that do not answer, if that is what it is.
+    pub(super) fn remedy(&self, args: &ProduceArgs) -> Option<String> {
+        let Self::Kafka { source, .. } = self else { return None };
+        crate::worker::kafka::client::unreachable(source.rdkafka_error_code(), &args.brokers)
+    }
+}
+
 /// What has been handed to the client.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
@@ -81,7 +95,7 @@ struct Sent {
 
 /// A line about the state of things on standard error, now and then.
 #[derive(Debug)]
-struct Progress {
+struct ProgressLine {
     every: Duration,
     last: Instant,
     before: Sent,
@@ -95,7 +109,8 @@ struct Progress {
 /// written.
 pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), ProduceError> {
     let (brokers, topic, compression) = (&*args.brokers, &*args.topic, args.compression);
-    let sink = Sink::new(Target { brokers, topic, compression, properties: &args.properties })?;
+    let (properties, headers) = (&args.properties[..], &args.headers[..]);
+    let sink = Sink::new(Target { brokers, topic, compression, properties, headers })?;
     let partitions = sink.prepare(args.create_partitions)?;
     let options = options(args, partitions, wall_clock())?;
     let generator = Generator::new(topology(args), args.seed, options);
@@ -105,7 +120,7 @@ pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result
     };
     let begin = now();
     let pace = (args.rate > 0).then_some((begin, options.start));
-    let sent = send_all(&mut generator, &sink, pace, stop, Progress::new(args, begin))?;
+    let sent = send_all(&mut generator, &sink, pace, stop, ProgressLine::new(args, begin))?;
     sink.drain(stop, sent.records)?;
     let seconds = begin.elapsed().as_secs_f64();
     let Sent { spans, records, bytes } = sent;
@@ -124,7 +139,7 @@ fn send_all(
     sink: &Sink,
     pace: Option<(Instant, Millis)>,
     stop: &AtomicBool,
-    mut progress: Progress,
+    mut progress: ProgressLine,
 ) -> Result<Sent, ProduceError> {
     let mut sent = Sent::default();
     let mut stopping = false;
@@ -167,7 +182,7 @@ fn topology(args: &ProduceArgs) -> Topology {
     }
 }
 
-/// The generator's options. Event time follows the wall clock when there is a rate. Flat out it runs at the virtual
+/// The generator's options. Event time follows the wall clock when there is a rate. Unthrottled it runs at the virtual
 /// rate, and a load that starts `now` ends now instead, because time must not run ahead of the wall clock.
 fn options(args: &ProduceArgs, partitions: u32, wall: Millis) -> Result<Options, ProduceError> {
     let flat_out = args.rate == 0;
@@ -213,9 +228,9 @@ pub(super) fn wall_clock() -> Millis {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
 }
 
-// === impl Progress ===
+// === impl ProgressLine ===
 
-impl Progress {
+impl ProgressLine {
     fn new(args: &ProduceArgs, begin: Instant) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self { every: args.print_every, last: begin, before: Sent::default(), terminal }

@@ -1,35 +1,39 @@
 //! `spanmill run`: the worker as a service.
 
+mod progress;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{ConfigArgs, USAGE, fail};
-use crate::admin::{Admin, Probes};
+use self::progress::RunProgress;
+use super::{ConfigArgs, USAGE, console, fail};
 use crate::config;
-use crate::kafka;
-use crate::telemetry::{self, Telemetry};
 use crate::worker::Worker;
+use crate::worker::admin::{Admin, Probes};
+use crate::worker::kafka;
+use crate::worker::kafka::broker_clock::wall_clock;
+use crate::worker::telemetry::{self, Telemetry};
 
 /// Runs until a signal or a failure.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
     let loaded = match config::load_from(args.config.as_deref(), &args.set) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            console::say(&problems);
             return ExitCode::from(USAGE);
         }
     };
     let config = loaded.config;
     if let Err(error) = kafka::client::check(&config.kafka) {
-        eprintln!("{error}");
+        console::say(&error);
         return ExitCode::from(USAGE);
     }
     if let Err(error) = telemetry::log::init(&config.log.level, config.log.format, std::io::stderr) {
-        eprintln!("{error}");
+        console::say(&error);
         return ExitCode::from(USAGE);
     }
     match serve(config) {
@@ -50,10 +54,12 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     );
     let admin_settings = config.admin.clone();
     let worker = Worker::start(config, telemetry.clone())?;
-    let probes = Probes { alive: worker.alive_probe(), joined: worker.joined_probe() };
-    let admin = Admin::start(&admin_settings, telemetry, probes)?;
+    let probes = Probes { alive: worker.alive_probe(), judged: worker.judged_probe() };
+    let admin = Admin::start(&admin_settings, telemetry.clone(), probes)?;
+    let mut progress = RunProgress::new(Instant::now());
     while worker.alive() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
+        progress.say(&telemetry, Instant::now(), wall_clock());
     }
     let ended = worker.stop();
     if let Some(admin) = admin {

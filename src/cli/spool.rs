@@ -10,13 +10,14 @@ use super::replay::finish::finish;
 use super::replay::sink::{FileArgs, WINDOW};
 use super::{ConfigArgs, USAGE};
 use crate::config::load_from;
-use crate::export::spool::{Contents, Reader};
-use crate::model::time::rfc3339;
+use crate::core::model::text::{Shown, ShownAs};
+use crate::core::model::time::rfc3339;
+use crate::tools::spool::{Contents, Identity, Reader};
 
 /// What to do with a spool.
 #[derive(Debug, clap::Args)]
 pub struct SpoolArgs {
-    /// The directories that the workers of one run have written to
+    /// Directories that the workers of one run have written
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
     #[command(flatten)]
@@ -55,7 +56,15 @@ pub fn run(args: &SpoolArgs, out: &mut dyn Write) -> io::Result<u8> {
     let done = finish(&args.dirs, &args.files, &args.diff, remote_write, &mut |samples| bar.inc(samples));
     bar.finish_and_clear();
     match done {
-        Ok(done) => {
+        Ok(mut done) => {
+            done.incomplete = incomplete(&args.dirs);
+            if let Some(run) = &done.incomplete {
+                let run = Shown(run);
+                done.text.push_str(&format!(
+                    "run {run} is not complete: samples of records that it has not read yet are missing; finish the \
+                     run and repeat this command\n"
+                ));
+            }
             if args.json {
                 writeln!(out, "{}", serde_json::json!(done))?;
             } else {
@@ -64,10 +73,16 @@ pub fn run(args: &SpoolArgs, out: &mut dyn Write) -> io::Result<u8> {
             Ok(u8::from(!done.is_equal()))
         }
         Err(error) => {
-            writeln!(out, "{error}")?;
+            writeln!(out, "{}", ShownAs(error))?;
             Ok(1)
         }
     }
+}
+
+/// The run of a spool whose identity records that something is missing. The reader of the samples reports what cannot be read.
+fn incomplete(dirs: &[PathBuf]) -> Option<String> {
+    let identities = dirs.iter().filter_map(|dir| Identity::read(dir).ok().flatten());
+    identities.filter(|identity| !identity.complete).map(|identity| identity.run).next()
 }
 
 fn show(args: &SpoolArgs, out: &mut dyn Write) -> io::Result<u8> {
@@ -75,22 +90,36 @@ fn show(args: &SpoolArgs, out: &mut dyn Write) -> io::Result<u8> {
         Ok(reader) => {
             let contents = reader.contents();
             if args.json {
-                writeln!(out, "{}", serde_json::json!(contents))?;
+                writeln!(out, "{}", serde_json::json!(Facts { contents, identity: reader.identity() }))?;
             } else {
-                write_text(&contents, out)?;
+                write_text(&contents, reader.identity(), out)?;
             }
             Ok(0)
         }
         Err(error) => {
-            writeln!(out, "{error}")?;
+            writeln!(out, "{}", ShownAs(error))?;
             Ok(1)
         }
     }
 }
 
-fn write_text(contents: &Contents, out: &mut dyn Write) -> io::Result<()> {
+/// What is in a spool, for programs.
+#[derive(serde::Serialize)]
+struct Facts<'a> {
+    #[serde(flatten)]
+    contents: Contents,
+    /// Whose samples they are, if that is known.
+    identity: Option<&'a Identity>,
+}
+
+fn write_text(contents: &Contents, identity: Option<&Identity>, out: &mut dyn Write) -> io::Result<()> {
     let Contents { requests, samples, bytes, steps } = contents;
     writeln!(out, "{samples} samples in {requests} requests, {bytes} bytes")?;
-    let Some((first, last)) = steps else { return Ok(()) };
-    writeln!(out, "steps from {} to {}", rfc3339(*first), rfc3339(*last))
+    if let Some((first, last)) = steps {
+        writeln!(out, "steps from {} to {}", rfc3339(*first), rfc3339(*last))?;
+    }
+    let Some(Identity { run, inputs, settings, complete, .. }) = identity else { return Ok(()) };
+    let state = if *complete { "complete" } else { "not complete" };
+    writeln!(out, "run {}, {state}, of", Shown(run))?;
+    inputs.iter().chain(settings).try_for_each(|line| writeln!(out, "  {}", Shown(line)))
 }

@@ -69,8 +69,9 @@ impl Layers<'_> {
         ];
         for (name, of, given) in keys {
             if given && of != auth.kind {
-                let remedy = if auth.kind == AuthType::None { "write that" } else { "remove one of them" };
-                let message = format!("is only read with `type: {}`, not `{}`; {remedy}", of.word(), auth.kind.word());
+                let remedy = if auth.kind == AuthType::None { "set `type`" } else { "remove one of them" };
+                let message =
+                    format!("applies only to `type: {}`, but `type` is `{}`; {remedy}", of.word(), auth.kind.word());
                 self.broken(&[&format!("remote_write.auth.{name}"), TYPE], message);
             }
         }

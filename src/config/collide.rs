@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use super::labels::{collisions, dimension_label, sanitise_label};
+use super::labels::collisions;
 use super::layers::Layers;
-use super::settings::{Config, Dimension, Profile};
 use super::syntax;
+use crate::core::settings::labels::{dimension_label, edge_labels};
+use crate::core::settings::{Dimension, DimensionMapping, Profile, ServiceNamespace, Settings};
 
 /// The labels of the series that spanmill makes; a label of the user's must not replace one.
 const OWN_LABELS: [&str; 13] = [
@@ -25,7 +26,7 @@ const OWN_LABELS: [&str; 13] = [
     "connection_type",
 ];
 
-/// Those of edges among them.
+/// Those of edges, if every setting that makes one is on.
 const EDGE_LABELS: [&str; 7] = [
     "client",
     "server",
@@ -40,15 +41,21 @@ const EDGE_LABELS: [&str; 7] = [
 const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TARGET_INFO: &str = "span_metrics.enable_target_info";
 
-/// The labels of an edge that a dimension makes.
-fn edge_labels(config: &Config, name: &str) -> Vec<String> {
-    let both = config.service_graphs.client_server_prefix || config.naming.profile == Profile::Otel;
-    let prefixes: &[&str] = if both { &["client_", "server_"] } else { &[""] };
-    prefixes.iter().map(|prefix| sanitise_label(&format!("{prefix}{name}"))).collect()
+/// The labels that edges have as the settings stand.
+fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
+    let graphs = &config.service_graphs;
+    let namespaces = graphs.service_namespace == ServiceNamespace::Labels;
+    let (failed, virtual_node) = (config.naming.profile == Profile::Otel, graphs.virtual_node_label);
+    EDGE_LABELS.into_iter().filter(move |label| match *label {
+        "failed" => failed,
+        "virtual_node" => virtual_node,
+        "client_service_namespace" | "server_service_namespace" => namespaces,
+        _ => true,
+    })
 }
 
 /// Every label that the settings ask for, with the key that does.
-fn asked_for(config: &Config) -> Vec<(String, String)> {
+fn asked_for(config: &Settings) -> Vec<(String, String)> {
     let metrics = &config.span_metrics;
     let mut all = Vec::new();
     let mut add = |key: &str, dimensions: &[Dimension]| {
@@ -60,7 +67,7 @@ fn asked_for(config: &Config) -> Vec<(String, String)> {
     add("latency_dimensions", &metrics.latency_dimensions);
     add("events.dimensions", &metrics.event_dimensions);
     let mappings = metrics.dimension_mappings.iter().enumerate();
-    let mapped = |(i, m): (usize, &super::settings::DimensionMapping)| {
+    let mapped = |(i, m): (usize, &DimensionMapping)| {
         (dimension_label(config, &m.name), format!("span_metrics.dimension_mappings[{i}]"))
     };
     all.extend(mappings.map(mapped));
@@ -72,20 +79,20 @@ fn asked_for(config: &Config) -> Vec<(String, String)> {
 }
 
 /// Why a label of every series cannot have this name, and the keys that this is about.
-fn taken(name: &str, config: &Config, asked: &[(String, String)]) -> Option<(String, Option<String>)> {
+fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(String, Option<String>)> {
     let of_target = config.span_metrics.target_info && TARGET_LABELS.contains(&name);
     let other = "choose another name";
     if name == "le" || name.starts_with("__") {
-        Some((format!("is a label that Prometheus gives a meaning; {other}"), None))
+        Some((format!("is a label with a special meaning in Prometheus; {other}"), None))
     } else if OWN_LABELS.contains(&name) || EDGE_LABELS.contains(&name) {
         // Replacing it would merge series that other shards write.
-        Some((format!("is a label that spanmill's own series carry; {other}"), None))
+        Some((format!("is a label of spanmill's own series; {other}"), None))
     } else if of_target {
         let message = format!("`{name}` is a label of spanmill's own with `{TARGET_INFO}`; {other}");
         Some((message, Some(TARGET_INFO.to_owned())))
     } else {
         let (_, path) = asked.iter().find(|(label, _)| label == name)?;
-        Some((format!("`{name}` is the label of `{path}`, too; {other}"), Some(path.clone())))
+        Some((format!("`{name}` is also the label of `{path}`; {other}"), Some(path.clone())))
     }
 }
 
@@ -94,28 +101,28 @@ fn taken(name: &str, config: &Config, asked: &[(String, String)]) -> Option<(Str
 impl Layers<'_> {
     /// The rules about labels that must differ.
     pub(super) fn check_labels(&mut self, draft: &Draft) {
-        for message in collisions(&draft.config) {
+        for message in collisions(&draft.config.core) {
             // The keys that it names, the later one first.
             let paths: Vec<&str> = message.split(' ').filter(|word| word.starts_with("span_metrics.")).collect();
             self.broken(&paths, message.as_str());
         }
-        self.check_edge_labels(&draft.config);
-        let asked = asked_for(&draft.config);
-        self.check_tenant_label(&draft.config, &asked);
-        for (name, value) in &draft.config.series.external_labels {
+        self.check_edge_labels(&draft.config.core);
+        let asked = asked_for(&draft.config.core);
+        self.check_tenant_label(&draft.config.core, &asked);
+        for (name, value) in &draft.config.core.series.external_labels {
             let path = format!("series.external_labels.{name}");
-            if let Some((message, other)) = taken(name, &draft.config, &asked) {
+            if let Some((message, other)) = taken(name, &draft.config.core, &asked) {
                 let paths: Vec<&str> = [Some(path.as_str()), other.as_deref()].into_iter().flatten().collect();
                 self.broken(&paths, message);
             } else if value.is_empty() {
-                self.broken(&[&path], "is empty, which is no label at all; write a value or remove it");
+                self.broken(&[&path], "is empty, so there would be no label; write a value or remove it");
             } else {
                 self.must(&path, syntax::label_name(name));
             }
         }
     }
 
-    fn check_tenant_label(&mut self, config: &Config, asked: &[(String, String)]) {
+    fn check_tenant_label(&mut self, config: &Settings, asked: &[(String, String)]) {
         const PATH: &str = "series.tenant_label";
         let label = &config.series.tenant_label;
         if label.is_empty() {
@@ -126,20 +133,22 @@ impl Layers<'_> {
             let paths: Vec<&str> = [Some(PATH), other.as_deref()].into_iter().flatten().collect();
             self.broken(&paths, message);
         } else if config.series.external_labels.contains_key(label) {
-            self.broken(&[PATH, &external], format!("`{external}` has this name, too; choose another one"));
+            self.broken(&[PATH, &external], format!("`{external}` has the same name; choose another one"));
         } else {
             self.must(PATH, syntax::label_name(label));
         }
     }
 
-    fn check_edge_labels(&mut self, config: &Config) {
+    fn check_edge_labels(&mut self, config: &Settings) {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for (i, dimension) in config.service_graphs.dimensions.iter().enumerate() {
             let path = format!("service_graphs.dimensions[{i}]");
             for label in edge_labels(config, &dimension.name) {
-                if EDGE_LABELS.contains(&label.as_str()) {
+                if own_edge_labels(config).any(|own| own == label) {
                     let message = format!("would become `{label}`, a label that edges have already; remove it");
                     self.broken(&[&path], message);
+                } else if label.is_empty() {
+                    self.broken(&[&path], "does not become a label; name an attribute with a letter, or remove it");
                 } else if let Some(first) = seen.insert(label.clone(), i).filter(|first| *first != i) {
                     let first = format!("service_graphs.dimensions[{first}]");
                     let message = format!("would become the label `{label}`, as `{first}` does; keep one of them");

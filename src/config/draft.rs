@@ -5,11 +5,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::items::Items;
-use super::settings::{
-    Auth, Config, Encoding, HistogramMode, LatencyUnit, LogFormat, MatchType, Profile, SINGLE_TENANT, SanitiseMode,
-    Secret, ServiceNamespace, Start, TenantSource, TimeSource,
+use super::preset::GraphPreset;
+use super::settings::{Auth, Config, LogFormat, Protocol, Secret, Start, TenantSource};
+use crate::core::model::Millis;
+use crate::core::settings::{
+    Encoding, HistogramMode, InvalidUtf8, LatencyUnit, MatchType, Profile, SINGLE_TENANT, SanitizeMode,
+    ServiceNamespace, TimeSource,
 };
-use crate::model::Millis;
 
 /// What the keys say so far. `config` holds all that is settled by a single key.
 #[derive(Debug, Clone)]
@@ -19,8 +21,14 @@ pub(super) struct Draft {
     pub(super) auth: AuthKeys,
     /// `time.step`
     pub(super) step: Millis,
+    /// Whether `series.zero_offset` follows `time.step` unless it is given.
+    pub(super) zero_follows_step: bool,
+    /// `service_graphs.preset`
+    pub(super) preset: GraphPreset,
     /// `worker.threads`; 0 means the number of cores.
     pub(super) threads: usize,
+    /// `remote_write.on_status`
+    pub(super) on_status: BTreeMap<String, String>,
 }
 
 /// `tenant:`
@@ -67,7 +75,7 @@ pub(super) enum AuthType {
 }
 
 /// The place in a [`Draft`] that a key fills, which also says how its text is read.
-pub(super) enum Slot<'a> {
+pub(super) enum DraftField<'a> {
     Text(&'a mut String),
     Path(&'a mut Option<PathBuf>),
     Secret(&'a mut Secret),
@@ -123,17 +131,29 @@ macro_rules! choice {
     };
 }
 
-choice!(Encoding { "otlp_proto" => OtlpProto });
+choice!(Encoding {
+    "auto" => Auto,
+    "otlp_proto" => OtlpProto,
+    "otlp_json" => OtlpJson,
+    "tempo_push_bytes" => TempoPushBytes,
+    "jaeger_proto" => JaegerProto,
+    "jaeger_json" => JaegerJson,
+    "zipkin_proto" => ZipkinProto,
+    "zipkin_json" => ZipkinJson,
+});
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
 choice!(TimeSource { "record" => Record, "span_end" => SpanEnd });
 choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });
 choice!(AuthType { "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4 });
 choice!(Profile { "tempo" => Tempo, "otel" => Otel });
+choice!(InvalidUtf8 { "drop" => Drop, "replace" => Replace });
 choice!(LatencyUnit { "ms" => Milliseconds, "s" => Seconds });
 choice!(HistogramMode { "classic" => Classic, "native" => Native, "both" => Both });
-choice!(SanitiseMode { "off" => Off, "dry_run" => DryRun, "enabled" => Enabled });
+choice!(SanitizeMode { "off" => Off, "dry_run" => DryRun, "enabled" => Enabled });
 choice!(MatchType { "strict" => Strict, "regex" => Regex });
+choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
+choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(LogFormat { "text" => Text, "json" => Json });
 
 macro_rules! whole {
@@ -172,8 +192,11 @@ impl Draft {
                 attribute: text_of(TenantFrom::Attribute),
             },
             auth: AuthKeys::of(&config.remote_write.auth),
-            step: config.time.step.ms(),
+            step: config.core.time.step.ms(),
+            preset: GraphPreset::of(&config.core.service_graphs),
+            zero_follows_step: config.core.series.zero_offset == config.core.time.step.ms() - 1,
             threads: config.worker.threads,
+            on_status: super::statuses::shown(&config.remote_write.on_status),
             config: config.clone(),
         }
     }

@@ -1,13 +1,13 @@
-//! What is in force and why: every key with its value and where that comes from. Secrets print as `***`.
+//! What is active and why: every key with its value and where that comes from. Secrets print as `***`.
 
 use std::fmt::Write;
 
-use super::draft::Slot;
+use super::draft::DraftField;
 use super::keys;
 use super::layers::Layers;
-use super::problem::Place;
+use super::problem::Location;
 use super::value::{show, show_text};
-use super::{Effective, Loaded, Origin};
+use super::{Effective, Loaded, ValueOrigin};
 
 /// librdkafka properties that tell an operator something and an attacker nothing. All others print as `***`, so that
 /// a property nobody has thought of is not the one that leaks.
@@ -52,10 +52,10 @@ fn render(effective: &[Effective]) -> String {
     let mut out = String::new();
     for Effective { path, value, origin } in effective {
         let origin = match origin {
-            Origin::Default => "default".to_owned(),
-            Origin::File { name, line } => format!("{name}:{line}"),
-            Origin::Env(name) => format!("env {name}"),
-            Origin::Flag => "--set".to_owned(),
+            ValueOrigin::Default => "default".to_owned(),
+            ValueOrigin::File { name, line } => format!("{name}:{line}"),
+            ValueOrigin::Env(name) => format!("env {name}"),
+            ValueOrigin::Flag => "--set".to_owned(),
         };
         writeln!(out, "{path:paths$} = {value:values$}   # {origin}").expect("a string takes everything");
     }
@@ -85,8 +85,10 @@ impl Layers<'_> {
         for key in keys::all() {
             let slot = (key.slot)(&mut draft);
             let entries: Vec<(String, String)> = match &slot {
-                Slot::Labels(labels) => labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect(),
-                Slot::Secrets(values) => {
+                DraftField::Labels(labels) => {
+                    labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect()
+                }
+                DraftField::Secrets(values) => {
                     let open = |name: &str| key.path == "kafka.properties" && harmless(name);
                     let shown = |name: &str, value: &str| if open(name) { show_text(value) } else { "***".to_owned() };
                     values.iter().map(|(name, value)| (name.clone(), shown(name, value.reveal()))).collect()
@@ -94,7 +96,7 @@ impl Layers<'_> {
                 _ => Vec::new(),
             };
             if entries.is_empty() {
-                let value = if let Slot::Text(value) = &slot { text(key.path, value) } else { show(&slot) };
+                let value = if let DraftField::Text(value) = &slot { text(key.path, value) } else { show(&slot) };
                 all.push(self.one(key.path.to_owned(), value));
             }
             all.extend(entries.into_iter().map(|(name, value)| self.one(format!("{}.{name}", key.path), value)));
@@ -104,10 +106,10 @@ impl Layers<'_> {
 
     pub(super) fn one(&self, path: String, value: String) -> Effective {
         let origin = match self.places.get(&path) {
-            Some(Place::File(at)) => Origin::File { name: self.file.to_owned(), line: at.line },
-            Some(Place::Env(name)) => Origin::Env(name.clone()),
-            Some(Place::Flag) => Origin::Flag,
-            Some(Place::WholeFile) | None => Origin::Default,
+            Some(Location::File(at)) => ValueOrigin::File { name: self.file.to_owned(), line: at.line },
+            Some(Location::Env(name)) => ValueOrigin::Env(name.clone()),
+            Some(Location::Flag) => ValueOrigin::Flag,
+            Some(Location::WholeFile) | None => ValueOrigin::Default,
         };
         Effective { path, value, origin }
     }

@@ -2,15 +2,17 @@
 //! on its own, as in `span_metrics.dimension_mappings[1].join`.
 
 use regex::Regex;
+use serde_json::{Value, json};
 
 use super::policies::one_of;
 use super::problem::quoted;
 use super::read::{Message, Reading, buckets, items, line, list, text_of};
-use super::settings::{BucketSet, Dimension, DimensionMapping, SpanNameRule};
+use super::schema;
 use super::suggest::nearest;
 use super::value::{show_bounds, show_list, show_text, show_texts, whole};
-use super::yaml::{Body, Entry, Node};
-use crate::model::span::KINDS;
+use super::yaml::{Body, MapEntry, Node};
+use crate::core::model::span::KINDS;
+use crate::core::settings::{BucketSet, Dimension, DimensionMapping, SpanNameRule};
 
 /// gRPC status codes that can mean a failure.
 const GRPC_CODES: std::ops::RangeInclusive<i64> = 1..=16;
@@ -25,6 +27,8 @@ pub(super) trait Items {
     fn form(&self) -> &'static str;
     /// Whether `a,b` says it, too.
     fn plain(&self) -> bool;
+    /// The JSON Schema of one of them.
+    fn schema(&self) -> Value;
 }
 
 /// One of them.
@@ -37,6 +41,8 @@ pub(super) trait Item: Sized {
     fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self>;
     /// One as it would stand in the file.
     fn show(&self) -> String;
+    /// The JSON Schema of one.
+    fn schema() -> Value;
     /// Why this one cannot follow those before it.
     fn clash(&self, _before: &[Self]) -> Option<String> {
         None
@@ -46,7 +52,7 @@ pub(super) trait Item: Sized {
 /// The entries of a map with known names.
 pub(super) struct Parts<'n, 'r> {
     node: &'n Node,
-    entries: &'n [Entry],
+    entries: &'n [MapEntry],
     at: &'r str,
 }
 
@@ -84,6 +90,10 @@ impl<T: Item> Items for Vec<T> {
     fn plain(&self) -> bool {
         T::PLAIN
     }
+
+    fn schema(&self) -> Value {
+        T::schema()
+    }
 }
 
 // === impl Parts ===
@@ -107,7 +117,7 @@ impl<'n, 'r> Parts<'n, 'r> {
         for (i, entry) in entries.iter().enumerate() {
             let twice = entries.iter().take(i).any(|other| other.name == entry.name);
             let message = if twice {
-                "stands twice; keep one".to_owned()
+                "appears twice; keep one".to_owned()
             } else if names.contains(&entry.name.as_str()) {
                 continue;
             } else if let Some(near) = nearest(&entry.name, names.iter().copied()) {
@@ -190,7 +200,7 @@ pub(super) fn no_regex(pattern: &str, error: &regex::Error) -> String {
     // The last line says what is wrong; those before it draw the pattern.
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default();
-    format!("{} is no regular expression: {}", quoted(pattern), reason.trim_start_matches("error: "))
+    format!("{} is not a valid regular expression: {}", quoted(pattern), reason.trim_start_matches("error: "))
 }
 
 /// What is wrong with the groups that a template names.
@@ -225,34 +235,58 @@ fn template(pattern: &str, replace: &str) -> Result<(), String> {
 fn no_group(name: &str) -> String {
     let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
     if digits.is_empty() || digits.len() == name.len() {
-        return "is no group of the pattern; name one, or write `$$` for a dollar sign".to_owned();
+        return "is not a group of the pattern; name one, or write `$$` for a dollar sign".to_owned();
     }
-    format!("is no group of the pattern; write `${{{digits}}}` where letters, digits or `_` follow a number")
+    format!("is not a group of the pattern; write `${{{digits}}}` where letters, digits or `_` follow a number")
 }
 
 // === impl Item ===
 
 impl Item for Dimension {
-    const FORM: &'static str = "a list such as `[name, {name: other, default: text}]`";
+    const FORM: &'static str = "a list such as `[name, [new, old], {name: other, default: text}]`";
     const PLAIN: bool = true;
 
     fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self> {
-        if !matches!(node.body, Body::Map(_)) {
-            return checked(node, at, reading, not_empty).map(|name| Self { name, default: None });
+        match node.body {
+            Body::List(_) => {
+                let mut names = list(node, at, reading)?.into_iter();
+                let Some(name) = names.next() else {
+                    reading.wrong(at.to_owned(), node.start, Some("is empty; name an attribute".to_owned()));
+                    return None;
+                };
+                return Some(Self { name, or: names.collect(), default: None });
+            }
+            Body::Map(_) => {}
+            _ => {
+                let name = checked(node, at, reading, not_empty)?;
+                return Some(Self { name, or: Vec::new(), default: None });
+            }
         }
-        let parts = Parts::of(node, &["name", "default"], at, reading)?;
+        let parts = Parts::of(node, &["name", "or", "default"], at, reading)?;
         let (name, default) = (parts.text("name", reading, not_empty), parts.text_if_any("default", reading));
-        Some(Self { name: name?, default: default? })
+        let or = parts.list("or", reading);
+        Some(Self { name: name?, or: or?, default: default? })
+    }
+
+    fn schema() -> Value {
+        let map = json!({ "name": schema::text(), "or": schema::texts(), "default": schema::text() });
+        let list = json!({ "type": "array", "minItems": 1, "items": schema::text(), "uniqueItems": true });
+        json!({ "anyOf": [schema::text(), list, schema::parts(&map, &["name"])] })
     }
 
     fn show(&self) -> String {
-        let name = show_text(&self.name);
-        self.default.as_ref().map_or(name.clone(), |text| format!("{{name: {name}, default: {}}}", show_text(text)))
+        let (name, or) = (show_text(&self.name), show_texts(&self.or));
+        match &self.default {
+            None if self.or.is_empty() => name,
+            None => show_list([name].into_iter().chain(self.or.iter().map(|other| show_text(other)))),
+            Some(text) if self.or.is_empty() => format!("{{name: {name}, default: {}}}", show_text(text)),
+            Some(text) => format!("{{name: {name}, or: {or}, default: {}}}", show_text(text)),
+        }
     }
 
     fn clash(&self, before: &[Self]) -> Option<String> {
         let twice = before.iter().any(|other| other.name == self.name);
-        twice.then(|| format!("{} stands twice; keep one", quoted(&self.name)))
+        twice.then(|| format!("{} appears twice; keep one", quoted(&self.name)))
     }
 }
 
@@ -276,6 +310,12 @@ impl Item for DimensionMapping {
         Some(Self { name: name?, source_labels: sources?, join: join?.unwrap_or_default() })
     }
 
+    fn schema() -> Value {
+        let sources = json!({ "type": "array", "minItems": 1, "items": schema::text(), "uniqueItems": true });
+        let map = json!({ "name": schema::text(), "source_labels": sources, "join": schema::text() });
+        schema::parts(&map, &["name", "source_labels"])
+    }
+
     fn show(&self) -> String {
         let (name, sources) = (show_text(&self.name), show_texts(&self.source_labels));
         format!("{{name: {name}, source_labels: {sources}, join: {}}}", show_text(&self.join))
@@ -283,7 +323,7 @@ impl Item for DimensionMapping {
 
     fn clash(&self, before: &[Self]) -> Option<String> {
         let twice = before.iter().any(|other| other.name == self.name);
-        twice.then(|| format!("{} stands twice; keep one", quoted(&self.name)))
+        twice.then(|| format!("{} appears twice; keep one", quoted(&self.name)))
     }
 }
 
@@ -304,6 +344,12 @@ impl Item for BucketSet {
         Some(Self { services: services?, kinds: kinds?, bounds_ns: bounds? })
     }
 
+    fn schema() -> Value {
+        let kinds = json!({ "type": "array", "items": { "enum": KINDS }, "uniqueItems": true });
+        let map = json!({ "services": schema::texts(), "kinds": kinds, "buckets": schema::buckets() });
+        schema::parts(&map, &["buckets"])
+    }
+
     fn show(&self) -> String {
         let bounds = show_bounds(&self.bounds_ns);
         format!("{{services: {}, kinds: {}, buckets: {bounds}}}", show_texts(&self.services), show_texts(&self.kinds))
@@ -312,7 +358,7 @@ impl Item for BucketSet {
     fn clash(&self, before: &[Self]) -> Option<String> {
         let covers = |set: &&Self| set.services.is_empty() && set.kinds.is_empty();
         before.iter().find(covers)?;
-        Some("is never reached, a set before it takes every span; put that one last".to_owned())
+        Some("is never reached, because a set before it matches every span; put that one last".to_owned())
     }
 }
 
@@ -334,6 +380,11 @@ impl Item for SpanNameRule {
         Some(Self { pattern: pattern.clone()?, replace: replace? })
     }
 
+    fn schema() -> Value {
+        let pattern = json!({ "type": "string", "minLength": 1 });
+        schema::parts(&json!({ "match": pattern, "replace": schema::text() }), &["match", "replace"])
+    }
+
     fn show(&self) -> String {
         format!("{{match: {}, replace: {}}}", show_text(&self.pattern), show_text(&self.replace))
     }
@@ -352,11 +403,15 @@ impl Item for u16 {
         code.map_err(|message| reading.wrong(at.to_owned(), node.start, message)).ok()
     }
 
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": GRPC_CODES.start(), "maximum": GRPC_CODES.end() })
+    }
+
     fn show(&self) -> String {
         self.to_string()
     }
 
     fn clash(&self, before: &[Self]) -> Option<String> {
-        before.contains(self).then(|| "stands twice; keep one".to_owned())
+        before.contains(self).then(|| "appears twice; keep one".to_owned())
     }
 }

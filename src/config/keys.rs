@@ -7,21 +7,21 @@ mod output;
 
 use std::ops::RangeInclusive;
 
-use super::draft::{Draft, Slot};
-use crate::model::Millis;
+use super::draft::{Draft, DraftField};
+use crate::core::model::Millis;
 
 /// One key.
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// The path, such as `kafka.brokers`.
     pub(super) path: &'static str,
     /// One line: what it does, and why one would change it.
     pub(super) doc: &'static str,
     /// Where its value goes.
-    pub(super) slot: fn(&mut Draft) -> Slot<'_>,
+    pub(super) slot: fn(&mut Draft) -> DraftField<'_>,
 }
 
 /// All keys, in the order of the reference file.
-pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+pub(super) fn all() -> impl Iterator<Item = &'static ConfigKey> {
     [input::KEYS, metrics::KEYS, output::KEYS].into_iter().flatten()
 }
 
@@ -31,7 +31,7 @@ pub(super) fn env_name(path: &str) -> String {
 }
 
 /// The key with this path.
-pub(super) fn find(path: &str) -> Option<&'static Key> {
+pub(super) fn find(path: &str) -> Option<&'static ConfigKey> {
     all().find(|key| key.path == path)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// How the keys begin that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 18] = [
+pub(super) const PER_TENANT: [&str; 21] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -80,10 +80,13 @@ pub(super) const PER_TENANT: [&str; 18] = [
     "remote_write.tenant_header",
     "remote_write.auth.",
     "remote_write.tls.",
+    "remote_write.on_status",
+    "remote_write.protocol",
+    "remote_write.preflight",
 ];
 
-/// Those among them that cannot: halves wait together, whoever they belong to.
-const ALIKE: [&str; 2] = ["service_graphs.wait", "service_graphs.max_items"];
+/// Those among them that cannot: halves of all tenants wait together, and tenants are counted together.
+const ALIKE: [&str; 3] = ["service_graphs.wait", "service_graphs.max_items", "limits.max_tenants"];
 
 const YEAR: Millis = 365 * 24 * HOUR;
 const DAY: Millis = 24 * HOUR;
@@ -94,24 +97,28 @@ const SIZES: RangeInclusive<i64> = 1 << 10..=1 << 30;
 /// Sections, outer before inner, with one line each.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("kafka", "Where spans come from. Workers with the same group share the work and the internal topics."),
-    ("tenant", "Whose spans these are. Every tenant has series of its own."),
+    ("tenant", "How the tenant of a span is determined. Every tenant has its own series."),
     ("overrides", "Settings per tenant."),
-    ("time", "Steps and stream time. Time comes from the records, so a backlog lands where it belongs."),
-    ("naming", "What metrics and labels are called: as in Tempo, or as in the Collector."),
+    (
+        "time",
+        "Steps and stream time. Time comes from the records, so a backlog is counted in the steps where it \
+              belongs.",
+    ),
+    ("naming", "Names of metrics and labels: as in Tempo, or as in the Collector."),
     ("span_metrics", "traces_spanmetrics_*: calls, latency and size per service and operation."),
-    ("span_metrics.intrinsic_dimensions", "Which built-in labels a series has. Fewer labels, fewer series."),
+    ("span_metrics.intrinsic_dimensions", "Built-in labels of the series. Fewer labels, fewer series."),
     ("span_metrics.events", "Events inside of spans, such as exceptions."),
-    ("service_graphs", "traces_service_graph_*: who calls whom."),
-    ("host_info", "traces_host_info: which hosts spans come from, one series each."),
-    ("histograms", "How histograms count."),
-    ("span_names", "Span names with IDs in them made into few: each name on its own, so workers always agree."),
-    ("limits", "What a tenant may cost."),
-    ("series", "The life of a series."),
+    ("service_graphs", "traces_service_graph_*: which services call which."),
+    ("host_info", "traces_host_info: the hosts that send spans, one series each."),
+    ("histograms", "Type and resolution of histograms."),
+    ("span_names", "Sanitizer: replaces IDs in span names. Works on each name alone, so all workers agree."),
+    ("limits", "Limits per tenant."),
+    ("series", "Lifetime of a series."),
     ("series.exemplars", "Exemplars: a trace ID next to a histogram or counter sample."),
-    ("remote_write", "Where series go: any receiver of Prometheus remote write."),
-    ("remote_write.auth", "How requests prove who they are. Keys of another type must stay empty."),
+    ("remote_write", "The receiver of the series: any implementation of Prometheus remote write."),
+    ("remote_write.auth", "Authentication of requests. Keys of another type must stay empty."),
     ("remote_write.tls", "TLS of an https url. Files are PEM."),
-    ("worker", "What one process may use."),
+    ("worker", "Resources of one process."),
     ("admin", "The HTTP server for health, readiness and spanmill's own metrics."),
     ("log", "Logs go to standard error."),
 ];

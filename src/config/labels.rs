@@ -1,57 +1,9 @@
-//! Which labels span metrics get from the configuration, and which of them would be one and the same.
+//! Which labels of span metrics would be one and the same.
 
 use std::collections::BTreeMap;
 
-use super::settings::{Config, Dimension, Profile};
-use crate::model::labels::{cut, sanitize_name};
-
-/// Labels that no attribute may become: they tell the series of a label set apart.
-const RESERVED: [&str; 2] = ["__name__", "le"];
-/// The labels of an instrumentation scope.
-pub const SCOPE_LABELS: [&str; 2] = ["span_instrumentation_scope_name", "span_instrumentation_scope_version"];
-
-/// Makes an attribute name a label name: every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit stays,
-/// as in Tempo.
-#[must_use]
-pub fn sanitise_label(name: &str) -> String {
-    sanitize_name(name)
-}
-
-/// The labels of service, span name, span kind, status code and status message.
-#[must_use]
-pub fn built_in(profile: Profile) -> [&'static str; 5] {
-    let service = match profile {
-        Profile::Tempo => "service",
-        Profile::Otel => "service_name",
-    };
-    [service, "span_name", "span_kind", "status_code", "status_message"]
-}
-
-/// The label of a dimension or mapping. The names of built-in labels get `__` in front, be those labels switched on or
-/// not; so do the two that Prometheus reserves.
-#[must_use]
-pub fn dimension_label(config: &Config, name: &str) -> String {
-    let label = sanitise_label(name);
-    let taken = built_in(config.naming.profile).contains(&label.as_str()) || RESERVED.contains(&label.as_str());
-    cut_name(config, &prefixed(&label, taken))
-}
-
-/// The label of a resource attribute on `traces_target_info`: like a dimension's, and `job` and `instance` are taken, too.
-#[must_use]
-pub fn target_info_label(config: &Config, name: &str) -> String {
-    match name {
-        "job" | "instance" => cut_name(config, &prefixed(name, true)),
-        _ => dimension_label(config, name),
-    }
-}
-
-fn prefixed(label: &str, taken: bool) -> String {
-    if taken { format!("__{label}") } else { label.to_owned() }
-}
-
-fn cut_name(config: &Config, label: &str) -> String {
-    cut(label, config.limits.max_label_name_length).to_owned()
-}
+use crate::core::settings::labels::{SCOPE_LABELS, dimension_label};
+use crate::core::settings::{Dimension, Settings};
 
 /// The longest name of a span kind.
 const LONGEST_KIND: &str = "SPAN_KIND_UNSPECIFIED";
@@ -59,7 +11,7 @@ const LONGEST_KIND: &str = "SPAN_KIND_UNSPECIFIED";
 /// Everything about labels of span metrics that contradicts itself, one sentence each: two dimensions or mappings that
 /// would become one label, one without a name, and buckets that depend on a label that is switched off or cut.
 #[must_use]
-pub fn collisions(config: &Config) -> Vec<String> {
+pub fn collisions(config: &Settings) -> Vec<String> {
     let settings = &config.span_metrics;
     let common = || {
         let mappings = settings.dimension_mappings.iter().map(|m| m.name.as_str());
@@ -84,7 +36,7 @@ fn listed<'a>(key: &'static str, dimensions: &'a [Dimension]) -> impl Iterator<I
 }
 
 /// What is wrong with the labels of one label set.
-fn label_set<'a>(config: &Config, all: impl Iterator<Item = (String, &'a str)>, problems: &mut Vec<String>) {
+fn label_set<'a>(config: &Settings, all: impl Iterator<Item = (String, &'a str)>, problems: &mut Vec<String>) {
     let mut seen: BTreeMap<String, (String, &str)> = BTreeMap::new();
     if !config.span_metrics.scopes.is_empty() {
         seen.extend(SCOPE_LABELS.map(|label| (label.to_owned(), ("scopes".to_owned(), label))));
@@ -98,7 +50,10 @@ fn label_set<'a>(config: &Config, all: impl Iterator<Item = (String, &'a str)>, 
     for (place, name) in all {
         let label = dimension_label(config, name);
         if label.is_empty() {
-            tell(format!("span_metrics.{place} has no name; name an attribute, or remove it"));
+            tell(format!(
+                "span_metrics.{place} ({name:?}) does not become a label; name an attribute with a letter, or remove \
+                 it"
+            ));
         } else if let Some((other_place, other)) = seen.get(&label) {
             tell(format!(
                 "span_metrics.{place} ({name:?}) and span_metrics.{other_place} ({other:?}) would both become the label \
@@ -111,7 +66,7 @@ fn label_set<'a>(config: &Config, all: impl Iterator<Item = (String, &'a str)>, 
 }
 
 /// One label set has one layout, so what decides the buckets must be among the labels.
-fn bucket_sets(config: &Config) -> impl Iterator<Item = String> {
+fn bucket_sets(config: &Settings) -> impl Iterator<Item = String> {
     let settings = &config.span_metrics;
     settings.bucket_sets.iter().enumerate().flat_map(move |(i, set)| {
         let by_service = !set.services.is_empty() && !settings.intrinsic.service;
@@ -129,7 +84,7 @@ fn bucket_sets(config: &Config) -> impl Iterator<Item = String> {
 }
 
 /// Nor may it be cut short: two services, or two kinds, that are cut to one label would need two layouts.
-fn cut_bucket_sets(config: &Config) -> impl Iterator<Item = String> {
+fn cut_bucket_sets(config: &Settings) -> impl Iterator<Item = String> {
     let most = config.limits.max_label_value_length;
     config.span_metrics.bucket_sets.iter().enumerate().flat_map(move |(i, set)| {
         // A service that is cut is longer than the limit, so it can equal none that is shorter.
@@ -149,10 +104,10 @@ fn cut_bucket_sets(config: &Config) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::{BucketSet, DimensionMapping};
+    use crate::core::settings::{BucketSet, DimensionMapping};
 
     fn dimensions(names: &[&str]) -> Vec<Dimension> {
-        names.iter().map(|name| Dimension { name: (*name).to_owned(), default: None }).collect()
+        names.iter().map(|name| Dimension { or: Vec::new(), name: (*name).to_owned(), default: None }).collect()
     }
 
     fn mapping(name: &str) -> DimensionMapping {
@@ -161,33 +116,12 @@ mod tests {
 
     #[test]
     fn the_defaults_contradict_nothing() {
-        assert_eq!(collisions(&Config::default()), Vec::<String>::new());
-    }
-
-    #[test]
-    fn attribute_names_become_label_names() {
-        assert_eq!(sanitise_label("http.method-x y"), "http_method_x_y");
-        assert_eq!(sanitise_label("größe"), "gr__e");
-        assert_eq!(sanitise_label("2xx"), "2xx");
-    }
-
-    #[test]
-    fn a_dimension_never_hides_a_built_in_label() {
-        let mut config = Config::default();
-        assert_eq!(dimension_label(&config, "span.kind"), "__span_kind");
-        assert_eq!(dimension_label(&config, "service"), "__service");
-        assert_eq!(dimension_label(&config, "service.name"), "service_name");
-        assert_eq!(dimension_label(&config, "le"), "__le");
-        assert_eq!(target_info_label(&config, "job"), "__job");
-        assert_eq!(dimension_label(&config, "job"), "job");
-        config.naming.profile = Profile::Otel;
-        assert_eq!(dimension_label(&config, "service.name"), "__service_name");
-        assert_eq!(dimension_label(&config, "service"), "service");
+        assert_eq!(collisions(&Settings::default()), Vec::<String>::new());
     }
 
     #[test]
     fn two_dimensions_that_become_one_label_are_both_named_once() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.span_metrics.dimensions = dimensions(&["a.b", "c", "a_b"]);
         let problems = collisions(&config);
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -198,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_mapping_collides_with_a_dimension_and_with_another_mapping() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.span_metrics.dimensions = dimensions(&["foo_bar"]);
         config.span_metrics.dimension_mappings = vec![mapping("foo.bar"), mapping("x"), mapping("x")];
         assert_eq!(collisions(&config).len(), 2);
@@ -206,7 +140,7 @@ mod tests {
 
     #[test]
     fn dimensions_of_calls_and_of_latency_do_not_meet() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.span_metrics.calls_dimensions = dimensions(&["a"]);
         config.span_metrics.latency_dimensions = dimensions(&["a"]);
         assert_eq!(collisions(&config), Vec::<String>::new());
@@ -216,7 +150,7 @@ mod tests {
 
     #[test]
     fn names_that_are_cut_to_the_same_label_collide() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.limits.max_label_name_length = 4;
         config.span_metrics.dimensions = dimensions(&["http.method", "http.status"]);
         assert_eq!(collisions(&config).len(), 1);
@@ -224,7 +158,7 @@ mod tests {
 
     #[test]
     fn scope_labels_collide_only_when_there_are_scopes() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.span_metrics.dimensions = dimensions(&["span.instrumentation.scope.name", ""]);
         assert_eq!(collisions(&config).len(), 1);
         config.span_metrics.scopes = vec!["io.opentelemetry.jdbc".to_owned()];
@@ -233,7 +167,7 @@ mod tests {
 
     #[test]
     fn buckets_by_kind_need_the_label() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         let set = BucketSet {
             services: vec!["cart".to_owned()],
             kinds: vec!["SPAN_KIND_SERVER".to_owned()],
@@ -250,7 +184,7 @@ mod tests {
 
     #[test]
     fn buckets_need_labels_that_are_not_cut() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         let (services, kinds) = (vec!["cart".to_owned()], vec!["SPAN_KIND_SERVER".to_owned()]);
         config.span_metrics.bucket_sets = vec![BucketSet { services, kinds, bounds_ns: vec![1] }];
         for (limit, wrong) in [(21, 0), (20, 1), (5, 1), (4, 2)] {

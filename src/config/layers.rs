@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::draft::{Draft, Slot};
-use super::keys::{self, Key, env_name};
-use super::problem::{Place, Problem, Shown};
+use super::draft::{Draft, DraftField};
+use super::keys::{self, ConfigKey, env_name};
+use super::problem::{Location, Problem, Shown};
 use super::read::{node_of, read};
 use super::suggest::nearest;
-use super::yaml::{self, Body, Complaint, Entry, Node, Style};
+use super::yaml::{self, Body, Complaint, MapEntry, Node, Style};
 use super::{ReadFile, Sources};
 
 /// Why a tenant cannot have its own value.
-const GLOBAL: &str = "is the same for all tenants; write it in the main file";
+const GLOBAL: &str = "applies to all tenants; write it in the main file";
 
 /// What the layers add up to.
 pub(super) struct Layers<'a> {
     pub(super) draft: Draft,
     /// Where each given value comes from; what is not here has its default.
-    pub(super) places: BTreeMap<String, Place>,
+    pub(super) places: BTreeMap<String, Location>,
     /// Keys whose value could not be read.
     pub(super) unread: BTreeSet<&'static str>,
     pub(super) problems: Vec<Problem>,
@@ -67,7 +67,7 @@ impl<'a> Layers<'a> {
         layers
     }
 
-    pub(super) fn problem(&mut self, place: Place, path: &str, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, place: Location, path: &str, message: impl Into<String>) {
         match &self.tenant {
             Some(tenant) if path.is_empty() => {
                 self.problems.push(Problem::new(place, self.file, &format!("tenants.{tenant}"), message));
@@ -90,7 +90,7 @@ impl<'a> Layers<'a> {
     pub(super) fn parse(&mut self, text: &str) -> Option<Node> {
         let (tree, complaints) = yaml::parse(text);
         for Complaint { at, message } in complaints {
-            self.problem(Place::File(at), "", message);
+            self.problem(Location::File(at), "", message);
         }
         tree
     }
@@ -115,7 +115,7 @@ impl<'a> Layers<'a> {
             Body::Scalar(..) | Body::List(_) => {
                 let children = listed(path, self.among());
                 self.problem(
-                    Place::File(node.start),
+                    Location::File(node.start),
                     path,
                     format!("must be a section with keys under it: {children}"),
                 );
@@ -123,23 +123,23 @@ impl<'a> Layers<'a> {
         }
     }
 
-    fn entry(&mut self, section: &str, entry: &Entry, first: Option<&Entry>) {
+    fn entry(&mut self, section: &str, entry: &MapEntry, first: Option<&MapEntry>) {
         let path = if section.is_empty() { entry.name.clone() } else { format!("{section}.{}", entry.name) };
         let key = keys::find(&path).filter(|_| !entry.name.contains('.'));
         let inner = keys::section(&path).filter(|_| !entry.name.contains('.'));
         if let Some(first) = first {
-            let message = format!("stands twice, first on line {}; keep one", first.start.line);
-            self.problem(Place::File(entry.start), &path, message);
+            let message = format!("appears twice, first on line {}; keep one", first.start.line);
+            self.problem(Location::File(entry.start), &path, message);
         } else if (key.is_some() || inner.is_some()) && self.is_global(&path) {
-            self.problem(Place::File(entry.start), &path, GLOBAL);
+            self.problem(Location::File(entry.start), &path, GLOBAL);
         } else if let Some(key) = key {
             self.show(key, &entry.value);
-            self.put(key, &entry.value, Place::File);
+            self.put(key, &entry.value, Location::File);
         } else if let Some(inner) = inner {
             self.section(inner, &entry.value);
         } else {
             let message = format!("unknown key; {}", remedy(section, &entry.name, self.among()));
-            self.problem(Place::File(entry.start), &path, message);
+            self.problem(Location::File(entry.start), &path, message);
         }
     }
 
@@ -150,36 +150,36 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes what of a value may be shown.
-    fn show(&mut self, key: &Key, node: &Node) {
+    fn show(&mut self, key: &ConfigKey, node: &Node) {
         let slot = (key.slot)(&mut self.draft);
         match (slot, &node.body) {
-            (Slot::Secret(_), _) => {}
+            (DraftField::Secret(_), _) => {}
             // A URL may carry credentials.
-            (Slot::Text(_), Body::Scalar(text, _)) if text.contains(['@', '?']) => {}
-            (Slot::Secrets(_), Body::Map(entries)) => {
+            (DraftField::Text(_), Body::Scalar(text, _)) if text.contains(['@', '?']) => {}
+            (DraftField::Secrets(_), Body::Map(entries)) => {
                 for entry in entries {
                     self.shown.add(entry.start, entry.end);
                 }
             }
-            (Slot::Labels(_), Body::Map(entries)) => {
+            (DraftField::Labels(_), Body::Map(entries)) => {
                 for entry in entries {
                     self.shown.add(entry.start, entry.end);
                     self.shown.add(entry.value.start, entry.value.end);
                 }
             }
-            (Slot::List(_) | Slot::Buckets(_), Body::List(items)) => {
+            (DraftField::List(_) | DraftField::Buckets(_), Body::List(items)) => {
                 for item in items.iter().filter(|item| matches!(item.body, Body::Scalar(..))) {
                     self.shown.add(item.start, item.end);
                 }
             }
-            (Slot::Items(_), _) => self.shown.add_all(node),
-            (Slot::Secrets(_) | Slot::Labels(_), _) => {}
+            (DraftField::Items(_), _) => self.shown.add_all(node),
+            (DraftField::Secrets(_) | DraftField::Labels(_), _) => {}
             (_, Body::Scalar(..)) => self.shown.add(node.start, node.end),
             _ => {}
         }
     }
 
-    pub(super) fn put(&mut self, key: &'static Key, node: &Node, place: impl Fn(yaml::Pos) -> Place) {
+    pub(super) fn put(&mut self, key: &'static ConfigKey, node: &Node, place: impl Fn(yaml::Pos) -> Location) {
         let inherited = self.entries_of(key);
         let reading = read((key.slot)(&mut self.draft), node, self.read_file);
         if reading.found.iter().any(|found| found.suffix.is_empty()) {
@@ -202,7 +202,7 @@ impl<'a> Layers<'a> {
     }
 
     fn env(&mut self, name: &str, value: &str) {
-        let place = |_| Place::Env(name.to_owned());
+        let place = |_| Location::Env(name.to_owned());
         let Some(key) = keys::all().find(|key| env_name(key.path) == name) else {
             if !of_kubernetes(name) {
                 let names: Vec<String> = keys::all().map(|key| env_name(key.path)).collect();
@@ -220,42 +220,43 @@ impl<'a> Layers<'a> {
     pub(super) fn flag(&mut self, flag: &str) {
         let Some((path, value)) = flag.split_once('=') else {
             // Nothing of it is repeated: it may be a value.
-            self.problem(Place::Flag, "", "has no `=`; write `path=value`, as in `kafka.group=spanmill`");
+            self.problem(Location::Flag, "", "has no `=`; write `path=value`, as in `kafka.group=spanmill`");
             return;
         };
         let known = keys::find(path).is_some() || keys::section(path).is_some();
         if known && self.is_global(path) {
-            self.problem(Place::Flag, path, GLOBAL);
+            self.problem(Location::Flag, path, GLOBAL);
             return;
         }
         if let Some(key) = keys::find(path) {
-            self.text(key, value, || Place::Flag);
+            self.text(key, value, || Location::Flag);
             return;
         }
         let map = keys::all().find_map(|key| {
             let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
-            matches!((key.slot)(&mut Draft::default()), Slot::Labels(_) | Slot::Secrets(_)).then_some((key, name))
+            matches!((key.slot)(&mut Draft::default()), DraftField::Labels(_) | DraftField::Secrets(_))
+                .then_some((key, name))
         });
         if let Some((key, _)) = map
             && self.is_global(key.path)
         {
-            self.problem(Place::Flag, path, GLOBAL);
+            self.problem(Location::Flag, path, GLOBAL);
         } else if let Some((key, name)) = map {
             let at = yaml::Pos { line: 1, column: 1 };
             let value = Node { start: at, end: at, body: Body::Scalar(value.to_owned(), Style::Quoted) };
-            let entry = Entry { name: name.to_owned(), start: at, end: at, value };
-            self.put(key, &Node { start: at, end: at, body: Body::Map(vec![entry]) }, |_| Place::Flag);
+            let entry = MapEntry { name: name.to_owned(), start: at, end: at, value };
+            self.put(key, &Node { start: at, end: at, body: Body::Map(vec![entry]) }, |_| Location::Flag);
         } else if let Some(section) = keys::section(path) {
             let message = format!("is a section; set one of its keys: {}", listed(section, self.among()));
-            self.problem(Place::Flag, path, message);
+            self.problem(Location::Flag, path, message);
         } else {
             let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
-            self.problem(Place::Flag, path, format!("unknown key; {}", remedy(section, name, self.among())));
+            self.problem(Location::Flag, path, format!("unknown key; {}", remedy(section, name, self.among())));
         }
     }
 
     /// A value that is only text.
-    fn text(&mut self, key: &'static Key, value: &str, place: impl Fn() -> Place) {
+    fn text(&mut self, key: &'static ConfigKey, value: &str, place: impl Fn() -> Location) {
         match node_of(&(key.slot)(&mut self.draft), value) {
             Ok(node) => self.put(key, &node, |_| place()),
             Err(message) => {

@@ -4,27 +4,34 @@
 //! from; or everything that is wrong, each with its place and remedy. *Owner:* the command line, once at the start.
 //! *Never:* a guess. An unknown key, a bare number for a duration, a key given twice are errors. [`load`] is pure;
 //! [`load_from`] is the one edge that reads the file and the environment. *Next:* a new key goes into `settings.rs`, its
-//! slot into the table in `keys.rs`, and its rules, if any, into `rules.rs`.
+//! slot into the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
 
+mod agreed;
 mod auth;
 mod collide;
 mod draft;
 mod effective;
+mod hints;
 mod items;
 mod keys;
 pub mod labels;
 mod layers;
-mod metrics;
 mod overrides;
 mod policies;
+mod preset;
 mod problem;
 mod processors;
+mod properties;
+mod reach;
 mod read;
 mod reference;
 mod rules;
+mod schema;
 pub mod settings;
+mod statuses;
 mod suggest;
 mod syntax;
+mod tasks;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -34,17 +41,23 @@ pub(crate) mod yaml;
 use std::io;
 use std::path::Path;
 
+pub use agreed::Agreed;
 pub use effective::render_effective;
+pub use hints::hints;
 pub use overrides::{load_overrides, set_over};
 pub use problem::{Problem, Problems};
+pub use reach::{Reach, reach, reaches};
 pub use reference::reference;
+pub use schema::{overrides_schema, schema};
 pub use settings::Config;
+pub use syntax::{is_own_header, journal_topic};
 pub use tenants::Tenants;
 
 use layers::Layers;
+pub use value::duration;
 pub(crate) use value::show_text;
 
-use problem::Place;
+use problem::Location;
 
 /// Variables with spanmill's prefix that belong to the command line, not to the settings.
 const NOT_SETTINGS: [&str; 1] = ["SPANMILL_CONFIG"];
@@ -78,7 +91,7 @@ pub struct Loaded {
     pub overridden: Vec<Effective>,
 }
 
-/// The value in force for one key, or for one entry of a map.
+/// The active value for one key, or for one entry of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     /// The path, such as `kafka.brokers`.
@@ -86,12 +99,12 @@ pub struct Effective {
     /// The value as it would stand in the file; a secret as `***`.
     pub value: String,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody gave it.
     Default,
     /// A line of the file.
@@ -144,7 +157,7 @@ pub fn load_from(path: Option<&Path>, set: &[String]) -> Result<Loaded, Problems
         Ok(text) => Some(text),
         Err(error) => {
             let message = format!("cannot be read: {error}; check the path and its permissions");
-            problems.push(Problem::new(Place::WholeFile, &name, "", message));
+            problems.push(Problem::new(Location::WholeFile, &name, "", message));
             None
         }
     });
@@ -157,7 +170,7 @@ pub fn load_from(path: Option<&Path>, set: &[String]) -> Result<Loaded, Problems
         match value.into_string() {
             Ok(value) => env.push((variable.to_owned(), value)),
             Err(_) => {
-                let place = Place::Env(variable.to_owned());
+                let place = Location::Env(variable.to_owned());
                 problems.push(Problem::new(place, &name, "", "is not UTF-8; write it as such"));
             }
         }

@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::draft::{AuthKeys, AuthType, Choice, Draft, Slot};
-use super::keys::{self, Key};
+use super::draft::{AuthKeys, AuthType, Choice, Draft, DraftField};
+use super::keys::{self, ConfigKey};
 use super::layers::Layers;
-use super::problem::{Place, Problem};
+use super::problem::{Location, Problem};
 use super::read::Found;
 use super::settings::{Auth, Config, Secret};
 use super::suggest::nearest;
 use super::syntax;
 use super::tenants::Tenants;
-use super::yaml::{Body, Entry, Node, Pos};
+use super::yaml::{Body, MapEntry, Node, Pos};
 use super::{Effective, Problems, ReadFile};
 
 /// Reads the text of an overrides file over the settings of everybody.
@@ -101,10 +101,10 @@ fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
 
 impl Layers<'_> {
     /// The tenants of the file. It must say that there are none: a file that was cut short is not taken for an empty one.
-    fn tenants<'n>(&mut self, tree: &'n Node) -> Vec<&'n Entry> {
+    fn tenants<'n>(&mut self, tree: &'n Node) -> Vec<&'n MapEntry> {
         const FORM: &str = "write `tenants:` and under it a section for each tenant, or `tenants: {}` for none";
         let Body::Map(entries) = &tree.body else {
-            self.problem(Place::WholeFile, "", format!("holds no overrides; {FORM}"));
+            self.problem(Location::WholeFile, "", format!("holds no overrides; {FORM}"));
             return Vec::new();
         };
         let mut tenants = None;
@@ -115,53 +115,53 @@ impl Layers<'_> {
                     tenants = Some(&entry.value);
                     continue;
                 }
-                "tenants" => "stands twice; keep one".to_owned(),
+                "tenants" => "appears twice; keep one".to_owned(),
                 name if nearest(name, ["tenants"].into_iter()).is_some() => {
                     "unknown key; did you mean `tenants`?".to_owned()
                 }
-                _ => "unknown key; overrides stand under `tenants:` and the name of a tenant".to_owned(),
+                _ => "unknown key; overrides belong under `tenants:` and the name of a tenant".to_owned(),
             };
-            self.problem(Place::File(entry.start), &entry.name, message);
+            self.problem(Location::File(entry.start), &entry.name, message);
         }
         match tenants.map(|node| (&node.body, node.start)) {
             Some((Body::Map(entries), _)) => self.named(entries),
             Some((Body::Refused, _)) => Vec::new(),
             Some((_, start)) => {
-                self.problem(Place::File(start), "tenants", "must be a map of tenants, or `{}` for none");
+                self.problem(Location::File(start), "tenants", "must be a map of tenants, or `{}` for none");
                 Vec::new()
             }
             None => {
-                self.problem(Place::WholeFile, "", format!("holds no overrides; {FORM}"));
+                self.problem(Location::WholeFile, "", format!("holds no overrides; {FORM}"));
                 Vec::new()
             }
         }
     }
 
     /// Those entries whose name can be a tenant's.
-    fn named<'n>(&mut self, entries: &'n [Entry]) -> Vec<&'n Entry> {
+    fn named<'n>(&mut self, entries: &'n [MapEntry]) -> Vec<&'n MapEntry> {
         let mut seen = BTreeSet::new();
         let mut good = Vec::new();
         for entry in entries {
             self.shown.add(entry.start, entry.end);
             let wrong = if !seen.insert(&entry.name) {
-                Err("stands twice; keep one".to_owned())
+                Err("appears twice; keep one".to_owned())
             } else if entry.name.is_empty() {
                 Err("is empty; write the name of a tenant".to_owned())
             } else if entry.name == "*" {
-                Err("is no tenant; what all tenants have stands in the main file".to_owned())
+                Err("is not a tenant; settings of all tenants belong in the main file".to_owned())
             } else {
                 syntax::header_value(&entry.name)
             };
             match wrong {
                 Ok(()) => good.push(entry),
-                Err(message) => self.problem(Place::File(entry.start), &format!("tenants.{}", entry.name), message),
+                Err(message) => self.problem(Location::File(entry.start), &format!("tenants.{}", entry.name), message),
             }
         }
         good
     }
 
     /// The settings of one tenant.
-    fn overrides_of(&mut self, defaults: &Config, entry: &Entry) -> Config {
+    fn overrides_of(&mut self, defaults: &Config, entry: &MapEntry) -> Config {
         self.begin(Some(&entry.name), defaults);
         self.forget_auth(&entry.value);
         self.section("", &entry.value);
@@ -215,10 +215,10 @@ impl Layers<'_> {
     }
 
     /// The names of the entries of a map.
-    pub(super) fn entries_of(&mut self, key: &Key) -> BTreeSet<String> {
+    pub(super) fn entries_of(&mut self, key: &ConfigKey) -> BTreeSet<String> {
         match (key.slot)(&mut self.draft) {
-            Slot::Labels(labels) => labels.keys().cloned().collect(),
-            Slot::Secrets(secrets) => secrets.keys().cloned().collect(),
+            DraftField::Labels(labels) => labels.keys().cloned().collect(),
+            DraftField::Secrets(secrets) => secrets.keys().cloned().collect(),
             _ => BTreeSet::new(),
         }
     }
@@ -226,10 +226,10 @@ impl Layers<'_> {
     /// Takes away the entries of a map that a tenant gave as empty text.
     pub(super) fn remove_empty(
         &mut self,
-        key: &Key,
+        key: &ConfigKey,
         inherited: &BTreeSet<String>,
         found: &[Found],
-        place: &impl Fn(Pos) -> Place,
+        place: &impl Fn(Pos) -> Location,
     ) {
         let mut removed = Vec::new();
         let mut keep = |name: &str, empty: bool| {
@@ -237,14 +237,14 @@ impl Layers<'_> {
             !empty
         };
         match (key.slot)(&mut self.draft) {
-            Slot::Labels(labels) => labels.retain(|name, value| keep(name, value.is_empty())),
-            Slot::Secrets(secrets) => secrets.retain(|name, value| keep(name, value.reveal().is_empty())),
+            DraftField::Labels(labels) => labels.retain(|name, value| keep(name, value.is_empty())),
+            DraftField::Secrets(secrets) => secrets.retain(|name, value| keep(name, value.reveal().is_empty())),
             _ => {}
         }
         for name in removed.iter().filter(|name| !inherited.contains(*name)) {
             let suffix = format!(".{name}");
             if let Some(found) = found.iter().find(|found| found.suffix == suffix) {
-                let message = "is empty, and there is no such entry to take away; write a value or remove it";
+                let message = "is empty, and there is no such entry to remove; write a value or remove it";
                 self.problem(place(found.start), &format!("{}{suffix}", key.path), message);
             }
         }

@@ -1,16 +1,18 @@
 //! Filter policies: what makes one well-formed. Keys are those of Tempo, and values have the type that YAML gives them.
 
 use regex::bytes::Regex;
+use serde_json::{Value, json};
 
 use super::draft::Choice;
 use super::items::{Item, Parts, no_regex};
 use super::problem::quoted;
 use super::read::{Message, Reading, items, text_of};
-use super::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
+use super::schema;
 use super::suggest::nearest;
 use super::value::{show_list, show_quoted, show_text};
 use super::yaml::{Body, Node, Style};
-use crate::model::span::{KINDS, STATUSES};
+use crate::core::model::span::{KINDS, STATUSES};
+use crate::core::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 
 /// The most blocks of one list that may look at resources; a filter has one bit for each.
 const RESOURCE_BLOCKS: usize = 128;
@@ -52,9 +54,9 @@ fn subject(key: &str) -> Result<Subject, String> {
     Err(match key.strip_prefix('.').unwrap_or(key) {
         "" => format!("is empty; write {forms}"),
         name if !name.contains(':') && !reserved(name) => {
-            format!("{} is no key of a policy; write {forms}, as in `span.{name}`", quoted(key))
+            format!("{} is not a key of a policy; write {forms}, as in `span.{name}`", quoted(key))
         }
-        _ => format!("{} is no key of a policy; write {forms}", quoted(key)),
+        _ => format!("{} is not a key of a policy; write {forms}", quoted(key)),
     })
 }
 
@@ -109,14 +111,14 @@ fn plain_value(text: &str) -> Result<PolicyValue, String> {
         "false" => return Ok(PolicyValue::Bool(false)),
         _ if ["yes", "no", "on", "off", "y", "n", "true", "false"].contains(&text.to_ascii_lowercase().as_str()) => {
             let message = format!(
-                "{} is text to some and a boolean to others; write `true` or `false`, or quote it",
+                "{} is text or a boolean, depending on the parser; write `true` or `false`, or quote it",
                 quoted(text)
             );
             return Err(message);
         }
         _ if zeros || digits.starts_with("0x") || digits.starts_with("0o") => {
             return Err(format!(
-                "{} is not the same number to everybody; write it in decimal, or quote it",
+                "{} is read as different numbers by different parsers; write it in decimal, or quote it",
                 quoted(text)
             ));
         }
@@ -161,7 +163,7 @@ impl Item for FilterPolicy {
         const BLOCKS: [&str; 3] = ["include", "include_any", "exclude"];
         let parts = Parts::of(node, &BLOCKS, at, reading)?;
         if BLOCKS.iter().all(|name| parts.get(name).is_none()) {
-            let message = "does nothing; it needs `include`, `include_any` or `exclude`".to_owned();
+            let message = "has no effect; it needs `include`, `include_any` or `exclude`".to_owned();
             reading.wrong(at.to_owned(), node.start, Some(message));
             return None;
         }
@@ -175,8 +177,18 @@ impl Item for FilterPolicy {
 
     fn clash(&self, before: &[Self]) -> Option<String> {
         let looking: usize = before.iter().chain([self]).map(Self::resource_blocks).sum();
-        let message = format!("makes more than {RESOURCE_BLOCKS} blocks that look at resources");
-        (looking > RESOURCE_BLOCKS).then(|| format!("{message}; join some by a regular expression such as `^(a|b)$`"))
+        let message = format!("makes more than {RESOURCE_BLOCKS} blocks that match resources");
+        (looking > RESOURCE_BLOCKS).then(|| format!("{message}; join some with a regular expression such as `^(a|b)$`"))
+    }
+
+    fn schema() -> Value {
+        let attribute = schema::parts(&json!({ "key": schema::text(), "value": schema::text() }), &["key", "value"]);
+        let attributes = json!({ "type": "array", "items": attribute });
+        let words = MatchType::Strict.words();
+        let block = json!({ "match_type": { "enum": words }, "attributes": attributes });
+        let block = schema::parts(&block, &["match_type", "attributes"]);
+        let blocks = json!({ "include": block, "include_any": block, "exclude": block });
+        json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": blocks })
     }
 
     fn show(&self) -> String {

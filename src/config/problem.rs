@@ -9,7 +9,7 @@ use super::yaml::{Body, Node, Pos};
 
 /// Where a value, or a problem, comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// The file, at a position.
     File(Pos),
     /// The file as a whole.
@@ -23,7 +23,7 @@ pub(super) enum Place {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    place: Place,
+    place: Location,
     /// The name of the file; empty without one.
     file: String,
     /// The key; empty when the text as a whole is meant.
@@ -53,7 +53,7 @@ pub(super) fn quoted(text: &str) -> String {
 // === impl Problem ===
 
 impl Problem {
-    pub(super) fn new(place: Place, file: &str, path: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(place: Location, file: &str, path: &str, message: impl Into<String>) -> Self {
         // A key that was mistyped may hold anything, even a line break.
         let path = path.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Self { place, file: file.to_owned(), path, message: message.into(), excerpt: None }
@@ -61,7 +61,7 @@ impl Problem {
 
     /// Adds the line of the file that is meant, as far as it may be shown.
     pub(super) fn with_excerpt(mut self, text: &str, shown: &Shown) -> Self {
-        if let Place::File(at) = self.place {
+        if let Location::File(at) = self.place {
             self.excerpt = shown.excerpt(text, at);
         }
         self
@@ -69,7 +69,7 @@ impl Problem {
 
     /// Whether it is about something that somebody said, and not about what was there before.
     pub(super) fn is_given(&self) -> bool {
-        self.place != Place::WholeFile
+        self.place != Location::WholeFile
     }
 
     /// The key that is meant, such as `kafka.brokers`; empty when it is the text as a whole.
@@ -87,7 +87,7 @@ impl Problem {
     /// The line and column in the file, both from 1; `None` for the environment and flags.
     #[must_use]
     pub fn position(&self) -> Option<(usize, usize)> {
-        if let Place::File(at) = self.place { Some((at.line, at.column)) } else { None }
+        if let Location::File(at) = self.place { Some((at.line, at.column)) } else { None }
     }
 }
 
@@ -95,10 +95,10 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::File(at) => write!(f, "{}:{}:{}: ", self.file, at.line, at.column)?,
-            Place::WholeFile => write!(f, "{}: ", self.file)?,
-            Place::Env(name) => write!(f, "environment {name}: ")?,
-            Place::Flag => f.write_str("--set: ")?,
+            Location::File(at) => write!(f, "{}:{}:{}: ", self.file, at.line, at.column)?,
+            Location::WholeFile => write!(f, "{}: ", self.file)?,
+            Location::Env(name) => write!(f, "environment {name}: ")?,
+            Location::Flag => f.write_str("--set: ")?,
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -113,10 +113,10 @@ impl Problems {
     /// `None` if there are none.
     pub(super) fn from_list(mut list: Vec<Problem>) -> Option<Self> {
         list.sort_by_key(|problem| match &problem.place {
-            Place::WholeFile => (0, Pos { line: 0, column: 0 }),
-            Place::File(at) => (0, *at),
-            Place::Env(_) => (1, Pos { line: 0, column: 0 }),
-            Place::Flag => (2, Pos { line: 0, column: 0 }),
+            Location::WholeFile => (0, Pos { line: 0, column: 0 }),
+            Location::File(at) => (0, *at),
+            Location::Env(_) => (1, Pos { line: 0, column: 0 }),
+            Location::Flag => (2, Pos { line: 0, column: 0 }),
         });
         if list.is_empty() { None } else { Some(Self(list)) }
     }

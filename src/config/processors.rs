@@ -20,15 +20,16 @@ impl Layers<'_> {
     /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
     pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
-        let working = config.span_metrics.enabled || config.service_graphs.enabled || config.host_info.enabled;
+        let working =
+            config.core.span_metrics.enabled || config.core.service_graphs.enabled || config.core.host_info.enabled;
         if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
-            self.broken(&paths, "nothing is left to do; enable span_metrics or service_graphs");
+            self.broken(&paths, "no processor is enabled; enable span_metrics or service_graphs");
         }
     }
 
     fn check_naming(&mut self, draft: &Draft) {
-        let namespace = &draft.config.naming.namespace;
+        let namespace = &draft.config.core.naming.namespace;
         if !namespace.is_empty() {
             let legal = syntax::metric_name(&namespace.replace('.', "_"));
             self.must("naming.namespace", legal.map_err(|_| syntax::NAMESPACE.to_owned()));
@@ -36,7 +37,7 @@ impl Layers<'_> {
     }
 
     fn check_span_metrics(&mut self, draft: &Draft) {
-        let metrics = &draft.config.span_metrics;
+        let metrics = &draft.config.core.span_metrics;
         if metrics.events && metrics.event_dimensions.is_empty() {
             let paths = ["span_metrics.events.enabled", "span_metrics.events.dimensions"];
             let message = "needs `span_metrics.events.dimensions`, at least one attribute, such as `[exception.type]`";
@@ -48,37 +49,41 @@ impl Layers<'_> {
             let parts = ["calls", "latency", "size"].map(|part| format!("span_metrics.{part}"));
             let mut paths: Vec<&str> = parts.iter().map(String::as_str).collect();
             paths.push("span_metrics.enabled");
-            self.broken(&paths, "nothing is left of span metrics; write `span_metrics.enabled: false` instead");
+            self.broken(&paths, "no metric of span metrics is enabled; write `span_metrics.enabled: false` instead");
         }
     }
 
     fn check_service_graphs(&mut self, draft: &Draft) {
-        let graphs = &draft.config.service_graphs;
+        let graphs = &draft.config.core.service_graphs;
         if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info) {
             let paths = ["service_graphs.requests", "service_graphs.latency", "service_graphs.enabled"];
-            self.broken(&paths, "nothing is left of service graphs; write `service_graphs.enabled: false` instead");
+            self.broken(
+                &paths,
+                "no metric of service graphs is enabled; write `service_graphs.enabled: false` \
+                                 instead",
+            );
         }
         if (1..100).contains(&graphs.failed_http_status) {
-            let message = "is no HTTP status; write one such as `500`, or 0 for none";
+            let message = "is not an HTTP status; write one such as `500`, or 0 for none";
             self.broken(&["service_graphs.failed_http_status"], message);
         }
     }
 
     fn check_host_info(&mut self, draft: &Draft) {
-        let host_info = &draft.config.host_info;
+        let host_info = &draft.config.core.host_info;
         self.must("host_info.metric_name", syntax::metric_name(&host_info.metric_name));
         if host_info.enabled && host_info.host_identifiers.is_empty() {
             let paths = ["host_info.host_identifiers", "host_info.enabled"];
             self.broken(
                 &paths,
-                "is empty; name a resource attribute such as `host.id`, or switch `host_info.enabled` off",
+                "is empty; name a resource attribute such as `host.id`, or disable `host_info.enabled`",
             );
         }
     }
 
     /// The rules about series that a tenant can have of its own.
     pub(super) fn check_series_of(&mut self, draft: &Draft) {
-        let series = &draft.config.series;
+        let series = &draft.config.core.series;
         if draft.step > 0 && series.interval % draft.step != 0 {
             let (interval, step) = (show_duration(series.interval), show_duration(draft.step));
             let message = format!("series.interval ({interval}) must be a multiple of time.step ({step})");
@@ -90,7 +95,7 @@ impl Layers<'_> {
                 at_least("series.stale_after", series.stale_after, "series.interval", series.interval),
             );
         }
-        self.must("series.exemplars.label", syntax::label_name(&series.exemplar_label));
+        self.must("series.exemplars.label", syntax::exemplar_label(&series.exemplar_label));
         self.check_labels(draft);
     }
 }

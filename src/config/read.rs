@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ReadFile;
-use super::draft::Slot;
+use super::draft::DraftField;
 use super::problem::quoted;
 use super::settings::Secret;
 use super::value::{boolean, bound, duration, fraction, show_duration, show_size, size, whole};
-use super::yaml::{self, Body, Entry, Node, Pos, Style};
+use super::yaml::{self, Body, MapEntry, Node, Pos, Style};
 
 /// What became of one value.
 #[derive(Default)]
@@ -33,14 +33,14 @@ pub(super) struct Wrong {
 }
 
 /// Reads `node` into `slot`.
-pub(super) fn read(slot: Slot<'_>, node: &Node, read_file: &ReadFile<'_>) -> Reading {
+pub(super) fn read(slot: DraftField<'_>, node: &Node, read_file: &ReadFile<'_>) -> Reading {
     let mut reading = Reading::default();
     let put = match slot {
-        Slot::List(items) => list(node, "", &mut reading).map(|texts| *items = texts),
-        Slot::Buckets(bounds) => buckets(node, "", &mut reading).map(|read| *bounds = read),
-        Slot::Items(items) => items.read(node, &mut reading).then_some(()),
-        Slot::Labels(labels) => entries(node, &mut reading, line).map(|read| labels.extend(read)),
-        Slot::Secrets(secrets) => {
+        DraftField::List(items) => list(node, "", &mut reading).map(|texts| *items = texts),
+        DraftField::Buckets(bounds) => buckets(node, "", &mut reading).map(|read| *bounds = read),
+        DraftField::Items(items) => items.read(node, &mut reading).then_some(()),
+        DraftField::Labels(labels) => entries(node, &mut reading, line).map(|read| labels.extend(read)),
+        DraftField::Secrets(secrets) => {
             entries(node, &mut reading, |value| secret_of(value, read_file)).map(|read| secrets.extend(read))
         }
         slot => {
@@ -61,21 +61,27 @@ pub(super) fn read(slot: Slot<'_>, node: &Node, read_file: &ReadFile<'_>) -> Rea
 }
 
 /// Text from the environment or a flag as a node. Lists may be written `a,b`, maps as `{a: b}`.
-pub(super) fn node_of(slot: &Slot<'_>, text: &str) -> Result<Node, String> {
+pub(super) fn node_of(slot: &DraftField<'_>, text: &str) -> Result<Node, String> {
     match slot {
-        Slot::List(_) | Slot::Buckets(_) if !text.trim_start().starts_with('[') => Ok(names(text)),
-        Slot::Items(items) if items.plain() && !text.trim_start().starts_with(['[', '{']) => Ok(names(text)),
-        Slot::Items(items) => match yaml::parse(text) {
+        DraftField::List(_) | DraftField::Buckets(_) if !text.trim_start().starts_with('[') => Ok(names(text)),
+        DraftField::Items(items) if items.plain() && !text.trim_start().starts_with(['[', '{']) => Ok(names(text)),
+        DraftField::Items(items) => match yaml::parse(text) {
             (Some(node), complaints) if complaints.is_empty() && matches!(node.body, Body::List(_)) => Ok(node),
             _ => Err(format!("must be {}", items.form())),
         },
-        Slot::List(_) | Slot::Buckets(_) | Slot::Labels(_) | Slot::Secrets(_) => match yaml::parse(text) {
-            (Some(node), complaints) if complaints.is_empty() && matches!(node.body, Body::List(_) | Body::Map(_)) => {
-                Ok(node)
+        DraftField::List(_) | DraftField::Buckets(_) | DraftField::Labels(_) | DraftField::Secrets(_) => {
+            match yaml::parse(text) {
+                (Some(node), complaints)
+                    if complaints.is_empty() && matches!(node.body, Body::List(_) | Body::Map(_)) =>
+                {
+                    Ok(node)
+                }
+                _ if matches!(slot, DraftField::List(_) | DraftField::Buckets(_)) => {
+                    Err("must be a list such as `a,b`".to_owned())
+                }
+                _ => Err("must be a map such as `{name: value}`".to_owned()),
             }
-            _ if matches!(slot, Slot::List(_) | Slot::Buckets(_)) => Err("must be a list such as `a,b`".to_owned()),
-            _ => Err("must be a map such as `{name: value}`".to_owned()),
-        },
+        }
         _ => Ok(node(Body::Scalar(text.to_owned(), Style::Quoted))),
     }
 }
@@ -95,11 +101,11 @@ fn names(text: &str) -> Node {
 /// The content of a secret's file, without the line break at its end.
 pub(super) fn secret_file(path: &Path, read_file: &ReadFile<'_>) -> Result<Secret, String> {
     let text = readable(path, read_file)?;
-    let secret = text.trim_end_matches(['\n', '\r']);
+    let secret = Secret::in_text(&text);
     if secret.is_empty() {
         return Err(format!("file {} is empty; put the secret into it", quoted(&path.to_string_lossy())));
     }
-    Ok(Secret::new(secret))
+    Ok(Secret::of_file(secret, path))
 }
 
 /// The content of a file that the settings name.
@@ -112,13 +118,13 @@ pub(super) fn readable(path: &Path, read_file: &ReadFile<'_>) -> Result<String, 
 /// What is wrong; `None` if it was complained about before.
 pub(super) type Message = Option<String>;
 
-fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
+fn scalar(slot: DraftField<'_>, node: &Node) -> Result<(), Message> {
     match slot {
-        Slot::Text(text) => *text = line(node)?,
-        Slot::Path(path) => *path = Some(line(node)?).filter(|text| !text.is_empty()).map(PathBuf::from),
-        Slot::Secret(secret) => *secret = Secret::new(text_of(node)?),
-        Slot::Bool(value) => *value = boolean(text_of(node)?)?,
-        Slot::Choice(choice) => {
+        DraftField::Text(text) => *text = line(node)?,
+        DraftField::Path(path) => *path = Some(line(node)?).filter(|text| !text.is_empty()).map(PathBuf::from),
+        DraftField::Secret(secret) => *secret = Secret::new(text_of(node)?),
+        DraftField::Bool(value) => *value = boolean(text_of(node)?)?,
+        DraftField::Choice(choice) => {
             let word = text_of(node)?;
             if !choice.choose(word) {
                 let words: Vec<String> = choice.words().iter().map(|word| format!("`{word}`")).collect();
@@ -126,14 +132,14 @@ fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
                 return Err(Some(format!("{} is unknown; {remedy} {}", quoted(word), words.join(", "))));
             }
         }
-        Slot::Whole(number, range) => {
+        DraftField::Whole(number, range) => {
             let value = whole(text_of(node)?)?;
             if !range.contains(&value) || !number.set(value) {
                 return Err(Some(format!("{value} is out of range; write {} to {}", range.start(), range.end())));
             }
         }
-        Slot::Fraction(number, above, most) => *number = fraction(text_of(node)?, above, most)?,
-        Slot::Size(bytes, range) => {
+        DraftField::Fraction(number, above, most) => *number = fraction(text_of(node)?, above, most)?,
+        DraftField::Size(bytes, range) => {
             let value = size(text_of(node)?)?;
             let Some(fits) = usize::try_from(value).ok().filter(|_| range.contains(&value)) else {
                 let (least, most) = (show_size(*range.start()), show_size(*range.end()));
@@ -141,7 +147,7 @@ fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
             };
             *bytes = fits;
         }
-        Slot::Duration(ms, range) => {
+        DraftField::Duration(ms, range) => {
             let value = duration(text_of(node)?)?;
             if !range.contains(&value) {
                 let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
@@ -150,7 +156,11 @@ fn scalar(slot: Slot<'_>, node: &Node) -> Result<(), Message> {
             *ms = value;
         }
         // Read by `read` itself.
-        Slot::Buckets(_) | Slot::List(_) | Slot::Items(_) | Slot::Labels(_) | Slot::Secrets(_) => {}
+        DraftField::Buckets(_)
+        | DraftField::List(_)
+        | DraftField::Items(_)
+        | DraftField::Labels(_)
+        | DraftField::Secrets(_) => {}
     }
     Ok(())
 }
@@ -180,7 +190,9 @@ fn secret_of(node: &Node, read_file: &ReadFile<'_>) -> Result<Secret, Message> {
         return text_of(node).map(Secret::new);
     };
     match entries.as_slice() {
-        [Entry { name, value, .. }] if name == "file" => secret_file(Path::new(&line(value)?), read_file).map_err(Some),
+        [MapEntry { name, value, .. }] if name == "file" => {
+            secret_file(Path::new(&line(value)?), read_file).map_err(Some)
+        }
         _ => Err(Some(
             "must be text or `{file: path}`; a name with dots is one key, as in `sasl.username: me`".to_owned(),
         )),
@@ -213,7 +225,7 @@ pub(super) fn list(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<S
                 reading.wrong(
                     format!("{at}[{i}]"),
                     item.start,
-                    Some(format!("{} stands twice; keep one", quoted(&text))),
+                    Some(format!("{} appears twice; keep one", quoted(&text))),
                 );
             }
             Ok(text) => {
@@ -233,7 +245,7 @@ pub(super) fn buckets(node: &Node, at: &str, reading: &mut Reading) -> Option<Ve
     for (i, item) in items(node, at, "a list such as `[0.1, 0.5]`", reading)?.iter().enumerate() {
         match text_of(item).and_then(|text| bound(text).map_err(Some)) {
             Ok(ns) if bounds.last().is_some_and(|last| *last >= ns) => {
-                let message = "is not above the bound before it; write bounds in ascending order".to_owned();
+                let message = "is not above the previous bound; write bounds in ascending order".to_owned();
                 reading.wrong(format!("{at}[{i}]"), item.start, Some(message));
             }
             Ok(ns) => bounds.push(ns),
@@ -259,7 +271,7 @@ fn entries<T>(
             for entry in map {
                 let suffix = format!(".{}", entry.name);
                 if !seen.insert(entry.name.as_str()) {
-                    reading.wrong(suffix, entry.start, Some("stands twice; keep one".to_owned()));
+                    reading.wrong(suffix, entry.start, Some("appears twice; keep one".to_owned()));
                     continue;
                 }
                 match value(&entry.value) {

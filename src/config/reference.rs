@@ -7,7 +7,7 @@ use super::keys::{self, SECTIONS};
 use super::value::show;
 
 const HEAD: &str = "\
-# spanmill: every key, its default, and what it is for. A file needs only what differs.
+# spanmill: every key with its default and its meaning. A file needs only the values that differ.
 #
 # Stronger layers replace weaker ones: defaults < file < environment < flags.
 #   environment   SPANMILL_ and the path in upper case with _ for dots, as in SPANMILL_KAFKA_BROKERS=kafka-1:9092
@@ -19,14 +19,14 @@ const HEAD: &str = "\
 # Every secret can be read from a file instead: password_file, token_file, and {file: path} in place of the value of a
 # header or Kafka property. Relative paths start at the working directory. Secrets are never printed.
 #
-# `spanmill check` reports everything that is wrong with a file, or prints what is in force and where it comes from.
+# `spanmill check` reports everything that is wrong with a file, or prints the effective values with their sources.
 ";
 
 /// What a list that is empty by default can look like.
 pub(super) const EXAMPLES: [(&str, &str); 11] = [
     ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
     ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),
-    ("span_metrics.calls_dimensions", "[http.response.status_code]"),
+    ("span_metrics.calls_dimensions", "[[http.response.status_code, http.status_code]]"),
     ("span_metrics.latency_dimensions", "[http.route]"),
     ("span_metrics.dimension_mappings", "[{name: node, source_labels: [k8s.cluster.name, k8s.node.name], join: /}]"),
     ("span_metrics.events.dimensions", "[exception.type]"),

@@ -2,22 +2,14 @@
 
 use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
-use super::problem::{Place, quoted};
+use super::problem::{Location, quoted};
+use super::properties;
 use super::read::{readable, secret_file};
-use super::settings::{Auth, Config, SINGLE_TENANT, Secret, TenantSource, Time, TimeSource};
+use super::settings::{Auth, Config, Secret, TenantSource};
 use super::syntax;
 use super::value::show_duration;
-use crate::model::StepWidth;
-
-/// Headers that spanmill sets itself.
-const OWN_HEADERS: [&str; 6] = [
-    "content-type",
-    "content-encoding",
-    "content-length",
-    "host",
-    "transfer-encoding",
-    "x-prometheus-remote-write-version",
-];
+use crate::core::model::StepWidth;
+use crate::core::settings::{SINGLE_TENANT, Time, TimeSource};
 
 /// The least memory limit: a worker without any work needs some of it.
 const LEAST_MEMORY: usize = 64 << 20;
@@ -25,9 +17,11 @@ const LEAST_MEMORY: usize = 64 << 20;
 // === impl Layers ===
 
 impl Layers<'_> {
-    /// Applies every rule. Rules about a value that could not be read are left out: one slip, one problem.
+    /// Applies every rule. Rules about a value that could not be read are skipped: one slip, one problem.
     /// Returns the authentication, which takes reading files to know.
     pub(super) fn check(&mut self) -> Auth {
+        self.follow_step();
+        self.follow_preset();
         let draft = self.draft.clone();
         self.check_kafka(&draft);
         self.check_tenant(&draft);
@@ -42,6 +36,27 @@ impl Layers<'_> {
         self.check_auth(&draft)
     }
 
+    /// Gives a default that depends on another key its value.
+    fn follow_step(&mut self) {
+        const PATH: &str = "series.zero_offset";
+        let given = self.places.contains_key(PATH) || self.unread.contains(PATH);
+        if self.draft.zero_follows_step && !given && !self.unread.contains("time.step") {
+            self.draft.config.core.series.zero_offset = self.draft.step - 1;
+        }
+    }
+
+    /// Gives what the preset of service graphs is for its value, unless that is given. A tenant without a preset of its own keeps
+    /// what was given before.
+    fn follow_preset(&mut self) {
+        const PRESET: &str = "service_graphs.preset";
+        if !self.places.contains_key(PRESET) {
+            return;
+        }
+        let Self { draft, places, unread, .. } = self;
+        let given = |path: &str| places.contains_key(path) || unread.contains(path);
+        draft.preset.apply(&mut draft.config.core.service_graphs, given);
+    }
+
     /// Notes a broken rule about `path`, unless one of the keys it looks at could not be read. It is reported where
     /// the first of them that was given stands.
     pub(super) fn broken(&mut self, paths: &[&str], message: impl Into<String>) {
@@ -49,7 +64,7 @@ impl Layers<'_> {
             return;
         }
         let given = paths.iter().find_map(|path| self.places.get(*path).cloned().map(|place| (place, *path)));
-        let (place, path) = given.unwrap_or((Place::WholeFile, paths.first().copied().unwrap_or_default()));
+        let (place, path) = given.unwrap_or((Location::WholeFile, paths.first().copied().unwrap_or_default()));
         self.problem(place, path, message);
     }
 
@@ -70,20 +85,19 @@ impl Layers<'_> {
         if !self.unread.contains("kafka.topics") {
             for (i, topic) in kafka.topics.iter().enumerate() {
                 let path = format!("kafka.topics[{i}]");
-                self.must(&path, syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic))));
-                if syntax::is_internal_topic(topic, &kafka.group) {
+                let legal = syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic)));
+                self.must(&path, legal.and_then(|()| syntax::journal(&kafka.group, topic)));
+                if syntax::is_internal_topic(topic, &kafka.group, &kafka.topics) {
                     self.broken(&[&path, "kafka.group"], "is an internal topic of this group; name a source topic");
                 }
             }
         }
         if kafka.replication == 0 {
-            self.broken(&["kafka.replication"], "0 keeps no copy; write -1 for the broker's default, or 1 and more");
+            self.broken(&["kafka.replication"], "0 stores no copy; write -1 for the broker's default, or 1 and more");
         }
         self.check_dead_letters(draft);
-        for name in kafka.properties.keys() {
-            if let Some(reason) = syntax::property(name) {
-                self.broken(&[&format!("kafka.properties.{name}")], reason);
-            }
+        for (name, reason) in properties::problems(&kafka.properties) {
+            self.broken(&[&format!("kafka.properties.{name}")], reason);
         }
     }
 
@@ -95,8 +109,7 @@ impl Layers<'_> {
             return;
         }
         self.must(path, syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic))));
-        let internal = |source: &String| *topic == format!("{}-{source}-journal", kafka.group);
-        if syntax::is_internal_topic(topic, &kafka.group) || kafka.topics.iter().any(internal) {
+        if syntax::is_internal_topic(topic, &kafka.group, &kafka.topics) {
             self.broken(&[path, "kafka.group"], "is an internal topic of this group; name a topic of its own");
         }
         if kafka.topics.contains(topic) {
@@ -115,7 +128,7 @@ impl Layers<'_> {
             let carried = syntax::header_value(&tenant.name);
             self.must("tenant.name", carried);
         } else if tenant.name != usual.name {
-            let message = "is only read with `source: static` or `source: attribute`; remove one of them";
+            let message = "applies only to `source: static` or `source: attribute`; remove one of them";
             self.broken(&["tenant.name", "tenant.source"], message);
         }
         for (path, of, word, value, what) in [
@@ -126,16 +139,16 @@ impl Layers<'_> {
                 self.broken(&["tenant.source", path], format!("`{word}` needs `{path}`, {what}"));
             }
             if source != of && !value.is_empty() {
-                let message = format!("is only read with `source: {word}`; remove one of them");
+                let message = format!("applies only to `source: {word}`; remove one of them");
                 self.broken(&[path, "tenant.source"], message);
             }
         }
     }
 
     fn check_time(&mut self, draft: &Draft) {
-        let (time, usual) = (&draft.config.time, Time::default());
+        let (time, usual) = (&draft.config.core.time, Time::default());
         if time.source == TimeSource::Record && time.lateness != usual.lateness {
-            self.broken(&["time.lateness", "time.source"], "is only read with `source: span_end`; remove one of them");
+            self.broken(&["time.lateness", "time.source"], "applies only to `source: span_end`; remove one of them");
         }
         if time.stall_grace < time.idle {
             self.broken(
@@ -146,7 +159,7 @@ impl Layers<'_> {
     }
 
     fn check_series(&mut self, draft: &Draft) {
-        let series = &draft.config.series;
+        let series = &draft.config.core.series;
         if series.forget_after < series.stale_after {
             self.broken(
                 &["series.forget_after", "series.stale_after"],
@@ -161,7 +174,9 @@ impl Layers<'_> {
         }
         if series.zero_offset >= draft.step {
             let (offset, step) = (show_duration(series.zero_offset), show_duration(draft.step));
-            let message = format!("series.zero_offset ({offset}) must be below time.step ({step})");
+            let message = format!(
+                "series.zero_offset ({offset}) must be below time.step ({step}); without it, it follows time.step"
+            );
             self.broken(&["series.zero_offset", "time.step"], message);
         }
         self.check_series_of(draft);
@@ -184,6 +199,7 @@ impl Layers<'_> {
                 ),
             );
         }
+        self.check_statuses(draft);
         let (cert, key) = ("remote_write.tls.cert_file", "remote_write.tls.key_file");
         match (&remote.tls.cert_file, &remote.tls.key_file) {
             (Some(_), None) => self.broken(&[cert, key], "needs `key_file`, the private key of the certificate"),
@@ -210,11 +226,11 @@ impl Layers<'_> {
             let lower = name.to_ascii_lowercase();
             self.must(&path, syntax::header_name(name));
             self.must(&path, syntax::header_value(value.reveal()));
-            if OWN_HEADERS.contains(&lower.as_str()) {
+            if syntax::is_own_header(name, draft.auth.kind == AuthType::SigV4) {
                 self.broken(&paths, "is set by spanmill; remove it");
             }
             if seen.contains(&lower) {
-                self.broken(&paths, "stands twice, headers do not tell upper from lower case; keep one");
+                self.broken(&paths, "appears twice, because header names ignore case; keep one");
             }
             if lower == "authorization" && draft.auth.kind != AuthType::None {
                 self.broken(&[&path, "remote_write.auth.type"], "is set by `remote_write.auth` too; keep one");
@@ -233,7 +249,7 @@ impl Layers<'_> {
         }
         let limit = draft.config.worker.memory_limit;
         if (1..LEAST_MEMORY).contains(&limit) {
-            let message = "is too little to work with; write 64MiB or more, or 0B for no limit";
+            let message = "must be at least 64MiB, or 0B for no limit";
             self.broken(&["worker.memory_limit"], message);
         }
         let level = &draft.config.log.level;
@@ -242,8 +258,11 @@ impl Layers<'_> {
         let lone = level.is_empty() || level.chars().all(|c| c.is_ascii_alphabetic());
         let filter = tracing_subscriber::EnvFilter::builder().parse(level);
         if (lone && !words.contains(&level.to_ascii_lowercase().as_str())) || filter.is_err() {
-            let message =
-                format!("{} is no level; write one of {}, or `warn,spanmill=debug`", quoted(level), words.join(", "));
+            let message = format!(
+                "{} is not a log level; use one of {}, or `warn,spanmill=debug`",
+                quoted(level),
+                words.join(", ")
+            );
             self.broken(&["log.level"], message);
         }
     }
@@ -271,7 +290,7 @@ impl Layers<'_> {
                 }
             },
             (false, Some(_)) => {
-                self.broken(&[path, &file_path], format!("`{file_path}` is given too; keep one"));
+                self.broken(&[path, &file_path], format!("`{file_path}` is set too; keep one"));
                 None
             }
             (true, None) => {
@@ -285,7 +304,7 @@ impl Layers<'_> {
     pub(super) fn finish(&self, auth: Auth) -> Config {
         let draft = self.draft.clone();
         let mut config = draft.config;
-        config.time.step = StepWidth::new(draft.step).unwrap_or(config.time.step);
+        config.core.time.step = StepWidth::new(draft.step).unwrap_or(config.core.time.step);
         config.tenant = match draft.tenant.source {
             TenantFrom::Static => TenantSource::Static(draft.tenant.name),
             TenantFrom::Key => TenantSource::Key,
@@ -296,6 +315,7 @@ impl Layers<'_> {
             }
         };
         config.remote_write.auth = auth;
+        config.remote_write.on_status = super::statuses::typed(&draft.on_status);
         if draft.threads > 0 {
             config.worker.threads = draft.threads;
         }
@@ -306,5 +326,5 @@ impl Layers<'_> {
 /// That one duration is too short beside another.
 pub(super) fn at_least(path: &str, value: i64, other: &str, least: i64) -> String {
     let (value, least) = (show_duration(value), show_duration(least));
-    format!("{path} ({value}) must not be below {other} ({least})")
+    format!("{path} ({value}) must be at least {other} ({least})")
 }

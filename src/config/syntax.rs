@@ -6,11 +6,32 @@ const TOPIC_MAX: usize = 249;
 const SUFFIX_MAX: usize = "-series-journal".len();
 
 /// The endings of the internal topics of a group.
-const INTERNAL: [&str; 3] = ["-journal", "-deltas", "-series-journal"];
+const INTERNAL: [&str; 4] = ["-journal", "-deltas", "-series-journal", "-plan"];
+/// The source topic whose journal would take the name of the series journal.
+const SERIES: &str = "series";
 
-/// Whether `topic` is one of the internal topics of `group`.
-pub(super) fn is_internal_topic(topic: &str, group: &str) -> bool {
-    topic.strip_prefix(group).is_some_and(|suffix| INTERNAL.contains(&suffix))
+/// The journal of the span tasks of a source topic. Within a group, no two topics come to one name, and none to the name of
+/// another internal topic. Groups may: `x` with topic `y-z`, and `x-y` with topic `z`.
+#[must_use]
+pub fn journal_topic(group: &str, source: &str) -> String {
+    let separator = if source == SERIES { '.' } else { '-' };
+    format!("{group}-{source}{separator}journal")
+}
+
+/// Whether `topic` is one of the internal topics of `group`, which reads `sources`.
+pub(super) fn is_internal_topic(topic: &str, group: &str, sources: &[String]) -> bool {
+    let of_group = topic.strip_prefix(group).is_some_and(|suffix| INTERNAL.contains(&suffix));
+    of_group || sources.iter().any(|source| journal_topic(group, source) == topic)
+}
+
+/// That the journal of a source topic has a name that Kafka takes.
+pub(super) fn journal(group: &str, source: &str) -> Result<(), String> {
+    let length = journal_topic(group, source).len();
+    if length > TOPIC_MAX {
+        let message = "makes, with kafka.group, a journal topic name of";
+        return Err(format!("{message} {length} characters, but Kafka allows {TOPIC_MAX}; use a shorter kafka.group"));
+    }
+    Ok(())
 }
 
 /// A Kafka topic.
@@ -20,7 +41,7 @@ pub(super) fn topic(name: &str) -> Result<(), String> {
 
 /// A consumer group that is also the prefix of topics.
 pub(super) fn group(name: &str) -> Result<(), String> {
-    kafka_name(name, TOPIC_MAX - SUFFIX_MAX, "cannot begin the names of the internal topics")
+    kafka_name(name, TOPIC_MAX - SUFFIX_MAX, "is not legal as a prefix of the internal topics")
 }
 
 fn kafka_name(name: &str, longest: usize, wrong: &str) -> Result<(), String> {
@@ -75,6 +96,10 @@ pub(super) fn url(text: &str) -> Result<(), String> {
     if host.is_empty() || !host.chars().all(legal) || !port.is_none_or(is_port) {
         return Err("must name a host, as in `https://mimir.example.com/api/v1/push`".to_owned());
     }
+    if rest.len() == authority.len() {
+        let known = "`/api/v1/write` for Prometheus and VictoriaMetrics, `/api/v1/push` for Mimir";
+        return Err(format!("has no path; add the path of remote write, {known}, or `/` if it has none"));
+    }
     Ok(())
 }
 
@@ -99,10 +124,30 @@ pub(super) fn header_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Headers that belong to the protocol or to the connection.
+const OWN_HEADERS: [&str; 9] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "retry-attempt",
+    "transfer-encoding",
+    "user-agent",
+    "x-prometheus-remote-write-version",
+];
+
+/// Whether a header is one that remote write sets itself, whose requests are `signed` by AWS's rules or not.
+#[must_use]
+pub fn is_own_header(name: &str, signed: bool) -> bool {
+    let lower = name.to_ascii_lowercase();
+    OWN_HEADERS.contains(&lower.as_str()) || signed && lower.starts_with("x-amz-")
+}
+
 /// The value of an HTTP header. The message does not repeat it.
 pub(super) fn header_value(value: &str) -> Result<(), String> {
     if value.chars().any(|c| !matches!(c, ' '..='~' | '\t')) {
-        return Err("has characters that a header cannot carry; use printable ASCII on one line".to_owned());
+        return Err("has characters that are not legal in a header; use printable ASCII on one line".to_owned());
     }
     Ok(())
 }
@@ -116,9 +161,23 @@ pub(super) fn label_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The name of the label of exemplars. Receivers take 128 characters in all labels of an exemplar together; one of them refuses
+/// the sample beside a longer one.
+pub(super) fn exemplar_label(name: &str) -> Result<(), String> {
+    const MOST: usize = 128 - 32;
+    label_name(name)?;
+    if name.len() > MOST {
+        let length = name.len();
+        return Err(format!(
+            "has {length} characters; use at most {MOST}, because receivers take 128 for name and trace ID together"
+        ));
+    }
+    Ok(())
+}
+
 /// What is wrong with a namespace of metrics.
 pub(super) const NAMESPACE: &str =
-    "cannot begin the name of a metric; use letters, digits, `_` and `.`, not a digit first";
+    "is not legal as a prefix of a metric name; use letters, digits, `_` and `.`, not a digit first";
 
 /// The name of a Prometheus metric.
 pub(super) fn metric_name(name: &str) -> Result<(), String> {
@@ -127,27 +186,4 @@ pub(super) fn metric_name(name: &str) -> Result<(), String> {
         return Err("is not a metric name; use letters, digits, `_` and `:`, not a digit first".to_owned());
     }
     Ok(())
-}
-
-/// Why a librdkafka property is not the user's to set; `None` if it is.
-pub(super) fn property(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "bootstrap.servers" | "metadata.broker.list" => "is set by `kafka.brokers`; write it there",
-        "group.id" => "is set by `kafka.group`; write it there",
-        "auto.offset.reset" => "is set by `kafka.start`; write it there",
-        "queued.max.messages.kbytes" => "is set by `worker.fetch_buffer_bytes`; write it there",
-        "enable.auto.commit" | "auto.commit.enable" | "enable.auto.offset.store" => {
-            "must stay off, the journal decides what is done; remove it"
-        }
-        "partition.assignment.strategy" => "is chosen by spanmill, a rebalance relies on it; remove it",
-        "enable.idempotence" | "acks" | "request.required.acks" => {
-            "is chosen by spanmill, the journal relies on it; remove it"
-        }
-        "transactional.id" => "is not used, spanmill is exact without transactions; remove it",
-        "isolation.level" => "is chosen by spanmill, exactness relies on it; remove it",
-        name if name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)) => {
-            "is not a librdkafka property; names are like `security.protocol`"
-        }
-        _ => return None,
-    })
 }

@@ -1,22 +1,34 @@
 //! The settings of every tenant: the overrides over the defaults.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::agreed::Agreed;
 use super::settings::Config;
+use crate::core::settings;
 
 /// Settings by tenant. A tenant without overrides has the defaults.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tenants {
     defaults: Arc<Config>,
     overridden: BTreeMap<String, Arc<Config>>,
+    /// Made when it is asked for: it takes a look at every key of every tenant.
+    agreed: Arc<OnceLock<Agreed>>,
+    /// Made once, however many tasks are told: there may be thousands of tenants.
+    core: Arc<OnceLock<settings::Tenants>>,
+}
+
+impl PartialEq for Tenants {
+    fn eq(&self, other: &Self) -> bool {
+        self.defaults == other.defaults && self.overridden == other.overridden
+    }
 }
 
 impl Tenants {
     /// The defaults for everybody but those in `overridden`, whose settings stand there in full.
     #[must_use]
     pub fn new(defaults: Arc<Config>, overridden: BTreeMap<String, Arc<Config>>) -> Self {
-        Self { defaults, overridden }
+        Self { defaults, overridden, agreed: Arc::default(), core: Arc::default() }
     }
 
     /// The settings of a tenant.
@@ -31,6 +43,21 @@ impl Tenants {
         &self.defaults
     }
 
+    /// What the workers of a group should agree on.
+    #[must_use]
+    pub fn agreed(&self) -> &Agreed {
+        self.agreed.get_or_init(|| Agreed::of(&self.defaults, self.overridden()))
+    }
+
+    /// What the core is told. All who ask share it.
+    #[must_use]
+    pub fn core(&self) -> &settings::Tenants {
+        self.core.get_or_init(|| {
+            let own = |(name, config): (&str, &Arc<Config>)| (name.to_owned(), Arc::new(config.core.clone()));
+            settings::Tenants::new(Arc::new(self.defaults.core.clone()), self.overridden().map(own).collect())
+        })
+    }
+
     /// The tenants with overrides, in order.
     pub fn overridden(&self) -> impl Iterator<Item = (&str, &Arc<Config>)> {
         self.overridden.iter().map(|(name, config)| (name.as_str(), config))
@@ -40,5 +67,21 @@ impl Tenants {
 impl From<Config> for Tenants {
     fn from(defaults: Config) -> Self {
         Self::new(Arc::new(defaults), BTreeMap::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::tasks::span::SpanSettings;
+
+    #[test]
+    fn tasks_share_the_settings_of_tenants() {
+        let own = [("a".to_owned(), Arc::new(Config::default()))].into();
+        let tenants = Tenants::new(Arc::new(Config::default()), own);
+        let [one, other] = [SpanSettings::from(&tenants), SpanSettings::from(&tenants.clone())];
+        for tenant in ["a", "b"] {
+            assert!(Arc::ptr_eq(one.tenants.of(tenant), other.tenants.of(tenant)), "{tenant}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! How values are written: text to value, and value to text.
 
-use super::draft::Slot;
+use super::draft::DraftField;
 use super::problem::quoted;
-use crate::model::Millis;
+use crate::core::model::Millis;
 
 /// `15s`, `250ms`, `15m`, `1h` to milliseconds.
-pub(super) fn duration(text: &str) -> Result<Millis, String> {
+///
+/// # Errors
+/// Names what is wrong, and how a duration is written.
+pub fn duration(text: &str) -> Result<Millis, String> {
     let (digits, unit) = number_and_unit(text);
     let factor = match unit {
         "ms" => 1,
@@ -16,13 +19,10 @@ pub(super) fn duration(text: &str) -> Result<Millis, String> {
             return Err(format!("{} has no unit; write `{digits}s` or `{digits}ms`", quoted(text)));
         }
         _ => {
-            return Err(format!(
-                "{} is not a duration; write a whole number and ms, s, m or h, as in `15s`",
-                quoted(text)
-            ));
+            return Err(format!("{} is not a duration; write an integer and ms, s, m or h, as in `15s`", quoted(text)));
         }
     };
-    scaled(digits, factor).ok_or_else(|| format!("{} is far too long; write one such as `15s`", quoted(text)))
+    scaled(digits, factor).ok_or_else(|| format!("{} is too long; write one such as `15s`", quoted(text)))
 }
 
 /// `64MiB`, `900KB`, `512B` to bytes.
@@ -41,10 +41,10 @@ pub(super) fn size(text: &str) -> Result<i64, String> {
         }
         _ => {
             let units = "B, KB, MB, GB, KiB, MiB or GiB";
-            return Err(format!("{} is not a size; write a whole number and {units}, as in `4MiB`", quoted(text)));
+            return Err(format!("{} is not a size; write an integer and {units}, as in `4MiB`", quoted(text)));
         }
     };
-    scaled(digits, factor).ok_or_else(|| format!("{} is far too big; write one such as `4MiB`", quoted(text)))
+    scaled(digits, factor).ok_or_else(|| format!("{} is too large; write one such as `4MiB`", quoted(text)))
 }
 
 /// Seconds to whole nanoseconds; a bound of a histogram.
@@ -62,7 +62,7 @@ pub(super) fn bound(text: &str) -> Result<u64, String> {
 
 /// A whole number.
 pub(super) fn whole(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| format!("{} is not a whole number", quoted(text)))
+    text.parse().map_err(|_| format!("{} is not an integer", quoted(text)))
 }
 
 /// A number above `above` and at most `most`.
@@ -140,21 +140,21 @@ pub(super) fn show_quoted(text: &str) -> String {
 }
 
 /// The value of a slot as it would stand in the file, a secret as `***`. Maps are shown entry by entry, not here.
-pub(super) fn show(slot: &Slot<'_>) -> String {
+pub(super) fn show(slot: &DraftField<'_>) -> String {
     match slot {
-        Slot::Text(text) => show_text(text),
-        Slot::Path(path) => show_text(&path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default()),
-        Slot::Secret(secret) => if secret.reveal().is_empty() { "\"\"" } else { "***" }.to_owned(),
-        Slot::Bool(value) => value.to_string(),
-        Slot::Choice(choice) => choice.word().to_owned(),
-        Slot::Whole(number, _) => number.get().to_string(),
-        Slot::Fraction(number, ..) => number.to_string(),
-        Slot::Size(bytes, _) => show_size(i64::try_from(**bytes).unwrap_or(i64::MAX)),
-        Slot::Duration(ms, _) => show_duration(**ms),
-        Slot::Buckets(bounds) => show_bounds(bounds),
-        Slot::List(items) => show_texts(items),
-        Slot::Items(items) => items.show(),
-        Slot::Labels(_) | Slot::Secrets(_) => "{}".to_owned(),
+        DraftField::Text(text) => show_text(text),
+        DraftField::Path(path) => show_text(&path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default()),
+        DraftField::Secret(secret) => if secret.reveal().is_empty() { "\"\"" } else { "***" }.to_owned(),
+        DraftField::Bool(value) => value.to_string(),
+        DraftField::Choice(choice) => choice.word().to_owned(),
+        DraftField::Whole(number, _) => number.get().to_string(),
+        DraftField::Fraction(number, ..) => number.to_string(),
+        DraftField::Size(bytes, _) => show_size(i64::try_from(**bytes).unwrap_or(i64::MAX)),
+        DraftField::Duration(ms, _) => show_duration(**ms),
+        DraftField::Buckets(bounds) => show_bounds(bounds),
+        DraftField::List(items) => show_texts(items),
+        DraftField::Items(items) => items.show(),
+        DraftField::Labels(_) | DraftField::Secrets(_) => "{}".to_owned(),
     }
 }
 

@@ -2,13 +2,17 @@
 //!
 //! *In:* the text. *Out:* a [`Node`], and what is not acceptable whatever the keys mean. Scalars stay text (and
 //! remember their quotes): the table of keys says how each is read, so `no`, `0123` and `1e3` never change their meaning
-//! behind the reader's back. *Never:* anchors, aliases and tags; a settings file is easier to
-//! trust without them.
+//! behind the reader's back. *Never:* anchors, aliases and tags in a settings file of ours, which is easier to trust
+//! without them. In files of others, aliases stand for what they name.
+
+use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 /// Deeper nesting than any valid file has; keeps hostile text from exhausting the stack.
 const MAX_DEPTH: usize = 16;
+/// Aliases never stand for more nodes than this in one text: a few lines could name millions.
+const MAX_COPIED: usize = 100_000;
 
 /// A place in the text; both numbers count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +37,7 @@ pub(crate) enum Body {
     /// Any other scalar, and how it was written.
     Scalar(String, Style),
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
     /// Something that was complained about already.
     Refused,
 }
@@ -47,7 +51,7 @@ pub(crate) enum Style {
 
 /// One `name: value` of a map, in the order of the file; names may repeat.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct MapEntry {
     pub(crate) name: String,
     pub(crate) start: Pos,
     pub(crate) end: Pos,
@@ -61,14 +65,14 @@ pub(crate) struct Complaint {
     pub(crate) message: String,
 }
 
-/// A map or list that is still open.
+/// A map or list that is still open, and its anchor.
 enum Frame {
-    List { start: Pos, items: Vec<Node> },
-    Map { start: Pos, entries: Vec<Entry>, key: Option<Key> },
+    List { start: Pos, items: Vec<Node>, anchor: usize },
+    Map { start: Pos, entries: Vec<MapEntry>, key: Option<OpenKey>, anchor: usize },
 }
 
 /// A key that waits for its value; without a name it was refused.
-struct Key {
+struct OpenKey {
     name: Option<String>,
     start: Pos,
     end: Pos,
@@ -76,7 +80,16 @@ struct Key {
 
 /// Parses the text. There is no tree when the text is not YAML at all.
 pub(crate) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
-    let mut builder = Builder { open: Vec::new(), root: None, documents: 0, complaints: Vec::new() };
+    build(text, None)
+}
+
+/// The same for a text that may have anchors.
+pub(crate) fn parse_with_anchors(text: &str) -> (Option<Node>, Vec<Complaint>) {
+    build(text, Some(Anchors::default()))
+}
+
+fn build(text: &str, anchors: Option<Anchors>) -> (Option<Node>, Vec<Complaint>) {
+    let mut builder = Builder { open: Vec::new(), root: None, documents: 0, complaints: Vec::new(), anchors };
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     while let Some(event) = parser.next_event() {
         let step = match event {
@@ -105,6 +118,27 @@ struct Builder {
     root: Option<Node>,
     documents: usize,
     complaints: Vec<Complaint>,
+    /// `None`: there must not be any.
+    anchors: Option<Anchors>,
+}
+
+/// What anchors name.
+#[derive(Debug, Default)]
+struct Anchors {
+    nodes: BTreeMap<usize, Node>,
+    copied: usize,
+}
+
+// === impl Node ===
+
+impl Node {
+    fn size(&self) -> usize {
+        match &self.body {
+            Body::List(items) => items.iter().map(Self::size).sum::<usize>() + 1,
+            Body::Map(entries) => entries.iter().map(|entry| entry.value.size()).sum::<usize>() + 1,
+            Body::Null | Body::Scalar(..) | Body::Refused => 1,
+        }
+    }
 }
 
 // === impl Builder ===
@@ -120,9 +154,9 @@ impl Builder {
                     return Err(Complaint { at: start, message });
                 }
             }
-            Event::Alias(_) => {
-                self.refuse(start, "an alias (`*name`); write the value out");
-                self.close(Node { start, end, body: Body::Refused });
+            Event::Alias(id) => {
+                let node = self.named(id, start)?;
+                self.close(node.unwrap_or(Node { start, end, body: Body::Refused }), 0);
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let refused = self.plain(start, anchor, tag.is_some());
@@ -133,19 +167,23 @@ impl Builder {
                     (false, true) => Body::Null,
                     (false, false) => Body::Scalar(text.into_owned(), style),
                 };
-                self.close(Node { start, end, body });
+                self.close(Node { start, end, body }, anchor);
             }
             Event::SequenceStart(anchor, tag) => {
                 self.plain(start, anchor, tag.is_some());
-                self.descend(Frame::List { start, items: Vec::new() }, start)?;
+                self.descend(Frame::List { start, items: Vec::new(), anchor }, start)?;
             }
             Event::MappingStart(anchor, tag) => {
                 self.plain(start, anchor, tag.is_some());
-                self.descend(Frame::Map { start, entries: Vec::new(), key: None }, start)?;
+                self.descend(Frame::Map { start, entries: Vec::new(), key: None, anchor }, start)?;
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Frame::List { start, items }) => self.close(Node { start, end, body: Body::List(items) }),
-                Some(Frame::Map { start, entries, .. }) => self.close(Node { start, end, body: Body::Map(entries) }),
+                Some(Frame::List { start, items, anchor }) => {
+                    self.close(Node { start, end, body: Body::List(items) }, anchor);
+                }
+                Some(Frame::Map { start, entries, anchor, .. }) => {
+                    self.close(Node { start, end, body: Body::Map(entries) }, anchor);
+                }
                 None => {}
             },
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -157,8 +195,26 @@ impl Builder {
         self.complaints.push(Complaint { at, message: message.to_owned() });
     }
 
+    /// What an alias stands for.
+    fn named(&mut self, id: usize, at: Pos) -> Result<Option<Node>, Complaint> {
+        let Some(anchors) = &mut self.anchors else {
+            self.refuse(at, "an alias (`*name`); write the value out");
+            return Ok(None);
+        };
+        let node = anchors.nodes.get(&id).cloned();
+        anchors.copied += node.as_ref().map_or(0, Node::size);
+        if anchors.copied > MAX_COPIED {
+            return Err(Complaint { at, message: "aliases expand to too much; write the values out".to_owned() });
+        }
+        if node.is_none() {
+            self.refuse(at, "an alias inside its own anchor; write the value out");
+        }
+        Ok(node)
+    }
+
     /// Complains about an anchor or a tag; true if it did.
     fn plain(&mut self, at: Pos, anchor: usize, tag: bool) -> bool {
+        let anchor = if self.anchors.is_some() { 0 } else { anchor };
         if anchor != 0 {
             self.refuse(at, "an anchor (`&name`); anchors are not supported, remove it");
         }
@@ -171,24 +227,29 @@ impl Builder {
     fn descend(&mut self, frame: Frame, at: Pos) -> Result<(), Complaint> {
         self.open.push(frame);
         if self.open.len() > MAX_DEPTH {
-            return Err(Complaint { at, message: "nested too deeply; no key lies this deep".to_owned() });
+            return Err(Complaint { at, message: "nested too deeply; no key is this deep".to_owned() });
         }
         Ok(())
     }
 
     /// Hands a finished node to what is open around it.
-    fn close(&mut self, node: Node) {
+    fn close(&mut self, node: Node, anchor: usize) {
+        if let Some(anchors) = self.anchors.as_mut().filter(|_| anchor != 0) {
+            anchors.nodes.insert(anchor, node.clone());
+        }
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Frame::List { items, .. }) => items.push(node),
             Some(Frame::Map { entries, key, .. }) => match key.take() {
-                Some(Key { name: Some(name), start, end }) => entries.push(Entry { name, start, end, value: node }),
-                Some(Key { name: None, .. }) => {}
+                Some(OpenKey { name: Some(name), start, end }) => {
+                    entries.push(MapEntry { name, start, end, value: node });
+                }
+                Some(OpenKey { name: None, .. }) => {}
                 None => {
                     let (start, end) = (node.start, node.end);
                     let name = if let Body::Scalar(name, _) = node.body { Some(name) } else { None };
                     let named = name.is_some();
-                    *key = Some(Key { name, start, end });
+                    *key = Some(OpenKey { name, start, end });
                     if !named {
                         self.refuse(start, "a key must be plain text, as in `name: value`");
                     }

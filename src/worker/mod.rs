@@ -8,72 +8,46 @@
 //!
 //! *In:* what the group assigns. *Out:* commits, shares, remote-write batches. *Owner:* the process, through [`Worker`].
 //! *Never:* two threads in one task; a wait on the hot path.
-//! *Next:* `member` opens tasks, `thread` runs them, `takeover` restores them, `span` and `series` are the running tasks
-//! around the pure halves in [`crate::tasks`].
+//! *Next:* `group` opens tasks and runs them, `restore` acquires them, `span_task` and `series_task` are the running tasks around the pure
+//! halves in [`crate::core::tasks`]; `task` is what all of these share, `health` watches.
 
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 
-mod command;
-mod delivering;
-mod evidence;
-mod intake;
-mod journal;
-mod member;
-mod membership;
-mod memory;
-mod overrides;
-mod replay;
-mod reset;
-mod series;
-mod shared;
-mod span;
-mod takeover;
-mod thread;
-mod watch;
+pub mod admin;
+pub mod kafka;
+pub mod sender;
+pub mod telemetry;
+
+mod group;
+mod health;
+mod restore;
+mod series_task;
+mod span_task;
+mod task;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::export::{ExportError, Exporter};
-use crate::kafka::KafkaError;
-use crate::model::Millis;
-use crate::telemetry::Telemetry;
-pub use overrides::OverridesError;
-use replay::Replaying;
-pub use replay::{Replay, Stretch};
-use shared::Shared;
-
-/// Why a worker could not start, or had to end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WorkerError {
-    /// Kafka refused or did not answer.
-    #[error(transparent)]
-    Kafka(#[from] KafkaError),
-    /// The remote-write client cannot be built.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The settings of the tenants cannot be used.
-    #[error(transparent)]
-    Overrides(#[from] OverridesError),
-    /// The operating system refused a thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-    /// Something that only a restart can mend.
-    #[error("{0}; restart the worker")]
-    Fatal(String),
-}
+use crate::core::settings::HistogramMode;
+use crate::worker::kafka::KafkaError;
+use crate::worker::sender::Exporter;
+use crate::worker::telemetry::Telemetry;
+use group::Parts;
+use health::Watched;
+pub use task::{OverridesError, Replay, ReplayRange, WorkerError};
 
 /// A running worker.
 #[derive(Debug)]
 pub struct Worker {
-    shared: Arc<Shared>,
+    parts: Parts,
     member: JoinHandle<Result<(), WorkerError>>,
     /// Follows the file with the overrides, if there is one.
     overrides: Option<JoinHandle<()>>,
+    /// Watches over what the worker needs.
+    health: JoinHandle<()>,
 }
 
 impl Worker {
@@ -83,6 +57,7 @@ impl Worker {
     /// When a client cannot be built from the configuration, or the overrides cannot be used.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, WorkerError> {
         let exporter = Exporter::start(&config.remote_write, telemetry.clone())?;
+        exporter.look_ahead(config.core.time.step.ms(), config.core.histograms.mode != HistogramMode::Classic);
         Self::launch(config, telemetry, exporter, None)
     }
 
@@ -106,20 +81,27 @@ impl Worker {
         exporter: Exporter,
         replay: Option<Replay>,
     ) -> Result<Self, WorkerError> {
-        let (in_force, watch) = overrides::at_start(config, &exporter, &telemetry)?;
-        let replaying = replay.map(|replay| Replaying::new(replay, in_force.tenants.defaults().kafka.shards));
+        let (tenants, watch) = group::at_start(config, &exporter, &telemetry)?;
+        health::begin(telemetry.conditions());
+        let parts = Parts::new(tenants, telemetry, exporter, replay)?;
         // Within a replay, everything is counted by the same settings.
-        let watch = watch.filter(|_| replaying.is_none());
-        let shared = Arc::new(Shared::new(in_force, telemetry, exporter, replaying)?);
-        let overrides = watch.map(|watch| overrides::follow(&shared, watch)).transpose()?;
+        let watch = watch.filter(|_| parts.mode.follows_changes());
+        let overrides = watch.map(|watch| group::follow(&parts, watch)).transpose()?;
         let member = {
-            let shared = Arc::clone(&shared);
+            let parts = parts.clone();
             std::thread::Builder::new()
                 .name("member".to_owned())
-                .spawn(move || member::run(&shared))
+                .spawn(move || group::run(&parts))
                 .map_err(WorkerError::Thread)?
         };
-        Ok(Self { shared, member, overrides })
+        let health = health::watch(Watched {
+            clients: Arc::clone(&parts.clients),
+            groups: Arc::clone(&parts.groups),
+            liveness: Arc::clone(&parts.liveness),
+            stop: Arc::clone(&parts.stop),
+        });
+        let health = health.map_err(WorkerError::Thread)?;
+        Ok(Self { parts, member, overrides, health })
     }
 
     /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] tells why.
@@ -131,22 +113,29 @@ impl Worker {
     /// Whether this worker of a replay owns tasks, and all of them are done. The group may still give it others.
     #[must_use]
     pub fn done(&self) -> bool {
-        let tasks = self.shared.telemetry.board().snapshot();
+        let tasks = self.parts.clients.telemetry.board().snapshot();
         !tasks.is_empty() && tasks.iter().all(|(_, status)| status.done)
     }
 
     /// A probe for the admin server: whether the main loop turned within the last half minute.
     #[must_use]
     pub fn alive_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
-        let shared = Arc::clone(&self.shared);
-        Box::new(move || shared.beat_age() < Duration::from_secs(30))
+        let liveness = Arc::clone(&self.parts.liveness);
+        Box::new(move || liveness.beat_age() < Duration::from_secs(30))
     }
 
-    /// A probe for the admin server: whether the group has let this worker in.
+    /// A probe for the admin server: how long ago it was last looked at whether the worker has all that it needs.
+    #[must_use]
+    pub fn judged_probe(&self) -> Box<dyn Fn() -> Duration + Send + Sync> {
+        let liveness = Arc::clone(&self.parts.liveness);
+        Box::new(move || liveness.judged_ago())
+    }
+
+    /// Whether both groups have let this worker in.
     #[must_use]
     pub fn joined_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
-        let shared = Arc::clone(&self.shared);
-        Box::new(move || shared.joined.load(Ordering::Relaxed))
+        let liveness = Arc::clone(&self.parts.liveness);
+        Box::new(move || liveness.has_joined())
     }
 
     /// Stops gracefully: drains, commits, releases, leaves the group. Returns within `worker.shutdown_timeout`.
@@ -154,8 +143,8 @@ impl Worker {
     /// # Errors
     /// What made the worker end, if it did not end because of this call.
     pub fn stop(self) -> Result<(), WorkerError> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let patience = Duration::from_millis(self.shared.config.worker.shutdown_timeout.unsigned_abs());
+        self.parts.stop.store(true, Ordering::Relaxed);
+        let patience = Duration::from_millis(self.parts.clients.config.worker.shutdown_timeout.unsigned_abs());
         let asked = Instant::now();
         while !self.member.is_finished() && asked.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(20));
@@ -164,35 +153,21 @@ impl Worker {
             self.member.join().unwrap_or_else(|_| Err(WorkerError::Fatal("the member thread died".to_owned())))
         } else {
             // Its threads wait for brokers that do not answer. Nothing is lost: what was not committed is read again.
-            tracing::warn!("the brokers do not answer: stopping without having let all tasks go");
+            tracing::warn!("shutdown timed out, stopping with open tasks; uncommitted records will be read again");
             Ok(())
         };
-        if self.overrides.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that follows the overrides died");
+        if self.health.join().is_err() {
+            tracing::error!("the health thread died");
         }
-        self.shared.exporter.stop(Duration::from_secs(1));
+        if self.overrides.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the overrides thread died");
+        }
+        self.parts.clients.exporter.stop(Duration::from_secs(1));
         match ended {
             Err(WorkerError::Kafka(KafkaError::Stopping)) => Ok(()),
             other => other,
         }
     }
-}
-
-/// The wall clock in milliseconds since the epoch.
-fn now() -> Millis {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
-}
-
-/// Sleeps in small pieces until `what` or until `stop` is raised; tells whether it was not stopped.
-fn pause(stop: &AtomicBool, what: Duration) -> bool {
-    let until = std::time::Instant::now() + what;
-    while std::time::Instant::now() < until {
-        if stop.load(Ordering::Relaxed) {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(50).min(what));
-    }
-    true
 }
 
 #[cfg(test)]

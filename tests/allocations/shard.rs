@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use spanmill::config::Tenants;
 use spanmill::config::settings::Config;
-use spanmill::deltas::{Define, DeltaTable, ShareHead};
-use spanmill::model::{Family, LabelBuilder, Layout, Millis, Weight};
-use spanmill::tasks::series::{SeriesSettings, SeriesTask};
+use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::model::{Family, LabelBuilder, Layout, Millis, Weight};
+use spanmill::core::tasks::series::{SeriesSettings, SeriesTask};
 
 use super::held;
 
@@ -26,9 +26,9 @@ struct Source {
 
 impl Source {
     fn new(config: &Config) -> Self {
-        let bounds_ns = config.span_metrics.bounds_ns.clone();
+        let bounds_ns = config.core.span_metrics.bounds_ns.clone();
         let layout = Arc::new(Layout::new(Family::SpanMetrics, &bounds_ns));
-        Self { table: DeltaTable::new(config.series.stale_after), layout, bounds_ns, k: 0 }
+        Self { table: DeltaTable::new(config.core.series.stale_after), layout, bounds_ns, k: 0 }
     }
 
     /// Label sets of about 130 bytes: four labels, such as those of span metrics.
@@ -52,7 +52,17 @@ impl Source {
             }
         }
         let (topic, tenants) = ("spans".to_owned(), Vec::new());
-        let head = ShareHead { topic, partition: 0, k: self.k, part: 0, parts: 0, step, stream_time: step, tenants };
+        let head = ShareHead {
+            topic,
+            partition: 0,
+            k: self.k,
+            part: 0,
+            parts: 0,
+            step,
+            stream_time: step,
+            sender: None,
+            tenants,
+        };
         self.k += 1;
         self.table.cut(head, 1).shares.remove(0)
     }

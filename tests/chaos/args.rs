@@ -1,19 +1,19 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 
-use crate::schedule;
-use crate::settings::{Produced, TOPIC};
+use crate::schedule::{self, Cast};
+use crate::settings::{LOADS, Produced, TOPIC};
 
 /// Exactness under chaos on real Kafka.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "chaos")]
 pub struct Args {
-    /// How long the load lasts, the start, calm and chaos together. From 130 on every kind of trouble is certain to come
-    #[arg(long, default_value_t = 150)]
+    /// How long the load lasts, the start, calm and chaos together. From 180 on every kind of trouble is certain to come
+    #[arg(long, default_value_t = 190)]
     pub seconds: u64,
     /// Decides the load and everything that goes wrong; by default another one each time
     #[arg(long)]
@@ -63,6 +63,13 @@ pub struct Args {
 // === impl Args ===
 
 impl Args {
+    /// Who there is for trouble to come to.
+    pub fn cast(&self) -> Cast {
+        // Another program may have no clock that can be set wrong.
+        let own = self.program == Path::new(env!("CARGO_BIN_EXE_spanmill"));
+        Cast { workers: self.places(), clocks: cfg!(feature = "sabotage") && own }
+    }
+
     /// Workers, as a number of places.
     pub fn places(&self) -> usize {
         usize::try_from(self.workers).expect("few")
@@ -80,6 +87,6 @@ impl Args {
 
     /// The load.
     pub fn produced(&self) -> Produced<'static> {
-        Produced { topic: TOPIC, seconds: self.seconds, rate: self.rate }
+        Produced { topic: TOPIC, seconds: self.seconds, rate: self.rate, tenants: &LOADS }
     }
 }

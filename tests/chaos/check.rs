@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use spanmill::export::receiver::SeriesState;
-use spanmill::loadgen::Expectation;
+use spanmill::core::model::Tally;
+use spanmill::tools::loadgen::Expectation;
+use spanmill::tools::receiver::SeriesState;
 
 use crate::fleet::Fleet;
 
@@ -39,7 +40,7 @@ impl Difference {
             if found.contains_key(series) && last.to_bits() == value.to_bits() {
                 continue;
             }
-            let spans = if series.starts_with(CALLS) { (value - last).abs() as u64 } else { 0 };
+            let spans = if metric(series) == CALLS { (value - last).abs() as u64 } else { 0 };
             if last > value {
                 out.high += 1;
                 out.spans_double += spans;
@@ -77,25 +78,34 @@ impl std::fmt::Display for Difference {
     }
 }
 
+/// The metric of a series, before which its tenant may stand.
+fn metric(series: &str) -> &str {
+    let name = series.split('{').next().unwrap_or_default();
+    name.rsplit('/').next().unwrap_or_default()
+}
+
 /// The ledgers of all source partitions, added up, against the one that the load expects; and against themselves.
 pub fn ledger(expected: &Expectation, fleet: &Fleet) -> Vec<String> {
     let metrics = fleet.metrics();
-    let tally = |name: &str| -> u64 {
-        let label = format!("tally=\"{name}\"");
-        let lines = metrics.iter().flat_map(|t| t.lines()).filter(|l| l.starts_with("spanmill_ledger_total{"));
-        let own = lines.filter(|l| l.contains(&label));
+    let found = |tally: Tally| -> u64 {
+        let metric = tally.metric();
+        let (name, label) =
+            (format!("{}{{", metric.name), metric.label.map(|(key, value)| format!("{key}=\"{value}\"")));
+        let lines = metrics.iter().flat_map(|t| t.lines()).filter(|l| l.starts_with(&name));
+        let own =
+            lines.filter(|l| label.as_ref().is_none_or(|label| l.contains(label)) && l.contains("state=\"owned\""));
         own.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
     };
     let mut wrong = Vec::new();
     let mut dropped = 0;
-    for (name, n) in expected.ledger().iter().map(|(t, n)| (t.name(), n)) {
-        let found = tally(name);
+    for (tally, n) in expected.ledger().iter() {
+        let (name, found) = (tally.name(), found(tally));
         dropped += if name.starts_with("spans_dropped_") { found } else { 0 };
         if found != n {
             wrong.push(format!("{name}: expected {n}, found {found}"));
         }
     }
-    let (read, counted) = (tally("spans_read"), tally("spans_counted"));
+    let (read, counted) = (found(Tally::SpansRead), found(Tally::SpansCounted));
     if read != counted + dropped {
         wrong.push(format!("spans_read {read} is not spans_counted {counted} + dropped {dropped}"));
     }

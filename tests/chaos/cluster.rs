@@ -19,6 +19,7 @@ use crate::process::Process;
 use crate::proxy::Link;
 use crate::schedule::BROKERS;
 use crate::servers::daemon::{free_ports, setting};
+use crate::servers::kafka::{cut_end, forget_checkpoints};
 use crate::servers::wait_until;
 
 /// A broker that has been silent for this long is left out.
@@ -27,6 +28,8 @@ pub const BROKER_SESSION: Duration = Duration::from_secs(6);
 const JVM: [&str; 4] = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 /// How long a cluster may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(180);
+/// How long a broker may take to answer a question.
+const QUESTION: Duration = Duration::from_secs(2);
 const CLUSTER_ID: &str = "c3Bhbm1pbGwtY2hhb3MtMQ";
 
 /// The cluster. Clients reach it in two ways: straight, or through a link per broker.
@@ -35,6 +38,8 @@ pub struct Cluster {
     straight: String,
     probe: BaseConsumer,
     dir: PathBuf,
+    /// Records that were cut off the ends of topics.
+    pub records_lost: i64,
 }
 
 /// What a topic takes.
@@ -95,7 +100,7 @@ impl Cluster {
         // Brokers that go down are nothing to log here.
         config.set("bootstrap.servers", &straight).set("log_level", "0").set("group.id", "chaos-probe");
         let probe = config.create().expect("a consumer can be created");
-        let mut cluster = Self { brokers, straight, probe, dir: dir.to_owned() };
+        let mut cluster = Self { brokers, straight, probe, dir: dir.to_owned(), records_lost: 0 };
         (0..BROKERS).for_each(|id| cluster.launch(id));
         wait_until("three brokers answer", STARTS_WITHIN, || {
             cluster.tend();
@@ -134,6 +139,42 @@ impl Cluster {
         }
     }
 
+    /// Kills all brokers at once. Then some partitions of a topic, so many from the first on, lose all records but so many
+    /// percent, on every broker the same ones, as when all machines lose power before what they have acknowledged is on
+    /// their disks. Every broker must be in sync.
+    pub fn lose_ends(&mut self, topic: &str, (first, of): (usize, usize), kept: u64) -> Result<(), &'static str> {
+        let all = self.partitions(topic);
+        let mut cuts = Vec::new();
+        for partition in (first..first + of.min(all)).map(|p| (p % all) as i32) {
+            let bounds = self.probe.fetch_watermarks(topic, partition, QUESTION);
+            let (low, high) = bounds.map_err(|_| "a leader does not tell where its partition ends")?;
+            if high > low {
+                cuts.push((partition, low + (high - low) * kept.cast_signed() / 100, high));
+            }
+        }
+        if cuts.is_empty() {
+            return Err("there is nothing that could be lost");
+        }
+        (0..BROKERS).for_each(|id| self.signal(id, "KILL"));
+        (0..BROKERS).for_each(|id| self.kill(id));
+        for id in 0..BROKERS {
+            let data = self.dir.join(format!("data-{id}"));
+            cuts.iter().for_each(|(partition, to, _)| cut_end(&data, topic, *partition, *to));
+            forget_checkpoints(&data);
+        }
+        self.records_lost += cuts.iter().map(|(_, to, high)| high - to).sum::<i64>();
+        Ok(())
+    }
+
+    /// Starts all brokers that do not run.
+    pub fn launch_all(&mut self) {
+        for id in 0..BROKERS {
+            if self.brokers[id].process.is_none() {
+                self.launch(id);
+            }
+        }
+    }
+
     /// SIGTERM: it hands its leaderships over. Its process stays known until [`Cluster::relaunch`].
     pub fn terminate(&mut self, id: usize) {
         self.signal(id, "TERM");
@@ -165,7 +206,7 @@ impl Cluster {
 
     /// Whether all brokers are there and every partition is in sync everywhere.
     pub fn is_whole(&self) -> Result<(), String> {
-        let metadata = self.probe.fetch_metadata(None, Duration::from_secs(2)).map_err(|e| e.to_string())?;
+        let metadata = self.probe.fetch_metadata(None, QUESTION).map_err(|e| e.to_string())?;
         if metadata.brokers().len() < BROKERS {
             return Err(format!("{} brokers", metadata.brokers().len()));
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
-use spanmill::export::receiver::Receiver;
+use spanmill::tools::receiver::Receiver;
 use tempfile::TempDir;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -25,9 +25,9 @@ use crate::proxy::Link;
 use crate::report;
 use crate::run::{Load, STARTS_WITHIN};
 use crate::samples::{Samples, Stream, Watched};
-use crate::schedule::{self, Fault};
+use crate::schedule::{self, Cast, Fault};
 use crate::servers::wait_until;
-use crate::settings::{Group, STEP, TOPIC, settings};
+use crate::settings::{Group, Produced, STEP, TOPIC, settings};
 
 /// How many differences are told.
 const SHOWN: usize = 8;
@@ -84,7 +84,9 @@ pub fn compare(args: &Args) -> Comparison {
     let mut out =
         Comparison { seed: args.seed.unwrap_or_default(), up_to: 0, groups: Vec::new(), violations: Vec::new() };
     let mut cluster = Cluster::start(dir.path());
-    let mut load = Load::start(args, &args.produced(), &cluster, dir.path());
+    // A tenant that waits for its receiver is left out of steps, which is a decision that is journaled, too.
+    let produced = Produced { tenants: &[], ..args.produced() };
+    let mut load = Load::start(args, &produced, &cluster, dir.path());
     let mut first: Option<Samples> = None;
     for set in &SETS {
         let (outcome, samples) = run(args, set, &mut cluster, &mut load, dir.path(), &mut out);
@@ -123,7 +125,15 @@ fn run(
     std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
     let mut fleet = Fleet::new(set.workers + 1, &args.program, config, &own);
     (0..set.workers).for_each(|slot| fleet.start(slot));
-    let scene = Scene { cluster, fleet: &mut fleet, receiver: &receiver, door: &door, load };
+    let scene = Scene {
+        group: set.name,
+        cluster,
+        fleet: &mut fleet,
+        receiver: &receiver,
+        watched: &watched,
+        door: &door,
+        load,
+    };
     let mut driver = Driver::new(scene);
     let troubles = if out.groups.is_empty() { chaos(args, set, &mut driver) } else { 0 };
     out.violations.append(&mut driver.brokers_ended);
@@ -139,13 +149,8 @@ fn run(
             n => Err(format!("{n} shards\n{}", fleet.tails(10))),
         }
     });
-    let ticks = fleet.sum("spanmill_ticks_total");
-    // A graceful stop delivers what has been closed.
-    (0..=set.workers).for_each(|slot| fleet.stop(slot));
-    wait_until("the workers have stopped", STARTS_WITHIN, || {
-        fleet.tend();
-        if (0..=set.workers).all(|slot| fleet.is_free(slot)) { Ok(()) } else { Err(fleet.tails(10)) }
-    });
+    let ticks = fleet.sum("spanmill_idle_ticks_total");
+    stop(&mut fleet);
     let told = fleet.told();
     let samples = std::mem::take(&mut *watched.samples());
     let mut violations = receiver.violations();
@@ -172,17 +177,27 @@ fn run(
     (outcome, samples)
 }
 
+/// Stops all workers. A graceful stop delivers what has been closed.
+fn stop(fleet: &mut Fleet) {
+    (0..fleet.len()).for_each(|slot| fleet.stop(slot));
+    wait_until("the workers have stopped", STARTS_WITHIN, || {
+        fleet.tend();
+        if (0..fleet.len()).all(|slot| fleet.is_free(slot)) { Ok(()) } else { Err(fleet.tails(10)) }
+    });
+}
+
 /// Chaos while the load lasts. How many troubles there were.
 fn chaos(args: &Args, set: &Set, driver: &mut Driver<'_>) -> usize {
-    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), set.workers);
-    // A series that is refused is not in the stream.
-    events.retain(|event| !matches!(event.fault, Fault::Poison { .. }));
+    let cast = Cast { workers: set.workers, ..args.cast() };
+    let mut events = schedule::plan(args.seed.unwrap_or_default(), args.load(), cast);
+    // A series that is refused is not in the stream, and there are no tenants.
+    events.retain(|event| !matches!(event.fault, Fault::Poison { .. } | Fault::RefuseTenant { .. }));
     driver.schedule(events, args.load());
     driver.run(Instant::now() + args.load(), |_| false);
     driver.heal();
     let deadline = Instant::now() + Duration::from_secs(args.settle);
     driver.run(deadline, |driver| driver.is_healed(set.workers));
-    while driver.load().produce.exited().is_none() && Instant::now() < deadline {
+    while !driver.load().has_ended() && Instant::now() < deadline {
         driver.run(Instant::now() + Duration::from_millis(500), |_| false);
     }
     driver.struck.iter().filter(|s| s.skipped.is_none()).count()
@@ -212,7 +227,10 @@ fn last_step(cluster: &Cluster, partitions: u32) -> i64 {
 /// How many shards have closed that step.
 fn closed(fleet: &Fleet, step: i64) -> u64 {
     let metrics = fleet.metrics();
-    let lines = metrics.iter().flat_map(|t| t.lines()).filter(|l| l.starts_with("spanmill_closed_step_seconds{"));
+    let lines = metrics
+        .iter()
+        .flat_map(|t| t.lines())
+        .filter(|l| l.starts_with("spanmill_last_closed_step_timestamp_seconds{"));
     let steps = lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok());
     steps.filter(|s| (s * 1e3).round() as i64 >= step).count() as u64
 }

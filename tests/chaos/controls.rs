@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::Expectation;
+use spanmill::tools::loadgen::Expectation;
+use spanmill::tools::receiver::Receiver;
 use tempfile::TempDir;
 
 use crate::args::Args;
@@ -123,14 +123,13 @@ fn forced(log: &str) -> BTreeMap<i64, i64> {
 }
 
 /// The last step that was closed by force since the journals went away, once all marks since then are known to be lost: a
-/// partition's records meet their fates in the order in which they were appended, so when the claim of a successor was given
-/// up, the marks before it were.
+/// successor looks at the journal before it claims it, and when it has asked for its bounds in vain three times, the marks
+/// before it have waited for longer than their timeout.
 fn lost(log: &str) -> Option<i64> {
-    let claims = log.lines().filter(|line| line.contains("a claim is not acknowledged"));
-    let claimed: BTreeSet<i64> =
-        claims.filter(|line| line.contains("-series-journal")).filter_map(|line| field(line, " partition=")).collect();
+    let in_vain = log.lines().filter(|line| line.contains("read the bounds of") && line.contains(" attempt=3 "));
+    let given_up: BTreeSet<i64> = in_vain.filter_map(|line| field(line, "-series-journal[")).collect();
     let forced = forced(log);
-    forced.values().max().copied().filter(|_| forced.keys().all(|shard| claimed.contains(shard)))
+    forced.values().max().copied().filter(|_| forced.keys().all(|shard| given_up.contains(shard)))
 }
 
 /// Runs the control of a rule, or all of them.
@@ -223,7 +222,7 @@ impl Side {
     fn slowest_source(&self) -> i64 {
         let metrics = self.fleet.metrics();
         let lines = metrics.iter().flat_map(|text| text.lines());
-        let own = lines.filter(|line| line.starts_with("spanmill_stream_time_seconds{kind=\"span\""));
+        let own = lines.filter(|line| line.starts_with("spanmill_stream_time_timestamp_seconds{"));
         let seconds = own.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
         seconds.map(|s| (s * 1e3) as i64).min().unwrap_or_default()
     }
@@ -267,7 +266,7 @@ impl<'a> Scene<'a> {
             cluster.create(&internal("deltas"), shards, deltas);
             cluster.create(&internal("series-journal"), shards, series_journal);
         }
-        let produced = Produced { topic: &topic, seconds: LONGEST, rate: RATE };
+        let produced = Produced { topic: &topic, seconds: LONGEST, rate: RATE, tenants: &[] };
         let load = Load::start(args, &produced, cluster, &dir);
         let side = |name, rule| Side::start((args, &topic, name), rule, cluster, &dir);
         let sides = [side("kept", None), side("broken", Some(rule))];
@@ -330,7 +329,7 @@ impl<'a> Scene<'a> {
     /// A commit is given up for want of a broker, and the one after it is stored when the broker is back.
     fn a_commit_is_lost_and_the_next_is_not(&mut self) {
         self.away(AWAY);
-        self.sides[1].says(&["taken over again", "kind: Span", "unknown (Message"]);
+        self.sides[1].says(&["restarting", "span task", "unknown (Message"]);
         self.back(AWAY);
     }
 
@@ -380,10 +379,9 @@ impl<'a> Scene<'a> {
 
     /// Ends the load and waits until whatever comes has come.
     fn end(&mut self) -> Expectation {
-        self.load.produce.signal("TERM");
-        wait_until("the load ends", STARTS_WITHIN, || match self.load.produce.exited() {
-            Some(_) => Ok(()),
-            None => Err("it still runs".to_owned()),
+        self.load.signal("TERM");
+        wait_until("the load ends", STARTS_WITHIN, || {
+            if self.load.has_ended() { Ok(()) } else { Err("it still runs".to_owned()) }
         });
         let expected = self.load.expectation().unwrap_or_else(|why| panic!("{why}"));
         let (ended, tasks) = (wall_clock(), self.tasks());

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use spanmill::export::receiver::{Fault as Answer, Receiver};
+use spanmill::tools::receiver::{Fault as Answer, Receiver, SeenRequest};
 
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;
 use crate::leaders::{Moved, move_leaders};
 use crate::proxy::{Link, Weather};
 use crate::run::Load;
-use crate::schedule::{BROKERS, Class, Event, Fault, SESSION};
+use crate::samples::Watched;
+use crate::schedule::{BROKERS, Class, Event, Fault, Refusal, SESSION};
+use crate::settings::{LOADS, STEP};
 use crate::wall_clock;
 
 /// How often processes are looked after, at the least.
@@ -25,11 +27,19 @@ const LATE: Duration = Duration::from_secs(1);
 /// One worker is alone for so long, at the least, after the others have ended.
 const ALONE: Duration = Duration::from_secs(2 * SESSION.as_secs());
 
+/// What is stored of other tenants while one is refused goes on for longer than what was under way when that began: a shard
+/// that is held back closes three steps more.
+const BESIDE: i64 = 5 * STEP;
+
 /// Everything that trouble can come to.
 pub struct Scene<'a> {
+    /// The consumer group of the workers.
+    pub group: &'a str,
     pub cluster: &'a mut Cluster,
     pub fleet: &'a mut Fleet,
     pub receiver: &'a Receiver,
+    /// What it has stored.
+    pub watched: &'a Watched,
     /// The workers' way to the receiver.
     pub door: &'a Link,
     pub load: &'a mut Load,
@@ -43,6 +53,14 @@ pub struct Struck {
     pub event: Event,
     /// Why it did not come after all.
     pub skipped: Option<String>,
+}
+
+/// A tenant that was refused, and from when to when.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused {
+    pub tenant: &'static str,
+    pub from: i64,
+    pub to: i64,
 }
 
 /// What is due.
@@ -67,6 +85,7 @@ pub struct Driver<'a> {
     phase: Duration,
     moving: Vec<Moving>,
     pub struck: Vec<Struck>,
+    pub refusals: Vec<Refused>,
     /// By topic.
     pub leaders: BTreeMap<String, Moved>,
     /// Brokers that ended by themselves.
@@ -94,6 +113,7 @@ impl<'a> Driver<'a> {
             phase: Duration::ZERO,
             moving: Vec::new(),
             struck: Vec::new(),
+            refusals: Vec::new(),
             leaders: BTreeMap::new(),
             brokers_ended: Vec::new(),
         }
@@ -137,6 +157,13 @@ impl<'a> Driver<'a> {
     /// Whether no trouble is left, and all who should run do.
     pub fn is_healed(&self, workers: usize) -> bool {
         self.due.is_empty() && self.moving.is_empty() && (0..workers).all(|slot| self.scene.fleet.runs(slot))
+    }
+
+    /// What lasts.
+    pub fn lasting(&self) -> Vec<String> {
+        let ends = self.due.values().filter_map(|act| if let Act::End(event) = act { Some(event) } else { None });
+        let moves = self.moving.iter().map(|moving| &self.struck[moving.struck].event);
+        ends.chain(moves).map(|event| event.to_string().trim().to_owned()).collect()
     }
 
     /// The scene.
@@ -210,7 +237,7 @@ impl<'a> Driver<'a> {
         let there = || self.due.values().filter_map(|act| if let Act::End(event) = act { Some(event) } else { None });
         let is_well = |slot: usize| self.scene.fleet.runs(slot) && !there().any(|event| event.fault.hits(slot));
         let hit = (0..workers).any(|slot| fault.hits(slot));
-        let all = matches!(fault, Fault::KillAll | Fault::ScaleDown { .. });
+        let all = fault.hits_all();
         let more = matches!(fault, Fault::ScaleUp | Fault::SplitBrain);
         if (0..workers).any(|slot| fault.hits(slot) && !is_well(slot)) {
             Some("a worker has not come back")
@@ -218,6 +245,17 @@ impl<'a> Driver<'a> {
             Some("the extra worker is still there")
         } else if more && there().any(|event| matches!(event.fault, Fault::ScaleDown { .. })) {
             Some("there shall be one worker")
+        } else if matches!(fault, Fault::LoseEnds { .. }) && !self.moving.is_empty() {
+            Some("leaders are on their way")
+        } else if matches!(fault, Fault::MoveLeaders { .. })
+            && there().any(|event| matches!(event.fault, Fault::LoseEnds { .. }))
+        {
+            Some("there are no leaders")
+        } else if matches!(fault, Fault::RefuseTenant { .. })
+            && there().any(|event| matches!(event.fault, Fault::RefuseTenant { .. }))
+        {
+            // Each ends when the others go on, so two would wait for one another for ever.
+            Some("another tenant is refused")
         } else if hit && !all && workers > 1 && !(0..workers).any(|slot| !fault.hits(slot) && is_well(slot)) {
             Some("no worker would be left alone")
         } else {
@@ -226,8 +264,12 @@ impl<'a> Driver<'a> {
     }
 
     fn end(&mut self, event: Event) {
-        if !self.scene.end(&event.fault) {
-            self.push(Instant::now() + AGAIN, Act::End(event));
+        let from = self.struck.iter().rev().find(|s| s.event == event).map_or(0, |s| s.at);
+        if !self.scene.may_end(&event.fault, from) || !self.scene.end(&event.fault) {
+            return self.push(Instant::now() + AGAIN, Act::End(event));
+        }
+        if let Fault::RefuseTenant { tenant, .. } = event.fault {
+            self.refusals.push(Refused { tenant: LOADS[tenant].name, from, to: wall_clock() });
         }
     }
 }
@@ -246,12 +288,23 @@ impl Scene<'_> {
                 _ => self.fleet.signal(slot, "STOP"),
             },
             Fault::KillAll => (0..self.fleet.len()).for_each(|slot| self.fleet.kill(slot)),
+            Fault::WrongClock { slot, ahead } => {
+                self.fleet.kill(slot);
+                self.fleet.start_with_clock(slot, ahead);
+            }
             Fault::ScaleUp => self.fleet.start(self.fleet.len() - 1),
             Fault::SplitBrain => self.fleet.start_rogue(self.fleet.len() - 1),
             Fault::ScaleDown { left } => self.others(left).for_each(|slot| self.fleet.stop(slot)),
             // It takes its time, on a thread of its own.
             Fault::MoveLeaders { .. } => {}
-            Fault::Silence => self.load.produce.signal("STOP"),
+            Fault::Silence => self.load.signal("STOP"),
+            Fault::LoseEnds { first, of, kept, kill } => {
+                self.cluster.is_whole().map_err(|_| "the cluster is not whole")?;
+                self.cluster.lose_ends(&format!("{}-deltas", self.group), (first, of), kept)?;
+                if kill {
+                    (0..self.fleet.len()).for_each(|slot| self.fleet.kill(slot));
+                }
+            }
             Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
                 // Two brokers away at a time would stop everything.
                 self.cluster.is_whole().map_err(|_| "the cluster is not whole")?;
@@ -286,8 +339,18 @@ impl Scene<'_> {
             Fault::Poison { pick } => {
                 let names: Vec<String> = self.receiver.snapshot().into_keys().collect();
                 if let Some(bad) = names.get(pick % names.len().max(1)).cloned() {
-                    self.receiver.poison(move |name| name == bad);
+                    // The tenant stands before its series.
+                    self.receiver.poison(move |name| bad.ends_with(&format!("/{name}")));
                 }
+            }
+            Fault::RefuseTenant { tenant, how } => {
+                let answer = match how {
+                    Refusal::Limit => Answer::Status(429),
+                    Refusal::RetryAfter => Answer::RetryAfter(429, "2".to_owned()),
+                    Refusal::Unavailable => Answer::Status(503),
+                    Refusal::Hang => Answer::Hang,
+                };
+                self.receiver.fault_tenant(LOADS[tenant].name, answer);
             }
             Fault::Outage { held: true } => {
                 self.door.set(Weather { hold_up: true, hold_down: true, ..Weather::default() });
@@ -308,11 +371,43 @@ impl Scene<'_> {
         (0..BROKERS).for_each(|id| self.cluster.link(id).set(weather));
     }
 
+    fn start_all(&mut self) {
+        (0..self.fleet.len() - 1).for_each(|slot| self.fleet.start(slot));
+    }
+
+    /// Whether what a trouble that began then must come to has been seen. One that does not lasts, and that is told.
+    fn may_end(&self, fault: &Fault, from: i64) -> bool {
+        match *fault {
+            Fault::WrongClock { slot, .. } => self.fleet.readiness(slot).is_some_and(|said| names_the_clock(&said)),
+            Fault::RefuseTenant { tenant, .. } => {
+                self.is_refused(LOADS[tenant].name) && self.others_go_on(tenant, from)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the latest request of a tenant was refused.
+    fn is_refused(&self, tenant: &str) -> bool {
+        let of = |seen: &SeenRequest| seen.headers.get("x-scope-orgid").is_some_and(|name| name == tenant);
+        self.receiver.seen().iter().rfind(|seen| of(seen)).is_some_and(|seen| !(200..300).contains(&seen.status))
+    }
+
+    /// Whether every series of every other tenant goes on, further than what was under way.
+    fn others_go_on(&self, tenant: usize, from: i64) -> bool {
+        let samples = self.watched.samples();
+        let mut others = LOADS.iter().enumerate().filter(|(i, _)| *i != tenant);
+        others.all(|(_, other)| samples.slowest_of(other.name) > from + BESIDE)
+    }
+
     /// Ends a trouble; false when that is not possible yet.
     fn end(&mut self, fault: &Fault) -> bool {
         match *fault {
             Fault::KillWorker { slot } => self.fleet.start(slot),
-            Fault::KillAll => (0..self.fleet.len() - 1).for_each(|slot| self.fleet.start(slot)),
+            Fault::KillAll => self.start_all(),
+            Fault::WrongClock { slot, .. } => {
+                self.fleet.kill(slot);
+                self.fleet.start(slot);
+            }
             Fault::Zombie { slot } | Fault::Pause { slot } => self.fleet.signal(slot, "CONT"),
             Fault::StopWorker { slot } if self.fleet.is_free(slot) => self.fleet.start(slot),
             Fault::StopWorker { .. } => return false,
@@ -324,7 +419,15 @@ impl Scene<'_> {
             }
             Fault::SplitBrain => self.fleet.kill(self.fleet.len() - 1),
             Fault::ScaleUp if self.fleet.runs(self.fleet.len() - 1) => self.fleet.stop(self.fleet.len() - 1),
-            Fault::Silence => self.load.produce.signal("CONT"),
+            Fault::Silence => self.load.signal("CONT"),
+            Fault::LoseEnds { kill, .. } => {
+                self.cluster.launch_all();
+                let whole = self.cluster.is_whole().is_ok();
+                if whole && kill {
+                    self.start_all();
+                }
+                return whole;
+            }
             Fault::KillBroker { broker } | Fault::StopBroker { broker } => return self.cluster.relaunch(broker),
             Fault::FreezeBroker { broker } => self.cluster.signal(broker, "CONT"),
             Fault::Slow { broker, .. } | Fault::Refuse { broker } | Fault::Hold { broker, .. } => {
@@ -332,9 +435,15 @@ impl Scene<'_> {
             }
             Fault::HoldAll => self.all_links(Weather::default()),
             Fault::Poison { .. } => self.receiver.poison(|_| false),
+            Fault::RefuseTenant { tenant, .. } => self.receiver.mend_tenant(LOADS[tenant].name),
             Fault::Outage { .. } => self.door.set(Weather::default()),
             _ => {}
         }
         true
     }
+}
+
+/// Whether this is an answer to `/readyz` of a worker that knows that its clock is wrong.
+fn names_the_clock(said: &str) -> bool {
+    said.starts_with("HTTP/1.1 503") && said.contains("the clock of this machine is ")
 }

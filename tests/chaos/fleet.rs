@@ -13,7 +13,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(45);
 /// How many errors of the logs are shown.
 const SHOWN: usize = 5;
 /// What a log must not hold, whatever happens to a worker.
-const FORBIDDEN: [&str; 4] = ["panicked", "please report", "is no share", "were deleted"];
+const FORBIDDEN: [&str; 4] = ["panicked", "please report", "is not a delta record", "were deleted"];
 
 /// All workers of one group.
 pub struct Fleet {
@@ -37,6 +37,8 @@ struct Slot {
     stopping: Option<Instant>,
     /// When the last one here was killed, or had stopped as it was told.
     stopped: Option<Instant>,
+    /// How many milliseconds the clock of whoever starts here is ahead.
+    ahead: i64,
 }
 
 /// What the logs of all workers tell.
@@ -86,6 +88,12 @@ impl Fleet {
         self.launch(slot, command);
     }
 
+    /// Starts one whose clock is so many milliseconds ahead. It must be a build that can do that.
+    pub fn start_with_clock(&mut self, slot: usize, ahead: i64) {
+        self.slots[slot].ahead = ahead;
+        self.start(slot);
+    }
+
     /// Starts one that the group knows nothing of, see [`crate::rogue`].
     pub fn start_rogue(&mut self, slot: usize) {
         let config = self.config.clone();
@@ -104,6 +112,9 @@ impl Fleet {
         self.started += 1;
         if let Some(rule) = self.sabotage {
             command.env("SABOTAGE", rule);
+        }
+        if self.slots[slot].ahead != 0 {
+            command.env("SABOTAGE_CLOCK", self.slots[slot].ahead.to_string());
         }
         let name = format!("worker-{slot}-{}", self.started);
         self.slots[slot].process = Some(Process::start(&name, &mut command, &self.dir));
@@ -172,7 +183,7 @@ impl Fleet {
                 }
                 (Some(status), None) => {
                     self.exits.push(format!("ended by itself with {status}\n{}", process.tail(5)));
-                    *slot = Slot::default();
+                    *slot = Slot { ahead: slot.ahead, ..Slot::default() };
                     self.start(at);
                 }
             }
@@ -182,7 +193,12 @@ impl Fleet {
     /// The own metrics of every worker that answers.
     pub fn metrics(&self) -> Vec<String> {
         let running = self.slots.iter().filter_map(|s| s.process.as_ref());
-        running.filter_map(|p| scrape(&p.log())).collect()
+        running.filter_map(|p| ask(&p.log(), "/metrics")).collect()
+    }
+
+    /// What the worker in this place says about being ready: status and text.
+    pub fn readiness(&self, slot: usize) -> Option<String> {
+        ask(&self.slots[slot].process.as_ref()?.log(), "/readyz")
     }
 
     /// The sum over all workers of the lines of a metric that start so.
@@ -203,7 +219,7 @@ impl Fleet {
             let text = std::fs::read(entry.path()).unwrap_or_default();
             for line in String::from_utf8_lossy(&text).lines() {
                 told.fenced += u64::from(line.contains("another worker has claimed its journal"));
-                told.forced += u64::from(line.contains("closing a step without partitions"));
+                told.forced += u64::from(line.contains("closing a step without the stalled partitions"));
                 if line.contains(" ERROR ") {
                     told.errors += 1;
                     if told.first_errors.len() < SHOWN {
@@ -235,13 +251,13 @@ impl Fleet {
     }
 }
 
-/// The text of `/metrics` of the worker with this log.
-fn scrape(log: &str) -> Option<String> {
-    let (_, rest) = log.split_once("admin server listens addr=")?;
+/// What the worker with this log answers to a request for a path, all of it.
+fn ask(log: &str, path: &str) -> Option<String> {
+    let (_, rest) = log.split_once("admin server listening addr=")?;
     let address = rest.split_whitespace().next()?;
     let mut socket = TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(1)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     socket.read_to_string(&mut text).ok()?;

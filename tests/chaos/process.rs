@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::servers::child;
+
 /// The children that have not been waited for.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
@@ -24,7 +26,7 @@ pub fn end_together() {
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             for pid in children(std::mem::take) {
-                drop(Command::new("kill").args(["-KILL", &pid.to_string()]).status());
+                child::signal(pid, "KILL");
             }
             std::process::exit(130);
         }
@@ -51,9 +53,7 @@ impl Process {
 
     /// Sends a signal by its name. A child that has ended meanwhile does not mind.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).stderr(Stdio::null()).status();
-        sent.expect("kill runs");
+        child::signal(self.child.id(), name);
     }
 
     /// `kill -9`, and waits until it is gone. Also ends a stopped process.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::cluster::Size;
-use crate::driver::Struck;
+use crate::driver::{Refused, Struck};
 use crate::leaders::Moved;
 use crate::samples::Samples;
 use crate::schedule::{self, Class, Fault, Promise};
@@ -24,16 +24,21 @@ pub struct Report {
     pub zombies: usize,
     pub split_brains: usize,
     pub graceful: usize,
+    pub wrong_clocks: usize,
     pub scalings: usize,
     pub broker_faults: usize,
+    pub lost_ends: usize,
     pub leader_moves: usize,
     pub network_faults: usize,
     pub receiver_faults: usize,
+    pub refused_tenants: usize,
     pub silences: usize,
     pub skipped: usize,
     pub by_fault: BTreeMap<String, usize>,
     /// Partitions that were seen to have the leader that they were to have, by topic.
     pub leaders_moved: BTreeMap<String, usize>,
+    /// Records of the deltas topic that were cut off its ends.
+    pub records_lost: i64,
     pub samples_checked: u64,
     pub samples_resent: u64,
     pub exemplars: u64,
@@ -53,6 +58,8 @@ pub struct Report {
     pub median_recovery: i64,
     pub freshness_calm: Freshness,
     pub freshness_chaos: Freshness,
+    /// Of the other tenants, while one was refused.
+    pub freshness_beside: Freshness,
     pub settled_after: u64,
     /// At the end.
     pub internal_topics: BTreeMap<String, Size>,
@@ -101,6 +108,38 @@ impl Report {
         }
     }
 
+    fn show_troubles(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops, {} wrong clocks, {} scalings, \
+             {} brokers, {} lost ends ({} records), {} moves of leaders, {} network, {} receiver, {} refused tenants, \
+             {} silences; {} not done",
+            self.kills,
+            self.zombies,
+            self.split_brains,
+            self.graceful,
+            self.wrong_clocks,
+            self.scalings,
+            self.broker_faults,
+            self.lost_ends,
+            self.records_lost,
+            self.leader_moves,
+            self.network_faults,
+            self.receiver_faults,
+            self.refused_tenants,
+            self.silences,
+            self.skipped
+        )
+    }
+
+    /// How fresh the other tenants were while one was refused.
+    pub fn refusals(&mut self, refusals: &[Refused], samples: &Samples, step: i64) {
+        let lags = refusals.iter().flat_map(|r| samples.lags_beside(r.tenant, step, r.from, r.to));
+        let mut lags: Vec<i64> = lags.collect();
+        lags.sort_unstable();
+        self.freshness_beside = Freshness::of(&lags);
+    }
+
     /// Sees to it that what was promised has come: a run without it would prove less than it says.
     pub fn promises(&mut self, promised: &[Promise], struck: &[Struck]) {
         let came = struck.iter().filter(|trouble| trouble.skipped.is_none()).map(|trouble| &trouble.event.fault);
@@ -126,11 +165,14 @@ impl Report {
                 Class::Zombie => &mut self.zombies,
                 Class::SplitBrain => &mut self.split_brains,
                 Class::Graceful => &mut self.graceful,
+                Class::Clock => &mut self.wrong_clocks,
                 Class::Scaling => &mut self.scalings,
                 Class::Broker => &mut self.broker_faults,
+                Class::LostEnd => &mut self.lost_ends,
                 Class::Leaders => &mut self.leader_moves,
                 Class::Network => &mut self.network_faults,
                 Class::Receiver => &mut self.receiver_faults,
+                Class::Tenant => &mut self.refused_tenants,
                 Class::Load => &mut self.silences,
             } += match &trouble.event.fault {
                 Fault::KillAll => self.workers,
@@ -160,22 +202,7 @@ impl std::fmt::Display for Report {
             "seed {}, {} s, {} workers, {} spans, {} series, load of the machine {:.1}",
             self.seed, self.seconds, self.workers, self.spans, self.series, self.load
         )?;
-        writeln!(
-            f,
-            "troubles: {} kills, {} zombies and pauses, {} split brains, {} graceful stops, {} scalings, {} brokers, \
-             {} moves of leaders, {} network, {} receiver, {} silences; {} not done",
-            self.kills,
-            self.zombies,
-            self.split_brains,
-            self.graceful,
-            self.scalings,
-            self.broker_faults,
-            self.leader_moves,
-            self.network_faults,
-            self.receiver_faults,
-            self.silences,
-            self.skipped
-        )?;
+        self.show_troubles(f)?;
         let each: Vec<String> = self.by_fault.iter().map(|(name, n)| format!("{name} {n}")).collect();
         writeln!(f, "  {}", each.join(", "))?;
         let each: Vec<String> = self.leaders_moved.iter().map(|(topic, n)| format!("{topic} {n}")).collect();
@@ -209,6 +236,7 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(f, "freshness in the calm:  {}", self.freshness_calm)?;
         writeln!(f, "freshness in the chaos: {}", self.freshness_chaos)?;
+        writeln!(f, "freshness beside a refused tenant: {}", self.freshness_beside)?;
         for (topic, Size { ever, left, bytes }) in &self.internal_topics {
             writeln!(f, "{topic}: {left} of {ever} records left, {:.1} MB of logs", *bytes as f64 / 1e6)?;
         }

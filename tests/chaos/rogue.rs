@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use spanmill::config::settings::Secret;
-use spanmill::telemetry::{Telemetry, log};
 use spanmill::worker::Worker;
+use spanmill::worker::telemetry::{Telemetry, log};
 
 /// Works until it is killed.
 pub fn run(config: &Path) -> ! {
     #[cfg(feature = "sabotage")]
     if let Ok(rule) = std::env::var("SABOTAGE") {
-        assert!(spanmill::journal::sabotage::switch_off(&rule), "{rule}: there is no such rule");
+        assert!(spanmill::core::journal::sabotage::switch_off(&rule), "{rule}: there is no such rule");
     }
     let mut config = spanmill::config::load_from(Some(config), &[]).expect("a configuration of ours").config;
     let group = format!("{}-rogue", config.kafka.group);

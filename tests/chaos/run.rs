@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::Expectation;
-use spanmill::model::Tally;
+use spanmill::core::model::Tally;
+use spanmill::tools::loadgen::Expectation;
+use spanmill::tools::receiver::Receiver;
 use tempfile::TempDir;
 
 use crate::args::Args;
@@ -19,15 +19,21 @@ use crate::report::{Freshness, Report};
 use crate::samples::Watched;
 use crate::schedule::AFTERMATH;
 use crate::servers::wait_until;
-use crate::settings::{Group, Produced, STEP, produce, settings};
+use crate::settings::{Group, Produced, STEP, Tenant, produce, settings};
 use crate::{schedule, wall_clock};
 
+/// The consumer group of the workers.
+const GROUP: &str = "mill";
 /// How long anything may take to start.
 pub const STARTS_WITHIN: Duration = Duration::from_secs(240);
 /// There is calm for so long before the chaos, at the least.
 const CALM: Duration = Duration::from_secs(5);
 /// How long it may take until all leaders tell where the load ends: some go back to brokers that are back.
 const COUNTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A step is over when it is sent. Producers and workers have the clock of one machine, so only who has a wrong one can be
+/// further ahead.
+const MAX_AHEAD: i64 = 1_000;
 
 /// Runs workers through chaos and reports.
 pub fn chaos(args: &Args) -> Report {
@@ -49,11 +55,17 @@ struct Run {
     load: Load,
 }
 
-/// The load.
+/// The load: a producer per tenant.
 pub struct Load {
-    pub produce: Process,
-    expect: PathBuf,
+    producers: Vec<Producer>,
     pub began: Instant,
+}
+
+struct Producer {
+    process: Process,
+    /// Before the names of its series.
+    prefix: String,
+    expect: PathBuf,
 }
 
 /// When the phases began, by the wall clock.
@@ -69,27 +81,67 @@ struct Phases {
 impl Load {
     /// Starts it; its topic is there when this returns.
     pub fn start(args: &Args, what: &Produced<'_>, cluster: &Cluster, dir: &Path) -> Self {
-        let expect = dir.join("expected.txt");
-        let mut produce = produce(args, what, cluster.straight(), &expect, dir);
         let began = Instant::now();
+        let start = |tenant: Option<&Tenant>| {
+            let name = tenant.map_or("", |tenant| tenant.name);
+            let expect = dir.join(format!("expected-{name}.txt"));
+            let process = produce(args, what, tenant, cluster.straight(), &expect, dir);
+            Producer { process, prefix: if name.is_empty() { String::new() } else { format!("{name}/") }, expect }
+        };
+        let mut producers: Vec<Producer> = what.tenants.iter().map(|tenant| start(Some(tenant))).collect();
+        if producers.is_empty() {
+            producers.push(start(None));
+        }
+        let mut load = Self { producers, began };
         wait_until("the topic is there", STARTS_WITHIN, || {
-            assert!(produce.exited().is_none(), "{}", produce.tail(20));
+            let run = load.producers.iter_mut().all(|producer| producer.process.exited().is_none());
+            assert!(run, "{}", load.tails());
             match cluster.partitions(what.topic) {
                 0 => Err("not yet".to_owned()),
                 _ => Ok(()),
             }
         });
-        Self { produce, expect, began }
+        load
+    }
+
+    /// Sends a signal to all producers.
+    pub fn signal(&self, name: &str) {
+        self.producers.iter().for_each(|producer| producer.process.signal(name));
+    }
+
+    /// Whether all producers have ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.producers.iter_mut().all(|producer| producer.process.exited().is_some())
     }
 
     /// What it must count to, once it has ended.
     pub fn expectation(&mut self) -> Result<Expectation, String> {
-        match self.produce.exited() {
+        let mut all = Expectation::default();
+        for producer in &mut self.producers {
+            all.merge(&producer.expectation()?);
+        }
+        Ok(all)
+    }
+
+    fn tails(&self) -> String {
+        let tails: Vec<String> = self.producers.iter().map(|producer| producer.process.tail(20)).collect();
+        tails.join("\n")
+    }
+}
+
+// === impl Producer ===
+
+impl Producer {
+    fn expectation(&mut self) -> Result<Expectation, String> {
+        match self.process.exited() {
             Some(status) if status.success() => {}
-            Some(status) => return Err(format!("the load ended with {status}\n{}", self.produce.tail(20))),
-            None => return Err(format!("the load has not ended\n{}", self.produce.tail(20))),
+            Some(status) => return Err(format!("the load ended with {status}\n{}", self.process.tail(20))),
+            None => return Err(format!("the load has not ended\n{}", self.process.tail(20))),
         }
         let text = std::fs::read_to_string(&self.expect).map_err(|e| e.to_string())?;
+        let line =
+            |line: &str| if line.starts_with('#') { format!("{line}\n") } else { format!("{}{line}\n", self.prefix) };
+        let text: String = text.lines().map(line).collect();
         Expectation::parse(&text).map_err(|e| e.to_string())
     }
 }
@@ -109,7 +161,7 @@ impl Run {
         let door = Link::start(receiver.addr());
         let load = Load::start(args, &args.produced(), &cluster, dir);
         let config = dir.join("spanmill.yaml");
-        let group = Group::named("mill");
+        let group = Group { tenants: true, ..Group::named(GROUP) };
         std::fs::write(&config, settings(args, &group, &cluster.linked(), &door)).expect("a file can be written");
         let program = args.older.as_ref().unwrap_or(&args.program);
         let mut fleet = Fleet::new(args.places() + 1, program, config, dir);
@@ -132,9 +184,11 @@ impl Run {
         phases.calm = wall_clock();
         let begin = self.chaos_begins(args, &mut report);
         let scene = Scene {
+            group: GROUP,
             cluster: &mut self.cluster,
             fleet: &mut self.fleet,
             receiver: &self.receiver,
+            watched: &self.watched,
             door: &self.door,
             load: &mut self.load,
         };
@@ -142,25 +196,30 @@ impl Run {
         driver.run(begin, |_| false);
         phases.chaos = wall_clock();
         println!("chaos begins");
-        driver.schedule(schedule::plan(report.seed, args.chaos(), report.workers), args.chaos());
+        driver.schedule(schedule::plan(report.seed, args.chaos(), args.cast()), args.chaos());
         driver.run(begin + args.chaos(), |_| false);
         driver.heal();
         phases.healed = wall_clock();
         println!("chaos ends");
         let expected = settle(args, &mut driver, &mut report);
-        let struck = std::mem::take(&mut driver.struck);
+        let (struck, refusals) = (std::mem::take(&mut driver.struck), std::mem::take(&mut driver.refusals));
         report.leaders(&driver.leaders);
         report.notes.append(&mut driver.brokers_ended);
         drop(driver);
-        report.internal_topics = self.cluster.sizes("mill-");
+        report.records_lost = self.cluster.records_lost;
+        report.internal_topics = self.cluster.sizes(&format!("{GROUP}-"));
         self.reckon(expected.as_ref(), &mut report);
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         report.load = load.split(' ').nth(1).and_then(|five| five.parse().ok()).unwrap_or_default();
         let samples = self.watched.samples();
         report.troubles(&struck, &samples, STEP);
-        report.promises(&schedule::promised(args.chaos(), report.workers), &struck);
+        report.promises(&schedule::promised(args.chaos(), args.cast()), &struck);
         report.freshness_calm = Freshness::of(&samples.lags(STEP, phases.calm, phases.chaos));
         report.freshness_chaos = Freshness::of(&samples.lags(STEP, phases.chaos, phases.healed));
+        report.refusals(&refusals, &samples, STEP);
+        if samples.ahead > MAX_AHEAD {
+            report.violations.push(format!("a sample was {} ms ahead of its time", samples.ahead));
+        }
         report
     }
 
@@ -177,7 +236,8 @@ impl Run {
         present + calm
     }
 
-    /// Replaces the workers one after the other.
+    /// Replaces the workers one after the other, as soon as the last one is ready: what an older worker has and cannot read any
+    /// more waits until it is replaced itself.
     fn upgrade(&mut self, args: &Args) {
         self.fleet.upgrade(&args.program);
         for slot in 0..args.places() {
@@ -188,8 +248,15 @@ impl Run {
                 if fleet.is_free(slot) { Ok(()) } else { Err(fleet.tails(10)) }
             });
             fleet.start(slot);
-            self.wait_for_calm(args);
+            wait_until("the newer worker is ready", STARTS_WITHIN, || {
+                fleet.tend();
+                match fleet.readiness(slot) {
+                    Some(said) if said.starts_with("HTTP/1.1 200") => Ok(()),
+                    said => Err(format!("{said:?}\n{}", fleet.tails(10))),
+                }
+            });
         }
+        self.wait_for_calm(args);
         println!("all workers are upgraded");
     }
 
@@ -257,7 +324,7 @@ fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<E
     let mut ended = false;
     while !ended && Instant::now() < deadline {
         driver.run(Instant::now() + Duration::from_millis(500), |_| false);
-        ended = driver.load().produce.exited().is_some();
+        ended = driver.load().has_ended();
     }
     let expected = match driver.load().expectation() {
         Ok(expected) => expected,
@@ -279,7 +346,8 @@ fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<E
     }
     driver.run(deadline, |driver| driver.is_healed(args.places()));
     if !driver.is_healed(args.places()) {
-        report.violations.push("not all workers and brokers came back".to_owned());
+        let lasting = driver.lasting().join(", ");
+        report.violations.push(format!("not all workers and brokers came back; what still lasts: {lasting}"));
     }
     let mut now_and_then = NowAndThen::default();
     driver.run(deadline, |driver| {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use spanmill::export::receiver::Receiver;
-use spanmill::remotewrite::decode::{self, proto::TimeSeries};
+use spanmill::core::remotewrite::decode::{self, proto::TimeSeries};
+use spanmill::tools::receiver::Receiver;
 
 use crate::wall_clock;
 
@@ -32,6 +32,8 @@ pub struct Samples {
     /// Resent samples whose exemplars are others than at first. Values are the receiver's to check.
     pub contradicted: u64,
     pub words: Vec<String>,
+    /// How far the step that was most of all ahead of its time was ahead of it, in milliseconds.
+    pub ahead: i64,
 }
 
 /// Shared with the receiver.
@@ -45,7 +47,7 @@ impl Watched {
     pub fn new(receiver: &Receiver) -> Self {
         let watched = Self::default();
         let noting = watched.clone();
-        receiver.watch(move |_, entry| noting.samples().note(entry, wall_clock()));
+        receiver.watch(move |tenant, entry| noting.samples().note(tenant, entry, wall_clock()));
         watched
     }
 
@@ -57,10 +59,14 @@ impl Watched {
 // === impl Samples ===
 
 impl Samples {
-    fn note(&mut self, entry: &TimeSeries, stored: i64) {
-        let name = decode::text(&entry.labels);
+    fn note(&mut self, tenant: &str, entry: &TimeSeries, stored: i64) {
+        let mut name = decode::text(&entry.labels);
+        if !tenant.is_empty() {
+            name = format!("{tenant}/{name}");
+        }
         let last = entry.samples.iter().map(|s| s.timestamp).max();
         for sample in &entry.samples {
+            self.ahead = self.ahead.max(sample.timestamp - stored);
             let own = entry.exemplars.iter().filter(|_| last == Some(sample.timestamp));
             let exemplars: Vec<Vec<u8>> = own.map(prost::Message::encode_to_vec).collect();
             let stream = self.streams.entry(name.clone()).or_default();
@@ -84,6 +90,12 @@ impl Samples {
         self.streams.values().filter_map(|s| Some(*s.last_key_value()?.0)).min().unwrap_or_default()
     }
 
+    /// The same of the series of a tenant.
+    pub fn slowest_of(&self, tenant: &str) -> i64 {
+        let own = self.streams.iter().filter(|(name, _)| belongs_to(name, tenant));
+        own.filter_map(|(_, s)| Some(*s.last_key_value()?.0)).min().unwrap_or_default()
+    }
+
     /// How long after its step each sample came that came within `from..to`, ascending.
     pub fn lags(&self, step: i64, from: i64, to: i64) -> Vec<i64> {
         let points =
@@ -91,6 +103,13 @@ impl Samples {
         let mut lags: Vec<i64> = points.map(|(at, p)| p.stored - at).collect();
         lags.sort_unstable();
         lags
+    }
+
+    /// The same, but only of the tenants beside this one.
+    pub fn lags_beside(&self, tenant: &str, step: i64, from: i64, to: i64) -> Vec<i64> {
+        let others = self.streams.iter().filter(|(name, _)| !belongs_to(name, tenant)).flat_map(|(_, s)| s);
+        let points = others.filter(|(at, p)| **at % step == 0 && (from..to).contains(&p.stored));
+        points.map(|(at, p)| p.stored - at).collect()
     }
 
     /// By step: when the last series got its sample.
@@ -102,4 +121,8 @@ impl Samples {
         }
         complete
     }
+}
+
+fn belongs_to(series: &str, tenant: &str) -> bool {
+    series.strip_prefix(tenant).is_some_and(|rest| rest.starts_with('/'))
 }

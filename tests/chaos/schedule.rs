@@ -1,21 +1,28 @@
 //! What goes wrong, and when: made from a seed before anything runs, so that it can be printed and run again.
 //!
 //! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only one
-//! broker is away at a time, so that two of three copies are always there. While workers are scaled down to one, that one is
-//! left alone and nobody joins. Leaders are moved at any time, also while a broker is away: to copies that are in sync.
+//! broker is away at a time, so that two of three copies are always there; unless all are killed at once, and then the deltas
+//! topic loses its end. While workers are scaled down to one, that one is left alone and nobody joins. Leaders are moved at any
+//! time, also while a broker is away: to copies that are in sync.
 //!
 //! Troubles are dealt in turns. First comes a hand that holds one of each [`Promise`], shuffled, and nothing else comes
 //! before all of it has been played: a card whose thing is in trouble waits. Then chance alone deals for a while, by weights,
 //! and what cannot be is dropped. Then there is the next hand. So a run that is long enough has everything in it
 //! ([`promised`]), and a longer one has it again and again.
 
+#[path = "busy.rs"]
+mod busy;
+
 use std::time::Duration;
 
+use busy::Busy;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 /// Brokers.
 pub const BROKERS: usize = 3;
+/// Tenants of the load.
+pub const TENANTS: usize = 3;
 /// The session timeout of workers: who is stopped for longer comes back as a zombie.
 pub const SESSION: Duration = Duration::from_secs(4);
 /// The load goes on for so long after the last trouble began, at the least.
@@ -34,6 +41,8 @@ pub enum Fault {
     Pause { slot: usize },
     /// SIGTERM, and a new one later.
     StopWorker { slot: usize },
+    /// `kill -9`, and a new one at once whose clock is so many milliseconds ahead, or behind; later one whose clock is right.
+    WrongClock { slot: usize, ahead: i64 },
     /// One more worker for a while.
     ScaleUp,
     /// SIGTERM to all but one, for longer than the session timeout; then all are there again.
@@ -48,6 +57,9 @@ pub enum Fault {
     StopBroker { broker: usize },
     /// SIGSTOP, then SIGCONT: a leader that does not know of its successor.
     FreezeBroker { broker: usize },
+    /// `kill -9` of all of them at once. While they are down, `of` partitions of the deltas topic, from this one on, lose
+    /// everything but so many percent of what they hold, on every copy. If asked for, all workers are killed as well.
+    LoseEnds { first: usize, of: usize, kept: u64, kill: bool },
     /// Every so many partitions of each topic get another leader, so many copies further, and all of `__consumer_offsets`.
     MoveLeaders { by: usize, every: usize },
     /// A slow link.
@@ -74,6 +86,21 @@ pub enum Fault {
     Poison { pick: usize },
     /// It cannot be reached.
     Outage { held: bool },
+    /// It refuses everything of one tenant.
+    RefuseTenant { tenant: usize, how: Refusal },
+}
+
+/// How a tenant is refused; nothing of it is stored, and nothing is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 429.
+    Limit,
+    /// 429 with `Retry-After`.
+    RetryAfter,
+    /// 503.
+    Unavailable,
+    /// No answer.
+    Hang,
 }
 
 /// Kinds of trouble, as they are counted.
@@ -83,11 +110,14 @@ pub enum Class {
     Zombie,
     SplitBrain,
     Graceful,
+    Clock,
     Scaling,
     Broker,
+    LostEnd,
     Leaders,
     Network,
     Receiver,
+    Tenant,
     Load,
 }
 
@@ -98,14 +128,25 @@ pub enum Promise {
     Zombie,
     SplitBrain,
     GracefulStop,
+    WrongClock,
     ScaleUp,
     ScaleDown,
     BrokerKilled,
+    EndsLost,
     LeadersMoved,
     LinkDelayed,
     LinkCut,
     Receiver,
+    TenantRefused,
     Silence,
+}
+
+/// Who there is for trouble to come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cast {
+    pub workers: usize,
+    /// Whether their clocks can be set wrong: only a build with the feature `sabotage` can do that.
+    pub clocks: bool,
 }
 
 /// A trouble and its time.
@@ -118,34 +159,17 @@ pub struct Event {
     pub fault: Fault,
 }
 
-/// What a trouble needs for itself while it lasts.
-#[derive(Debug, Default)]
-struct Busy {
-    slots: Vec<Duration>,
-    brokers: [Duration; BROKERS],
-    /// One broker is away until then.
-    away: Duration,
-    receiver: Duration,
-    extra: Duration,
-    load: Duration,
-    leaders: Duration,
-}
-
 struct Dice(ChaCha8Rng);
 
-/// A broker needs this long to start and to catch up.
-const BROKER_STARTS: Duration = Duration::from_secs(20);
-/// A worker needs this long to start and to be let in.
-const WORKER_STARTS: Duration = Duration::from_secs(4);
-/// Leaders have moved, and clients have found them, after this long.
-const LEADERS_MOVE: Duration = Duration::from_secs(8);
 /// No trouble lasts longer. So long before the end nothing is waited for any more.
 const LONGEST: Duration = Duration::from_secs(25);
+/// Partitions are picked from so many, by the remainder.
+const MANY: usize = 4;
 /// Troubles that chance alone deals between two hands.
 const BETWEEN_HANDS: usize = 12;
-/// A chaos of this length keeps every promise. Of 3,000 seeds the first hand is over after 92 s at the latest; the rest is for
+/// A chaos of this length keeps every promise. Of 3,000 seeds the first hand is over after 127 s at the latest; the rest is for
 /// troubles that have to wait when it comes to it.
-pub const PROMISED_FROM: Duration = Duration::from_secs(100);
+pub const PROMISED_FROM: Duration = Duration::from_secs(140);
 
 // === impl Dice ===
 
@@ -178,13 +202,16 @@ impl Fault {
             Self::SplitBrain => Class::SplitBrain,
             Self::Zombie { .. } | Self::Pause { .. } => Class::Zombie,
             Self::StopWorker { .. } => Class::Graceful,
+            Self::WrongClock { .. } => Class::Clock,
             Self::ScaleUp | Self::ScaleDown { .. } => Class::Scaling,
             Self::Silence => Class::Load,
             Self::KillBroker { .. } | Self::StopBroker { .. } | Self::FreezeBroker { .. } => Class::Broker,
+            Self::LoseEnds { .. } => Class::LostEnd,
             Self::MoveLeaders { .. } => Class::Leaders,
             Self::Slow { .. } | Self::Cut { .. } | Self::Refuse { .. } | Self::Hold { .. } | Self::HoldAll => {
                 Class::Network
             }
+            Self::RefuseTenant { .. } => Class::Tenant,
             _ => Class::Receiver,
         }
     }
@@ -192,30 +219,39 @@ impl Fault {
     /// Whether it is trouble for the worker in this place.
     pub fn hits(&self, worker: usize) -> bool {
         match *self {
-            Self::KillWorker { slot } | Self::Zombie { slot } | Self::Pause { slot } | Self::StopWorker { slot } => {
-                slot == worker
-            }
-            Self::KillAll | Self::ScaleDown { .. } => true,
-            _ => false,
+            Self::KillWorker { slot }
+            | Self::Zombie { slot }
+            | Self::Pause { slot }
+            | Self::StopWorker { slot }
+            | Self::WrongClock { slot, .. } => slot == worker,
+            _ => self.hits_all(),
         }
+    }
+
+    /// Whether it is trouble for all workers at once.
+    pub fn hits_all(&self) -> bool {
+        matches!(self, Self::KillAll | Self::ScaleDown { .. } | Self::LoseEnds { kill: true, .. })
     }
 }
 
 // === impl Promise ===
 
 impl Promise {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Kill,
         Self::Zombie,
         Self::SplitBrain,
         Self::GracefulStop,
+        Self::WrongClock,
         Self::ScaleUp,
         Self::ScaleDown,
         Self::BrokerKilled,
+        Self::EndsLost,
         Self::LeadersMoved,
         Self::LinkDelayed,
         Self::LinkCut,
         Self::Receiver,
+        Self::TenantRefused,
         Self::Silence,
     ];
 
@@ -226,21 +262,24 @@ impl Promise {
             Self::Zombie => matches!(fault, Fault::Zombie { .. }),
             Self::SplitBrain => matches!(fault, Fault::SplitBrain),
             Self::GracefulStop => matches!(fault, Fault::StopWorker { .. }),
+            Self::WrongClock => matches!(fault, Fault::WrongClock { .. }),
             Self::ScaleUp => matches!(fault, Fault::ScaleUp),
             Self::ScaleDown => matches!(fault, Fault::ScaleDown { .. }),
             Self::BrokerKilled => matches!(fault, Fault::KillBroker { .. }),
+            Self::EndsLost => matches!(fault, Fault::LoseEnds { .. }),
             Self::LeadersMoved => matches!(fault, Fault::MoveLeaders { .. }),
             Self::LinkDelayed => matches!(fault, Fault::Slow { .. }),
             Self::LinkCut => matches!(fault, Fault::Cut { .. } | Fault::Refuse { .. }),
             Self::Receiver => fault.class() == Class::Receiver,
+            Self::TenantRefused => matches!(fault, Fault::RefuseTenant { .. }),
             Self::Silence => matches!(fault, Fault::Silence),
         }
     }
 
     /// A trouble that keeps it: as chance would have dealt it.
-    fn keep(self, dice: &mut Dice, at: Duration, workers: usize) -> Event {
+    fn keep(self, dice: &mut Dice, at: Duration, cast: Cast) -> Event {
         loop {
-            let event = draw(dice, at, workers);
+            let event = draw(dice, at, cast);
             if self.is_kept_by(&event.fault) {
                 return event;
             }
@@ -261,8 +300,8 @@ pub fn chaos(load: Duration) -> Duration {
 }
 
 /// What has to come in a chaos of this length.
-pub fn promised(phase: Duration, workers: usize) -> Vec<Promise> {
-    if phase < PROMISED_FROM { Vec::new() } else { possible(workers) }
+pub fn promised(phase: Duration, cast: Cast) -> Vec<Promise> {
+    if phase < PROMISED_FROM { Vec::new() } else { possible(cast) }
 }
 
 /// Which of the promises none of these troubles keeps.
@@ -273,16 +312,21 @@ pub fn broken<'a>(promised: &[Promise], came: impl Iterator<Item = &'a Fault>) -
 }
 
 /// What can come at all: one worker is one already.
-fn possible(workers: usize) -> Vec<Promise> {
-    Promise::ALL.into_iter().filter(|p| workers > 1 || *p != Promise::ScaleDown).collect()
+fn possible(cast: Cast) -> Vec<Promise> {
+    let can = |promise: &Promise| match promise {
+        Promise::ScaleDown => cast.workers > 1,
+        Promise::WrongClock => cast.clocks,
+        _ => true,
+    };
+    Promise::ALL.into_iter().filter(can).collect()
 }
 
 /// The troubles of `phase`. The same arguments give the same plan.
-pub fn plan(seed: u64, phase: Duration, workers: usize) -> Vec<Event> {
+pub fn plan(seed: u64, phase: Duration, cast: Cast) -> Vec<Event> {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
-    let promised = promised(phase, workers);
+    let promised = promised(phase, cast);
     loop {
-        let events = deal(&mut dice, phase, workers);
+        let events = deal(&mut dice, phase, cast);
         // A hand that takes too long is rare, see `PROMISED_FROM`. It is dealt anew.
         if broken(&promised, events.iter().map(|event| &event.fault)).is_empty() {
             return events;
@@ -290,9 +334,9 @@ pub fn plan(seed: u64, phase: Duration, workers: usize) -> Vec<Event> {
     }
 }
 
-fn deal(dice: &mut Dice, phase: Duration, workers: usize) -> Vec<Event> {
-    let mut busy = Busy { slots: vec![Duration::ZERO; workers], ..Busy::default() };
-    let mut hand = dice.shuffled(possible(workers));
+fn deal(dice: &mut Dice, phase: Duration, cast: Cast) -> Vec<Event> {
+    let mut busy = Busy::new(cast.workers);
+    let mut hand = dice.shuffled(possible(cast));
     let (mut events, mut drawn, mut at) = (Vec::new(), 0, Duration::ZERO);
     loop {
         at += dice.millis(500, 4_000);
@@ -303,120 +347,95 @@ fn deal(dice: &mut Dice, phase: Duration, workers: usize) -> Vec<Event> {
         let played = hand
             .iter()
             .enumerate()
-            .find_map(|(i, promise)| Some((i, promise.keep(dice, at, workers))).filter(|(_, event)| fits(event)));
+            .find_map(|(i, promise)| Some((i, promise.keep(dice, at, cast))).filter(|(_, event)| fits(event)));
         if let Some((i, event)) = played {
             hand.remove(i);
             events.push(event);
         } else if hand.is_empty() || at + LONGEST > phase {
-            events.extend(Some(draw(dice, at, workers)).filter(fits));
+            events.extend(Some(draw(dice, at, cast)).filter(fits));
             drawn += 1;
         }
         if hand.is_empty() && drawn >= BETWEEN_HANDS {
-            hand = dice.shuffled(possible(workers));
+            hand = dice.shuffled(possible(cast));
             drawn = 0;
         }
     }
 }
 
-fn draw(dice: &mut Dice, at: Duration, workers: usize) -> Event {
-    let (slot, broker) = (dice.index(workers), dice.index(BROKERS));
-    let session = SESSION.as_millis() as u64;
-    let (fault, lasts) = match dice.below(100) {
+fn draw(dice: &mut Dice, at: Duration, cast: Cast) -> Event {
+    let (fault, lasts) = match dice.below(106) {
+        0..46 => trouble_for_workers(dice, cast),
+        46..62 => trouble_for_brokers(dice),
+        62..82 => trouble_for_links(dice),
+        82..83 => (Fault::Silence, dice.millis(1_000, 7_000)),
+        83..100 => trouble_for_the_receiver(dice),
+        100..102 if cast.clocks => {
+            let (slot, off) = (dice.index(cast.workers), [3_600_000, 600_000, 60_000][dice.index(3)]);
+            let ahead = if dice.below(2) == 0 { off } else { -off };
+            (Fault::WrongClock { slot, ahead }, dice.millis(8_000, 14_000))
+        }
+        100..102 => trouble_for_workers(dice, cast),
+        102..103 => {
+            // Now and then all of it.
+            let kept = [0, dice.below(100)][dice.index(2)];
+            let (first, of, kill) = (dice.index(MANY), 1 + dice.index(MANY), dice.below(2) == 0);
+            (Fault::LoseEnds { first, of, kept, kill }, dice.millis(500, 3_000))
+        }
+        _ => {
+            use Refusal::{Hang, Limit, RetryAfter, Unavailable};
+            let how = [Limit, RetryAfter, Unavailable, Hang][dice.index(4)];
+            (Fault::RefuseTenant { tenant: dice.index(TENANTS), how }, dice.millis(12_000, 18_000))
+        }
+    };
+    Event { at, lasts, fault }
+}
+
+fn trouble_for_workers(dice: &mut Dice, cast: Cast) -> (Fault, Duration) {
+    let (slot, session) = (dice.index(cast.workers), SESSION.as_millis() as u64);
+    match dice.below(46) {
         0..14 => (Fault::KillWorker { slot }, dice.millis(100, 4_000)),
         14..17 => (Fault::KillAll, dice.millis(100, 3_000)),
         17..31 => (Fault::Zombie { slot }, dice.millis(session + 2_000, 3 * session)),
         31..34 => (Fault::Pause { slot }, dice.millis(500, session * 2 / 3)),
         34..40 => (Fault::StopWorker { slot }, dice.millis(100, 6_000)),
         40..42 => (Fault::ScaleUp, dice.millis(12_000, LONGEST.as_millis() as u64)),
-        42..44 if workers > 1 => (Fault::ScaleDown { left: slot }, dice.millis(4 * session, 6 * session)),
-        42..46 => (Fault::SplitBrain, dice.millis(3_000, 8_000)),
-        46..51 => (Fault::KillBroker { broker }, dice.millis(1_000, 9_000)),
-        51..54 => (Fault::StopBroker { broker }, dice.millis(3_000, 9_000)),
-        54..58 => (Fault::FreezeBroker { broker }, dice.millis(2_000, 12_000)),
-        58..62 => (Fault::MoveLeaders { by: 1 + dice.index(BROKERS - 1), every: 1 + dice.index(3) }, Duration::ZERO),
-        62..66 => (Fault::Slow { broker, by: dice.millis(20, 300) }, dice.millis(2_000, 10_000)),
-        66..69 => (Fault::Cut { broker }, Duration::ZERO),
-        69..73 => (Fault::Refuse { broker }, dice.millis(1_000, 10_000)),
-        73..80 => {
+        42..44 if cast.workers > 1 => (Fault::ScaleDown { left: slot }, dice.millis(4 * session, 6 * session)),
+        _ => (Fault::SplitBrain, dice.millis(3_000, 8_000)),
+    }
+}
+
+fn trouble_for_brokers(dice: &mut Dice) -> (Fault, Duration) {
+    let broker = dice.index(BROKERS);
+    match dice.below(16) {
+        0..5 => (Fault::KillBroker { broker }, dice.millis(1_000, 9_000)),
+        5..8 => (Fault::StopBroker { broker }, dice.millis(3_000, 9_000)),
+        8..12 => (Fault::FreezeBroker { broker }, dice.millis(2_000, 12_000)),
+        _ => (Fault::MoveLeaders { by: 1 + dice.index(BROKERS - 1), every: 1 + dice.index(3) }, Duration::ZERO),
+    }
+}
+
+fn trouble_for_links(dice: &mut Dice) -> (Fault, Duration) {
+    let broker = dice.index(BROKERS);
+    match dice.below(20) {
+        0..4 => (Fault::Slow { broker, by: dice.millis(20, 300) }, dice.millis(2_000, 10_000)),
+        4..7 => (Fault::Cut { broker }, Duration::ZERO),
+        7..11 => (Fault::Refuse { broker }, dice.millis(1_000, 10_000)),
+        11..18 => {
             let (up, down) = [(true, true), (true, false), (false, true)][dice.index(3)];
             (Fault::Hold { broker, up, down }, dice.millis(1_000, 10_000))
         }
-        80..82 => (Fault::HoldAll, dice.millis(1_000, 8_000)),
-        82..83 => (Fault::Silence, dice.millis(1_000, 7_000)),
-        83..85 => (Fault::Status { code: [500, 503][dice.index(2)], times: 1 + dice.index(20) }, Duration::ZERO),
-        85..87 => (Fault::RetryAfter { times: 1 + dice.index(4) }, Duration::ZERO),
-        87..89 => (Fault::Reset { times: 1 + dice.index(10) }, Duration::ZERO),
-        89..92 => (Fault::StoreAndReset { times: 1 + dice.index(10) }, Duration::ZERO),
-        92..94 => (Fault::Hang { times: 1 + dice.index(4) }, Duration::ZERO),
-        94..96 => (Fault::Poison { pick: dice.index(1 << 16) }, dice.millis(2_000, 8_000)),
+        _ => (Fault::HoldAll, dice.millis(1_000, 8_000)),
+    }
+}
+
+fn trouble_for_the_receiver(dice: &mut Dice) -> (Fault, Duration) {
+    match dice.below(17) {
+        0..2 => (Fault::Status { code: [500, 503][dice.index(2)], times: 1 + dice.index(20) }, Duration::ZERO),
+        2..4 => (Fault::RetryAfter { times: 1 + dice.index(4) }, Duration::ZERO),
+        4..6 => (Fault::Reset { times: 1 + dice.index(10) }, Duration::ZERO),
+        6..9 => (Fault::StoreAndReset { times: 1 + dice.index(10) }, Duration::ZERO),
+        9..11 => (Fault::Hang { times: 1 + dice.index(4) }, Duration::ZERO),
+        11..13 => (Fault::Poison { pick: dice.index(1 << 16) }, dice.millis(2_000, 8_000)),
         _ => (Fault::Outage { held: dice.below(2) == 0 }, dice.millis(1_000, 12_000)),
-    };
-    Event { at, lasts, fault }
-}
-
-// === impl Busy ===
-
-impl Busy {
-    /// Whether everything is free that the event needs; then it is taken.
-    fn take(&mut self, event: &Event) -> bool {
-        let Event { at, lasts, ref fault } = *event;
-        let until = at + lasts;
-        match fault {
-            Fault::KillWorker { slot }
-            | Fault::Zombie { slot }
-            | Fault::Pause { slot }
-            | Fault::StopWorker { slot } => {
-                let others = self.slots.iter().enumerate().filter(|(i, free)| i != slot && **free <= at).count();
-                // The only worker may be hit as well: then there is nobody to be left alone.
-                let left = others > 0 || self.slots.len() == 1;
-                left && claim(&mut self.slots[*slot], at, until + WORKER_STARTS)
-            }
-            Fault::KillAll => {
-                let free = self.slots.iter().all(|free| *free <= at) && self.extra <= at;
-                if free {
-                    self.slots.fill(until + WORKER_STARTS);
-                }
-                free
-            }
-            Fault::ScaleDown { .. } => {
-                let free = self.slots.iter().all(|free| *free <= at) && self.extra <= at;
-                if free {
-                    self.slots.fill(until + WORKER_STARTS);
-                    self.extra = until;
-                }
-                free
-            }
-            Fault::MoveLeaders { .. } => claim(&mut self.leaders, at, until + LEADERS_MOVE),
-            Fault::ScaleUp | Fault::SplitBrain => claim(&mut self.extra, at, until + WORKER_STARTS),
-            // Edges must still meet: the next silence comes when the backlog of this one is gone.
-            Fault::Silence => claim(&mut self.load, at, until + BROKER_STARTS),
-            Fault::KillBroker { broker } | Fault::StopBroker { broker } | Fault::FreezeBroker { broker } => {
-                let back = until + BROKER_STARTS;
-                self.brokers[*broker] <= at
-                    && claim(&mut self.away, at, back)
-                    && claim(&mut self.brokers[*broker], at, back)
-            }
-            Fault::Slow { broker, .. }
-            | Fault::Cut { broker }
-            | Fault::Refuse { broker }
-            | Fault::Hold { broker, .. } => claim(&mut self.brokers[*broker], at, until),
-            Fault::HoldAll => {
-                let free = self.brokers.iter().all(|free| *free <= at);
-                if free {
-                    self.brokers.fill(until);
-                }
-                free
-            }
-            Fault::Poison { .. } | Fault::Outage { .. } => claim(&mut self.receiver, at, until),
-            _ => self.receiver <= at,
-        }
     }
-}
-
-fn claim(free: &mut Duration, at: Duration, until: Duration) -> bool {
-    let is_free = *free <= at;
-    if is_free {
-        *free = until;
-    }
-    is_free
 }

@@ -7,12 +7,32 @@ use std::time::Duration;
 use crate::args::Args;
 use crate::process::Process;
 use crate::proxy::Link;
-use crate::schedule::SESSION;
+use crate::schedule::{SESSION, TENANTS};
 
 /// The source topic.
 pub const TOPIC: &str = "spans";
 /// The step of the workers, in milliseconds.
 pub const STEP: i64 = 2_000;
+/// The header of a record that names its tenant.
+const HEADER: &str = "tenant";
+/// `time.max_future`. Three producers write into one partition, and each may be cut off for longer than the default of 10 s (a
+/// broker that refuses, and one that is silent): then what the others have sent meanwhile is ahead of it, and is right.
+const DISORDER: &str = "30s";
+/// Most of the load is one tenant's; the others have other services.
+pub const LOADS: [Tenant; TENANTS] = [
+    Tenant { name: "acme", percent: 80, topology: &["--topology", "shop"] },
+    Tenant { name: "globex", percent: 10, topology: &SMALL },
+    Tenant { name: "initech", percent: 10, topology: &SMALL },
+];
+const SMALL: [&str; 6] = ["--topology", "scaled", "--services", "6", "--operations", "24"];
+
+/// A tenant and its part of the load.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenant {
+    pub name: &'static str,
+    percent: u64,
+    topology: &'static [&'static str],
+}
 
 /// What differs between groups of workers.
 #[derive(Debug, Clone)]
@@ -32,6 +52,8 @@ pub struct Group<'a> {
     pub wait: &'a str,
     /// `remote_write.timeout`
     pub timeout: &'a str,
+    /// Whether records name their tenant.
+    pub tenants: bool,
 }
 
 /// A load.
@@ -41,7 +63,10 @@ pub struct Produced<'a> {
     pub topic: &'a str,
     /// How long it lasts, unless it is ended before.
     pub seconds: u64,
+    /// Of all tenants together.
     pub rate: u64,
+    /// Each has a producer of its own. Without any, there is one, of nobody.
+    pub tenants: &'a [Tenant],
 }
 
 // === impl Group ===
@@ -56,33 +81,52 @@ impl<'a> Group<'a> {
             patience: "3s",
             session: SESSION,
             commit: "16KiB",
-            wait: "30s",
+            wait: "60s",
             timeout: "2s",
+            tenants: false,
         }
     }
 }
 
 /// Starts a steady load, straight to the brokers. It writes what it must count to to `expect`.
-pub fn produce(args: &Args, what: &Produced<'_>, brokers: &str, expect: &Path, dir: &Path) -> Process {
+pub fn produce(
+    args: &Args,
+    what: &Produced<'_>,
+    tenant: Option<&Tenant>,
+    brokers: &str,
+    expect: &Path,
+    dir: &Path,
+) -> Process {
     let mut command = Command::new(&args.program);
     command.args(["produce", "--brokers", brokers, "--spans-per-record", "20", "--print-every", "0s"]);
+    let seed = args.seed.unwrap_or_default();
+    let (name, rate, seed) = match tenant {
+        Some(Tenant { name, percent, topology }) => {
+            command.args(["--header", &format!("{HEADER}={name}")]).args(*topology);
+            // Producers with one seed would have the same traces.
+            let seed = seed.wrapping_mul(100).wrapping_add(*percent).wrapping_add(u64::from(name.as_bytes()[0]));
+            (format!("produce-{name}"), (what.rate * percent / 100).max(1), seed)
+        }
+        None => ("produce".to_owned(), what.rate, seed),
+    };
     for (flag, value) in [
         ("--topic", what.topic.to_owned()),
         ("--create-partitions", args.partitions.to_string()),
-        ("--rate", what.rate.to_string()),
+        ("--rate", rate.to_string()),
         ("--duration", format!("{}s", what.seconds)),
-        ("--seed", args.seed.unwrap_or_default().to_string()),
+        ("--seed", seed.to_string()),
         ("--expect", expect.display().to_string()),
     ] {
         command.args([flag, &value]);
     }
-    Process::start("produce", &mut command, dir)
+    Process::start(&name, &mut command, dir)
 }
 
 /// The workers' configuration. Everything is short, so that much happens; only half edges wait for longer than any trouble
 /// of the load itself, because the expectation is that all of them meet.
 pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> String {
-    let Group { name, topic, threads, patience, session, commit, wait, timeout } = group;
+    let Group { name, topic, threads, patience, session, commit, wait, timeout, tenants } = group;
+    let tenant = if *tenants { format!("tenant: {{source: header, header: {HEADER}}}\n") } else { String::new() };
     format!(
         r#"kafka:
   brokers: "{brokers}"
@@ -97,12 +141,13 @@ pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> S
     message.timeout.ms: "5000"
     reconnect.backoff.max.ms: "1000"
     topic.metadata.refresh.interval.ms: "5000"
-time: {{step: {STEP}ms, idle: {patience}, stall_grace: {patience}}}
+{tenant}time: {{step: {STEP}ms, idle: {patience}, stall_grace: {patience}, max_future: {DISORDER}}}
 service_graphs: {{wait: {wait}}}
 series: {{snapshot_every: 10s}}
 remote_write: {{url: "http://{door}/api/v1/write", timeout: {timeout}, min_backoff: 50ms, max_backoff: 1s, max_samples: 400}}
 worker: {{threads: {threads}, max_commit_bytes: {commit}, shutdown_timeout: 20s}}
-log: {{level: "info"}}
+# A control reads there how often each task has failed; a line for all of them does not tell.
+log: {{level: "info,spanmill::worker::group::thread=debug"}}
 admin: {{listen: "127.0.0.1:0"}}
 "#,
         shards = args.shards,

@@ -56,7 +56,11 @@ func check(project *types.Project) []string {
 			say(service.Name, "image %q is not pinned to a version", service.Image)
 		}
 		if service.Build != nil {
-			for _, line := range strings.Split(service.Build.DockerfileInline, "\n") {
+			dockerfile, err := dockerfile(service.Build)
+			if err != nil {
+				say(service.Name, "is built from a Dockerfile that cannot be read: %v", err)
+			}
+			for _, line := range strings.Split(dockerfile, "\n") {
 				fields := strings.Fields(line)
 				if len(fields) > 1 && fields[0] == "FROM" && !pinned(fields[1]) {
 					say(service.Name, "base image %q is not pinned to a version", fields[1])
@@ -82,6 +86,22 @@ func check(project *types.Project) []string {
 		}
 	}
 	return problems
+}
+
+// dockerfile returns what an image is built from: the text in the compose file, or the file that it names.
+func dockerfile(build *types.BuildConfig) (string, error) {
+	if build.DockerfileInline != "" {
+		return build.DockerfileInline, nil
+	}
+	name := build.Dockerfile
+	if name == "" {
+		name = "Dockerfile"
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(build.Context, name)
+	}
+	text, err := os.ReadFile(name)
+	return string(text), err
 }
 
 // pinned tells whether an image names a version: a tag that is not "latest".

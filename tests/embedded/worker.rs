@@ -1,156 +1,159 @@
-//! The program under test, as a child process that can be killed, stopped, continued and asked.
+//! What only the running worker can honor, through the library on the embedded broker: tenants from the record key and
+//! from a header, a start at the latest record, and workers that disagree.
+#![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use tempfile::TempDir;
+use crate::mill::{PATIENCE, TOPIC, config, create_topics, records, wait_until};
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use spanmill::config::Config;
+use spanmill::config::settings::{Start, TenantSource};
+use spanmill::core::model::Tally;
+use spanmill::tools::loadgen::Record;
+use spanmill::tools::receiver::Receiver;
+use spanmill::worker::Worker;
+use spanmill::worker::kafka::TopicNames;
+use spanmill::worker::telemetry::{TaskKind, TaskState, Telemetry};
 
-use super::scene::{PARTITIONS, SHARDS};
-use super::{PATIENCE, wait_until};
-
-/// How many lines of a log are shown when a test fails.
-const TAIL: usize = 60;
-
-/// A running worker.
-pub struct Worker {
-    name: String,
-    child: Child,
-    log: PathBuf,
-    _dir: TempDir,
+#[test]
+fn the_record_key_names_the_tenant() {
+    tenants_are_kept_apart(TenantSource::Key, |record, tenant| record.key(tenant));
 }
 
-// === impl Worker ===
+#[test]
+fn a_header_names_the_tenant() {
+    tenants_are_kept_apart(TenantSource::Header("x-tenant".to_owned()), |record, tenant| {
+        record.headers(OwnedHeaders::new().insert(Header { key: "x-tenant", value: Some(tenant) }))
+    });
+}
 
-impl Worker {
-    /// Starts `spanmill run` with this configuration.
-    pub fn start(name: &str, config: &Path) -> Self {
-        let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
-        let log = dir.path().join("output.log");
-        let out = File::create(&log).expect("the log can be created");
-        let err = out.try_clone().expect("the log can be shared");
-        let child = Command::new(env!("CARGO_BIN_EXE_spanmill"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .expect("the worker starts");
-        Self { name: name.to_owned(), child, log, _dir: dir }
+#[test]
+fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replaced_at_once() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let mut config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
+    config.kafka.start = Start::Latest;
+    create_topics(&cluster, &config);
+    let records = records();
+    let (old, new) = records.split_at(records.len() / 2);
+    send(&cluster, old);
+    let running = |telemetry: &Telemetry| {
+        telemetry.board().snapshot().iter().any(|(id, s)| id.kind == TaskKind::Span && s.state == TaskState::Running)
+    };
+    let telemetry = Telemetry::new();
+    let first = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
+    wait_until("the first worker runs", || running(&telemetry));
+    first.stop().expect("a graceful stop");
+    // What comes while nobody works belongs to those who come later: the journal says where they began.
+    send(&cluster, new);
+    let telemetry = Telemetry::new();
+    let second = Worker::start(config, telemetry.clone()).expect("a worker");
+    let read = || tally(&telemetry, Tally::RecordsRead);
+    wait_until("the second worker has read what is new", || read() >= new.len() as u64);
+    assert_eq!(read(), new.len() as u64);
+    second.stop().expect("a graceful stop");
+}
+
+#[test]
+fn workers_with_different_settings_say_so_by_key_and_agree_again_when_one_is_left() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let tenant = TenantSource::Static("t".to_owned());
+    let mut old = config(&cluster.bootstrap_servers(), &receiver.url(), tenant);
+    old.kafka.topics.push("more".to_owned());
+    create_topics(&cluster, &old);
+    for topic in ["more", &TopicNames::new(&old.kafka.group).journal("more")] {
+        cluster.create_topic(topic, 1, 1).expect("a topic");
     }
+    let mut new = old.clone();
+    new.core.series.stale_after = 60_000;
+    let telemetry = [Telemetry::new(), Telemetry::new()];
+    let start = |config: &Config, telemetry: &Telemetry| Worker::start(config.clone(), telemetry.clone());
+    let first = start(&old, &telemetry[0]).expect("a worker");
+    let running = |telemetry: &Telemetry| {
+        let board = telemetry.board().snapshot();
+        board.iter().filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id.kind).collect::<Vec<_>>()
+    };
+    wait_until("the first worker has everything", || running(&telemetry[0]).len() == 3);
+    let second = start(&new, &telemetry[1]).expect("a worker");
+    // Each has one of the source partitions; silence makes shares, too.
+    let both = || telemetry.iter().all(|telemetry| running(telemetry).contains(&TaskKind::Span));
+    wait_until("both read", both);
+    let others =
+        || telemetry.iter().flat_map(|t| t.board().snapshot()).map(|(_, s)| s.settings).find(|s| s.sources > 0);
+    wait_until("the owner of the shard hears that they differ", || others().is_some());
+    let others = others().expect("just seen").others;
+    let keys: Vec<&String> = others.values().flatten().collect();
+    assert!(keys.len() == 1 && keys[0].starts_with("series.stale_after = "), "{keys:?}");
+    let said = |telemetry: &Telemetry| telemetry.render().contains("spanmill_settings_differ{");
+    assert!(telemetry.iter().any(said));
+    assert_ne!(telemetry[0].settings().fingerprint, telemetry[1].settings().fingerprint);
 
-    /// Ends it in the middle of whatever it does.
-    pub fn kill(&mut self) {
-        self.must_run();
-        self.child.kill().expect("a running child can be killed");
-        self.child.wait().expect("a killed child ends");
+    first.stop().expect("a graceful stop");
+    let alone = || {
+        let board = telemetry[1].board().snapshot();
+        running(&telemetry[1]).len() == 3 && board.iter().all(|(_, s)| s.settings.sources == 0)
+    };
+    wait_until("the other one has everything and agrees with itself", alone);
+    second.stop().expect("a graceful stop");
+}
+
+fn tally(telemetry: &Telemetry, tally: Tally) -> u64 {
+    telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum()
+}
+
+fn send(cluster: &MockCluster<'_, DefaultProducerContext>, records: &[Record]) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
+    for record in records {
+        let message = Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
+        producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
     }
+    producer.flush(PATIENCE).expect("everything is delivered");
+}
 
-    /// Sends a signal by its name.
-    pub fn signal(&mut self, name: &str) {
-        self.must_run();
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
-        assert!(sent.success(), "kill -{name} failed");
-    }
+type Message<'a> = BaseRecord<'a, str, [u8]>;
 
-    /// Sends SIGTERM; it must end well within that time.
-    pub fn stop(&mut self, within: Duration) {
-        self.signal("TERM");
-        let what = format!("{} ends after SIGTERM", self.name);
-        let status = wait_until(&what, within, || self.exited().ok_or_else(|| format!("it runs\n{}", self.tail())));
-        assert_eq!(status.code(), Some(0), "{}", self.tail());
-    }
+/// Two tenants get the same spans, a third record names none: each tenant has its own series, with the same values.
+fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'a>, &'a str) -> Message<'a>) {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let config = config(&cluster.bootstrap_servers(), &receiver.url(), source);
+    create_topics(&cluster, &config);
+    let telemetry = Telemetry::new();
+    let worker = Worker::start(config, telemetry.clone()).expect("a worker");
 
-    /// Fails when it has ended.
-    pub fn must_run(&mut self) {
-        if let Some(status) = self.exited() {
-            panic!("it ended with {status}:\n{}", self.tail());
+    let records = records();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
+    for record in &records {
+        let message = || Message::to(TOPIC).payload(record.value.as_slice()).timestamp(record.timestamp);
+        for message in [label(message(), "acme"), label(message(), "globex"), message()] {
+            producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
         }
-        assert!(!self.tail().contains("panicked"), "{}", self.tail());
     }
+    producer.flush(PATIENCE).expect("everything is delivered");
 
-    fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be asked")
-    }
-
-    /// Waits until it runs tasks of both stages.
-    pub fn works(&mut self) {
-        self.runs(|spans, shards| spans > 0 && shards > 0);
-    }
-
-    /// Waits until it runs every task that there is.
-    pub fn works_alone(&mut self) {
-        let all = [PARTITIONS, SHARDS].map(|n| u64::from(n.unsigned_abs()));
-        self.runs(|spans, shards| [spans, shards] == all);
-    }
-
-    fn runs(&mut self, enough: impl Fn(u64, u64) -> bool) {
-        let what = format!("{} runs enough tasks", self.name);
-        wait_until(&what, PATIENCE, || {
-            self.must_run();
-            let running = |kind| self.metric(&format!("spanmill_tasks{{kind=\"{kind}\",state=\"running\"}}"));
-            let (spans, shards) = (running("span")?, running("series")?);
-            if enough(spans, shards) { Ok(()) } else { Err(format!("{spans} and {shards}\n{}", self.tail())) }
+    let of = |tenant: &str| -> BTreeSet<(String, u64)> {
+        let mine = receiver.snapshot().into_iter().filter_map(|(name, s)| {
+            let name = name.strip_prefix(tenant)?.strip_prefix('/')?.to_owned();
+            Some((name, s.last_value.to_bits()))
         });
-    }
-
-    /// A value of its own metrics: the sum over all lines that start so.
-    pub fn metric(&self, series: &str) -> Result<u64, String> {
-        let text = self.metrics()?;
-        let lines = text.lines().filter_map(|l| l.strip_prefix(series));
-        let values = lines.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok());
-        Ok(values.sum::<f64>() as u64)
-    }
-
-    fn metrics(&self) -> Result<String, String> {
-        let log = self.log();
-        let (_, rest) = log.split_once("admin server listens addr=").ok_or("no admin server yet")?;
-        let address = rest.split_whitespace().next().ok_or("no address")?.to_owned();
-        let mut socket = TcpStream::connect(&address).map_err(|e| e.to_string())?;
-        socket.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text).map_err(|e| e.to_string())?;
-        Ok(text)
-    }
-
-    /// Resident memory in KiB; `None` where the system does not say.
-    pub fn memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    }
-
-    /// Whether its log has these words.
-    pub fn says(&self, words: &str) -> bool {
-        self.log().contains(words)
-    }
-
-    fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// The last lines of its log.
-    pub fn tail(&self) -> String {
-        let text = self.log();
-        let lines: Vec<&str> = text.lines().collect();
-        format!("--- {}:\n{}", self.name, lines[lines.len().saturating_sub(TAIL)..].join("\n"))
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", self.tail());
-        }
-        // Both fail only for a child that has ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+        mine.collect()
+    };
+    let pending = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.pending_edges()).sum::<i128>();
+    let read = || tally(&telemetry, Tally::RecordsRead);
+    wait_until("both tenants have all their series", || {
+        let (acme, globex) = (of("acme"), of("globex"));
+        read() == 3 * records.len() as u64 && pending() == 0 && acme.len() > 100 && acme == globex
+    });
+    let nobody: Vec<_> = receiver.snapshot().into_keys().filter(|name| !name.contains('/')).collect();
+    assert!(nobody.is_empty(), "series without a tenant: {nobody:?}");
+    assert_eq!(tally(&telemetry, Tally::RecordsWithoutTenant), records.len() as u64);
+    assert_eq!(receiver.violations(), Vec::<String>::new());
+    worker.stop().expect("a graceful stop");
 }

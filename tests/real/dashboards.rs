@@ -1,17 +1,23 @@
-//! What dashboards ask that were made for the Collector and for Tempo.
+//! What dashboards ask that were made for the Collector and for Tempo, and what spanmill's own dashboards and rules ask.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Consumer, Producer, Server};
 
+use spanmill::tools::dashboards::{Dashboard, dashboards};
+
 use super::scene::{Scene, child, failed, record, resource, span, stop};
 use crate::servers::api::Api;
+use crate::servers::daemon::{free_ports, setting};
 use crate::servers::metrics::RealPrometheus;
 use crate::servers::wait_until;
 use crate::{PATIENCE, must_run, rows};
 
 const TOPIC: &str = "dashboards";
+const OWN: &str = "own-dashboards";
 /// Traces of each tenant.
 const TRACES: u64 = 5;
 
@@ -172,5 +178,60 @@ fn shows(api: &Api, (query, labels, expected): &Panel, org: &str) {
         let is = found[&key];
         let fits = if value == ABOVE_ZERO { is > 0.0 && is.is_finite() } else { (is - value).abs() < 1e-9 };
         assert!(fits, "{org}: {query}: {key:?} is {is} and not {value}");
+    }
+}
+
+/// Queries of spanmill's dashboards that have no answer while nothing is wrong, by a part of them.
+const EMPTY_WHILE_ALL_IS_WELL: [&str; 1] = ["spanmill_receivers_waiting"];
+
+#[test]
+fn every_panel_of_our_own_dashboards_has_data_while_a_worker_runs() {
+    let [port] = free_ports();
+    let scrape = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n  - job_name: spanmill\n    \
+         static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n"
+    );
+    let prometheus = RealPrometheus::start_over(None, "exemplar-storage", &scrape, |_| {});
+    let api = &prometheus.api;
+    let scene = Scene::start(api.write_url());
+    scene.create(OWN, 1);
+    let mut worker = scene.worker("own", OWN, &[&format!("admin.listen=127.0.0.1:{port}")]);
+    let garbage = (0, b"this is no span".to_vec());
+    let sent = (1..).flat_map(|n: u64| [(0, trace(n * 10, "own"))]).take(20).chain([garbage]);
+    scene.send(OWN, sent);
+    let queries: Vec<(&str, String)> = dashboards()
+        .iter()
+        .flat_map(Dashboard::panels)
+        .flat_map(|panel| panel.queries.iter().map(|query| (panel.title, filled_in(&query.expr))))
+        .collect();
+    wait_until("each panel has data", PATIENCE, || {
+        must_run(&mut worker);
+        let mut empty = Vec::new();
+        for (title, query) in &queries {
+            if api.instant(query)?.is_empty() && !EMPTY_WHILE_ALL_IS_WELL.iter().any(|part| query.contains(part)) {
+                empty.push(format!("{title}: {query}"));
+            }
+        }
+        if empty.is_empty() { Ok(()) } else { Err(empty.join("\n")) }
+    });
+    stop(worker);
+}
+
+/// What Grafana puts in place of its variables.
+fn filled_in(query: &str) -> String {
+    let ranges = query.replace("$__rate_interval", "1h").replace("$__range", "1h");
+    ["$service", "$client", "$server", "$topic"].iter().fold(ranges, |query, name| query.replace(name, ".*"))
+}
+
+#[test]
+fn prometheus_reads_the_rules_and_each_alert_fires_when_it_should() {
+    let promtool = PathBuf::from(setting("TEST_PROMETHEUS")).with_file_name("promtool");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (arguments, file) in
+        [(["check", "rules"], "config/grafana/spanmill-rules.yaml"), (["test", "rules"], "tests/real/rules.yaml")]
+    {
+        let output = Command::new(&promtool).args(arguments).arg(root.join(file)).output().expect("promtool starts");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success(), "{file}: {said}");
     }
 }

@@ -9,9 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rdkafka::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use spanmill::kafka::reader::Stretch;
-use spanmill::kafka::scan::Scanner;
-use spanmill::kafka::{KafkaError, LogReader};
+use spanmill::worker::kafka::reader::Stretch;
+use spanmill::worker::kafka::scan::Scanner;
+use spanmill::worker::kafka::{KafkaError, LogReader};
 
 use super::memory::Watched;
 use super::place::{Place, says};
@@ -34,10 +34,10 @@ const LARGE: usize = 16_000_000;
 const ALLOWS_LARGE: &str = "max.message.bytes=20000000";
 
 /// Metrics: their names and a label.
-const UNREADABLE: (&str, &str) = ("spanmill_ledger_total{", "tally=\"records_unreadable\"");
-const UNDECODABLE: (&str, &str) = ("spanmill_ledger_total{", "tally=\"records_undecodable\"");
-const READ: (&str, &str) = ("spanmill_ledger_total{", "tally=\"records_read\"");
-const COMPLETED: (&str, &str) = ("spanmill_ledger_total{", "tally=\"edges_completed\"");
+const UNREADABLE: (&str, &str) = ("spanmill_records_skipped_total{", "reason=\"unreadable\"");
+const UNDECODABLE: (&str, &str) = ("spanmill_records_dropped_total{", "reason=\"undecodable\"");
+const READ: (&str, &str) = ("spanmill_records_read_total{", "");
+const COMPLETED: (&str, &str) = ("spanmill_edges_closed_total{", "outcome=\"completed\"");
 const STORED: (&str, &str) = ("spanmill_dead_letters_total{", "outcome=\"stored\"");
 const FAILED: (&str, &str) = ("spanmill_dead_letters_total{", "outcome=\"failed\"");
 
@@ -121,9 +121,9 @@ fn batches_in_kafka_that_unpack_to_two_hundred_times_their_size_are_counted_or_p
         calls += 1 + if unpacks { records } else { 0 };
         counted(&place, &mut worker, calls);
         let log = worker.worker.tail();
-        assert_eq!(log.contains("passing over a batch that cannot be decompressed"), !unpacks, "{log}");
+        assert_eq!(log.contains("skipping a batch that cannot be decompressed"), !unpacks, "{log}");
         if !unpacks {
-            let line = log.lines().find(|line| line.contains("passing over a batch")).expect("it is there");
+            let line = log.lines().find(|line| line.contains("skipping a batch")).expect("it is there");
             for word in ["from=1 ", &format!("to={} ", 1 + records), "receive.message.max.bytes"] {
                 assert!(line.contains(word), "{word}: {line}");
             }
@@ -132,7 +132,7 @@ fn batches_in_kafka_that_unpack_to_two_hundred_times_their_size_are_counted_or_p
         let unpacked = (records * value.len()) as u64 >> 20;
         let (rest, most) = (worker.rest, worker.most());
         println!("bomb | {codec} | {unpacked} MiB | unpacks: {unpacks} | at rest {rest} MiB | at most {most} MiB");
-        assert!(most <= rest + unpacked + SLACK, "{most} MiB");
+        assert!(most <= rest + unpacked + SLACK, "{most} MiB\n{}", worker.worker.tail());
         assert_eq!(worker.worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.worker.tail());
     }
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
@@ -175,7 +175,7 @@ fn batches_in_kafka_that_cannot_be_unpacked_cost_themselves_only_also_over_a_res
     place.send_value(0, &side(child(&call, answer)));
     let mut worker = Watched::start(&place, &settings);
     counted(&place, &mut worker, 3);
-    assert_eq!(worker.worker.tail().matches("passing over a batch").count(), 2, "{}", worker.worker.tail());
+    assert_eq!(worker.worker.tail().matches("skipping a batch").count(), 2, "{}", worker.worker.tail());
     reaches(&mut worker, COMPLETED, 1);
     // Each is counted once.
     reaches(&mut worker, UNREADABLE, lost);
@@ -247,7 +247,7 @@ fn a_dead_letter_that_is_too_large_for_its_kafka_topic_is_counted_and_said_and_h
     send_batch(&place, "none", 0, &[small]);
     place.send_value(0, &heavy(1, 0));
     counted(&place, &mut worker, 1);
-    let log = says(&mut worker.worker, "a dead letter was not stored");
+    let log = says(&mut worker.worker, "dead letter not stored");
     assert!(log.contains("kafka.dead_letter_topic"), "{log}");
     reaches(&mut worker, STORED, 2);
     reaches(&mut worker, FAILED, 1);

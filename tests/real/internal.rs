@@ -1,6 +1,6 @@
 //! The topics that spanmill writes itself: dead letters, and what it deletes of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -8,7 +8,7 @@ use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::place::{Place, all_run, records};
+use super::place::{Insider, Place, all_run, records, spans};
 use crate::PATIENCE;
 use crate::servers::wait_until;
 
@@ -107,4 +107,59 @@ fn internal_topics_of_kafka_do_not_grow_with_the_time_that_a_worker_runs() {
     let expected = place.end(produce);
     place.is_exact(&expected, |_| true);
     worker.stop();
+}
+
+/// Waits until every partition of these topics has lost its beginning so many times more.
+fn all_trimmed(place: &Place, topics: &[(String, i32)], times: usize) {
+    let all: Vec<(&str, i32)> =
+        topics.iter().flat_map(|(topic, n)| (0..*n).map(move |p| (topic.as_str(), p))).collect();
+    let mut begins: BTreeMap<(&str, i32), BTreeSet<i64>> = BTreeMap::new();
+    wait_until("every partition has lost its beginning again and again", 2 * PATIENCE, || {
+        let mut held = Vec::new();
+        for (topic, p) in &all {
+            let (low, high) = place.bounds(topic, *p);
+            let seen = begins.entry((topic, *p)).or_default();
+            seen.insert(low);
+            if seen.len() <= times {
+                held.push(format!("{topic}[{p}]: {low} to {high}"));
+            }
+        }
+        if held.is_empty() { Ok(()) } else { Err(format!("{} of {}: {held:?}", held.len(), all.len())) }
+    });
+}
+
+#[test]
+fn internal_topics_of_kafka_do_not_grow_where_shards_have_nothing_to_write_and_all_series_have_ended() {
+    let (place, worker, internal) = idle("idle", 4, 16);
+    // Nothing has ever come.
+    all_trimmed(&place, &internal, 2);
+    // Fewer services than shards, in one partition of four; and then all series have ended.
+    let sent = records(Duration::from_secs(3));
+    place.send(sent.iter().map(|r| (0, r)));
+    place.counts_to(spans(&sent));
+    all_trimmed(&place, &internal, 4);
+    worker.stop();
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn internal_topics_of_kafka_do_not_grow_where_64_partitions_are_silent() {
+    let (place, worker, internal) = idle("silent", 64, 2);
+    all_trimmed(&place, &internal, 2);
+    worker.stop();
+}
+
+/// A worker with so many partitions and shards, and its internal topics.
+fn idle(topic: &'static str, partitions: u32, shards: i32) -> (Place, Insider, [(String, i32); 3]) {
+    let place = Place::start(topic, partitions);
+    let worker = place.insider(&[&format!("kafka.shards={shards}"), "series.stale_after=3s"]);
+    let partitions = partitions.cast_signed();
+    all_run(&[&worker], (partitions + shards) as usize);
+    let group = place.group();
+    let internal = [
+        (format!("{group}-{topic}-journal"), partitions),
+        (format!("{group}-deltas"), shards),
+        (format!("{group}-series-journal"), shards),
+    ];
+    (place, worker, internal)
 }

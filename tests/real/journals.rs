@@ -8,7 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use spanmill::journal::{Frame, FrameKind};
+use spanmill::core::journal::{Frame, FrameKind};
 
 use super::place::{Place, records, says, spans};
 use crate::servers::wait_until;
@@ -42,11 +42,11 @@ fn a_journal_of_kafka_that_lost_its_end_or_its_beginning_is_said_loudly_and_goes
         let whole: Log = (0..partitions(&place, journal)).map(|p| place.log(journal, p)).collect();
         // Up to its first commit.
         remake(&place, journal, &whole.iter().map(|log| log[..=first_commit(log)].to_vec()).collect());
-        let log = refused(&place, &format!("{journal}[0] goes up to offset "));
-        assert!(log.contains("has lost its end") && log.contains("Restore it, or start over"), "{log}");
+        let log = refused(&place, &format!("{journal}[0] ends at offset "));
+        assert!(log.contains("has lost its end") && log.contains("Restore it, or start again"), "{log}");
         // All of it.
         remake(&place, journal, &whole.iter().map(|_| Vec::new()).collect());
-        let log = refused(&place, &format!("{journal}[0] says nothing"));
+        let log = refused(&place, &format!("{journal}[0] is empty"));
         assert!(log.contains("it was deleted"), "{log}");
         // Its beginning, and more of it than spanmill itself would have deleted.
         remake(&place, journal, &whole);
@@ -67,7 +67,7 @@ fn a_journal_of_kafka_that_lost_its_end_or_its_beginning_is_said_loudly_and_goes
     // A snapshot makes up for the deltas before it, so they are needed only without one.
     remake(&place, &series_journal, &snapshots_left_out(&place, &series_journal));
     let log = refused(&place, &format!("{deltas}[0] begins at offset "));
-    assert!(log.contains("its records were deleted from outside"), "{log}");
+    assert!(log.contains("records were deleted by another process"), "{log}");
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
 }
 
@@ -83,7 +83,7 @@ fn partitions(place: &Place, topic: &str) -> i32 {
     i32::try_from(place.kafka.partitions(topic)).expect("few")
 }
 
-/// Waits until the group has learnt how far the journals were.
+/// Waits until the group has learned how far the journals were.
 fn group_knows(place: &Place, group: &str, topic: &str, wanted: i64) {
     let probe: BaseConsumer = place.client().set("group.id", group).create().expect("a consumer");
     let mut list = TopicPartitionList::new();

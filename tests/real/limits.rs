@@ -109,7 +109,7 @@ fn the_series_of_a_tenant_in_prometheus_stay_within_their_limit_whatever_comes_t
         assert!(!instead.is_empty() && instead.len() <= SERVICES.len() * OF_A_SET, "{} series", instead.len());
         no_counter_went_down(api, &stored);
     }
-    assert!(worker.tail().contains("limits refuse label sets"), "{}", worker.tail());
+    assert!(worker.tail().contains("label sets exceed a limit"), "{}", worker.tail());
     stop(worker);
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use spanmill::journal::{Frame, FrameKind, Owner};
+use spanmill::core::journal::{Frame, FrameKind, Owner};
 
 use super::place::{Insider, Place, all_run};
 use crate::servers::kafka::RealKafka;
@@ -185,7 +185,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     all_run(&[&steady], TASKS);
     let mut unsteady = place.worker("unsteady", &[heartbeat, "kafka.properties.session.timeout.ms=3000"]);
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
-    let rests = "the group has thrown this worker out again and again";
+    let rests = "worker repeatedly evicted from the consumer group";
     let mut known = 0;
     for freeze in 0.. {
         let revoked = wait_until("it has noticed, and has its half of each group again or rests", PATIENCE, || {
@@ -211,7 +211,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
         // In this order: what is seen before it says so was so before it came back.
         let seen = (steady.running().len(), steady.metric("spanmill_rebalances_total"));
         let log = unsteady.tail();
-        if log.contains("joining the group again after a rest") {
+        if log.contains("rejoining the consumer group after the backoff") {
             return Ok(());
         }
         if last.replace(seen) != Some(seen) {
@@ -226,7 +226,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
     let expected = place.end(produce);
     place.is_exact(&expected, |_| true);
     assert_eq!(unsteady.terminate(STOPS_WITHIN).code(), Some(0), "{}", unsteady.tail());
-    assert_eq!(steady.metric("spanmill_rests_total"), 0);
+    assert_eq!(steady.metric("spanmill_group_backoffs_total"), 0);
     steady.stop();
 }
 

@@ -1,11 +1,11 @@
 //! What a worker takes from the machine, as the kernel counts it (`VmHWM`), when what it holds could grow without end. Each
-//! test prints a line of the table in `ARCHITECTURE.md`; `TEST_OUTAGE_SECONDS` makes the outages longer.
+//! test prints a line of the table in `docs/internals/measurements.md`; `TEST_OUTAGE_SECONDS` makes the outages longer.
 
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::Internal;
-use spanmill::export::receiver::Fault;
-use spanmill::loadgen::Record;
+use spanmill::tools::loadgen::Record;
+use spanmill::tools::receiver::Fault;
 
 use super::place::{Place, says, sum_of};
 use super::scene::{record, resource, span};
@@ -56,8 +56,8 @@ impl Watched {
     pub(super) fn start(place: &Place, settings: &[&str]) -> Self {
         let mut worker =
             place.worker("worker", &[&["admin.listen=127.0.0.1:0", "worker.threads=2"], settings].concat());
-        let log = says(&mut worker, "admin server listens addr=");
-        let address = log.split_once("listens addr=").and_then(|(_, rest)| rest.split_whitespace().next());
+        let log = says(&mut worker, "admin server listening addr=");
+        let address = log.split_once("listening addr=").and_then(|(_, rest)| rest.split_whitespace().next());
         let api = Api::new(address.expect("it says where"));
         wait_until("the worker is ready", PATIENCE, || match api.status("/readyz") {
             Ok(200) => Ok(()),
@@ -158,7 +158,7 @@ fn endless(topic: &'static str, what: &str, more: &[String]) {
     let mut small = start(LIMIT);
     let most = SETS * 3 / 4;
     explode(&place, &mut small, 0..most);
-    says(&mut small.worker, "label sets alone take far more than worker.memory_limit");
+    says(&mut small.worker, "label sets alone take more than 1.5 times worker.memory_limit");
     let before = small.look();
     explode(&place, &mut small, most..SETS);
     wait_until("spans wait in Kafka", PATIENCE, || match small.look() {

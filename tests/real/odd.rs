@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
-use spanmill::loadgen::{Expectation, Generator, Group, Options, Record, Topology};
+use spanmill::tools::loadgen::{Expectation, Generator, Group, Options, Record, Topology};
 
 use super::replay::{Listener, Scene, TOPIC, number};
 use crate::servers::kafka::RealKafka;

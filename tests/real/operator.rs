@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use spanmill::config::Config;
-use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::{Generator, Options, Record, Topology};
-use spanmill::model::{StepWidth, Tally};
-use spanmill::telemetry::Telemetry;
+use spanmill::core::model::{StepWidth, Tally};
+use spanmill::tools::loadgen::{Generator, Options, Record, Topology};
+use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
+use spanmill::worker::telemetry::Telemetry;
 
 use crate::PATIENCE;
 use crate::servers::kafka::RealKafka;
@@ -92,10 +92,10 @@ fn config(brokers: &str, url: &str) -> Config {
     config.kafka.topics = vec![TOPIC.to_owned()];
     config.kafka.shards = 2;
     config.kafka.replication = 1;
-    config.time.step = StepWidth::new(1_000).expect("positive");
-    config.time.idle = 500;
+    config.core.time.step = StepWidth::new(1_000).expect("positive");
+    config.core.time.idle = 500;
     // No half edge may wait when a worker stops: a reset gives it up.
-    config.service_graphs.enabled = false;
+    config.core.service_graphs.enabled = false;
     url.clone_into(&mut config.remote_write.url);
     config.worker.threads = 1;
     config

@@ -4,16 +4,20 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use rdkafka::ClientConfig;
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use spanmill::config::{Config, load_from};
-use spanmill::export::receiver::Receiver;
-use spanmill::kafka::reader::Stretch;
-use spanmill::kafka::{KafkaError, LogReader};
-use spanmill::loadgen::{Expectation, Generator, Options, Record, Topology};
-use spanmill::model::{Ledger, Tally};
-use spanmill::telemetry::{TaskId, TaskState, Telemetry};
+use spanmill::core::model::{Ledger, Tally};
+use spanmill::tools::loadgen::{Expectation, Generator, Options, Record, Topology};
+use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
+use spanmill::worker::admin::{Admin, Probes};
+use spanmill::worker::kafka::reader::Stretch;
+use spanmill::worker::kafka::{KafkaError, LogReader};
+use spanmill::worker::telemetry::{TaskId, TaskKind, TaskState, Telemetry};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
@@ -67,7 +71,8 @@ impl Place {
         format!("{}-group", self.topic)
     }
 
-    fn file(&self) -> PathBuf {
+    /// The configuration file of a worker.
+    pub fn file(&self) -> PathBuf {
         worker_config(self.dir.path(), &self.kafka.brokers, self.topic, &self.receiver.url(), PATIENT)
     }
 
@@ -75,6 +80,16 @@ impl Place {
     pub fn config(&self, settings: &[&str]) -> Config {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
         load_from(Some(&self.file()), &settings).expect("a configuration of ours").config
+    }
+
+    /// Starts a worker inside the test that answers to HTTP requests at the address that is returned.
+    pub fn served(&self, settings: &[&str]) -> (Insider, Admin) {
+        let config = self.config(settings);
+        let (telemetry, admin) = (Telemetry::new(), config.admin.clone());
+        let worker = Worker::start(config, telemetry.clone()).expect("a worker");
+        let probes = Probes { alive: worker.alive_probe(), judged: worker.judged_probe() };
+        let admin = Admin::start(&admin, telemetry.clone(), probes).expect("it listens").expect("it is wanted");
+        (Insider { telemetry, worker }, admin)
     }
 
     /// Starts a worker inside the test.
@@ -127,9 +142,14 @@ impl Place {
 
     /// Sends records to partitions.
     pub fn send<'a>(&self, records: impl IntoIterator<Item = (i32, &'a Record)>) {
+        self.send_to(self.topic, records);
+    }
+
+    /// Sends records to partitions of another topic.
+    pub fn send_to<'a>(&self, topic: &str, records: impl IntoIterator<Item = (i32, &'a Record)>) {
         let producer: BaseProducer = self.client().create().expect("a producer");
         for (partition, record) in records {
-            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(self.topic).partition(partition);
+            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
             let message = message.payload(record.value.as_slice()).timestamp(record.timestamp);
             producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
         }
@@ -146,6 +166,15 @@ impl Place {
     /// The first offset that a partition still has, and the one after its last.
     pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.kafka.bounds(topic, partition)
+    }
+
+    /// Deletes the records of a partition below an offset.
+    pub fn delete_below(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let mut below = TopicPartitionList::new();
+        below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+        let done = block_on(admin.delete_records(&below, &AdminOptions::new())).expect("the broker answers");
+        done.elements()[0].error().expect("they are deleted");
     }
 
     /// All records of a partition of a topic without holes.
@@ -220,6 +249,13 @@ impl Insider {
     pub fn running(&self) -> Vec<TaskId> {
         let tasks = self.telemetry.board().snapshot().into_iter();
         tasks.filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id).collect()
+    }
+
+    /// Where a partition of the source is in stream time, in milliseconds since the epoch.
+    pub fn stream_time(&self, partition: i32) -> Option<i64> {
+        let tasks = self.telemetry.board().snapshot();
+        let of = |id: &TaskId| id.kind == TaskKind::Span && id.partition == partition;
+        tasks.iter().find(|(id, _)| of(id)).and_then(|(_, s)| s.stream_time)
     }
 
     /// The sum over all series that begin so.

@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::panic::catch_unwind;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use spanmill::config;
-use spanmill::export::receiver::Receiver;
-use spanmill::loadgen::{Expectation, Generator, Group, Options, Record, StepValues, Topology, parse_steps};
-use spanmill::model::{StepWidth, Tally};
-use spanmill::remotewrite::decode;
-use spanmill::telemetry::{TaskKind, Telemetry};
+use spanmill::core::model::{StepWidth, Tally};
+use spanmill::core::remotewrite::decode;
+use spanmill::tools::loadgen::{Expectation, Generator, Group, Options, Record, StepValues, Topology, parse_steps};
+use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
+use spanmill::worker::telemetry::{TaskKind, Telemetry};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
+use crate::servers::child::Guarded;
 use crate::servers::kafka::RealKafka;
 use crate::servers::spanmill::worker_config;
 use crate::servers::wait_until;
@@ -86,7 +87,7 @@ fn a_replay_from_kafka_that_is_killed_and_shared_by_workers_ends_like_one_that_w
         (first, second) = (second, begin());
     }
     for worker in [first, second] {
-        let output = worker.wait_with_output().expect("it ends");
+        let output = worker.output();
         let summary = summary(&output);
         assert_eq!(summary["complete"], true, "{summary:#}");
         assert_eq!(summary["ledger"], whole["ledger"]);
@@ -211,8 +212,8 @@ fn a_replay_from_kafka_says_that_a_topic_has_lost_its_end() {
     let (planned, left) = (records.len(), records[..half].to_vec());
     scene.send(left);
 
-    let mut waits = scene.command(&to, &["--id", "lost"]).spawn().expect("it starts");
-    let told = format!("spans[0] ends at offset {half}, and the run was planned up to {planned}");
+    let mut waits = Guarded::start(&mut scene.command(&to, &["--id", "lost"]));
+    let told = format!("spans[0] ends at offset {half}, but the run was planned up to {planned}");
     let mut lines = BufReader::new(waits.stderr.take().expect("a pipe")).lines();
     let said = lines.by_ref().map(|line| line.expect("UTF-8")).find(|line| line.contains(&told)).expect(&told);
     assert!(said.contains("another --id"), "{said}");
@@ -309,7 +310,7 @@ impl Scene {
     fn live(&self, to: &Listener) -> i64 {
         let set = vec![format!("kafka.topics=[{TOPIC}]"), "time.idle=1h".to_owned(), "time.stall_grace=1h".to_owned()];
         let mut config = config::load_from(Some(&self.config(to)), &set).expect("legal").config;
-        config.time.step = StepWidth::new(1_000).expect("positive");
+        config.core.time.step = StepWidth::new(1_000).expect("positive");
         let telemetry: Vec<Telemetry> = (0..2).map(|_| Telemetry::new()).collect();
         let workers: Vec<Worker> =
             telemetry.iter().map(|t| Worker::start(config.clone(), t.clone()).expect("a worker")).collect();
@@ -318,7 +319,7 @@ impl Scene {
             let spans = boards.iter().filter(|(id, _)| id.kind == TaskKind::Span);
             let read: u64 = spans.clone().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum();
             let slowest = spans.filter_map(|(_, s)| s.stream_time).min().unwrap_or_default();
-            let passed = config.time.step.passed(slowest);
+            let passed = config.core.time.step.passed(slowest);
             let closed = boards.iter().filter(|(id, s)| id.kind == TaskKind::Series && s.closed_step == Some(passed));
             let (closed, pending) = (closed.count(), telemetry.iter().map(|t| t.samples().pending).sum::<u64>());
             if read == self.records.len() as u64 && closed == 4 && pending == 0 {
@@ -338,8 +339,8 @@ impl Scene {
         command
     }
 
-    fn begin(&self, to: &Listener, args: &[&str]) -> Child {
-        self.command(to, args).stderr(Stdio::null()).spawn().expect("it starts")
+    fn begin(&self, to: &Listener, args: &[&str]) -> Guarded {
+        Guarded::start(self.command(to, args).stderr(Stdio::null()))
     }
 
     pub(super) fn output(&self, to: &Listener, args: &[&str]) -> Output {

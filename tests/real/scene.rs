@@ -1,6 +1,7 @@
 //! A Kafka, workers whose settings a test chooses, and spans that it writes itself.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use futures_executor::block_on;
@@ -67,6 +68,15 @@ impl Scene {
         let mut args = vec!["run", "--config", config.to_str().expect("a temporary path is UTF-8")];
         settings.iter().for_each(|set| args.extend(["--set", set]));
         spanmill(name, &args)
+    }
+
+    /// What a command of spanmill prints, with the settings of [`Scene::worker`], and its exit code.
+    pub fn asks(&self, command: &str, topic: &str, args: &[&str]) -> (String, Option<i32>) {
+        let config = worker_config(self.dir.path(), &self.kafka.brokers, topic, &self.write_url, "5s");
+        let mut spanmill = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+        let output = spanmill.arg(command).arg("--config").arg(config).args(args).output().expect("spanmill runs");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (said, output.status.code())
     }
 
     /// Sends each record to its partition; the broker's clients give them the time of this moment.

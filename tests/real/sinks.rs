@@ -5,16 +5,18 @@ use std::process::Command;
 use std::sync::mpsc;
 
 use prost::Message as _;
-use spanmill::archive::compare::Report;
 use spanmill::cli::replay::diff::{self, DiffArgs};
 use spanmill::cli::replay::preflight::{self, Outcome, Plan};
 use spanmill::cli::replay::sink::{Format, WINDOW, convert};
-use spanmill::config::settings::{RemoteWrite, SINGLE_TENANT};
-use spanmill::export::Exporter;
-use spanmill::remotewrite::decode::STALE_MARKER;
-use spanmill::remotewrite::decode::proto::{Exemplar, Label, Sample, TimeSeries, WriteRequest};
-use spanmill::remotewrite::{Request, StepBatch};
-use spanmill::telemetry::Telemetry;
+use spanmill::config::settings::RemoteWrite;
+use spanmill::core::remotewrite::decode::STALE_MARKER;
+use spanmill::core::remotewrite::decode::proto::{Exemplar, Label, Sample, TimeSeries, WriteRequest};
+use spanmill::core::remotewrite::{Request, StepBatch};
+use spanmill::core::settings::SINGLE_TENANT;
+use spanmill::tools::archive::compare::Report;
+use spanmill::tools::spool;
+use spanmill::worker::sender::Exporter;
+use spanmill::worker::telemetry::Telemetry;
 use tempfile::TempDir;
 
 use crate::PATIENCE;
@@ -32,7 +34,7 @@ const SAMPLES: u64 = 9 * (STEPS as u64 + 1) + 101;
 /// A wide window for what is old.
 const OUT_OF_ORDER: &str = "storage: {tsdb: {out_of_order_time_window: 48h}}\n";
 
-fn series(name: &str, labels: &[(&str, &str)], samples: Vec<(i64, f64)>) -> TimeSeries {
+pub fn series(name: &str, labels: &[(&str, &str)], samples: Vec<(i64, f64)>) -> TimeSeries {
     let label = |(n, v): &(&str, &str)| Label { name: (*n).to_owned(), value: (*v).to_owned() };
     let mut all: Vec<Label> = [("__name__", name)].iter().chain(labels).map(label).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -103,7 +105,7 @@ fn send(exporter: &Exporter, batches: Vec<StepBatch>) -> u64 {
 }
 
 fn spool(dir: &Path, batches: Vec<StepBatch>) {
-    let exporter = Exporter::start_spool(dir, Telemetry::new()).expect("a directory");
+    let exporter = spool::exporter(dir, Telemetry::new()).expect("a directory");
     send(&exporter, batches);
 }
 
@@ -120,7 +122,8 @@ fn compared(dir: &Path, base: &str, tolerance: f64) -> Report {
 
 fn asked(url: String, range: (i64, i64)) -> Outcome {
     let cfg = RemoteWrite { url, ..RemoteWrite::default() };
-    let plan = Plan { cfg: &cfg, query_url: None, tenant: SINGLE_TENANT, range, step: STEP, native: false };
+    let plan =
+        Plan { cfg: &cfg, query_url: None, tenant: SINGLE_TENANT, range, step: STEP, native: false, both: false };
     preflight::ask(&plan).expect("the settings are right")
 }
 

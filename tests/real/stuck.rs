@@ -25,8 +25,8 @@ fn a_kafka_partition_that_a_quota_keeps_from_being_read_is_fetched_anew_and_take
     let place = Place::start_on(kafka, "kept_back", 1);
     let worker = place.insider(&["kafka.stuck_after=1s", "service_graphs.enabled=false"]);
     all_run(&[&worker], 1 + SHARDS);
-    let taken_over = || worker.metric("spanmill_restore_seconds_count{kind=\"span\"}");
-    let stuck = || worker.metric("spanmill_partition_stuck_total");
+    let taken_over = || worker.metric("spanmill_task_restore_duration_seconds_count{kind=\"span\"}");
+    let stuck = || worker.metric("spanmill_partition_stalls_total");
     let before = taken_over();
     assert_eq!(stuck(), 0);
     quota(&place, &["--add-config", "consumer_byte_rate=4096"]);

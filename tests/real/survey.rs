@@ -38,11 +38,29 @@ fn a_survey_of_a_kafka_topic_names_its_cost_and_who_makes_it() {
     for line in [
         "spans: 40 records, 40 spans",
         "tenant single-tenant: 40 label sets",
+        "a partition touches 40.0 label sets in a step",
         "40 values  single-tenant / cart / span_name: GET /cart/",
         "40 names -> GET /cart/<_>",
     ] {
         assert!(said.contains(line), "{line:?} is missing in:\n{said}");
     }
+
+    kafka.tool("TopicCommand", &["--create", "--topic", "foreign"]);
+    for _ in 0..5 {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("foreign").payload(b"{\"resourceSpans\":\n[]}");
+        producer.send(record).map_err(|(e, _)| e).expect("the queue has room");
+    }
+    producer.flush(PATIENCE).expect("everything is delivered");
+    let foreign = Command::new(env!("CARGO_BIN_EXE_spanmill"))
+        .args(["check", "--set", &brokers, "--set", "kafka.encoding=otlp_proto", "--against", "foreign"])
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&foreign.stdout);
+    assert!(
+        said.contains("WARNING: 5 of 5 records are dropped (undecodable), first foreign[0] at offset 0: "),
+        "{said}"
+    );
+    assert!(said.contains("it looks like JSON") && said.contains(r#"{\"resourceSpans\":\n[]}"#), "{said}");
 
     let nothing = Command::new(env!("CARGO_BIN_EXE_spanmill"))
         .args(["check", "--set", &brokers, "--set", "log.level=error", "--against", "no-such-topic"])

@@ -73,7 +73,7 @@ impl Both {
             wait_until("the new settings are in force", PATIENCE, || {
                 must_run(worker);
                 let log = worker.tail();
-                if log.contains("new overrides are in force") { Ok(()) } else { Err(log) }
+                if log.contains("overrides reloaded") { Ok(()) } else { Err(log) }
             });
         }
     }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Server};
-use spanmill::journal::{Frame, FrameKind, SpanCommit};
-use spanmill::loadgen::Record;
-use spanmill::model::Tally;
-use spanmill::telemetry::TaskKind;
+use spanmill::core::journal::{Frame, FrameKind, SpanCommit};
+use spanmill::core::model::Tally;
+use spanmill::tools::loadgen::Record;
+use spanmill::worker::telemetry::TaskKind;
 
 use super::place::{Place, all_run, records, says, spans, tallies};
 use super::scene::{child, record, resource, span};
@@ -108,6 +108,79 @@ fn a_kafka_topic_that_is_made_again_between_two_fetches_of_a_worker_is_refused_b
     made_again("swapped", "holds another record at offset", true, |after, before| [after, before].concat());
 }
 
+#[test]
+fn a_kafka_topic_that_is_made_again_is_told_by_its_id_when_nothing_is_left_of_what_was_read() {
+    let place = Place::start("renamed", 1);
+    let settings = ["service_graphs.enabled=false"];
+    let before = records(Duration::from_secs(5));
+    place.send(before.iter().map(|r| (0, r)));
+    let worker = place.insider(&settings);
+    place.counts_to(spans(&before));
+    worker.stop();
+    place.kafka.tool("TopicCommand", &["--delete", "--topic", place.topic]);
+    gone(&place, place.topic);
+    place.create(1);
+    let after = records(Duration::from_secs(1));
+    place.send(before.iter().chain(&after).map(|r| (0, r)));
+    // As retention would: it begins where the old one was read up to.
+    place.delete_below(place.topic, 0, before.len() as i64);
+
+    let mut worker = place.worker("worker", &settings);
+    let log = says(&mut worker, "the topic was re-created");
+    assert!(log.contains("renamed[0] has the ID ") && log.contains("--reset-offsets"), "{log}");
+    assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
+    assert_eq!(place.calls().to_bits(), spans(&before).to_bits(), "nothing of another topic counts");
+    let group = place.group();
+    let reset = ["--group", &group, "--topic", place.topic, "--reset-offsets", "--to-earliest", "--execute"];
+    place.kafka.tool("consumer.group.ConsumerGroupCommand", &reset);
+    for _ in 0..2 {
+        let worker = place.insider(&settings);
+        all_run(&[&worker], 1 + SHARDS);
+        place.counts_to(spans(&before) + spans(&after));
+        worker.stop();
+    }
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn two_source_topics_of_kafka_that_have_changed_places_are_both_refused() {
+    let place = Place::start("one", 1);
+    let other = "other";
+    let create = || place.kafka.tool("TopicCommand", &["--create", "--topic", other, "--partitions", "1"]);
+    create();
+    let settings = ["kafka.topics=one,other", "service_graphs.enabled=false"];
+    let [mine, its] = [6, 5].map(|ago| records(Duration::from_secs(ago)));
+    place.send_to(place.topic, mine.iter().map(|r| (0, r)));
+    place.send_to(other, its.iter().map(|r| (0, r)));
+    let worker = place.insider(&settings);
+    let counted = spans(&mine) + spans(&its);
+    place.counts_to(counted);
+    worker.stop();
+    for topic in [place.topic, other] {
+        place.kafka.tool("TopicCommand", &["--delete", "--topic", topic]);
+        gone(&place, topic);
+    }
+    place.create(1);
+    create();
+    place.send_to(place.topic, its.iter().map(|r| (0, r)));
+    place.send_to(other, mine.iter().map(|r| (0, r)));
+    let mut worker = place.worker("worker", &settings);
+    for topic in [place.topic, other] {
+        says(&mut worker, &format!("{topic}[0] holds another record at offset"));
+    }
+    assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
+    assert_eq!(place.calls().to_bits(), counted.to_bits());
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}
+
+/// Waits until a topic that was deleted is gone.
+fn gone(place: &Place, topic: &str) {
+    wait_until("the topic is gone", PATIENCE, || match place.kafka.partitions(topic) {
+        0 => Ok(()),
+        n => Err(format!("{n} partitions")),
+    });
+}
+
 /// Deletes the topic of a group at work and makes it again with the records that `refill` makes of fresh ones and those
 /// before. The worker may be `frozen` meanwhile: then no fetch fails.
 fn made_again(topic: &'static str, why: &str, frozen: bool, refill: fn(Vec<Record>, Vec<Record>) -> Vec<Record>) {
@@ -131,10 +204,7 @@ fn made_again(topic: &'static str, why: &str, frozen: bool, refill: fn(Vec<Recor
         worker.signal("STOP");
     }
     place.kafka.tool("TopicCommand", &["--delete", "--topic", place.topic]);
-    wait_until("the topic is gone", PATIENCE, || match place.kafka.partitions(place.topic) {
-        0 => Ok(()),
-        n => Err(format!("{n} partitions")),
-    });
+    gone(&place, place.topic);
     place.create(1);
     let counted = spans(&before);
     let after = refill(records(Duration::from_secs(5)), before);
@@ -142,13 +212,13 @@ fn made_again(topic: &'static str, why: &str, frozen: bool, refill: fn(Vec<Recor
     if frozen {
         worker.signal("CONT");
     }
-    let log = says(&mut worker, "the topic was created anew");
+    let log = says(&mut worker, "the topic was re-created");
     assert!(log.contains("kafka-consumer-groups --reset-offsets"), "{log}");
-    assert!(!frozen || log.contains("deleted the topic and made it again"), "{log}");
+    assert!(!frozen || log.contains("the topic was deleted and re-created"), "{log}");
     assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
     assert_eq!(place.calls().to_bits(), counted.to_bits(), "nothing is read from the middle of another topic");
     let mut worker = place.worker("another worker", &settings);
-    let log = says(&mut worker, "the topic was created anew");
+    let log = says(&mut worker, "the topic was re-created");
     assert!(log.contains(why), "{log}");
     assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
 
@@ -198,12 +268,12 @@ fn what_kafka_deletes_before_a_stopped_worker_comes_back_is_in_the_ledger_by_par
     place.send((0..2).flat_map(|p| fresh.iter().map(move |r| (p, r))));
 
     let mut process = place.worker("worker", &settings);
-    let log = says(&mut process, "retention has deleted records that were never read");
-    let line = log.lines().find(|l| l.contains("retention has deleted")).expect("it says so");
+    let log = says(&mut process, "unread records were deleted by topic retention");
+    let line = log.lines().find(|l| l.contains("unread records were deleted")).expect("it says so");
     for word in ["partition=0".to_owned(), format!("from={n}"), format!("to={}", 2 * n)] {
         assert!(line.contains(&word), "{word}: {line}");
     }
-    assert_eq!(log.matches("retention has deleted").count(), 1, "the other partition has lost nothing: {log}");
+    assert_eq!(log.matches("unread records were deleted").count(), 1, "the other partition has lost nothing: {log}");
     assert_eq!(process.terminate(STOPS_WITHIN).code(), Some(0), "{}", process.tail());
 
     let worker = place.insider(&settings);

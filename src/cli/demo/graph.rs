@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::export::receiver::SeriesState;
+use crate::tools::receiver::SeriesState;
 
 /// One edge of the graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,11 +45,11 @@ struct Parts {
 }
 
 /// Client, server, connection type.
-type Key = (String, String, String);
+type EdgeId = (String, String, String);
 
 /// Reads the edges out of the receiver's series.
 pub(super) fn edges(series: &BTreeMap<String, SeriesState>) -> Vec<Edge> {
-    let mut parts: BTreeMap<Key, Parts> = BTreeMap::new();
+    let mut parts: BTreeMap<EdgeId, Parts> = BTreeMap::new();
     let of_graph = series.range("traces_service_graph_".to_owned()..).take_while(|(s, _)| s.starts_with("traces_serv"));
     for (text, state) in of_graph {
         let Some((name, labels)) = text.split_once('{') else { continue };
@@ -72,7 +72,7 @@ pub(super) fn edges(series: &BTreeMap<String, SeriesState>) -> Vec<Edge> {
 }
 
 impl Parts {
-    fn edge(mut self, (client, server, connection): Key) -> Edge {
+    fn edge(mut self, (client, server, connection): EdgeId) -> Edge {
         let side = if self.server_sum > 0.0 { Side::Server } else { Side::Client };
         let buckets = if side == Side::Server { &mut self.server } else { &mut self.client };
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));

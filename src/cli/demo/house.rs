@@ -4,23 +4,35 @@
 //! as they do elsewhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 use super::{DemoArgs, DemoError};
-use crate::config::Config;
-use crate::export::receiver::Receiver;
-use crate::kafka::TopicNames;
-use crate::loadgen::Bound;
-use crate::model::{Ledger, StepWidth, Tally};
-use crate::telemetry::{Samples, TaskId, TaskKind, Telemetry};
+use crate::cli::ui::{edge_delay, serve};
+use crate::config::{Config, Tenants};
+use crate::core::model::{Ledger, StepWidth, Tally};
+use crate::tools::loadgen::Bound;
+use crate::tools::map::{Map, MapSettings};
+use crate::tools::receiver::Receiver;
+use crate::tools::ui::follow::Follow;
+use crate::tools::ui::{Page, PageSettings, SharedMap};
+use crate::worker::kafka::TopicNames;
+use crate::worker::telemetry::{Samples, TaskId, TaskKind, Telemetry};
 use crate::worker::{Worker, WorkerError};
 
 /// The source topic and its partitions.
 pub(super) const TOPIC: &str = "otlp_spans";
 const PARTITIONS: i32 = 4;
 const SHARDS: u32 = 4;
+
+/// Milliseconds of a point of the map's history.
+const POINT: i64 = 2_000;
+/// Its points; a demo has no more.
+const POINTS: usize = 450;
+/// Bytes for the map.
+const MEMORY: usize = 256 << 20;
 
 /// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be told apart.
 pub(super) const EDGE_BOUNDS: [Bound; 12] = [
@@ -44,8 +56,11 @@ pub(super) struct House {
     workers: Vec<Worker>,
     /// One per worker; it outlives its worker.
     telemetry: Vec<Telemetry>,
-    /// The newest ledger of every source partition, whoever owns it.
+    /// The newest ledger of every source partition, from whichever worker owns it.
     ledgers: BTreeMap<TaskId, Ledger>,
+    pub(super) page: Page,
+    /// What fills the page's map.
+    _follow: Follow,
     /// Lives as long as the workers need it.
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
@@ -68,8 +83,9 @@ impl House {
         for (topic, partitions) in topics {
             cluster.create_topic(&topic, partitions, 1).map_err(DemoError::Broker)?;
         }
+        let (page, follow) = page(args, &config)?;
         let (workers, telemetry, ledgers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut house = Self { receiver, workers, telemetry, ledgers, cluster };
+        let mut house = Self { receiver, workers, telemetry, ledgers, page, _follow: follow, cluster };
         for _ in 0..args.workers {
             let telemetry = Telemetry::new();
             house.workers.push(Worker::start(config.clone(), telemetry.clone())?);
@@ -126,11 +142,30 @@ impl House {
         let workers: Vec<Worker> = self.workers.drain(..).collect();
         let ended = std::thread::scope(|scope| {
             let stopping: Vec<_> = workers.into_iter().map(|worker| scope.spawn(|| worker.stop())).collect();
-            let died = |_| Err(WorkerError::Fatal("a worker died while it was stopping".to_owned()));
+            let died = |_| Err(WorkerError::Fatal("a worker died during shutdown".to_owned()));
             stopping.into_iter().map(|s| s.join().unwrap_or_else(died)).fold(Ok(()), Result::and)
         });
         Ok(ended?)
     }
+}
+
+/// The page, and what fills it: it follows the topics of the workers as `spanmill ui` does.
+fn page(args: &DemoArgs, config: &Config) -> Result<(Page, Follow), DemoError> {
+    let settings = MapSettings {
+        step: config.core.time.step.ms(),
+        resolution: POINT,
+        history: None,
+        points: POINTS,
+        memory: MEMORY,
+        whole: false,
+    };
+    let map = SharedMap::new(Map::new(settings));
+    let settings =
+        PageSettings { source: "demo".to_owned(), trace_url: None, edge_delay: edge_delay(config), finished: false };
+    let page = serve(&args.listen, &map, settings)?;
+    let tenants = Arc::new(Tenants::from(config.clone()));
+    let follow = Follow::start(tenants, map, 0).map_err(DemoError::Output)?;
+    Ok((page, follow))
 }
 
 /// The defaults, but for a graph that shows up in seconds.
@@ -141,11 +176,11 @@ fn config(brokers: String, url: String) -> Config {
     config.kafka.group = "spanmill-demo".to_owned();
     config.kafka.shards = SHARDS;
     config.kafka.replication = 1;
-    config.time.step = StepWidth::new(1_000).expect("1 s is positive");
-    config.time.idle = 1_000;
+    config.core.time.step = StepWidth::new(1_000).expect("1 s is positive");
+    config.core.time.idle = 1_000;
     // The parts of a trace are at most 2 s apart; the rest is for a machine that is busy elsewhere.
-    config.service_graphs.wait = 5_000;
-    config.service_graphs.bounds_ns = EDGE_BOUNDS.iter().map(|&(ns, _)| ns).collect();
+    config.core.service_graphs.wait = 5_000;
+    config.core.service_graphs.bounds_ns = EDGE_BOUNDS.iter().map(|&(ns, _)| ns).collect();
     config.remote_write.url = url;
     config.worker.shutdown_timeout = 10_000;
     config.admin.listen = String::new();

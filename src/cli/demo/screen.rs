@@ -1,15 +1,14 @@
 //! Where the demo writes: a terminal, on which it draws over what it drew before, or anything else, line by line.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use console::Term;
 use signal_hook::consts::SIGWINCH;
 
-use super::view::{Line, paint};
+use super::view::{StyledLine, paint};
 
 /// The size of a terminal that does not tell its own.
 const USUAL: Size = Size { rows: 24, columns: 80 };
@@ -27,7 +26,7 @@ pub(super) struct Size {
 #[derive(Debug)]
 pub(super) struct Screen {
     live: bool,
-    colours: bool,
+    colors: bool,
     size: Size,
     resized: Arc<AtomicBool>,
     /// Lines that the next picture is drawn over.
@@ -48,7 +47,7 @@ impl Screen {
         if live {
             signal_hook::flag::register(SIGWINCH, Arc::clone(&resized))?;
         }
-        Ok(Self { live, colours: live && !no_color, size: ENDLESS, resized, drawn: 0, hidden: false, moved: false })
+        Ok(Self { live, colors: live && !no_color, size: ENDLESS, resized, drawn: 0, hidden: false, moved: false })
     }
 
     /// Whether pictures are drawn over each other.
@@ -66,14 +65,14 @@ impl Screen {
     }
 
     /// Draws a picture over the last one; what does not fit is cut. One write, so that nothing flickers.
-    pub(super) fn draw(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub(super) fn draw(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let size = self.size();
         let mut out = String::from("\x1b[?2026h\x1b[?25l");
         self.hidden = true;
         self.over_the_last(&mut out);
         let shown = &lines[..lines.len().min(size.rows.saturating_sub(1))];
         for line in shown {
-            out.push_str(&paint(line, size.columns, self.colours));
+            out.push_str(&paint(line, size.columns, self.colors));
             out.push_str("\x1b[K\n");
         }
         out.push_str("\x1b[J\x1b[?2026l");
@@ -82,7 +81,7 @@ impl Screen {
     }
 
     /// Writes lines that stay, in place of the picture.
-    pub(super) fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub(super) fn write(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let size = self.size();
         let mut out = String::new();
         if self.live {
@@ -90,7 +89,7 @@ impl Screen {
             out.push_str("\x1b[J");
         }
         for line in lines {
-            out.push_str(paint(line, size.columns, self.colours).trim_end());
+            out.push_str(paint(line, size.columns, self.colors).trim_end());
             out.push('\n');
         }
         self.drawn = 0;
@@ -126,17 +125,13 @@ fn put(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Asks the terminal for its size, with the program that every Unix has for it.
+/// Asks the terminal for its size.
 fn ask_terminal() -> Option<Size> {
-    let tty = File::open("/dev/tty").ok()?;
-    let answer = Command::new("stty").arg("size").stdin(tty).stderr(Stdio::null()).output().ok()?;
-    parse_size(std::str::from_utf8(&answer.stdout).ok()?)
+    Term::stdout().size_checked().and_then(known)
 }
 
-fn parse_size(answer: &str) -> Option<Size> {
-    let (rows, columns) = answer.trim().split_once(' ')?;
-    let size = Size { rows: rows.parse().ok()?, columns: columns.parse().ok()? };
-    (size.rows > 0 && size.columns > 0).then_some(size)
+fn known((rows, columns): (u16, u16)) -> Option<Size> {
+    (rows > 0 && columns > 0).then(|| Size { rows: rows.into(), columns: columns.into() })
 }
 
 #[cfg(test)]
@@ -145,8 +140,7 @@ mod tests {
 
     #[test]
     fn a_terminal_that_does_not_know_its_size_has_the_usual_one() {
-        assert_eq!(parse_size("40 120\n"), Some(Size { rows: 40, columns: 120 }));
-        assert_eq!(parse_size("0 0\n"), None);
-        assert_eq!(parse_size(""), None);
+        assert_eq!(known((40, 120)), Some(Size { rows: 40, columns: 120 }));
+        assert_eq!(known((0, 0)), None);
     }
 }

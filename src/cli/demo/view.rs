@@ -1,15 +1,16 @@
 //! What the demo shows, as lines of text: pure.
 
 use super::graph::{Edge, Side};
-use crate::export::receiver::Totals;
-use crate::model::{Ledger, Tally};
-use crate::telemetry::Samples;
+use crate::core::model::text::Shown;
+use crate::core::model::{Ledger, Tally};
+use crate::tools::receiver::Totals;
+use crate::worker::telemetry::Samples;
 
 /// Names are not cut below this while there is another column to leave out.
 const MIN_NAME: usize = 12;
 const GAP: &str = "  ";
 
-/// How a piece of text looks where there are colours.
+/// How a piece of text looks where there are colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -20,7 +21,7 @@ pub(super) enum Style {
 }
 
 /// One line: pieces of text and their looks.
-pub(super) type Line = Vec<(Style, String)>;
+pub(super) type StyledLine = Vec<(Style, String)>;
 
 /// The columns of the table, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,14 @@ enum Column {
     P95,
 }
 
-/// What is left out first where it is narrow.
+/// What is skipped first where it is narrow.
 const DISPENSABLE: [Column; 4] = [Column::Type, Column::P50, Column::Errors, Column::Rate];
 
 /// The table of the service graph, over `seconds` of traffic; `width` and `height` bound it, heading and notes included.
-pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -> Vec<Line> {
+pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -> Vec<StyledLine> {
     let (columns, widths) = layout(edges, seconds, width);
-    let row = |cell: &dyn Fn(Column) -> (Style, String)| -> Line {
-        let mut line: Line = Vec::new();
+    let row = |cell: &dyn Fn(Column) -> (Style, String)| -> StyledLine {
+        let mut line: StyledLine = Vec::new();
         for (&column, &width) in columns.iter().zip(&widths) {
             if !line.is_empty() {
                 line.push((Style::Plain, GAP.to_owned()));
@@ -60,13 +61,13 @@ pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -
         lines.push(vec![(Style::Dim, format!("... and {} more", edges.len() - shown))]);
     }
     if by_client && !edges.is_empty() {
-        lines.push(vec![(Style::Dim, "* as the client saw it: the server sends no spans".to_owned())]);
+        lines.push(vec![(Style::Dim, "* from client spans only: the server sends no spans".to_owned())]);
     }
     lines
 }
 
-/// What became of every span, half edge and sample.
-pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Vec<Line> {
+/// What became of every span, pending edge and sample.
+pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Vec<StyledLine> {
     use Tally as T;
     let of = |tallies: &[T]| tallies.iter().map(|&t| ledger.get(t)).sum::<u64>();
     let spans =
@@ -98,19 +99,19 @@ pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Ve
     ]
 }
 
-fn equation(what: &str, all: &str, total: u64, parts: &[(&str, u64)]) -> Line {
+fn equation(what: &str, all: &str, total: u64, parts: &[(&str, u64)]) -> StyledLine {
     let parts: Vec<String> = parts.iter().map(|(name, n)| format!("{} {name}", count(*n))).collect();
     vec![(Style::Bold, format!("{what:<9}")), (Style::Plain, format!("{} {all} = {}", count(total), parts.join(" + ")))]
 }
 
-/// A line as characters, at most `width` of them, coloured if wanted.
-pub(super) fn paint(line: &Line, width: usize, colours: bool) -> String {
+/// A line as characters, at most `width` of them, colored if wanted.
+pub(super) fn paint(line: &StyledLine, width: usize, colors: bool) -> String {
     let mut out = String::new();
     let mut left = width;
     for (style, text) in line {
-        let cut: String = text.chars().take(left).collect();
+        let cut: String = Shown(text).to_string().chars().take(left).collect();
         left -= cut.chars().count();
-        match style.code().filter(|_| colours && !cut.is_empty()) {
+        match style.code().filter(|_| colors && !cut.is_empty()) {
             Some(code) => out.push_str(&format!("\x1b[{code}m{cut}\x1b[0m")),
             None => out.push_str(&cut),
         }
@@ -170,9 +171,14 @@ fn pad(text: &str, width: usize, left: bool) -> String {
 }
 
 /// A latency in the unit that suits it.
+/// The greatest finite bound of `house::EDGE_BOUNDS`, in seconds.
+const LAST_BOUND: f64 = 12.8;
+
 fn latency(seconds: Option<f64>) -> String {
     match seconds {
         None => "-".to_owned(),
+        // The last bound is all that is known of what lies above it.
+        Some(s) if s >= LAST_BOUND => format!(">{LAST_BOUND:.1} s"),
         Some(s) if s < 0.0995 => format!("{:.1} ms", s * 1e3),
         Some(s) if s < 0.9995 => format!("{:.0} ms", s * 1e3),
         Some(s) => format!("{s:.2} s"),
@@ -225,9 +231,9 @@ impl Column {
     fn cell(self, edge: &Edge, seconds: f64) -> String {
         let star = if edge.side == Side::Client { "*" } else { " " };
         match self {
-            Self::Client => edge.client.clone(),
-            Self::Server => format!("-> {}", edge.server),
-            Self::Type => edge.connection.clone(),
+            Self::Client => Shown(&edge.client).to_string(),
+            Self::Server => format!("-> {}", Shown(&edge.server)),
+            Self::Type => Shown(&edge.connection).to_string(),
             Self::Rate => format!("{:.1}", edge.requests / seconds.max(1.0)),
             Self::Errors => format!("{:.1} %", 100.0 * edge.failed / edge.requests),
             Self::P50 => latency(edge.p50) + star,

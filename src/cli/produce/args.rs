@@ -6,38 +6,39 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::config;
 use crate::config::settings::Secret;
-use crate::model::time::from_rfc3339;
-use crate::model::{Millis, StepWidth};
+use crate::core::model::time::from_rfc3339;
+use crate::core::model::{Millis, StepWidth};
 
-/// Send a synthetic load whose result is known
+/// Produce a synthetic load with a known expected result
 #[derive(Debug, Clone, Args)]
 pub struct ProduceArgs {
     /// Bootstrap servers, comma separated
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
     pub brokers: String,
-    /// The topic
+    /// Topic to produce to
     #[arg(long, default_value = "otlp_spans")]
     pub topic: String,
     /// Create the topic with this many partitions if it does not exist
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub create_partitions: Option<u32>,
-    /// Spans per second; 0 goes flat out
+    /// Spans per second; 0: unthrottled
     #[arg(long, value_name = "SPANS/S", default_value_t = 1_000)]
     pub rate: u64,
-    /// How much event time to cover, such as 90s or 2h; flat out it covers it at the virtual rate
+    /// Event time to cover, such as 90s or 2h; an unthrottled load covers it at the virtual rate
     #[arg(long, conflicts_with = "spans", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// How many spans to send, rounded up to whole traces
+    /// Number of spans to send, rounded up to whole traces
     #[arg(long, value_name = "N")]
     pub spans: Option<u64>,
-    /// The most spans in a record
+    /// Maximum number of spans per record
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     pub spans_per_record: usize,
-    /// What is put together into one record
+    /// How spans are grouped into records
     #[arg(long, value_enum, default_value_t = GroupBy::Trace)]
     pub group: GroupBy,
-    /// What the load looks like
+    /// Kind of load
     #[arg(long, value_enum, default_value_t = Shape::Shop)]
     pub topology: Shape,
     /// Services of the scaled topology
@@ -46,46 +47,49 @@ pub struct ProduceArgs {
     /// Span names of the scaled topology
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = at_least_one)]
     pub operations: usize,
-    /// How often an operation fails by itself, 0 to 1; failures spread to callers
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    /// Probability that an operation fails by itself, 0 to 1; failures propagate to callers
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.01, value_parser = share)]
     pub error_share: f64,
     /// Compression of record batches
     #[arg(long, value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
-    /// The same seed gives the same load; several producers need several seeds
+    /// Seed of the load; the same seed produces the same load. Use different seeds for several producers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Write what a worker with default settings must count to this file
+    /// Write the expected result of a worker with default settings to this file
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
-    /// Write there, too, what each series is at the end of every step of this width in which it changes, by the timestamps of
-    /// records: span metrics and completed edges; edges with virtual nodes are left out
+    /// Also write the expected value of each series at the end of every step of this width in which it changes, by
+    /// record timestamps: span metrics and completed edges, without edges that have virtual nodes
     #[arg(long, value_name = "DURATION", requires = "expect", value_parser = step)]
     pub expect_steps: Option<StepWidth>,
-    /// Event time of the first trace: an RFC 3339 time or `now`; a load that goes flat out from `now` ends now instead
+    /// Event time of the first trace: an RFC 3339 time or `now`; an unthrottled load from `now` ends now instead
     #[arg(long, value_name = "TIME", default_value = "now")]
     pub start_time: StartTime,
-    /// Spans per second of event time when going flat out
+    /// Spans per second of event time for an unthrottled load
     #[arg(long, value_name = "SPANS/S", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub virtual_rate: u64,
-    /// A librdkafka setting for every client, may be repeated
+    /// librdkafka setting for every client; repeatable
     #[arg(long = "property", value_name = "KEY=VALUE")]
     pub properties: Vec<Property>,
-    /// How often to report progress; 0s never does
+    /// Header of every record, such as the one that names the tenant; repeatable
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<Header>,
+    /// Interval of progress reports; 0s: none
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub print_every: Duration,
 }
 
-/// What is put together into one record.
+/// How spans are grouped into records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GroupBy {
-    /// Spans of one trace, as the Collector does it
+    /// Spans of one trace, as in the Collector
     Trace,
     /// Traces of one partition until the record is full
     Partition,
 }
 
-/// What the load looks like.
+/// Kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// A web shop
@@ -121,6 +125,15 @@ pub struct Property {
     pub key: String,
     /// Its value.
     pub value: Secret,
+}
+
+/// A header of every record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 // === impl Compression ===
@@ -162,6 +175,17 @@ impl FromStr for Property {
     }
 }
 
+// === impl Header ===
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let (name, value) = s.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected NAME=VALUE")?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
 fn at_least_one(s: &str) -> Result<usize, String> {
     s.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
 }
@@ -175,18 +199,8 @@ fn share(s: &str) -> Result<f64, String> {
     s.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
-/// A duration: a whole number and `ms`, `s`, `m` or `h`.
-pub(in crate::cli) fn duration(s: &str) -> Result<Duration, String> {
-    let digits = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
-    let (number, unit) = s.split_at(digits);
-    let ms = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    let total = ms.zip(number).and_then(|(ms, n)| n.checked_mul(ms));
-    total.map(Duration::from_millis).ok_or_else(|| "expected a duration such as 500ms, 30s, 5m or 2h".to_owned())
+/// A duration: a whole number and `ms`, `s`, `m` or `h`, as in the configuration.
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
+    let ms = config::duration(text)?;
+    Ok(Duration::from_millis(ms.unsigned_abs()))
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{self, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::{Compression, ProduceError, Property, now};
-use crate::loadgen::Record;
+use super::{Compression, Header, ProduceError, Property, now};
+use crate::tools::loadgen::Record;
+use crate::worker::kafka::client::Heard;
 
 /// Where records go, and how.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub(in crate::cli) struct Target<'a> {
     pub(in crate::cli) topic: &'a str,
     pub(in crate::cli) compression: Compression,
     pub(in crate::cli) properties: &'a [Property],
+    /// Of every record.
+    pub(in crate::cli) headers: &'a [Header],
 }
 
 /// A topic that takes records.
@@ -29,6 +31,8 @@ pub(in crate::cli) struct Sink {
     config: ClientConfig,
     producer: ThreadedProducer<Reports>,
     topic: String,
+    /// Of every record.
+    headers: Option<OwnedHeaders>,
 }
 
 /// What became of the records.
@@ -52,6 +56,8 @@ impl Sink {
         config
             .set("bootstrap.servers", target.brokers)
             .set("client.id", "spanmill-produce")
+            // Why a broker hangs up is said there.
+            .set_log_level(RDKafkaLogLevel::Info)
             // Looking the topic up must not create it with the broker's default number of partitions.
             .set("allow.auto.create.topics", "false");
         let mut producer = config.clone();
@@ -74,7 +80,8 @@ impl Sink {
             producer.set(&property.key, property.value.reveal());
         }
         let producer = producer.create_with_context(Reports::default()).map_err(kafka("create a producer"))?;
-        Ok(Self { config, producer, topic: target.topic.to_owned() })
+        let headers = (!target.headers.is_empty()).then(|| owned(target.headers));
+        Ok(Self { config, producer, topic: target.topic.to_owned(), headers })
     }
 
     /// Creates the topic if that is wanted and it is absent. Returns its number of partitions.
@@ -97,7 +104,7 @@ impl Sink {
 
     fn create(&self, partitions: u32) -> Result<(), ProduceError> {
         let doing = format!("create topic `{}`", self.topic);
-        let admin: AdminClient<DefaultClientContext> = self.config.create().map_err(kafka(&doing))?;
+        let admin = AdminClient::from_config_and_context(&self.config, Heard).map_err(kafka(&doing))?;
         let count = i32::try_from(partitions).unwrap_or(i32::MAX);
         let topic = NewTopic::new(&self.topic, count, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(QUESTION)).request_timeout(Some(QUESTION));
@@ -118,6 +125,9 @@ impl Sink {
             BaseRecord::to(&self.topic).key(&record.key[..]).payload(&record.value[..]).timestamp(record.timestamp);
         if let Some(partition) = record.partition {
             base = base.partition(partition.cast_signed());
+        }
+        if let Some(headers) = &self.headers {
+            base = base.headers(headers.clone());
         }
         let mut patience = None;
         loop {
@@ -162,6 +172,12 @@ impl Sink {
     }
 }
 
+fn owned(headers: &[Header]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, Header { name, value }| {
+        all.insert(message::Header { key: name, value: Some(value) })
+    })
+}
+
 fn kafka(doing: &str) -> impl FnOnce(KafkaError) -> ProduceError {
     move |source| ProduceError::Kafka { doing: doing.to_owned(), source }
 }
@@ -176,7 +192,15 @@ impl Reports {
     }
 }
 
-impl ClientContext for Reports {}
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        Heard.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Heard.error(error, reason);
+    }
+}
 
 impl ProducerContext for Reports {
     type DeliveryOpaque = ();

@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::archive::compare::{Comparison, Difference, Report, Rules, Samples};
-use crate::archive::query::{AnswerError, Matcher, Sampled, answer, sampled, selector};
 use crate::config::settings::RemoteWrite;
-use crate::export::ExportError;
-use crate::export::query::Inquirer;
-use crate::export::spool::{Reader, SpoolError};
-use crate::model::Millis;
-use crate::model::time::rfc3339;
+use crate::core::model::Millis;
+use crate::core::model::text::Shown;
+use crate::core::model::time::rfc3339;
+use crate::tools::archive::compare::{ComparedSamples, Comparison, Difference, Report, Rules};
+use crate::tools::archive::query::{AnswerError, Matcher, Sampled, answer, sampled, selector};
+use crate::tools::spool::{Reader, SpoolError};
+use crate::worker::sender::ExportError;
+use crate::worker::sender::query::Inquirer;
 
 /// So much is asked for at a time: with 15 s steps, a metric may have 400,000 series before Prometheus refuses.
 const WINDOW: Millis = 1_800_000;
@@ -23,21 +24,21 @@ const LEAST: Millis = 60_000;
 /// What to compare with, and how.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct DiffArgs {
-    /// Send nothing: compare with what the server at this address already has, such as http://localhost:9090. It is asked
-    /// with the authentication, TLS and headers of remote_write.
+    /// Send no samples: compare them with those of the server at this address, such as http://localhost:9090. Uses the
+    /// authentication, TLS and headers of remote_write.
     #[arg(long = "diff", value_name = "URL")]
     pub url: Option<String>,
-    /// Compare only series that fulfil this condition, such as 'service="cart"' or 'le!~"0.*"'. May be repeated.
+    /// Compare only series that match this condition, such as 'service="cart"' or 'le!~"0.*"'. Repeatable.
     #[arg(long = "diff-match", value_name = "CONDITION", requires = "url", value_parser = Matcher::parse)]
     pub matchers: Vec<Matcher>,
-    /// A label that does not count, such as one that tells the replay from the live series. May be repeated.
+    /// Label to ignore, such as one that separates the replay from the live series. Repeatable.
     #[arg(long, value_name = "LABEL", requires = "url")]
     pub ignore_label: Vec<String>,
-    /// Values that differ by no more than this part of the greater one are equal.
-    #[arg(long, value_name = "PART", default_value_t = 0.0, requires = "url")]
+    /// Relative tolerance: values are equal if they differ by at most this fraction of the larger one.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, requires = "url")]
     pub tolerance: f64,
-    /// Compare what is added to each series, not the values: a run that begins in the middle of the history does not know
-    /// what was counted before.
+    /// Compare increases instead of values, for runs that begin in the middle of the history and do not know the
+    /// earlier totals.
     #[arg(long, requires = "url")]
     pub increases: bool,
 }
@@ -53,7 +54,7 @@ pub enum DiffError {
     #[error(transparent)]
     Settings(#[from] ExportError),
     /// The server does not answer.
-    #[error("{url}: no answer: {why}; name the address below which it has /api/v1/query")]
+    #[error("{url}: no answer: {why}; use the base URL of /api/v1/query")]
     NoAnswer {
         /// Its address.
         url: String,
@@ -61,7 +62,7 @@ pub enum DiffError {
         why: String,
     },
     /// The server answers something else.
-    #[error("{url}: {source}; name the address below which it has /api/v1/query")]
+    #[error("{url}: {source}; use the base URL of /api/v1/query")]
     Answer {
         /// Its address.
         url: String,
@@ -187,37 +188,37 @@ pub fn text(report: &Report) -> String {
         format!("samples: {}", counts(&report.samples)),
     ];
     if report.samples.different > 0 {
-        out.push(format!(
-            "values differ by up to {} ({:.3e} of the greater)",
-            report.max_absolute, report.max_relative
-        ));
+        out.push(format!("values differ by up to {} ({:.3e} of the larger)", report.max_absolute, report.max_relative));
     }
     let ambiguous = report.ambiguous.iter();
-    out.extend(
-        ambiguous.map(|series| format!("one series for several, without the labels that do not count: {series}")),
-    );
+    out.extend(ambiguous.map(|series| {
+        format!(
+            "ignored labels make several series equal: \
+                                        {series}"
+        )
+    }));
     for one in &report.differences {
         out.push(format!("\n{}{}", tenant(&one.tenant), one.series));
         out.push(format!("  {}", counts(&one.samples)));
         out.push(format!("  first at {}: {}", rfc3339(one.first.at), values(&one.first)));
         if one.samples.different > 0 {
-            out.push(format!("  by up to {} ({:.3e} of the greater)", one.max_absolute, one.max_relative));
+            out.push(format!("  by up to {} ({:.3e} of the larger)", one.max_absolute, one.max_relative));
         }
     }
     let hidden = report.series - report.equal - report.differences.len() as u64;
     if hidden > 0 {
-        out.push(format!("\nand {hidden} series more"));
+        out.push(format!("\nand {hidden} more series"));
     }
     out.join("\n") + "\n"
 }
 
-fn counts(samples: &Samples) -> String {
-    let Samples { equal, different, only_here, only_there } = samples;
+fn counts(samples: &ComparedSamples) -> String {
+    let ComparedSamples { equal, different, only_here, only_there } = samples;
     format!("{equal} equal, {different} different, {only_here} only in the replay, {only_there} only on the server")
 }
 
 fn tenant(tenant: &str) -> String {
-    if tenant == crate::config::settings::SINGLE_TENANT { String::new() } else { format!("{tenant}: ") }
+    if tenant == crate::core::settings::SINGLE_TENANT { String::new() } else { format!("{}: ", Shown(tenant)) }
 }
 
 fn values(first: &Difference) -> String {

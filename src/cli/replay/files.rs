@@ -1,6 +1,6 @@
 //! `spanmill replay --files`: files of OTLP traces to the samples that a worker would have made of them.
 //!
-//! * *In:* files and directories, or standard input; see [`crate::files`] for what they may hold.
+//! * *In:* files and directories, or standard input; see [`crate::tools::files`] for what they may hold.
 //! * *Out:* the steps in event time, to the receivers of the configuration; and what became of everything.
 //! * *Owner:* the command. One thread reads, decompresses and turns JSON into protobuf; this one does the rest.
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
@@ -13,9 +13,9 @@ mod input;
 mod progress;
 mod reading;
 mod sending;
+mod shown;
 mod summary;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,23 +25,28 @@ use indicatif::MultiProgress;
 
 use super::super::produce::wall_clock;
 use super::super::survey::conclude;
+use super::super::ui::PageError;
 use super::super::{ConfigArgs, USAGE};
 use super::terminal::{init_log, is_live};
 use super::{ReportArgs, TargetArgs, TargetError};
+use crate::cli::console;
 use crate::config::settings::TenantSource;
 use crate::config::{Loaded, Tenants};
-use crate::export::{ExportError, Exporter};
-use crate::files::Format;
-use crate::model::Millis;
-use crate::tasks::local::{Local, LocalError};
-use crate::tasks::span::Record;
-use crate::tasks::survey::Survey;
-use crate::telemetry::Telemetry;
+use crate::core::model::text::Shown;
+use crate::core::model::{Millis, Seed};
+use crate::core::settings::Encoding;
+use crate::core::tasks::span::Record;
+use crate::tools::local::{Local, LocalError};
+use crate::tools::survey::Survey;
+use crate::tools::ui::PageSettings;
+use crate::worker::sender::store::Stuck;
+use crate::worker::sender::{ExportError, Exporter};
+use crate::worker::telemetry::Telemetry;
 use input::{FileRecord, Inputs};
-use progress::Progress;
+use progress::FilesProgress;
 use reading::{Next, Reading, Taken};
 use sending::Sending;
-pub use summary::{Problem, Problems, Samples, Summary};
+pub use summary::{Problem, Problems, SentSamples, Summary};
 
 /// Names the only partition.
 const TOPIC: &str = "files";
@@ -55,8 +60,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// Files to replay, and what about them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FilesArgs {
-    /// Read these files instead of Kafka: OTLP traces as the Collector's file exporter writes them, JSON lines or sized
-    /// protobuf, plain, zstd or gzip. A directory stands for all files in it; `-` is standard input
+    /// Read these files instead of Kafka: OTLP as the Collector's file exporter writes it, JSON lines or length-prefixed
+    /// protobuf, and traces as the APIs and pages of Tempo, Jaeger and Zipkin download them; uncompressed, zstd or gzip. A
+    /// directory stands for all files in it; `-` is standard input
     #[arg(
         long,
         value_name = "PATH",
@@ -64,24 +70,47 @@ pub struct FilesArgs {
         conflicts_with_all = ["id", "from", "to", "until_now", "read_rate", "listen", "remove"]
     )]
     pub files: Vec<PathBuf>,
-    /// What is in the files; without it, their first bytes and names tell
+    /// Format of the messages in the files [default: detected per message]
     #[arg(long, value_enum, requires = "files")]
     pub format: Option<FileFormat>,
-    /// The tenant of everything in the files; needed when `tenant.source` asks for something that only Kafka has
+    /// Tenant of all spans in the files; required if `tenant.source` refers to Kafka
     #[arg(long, value_name = "NAME", requires = "files")]
     pub tenant: Option<String>,
-    /// Says that these samples may have been sent before: what the receiver refuses because it is there is no loss
+    /// Show the service map of the files as a page instead of sending samples; without an address at 127.0.0.1:4900
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        num_args = 0..=1,
+        default_missing_value = crate::cli::ui::LISTEN,
+        requires = "files",
+        conflicts_with_all = ["json", "spool", "convert", "url", "write_rate", "resend", "dry_run"]
+    )]
+    pub ui: Option<String>,
+    /// Link to a trace on the page, with {trace_id} in place of its ID
+    #[arg(long, value_name = "URL", requires = "ui", value_parser = PageSettings::check_trace_url)]
+    pub trace_url: Option<String>,
+    /// The samples may have been sent before: do not count rejected duplicates as lost
     #[arg(long, requires = "files")]
     pub resend: bool,
 }
 
-/// What is in a file.
+/// Format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum FileFormat {
-    /// A request in JSON per line.
+    /// OTLP requests in JSON, one per line.
     OtlpJson,
-    /// Requests in protobuf, each with its length before it in 4 bytes.
+    /// OTLP requests in protobuf, each prefixed with its length in 4 bytes.
     OtlpProto,
+    /// Records of Tempo's codec push-bytes, prefixed with their length.
+    TempoPushBytes,
+    /// Jaeger's JSON: answers of its API, or spans of its model.
+    JaegerJson,
+    /// Jaeger spans in protobuf, prefixed with their length.
+    JaegerProto,
+    /// Zipkin's JSON of version 2.
+    ZipkinJson,
+    /// Lists of Zipkin spans in protobuf, prefixed with their length.
+    ZipkinProto,
 }
 
 /// Why files are not, or not completely, replayed.
@@ -97,10 +126,10 @@ pub enum FilesError {
         source: std::io::Error,
     },
     /// Nothing to read.
-    #[error("there is no file in {0}")]
+    #[error("{0} contains no files")]
     NoFiles(String),
     /// Nothing says whose the spans are.
-    #[error("tenant.source is `{0}`, which files do not have: say --tenant NAME")]
+    #[error("tenant.source is `{0}`, which does not apply to files; set --tenant NAME")]
     NoTenant(&'static str),
     /// Remote write cannot start.
     #[error(transparent)]
@@ -108,6 +137,14 @@ pub enum FilesError {
     /// Samples cannot go where they should.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The disk takes nothing more.
+    #[error("{why}; retried for {seconds} s. Stored samples are kept: free disk space and run the command again")]
+    Stuck {
+        /// What the spool says.
+        why: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A mistake of spanmill.
     #[error(transparent)]
     Local(#[from] LocalError),
@@ -117,13 +154,16 @@ pub enum FilesError {
     /// A dry run failed.
     #[error("{0}")]
     Other(String),
+    /// The page cannot be shown.
+    #[error(transparent)]
+    Page(#[from] PageError),
     /// The summary cannot be written.
     #[error("cannot write the summary: {0}")]
     Output(#[from] std::io::Error),
 }
 
 /// What to replay, and to where.
-#[allow(missing_debug_implementations, reason = "a function has nothing to show")]
+#[allow(missing_debug_implementations, reason = "a function has no details to print")]
 pub struct Job<'a> {
     /// The settings of all tenants.
     pub tenants: &'a Tenants,
@@ -137,6 +177,8 @@ pub struct Job<'a> {
     pub print_every: Duration,
     /// Where the samples go.
     pub exporter: &'a Exporter,
+    /// How long a disk that takes nothing is waited for.
+    pub patience: Duration,
     /// The present: no record is younger.
     pub now: Millis,
     /// Ends the run early once it is set.
@@ -157,22 +199,31 @@ pub fn run(
     let loaded = match load(config, target) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            console::say(&problems);
             return Ok(USAGE);
         }
     };
     let bars = (is_live() && !report.print_every.is_zero()).then(MultiProgress::new);
     if let Err(error) = init_log(&loaded.config.log, bars.as_ref()) {
-        eprintln!("{error}");
+        console::say(&error);
         return Ok(USAGE);
     }
-    if target.dry_run {
-        return dry_run(&loaded.tenants, args, stop).map(|()| 0);
+    if let Err(error) = tenant(args.tenant.as_deref(), &loaded.config.tenant) {
+        console::say(&error);
+        return Ok(USAGE);
     }
+    if let Some(listen) = &args.ui {
+        return shown::show(&loaded.tenants, args, listen, stop);
+    }
+    if target.dry_run {
+        return dry_run(&loaded.tenants, args, stop);
+    }
+    let inputs = Inputs::find(&args.files, args.encoding())?;
+    let claim = target.claim(&loaded.tenants, RUN, args.described(&inputs), true)?;
     let exporter = target.exporter(&loaded.config, Telemetry::new(), RUN)?;
     exporter.reroute(&loaded.tenants)?;
     let preflight = |range| target.preflight(&loaded.config, range, RUN);
-    let (tenants, print_every) = (&loaded.tenants, report.print_every);
+    let (tenants, print_every, patience) = (&loaded.tenants, report.print_every, target.sink.spool_patience);
     let job = Job {
         tenants,
         args,
@@ -180,78 +231,74 @@ pub fn run(
         bars: bars.as_ref(),
         print_every,
         exporter: &exporter,
+        patience,
         now: wall_clock(),
         stop,
     };
-    let mut summary = match replay(&job) {
-        Err(error @ FilesError::NoTenant(_)) => {
-            eprintln!("{error}");
-            return Ok(USAGE);
-        }
-        ended => ended?,
-    };
+    let mut summary = replay(&job)?;
     exporter.stop(Duration::ZERO);
-    if !summary.stopped {
-        summary.finished = target.finish(&loaded.config, RUN)?;
+    if let Some(why) = &summary.failed {
+        console::say(&format_args!("spanmill: {}", Shown(why)));
     }
-    let out = &mut std::io::stdout().lock();
+    if !summary.stopped {
+        summary.finished = target.finish(&loaded.config, claim, false);
+    }
+    let out = &mut console::out();
     let written = if report.json { summary.write_json(out) } else { summary.write(out) };
     written?;
-    Ok(u8::from(!summary.is_complete() || !summary.finished.is_equal()))
+    Ok(u8::from(!summary.is_complete() || !summary.finished.is_good()))
 }
 
 /// Reads the files and says what they would become.
-fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<(), FilesError> {
+fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
     let config = tenants.defaults();
     let tenant = tenant(args.tenant.as_deref(), &config.tenant)?;
-    let inputs = Inputs::find(&args.files, args.format.map(Format::from))?;
-    let latest = wall_clock().saturating_add(config.time.max_future);
+    let inputs = Inputs::find(&args.files, args.encoding())?;
+    let latest = wall_clock().saturating_add(config.core.time.max_future);
     let mut reading = Reading::start(inputs, latest, stop).map_err(FilesError::Thread)?;
-    let (mut survey, mut offset, mut unreadable) = (Survey::new(tenants), 0, 0);
+    let (mut survey, mut offset) = (Survey::new(tenants, Seed::new(rand::random())), 0);
+    let mut unreadable = Problems::default();
     while !stop.load(Ordering::Relaxed) {
         let taken = match reading.next(POLL).map_err(FilesError::Thread)? {
             Next::Taken(taken) => taken,
             Next::Nothing => continue,
             Next::End => break,
         };
-        unreadable += taken.problems.count;
+        unreadable.merge(taken.problems);
         for FileRecord { timestamp, value, .. } in &taken.records {
             let record = Record { offset, timestamp: *timestamp, tenant: Some(tenant), value };
             survey.record(TOPIC, 0, &record).map_err(|e| FilesError::Other(e.to_string()))?;
             offset += 1;
         }
     }
-    let out = &mut std::io::stdout().lock();
+    let out = &mut console::out();
     conclude(survey, tenants, "the files", out).map_err(|e| FilesError::Other(e.to_string()))?;
-    if unreadable > 0 {
-        writeln!(out, "{unreadable} messages could not be read; a replay names them")?;
-    }
-    Ok(())
+    unreadable.write(out)?;
+    Ok(u8::from(unreadable.count > 0))
 }
 
 /// The configuration of the run. Files have no record timestamps, so spans tell the time themselves, unless a flag says
 /// otherwise: then the first end in a record is its timestamp.
 fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
     let source = std::iter::once("time.source=span_end".to_owned());
-    let set = source.chain(config.set.iter().cloned()).collect();
+    // What is read from files is OTLP protobuf before it comes to a task.
+    let encoding = std::iter::once("kafka.encoding=otlp_proto".to_owned());
+    let set = source.chain(config.set.iter().cloned()).chain(encoding).collect();
     target.load(&ConfigArgs { config: config.config.clone(), set })
 }
 
-/// Replays the files. Ends when everything is read and settled, or when it is told to stop; then it waits a little for what
-/// has been sent.
+/// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is told to stop; then it
+/// waits a little for what has been sent. Whatever happens, the summary says what was read.
 ///
 /// # Errors
 /// When a path cannot be read at all, or nothing says whose the spans are.
 pub fn replay(job: &Job<'_>) -> Result<Summary, FilesError> {
     let mut run = Run::new(job)?;
-    run.read()?;
-    if !run.stopped() {
-        run.local.finish()?;
-        run.send_closed()?;
+    let ended = run.work();
+    if let Err(error) = ended.and_then(|()| run.settle()) {
+        run.summary.failed = Some(error.to_string());
     }
-    let sent = !run.stopped();
-    run.settle();
-    Ok(run.end(sent))
+    Ok(run.end())
 }
 
 /// A replay while it runs.
@@ -262,9 +309,11 @@ struct Run<'a> {
     reading: Reading,
     local: Local,
     sending: Sending,
-    progress: Progress,
+    progress: FilesProgress,
     /// The number of the next record.
     offset: i64,
+    /// Whether all steps have been handed over.
+    sent: bool,
     summary: Summary,
 }
 
@@ -275,18 +324,40 @@ impl<'a> Run<'a> {
         let begin = Instant::now();
         let config = job.tenants.defaults();
         let tenant = tenant(job.args.tenant.as_deref(), &config.tenant)?;
-        let inputs = Inputs::find(&job.args.files, job.args.format.map(Format::from))?;
+        let inputs = Inputs::find(&job.args.files, job.args.encoding())?;
         let summary = Summary { files: inputs.files() as u64, ..Summary::default() };
-        let progress = Progress::new(inputs.bytes(), job.bars, job.print_every, begin);
-        let latest = job.now.saturating_add(config.time.max_future);
-        let local = Local::new(job.tenants, TOPIC, 1)?;
+        let progress = FilesProgress::new(inputs.bytes(), job.bars, job.print_every, begin);
+        let latest = job.now.saturating_add(config.core.time.max_future);
+        let local = Local::new(job.tenants, TOPIC, 1, Seed::new(rand::random()))?;
         let sending = Sending::new(job.exporter, local.shards(), job.args.resend);
         let reading = Reading::start(inputs, latest, job.stop).map_err(FilesError::Thread)?;
-        Ok(Self { job, tenant, begin, reading, local, sending, progress, offset: 0, summary })
+        Ok(Self { job, tenant, begin, reading, local, sending, progress, offset: 0, sent: false, summary })
     }
 
     fn stopped(&self) -> bool {
         self.job.stop.load(Ordering::Relaxed)
+    }
+
+    fn work(&mut self) -> Result<(), FilesError> {
+        self.read()?;
+        if !self.stopped() {
+            self.local.finish()?;
+            self.send_closed()?;
+            self.sent = !self.stopped();
+        }
+        Ok(())
+    }
+
+    /// Waits a little for answers. Says so when a disk has taken nothing for too long.
+    fn wait(&mut self) -> Result<(), FilesError> {
+        self.sending.wait(POLL);
+        self.show();
+        match self.job.exporter.stuck() {
+            Some(Stuck { since, why }) if since.elapsed() >= self.job.patience => {
+                Err(FilesError::Stuck { why, seconds: since.elapsed().as_secs() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads everything, and sends what is closed on the way.
@@ -308,7 +379,8 @@ impl<'a> Run<'a> {
             if self.stopped() {
                 break;
             }
-            self.summary.record(record.timestamp);
+            self.summary.record(&record);
+            self.progress.read(record.timestamp, record.read);
             let (timestamp, value) = (record.timestamp, record.value.as_slice());
             let offered = Record { offset: self.offset, timestamp, tenant: Some(self.tenant), value };
             self.offset += 1;
@@ -334,8 +406,7 @@ impl<'a> Run<'a> {
             for batch in step.batches {
                 let mut refused = self.sending.try_send(shard, batch);
                 while let Some(batch) = refused.take().filter(|_| !self.stopped()) {
-                    self.sending.wait(POLL);
-                    self.show();
+                    self.wait()?;
                     refused = self.sending.try_send(shard, batch);
                 }
             }
@@ -343,27 +414,29 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits for the answers to everything that has been sent; if it was told to stop, only for a while.
-    fn settle(&mut self) {
+    /// Waits for the answers to everything that has been sent. If it was told to stop, only for a while, and not at all for
+    /// a disk that takes nothing.
+    fn settle(&mut self) -> Result<(), FilesError> {
         let mut told = None;
         while self.sending.waiting() > 0 {
             let since = self.stopped().then(|| *told.get_or_insert_with(Instant::now));
-            if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            let stuck = || self.job.exporter.stuck().is_some();
+            if since.is_some_and(|since| since.elapsed() > PATIENCE || stuck()) {
                 break;
             }
-            self.sending.wait(POLL);
-            self.show();
+            self.wait()?;
         }
+        Ok(())
     }
 
     fn show(&mut self) {
-        self.progress.show(self.reading.bytes(), &self.summary, &self.local, self.sending.waiting());
+        let stuck = self.job.exporter.stuck().map(|stuck| stuck.text(self.job.patience));
+        self.progress.show(&self.summary, &self.local, &self.sending, stuck.as_deref());
     }
 
-    /// `sent` says whether everything was sent.
-    fn end(mut self, sent: bool) -> Summary {
+    fn end(mut self) -> Summary {
         self.progress.end();
-        self.summary.stopped = !sent || self.sending.waiting() > 0;
+        self.summary.stopped = !self.sent || self.sending.waiting() > 0;
         self.summary.bytes = self.reading.bytes();
         self.summary.end(&self.local, &self.sending, self.begin.elapsed());
         self.summary
@@ -383,13 +456,33 @@ fn tenant<'a>(named: Option<&'a str>, source: &'a TenantSource) -> Result<&'a st
     }
 }
 
-// === impl Format ===
+// === impl FilesArgs ===
 
-impl From<FileFormat> for Format {
+impl FilesArgs {
+    fn encoding(&self) -> Encoding {
+        self.format.map_or(Encoding::Auto, Encoding::from)
+    }
+
+    /// What is read, and what else decides a number, a line each.
+    fn described(&self, inputs: &Inputs) -> Vec<String> {
+        let format = self.format.map(|format| format!("format: {format:?}"));
+        let tenant = self.tenant.iter().map(|tenant| format!("tenant: {tenant}"));
+        inputs.described().into_iter().chain(format).chain(tenant).collect()
+    }
+}
+
+// === impl Encoding ===
+
+impl From<FileFormat> for Encoding {
     fn from(format: FileFormat) -> Self {
         match format {
-            FileFormat::OtlpJson => Self::Json,
-            FileFormat::OtlpProto => Self::Proto,
+            FileFormat::OtlpJson => Self::OtlpJson,
+            FileFormat::OtlpProto => Self::OtlpProto,
+            FileFormat::TempoPushBytes => Self::TempoPushBytes,
+            FileFormat::JaegerJson => Self::JaegerJson,
+            FileFormat::JaegerProto => Self::JaegerProto,
+            FileFormat::ZipkinJson => Self::ZipkinJson,
+            FileFormat::ZipkinProto => Self::ZipkinProto,
         }
     }
 }

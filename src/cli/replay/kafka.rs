@@ -1,5 +1,7 @@
 //! A replay of what Kafka still holds.
 
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,18 +10,20 @@ use jiff::Timestamp;
 
 use super::show::{Look, Screen, Summary};
 use super::{ReportArgs, TargetArgs, TargetError};
-use crate::admin::{Admin, Probes};
+use crate::cli::console;
 use crate::cli::produce::{duration, wall_clock};
 use crate::cli::survey::{conclude, look_at};
 use crate::cli::{ConfigArgs, USAGE};
 use crate::config::{self, Loaded, Problems};
-use crate::kafka;
-use crate::kafka::reader::Stretch;
-use crate::kafka::scan::Scanner;
-use crate::model::Millis;
-use crate::replay::{Bound, Plan, Progress, RunError, Wanted, Watch, agree, propose, remove};
-use crate::tasks::survey::Survey;
-use crate::telemetry::Telemetry;
+use crate::core::model::{Millis, Namer, Seed};
+use crate::tools::replay::{Bound, ReplayPlan, ReplayProgress, RunError, Wanted, Watch, agree, propose, remove};
+use crate::tools::spool::Claim;
+use crate::tools::survey::Survey;
+use crate::worker::admin::{Admin, Probes};
+use crate::worker::kafka;
+use crate::worker::kafka::reader::Stretch;
+use crate::worker::kafka::scan::Scanner;
+use crate::worker::telemetry::{TaskKind, Telemetry};
 use crate::worker::{Worker, WorkerError};
 
 /// How often the picture changes.
@@ -28,45 +32,45 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Brackets would be links in the documentation.
-const FROM: &str = "Where to begin: a time such as 2026-11-20T10:00:00Z (of records), an offset, earliest or now; before it \
-    TOPIC= or TOPIC[PARTITION]= if it is not for all. May be repeated, the most precise counts [default: earliest]";
+const FROM: &str = "Start of the range: record time (such as 2026-11-20T10:00:00Z), offset, `earliest` or `now`, \
+                    optionally prefixed by TOPIC= or TOPIC[PARTITION]=. Repeatable; the most specific one applies \
+                    [default: earliest]";
 
 /// What to replay from Kafka, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KafkaArgs {
-    /// The name of the run: workers with the same name share it, and a run that was stopped goes on. Without one, a new run
-    /// begins
+    /// Name of the run. Workers with the same name share it, and a stopped run continues. Without a name, a new run is
+    /// started
     #[arg(long, value_name = "NAME", value_parser = id)]
     pub id: Option<String>,
     /// Where to begin; see [`Bound`].
     #[arg(long, value_name = "POINT", help = FROM)]
     pub from: Vec<Bound>,
-    /// Where to end, likewise; that point itself is left out. Half edges that still wait there stay open [default: now, when
-    /// half edges that still wait at the end of a partition get their wait]
+    /// End of the range (exclusive), in the same form. Unpaired spans at the end stay open [default: now; unpaired
+    /// spans at the end of a partition then get their wait]
     #[arg(long, value_name = "POINT")]
     pub to: Vec<Bound>,
-    /// Read to the present end, which is the default
+    /// Read to the current end of the topics, which is the default
     #[arg(long, conflicts_with = "to")]
     pub until_now: bool,
-    /// How far a partition may run ahead of the slowest, in event time
+    /// Maximum event-time lead of a partition over the slowest one
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub lead: Duration,
-    /// Repeat what this live group did that no record tells, as far back as its journals reach: when a partition was silent,
-    /// the clock moved its time on; and a step was closed by force without a partition that came late
+    /// Reproduce the ticks and stall-timeout closes of this live group, as far back as its journals reach
     #[arg(long, value_name = "GROUP")]
-    pub honour_journal: Option<String>,
-    /// Read at most this many bytes of records per second, in this worker
+    pub honor_journal: Option<String>,
+    /// Maximum bytes of records that this worker reads per second
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub read_rate: Option<u64>,
-    /// Serve metrics of this worker at this address, as `run` does
+    /// Serve the metrics of this worker at this address, as `run` does
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Delete the topics of the run --id instead: it cannot go on then
+    /// Delete the topics of the run --id; it cannot continue afterwards
     #[arg(long, requires = "id", conflicts_with_all = ["from", "to", "until_now"])]
     pub remove: bool,
 }
 
-/// A replay that could not begin or go on.
+/// A replay that could not begin or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
@@ -79,6 +83,29 @@ pub enum ReplayError {
     /// Samples cannot go where they should.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// Its samples were kept elsewhere.
+    #[error(
+        "run {id} is complete, but {dir} has none of its samples: an unnamed spool is deleted when its files are \
+         written or all series are equal, so start another run with another --id; a named spool is read with --spool \
+         DIR"
+    )]
+    Elsewhere {
+        /// The run.
+        id: String,
+        /// The directory that was to be used.
+        dir: PathBuf,
+    },
+    /// There is no such run.
+    #[error(
+        "run {id} does not exist in the Kafka at {brokers}, so nothing was deleted; check --id, and kafka.group, \
+         which is part of its topic names"
+    )]
+    NoRun {
+        /// Its name.
+        id: String,
+        /// Where it was looked for.
+        brokers: String,
+    },
     /// Logs, metrics or the output do not work.
     #[error("{0}")]
     Other(String),
@@ -88,14 +115,14 @@ pub enum ReplayError {
 
 impl KafkaArgs {
     fn wanted(&self) -> Wanted<'_> {
-        Wanted { from: &self.from, to: &self.to, honour: self.honour_journal.as_deref() }
+        Wanted { from: &self.from, to: &self.to, honor: self.honor_journal.as_deref() }
     }
 }
 
 /// Replays as the arguments say; returns the exit code.
 ///
 /// # Errors
-/// When the replay cannot begin or go on.
+/// When the replay cannot begin or continue.
 pub fn run(
     config: &ConfigArgs,
     args: &KafkaArgs,
@@ -107,34 +134,49 @@ pub fn run(
     let loaded = match load(config, target, &id) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            console::say(&problems);
             return Ok(USAGE);
         }
     };
     if let Err(error) = kafka::client::check(&loaded.config.kafka) {
-        eprintln!("{error}");
+        console::say(&error);
         return Ok(USAGE);
     }
     let screen = Screen::new(report);
     screen.init_log(&loaded.config.log).map_err(|e| ReplayError::Other(e.to_string()))?;
     if args.remove {
         let removed = remove(&loaded)?;
-        println!("deleted {} topics of run {id}", removed.len());
+        if removed.is_empty() {
+            return Err(ReplayError::NoRun { id, brokers: loaded.config.kafka.brokers });
+        }
+        drop(writeln!(console::out(), "deleted {} topics of run {id}", removed.len()));
         return Ok(0);
     }
     if target.dry_run {
         return dry_run(&loaded, args).map(|()| 0);
     }
     let run = agree(&loaded, &args.wanted(), wall_clock())?;
+    let claim = target.claim(&loaded.tenants, &id, run.plan.described(), run.new)?;
     screen.begin(&id, &run.plan, run.new);
+    if let Some(claim) = claim.as_ref().filter(|claim| claim.is_fresh() && !run.new) {
+        if Watch::new(&loaded.config, &run.plan, Arc::clone(stop))?.look().is_ok_and(|progress| progress.complete()) {
+            return Err(ReplayError::Elsewhere { id, dir: claim.dir().to_owned() });
+        }
+        screen.say(&format!("this worker writes to {} from now on", claim.dir().display()));
+    }
     if let Some(begins) = run.plan.begins() {
         target.preflight(&loaded.config, (begins, wall_clock()), &id)?;
     }
     let (progress, mut summary) = work(&loaded, args, (target, &id), &run.plan, &screen, stop)?;
     if progress.complete() {
-        summary.finished = target.finish(&loaded.config, &id)?;
+        let joined_late = claim.as_ref().is_some_and(Claim::is_fresh) && !run.new;
+        let shared = joined_late || summary.shared;
+        summary.finished = target.finish(&loaded.config, claim, shared);
     }
     screen.end(&id, &run.plan, &progress, &summary).map_err(|e| ReplayError::Other(e.to_string()))?;
+    if let Some(stuck) = &summary.stuck {
+        return Err(ReplayError::Other(format!("{stuck}; free disk space and run the command again with --id {id}")));
+    }
     Ok(u8::from(!progress.complete() || !summary.is_good()))
 }
 
@@ -142,12 +184,12 @@ pub fn run(
 fn dry_run(loaded: &Loaded, args: &KafkaArgs) -> Result<(), ReplayError> {
     let plan = propose(loaded, &args.wanted(), wall_clock())?;
     let scanner = Scanner::new(&loaded.config.kafka).map_err(RunError::from)?;
-    let mut survey = Survey::new(&loaded.tenants);
+    let mut survey = Survey::new(&loaded.tenants, Seed::new(rand::random()));
     for p in &plan.partitions {
         let stretch = Stretch { topic: &p.topic, partition: p.partition, from: p.from, to: p.to };
         look_at(&scanner, &mut survey, &loaded.tenants, stretch).map_err(|e| ReplayError::Other(e.to_string()))?;
     }
-    conclude(survey, &loaded.tenants, &loaded.config.kafka.topics.join(", "), &mut std::io::stdout().lock())
+    conclude(survey, &loaded.tenants, &loaded.config.kafka.topics.join(", "), &mut console::out())
         .map_err(|e| ReplayError::Other(e.to_string()))
 }
 
@@ -155,7 +197,7 @@ fn dry_run(loaded: &Loaded, args: &KafkaArgs) -> Result<(), ReplayError> {
 fn load(config: &ConfigArgs, target: &TargetArgs, id: &str) -> Result<Loaded, Problems> {
     let mut loaded = target.load(config)?;
     let kafka = &mut loaded.config.kafka;
-    kafka.group = format!("{}-replay-{id}", kafka.group);
+    kafka.group = format!("{}{}{id}", kafka.group, Namer::REPLAY);
     // The live workers have seen to that.
     kafka.dead_letter_topic.clear();
     Ok(loaded)
@@ -166,33 +208,45 @@ fn work(
     loaded: &Loaded,
     args: &KafkaArgs,
     (target, id): (&TargetArgs, &str),
-    plan: &Plan,
+    plan: &ReplayPlan,
     screen: &Screen,
     stop: &Arc<AtomicBool>,
-) -> Result<(Progress, Summary), ReplayError> {
+) -> Result<(ReplayProgress, Summary), ReplayError> {
     let (telemetry, config) = (Telemetry::new(), loaded.config.clone());
     let exporter = target.exporter(&config, telemetry.clone(), id)?;
+    let spool = exporter.clone();
     let lead = lead(args.lead, &config);
     let started = Instant::now();
     let worker = Worker::replay(config.clone(), telemetry.clone(), exporter, plan.replay(lead, args.read_rate))?;
     let admin = serve(args.listen.as_deref(), &config, &telemetry, &worker)?;
     let mut watch = Watch::new(&config, plan, Arc::clone(stop))?;
     let (mut looked, mut watched) = (started, started);
-    while worker.alive() && !stop.load(Ordering::Relaxed) {
+    let patience = target.sink.spool_patience;
+    let over = || spool.stuck().filter(|stuck| stuck.since.elapsed() >= patience);
+    while over().is_none() && worker.alive() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
         if looked.elapsed() >= LOOK_EVERY {
-            screen.show(&Look::of(&telemetry, plan, started.elapsed()));
+            let stuck = spool.stuck().map(|stuck| stuck.text(patience));
+            screen.show(&Look::of(&telemetry, plan, started.elapsed()).or_stuck(stuck));
             looked = Instant::now();
         }
         if worker.done() && watched.elapsed() >= WATCH_EVERY {
             match watch.look() {
                 Ok(progress) if progress.complete() => break,
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "the journals are looked at again"),
+                Err(error) => tracing::debug!(%error, "checking the journals again"),
             }
             watched = Instant::now();
         }
     }
+    let stuck = spool.stuck().map(|stuck| stuck.why);
+    if stuck.is_some() {
+        // Nobody waits for a disk that takes nothing.
+        spool.stop(Duration::ZERO);
+    }
+    // Whether other workers have had a part of it.
+    let owned = telemetry.board().snapshot().iter().filter(|(id, _)| id.kind == TaskKind::Series).count();
+    let shared = telemetry.has_let_go() || owned < config.kafka.shards as usize;
     let ended = worker.stop();
     if let Some(admin) = admin {
         admin.stop();
@@ -200,7 +254,10 @@ fn work(
     ended?;
     // A stop that was asked for must not hide how far the run has come.
     let mut watch = Watch::new(&config, plan, Arc::new(AtomicBool::new(false)))?;
-    Ok((watch.look()?, Summary::of(&telemetry, started.elapsed())))
+    let mut summary = Summary::of(&telemetry, started.elapsed());
+    summary.stuck = stuck;
+    summary.shared = shared;
+    Ok((watch.look()?, summary))
 }
 
 fn serve(
@@ -211,13 +268,13 @@ fn serve(
 ) -> Result<Option<Admin>, ReplayError> {
     let Some(address) = listen else { return Ok(None) };
     let settings = config::settings::Admin { listen: address.to_owned(), ..config.admin.clone() };
-    let probes = Probes { alive: worker.alive_probe(), joined: worker.joined_probe() };
+    let probes = Probes { alive: worker.alive_probe(), judged: worker.judged_probe() };
     Admin::start(&settings, telemetry.clone(), probes).map_err(|e| ReplayError::Other(e.to_string()))
 }
 
 /// A partition that may not even finish the steps under way would stop all.
 fn lead(asked: Duration, config: &config::Config) -> Millis {
-    let least = config.time.step.ms().saturating_mul(4);
+    let least = config.core.time.step.ms().saturating_mul(4);
     Millis::try_from(asked.as_millis()).unwrap_or(Millis::MAX).max(least)
 }
 
@@ -268,7 +325,7 @@ mod tests {
         let loaded = load(&ConfigArgs { config: None, set }, &parsed.replay.target, "r1").expect("legal");
         assert_eq!(loaded.config.kafka.group, "spanmill-replay-r1");
         assert!(loaded.config.kafka.dead_letter_topic.is_empty());
-        assert_eq!(loaded.config.series.external_labels["replay"], "r1");
+        assert_eq!(loaded.config.core.series.external_labels["replay"], "r1");
     }
 
     #[test]

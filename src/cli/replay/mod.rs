@@ -7,7 +7,6 @@ pub mod diff;
 pub mod files;
 pub mod finish;
 pub mod kafka;
-pub mod preflight;
 mod show;
 pub mod sink;
 mod target;
@@ -21,6 +20,7 @@ use self::files::{FilesArgs, FilesError};
 use self::kafka::{KafkaArgs, ReplayError};
 use super::ConfigArgs;
 use super::produce::duration;
+pub use crate::worker::sender::preflight;
 pub use target::{TargetArgs, TargetError};
 
 /// What to replay, and to where.
@@ -41,15 +41,15 @@ pub struct ReplayArgs {
 /// What to tell.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
-    /// Print the summary as JSON, and nothing else, to standard output
+    /// Print only the summary, as JSON, to standard output
     #[arg(long)]
     pub json: bool,
-    /// How often to report progress where there is no terminal; 0s never does
+    /// Interval of progress reports without a terminal; 0s: none
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub print_every: Duration,
 }
 
-/// A replay that could not begin or go on.
+/// A replay that could not begin or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -65,7 +65,7 @@ pub enum Error {
 /// was refused or differs, 64 if the settings or the arguments are wrong.
 ///
 /// # Errors
-/// When the replay cannot start or go on.
+/// When the replay cannot start or continue.
 pub fn run(args: &ReplayArgs, stop: &Arc<AtomicBool>) -> Result<u8, Error> {
     let ReplayArgs { config, kafka, files, target, report } = args;
     if files.files.is_empty() {

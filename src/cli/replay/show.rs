@@ -9,14 +9,18 @@ use serde_json::json;
 
 use super::ReportArgs;
 use super::finish::Finished;
-use super::terminal::{init_log, is_live};
+use super::terminal::{fitted, init_log, is_live, width};
+use crate::cli::console;
 use crate::config::settings::Log;
-use crate::model::time::{last_step, rfc3339};
-use crate::model::{Ledger, Millis, Tally};
-use crate::replay::{Plan, Progress};
-use crate::telemetry::log::LogError;
-use crate::telemetry::{Samples, TaskKind, Telemetry};
+use crate::core::model::text::Shown;
+use crate::core::model::time::{last_step, rfc3339};
+use crate::core::model::{Ledger, Millis, Tally};
+use crate::tools::replay::{ReplayPlan, ReplayProgress};
+use crate::worker::telemetry::log::LogError;
+use crate::worker::telemetry::{Samples, TaskKind, Telemetry};
 
+/// What a bar, its name and its numbers take of a line.
+const BAR_WIDTH: usize = 49;
 /// More partitions than this share one bar.
 const BARS: usize = 16;
 
@@ -47,7 +51,7 @@ pub(super) struct Look {
     /// The stream time of the slowest of them.
     slowest: Option<Millis>,
     partitions: Vec<Partition>,
-    /// Why some task does not go on.
+    /// Why some task does not continue.
     trouble: Option<String>,
 }
 
@@ -64,6 +68,10 @@ struct Partition {
 pub(super) struct Summary {
     elapsed: Duration,
     samples: Samples,
+    /// What the spool could not write, if that has ended the run.
+    pub(super) stuck: Option<String>,
+    /// Whether other workers have had a part of the run.
+    pub(super) shared: bool,
     /// What has become of the spool, if there is one and the run is complete.
     pub(super) finished: Finished,
 }
@@ -71,7 +79,7 @@ pub(super) struct Summary {
 // === impl Look ===
 
 impl Look {
-    pub(super) fn of(telemetry: &Telemetry, plan: &Plan, elapsed: Duration) -> Self {
+    pub(super) fn of(telemetry: &Telemetry, plan: &ReplayPlan, elapsed: Duration) -> Self {
         let board = telemetry.board().snapshot();
         let mut look = Self { elapsed, samples: telemetry.samples(), ..Self::default() };
         look.trouble = board.iter().find_map(|(_, status)| status.trouble.clone());
@@ -93,14 +101,21 @@ impl Look {
         look
     }
 
+    /// The same, and why the spool takes nothing, if that is so.
+    pub(super) fn or_stuck(mut self, stuck: Option<String>) -> Self {
+        self.trouble = stuck.or(self.trouble);
+        self
+    }
+
     fn spans(&self) -> u64 {
         self.ledger.get(Tally::SpansRead)
     }
 
-    /// Rates since `first`, in words.
-    fn words(&self, first: &Self) -> String {
+    /// Rates since `first`, in words, the most important first.
+    fn words(&self, first: &Self) -> Vec<String> {
         let seconds = self.elapsed.saturating_sub(first.elapsed).as_secs_f64().max(1e-3);
-        let mut words = vec![format!("{} spans", self.spans())];
+        let mut words: Vec<String> = self.trouble.iter().cloned().collect();
+        words.push(format!("{} spans", self.spans()));
         let spans = self.spans().saturating_sub(first.spans()) as f64 / seconds;
         words.push(format!("{} spans/s", round(spans)));
         if let Some(at) = self.slowest {
@@ -115,8 +130,7 @@ impl Look {
             words.push(format!("{} left", length(left as f64 / rate)));
         }
         words.push(format!("{} samples", self.samples.acknowledged + self.samples.already_there));
-        let trouble = self.trouble.iter().map(|trouble| format!("; {trouble}"));
-        words.join(", ") + &trouble.collect::<String>()
+        words
     }
 }
 
@@ -124,12 +138,12 @@ impl Look {
 
 impl Summary {
     pub(super) fn of(telemetry: &Telemetry, elapsed: Duration) -> Self {
-        Self { elapsed, samples: telemetry.samples(), finished: Finished::default() }
+        Self { elapsed, samples: telemetry.samples(), stuck: None, shared: false, finished: Finished::default() }
     }
 
     /// Whether nothing was refused, and nothing differs.
     pub(super) fn is_good(&self) -> bool {
-        self.samples.rejected == 0 && self.finished.is_equal()
+        self.samples.rejected == 0 && self.finished.is_good()
     }
 }
 
@@ -151,23 +165,23 @@ impl Screen {
     }
 
     /// Says what is about to be done.
-    pub(super) fn begin(&self, id: &str, plan: &Plan, new: bool) {
-        let verb = if new { "begins" } else { "goes on" };
+    pub(super) fn begin(&self, id: &str, plan: &ReplayPlan, new: bool) {
+        let verb = if new { "begins" } else { "continues" };
         let begins = plan.begins().map(rfc3339);
         let from = begins.map(|at| format!(", from {at}")).unwrap_or_default();
         self.say(&format!("run {id} {verb}: {} partitions, {} offsets{from}", plan.partitions.len(), plan.offsets()));
         for p in plan.partitions.iter().filter(|p| p.cut) {
-            let note = "what lies before has been deleted from the topic";
+            let note = "earlier records have been deleted from the topic";
             self.say(&format!("{}[{}] begins at offset {}: {note}", p.topic, p.partition, p.from));
         }
     }
 
-    fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         if self.live {
             // A terminal that has gone away is noticed elsewhere.
-            self.bars.println(line).unwrap_or_default();
+            self.bars.println(Shown(line).to_string()).unwrap_or_default();
         } else {
-            eprintln!("{line}");
+            console::say(&line);
         }
     }
 
@@ -179,13 +193,14 @@ impl Screen {
         }
         self.total.set_length(look.offsets);
         self.total.set_position(look.passed);
-        self.total.set_message(look.words(first));
+        let room = width().saturating_sub(BAR_WIDTH);
+        self.total.set_message(Shown(&fitted(&look.words(first), room)).to_string());
         if look.partitions.len() > BARS {
             return;
         }
         for (at, partition) in look.partitions.iter().enumerate() {
             let bar = self.bar(at);
-            bar.set_prefix(partition.name.clone());
+            bar.set_prefix(Shown(&partition.name).to_string());
             bar.set_length(partition.offsets);
             bar.set_position(partition.passed);
             bar.set_message(partition.stream_time.map(rfc3339).unwrap_or_default());
@@ -207,13 +222,19 @@ impl Screen {
         }
         self.printed.set(Instant::now());
         let percent = look.passed * 100 / look.offsets.max(1);
-        eprintln!("{percent:>3} %: {}", look.words(first));
+        console::say(&format_args!("{percent:>3} %: {}", look.words(first).join(", ")));
     }
 
     /// Prints the summary.
-    pub(super) fn end(&self, id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> io::Result<()> {
+    pub(super) fn end(
+        &self,
+        id: &str,
+        plan: &ReplayPlan,
+        progress: &ReplayProgress,
+        summary: &Summary,
+    ) -> io::Result<()> {
         self.bars.clear()?;
-        let mut out = io::stdout().lock();
+        let mut out = console::out();
         if self.json {
             writeln!(out, "{:#}", as_json(id, plan, progress, summary))
         } else {
@@ -227,7 +248,7 @@ fn style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn as_text(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> String {
+fn as_text(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Summary) -> String {
     let (ledger, samples) = (progress.ledger(), &summary.samples);
     let mut lines = Vec::new();
     let last = progress.partitions.values().filter_map(|p| p.step).max().map_or_else(|| "-".to_owned(), rfc3339);
@@ -244,30 +265,30 @@ fn as_text(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> Str
     lines.push(format!("this worker: {}", length(summary.elapsed.as_secs_f64())));
     for (name, n) in [
         ("samples stored", samples.acknowledged),
-        ("samples that were there already", samples.already_there),
-        ("samples refused", samples.rejected),
+        ("duplicate samples", samples.already_there),
+        ("samples rejected", samples.rejected),
     ] {
         lines.push(format!("  {n:>12}  {name}"));
     }
-    lines.push("the whole run, what became of everything:".to_owned());
+    lines.push("ledger of the whole run:".to_owned());
     lines.extend(ledger.iter().filter(|(_, n)| *n > 0).map(|(tally, n)| format!("  {n:>12}  {}", tally.name())));
     let open = ledger.pending_edges();
     if open > 0 {
-        lines.push(format!("  {open:>12}  half edges still wait for their other side"));
+        lines.push(format!("  {open:>12}  unpaired spans still wait for their peer"));
     }
     for p in plan.partitions.iter().filter(|p| p.cut) {
-        let text = "what the range asks for before that had been deleted";
+        let text = "earlier records of the range had been deleted";
         lines.push(format!("{}[{}] began at offset {}: {text}", p.topic, p.partition, p.from));
     }
     lines.push(if progress.complete() {
-        format!("its topics can go now: spanmill replay --id {id} --remove, with the same configuration")
+        format!("delete its topics with: spanmill replay --id {id} --remove, with the same configuration")
     } else {
-        format!("it goes on with: spanmill replay --id {id}, with the same configuration")
+        format!("continue it with: spanmill replay --id {id}, with the same configuration")
     });
     lines.join("\n") + "\n" + &summary.finished.text
 }
 
-fn as_json(id: &str, plan: &Plan, progress: &Progress, summary: &Summary) -> serde_json::Value {
+fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Summary) -> serde_json::Value {
     let ledger = progress.ledger();
     let tallies: serde_json::Map<String, serde_json::Value> =
         ledger.iter().map(|(tally, n)| (tally.name().to_owned(), n.into())).collect();

@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::super::produce::duration;
 use super::diff::DiffArgs;
-use crate::archive::{Collected, FormatError, Series, Written, openmetrics, table, victoria};
-use crate::config::settings::SINGLE_TENANT;
-use crate::export::spool::{Reader, SpoolError};
-use crate::model::Millis;
+use crate::core::model::Millis;
+use crate::core::model::text::ShownAs;
+use crate::core::settings::SINGLE_TENANT;
+use crate::tools::archive::{Collected, FormatError, Series, Written, openmetrics, table, victoria};
+use crate::tools::spool::{Reader, SpoolError};
 
 /// The window of a file, and the time that a block of Prometheus covers: 2 hours.
 pub const WINDOW: Millis = 7_200_000;
@@ -18,10 +21,13 @@ pub const WINDOW: Millis = 7_200_000;
 /// Where samples go besides remote write.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SinkArgs {
-    /// Send nothing: keep the samples in this directory, in segments that outlive a crash. They can be turned into files
-    /// or compared at the end, or later with `spanmill spool`
+    /// Send no samples: store them in this directory, in crash-safe segments. They are converted or compared at the
+    /// end, or later with `spanmill spool`
     #[arg(long, value_name = "DIR")]
     pub spool: Option<PathBuf>,
+    /// How long to retry writes to a full disk; then the run ends and reports what is missing
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub spool_patience: Duration,
     /// Into which files.
     #[command(flatten)]
     pub files: FileArgs,
@@ -30,10 +36,10 @@ pub struct SinkArgs {
 /// Into which files.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FileArgs {
-    /// Turn the samples into files of this format instead of sending them
+    /// Convert the samples to files of this format instead of sending them
     #[arg(long, value_name = "FORMAT", requires = "out")]
     pub convert: Option<Format>,
-    /// The directory of those files, which must not be there
+    /// Output directory; must not exist
     #[arg(long, value_name = "DIR", requires = "convert")]
     pub out: Option<PathBuf>,
 }
@@ -59,7 +65,7 @@ pub enum ConvertError {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// There is something already where the files would go.
-    #[error("{0}: is there already; name a new directory, or remove it")]
+    #[error("{0}: exists already; use a new directory, or remove it")]
     Occupied(PathBuf),
     /// A file cannot be written.
     #[error("{path}: {source}")]
@@ -148,16 +154,19 @@ impl Conversion {
     pub fn text(&self, format: Format, out: &Path) -> String {
         let w = &self.written;
         let mut text = format!(
-            "{} files in {}: {} samples, {} exemplars; {} samples were sent again and count once\n",
+            "{} files in {}: {} samples, {} exemplars; {} resent samples are counted once\n",
             self.files,
-            out.display(),
+            ShownAs(out.display()),
             w.samples,
             w.exemplars,
             self.repeated
         );
         if w.markers_left + w.exemplars_left > 0 {
             let (markers, exemplars) = (w.markers_left, w.exemplars_left);
-            text.push_str(&format!("not in this format: {markers} markers of ended series, {exemplars} exemplars\n"));
+            text.push_str(&format!("not in this format: {markers} stale markers, {exemplars} exemplars\n"));
+        }
+        if self.files == 0 {
+            return text + "no samples, so no files were written\n";
         }
         text + &format!("next: {}\n", format.what_next(out))
     }
@@ -176,10 +185,7 @@ pub fn convert(
     width: Millis,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Conversion, ConvertError> {
-    // Removing fails, as it should, for everything but an empty directory.
-    if out.exists() && std::fs::remove_dir(out).is_err() {
-        return Err(ConvertError::Occupied(out.to_owned()));
-    }
+    vacant(out)?;
     let reader = Reader::open(dirs, width)?;
     let part = beside(out, ".part");
     let failed = |source: io::Error| ConvertError::Write { path: part.clone(), source: source.into() };
@@ -197,6 +203,18 @@ pub fn convert(
     })?;
     std::fs::rename(&part, out).map_err(failed)?;
     Ok(done)
+}
+
+/// Makes sure that nothing is at `out`.
+///
+/// # Errors
+/// When something is there.
+pub(super) fn vacant(out: &Path) -> Result<(), ConvertError> {
+    // Removing fails, as it should, for everything but an empty directory.
+    if out.exists() && std::fs::remove_dir(out).is_err() {
+        return Err(ConvertError::Occupied(out.to_owned()));
+    }
+    Ok(())
 }
 
 /// A path beside `out`.

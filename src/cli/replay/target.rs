@@ -3,35 +3,37 @@
 use std::path::PathBuf;
 
 use super::diff::DiffArgs;
-use super::finish::{FinishError, Finished, finish};
+use super::finish::{Finished, finish};
 use super::preflight;
-use super::sink::{Format, SinkArgs};
+use super::sink::{ConvertError, Format, SinkArgs, vacant};
 use crate::cli::ConfigArgs;
-use crate::config::settings::{HistogramMode, SINGLE_TENANT, TenantSource};
-use crate::config::{self, Config, Loaded, Problems};
-use crate::export::{ExportError, Exporter};
-use crate::model::Millis;
-use crate::remotewrite::acceptance::Finding;
-use crate::telemetry::Telemetry;
+use crate::config::settings::TenantSource;
+use crate::config::{self, Config, Loaded, Problems, Tenants};
+use crate::core::model::Millis;
+use crate::core::remotewrite::acceptance::Finding;
+use crate::core::settings::{HistogramMode, SINGLE_TENANT};
+use crate::tools::spool::{self, Claim, ClaimError, Identity, SpoolError};
+use crate::worker::sender::{ExportError, Exporter};
+use crate::worker::telemetry::Telemetry;
 
 /// Where the samples go.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TargetArgs {
-    /// A label for every series, such as replay=monday; may be repeated
+    /// Label of every series, such as replay=monday; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub label: Vec<String>,
-    /// Send nothing, and keep nothing: say how many series and samples it would be, and which labels make them. With another
-    /// configuration, that is what it would cost
+    /// Send and store no samples: report how many series and samples the run would produce, and which labels cause
+    /// them, for example to estimate another configuration
     #[arg(long, conflicts_with_all = ["json", "spool", "convert", "url", "write_rate"])]
     pub dry_run: bool,
-    /// Send at most this many samples per second, from this process
+    /// Maximum samples per second that this process sends
     #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u64).range(1..),
           conflicts_with_all = ["spool", "convert", "url"])]
     pub write_rate: Option<u64>,
-    /// Do not ask the receiver first whether it would take and keep samples of that age
+    /// Do not ask the receiver beforehand whether it accepts and keeps samples of that age
     #[arg(long)]
     pub skip_preflight: bool,
-    /// Where the receiver's query API is, if that does not follow from remote_write.url
+    /// URL of the receiver's query API, if it cannot be derived from remote_write.url
     #[arg(long, value_name = "URL")]
     pub query_url: Option<String>,
     /// A spool instead of receivers.
@@ -46,13 +48,14 @@ pub struct TargetArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Remote write or the spool cannot be set up.
+    /// Remote write cannot be set up.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The spool cannot be made.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The receiver would throw samples away.
-    #[error(
-        "{target} would not keep these samples; nothing has been sent:\n{reasons}\n(--skip-preflight sends them all the same)"
-    )]
+    #[error("{target} would not keep these samples; none were sent:\n{reasons}\n(--skip-preflight sends them anyway)")]
     Refused {
         /// Who was asked.
         target: &'static str,
@@ -60,11 +63,14 @@ pub enum TargetError {
         reasons: String,
     },
     /// The format has no native histograms.
-    #[error("{0:?} has no native histograms; set histograms.mode to classic, or choose another format")]
+    #[error("{0:?} does not support native histograms; set histograms.mode to classic, or use another format")]
     Native(Format),
-    /// The spool is complete, but what should be done with it is not.
+    /// The spool is another run's.
     #[error(transparent)]
-    Finish(#[from] FinishError),
+    Claim(#[from] ClaimError),
+    /// There is something where the files would go.
+    #[error(transparent)]
+    Out(#[from] ConvertError),
 }
 
 // === impl TargetArgs ===
@@ -85,17 +91,37 @@ impl TargetArgs {
         self.sink.dir(&self.diff, id)
     }
 
+    /// Takes the spool of run `id`, if its samples are kept: what it reads and the settings must be those of the run whose
+    /// samples are there. A run that begins `anew` does not need them.
+    ///
+    /// # Errors
+    /// When another run's samples are there, or there is something where the files would go.
+    pub fn claim(
+        &self,
+        tenants: &Tenants,
+        id: &str,
+        inputs: Vec<String>,
+        anew: bool,
+    ) -> Result<Option<Claim>, TargetError> {
+        if let Some(out) = &self.sink.files.out {
+            vacant(out)?;
+        }
+        let Some(dir) = self.spool(id) else { return Ok(None) };
+        let settings = tenants.agreed().text().lines().map(str::to_owned).collect();
+        Ok(Some(Claim::take(&dir, Identity::new(id.to_owned(), inputs, settings), anew)?))
+    }
+
     /// The way of the samples of run `id`.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn exporter(&self, config: &Config, telemetry: Telemetry, id: &str) -> Result<Exporter, TargetError> {
-        let native = config.histograms.mode != HistogramMode::Classic;
+        let native = config.core.histograms.mode != HistogramMode::Classic;
         if let Some(format) = self.sink.files.convert.filter(|format| native && !format.carries_native_histograms()) {
             return Err(TargetError::Native(format));
         }
         let exporter = match self.spool(id) {
-            Some(dir) => Exporter::start_spool(&dir, telemetry)?,
+            Some(dir) => spool::exporter(&dir, telemetry)?,
             None => Exporter::start(&config.remote_write, telemetry)?,
         };
         if let Some(rate) = self.write_rate {
@@ -121,15 +147,16 @@ impl TargetArgs {
             query_url: self.query_url.as_deref(),
             tenant,
             range,
-            step: config.time.step.ms(),
-            native: config.histograms.mode != HistogramMode::Classic,
+            step: config.core.time.step.ms(),
+            native: config.core.histograms.mode != HistogramMode::Classic,
+            both: config.core.histograms.mode == HistogramMode::Both,
         })?;
         let mut reasons = Vec::new();
         for finding in outcome.findings {
             match finding {
                 Finding::Good(text) => tracing::info!(target = outcome.target, "{text}"),
                 Finding::Warning(text) => tracing::warn!(target = outcome.target, "{text}"),
-                Finding::Refusal(text) => reasons.push(format!("- {text}")),
+                Finding::Waits(text) | Finding::Refusal(text) => reasons.push(format!("- {text}")),
             }
         }
         if reasons.is_empty() {
@@ -139,15 +166,13 @@ impl TargetArgs {
         }
     }
 
-    /// Does with a complete spool what the arguments say.
-    ///
-    /// # Errors
-    /// When files cannot be written, or the server to compare with does not answer.
-    pub fn finish(&self, config: &Config, id: &str) -> Result<Finished, TargetError> {
-        match self.spool(id) {
-            Some(dir) => Ok(finish(&[dir], &self.sink.files, &self.diff, &config.remote_write, &mut |_| ())?),
-            None => Ok(Finished::default()),
-        }
+    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments say. What fails is told in the answer.
+    #[must_use]
+    pub fn finish(&self, config: &Config, claim: Option<Claim>, shared: bool) -> Finished {
+        let Some(claim) = claim else { return Finished::default() };
+        let dirs = [claim.dir().to_owned()];
+        let done = finish(&dirs, &self.sink.files, &self.diff, &config.remote_write, &mut |_| ());
+        Finished::of(done, claim, (self.sink.spool.is_some(), shared))
     }
 }
 

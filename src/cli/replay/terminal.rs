@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+use console::Term;
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::settings::Log;
-use crate::telemetry::log::{self, LogError};
+use crate::worker::telemetry::log::{self, LogError};
 
 /// Takes the bars away, writes a line, and draws them again.
 #[derive(Clone)]
@@ -15,6 +16,25 @@ struct AboveBars(MultiProgress);
 /// Whether there is a terminal to draw on.
 pub(super) fn is_live() -> bool {
     io::stderr().is_terminal()
+}
+
+/// How wide the terminal is.
+pub(super) fn width() -> usize {
+    usize::from(Term::stderr().size().1)
+}
+
+/// As many of the words as fit into `width`, and the first one in any case. They are in the order of their importance.
+pub(super) fn fitted(words: &[String], width: usize) -> String {
+    let mut text = String::new();
+    for word in words {
+        let comma = if text.is_empty() { "" } else { ", " };
+        if !text.is_empty() && text.chars().count() + comma.len() + word.chars().count() > width {
+            break;
+        }
+        text.push_str(comma);
+        text.push_str(word);
+    }
+    text
 }
 
 /// Sets up logs for a process that may have bars on its terminal.
@@ -43,5 +63,21 @@ impl MakeWriter<'_> for AboveBars {
 
     fn make_writer(&self) -> Self {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_as_many_words_as_fit_and_cuts_none() {
+        let words = ["12 spans", "3 spans/s", "2026-11-30"].map(str::to_owned);
+        assert_eq!(fitted(&words, 80), "12 spans, 3 spans/s, 2026-11-30");
+        assert_eq!(fitted(&words, 30), "12 spans, 3 spans/s");
+        assert_eq!(fitted(&words, 19), "12 spans, 3 spans/s");
+        assert_eq!(fitted(&words, 18), "12 spans");
+        assert_eq!(fitted(&words, 0), "12 spans");
+        assert_eq!(fitted(&[], 10), "");
     }
 }

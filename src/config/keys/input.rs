@@ -1,128 +1,132 @@
 //! Keys of where spans come from.
 
-use super::{DAY, HOUR, Key};
-use crate::config::draft::Slot;
+use super::{ConfigKey, DAY, HOUR};
+use crate::config::draft::DraftField;
 use crate::config::settings::MAX_SHARDS;
 
 /// Keys, in the order of the reference file.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[ConfigKey] = &[
     // kafka
-    Key {
+    ConfigKey {
         path: "kafka.brokers",
-        doc: "Bootstrap servers, comma separated; name several, so that one may be down.",
-        slot: |d| Slot::Text(&mut d.config.kafka.brokers),
+        doc: "Bootstrap servers, comma separated. List several, so that one may be down.",
+        slot: |d| DraftField::Text(&mut d.config.kafka.brokers),
     },
-    Key {
+    ConfigKey {
         path: "kafka.topics",
-        doc: "Source topics. Records must be partitioned by trace ID, or service graphs stay incomplete.",
-        slot: |d| Slot::List(&mut d.config.kafka.topics),
+        doc: "Source topics. Records must be partitioned by trace ID; otherwise service graphs are incomplete.",
+        slot: |d| DraftField::List(&mut d.config.kafka.topics),
     },
-    Key {
+    ConfigKey {
         path: "kafka.group",
-        doc: "Consumer group (and `<group>-shards`) and prefix of the internal topics; a new name starts from scratch.",
-        slot: |d| Slot::Text(&mut d.config.kafka.group),
+        doc: "Consumer group (also `<group>-shards`) and prefix of the internal topics. A new name starts without \
+              state.",
+        slot: |d| DraftField::Text(&mut d.config.kafka.group),
     },
-    Key {
+    ConfigKey {
         path: "kafka.encoding",
-        doc: "What a record value is: otlp_proto is an ExportTraceServiceRequest, as the Collector writes it.",
-        slot: |d| Slot::Choice(&mut d.config.kafka.encoding),
+        doc: "Format of record values. auto: detected per record. docs/kafka-setup.md has the others, such as otlp_proto.",
+        slot: |d| DraftField::Choice(&mut d.config.kafka.encoding),
     },
-    Key {
+    ConfigKey {
         path: "kafka.start",
-        doc: "Where a partition begins that spanmill has never seen: earliest or latest.",
-        slot: |d| Slot::Choice(&mut d.config.kafka.start),
+        doc: "Where to start in a partition that the group sees for the first time: earliest or latest.",
+        slot: |d| DraftField::Choice(&mut d.config.kafka.start),
     },
-    Key {
+    ConfigKey {
         path: "kafka.shards",
-        doc: "Partitions of the deltas topic, the most workers that can own series. Fixed for the life of the group.",
-        slot: |d| Slot::Whole(&mut d.config.kafka.shards, 1..=i64::from(MAX_SHARDS)),
+        doc: "Partitions of the deltas topic; at most so many workers own series. Fixed for the life of the group.",
+        slot: |d| DraftField::Whole(&mut d.config.kafka.shards, 1..=i64::from(MAX_SHARDS)),
     },
-    Key {
+    ConfigKey {
         path: "kafka.replication",
-        doc: "Replication factor of the internal topics; -1 takes the broker's default. They are the only state: use 3.",
-        slot: |d| Slot::Whole(&mut d.config.kafka.replication, -1..=32_767),
+        doc: "Replication factor of the internal topics; -1: the broker's default. They hold the only state: use 3.",
+        slot: |d| DraftField::Whole(&mut d.config.kafka.replication, -1..=32_767),
     },
-    Key {
+    ConfigKey {
         path: "kafka.dead_letter_topic",
-        doc: "Gets a copy of every record that cannot be decoded or names no tenant, with the reason; \"\" for none.",
-        slot: |d| Slot::Text(&mut d.config.kafka.dead_letter_topic),
+        doc: "Topic for copies of records that cannot be decoded or name no tenant, with the reason; \"\" for none.",
+        slot: |d| DraftField::Text(&mut d.config.kafka.dead_letter_topic),
     },
-    Key {
+    ConfigKey {
         path: "kafka.stuck_after",
-        doc: "A partition that has records and yields none for this long is fetched anew, then taken over again.",
-        slot: |d| Slot::Duration(&mut d.config.kafka.stuck_after, 1_000..=DAY),
+        doc: "If a partition has unread records but delivers none for this long, the fetch is restarted, then the \
+              task.",
+        slot: |d| DraftField::Duration(&mut d.config.kafka.stuck_after, 1_000..=DAY),
     },
-    Key {
+    ConfigKey {
         path: "kafka.journal_retention",
-        doc: "How long journals are kept beyond what going on needs: `replay --honour-journal` reads them.",
-        slot: |d| Slot::Duration(&mut d.config.kafka.journal_retention, 0..=365 * DAY),
+        doc: "Extra retention of journals beyond what recovery needs; used by `replay --honor-journal`.",
+        slot: |d| DraftField::Duration(&mut d.config.kafka.journal_retention, 0..=365 * DAY),
     },
-    Key {
+    ConfigKey {
         path: "kafka.properties",
         doc: "librdkafka settings for every client, such as TLS and SASL. A secret may be `{file: path}`.",
-        slot: |d| Slot::Secrets(&mut d.config.kafka.properties),
+        slot: |d| DraftField::Secrets(&mut d.config.kafka.properties),
     },
     // tenant
-    Key {
+    ConfigKey {
         path: "tenant.source",
         doc: "static: `name` for all; key: the record key; header: a record header; topic; attribute: of each resource.",
-        slot: |d| Slot::Choice(&mut d.tenant.source),
+        slot: |d| DraftField::Choice(&mut d.tenant.source),
     },
-    Key {
+    ConfigKey {
         path: "tenant.name",
-        doc: "The tenant of source static, and of resources without the attribute. single-tenant gets no tenant header.",
-        slot: |d| Slot::Text(&mut d.tenant.name),
+        doc: "Tenant of source static, and of resources without the attribute. single-tenant sends no tenant header.",
+        slot: |d| DraftField::Text(&mut d.tenant.name),
     },
-    Key {
+    ConfigKey {
         path: "tenant.header",
-        doc: "The record header of source header.",
-        slot: |d| Slot::Text(&mut d.tenant.header),
+        doc: "Name of the record header of source header.",
+        slot: |d| DraftField::Text(&mut d.tenant.header),
     },
-    Key {
+    ConfigKey {
         path: "tenant.attribute",
-        doc: "The resource attribute of source attribute.",
-        slot: |d| Slot::Text(&mut d.tenant.attribute),
+        doc: "Name of the resource attribute of source attribute.",
+        slot: |d| DraftField::Text(&mut d.tenant.attribute),
     },
     // overrides
-    Key {
+    ConfigKey {
         path: "overrides.file",
-        doc: "A file with other settings for some tenants, as config/overrides.yaml shows; \"\" for none.",
-        slot: |d| Slot::Path(&mut d.config.overrides.file),
+        doc: "File with settings of single tenants, as in config/overrides.yaml; \"\" for none.",
+        slot: |d| DraftField::Path(&mut d.config.overrides.file),
     },
-    Key {
+    ConfigKey {
         path: "overrides.reload_every",
-        doc: "How often a change of that file is looked for. A file with a mistake changes nothing.",
-        slot: |d| Slot::Duration(&mut d.config.overrides.reload_every, 1_000..=DAY),
+        doc: "How often the file is checked for changes. A file with an error is not applied.",
+        slot: |d| DraftField::Duration(&mut d.config.overrides.reload_every, 1_000..=DAY),
     },
     // time
-    Key {
+    ConfigKey {
         path: "time.step",
         doc: "Collection interval: one sample per series and step. Match the interval that dashboards expect.",
-        slot: |d| Slot::Duration(&mut d.step, 100..=HOUR),
+        slot: |d| DraftField::Duration(&mut d.step, 100..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "time.source",
-        doc: "record: a span belongs to the step of its record's timestamp; span_end: of its own end (bulk loads, files).",
-        slot: |d| Slot::Choice(&mut d.config.time.source),
+        doc: "record: a span belongs to the step of its record's timestamp; span_end: of its own end (bulk loads, \
+              files).",
+        slot: |d| DraftField::Choice(&mut d.config.core.time.source),
     },
-    Key {
+    ConfigKey {
         path: "time.lateness",
-        doc: "span_end: stream time stays so far behind the spans. A span that comes later goes to the oldest open step.",
-        slot: |d| Slot::Duration(&mut d.config.time.lateness, 0..=30 * DAY),
+        doc: "span_end only: delay of stream time behind span end times. Later spans are counted in the oldest open \
+              step.",
+        slot: |d| DraftField::Duration(&mut d.config.core.time.lateness, 0..=30 * DAY),
     },
-    Key {
+    ConfigKey {
         path: "time.idle",
-        doc: "A partition without records for this long advances by the wall clock, so that others need not wait.",
-        slot: |d| Slot::Duration(&mut d.config.time.idle, 1..=HOUR),
+        doc: "Idle timeout: after this long without records, stream time of a partition follows the wall clock.",
+        slot: |d| DraftField::Duration(&mut d.config.core.time.idle, 1..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "time.max_future",
-        doc: "Stream time never runs ahead of the wall clock by more than this: one bad producer clock is harmless.",
-        slot: |d| Slot::Duration(&mut d.config.time.max_future, 0..=HOUR),
+        doc: "Maximum lead over the wall clock. A record this far ahead of its partition must be confirmed by the next ones.",
+        slot: |d| DraftField::Duration(&mut d.config.core.time.max_future, 0..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "time.stall_grace",
-        doc: "A step is closed without a partition that nobody advances for this long. Not below `idle`.",
-        slot: |d| Slot::Duration(&mut d.config.time.stall_grace, 1..=DAY),
+        doc: "A step is closed without a partition whose stream time has stalled for this long. Must be at least `idle`.",
+        slot: |d| DraftField::Duration(&mut d.config.core.time.stall_grace, 1..=DAY),
     },
 ];

@@ -1,338 +1,423 @@
 //! Keys of what is computed from spans.
 
-use super::{HOUR, Key};
-use crate::config::draft::Slot;
+use super::{ConfigKey, HOUR, YEAR};
+use crate::config::draft::DraftField;
 
 /// Series, or values.
 const COUNTS: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 
 /// Keys, in the order of the reference file.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[ConfigKey] = &[
     // naming
-    Key {
+    ConfigKey {
         path: "naming.profile",
         doc: "tempo: traces_spanmetrics_calls_total{service}; otel: traces_span_metrics_calls_total{service_name}.",
-        slot: |d| Slot::Choice(&mut d.config.naming.profile),
+        slot: |d| DraftField::Choice(&mut d.config.core.naming.profile),
     },
-    Key {
+    ConfigKey {
         path: "naming.namespace",
-        doc: "otel: what span metrics begin with, as `namespace` of the Collector.",
-        slot: |d| Slot::Text(&mut d.config.naming.namespace),
+        doc: "otel: prefix of span metrics, as `namespace` of the Collector.",
+        slot: |d| DraftField::Text(&mut d.config.core.naming.namespace),
     },
-    Key {
+    ConfigKey {
         path: "naming.unit",
-        doc: "otel: the unit of latencies of span metrics, ms or s.",
-        slot: |d| Slot::Choice(&mut d.config.naming.unit),
+        doc: "otel: unit of span metrics' latencies, ms or s.",
+        slot: |d| DraftField::Choice(&mut d.config.core.naming.unit),
+    },
+    ConfigKey {
+        path: "naming.invalid_utf8",
+        doc: "Labels that are not UTF-8. drop: the span is dropped, as in Tempo; replace: U+FFFD replaces invalid bytes.",
+        slot: |d| DraftField::Choice(&mut d.config.core.naming.invalid_utf8),
     },
     // span_metrics
-    Key {
+    ConfigKey {
         path: "span_metrics.enabled",
         doc: "Off leaves service graphs only.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.enabled),
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.enabled),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.calls",
-        doc: "The counter of spans.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.calls),
+        doc: "Counter of spans.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.calls),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.latency",
-        doc: "The histogram of durations.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.latency),
+        doc: "Histogram of durations.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.latency),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.size",
-        doc: "The counter of bytes.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.size),
+        doc: "Counter of bytes.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.size),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.histogram_buckets",
         doc: "Upper bounds in seconds. Every bound is one more series per label set.",
-        slot: |d| Slot::Buckets(&mut d.config.span_metrics.bounds_ns),
+        slot: |d| DraftField::Buckets(&mut d.config.core.span_metrics.bounds_ns),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.bucket_sets",
-        doc: "Other bounds for some services or kinds; the first set that fits is taken.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.bucket_sets),
+        doc: "Other bounds for some services or kinds. The first set that matches applies.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.bucket_sets),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.intrinsic_dimensions.service",
         doc: "Label `service`.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.intrinsic.service),
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.intrinsic.service),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.intrinsic_dimensions.span_name",
-        doc: "Label `span_name`; switch it off if names hold IDs.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.intrinsic.span_name),
+        doc: "Label `span_name`. Disable it if names contain IDs.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.intrinsic.span_name),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.intrinsic_dimensions.span_kind",
         doc: "Label `span_kind`.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.intrinsic.span_kind),
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.intrinsic.span_kind),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.intrinsic_dimensions.status_code",
-        doc: "Label `status_code`; error rates need it.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.intrinsic.status_code),
+        doc: "Label `status_code`. Error rates need it.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.intrinsic.status_code),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.intrinsic_dimensions.status_message",
-        doc: "Label `status_message`; off because messages tend to be unique.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.intrinsic.status_message),
+        doc: "Label `status_message`. Off, because messages tend to be unique.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.intrinsic.status_message),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.dimensions",
-        doc: "Attributes as labels, of the resource or else of the span; `default` stands for a missing one.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.dimensions),
+        doc: "Attributes as labels, from the resource, else the span. `default`: if missing; [a, b]: the first one \
+              present.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.dimensions),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.calls_dimensions",
-        doc: "More of them on calls and size only.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.calls_dimensions),
+        doc: "Additional dimensions of calls and size only.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.calls_dimensions),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.latency_dimensions",
-        doc: "More of them on latency only.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.latency_dimensions),
+        doc: "Additional dimensions of latency only.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.latency_dimensions),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.dimension_mappings",
         doc: "Several attributes joined into one label.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.dimension_mappings),
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.dimension_mappings),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.scopes",
         doc: "Instrumentation scopes that become labels span_instrumentation_scope_name and _version.",
-        slot: |d| Slot::List(&mut d.config.span_metrics.scopes),
+        slot: |d| DraftField::List(&mut d.config.core.span_metrics.scopes),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.events.enabled",
-        doc: "A counter of span events.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.events),
+        doc: "Counter of span events.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.events),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.events.dimensions",
-        doc: "Attributes as its labels, of the event or else of its span; at least one.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.event_dimensions),
+        doc: "Attributes as labels, from the event, else its span. At least one.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.event_dimensions),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.enable_target_info",
-        doc: "traces_target_info with the resource's attributes, and the labels job and instance.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.target_info),
+        doc: "traces_target_info (otel: target_info) with the resource's attributes, and the labels job and instance.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.target_info),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.target_info_excluded_dimensions",
-        doc: "Resource attributes that traces_target_info leaves out.",
-        slot: |d| Slot::List(&mut d.config.span_metrics.target_info_excluded),
+        doc: "Resource attributes that traces_target_info does not show.",
+        slot: |d| DraftField::List(&mut d.config.core.span_metrics.target_info_excluded),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.enable_instance_label",
-        doc: "Off leaves out the label instance; with many short-lived instances it multiplies series.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.instance_label),
+        doc: "Label instance. With many short-lived instances it multiplies series.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.instance_label),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.filter_policies",
-        doc: "Which spans count; none means all.",
-        slot: |d| Slot::Items(&mut d.config.span_metrics.filter_policies),
+        doc: "Which spans are counted; none: all.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_metrics.filter_policies),
     },
-    Key {
+    ConfigKey {
         path: "span_metrics.span_multiplier_key",
-        doc: "An attribute with the share of spans that sampling kept, such as 0.1; the span then counts for ten.",
-        slot: |d| Slot::Text(&mut d.config.span_metrics.multiplier_key),
+        doc: "Attribute that holds the sampling ratio. A span with ratio 0.1 counts as 10 spans.",
+        slot: |d| DraftField::Text(&mut d.config.core.span_metrics.multiplier_key),
     },
-    Key {
+    ConfigKey {
+        path: "span_metrics.span_multiplier_of_text",
+        doc: "The ratio may also be text or an integer. Tempo ignores such values and counts the span once.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.multiplier_of_text),
+    },
+    ConfigKey {
         path: "span_metrics.enable_tracestate_span_multiplier",
-        doc: "The threshold `th` in tracestate says what share sampling kept.",
-        slot: |d| Slot::Bool(&mut d.config.span_metrics.tracestate_multiplier),
+        doc: "Use the sampling threshold `th` of tracestate as the sampling ratio.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_metrics.tracestate_multiplier),
     },
     // service_graphs
-    Key {
+    ConfigKey {
         path: "service_graphs.enabled",
         doc: "Off leaves span metrics only.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.enabled),
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.enabled),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.histogram_buckets",
         doc: "Upper bounds in seconds. Every bound is one more series per edge and side.",
-        slot: |d| Slot::Buckets(&mut d.config.service_graphs.bounds_ns),
+        slot: |d| DraftField::Buckets(&mut d.config.core.service_graphs.bounds_ns),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.wait",
-        doc: "How long a half edge waits for its other side, in stream time. Longer completes more and holds more.",
-        slot: |d| Slot::Duration(&mut d.config.service_graphs.wait, 1..=HOUR),
+        doc: "How long an unpaired span waits for its peer, in stream time. Longer pairs more and uses more memory.",
+        slot: |d| DraftField::Duration(&mut d.config.core.service_graphs.wait, 1..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.max_items",
-        doc: "Half edges that may wait per source partition; beyond it they are dropped and counted.",
-        slot: |d| Slot::Whole(&mut d.config.service_graphs.max_items, 1..=1_000_000_000),
+        doc: "Maximum number of unpaired spans per source partition. Further ones are dropped and counted.",
+        slot: |d| DraftField::Whole(&mut d.config.core.service_graphs.max_items, 1..=1_000_000_000),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.peer_attributes",
-        doc: "Attributes that name the far side of a call that it never confirms; the first one present wins.",
-        slot: |d| Slot::List(&mut d.config.service_graphs.peer_attributes),
+        doc: "Attributes that name the peer of a call without a matching span. The first one present applies.",
+        slot: |d| DraftField::List(&mut d.config.core.service_graphs.peer_attributes),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.database_name_attributes",
-        doc: "Attributes that name a database; the first one present wins.",
-        slot: |d| Slot::List(&mut d.config.service_graphs.database_name_attributes),
+        doc: "Attributes that name a database. The first one present applies.",
+        slot: |d| DraftField::List(&mut d.config.core.service_graphs.database_name_attributes),
     },
-    Key {
+    ConfigKey {
+        path: "service_graphs.database_node_attributes",
+        doc: "Attributes that name the node of a database instead. The first one present applies. Not in the profile \
+              otel.",
+        slot: |d| DraftField::List(&mut d.config.core.service_graphs.database_node_attributes),
+    },
+    ConfigKey {
+        path: "service_graphs.database_port",
+        doc: "Append server.port to server.address: two databases on one host are two nodes. In Tempo they are one.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.database_port),
+    },
+    ConfigKey {
         path: "service_graphs.requests",
-        doc: "The counters of requests and failed requests.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.requests),
+        doc: "Counters of requests and failed requests.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.requests),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.latency",
-        doc: "The histograms of both sides.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.latency),
+        doc: "Histograms of both sides.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.latency),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.connection_info",
-        doc: "A gauge per edge that is 1: who is connected, without numbers.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.connection_info),
+        doc: "A gauge per edge with the value 1: which services are connected.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.connection_info),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.dimensions",
-        doc: "Attributes of either side as labels; `default` stands for a missing one.",
-        slot: |d| Slot::Items(&mut d.config.service_graphs.dimensions),
+        doc: "Attributes of either side as labels. `default`: if missing; [a, b]: the first one present.",
+        slot: |d| DraftField::Items(&mut d.config.core.service_graphs.dimensions),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.enable_client_server_prefix",
-        doc: "client_ and server_ before dimensions, so that both sides show.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.client_server_prefix),
+        doc: "Prefix dimensions with client_ and server_, so that both sides are shown.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.client_server_prefix),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.enable_virtual_node_label",
-        doc: "A label virtual_node says which side of an edge is only known by name.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.virtual_node_label),
+        doc: "Label virtual_node: the side of an edge that sent no span.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.virtual_node_label),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.enable_messaging_system_latency_histogram",
-        doc: "A histogram from the end of the producer to the start of the consumer.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.messaging_latency),
+        doc: "Histogram of the time from the end of the producer to the start of the consumer.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.messaging_latency),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.filter_policies",
-        doc: "Which spans make edges; none means all.",
-        slot: |d| Slot::Items(&mut d.config.service_graphs.filter_policies),
+        doc: "Which spans form edges; none: all.",
+        slot: |d| DraftField::Items(&mut d.config.core.service_graphs.filter_policies),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.span_multiplier_key",
-        doc: "An attribute with the share of spans that sampling kept, such as 0.1; the edge then counts for ten.",
-        slot: |d| Slot::Text(&mut d.config.service_graphs.multiplier_key),
+        doc: "Attribute that holds the sampling ratio. An edge with ratio 0.1 counts as 10 edges.",
+        slot: |d| DraftField::Text(&mut d.config.core.service_graphs.multiplier_key),
     },
-    Key {
+    ConfigKey {
+        path: "service_graphs.span_multiplier_of_text",
+        doc: "The ratio may also be text or an integer. Tempo ignores such values and counts the edge once.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.multiplier_of_text),
+    },
+    ConfigKey {
         path: "service_graphs.enable_tracestate_span_multiplier",
-        doc: "The threshold `th` in tracestate says what share sampling kept.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.tracestate_multiplier),
+        doc: "Use the sampling threshold `th` of tracestate as the sampling ratio.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.tracestate_multiplier),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.service_namespace",
         doc: "off; labels: client_service_namespace and server_service_namespace; name: nodes are namespace/name.",
-        slot: |d| Slot::Choice(&mut d.config.service_graphs.service_namespace),
+        slot: |d| DraftField::Choice(&mut d.config.core.service_graphs.service_namespace),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.fan_out",
-        doc: "One client span with several server spans makes several edges. Tempo pairs the first only.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.fan_out),
+        doc: "One client span with several server spans forms several edges. Tempo pairs only the first.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.fan_out),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.links",
-        doc: "A consumer span belongs to the producers that it links to. Tempo looks at parents only.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.links),
+        doc: "A consumer span is paired with the producers that it links to. Tempo uses only the parent.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.links),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.ancestors",
-        doc: "A server span belongs to the nearest client above it, across spans of other kinds. Tempo: the parent only.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.ancestors),
+        doc: "A server span is paired with the nearest client above it, across spans of other kinds. Tempo: only the \
+              parent.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.ancestors),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.missing_side_is_zero",
-        doc: "The side that an edge lacks is observed as 0 s, as in Tempo; off leaves it out.",
-        slot: |d| Slot::Bool(&mut d.config.service_graphs.missing_side_is_zero),
+        doc: "The missing side of an edge is observed as 0 s, as in Tempo. Off: it is not observed.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.missing_side_is_zero),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.failed_http_status",
-        doc: "This HTTP status and greater ones fail a request, such as 500; 0: the status of the span alone does.",
-        slot: |d| Slot::Whole(&mut d.config.service_graphs.failed_http_status, 0..=599),
+        doc: "HTTP statuses from this value on fail a request, such as 500. 0: only the span status counts.",
+        slot: |d| DraftField::Whole(&mut d.config.core.service_graphs.failed_http_status, 0..=599),
     },
-    Key {
+    ConfigKey {
         path: "service_graphs.failed_grpc_codes",
-        doc: "These gRPC status codes fail a request.",
-        slot: |d| Slot::Items(&mut d.config.service_graphs.failed_grpc_codes),
+        doc: "gRPC status codes that fail a request.",
+        slot: |d| DraftField::Items(&mut d.config.core.service_graphs.failed_grpc_codes),
+    },
+    ConfigKey {
+        path: "service_graphs.preset",
+        doc: "tempo, or recommended: corrects Tempo's known edge errors. Sets the defaults of the five keys below.",
+        slot: |d| DraftField::Choice(&mut d.preset),
+    },
+    ConfigKey {
+        path: "service_graphs.each_root",
+        doc: "Each server span without a parent forms an edge of its own. Tempo: one edge for all of them in a trace.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.each_root),
+    },
+    ConfigKey {
+        path: "service_graphs.strict_callers",
+        doc: "db., server. and messaging. attributes of a server span never name its caller. In Tempo they do.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.strict_callers),
+    },
+    ConfigKey {
+        path: "service_graphs.type_of_both",
+        doc: "The connection type follows from both sides of an edge. In Tempo, from the side that came last.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.type_of_both),
+    },
+    ConfigKey {
+        path: "service_graphs.receive_once",
+        doc: "A message forms one edge per consumer service, even if that service has receive and process spans.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.receive_once),
+    },
+    ConfigKey {
+        path: "service_graphs.nested_once",
+        doc: "A client span directly inside another one of the same service is the same call. The better name \
+              applies.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.nested_once),
+    },
+    ConfigKey {
+        path: "service_graphs.orphans",
+        doc: "A server span whose parent never arrives gets a virtual client, `user`. Tempo: it forms no edge.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.orphans),
     },
     // host_info
-    Key {
+    ConfigKey {
         path: "host_info.enabled",
-        doc: "A gauge per host that spans come from.",
-        slot: |d| Slot::Bool(&mut d.config.host_info.enabled),
+        doc: "A gauge per host that sends spans.",
+        slot: |d| DraftField::Bool(&mut d.config.core.host_info.enabled),
     },
-    Key {
+    ConfigKey {
         path: "host_info.host_identifiers",
-        doc: "Resource attributes that name a host; the first one present wins.",
-        slot: |d| Slot::List(&mut d.config.host_info.host_identifiers),
+        doc: "Resource attributes that name a host. The first one present applies.",
+        slot: |d| DraftField::List(&mut d.config.core.host_info.host_identifiers),
     },
-    Key {
+    ConfigKey {
         path: "host_info.metric_name",
-        doc: "What it is called.",
-        slot: |d| Slot::Text(&mut d.config.host_info.metric_name),
+        doc: "Name of the metric.",
+        slot: |d| DraftField::Text(&mut d.config.core.host_info.metric_name),
     },
     // histograms
-    Key {
+    ConfigKey {
         path: "histograms.mode",
         doc: "classic: one series per bound; native: one exponential histogram per label set; both.",
-        slot: |d| Slot::Choice(&mut d.config.histograms.mode),
+        slot: |d| DraftField::Choice(&mut d.config.core.histograms.mode),
     },
-    Key {
+    ConfigKey {
         path: "histograms.native_bucket_factor",
-        doc: "Bounds of native buckets grow by at most this factor; finer costs more buckets.",
-        slot: |d| Slot::Fraction(&mut d.config.histograms.native_bucket_factor, 1.0, 65_536.0),
+        doc: "Maximum growth factor between bounds of native buckets. Finer needs more buckets.",
+        slot: |d| DraftField::Fraction(&mut d.config.core.histograms.native_bucket_factor, 1.0, 65_536.0),
     },
-    Key {
+    ConfigKey {
         path: "histograms.native_max_buckets",
-        doc: "A native histogram with more buckets is halved in resolution.",
-        slot: |d| Slot::Whole(&mut d.config.histograms.native_max_buckets, 2..=10_000),
+        doc: "A native histogram with more buckets gets half the resolution.",
+        slot: |d| DraftField::Whole(&mut d.config.core.histograms.native_max_buckets, 2..=10_000),
+    },
+    ConfigKey {
+        path: "histograms.max_duration",
+        doc: "Longer durations are observed as 0 s and counted in the ledger. 0s: no limit, as in Tempo.",
+        slot: |d| DraftField::Duration(&mut d.config.core.histograms.max_duration, 0..=YEAR),
     },
     // span_names
-    Key {
+    ConfigKey {
         path: "span_names.mode",
-        doc: "off; dry_run: names stay and what would change is counted; enabled.",
-        slot: |d| Slot::Choice(&mut d.config.span_names.mode),
+        doc: "off; dry_run: names stay, changes are only counted; enabled.",
+        slot: |d| DraftField::Choice(&mut d.config.core.span_names.mode),
     },
-    Key {
+    ConfigKey {
         path: "span_names.builtin",
         doc: "Replaces IDs, numbers, dates, addresses and SQL literals.",
-        slot: |d| Slot::Bool(&mut d.config.span_names.builtin),
+        slot: |d| DraftField::Bool(&mut d.config.core.span_names.builtin),
     },
-    Key {
+    ConfigKey {
+        path: "span_names.query_strings",
+        doc: "With builtin: replaces the part after a ? in a path with one <_>.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_names.query_strings),
+    },
+    ConfigKey {
+        path: "span_names.short_ids",
+        doc: "With builtin: also replaces random IDs of 5 to 15 letters and digits, such as k3x9Qa.",
+        slot: |d| DraftField::Bool(&mut d.config.core.span_names.short_ids),
+    },
+    ConfigKey {
         path: "span_names.rules",
-        doc: "Regular expressions, tried before that in this order; the first that matches wins. $1 is a group.",
-        slot: |d| Slot::Items(&mut d.config.span_names.rules),
+        doc: "Regular expressions, applied before builtin in this order. The first match wins. $1 is a group.",
+        slot: |d| DraftField::Items(&mut d.config.core.span_names.rules),
     },
     // limits
-    Key {
+    ConfigKey {
+        path: "limits.max_tenants",
+        doc: "Maximum number of tenants; further ones are counted together as tenant __overflow__. 0: no limit.",
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_tenants, 0..=1_000_000),
+    },
+    ConfigKey {
         path: "limits.max_active_series",
-        doc: "Series that a tenant may have, over all workers; 0: no limit. Beyond it, spans go to one overflow series.",
-        slot: |d| Slot::Whole(&mut d.config.limits.max_active_series, COUNTS),
+        doc: "Maximum active series of a tenant, over all workers; 0: no limit. Further spans go to one overflow \
+              series.",
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_active_series, COUNTS),
     },
-    Key {
+    ConfigKey {
         path: "limits.max_active_series_per_service",
-        doc: "The same per service, so that one cannot take all; 0: no limit.",
-        slot: |d| Slot::Whole(&mut d.config.limits.max_active_series_per_service, COUNTS),
+        doc: "Maximum active series of one service; 0: no limit.",
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_active_series_per_service, COUNTS),
     },
-    Key {
+    ConfigKey {
         path: "limits.max_cardinality_per_label",
         doc: "Distinct values of one label of one service; 0: no limit.",
-        slot: |d| Slot::Whole(&mut d.config.limits.max_cardinality_per_label, COUNTS),
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_cardinality_per_label, COUNTS),
     },
-    Key {
+    ConfigKey {
         path: "limits.max_label_name_length",
-        doc: "Bytes; longer names are cut; 0: never.",
-        slot: |d| Slot::Whole(&mut d.config.limits.max_label_name_length, 0..=1 << 20),
+        doc: "Maximum length in bytes; longer names are cut. 0: no limit.",
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_label_name_length, 0..=1 << 20),
     },
-    Key {
+    ConfigKey {
         path: "limits.max_label_value_length",
-        doc: "Bytes; longer values are cut; 0: never.",
-        slot: |d| Slot::Whole(&mut d.config.limits.max_label_value_length, 0..=1 << 20),
+        doc: "Maximum length in bytes; longer values are cut. 0: no limit.",
+        slot: |d| DraftField::Whole(&mut d.config.core.limits.max_label_value_length, 0..=1 << 20),
     },
 ];

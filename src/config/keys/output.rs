@@ -1,219 +1,245 @@
 //! Keys of what is sent, and of the process.
 
-use super::{DAY, HOUR, Key, SIZES, YEAR};
-use crate::config::draft::Slot;
+use super::{ConfigKey, DAY, HOUR, SIZES, YEAR};
+use crate::config::draft::DraftField;
 
 /// Keys, in the order of the reference file.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[ConfigKey] = &[
     // series
-    Key {
+    ConfigKey {
         path: "series.stale_after",
-        doc: "A series without news for this long ends with a stale marker.",
-        slot: |d| Slot::Duration(&mut d.config.series.stale_after, 1..=YEAR),
+        doc: "A series without updates for this long gets a stale marker.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.stale_after, 1..=YEAR),
     },
-    Key {
+    ConfigKey {
         path: "series.forget_after",
-        doc: "How much longer an ended series keeps its value, so that a comeback continues it. Not below stale_after.",
-        slot: |d| Slot::Duration(&mut d.config.series.forget_after, 1..=YEAR),
+        doc: "How long a stale series keeps its total after the marker, so that it can continue. At least stale_after.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.forget_after, 1..=YEAR),
     },
-    Key {
+    ConfigKey {
         path: "series.snapshot_every",
-        doc: "How often a shard's state is journaled, in event time. Rarer costs a longer take-over.",
-        slot: |d| Slot::Duration(&mut d.config.series.snapshot_every, 1..=DAY),
+        doc: "How often the state of a shard is journaled, in event time. Less often means longer recovery.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.snapshot_every, 1..=DAY),
     },
-    Key {
+    ConfigKey {
         path: "series.zero_offset",
-        doc: "A new series starts at zero this long before its first value, so that rate() sees it; 0s sends no zero.",
-        slot: |d| Slot::Duration(&mut d.config.series.zero_offset, 0..=HOUR),
+        doc: "How far before its first value a series gets a zero, or its previous value when it continues; 0s: none.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.zero_offset, 0..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "series.interval",
-        doc: "How often series are sent, a multiple of time.step; 0s: every step. Longer saves samples.",
-        slot: |d| Slot::Duration(&mut d.config.series.interval, 0..=HOUR),
+        doc: "How often series are sent, a multiple of time.step; 0s: every step. Less often saves samples.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.interval, 0..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "series.write",
-        doc: "Off computes series and sends none.",
-        slot: |d| Slot::Bool(&mut d.config.series.write),
+        doc: "Off computes series but does not send them.",
+        slot: |d| DraftField::Bool(&mut d.config.core.series.write),
     },
-    Key {
+    ConfigKey {
         path: "series.tenant_label",
-        doc: "A label with the tenant on every series; \"\" for none.",
-        slot: |d| Slot::Text(&mut d.config.series.tenant_label),
+        doc: "Label with the tenant on every series; \"\" for none.",
+        slot: |d| DraftField::Text(&mut d.config.core.series.tenant_label),
     },
-    Key {
+    ConfigKey {
         path: "series.external_labels",
-        doc: "Added to every series, such as `{cluster: eu-1}`; they replace a label of the same name.",
-        slot: |d| Slot::Labels(&mut d.config.series.external_labels),
+        doc: "Labels added to every series, such as `{cluster: eu-1}`. They replace a label of the same name.",
+        slot: |d| DraftField::Labels(&mut d.config.core.series.external_labels),
     },
-    Key {
+    ConfigKey {
         path: "series.exemplars.enabled",
-        doc: "Off if the receiver does not store exemplars.",
-        slot: |d| Slot::Bool(&mut d.config.series.exemplars),
+        doc: "Disable it if the receiver does not store exemplars.",
+        slot: |d| DraftField::Bool(&mut d.config.core.series.exemplars),
     },
-    Key {
+    ConfigKey {
         path: "series.exemplars.label",
-        doc: "The label that holds the trace ID; Grafana's data source links on it.",
-        slot: |d| Slot::Text(&mut d.config.series.exemplar_label),
+        doc: "Label that holds the trace ID. Grafana's data source uses it for links.",
+        slot: |d| DraftField::Text(&mut d.config.core.series.exemplar_label),
     },
-    Key {
+    ConfigKey {
         path: "series.exemplars.on_counters",
-        doc: "Also next to calls, as the Collector does.",
-        slot: |d| Slot::Bool(&mut d.config.series.exemplars_on_counters),
+        doc: "Also on calls, as in the Collector.",
+        slot: |d| DraftField::Bool(&mut d.config.core.series.exemplars_on_counters),
     },
     // remote_write
-    Key {
+    ConfigKey {
         path: "remote_write.url",
         doc: "The write endpoint of the receiver.",
-        slot: |d| Slot::Text(&mut d.config.remote_write.url),
+        slot: |d| DraftField::Text(&mut d.config.remote_write.url),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.timeout",
-        doc: "Of one request; afterwards it is sent again.",
-        slot: |d| Slot::Duration(&mut d.config.remote_write.timeout, 1..=HOUR),
+        doc: "Request timeout; a timed-out request is retried.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.timeout, 1..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.headers",
-        doc: "Sent with every request. A secret may be `{file: path}`.",
-        slot: |d| Slot::Secrets(&mut d.config.remote_write.headers),
+        doc: "Headers of every request. A secret may be `{file: path}`.",
+        slot: |d| DraftField::Secrets(&mut d.config.remote_write.headers),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.tenant_header",
-        doc: "Carries the tenant unless it is single-tenant; \"\" sends none.",
-        slot: |d| Slot::Text(&mut d.config.remote_write.tenant_header),
+        doc: "Header that carries the tenant, unless the tenant is single-tenant; \"\" for none.",
+        slot: |d| DraftField::Text(&mut d.config.remote_write.tenant_header),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.type",
         doc: "none, basic, bearer, or sigv4 (Amazon Managed Prometheus).",
-        slot: |d| Slot::Choice(&mut d.auth.kind),
+        slot: |d| DraftField::Choice(&mut d.auth.kind),
     },
-    Key { path: "remote_write.auth.username", doc: "basic: the user.", slot: |d| Slot::Text(&mut d.auth.username) },
-    Key {
+    ConfigKey {
+        path: "remote_write.auth.username",
+        doc: "basic: user name.",
+        slot: |d| DraftField::Text(&mut d.auth.username),
+    },
+    ConfigKey {
         path: "remote_write.auth.password",
-        doc: "basic: the password. Prefer the file.",
-        slot: |d| Slot::Secret(&mut d.auth.password),
+        doc: "basic: password. Prefer the file.",
+        slot: |d| DraftField::Secret(&mut d.auth.password),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.password_file",
-        doc: "basic: a file with the password.",
-        slot: |d| Slot::Path(&mut d.auth.password_file),
+        doc: "basic: file with the password.",
+        slot: |d| DraftField::Path(&mut d.auth.password_file),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.token",
-        doc: "bearer: the token. Prefer the file.",
-        slot: |d| Slot::Secret(&mut d.auth.token),
+        doc: "bearer: token. Prefer the file.",
+        slot: |d| DraftField::Secret(&mut d.auth.token),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.token_file",
-        doc: "bearer: a file with the token.",
-        slot: |d| Slot::Path(&mut d.auth.token_file),
+        doc: "bearer: file with the token.",
+        slot: |d| DraftField::Path(&mut d.auth.token_file),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.region",
-        doc: "sigv4: the region of the workspace. Credentials come from the usual AWS chain.",
-        slot: |d| Slot::Text(&mut d.auth.region),
+        doc: "sigv4: region of the workspace. Credentials come from the AWS default chain.",
+        slot: |d| DraftField::Text(&mut d.auth.region),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.service",
-        doc: "sigv4: the service that is signed for.",
-        slot: |d| Slot::Text(&mut d.auth.service),
+        doc: "sigv4: service name in the signature.",
+        slot: |d| DraftField::Text(&mut d.auth.service),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.profile",
-        doc: "sigv4: a profile of the AWS files, if not the default one.",
-        slot: |d| Slot::Text(&mut d.auth.profile),
+        doc: "sigv4: AWS profile, if not the default one.",
+        slot: |d| DraftField::Text(&mut d.auth.profile),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.auth.role_arn",
-        doc: "sigv4: a role to assume, as when the workspace belongs to another account.",
-        slot: |d| Slot::Text(&mut d.auth.role_arn),
+        doc: "sigv4: role to assume, such as for a workspace of another account.",
+        slot: |d| DraftField::Text(&mut d.auth.role_arn),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.tls.ca_file",
-        doc: "Trusted in addition to the system's authorities.",
-        slot: |d| Slot::Path(&mut d.config.remote_write.tls.ca_file),
+        doc: "CA certificates, trusted in addition to those of the system.",
+        slot: |d| DraftField::Path(&mut d.config.remote_write.tls.ca_file),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.tls.cert_file",
         doc: "Client certificate; needs key_file.",
-        slot: |d| Slot::Path(&mut d.config.remote_write.tls.cert_file),
+        slot: |d| DraftField::Path(&mut d.config.remote_write.tls.cert_file),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.tls.key_file",
-        doc: "Its private key.",
-        slot: |d| Slot::Path(&mut d.config.remote_write.tls.key_file),
+        doc: "Private key of the client certificate.",
+        slot: |d| DraftField::Path(&mut d.config.remote_write.tls.key_file),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.tls.insecure_skip_verify",
-        doc: "Accepts any certificate. For trying things out only.",
-        slot: |d| Slot::Bool(&mut d.config.remote_write.tls.insecure_skip_verify),
+        doc: "Accept any certificate. For tests only.",
+        slot: |d| DraftField::Bool(&mut d.config.remote_write.tls.insecure_skip_verify),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.max_samples",
         doc: "Samples per request; lower it if the receiver answers 413.",
-        slot: |d| Slot::Whole(&mut d.config.remote_write.max_samples, 1..=1_000_000),
+        slot: |d| DraftField::Whole(&mut d.config.remote_write.max_samples, 1..=1_000_000),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.max_bytes",
         doc: "Bytes per request before compression.",
-        slot: |d| Slot::Size(&mut d.config.remote_write.max_bytes, SIZES),
+        slot: |d| DraftField::Size(&mut d.config.remote_write.max_bytes, SIZES),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.min_backoff",
-        doc: "First pause before a request is sent again; it doubles from there.",
-        slot: |d| Slot::Duration(&mut d.config.remote_write.min_backoff, 1..=HOUR),
+        doc: "First backoff before a retry; it doubles from there.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.min_backoff, 1..=HOUR),
     },
-    Key {
+    ConfigKey {
         path: "remote_write.max_backoff",
-        doc: "Longest pause, unless the receiver's Retry-After asks for more.",
-        slot: |d| Slot::Duration(&mut d.config.remote_write.max_backoff, 1..=HOUR),
+        doc: "Maximum backoff, unless the receiver's Retry-After asks for more.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.max_backoff, 1..=HOUR),
+    },
+    ConfigKey {
+        path: "remote_write.max_in_flight",
+        doc: "Maximum concurrent requests to one receiver, over all shards and tenants; a quarter of them to failing \
+              ones.",
+        slot: |d| DraftField::Whole(&mut d.config.remote_write.max_in_flight, 4..=1024),
+    },
+    ConfigKey {
+        path: "remote_write.on_status",
+        doc: "Exceptions per status, as in `{404: reject, 400: wait}`. By default 400, 409, 413 and 422 reject, \
+              others wait.",
+        slot: |d| DraftField::Labels(&mut d.on_status),
+    },
+    ConfigKey {
+        path: "remote_write.protocol",
+        doc: "Version of remote write: 1.0, 2.0, or auto, which asks the receiver for 2.0 and falls back to 1.0.",
+        slot: |d| DraftField::Choice(&mut d.config.remote_write.protocol),
+    },
+    ConfigKey {
+        path: "remote_write.preflight",
+        doc: "Keep samples over an hour old while the receiver reports that it would drop them. Off: they are lost.",
+        slot: |d| DraftField::Bool(&mut d.config.remote_write.preflight),
     },
     // worker
-    Key {
+    ConfigKey {
         path: "worker.threads",
-        doc: "OS threads that run tasks; 0 is the number of cores.",
-        slot: |d| Slot::Whole(&mut d.threads, 0..=1024),
+        doc: "OS threads that run tasks; 0: the number of cores.",
+        slot: |d| DraftField::Whole(&mut d.threads, 0..=1024),
     },
-    Key {
+    ConfigKey {
         path: "worker.max_commit_bytes",
-        doc: "A commit is cut early when its shares reach this size; it bounds memory in an explosion of label sets.",
-        slot: |d| Slot::Size(&mut d.config.worker.max_commit_bytes, SIZES),
+        doc: "A commit is cut early when its delta records reach this size; limits memory when label sets explode.",
+        slot: |d| DraftField::Size(&mut d.config.worker.max_commit_bytes, SIZES),
     },
-    Key {
+    ConfigKey {
         path: "worker.fetch_buffer_bytes",
-        doc: "Records buffered per partition, at most; all together take at most 256MiB, or a quarter of memory_limit.",
-        slot: |d| Slot::Size(&mut d.config.worker.fetch_buffer_bytes, SIZES),
+        doc: "Maximum records buffered per partition; all together use at most 256MiB, or a quarter of memory_limit.",
+        slot: |d| DraftField::Size(&mut d.config.worker.fetch_buffer_bytes, SIZES),
     },
-    Key {
+    ConfigKey {
         path: "worker.memory_limit",
-        doc: "Spans wait in Kafka while the worker holds more than this, by its own account; 0B for none, else from 64MiB.",
-        slot: |d| Slot::Size(&mut d.config.worker.memory_limit, 0..=1 << 40),
+        doc: "Reading is throttled while accounted memory exceeds this. 0B: no limit; minimum 64MiB.",
+        slot: |d| DraftField::Size(&mut d.config.worker.memory_limit, 0..=1 << 40),
     },
-    Key {
+    ConfigKey {
         path: "worker.shutdown_timeout",
-        doc: "How long a graceful stop may take; keep it below the orchestrator's grace period.",
-        slot: |d| Slot::Duration(&mut d.config.worker.shutdown_timeout, 1..=HOUR),
+        doc: "Maximum duration of a graceful shutdown. Keep it below the orchestrator's grace period.",
+        slot: |d| DraftField::Duration(&mut d.config.worker.shutdown_timeout, 1..=HOUR),
     },
     // admin
-    Key {
+    ConfigKey {
         path: "admin.listen",
-        doc: "host:port; 0.0.0.0:9464 in a container; \"\" switches the server off.",
-        slot: |d| Slot::Text(&mut d.config.admin.listen),
+        doc: "host:port; 0.0.0.0:9464 in a container; \"\" disables the server.",
+        slot: |d| DraftField::Text(&mut d.config.admin.listen),
     },
-    Key {
+    ConfigKey {
         path: "admin.ready_max_lag",
         doc: "Not ready while a partition lags by more than this.",
-        slot: |d| Slot::Duration(&mut d.config.admin.ready_max_lag, 1..=YEAR),
+        slot: |d| DraftField::Duration(&mut d.config.admin.ready_max_lag, 1..=YEAR),
     },
     // log
-    Key {
+    ConfigKey {
         path: "log.level",
         doc: "off, error, warn, info, debug, trace, or a filter such as warn,spanmill::worker=debug.",
-        slot: |d| Slot::Text(&mut d.config.log.level),
+        slot: |d| DraftField::Text(&mut d.config.log.level),
     },
-    Key {
+    ConfigKey {
         path: "log.format",
         doc: "text for people, json for machines.",
-        slot: |d| Slot::Choice(&mut d.config.log.format),
+        slot: |d| DraftField::Choice(&mut d.config.log.format),
     },
 ];

@@ -1,8 +1,9 @@
 use std::io;
 use std::path::Path;
 
-use super::super::settings::{Auth, HistogramMode, Profile, Secret};
-use super::super::{Config, Loaded, Origin, Problems, Sources, Tenants, load, load_overrides, render_effective};
+use super::super::settings::{Auth, Secret};
+use super::super::{Config, Loaded, Problems, Sources, Tenants, ValueOrigin, load, load_overrides, render_effective};
+use crate::core::settings::{HistogramMode, Profile};
 
 const ACME: &str = "tenants: {acme: {limits: {max_active_series: 7}}}\n";
 
@@ -36,7 +37,7 @@ fn a_tenant_inherits_what_it_does_not_name() {
     let main = "span_metrics: {dimensions: [a], intrinsic_dimensions: {span_kind: false}}\ntime: {step: 30s}\n";
     let tenants = over(main, "tenants: {acme: {span_metrics: {intrinsic_dimensions: {service: false}}}, umbrella: {}}");
     let mut expected = defaults(main);
-    expected.span_metrics.intrinsic.service = false;
+    expected.core.span_metrics.intrinsic.service = false;
     assert_eq!(**tenants.of("acme"), expected);
     assert_eq!(**tenants.of("umbrella"), defaults(main));
     assert_eq!(**tenants.of("somebody"), defaults(main));
@@ -50,9 +51,9 @@ fn a_list_is_replaced_and_a_map_is_layered_entry_by_entry() {
     let file = "tenants: {acme: {span_metrics: {dimensions: [c]}, \
                 series: {external_labels: {cluster: '', zone: y, team: t}}, remote_write: {headers: {X-A: ''}}}}";
     let config = over(main, file).of("acme").clone();
-    let names: Vec<_> = config.span_metrics.dimensions.iter().map(|dimension| dimension.name.as_str()).collect();
+    let names: Vec<_> = config.core.span_metrics.dimensions.iter().map(|dimension| dimension.name.as_str()).collect();
     assert_eq!(names, ["c"]);
-    let labels: Vec<_> = config.series.external_labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let labels: Vec<_> = config.core.series.external_labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     assert_eq!(labels, [("team", "t"), ("zone", "y")]);
     assert_eq!(config.remote_write.headers.keys().collect::<Vec<_>>(), ["X-B"]);
 }
@@ -63,7 +64,7 @@ fn another_kind_of_authentication_replaces_the_inherited_one_and_the_same_kind_r
     let auth = |file: &str| over(main, file).of("acme").remote_write.auth.clone();
     assert_eq!(
         auth("tenants: {acme: {remote_write: {auth: {token_file: /secret, type: bearer}}}}"),
-        Auth::Bearer(Secret::new("hunter2"))
+        Auth::Bearer(Secret::of_file("hunter2", "/secret"))
     );
     assert_eq!(auth("tenants: {acme: {remote_write: {auth: {type: none}}}}"), Auth::None);
     assert_eq!(
@@ -72,10 +73,13 @@ fn another_kind_of_authentication_replaces_the_inherited_one_and_the_same_kind_r
     );
     assert_eq!(
         auth("tenants: {acme: {remote_write: {auth: {password_file: /secret}}}}"),
-        Auth::Basic { username: "me".to_owned(), password: Secret::new("hunter2") }
+        Auth::Basic { username: "me".to_owned(), password: Secret::of_file("hunter2", "/secret") }
     );
     let text = wrong(main, "tenants: {acme: {remote_write: {auth: {token: hunter2}}}}");
-    assert!(text.contains("is only read with `type: bearer`, not `basic`") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("applies only to `type: bearer`, but `type` is `basic`") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -97,11 +101,11 @@ fn a_rule_is_checked_for_each_tenant_with_what_it_inherits() {
 #[test]
 fn the_main_file_brings_its_overrides_and_the_listing_shows_what_they_say() {
     let loaded = main_file("overrides: {file: /overrides}\n").unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(loaded.tenants.of("acme").limits.max_active_series, 7);
+    assert_eq!(loaded.tenants.of("acme").core.limits.max_active_series, 7);
     assert_eq!(**loaded.tenants.defaults(), loaded.config);
     let [only] = loaded.overridden.as_slice() else { panic!("{:?}", loaded.overridden) };
     assert_eq!((only.path.as_str(), only.value.as_str()), ("tenants.acme.limits.max_active_series", "7"));
-    assert_eq!(only.origin, Origin::File { name: "/overrides".to_owned(), line: 1 });
+    assert_eq!(only.origin, ValueOrigin::File { name: "/overrides".to_owned(), line: 1 });
     let text = render_effective(&loaded);
     assert!(text.ends_with("\n\ntenants.acme.limits.max_active_series = 7   # /overrides:1\n"), "{text}");
 }
@@ -131,13 +135,13 @@ fn settings_of_a_case_reach_their_tenant_and_a_global_key_is_refused() {
         super::set_over(&Tenants::from(Config::default()), &[], &flags).map_err(|problems| problems.to_string())
     };
     let tenants = set("naming.profile", "otel").expect("a key of tenants");
-    assert_eq!(tenants.of("acme").naming.profile, Profile::Otel);
-    assert_eq!(tenants.of("umbrella").naming.profile, Profile::Tempo);
+    assert_eq!(tenants.of("acme").core.naming.profile, Profile::Otel);
+    assert_eq!(tenants.of("umbrella").core.naming.profile, Profile::Tempo);
     let tenants = set("histograms.mode", "both").expect("a key of tenants");
-    assert_eq!(tenants.of("acme").histograms.mode, HistogramMode::Both);
+    assert_eq!(tenants.of("acme").core.histograms.mode, HistogramMode::Both);
     let refused = set("kafka.group", "x").expect_err("a global key");
     assert!(set("kafka.properties.client.id", "x").is_err());
-    assert_eq!(refused, "--set: tenants.acme.kafka.group: is the same for all tenants; write it in the main file");
+    assert_eq!(refused, "--set: tenants.acme.kafka.group: applies to all tenants; write it in the main file");
 }
 
 #[test]
@@ -146,10 +150,10 @@ fn a_setting_of_a_case_reaches_everybody_and_leaves_what_tenants_have_of_their_o
     let set = ["service_graphs.wait=5s".to_owned(), "limits.max_active_series=3".to_owned()];
     let flags = [("umbrella".to_owned(), "limits.max_active_series=4".to_owned())];
     let tenants = super::set_over(&base, &set, &flags).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(tenants.of("acme").naming.profile, Profile::Otel);
-    let limits: Vec<_> = ["acme", "umbrella", "x"].map(|t| tenants.of(t).limits.max_active_series).to_vec();
+    assert_eq!(tenants.of("acme").core.naming.profile, Profile::Otel);
+    let limits: Vec<_> = ["acme", "umbrella", "x"].map(|t| tenants.of(t).core.limits.max_active_series).to_vec();
     assert_eq!(limits, [3, 4, 3]);
-    assert_eq!(tenants.of("acme").service_graphs.wait, 5_000);
+    assert_eq!(tenants.of("acme").core.service_graphs.wait, 5_000);
     let wrong = super::set_over(&base, &["time.step=15".to_owned()], &[]).expect_err("no unit").to_string();
     assert_eq!(wrong, "--set: time.step: `15` has no unit; write `15s` or `15ms`");
 }
@@ -158,8 +162,8 @@ fn a_setting_of_a_case_reaches_everybody_and_leaves_what_tenants_have_of_their_o
 fn a_tenant_can_be_switched_off_and_only_some_can_be_switched_on() {
     let off = "span_metrics: {enabled: false}, service_graphs: {enabled: false}";
     let tenants = over("", &format!("tenants: {{acme: {{{off}}}}}"));
-    assert!(!tenants.of("acme").span_metrics.enabled && tenants.of("umbrella").span_metrics.enabled);
+    assert!(!tenants.of("acme").core.span_metrics.enabled && tenants.of("umbrella").core.span_metrics.enabled);
     let main = format!("{{{off}, overrides: {{file: /overrides}}}}");
-    assert!(main_file(&main).is_ok_and(|loaded| !loaded.config.span_metrics.enabled));
+    assert!(main_file(&main).is_ok_and(|loaded| !loaded.config.core.span_metrics.enabled));
     assert!(main_file(&format!("{{{off}}}")).is_err());
 }

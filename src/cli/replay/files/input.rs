@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 use flate2::bufread::MultiGzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use super::{FilesError, Problem, Problems};
-use crate::files::{self, Format, Frames, Framing, MAX_MESSAGE, MessageError, Place, Rotation};
-use crate::model::Millis;
-use crate::otlp::{Batch, DecodeError};
+use crate::core::formats::{FormatError, json_encoding};
+use crate::core::model::Millis;
+use crate::core::otlp::{Batch, DecodeError};
+use crate::core::settings::Encoding;
+use crate::tools::files::{self, FilePosition, Frames, Framing, Rotation, TimeError, Times};
 
 /// Standard input, as a path.
 const STDIN: &str = "-";
 /// What is read to see what a file is.
-const HEAD: u64 = 64;
+const HEAD: u64 = 512;
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
 
@@ -26,14 +30,14 @@ const BUFFER: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Inputs {
     rows: Vec<Vec<PathBuf>>,
-    format: Option<Format>,
+    encoding: Encoding,
     bytes: Option<u64>,
 }
 
 /// The records of files that follow each other.
 pub(super) struct Stream {
     paths: VecDeque<PathBuf>,
-    format: Option<Format>,
+    encoding: Encoding,
     open: Option<Open>,
     batch: Batch,
     /// The time of the record before.
@@ -55,27 +59,31 @@ pub(super) struct FileRecord {
     pub(super) timestamp: Millis,
     pub(super) value: Vec<u8>,
     pub(super) file: Arc<str>,
-    pub(super) at: Place,
+    pub(super) at: FilePosition,
+    /// How many of its spans have no end.
+    pub(super) unfinished: u64,
+    /// How many of them tell a time that cannot be, and what is wrong with the first.
+    pub(super) odd: Option<(u64, TimeError)>,
+    /// The bytes of all files that had been read with it.
+    pub(super) read: u64,
 }
 
 /// Why a message is no record.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error(transparent)]
-    Message(#[from] MessageError),
+    Message(#[from] FormatError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    #[error("cannot decompress: {0}")]
-    Compression(io::Error),
-    #[error("it decompresses to more than {MAX_MESSAGE} bytes")]
-    Bomb,
+    #[error(transparent)]
+    Time(#[from] TimeError),
 }
 
 // === impl Inputs ===
 
 impl Inputs {
     /// All files that the paths stand for.
-    pub(super) fn find(paths: &[PathBuf], format: Option<Format>) -> Result<Self, FilesError> {
+    pub(super) fn find(paths: &[PathBuf], encoding: Encoding) -> Result<Self, FilesError> {
         let (mut found, mut bytes) = (Vec::new(), Some(0));
         for path in paths {
             if path.as_os_str() == STDIN {
@@ -100,12 +108,28 @@ impl Inputs {
             row.sort();
             row.into_iter().map(|(_, path)| path).collect()
         };
-        Ok(Self { rows: rows.into_values().map(in_order).collect(), format, bytes })
+        Ok(Self { rows: rows.into_values().map(in_order).collect(), encoding, bytes })
     }
 
     /// How many files there are.
     pub(super) fn files(&self) -> usize {
         self.rows.iter().map(Vec::len).sum()
+    }
+
+    /// What is read, a line each: a file that has been changed is another one.
+    pub(super) fn described(&self) -> Vec<String> {
+        let one = |path: &PathBuf| {
+            if path.as_os_str() == STDIN {
+                // Nobody knows whether it is the same as before.
+                return format!("standard input, read by {:016x}", RandomState::new().build_hasher().finish());
+            }
+            let meta = fs::metadata(path).ok();
+            let size = meta.as_ref().map_or(0, fs::Metadata::len);
+            let changed = meta.and_then(|meta| meta.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            format!("{}, {size} bytes, changed at {}", path.display(), changed.unwrap_or_default().as_millis())
+        };
+        self.rows.iter().flatten().map(one).collect()
     }
 
     /// The size of all files, unless one is standard input.
@@ -117,7 +141,7 @@ impl Inputs {
     pub(super) fn streams(self, latest: Millis, read: &Arc<AtomicU64>) -> Vec<Stream> {
         let stream = |row: Vec<PathBuf>| Stream {
             paths: row.into(),
-            format: self.format,
+            encoding: self.encoding,
             open: None,
             batch: Batch::new(),
             time: 0,
@@ -177,14 +201,17 @@ impl Stream {
                     self.open = None;
                 }
                 Ok(Some((at, Err(flaw)))) => problems.add(tell(Some(at), flaw.to_string())),
-                Ok(Some((at, Ok(message)))) => match value(message, open.framing, &mut self.batch) {
-                    Ok(value) => {
-                        let time = files::time_of(&self.batch, &value, self.latest);
-                        self.time = time.unwrap_or(self.time);
-                        return Some(FileRecord { timestamp: self.time, value, file, at });
+                Ok(Some((at, Ok(message)))) => {
+                    match record(message, (open.framing, self.encoding), self.latest, &mut self.batch) {
+                        Ok((value, (times, odd))) => {
+                            self.time = times.at.unwrap_or(self.time);
+                            let (unfinished, read) = (times.unfinished, self.read.load(Ordering::Relaxed));
+                            let (timestamp, odd) = (self.time, odd.map(|error| (times.odd, error)));
+                            return Some(FileRecord { timestamp, value, file, at, unfinished, odd, read });
+                        }
+                        Err(unreadable) => problems.add(tell(Some(at), unreadable.to_string())),
                     }
-                    Err(unreadable) => problems.add(tell(Some(at), unreadable.to_string())),
-                },
+                }
             }
         }
     }
@@ -205,16 +232,21 @@ impl Stream {
         if head.is_empty() {
             return Ok(None);
         }
+        if files::is_utf16(&head) {
+            let what = "this is UTF-16 text; convert it to UTF-8, as with `iconv -f UTF-16 -t UTF-8`";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         let seen = files::framing(&head);
-        let named = || files::hint(&path.to_string_lossy()).map(Format::framing);
-        // Both formats may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
-        let told = self.format.map(|format| match (format, seen) {
-            (Format::Json, Some(framing)) => framing,
-            (format, _) => format.framing(),
-        });
+        let named = || files::hint(&path.to_string_lossy());
+        // Both kinds may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
+        let told = match self.encoding {
+            Encoding::Auto => None,
+            encoding => seen.filter(|_| files::is_json(encoding)).or(Some(files::framing_of(encoding))),
+        };
         let framing = told.or(seen).or_else(named);
         framing.map(|framing| Some((framing, input))).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "this looks like no OTLP file; if it is one, say --format")
+            let looks = files::looks_like(&head).unwrap_or("if it is one, set --format");
+            io::Error::new(io::ErrorKind::InvalidData, format!("this is not a file of traces; {looks}"))
         })
     }
 }
@@ -226,22 +258,22 @@ fn look(mut input: impl BufRead + Send + 'static) -> io::Result<(Vec<u8>, Box<dy
     Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
 }
 
-/// The record's value that a message stands for, decoded into `batch`.
-fn value(message: &[u8], framing: Framing, batch: &mut Batch) -> Result<Vec<u8>, Unreadable> {
-    let value = match framing {
-        Framing::Lines | Framing::Objects => files::to_proto(message)?,
-        Framing::Sized if files::is_zstd(message) => files::value(&decompress(message)?)?.into_owned(),
-        Framing::Sized => files::value(message)?.into_owned(),
+/// The record's value that a message stands for, decoded into `batch`, and what its spans say about its time.
+fn record(
+    message: &[u8],
+    (framing, encoding): (Framing, Encoding),
+    latest: Millis,
+    batch: &mut Batch,
+) -> Result<(Vec<u8>, (Times, Option<TimeError>)), Unreadable> {
+    // Among lines, what is no JSON is damaged JSON.
+    let encoding = match (framing, encoding) {
+        (Framing::Lines | Framing::Objects, Encoding::Auto) => json_encoding(message),
+        (_, encoding) => encoding,
     };
+    let value = files::value(message, encoding)?.into_owned();
     batch.decode(&value)?;
-    Ok(value)
-}
-
-fn decompress(message: &[u8]) -> Result<Vec<u8>, Unreadable> {
-    let mut out = Vec::new();
-    let decoder = ZstdDecoder::with_buffer(message).map_err(Unreadable::Compression)?;
-    decoder.take(MAX_MESSAGE as u64 + 1).read_to_end(&mut out).map_err(Unreadable::Compression)?;
-    if out.len() > MAX_MESSAGE { Err(Unreadable::Bomb) } else { Ok(out) }
+    let times = files::times(batch, &value, latest)?;
+    Ok((value, times))
 }
 
 /// Counts what is read.

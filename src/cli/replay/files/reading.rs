@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::input::{FileRecord, Inputs, Stream};
 use super::summary::Problems;
-use crate::model::Millis;
+use crate::core::model::Millis;
 
 /// So much is handed over at once.
 const CHUNK: usize = 1 << 20;
@@ -71,7 +71,7 @@ impl Reading {
             Ok(taken) => Ok(Next::Taken(taken)),
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => {
-                let panicked = |_| io::Error::other("the thread that reads has panicked; please report this");
+                let panicked = |_| io::Error::other("the reader thread panicked; please report this bug");
                 self.thread.take().map_or(Ok(()), JoinHandle::join).map_err(panicked)?;
                 Ok(Next::End)
             }

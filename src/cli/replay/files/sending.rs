@@ -5,28 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Samples;
-use crate::export::{Delivered, Exporter, Lane};
-use crate::model::Millis;
-use crate::remotewrite::StepBatch;
+use super::SentSamples;
+use crate::core::model::Millis;
+use crate::core::remotewrite::StepBatch;
+use crate::worker::sender::{Delivered, Exporter, Lane};
 
 /// Sends batches, and counts the answers.
 #[derive(Debug)]
 pub(super) struct Sending {
     lanes: Vec<Lane>,
     resend: bool,
-    shared: Arc<Shared>,
+    shared: Arc<SendingState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SendingState {
     answers: Mutex<Answers>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Answers {
-    samples: Samples,
+    samples: SentSamples,
     /// Batches without an answer, by step.
     waiting: BTreeMap<Millis, usize>,
     /// The steps of which something was sent, whatever became of it.
@@ -40,7 +40,7 @@ struct Answers {
 
 impl Sending {
     pub(super) fn new(exporter: &Exporter, shards: u32, resend: bool) -> Self {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<SendingState>::default();
         let open = |shard| {
             let shared = Arc::clone(&shared);
             exporter.open(shard, Box::new(move |delivered| shared.settle(&delivered)))
@@ -73,7 +73,7 @@ impl Sending {
     }
 
     /// What became of the samples.
-    pub(super) fn samples(&self) -> Samples {
+    pub(super) fn samples(&self) -> SentSamples {
         self.shared.lock().samples
     }
 
@@ -86,9 +86,9 @@ impl Sending {
     }
 }
 
-// === impl Shared ===
+// === impl SendingState ===
 
-impl Shared {
+impl SendingState {
     fn lock(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,13 +5,15 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::super::finish::Finished;
+use super::input::FileRecord;
 use super::sending::Sending;
-use crate::export::Delivered;
-use crate::files::Place;
-use crate::model::time::rfc3339;
-use crate::model::{Ledger, Millis, Tally};
-use crate::series::ClosedStep;
-use crate::tasks::local::Local;
+use crate::core::model::text::{Shown, ShownAs};
+use crate::core::model::time::rfc3339;
+use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::series::ClosedStep;
+use crate::tools::files::FilePosition;
+use crate::tools::local::Local;
+use crate::worker::sender::Delivered;
 
 /// Problems that are told one by one; the rest is counted.
 const TOLD: usize = 20;
@@ -29,6 +31,10 @@ pub struct Summary {
     pub unreadable: Problems,
     /// Spans in the records.
     pub spans: u64,
+    /// Those of them that have no end.
+    pub unfinished: u64,
+    /// Those of them that tell a time that cannot be; they count at the time of their message.
+    pub odd_times: Problems,
     /// The times of the first and of the last record, in milliseconds.
     pub times: Option<(Millis, Millis)>,
     /// Steps that were closed, the shards taken together.
@@ -40,12 +46,14 @@ pub struct Summary {
     /// Label sets that a limit refused.
     pub limited: u64,
     /// Samples, by what became of them.
-    pub samples: Samples,
+    pub samples: SentSamples,
     /// Whether it ended before everything was read and settled.
     pub stopped: bool,
+    /// Why it could not continue, if it could not.
+    pub failed: Option<String>,
     /// How long it took.
     pub seconds: f64,
-    /// What became of records, spans and half edges, without the lines that are zero.
+    /// What became of records, spans and pending edges, without the lines that are zero.
     pub ledger: BTreeMap<&'static str, u64>,
     /// What has become of the spool, if there is one and everything was read.
     pub finished: Finished,
@@ -59,7 +67,7 @@ pub struct Problem {
     /// The file, or `-`.
     pub file: String,
     /// Where in it; none if it is about the whole file, or the rest of it.
-    pub at: Option<Place>,
+    pub at: Option<FilePosition>,
     /// What is wrong.
     pub what: String,
 }
@@ -75,20 +83,20 @@ pub struct Problems {
 
 /// Samples, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Samples {
+pub struct SentSamples {
     /// Handed over.
     pub built: u64,
     /// Stored by the receiver.
     pub acknowledged: u64,
     /// Refused because they were there.
     pub already_there: u64,
-    /// Refused for good.
+    /// Rejected.
     pub rejected: u64,
 }
 
-// === impl Samples ===
+// === impl SentSamples ===
 
-impl Samples {
+impl SentSamples {
     pub(super) fn add(&mut self, delivered: &Delivered) {
         self.acknowledged += delivered.acknowledged;
         self.already_there += delivered.already_there;
@@ -106,6 +114,27 @@ impl Problems {
         }
     }
 
+    /// Writes them for people.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.write_as("messages could not be read", out)
+    }
+
+    /// The same for problems of another kind.
+    fn write_as(&self, kind: &str, out: &mut dyn Write) -> io::Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        writeln!(out, "{} {kind}:", self.count)?;
+        self.first.iter().try_for_each(|problem| writeln!(out, "  {problem}"))?;
+        match self.count - self.first.len() as u64 {
+            0 => Ok(()),
+            more => writeln!(out, "  and {more} more"),
+        }
+    }
+
     pub(super) fn merge(&mut self, later: Self) {
         let unlisted = later.count - later.first.len() as u64;
         later.first.into_iter().for_each(|problem| self.add(problem));
@@ -118,8 +147,8 @@ impl Problems {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.at {
-            Some(at) => write!(f, "{}, {at}: {}", self.file, self.what),
-            None => write!(f, "{}: {}", self.file, self.what),
+            Some(at) => write!(f, "{}, {at}: {}", Shown(&self.file), ShownAs(&self.what)),
+            None => write!(f, "{}: {}", Shown(&self.file), ShownAs(&self.what)),
         }
     }
 }
@@ -130,11 +159,18 @@ impl Summary {
     /// Whether everything was read, and every sample is at the receiver.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        !self.stopped && self.unreadable.count == 0 && self.samples.rejected == 0
+        !self.stopped && self.failed.is_none() && self.unreadable.count == 0 && self.samples.rejected == 0
     }
 
-    pub(super) fn record(&mut self, at: Millis) {
+    pub(super) fn record(&mut self, record: &FileRecord) {
+        let at = record.timestamp;
         self.records += 1;
+        self.unfinished += record.unfinished;
+        if let Some((spans, error)) = &record.odd {
+            let what = error.to_string();
+            self.odd_times.add(Problem { file: record.file.to_string(), at: Some(record.at), what });
+            self.odd_times.count += spans - 1;
+        }
         let (first, last) = self.times.unwrap_or((at, at));
         self.times = Some((first.min(at), last.max(at)));
     }
@@ -149,7 +185,7 @@ impl Summary {
         self.spans = ledger.get(Tally::SpansRead);
         self.ledger = ledger.iter().filter(|(_, n)| *n > 0).map(|(tally, n)| (tally.name(), n)).collect();
         (self.active_series, self.limited) = (local.active_series(), local.refused());
-        self.samples = Samples { built: self.samples.built, ..sending.samples() };
+        self.samples = SentSamples { built: self.samples.built, ..sending.samples() };
         self.settled = sending.settled(self.stopped);
         self.seconds = took.as_secs_f64();
     }
@@ -174,28 +210,46 @@ impl Summary {
                 rfc3339(last)
             )?;
         }
-        let Samples { built, acknowledged, already_there, rejected } = self.samples;
+        let SentSamples { built, acknowledged, already_there, rejected } = self.samples;
         writeln!(out, "written   {} steps, {} series at the end, {built} samples", self.steps, self.active_series)?;
-        writeln!(out, "answered  {acknowledged} samples stored, {already_there} already there, {rejected} refused")?;
+        writeln!(out, "answered  {acknowledged} samples stored, {already_there} duplicates, {rejected} rejected")?;
         if self.limited > 0 {
             writeln!(out, "limited   {} label sets", self.limited)?;
         }
         for (name, n) in &self.ledger {
             writeln!(out, "  {n:>14}  {name}")?;
         }
-        if self.unreadable.count > 0 {
-            writeln!(out, "{} messages could not be read:", self.unreadable.count)?;
-            self.unreadable.first.iter().try_for_each(|problem| writeln!(out, "  {problem}"))?;
+        self.write_trouble(out)?;
+        out.write_all(self.finished.text.as_bytes())
+    }
+
+    /// What is not as one may think.
+    fn write_trouble(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.records > 0 && self.spans == 0 {
+            writeln!(out, "the records contain no spans: nothing to count")?;
+        }
+        if self.unfinished > 0 {
+            writeln!(
+                out,
+                "{} spans have no end time: they are counted with a duration of 0 in the oldest open step",
+                self.unfinished
+            )?;
+        }
+        self.odd_times.write_as("spans have an impossible time, and are counted at the time of their message", out)?;
+        self.unreadable.write(out)?;
+        if let Some(why) = &self.failed {
+            writeln!(out, "failed: {}", ShownAs(why))?;
         }
         if self.stopped {
             let until =
                 self.settled.map_or_else(|| "Nothing".to_owned(), |step| format!("Everything up to {}", rfc3339(step)));
             writeln!(
                 out,
-                "stopped early. {until} has been answered. Run it again with --resend: it sends the same samples."
+                "stopped early. {until} has been answered. Run the command again with --resend: it sends the same \
+                 samples."
             )?;
         }
-        out.write_all(self.finished.text.as_bytes())
+        Ok(())
     }
 
     /// Writes it for programs.

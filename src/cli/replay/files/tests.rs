@@ -1,7 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
-use crate::config::settings::TimeSource;
+use crate::core::settings::TimeSource;
 
 #[derive(clap::Parser)]
 struct Alone {
@@ -34,12 +34,12 @@ fn a_directory_stands_for_its_files_and_a_row_of_rotated_ones_is_one_stream() {
     for name in names {
         std::fs::File::create(dir.path().join(name)).and_then(|mut f| f.write_all(b"12345")).expect("a file");
     }
-    let inputs = Inputs::find(&[dir.path().to_owned(), dir.path().join("b.pb")], None).expect("files");
+    let inputs = Inputs::find(&[dir.path().to_owned(), dir.path().join("b.pb")], Encoding::Auto).expect("files");
     assert_eq!((inputs.files(), inputs.bytes()), (4, Some(25)));
     assert_eq!(inputs.streams(0, &Arc::default()).len(), 3);
-    assert!(matches!(Inputs::find(&[dir.path().join("none")], None), Err(FilesError::Path { .. })));
+    assert!(matches!(Inputs::find(&[dir.path().join("none")], Encoding::Auto), Err(FilesError::Path { .. })));
     let empty = tempfile::tempdir().expect("a directory");
-    assert!(matches!(Inputs::find(&[empty.path().to_owned()], None), Err(FilesError::NoFiles(_))));
+    assert!(matches!(Inputs::find(&[empty.path().to_owned()], Encoding::Auto), Err(FilesError::NoFiles(_))));
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn spans_tell_the_time_unless_a_flag_says_otherwise_and_labels_are_on_every_seri
         let config = ConfigArgs { config: None, set: set.iter().map(|&flag| flag.to_owned()).collect() };
         let target = TargetArgs { label: vec!["replay=monday".to_owned()], ..TargetArgs::default() };
         let loaded = load(&config, &target).expect("a configuration");
-        assert_eq!(loaded.tenants.defaults().series.external_labels["replay"], "monday");
-        loaded.tenants.defaults().time.source
+        assert_eq!(loaded.tenants.defaults().core.series.external_labels["replay"], "monday");
+        loaded.tenants.defaults().core.time.source
     };
     assert_eq!(source(&["time.lateness=1m"]), TimeSource::SpanEnd);
     assert_eq!(source(&["time.source=record"]), TimeSource::Record);
@@ -68,8 +68,11 @@ fn spans_tell_the_time_unless_a_flag_says_otherwise_and_labels_are_on_every_seri
 
 #[test]
 fn only_the_first_problems_are_told_and_all_are_counted() {
-    let problem =
-        |n: u64| Problem { file: "f".to_owned(), at: Some(crate::files::Place::Line(n)), what: "bad".to_owned() };
+    let problem = |n: u64| Problem {
+        file: "f".to_owned(),
+        at: Some(crate::tools::files::FilePosition::Line(n)),
+        what: "bad".to_owned(),
+    };
     let (mut all, mut more) = (Problems::default(), Problems::default());
     (0..15).for_each(|n| all.add(problem(n)));
     (15..100).for_each(|n| more.add(problem(n)));

@@ -1,0 +1,227 @@
+//! `spanmill check --connect`: what a worker would meet at its brokers and receivers, before it starts. Changes nothing.
+
+use std::io::{self, Write};
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::produce::wall_clock;
+use crate::config::settings::{RemoteWrite, Start, TenantSource};
+use crate::config::{Config, Loaded};
+use crate::core::model::Millis;
+use crate::core::remotewrite::acceptance::Finding;
+use crate::core::remotewrite::verdict;
+use crate::core::settings::{HistogramMode, SINGLE_TENANT};
+use crate::worker::kafka::inspect::{Inspector, Keys};
+use crate::worker::kafka::topics::Topics;
+use crate::worker::kafka::{KafkaError, TopicNames};
+use crate::worker::sender::preflight::{Plan, foresee, knock};
+
+/// Partitions of a topic that are looked into, and the latest records in each of them.
+const PARTITIONS: i32 = 16;
+const RECORDS: i64 = 20;
+
+/// What has been found out at one place.
+struct Found {
+    place: String,
+    findings: Vec<Finding>,
+}
+
+/// Asks brokers and receivers, and writes what they say. Tells whether nothing speaks against a worker.
+///
+/// # Errors
+/// Only those of writing to `out`.
+pub(super) fn connect(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
+    let config = &loaded.config;
+    let mut brokers = Found::new(format!("brokers {}", config.kafka.brokers));
+    let oldest = match look(config, &mut brokers) {
+        Ok(oldest) => oldest,
+        Err(error) => {
+            brokers.findings.push(Finding::Waits(error.to_string()));
+            None
+        }
+    };
+    let mut all = vec![brokers];
+    all.extend(receivers(loaded, oldest));
+    for found in &all {
+        writeln!(out, "{}", found.place)?;
+        found.findings.iter().try_for_each(|finding| writeln!(out, "  {finding}"))?;
+    }
+    Ok(!all.iter().any(|found| found.findings.iter().any(Finding::is_refusal)))
+}
+
+/// Looks at brokers, topics and groups; tells the time of the oldest record that a worker would read.
+fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError> {
+    let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
+    let inspector = Inspector::new(kafka, &kafka.group)?;
+    found.good(format!("{} brokers respond", inspector.brokers()?));
+    let topics = Topics::new(kafka)?;
+    let mut oldest = None::<Millis>;
+    for topic in &kafka.topics {
+        let Some(partitions) = found.told(topics.partitions(topic)).flatten() else {
+            found.findings.push(Finding::Waits(format!(
+                "topic {topic} does not exist, or this worker may not describe it; create it, grant Describe, or \
+                 check kafka.topics"
+            )));
+            continue;
+        };
+        found.good(format!("topic {topic} has {partitions} partitions"));
+        if found.read(topic, inspector.reads(topic, 0)) {
+            keys(&inspector, config, (topic, partitions), found);
+            let first = first(&inspector, kafka.start, (topic, partitions), found);
+            oldest = oldest.into_iter().chain(first).min();
+        }
+        found.internal(&topics, &names.journal(topic), partitions, config);
+    }
+    let shards = i32::try_from(kafka.shards).unwrap_or(i32::MAX);
+    for topic in [names.deltas(), names.series_journal()] {
+        found.internal(&topics, &topic, shards, config);
+    }
+    let prefix = format!("{}-", kafka.group);
+    found.findings.push(Finding::Warning(format!(
+        "the rights to write to topics with the prefix {prefix}, to delete their records and to add partitions \
+         cannot be checked without using them"
+    )));
+    Ok(oldest)
+}
+
+/// Whether records can be partitioned by trace ID.
+fn keys(inspector: &Inspector, config: &Config, (topic, partitions): (&str, i32), found: &mut Found) {
+    let mut sum = Keys::default();
+    for partition in 0..partitions.min(PARTITIONS) {
+        let Some(keys) = found.told(inspector.keys(topic, partition, RECORDS)) else { return };
+        sum = Keys { records: sum.records + keys.records, without: sum.without + keys.without };
+    }
+    let Keys { records, without } = sum;
+    found.findings.push(match (records, &config.tenant) {
+        (0, _) => Finding::Warning(format!("topic {topic} has no records yet, so its keys cannot be checked")),
+        (_, TenantSource::Key) if without > 0 => {
+            Finding::Waits(format!("{without} of the last {records} records have no key, and tenant.source is key"))
+        }
+        (_, TenantSource::Key) => Finding::Good(format!(
+            "the last {records} records have keys, which name their \
+                                                         tenants"
+        )),
+        _ if without > 0 => Finding::Warning(format!(
+            "{without} of the last {records} records have no key; check that they are partitioned by trace ID. In \
+             the Collector's Kafka exporter, set partition_traces_by_id: true; edges whose spans are in two \
+             partitions are lost"
+        )),
+        _ => Finding::Good(format!("the last {records} records have keys, as expected with partitioning by trace ID")),
+    });
+}
+
+/// The time of the oldest record of a topic that the group would read.
+fn first(inspector: &Inspector, start: Start, (topic, partitions): (&str, i32), found: &mut Found) -> Option<Millis> {
+    let committed = match inspector.committed(topic, partitions) {
+        Ok(committed) => committed,
+        Err(error) if error.code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            found
+                .findings
+                .push(Finding::Waits(format!("{error}; grant Read on groups with the prefix of kafka.group")));
+            return None;
+        }
+        Err(error) => {
+            found.findings.push(Finding::Waits(error.to_string()));
+            return None;
+        }
+    };
+    let begins = |offset: &Option<i64>| offset.is_some() || start == Start::Earliest;
+    let read = (0..).zip(committed).take(PARTITIONS.unsigned_abs() as usize).filter(|(_, offset)| begins(offset));
+    let times: Vec<_> = read.map(|(partition, offset)| inspector.first(topic, partition, offset)).collect();
+    times.into_iter().filter_map(|time| found.told(time).flatten()).min()
+}
+
+/// Asks every receiver that settings name, once for each address.
+fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
+    let tenant = match &loaded.config.tenant {
+        TenantSource::Static(name) => name.as_str(),
+        _ => SINGLE_TENANT,
+    };
+    let all = std::iter::once((tenant, &loaded.config));
+    let overridden = loaded.tenants.overridden().map(|(tenant, config)| (tenant, &**config));
+    let mut asked: Vec<&RemoteWrite> = Vec::new();
+    let mut out = Vec::new();
+    for (tenant, config) in all.chain(overridden) {
+        let cfg = &config.remote_write;
+        if !asked.iter().any(|other| (&other.url, &other.auth, &other.headers) == (&cfg.url, &cfg.auth, &cfg.headers)) {
+            asked.push(cfg);
+            out.push(receiver(config, tenant, oldest));
+        }
+    }
+    out
+}
+
+fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
+    let cfg = &config.remote_write;
+    let url = cfg.url.split('?').next().unwrap_or_default();
+    let mut found = Found::new(format!("receiver {url} for tenant {tenant}"));
+    found.findings.push(match knock(cfg, tenant) {
+        Ok((200..=299, _)) => Finding::Good("accepts a request without samples".to_owned()),
+        Ok((400, text)) => Finding::Warning(format!("answers 400 to a request without samples: {text}")),
+        Ok((status, text)) => Finding::Waits(format!("answers {status}: {text}; {}", verdict::remedy(status))),
+        Err(why) => Finding::Waits(why),
+    });
+    let present = wall_clock();
+    let from = oldest.unwrap_or(present).min(present);
+    let mode = config.core.histograms.mode;
+    let (native, both) = (mode != HistogramMode::Classic, mode == HistogramMode::Both);
+    let (range, step) = ((from, from), config.core.time.step.ms());
+    let plan = Plan { cfg, query_url: None, tenant, range, step, native, both };
+    match foresee(&plan) {
+        Ok(outcome) => found.findings.extend(outcome.findings),
+        Err(error) => found.findings.push(Finding::Waits(error.to_string())),
+    }
+    found
+}
+
+// === impl Found ===
+
+impl Found {
+    fn new(place: String) -> Self {
+        Self { place, findings: Vec::new() }
+    }
+
+    fn good(&mut self, text: String) {
+        self.findings.push(Finding::Good(text));
+    }
+
+    /// What was asked for; a failure is a finding.
+    fn told<T>(&mut self, answer: Result<T, KafkaError>) -> Option<T> {
+        answer.map_err(|error| self.findings.push(Finding::Waits(error.to_string()))).ok()
+    }
+
+    /// Whether a topic can be read.
+    fn read(&mut self, topic: &str, read: Result<(), KafkaError>) -> bool {
+        match read {
+            Ok(()) => {
+                self.good(format!("topic {topic} is readable"));
+                true
+            }
+            Err(error) => {
+                self.findings.push(Finding::Waits(format!("{error}; grant Read on topic {topic}")));
+                false
+            }
+        }
+    }
+
+    /// Looks at an internal topic: it has as many partitions as it must, or can be made.
+    fn internal(&mut self, topics: &Topics, topic: &str, wanted: i32, config: &Config) {
+        let group = &config.kafka.group;
+        let Some(there) = self.told(topics.partitions(topic)) else { return };
+        let journal = topic.ends_with("-journal") && topic != TopicNames::new(group).series_journal();
+        let finding = match there {
+            None => match topics.could_create(topic, wanted) {
+                Ok(()) => Finding::Good(format!("topic {topic} does not exist yet, and can be created")),
+                Err(error) => Finding::Waits(format!(
+                    "{error}; grant Create on topics with the prefix {group}-, or create it with {wanted} partitions"
+                )),
+            },
+            Some(n) if n == wanted || journal => Finding::Good(format!("topic {topic} has {n} partitions")),
+            Some(n) => Finding::Waits(format!(
+                "topic {topic} has {n} partitions, but kafka.shards is {wanted}: set kafka.shards to {n}, or use \
+                 another kafka.group"
+            )),
+        };
+        self.findings.push(finding);
+    }
+}

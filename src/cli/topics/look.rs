@@ -1,0 +1,164 @@
+//! What Kafka knows of a group: source partitions and shards with their journals, and who owns them.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::Message as _;
+
+use super::report::{Kind, Report, Row};
+use crate::config::Config;
+use crate::core::journal::{SeriesFold, SpanFold};
+use crate::core::model::Millis;
+use crate::worker::kafka::inspect::Inspector;
+use crate::worker::kafka::reader::Stretch;
+use crate::worker::kafka::scan::Scanner;
+use crate::worker::kafka::topics::Topics;
+use crate::worker::kafka::{KafkaError, TopicNames};
+
+/// Asks Kafka, as often as it is told to.
+pub(super) struct Looker {
+    topics: Topics,
+    scanner: Scanner,
+    spans: Inspector,
+    shards: Inspector,
+    names: TopicNames,
+    group: String,
+    sources: Vec<String>,
+    shard_count: i32,
+    max_lag: Millis,
+}
+
+/// What a journal holds.
+struct Held<T> {
+    state: Result<T, String>,
+    records: u64,
+    bytes: u64,
+    /// When its last record was written.
+    written: Option<Millis>,
+}
+
+/// Who owns which partition; nothing is known of it where the brokers do not tell.
+type Owners = Option<BTreeMap<(String, i32), String>>;
+
+// === impl Looker ===
+
+impl Looker {
+    pub(super) fn new(config: &Config) -> Result<Self, KafkaError> {
+        let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
+        Ok(Self {
+            topics: Topics::new(kafka)?,
+            scanner: Scanner::new(kafka)?,
+            spans: Inspector::new(kafka, &kafka.group)?,
+            shards: Inspector::new(kafka, &names.shards_group())?,
+            group: kafka.group.clone(),
+            sources: kafka.topics.clone(),
+            shard_count: i32::try_from(kafka.shards).unwrap_or(i32::MAX),
+            max_lag: config.admin.ready_max_lag,
+            names,
+        })
+    }
+
+    /// Looks at all partitions; it is `now`.
+    pub(super) fn look(&mut self, now: Millis) -> Result<Report, KafkaError> {
+        let owners = [self.spans.owners(&self.group), self.shards.owners(&self.names.shards_group())];
+        let [spans, shards] = owners.map(|owners| {
+            owners.inspect_err(|error| tracing::debug!(%error, "the brokers do not tell the owners of partitions")).ok()
+        });
+        let mut report = Report::new(self.group.clone(), now, self.max_lag);
+        for source in &self.sources {
+            self.source(source, &spans, &mut report)?;
+        }
+        self.all_shards(&shards, &mut report)?;
+        Ok(report)
+    }
+
+    fn source(&self, topic: &str, owners: &Owners, report: &mut Report) -> Result<(), KafkaError> {
+        let Some(partitions) = self.topics.partitions(topic)? else {
+            report.problem(format!("source topic {topic} does not exist, or may not be described"));
+            return Ok(());
+        };
+        let journal = self.names.journal(topic);
+        let journals = self.topics.partitions(&journal)?.unwrap_or(0);
+        for partition in 0..partitions {
+            let (low, end) = self.scanner.bounds(topic, partition)?;
+            let mut row = Row::new(Kind::Source, topic, partition, (low, end));
+            row.owned_by(owners);
+            if partition < journals {
+                let mut fold = SpanFold::new();
+                let held = self.journal(&journal, partition, |offset, record| {
+                    fold.apply(offset, record).map(drop).map_err(|error| error.to_string())
+                })?;
+                let held = held.and(|()| fold.into_state().map_err(|error| error.to_string()));
+                row.held(&held.state.as_ref().map(|state| (state.next, state.stream_time)), &held.sizes());
+            }
+            report.add(row);
+        }
+        Ok(())
+    }
+
+    fn all_shards(&self, owners: &Owners, report: &mut Report) -> Result<(), KafkaError> {
+        let (deltas, journal) = (self.names.deltas(), self.names.series_journal());
+        let Some(partitions) = self.topics.partitions(&deltas)? else {
+            report.problem(format!("topic {deltas} does not exist: no worker of the group has run yet"));
+            return Ok(());
+        };
+        if partitions != self.shard_count {
+            report.problem(format!("kafka.shards is {}, but {deltas} has {partitions} partitions", self.shard_count));
+        }
+        let journals = self.topics.partitions(&journal)?.unwrap_or(0);
+        for partition in 0..partitions {
+            let bounds = self.scanner.bounds(&deltas, partition)?;
+            let mut row = Row::new(Kind::Shard, &deltas, partition, bounds);
+            row.owned_by(owners);
+            if partition < journals {
+                let mut fold = SeriesFold::new();
+                let held = self.journal(&journal, partition, |offset, record| {
+                    fold.apply(offset, record).map(drop).map_err(|error| error.to_string())
+                })?;
+                let held = held.and(|()| fold.into_state().map_err(|error| error.to_string()));
+                let closed = held.state.as_ref().map(|state| {
+                    let snapshot = state.snapshot.as_ref().map(|snapshot| (snapshot.step, snapshot.deltas_offset));
+                    let mark = state.marks.last().map(|(_, mark)| mark.step);
+                    (state.next.or(snapshot.map(|(_, offset)| offset)), mark.or(snapshot.map(|(step, _)| step)))
+                });
+                row.held(&closed, &held.sizes());
+            }
+            report.add(row);
+        }
+        Ok(())
+    }
+
+    /// Reads what a journal holds into a fold.
+    fn journal(
+        &self,
+        topic: &str,
+        partition: i32,
+        mut apply: impl FnMut(i64, &[u8]) -> Result<(), String>,
+    ) -> Result<Held<()>, KafkaError> {
+        let (from, to) = self.scanner.bounds(topic, partition)?;
+        let mut held = Held { state: Ok(()), records: 0, bytes: 0, written: None };
+        self.scanner.read::<KafkaError>(Stretch { topic, partition, from, to }, &mut |record| {
+            let value = record.payload().unwrap_or_default();
+            held.records += 1;
+            held.bytes += value.len() as u64;
+            held.written = record.timestamp().to_millis().or(held.written);
+            if held.state.is_ok() {
+                held.state = apply(record.offset(), value);
+            }
+            Ok(())
+        })?;
+        Ok(held)
+    }
+}
+
+// === impl Held ===
+
+impl<T> Held<T> {
+    fn and<U>(self, then: impl FnOnce(T) -> Result<U, String>) -> Held<U> {
+        let Self { state, records, bytes, written } = self;
+        Held { state: state.and_then(then), records, bytes, written }
+    }
+
+    fn sizes(&self) -> (u64, u64, Option<Millis>) {
+        (self.records, self.bytes, self.written)
+    }
+}

@@ -1,0 +1,192 @@
+//! `spanmill ui`: the service map of a group as a page.
+//!
+//! *In:* the configuration of the workers. *Out:* a page, until it is stopped. *Never:* a member of their groups.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::produce::duration;
+use super::run::stop_signal;
+use super::{ConfigArgs, USAGE, console, fail};
+use crate::config::{self, Config, Loaded};
+use crate::core::model::Millis;
+use crate::tools::map::{Map, MapSettings};
+use crate::tools::ui::follow::Follow;
+use crate::tools::ui::{Page, PageSettings, SharedMap};
+use crate::worker::kafka;
+use crate::worker::kafka::broker_clock::wall_clock;
+use crate::worker::telemetry;
+
+/// Where a page listens unless it is told otherwise.
+pub(super) const LISTEN: &str = "127.0.0.1:4900";
+/// Points of a history at most; a step of a minute fills 24 hours.
+const POINTS: usize = 1440;
+
+/// Arguments of `ui`.
+#[derive(Debug, clap::Args)]
+pub struct UiArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    page: PageArgs,
+    /// How long points of the history are kept, at most 1440 of them
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = duration)]
+    history: Duration,
+    /// Time of one point of the history; rounded up to a multiple of time.step
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    resolution: Duration,
+    /// Memory for the map in MiB; above it the oldest points are dropped, and the page says so
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..))]
+    memory: u32,
+}
+
+/// What all pages have.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PageArgs {
+    /// Address of the page. Every client that reaches it sees all tenants
+    #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
+    pub listen: String,
+    /// Link to a trace, with {trace_id} in place of its ID, such as `https://tempo.example/trace/{trace_id}`
+    #[arg(long, value_name = "URL", value_parser = PageSettings::check_trace_url)]
+    pub trace_url: Option<String>,
+}
+
+/// A page that cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve the page at {listen}: {source}; choose a free host:port")]
+pub struct PageError {
+    /// Where.
+    pub listen: String,
+    /// What the system says.
+    pub source: std::io::Error,
+}
+
+/// Serves a page.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(super) fn serve(listen: &str, map: &SharedMap, settings: PageSettings) -> Result<Page, PageError> {
+    let failed = |source| PageError { listen: listen.to_owned(), source };
+    Page::start(listen, map.clone(), settings).map_err(failed)
+}
+
+/// How long an edge may take: its peer is waited for, then its step must end, and that of the slowest source.
+pub(super) fn edge_delay(config: &Config) -> Millis {
+    config.core.service_graphs.wait + 2 * config.core.time.step.ms()
+}
+
+/// Runs until a signal.
+pub(super) fn run(args: &UiArgs) -> ExitCode {
+    let loaded = match config::load_from(args.config.config.as_deref(), &args.config.set) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            console::say(&problems);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let config = &loaded.config;
+    if let Err(error) = kafka::client::check(&config.kafka) {
+        console::say(&error);
+        return ExitCode::from(USAGE);
+    }
+    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format, std::io::stderr) {
+        console::say(&error);
+        return ExitCode::from(USAGE);
+    }
+    if let Some(problem) = args.problem(config) {
+        console::say(&problem);
+        return ExitCode::from(USAGE);
+    }
+    match show(args, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn show(args: &UiArgs, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = stop_signal()?;
+    let config = &loaded.config;
+    let map = SharedMap::new(Map::new(args.settings(config)));
+    let settings = PageSettings {
+        source: format!("group {}", config.kafka.group),
+        trace_url: args.page.trace_url.clone(),
+        edge_delay: edge_delay(config),
+        finished: false,
+    };
+    let page = serve(&args.page.listen, &map, settings)?;
+    tracing::info!(url = page.url(), group = config.kafka.group, brokers = config.kafka.brokers, "serving the map");
+    let since = wall_clock() - args.history.as_millis() as Millis;
+    let follow = Follow::start(Arc::new(loaded.tenants), map, since)?;
+    wait(&stop);
+    drop(follow);
+    drop(page);
+    Ok(())
+}
+
+/// Waits for a signal.
+pub(super) fn wait(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Says where the page of files is, and serves it until a signal.
+///
+/// # Errors
+/// When the address cannot be listened on, or standard output is gone.
+pub(super) fn show_until(
+    listen: &str,
+    map: &SharedMap,
+    settings: PageSettings,
+    stop: &AtomicBool,
+) -> Result<(), PageError> {
+    let page = serve(listen, map, settings)?;
+    let told = writeln!(console::out(), "service map: {} (Ctrl-C ends it)", page.url());
+    told.map_err(|source| PageError { listen: listen.to_owned(), source })?;
+    wait(stop);
+    Ok(())
+}
+
+/// The name of what is shown, for the page's title.
+pub(super) fn title(files: &[std::path::PathBuf]) -> String {
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    match files {
+        [one] => name(one),
+        [first, rest @ ..] => format!("{} and {} more", name(first), rest.len()),
+        [] => String::new(),
+    }
+}
+
+// === impl UiArgs ===
+
+impl UiArgs {
+    /// Why so much cannot be kept.
+    fn problem(&self, config: &Config) -> Option<String> {
+        let MapSettings { resolution, .. } = self.settings(config);
+        let points = self.history.as_millis() as usize / resolution.unsigned_abs() as usize;
+        (points > POINTS).then(|| {
+            let seconds = (self.history.as_millis() as usize).div_ceil(POINTS).div_ceil(1_000);
+            format!(
+                "--history: these are {points} points, and {POINTS} are kept; use --resolution {seconds}s or more, or a \
+                 shorter history"
+            )
+        })
+    }
+
+    fn settings(&self, config: &Config) -> MapSettings {
+        let step = config.core.time.step;
+        let resolution = step.end_of((self.resolution.as_millis() as Millis - 1).max(0));
+        MapSettings {
+            step: step.ms(),
+            resolution,
+            history: Some((self.history.as_millis() as Millis).max(resolution)),
+            points: POINTS,
+            memory: self.memory as usize * (1 << 20),
+            whole: false,
+        }
+    }
+}

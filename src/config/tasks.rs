@@ -1,0 +1,69 @@
+//! What the tasks of the core are told, out of the whole configuration.
+
+use std::sync::Arc;
+
+use super::{Config, Tenants};
+use crate::config::settings::TenantSource;
+use crate::core::model::{Namer, Seed};
+use crate::core::series::{SeriesSettings, TenantBook, TenantSeries};
+use crate::core::tasks::span::SpanSettings;
+
+impl From<&Config> for SpanSettings {
+    fn from(config: &Config) -> Self {
+        Self::from(&Tenants::from(config.clone()))
+    }
+}
+
+impl From<&Tenants> for SpanSettings {
+    fn from(tenants: &Tenants) -> Self {
+        let config = tenants.defaults();
+        let agreed = tenants.agreed();
+        Self {
+            encoding: config.kafka.encoding,
+            step: config.core.time.step,
+            lateness: config.core.time.allowed_lateness(),
+            max_future: config.core.time.max_future,
+            shards: config.kafka.shards,
+            max_commit_bytes: config.worker.max_commit_bytes,
+            respell_after: config.core.series.stale_after,
+            tenant_attribute: match &config.tenant {
+                TenantSource::Attribute { key, .. } => Some(key.clone()),
+                _ => None,
+            },
+            tenants: tenants.core().clone(),
+            agreed: (agreed.fingerprint(), Arc::clone(agreed.text())),
+            namer: Namer::of_group(&config.kafka.group),
+            seed: Seed::default(),
+        }
+    }
+}
+
+impl From<&Tenants> for SeriesSettings {
+    fn from(tenants: &Tenants) -> Self {
+        let config = tenants.defaults();
+        let (time, series) = (&config.core.time, &config.core.series);
+        Self {
+            step: time.step,
+            stale_after: series.stale_after,
+            forget_after: series.forget_after,
+            zero_offset: series.zero_offset.min(time.step.ms() - 1),
+            shards: config.kafka.shards,
+            tenants: tenants.into(),
+            namer: Namer::of_group(&config.kafka.group),
+            seed: Seed::default(),
+        }
+    }
+}
+
+impl From<&Tenants> for TenantBook {
+    fn from(tenants: &Tenants) -> Self {
+        let own = |(name, config): (&str, &Arc<Config>)| (name.to_owned(), Arc::new(TenantSeries::from(&**config)));
+        Self::new(TenantSeries::from(&**tenants.defaults()), tenants.overridden().map(own).collect())
+    }
+}
+
+impl From<&Config> for TenantSeries {
+    fn from(config: &Config) -> Self {
+        Self::new(&config.core, config.remote_write.max_samples, config.remote_write.max_bytes)
+    }
+}

@@ -1,0 +1,204 @@
+//! The share chain: which shares a shard adds up. Each source partition's shares count once and in order, whichever worker sent
+//! them: what a new owner sends again is a duplicate, and what a zombie sends is the same bytes.
+
+use std::collections::BTreeMap;
+
+use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
+
+/// What becomes of one share record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainVerdict {
+    /// It is the next one: add it up.
+    Accepted {
+        /// It was the last part of its share.
+        complete: bool,
+    },
+    /// It was added up before: skip it.
+    Duplicate,
+    /// Something before it has not come yet: skip it, its sender will send both again.
+    Ahead,
+}
+
+/// Per source partition, the next share record that counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShareChain {
+    topics: BTreeMap<String, BTreeMap<i32, Position>>,
+}
+
+/// The number of a commit and the part of its share.
+type Position = (u64, u32);
+
+// === impl ShareChain ===
+
+impl ShareChain {
+    /// No source has sent anything yet; every chain starts with part 0 of commit 0.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Judges part `part` of the `parts` of the share of commit `k` of a source partition, and moves on if it counts.
+    pub fn accept(&mut self, topic: &str, partition: i32, k: u64, part: u32, parts: u32) -> ChainVerdict {
+        let next = self.next(topic, partition);
+        #[cfg(feature = "sabotage")]
+        let next = if super::sabotage::is_off(super::sabotage::Rule::Chain) { (k, part) } else { next };
+        if (k, part) < next {
+            return ChainVerdict::Duplicate;
+        }
+        if (k, part) > next || part >= parts {
+            return ChainVerdict::Ahead;
+        }
+        let complete = part + 1 == parts;
+        let after = if complete { (k + 1, 0) } else { (k, part + 1) };
+        // Not by entry: a topic's name is copied once, not with every share.
+        match self.topics.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition, after),
+            None => self.topics.entry(topic.to_owned()).or_default().insert(partition, after),
+        };
+        ChainVerdict::Accepted { complete }
+    }
+
+    /// The commit number and the part that count next for a source partition.
+    #[must_use]
+    pub fn next(&self, topic: &str, partition: i32) -> (u64, u32) {
+        self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).copied().unwrap_or_default()
+    }
+
+    /// Whether part `part` of the share of commit `k` of a source partition lies before what counts next.
+    #[must_use]
+    pub fn counts(&self, topic: &str, partition: i32, k: u64, part: u32) -> bool {
+        (k, part) < self.next(topic, partition)
+    }
+
+    /// The sources of which `other` counts more, each with the commit whose share is the first that this one lacks.
+    #[must_use]
+    pub fn lacks(&self, other: &Self) -> Vec<(String, i32, u64)> {
+        let behind = other.sources().filter(|(topic, partition, next)| self.next(topic, *partition) < *next);
+        behind.map(|(topic, partition, _)| (topic.to_owned(), partition, self.next(topic, partition).0)).collect()
+    }
+
+    /// Every source partition that has sent anything, with what counts next, sorted.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, i32, (u64, u32))> {
+        self.topics
+            .iter()
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(&p, &next)| (topic.as_str(), p, next)))
+    }
+
+    /// Appends the chain's bytes in short, for a step-close record: a topic is named once.
+    pub(super) fn encode_short(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.topics.len() as u64);
+        for (topic, partitions) in &self.topics {
+            put_bytes(out, topic.as_bytes());
+            put_u64(out, partitions.len() as u64);
+            for (partition, (k, part)) in partitions {
+                put_u64(out, partition.unsigned_abs().into());
+                put_u64(out, *k);
+                put_u64(out, (*part).into());
+            }
+        }
+    }
+
+    /// Reads what [`ShareChain::encode_short`] wrote.
+    pub(super) fn decode_short(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut chain = Self::default();
+        for _ in 0..r.u64()? {
+            let topic = r.str()?.to_owned();
+            let partitions = chain.topics.entry(topic).or_default();
+            for _ in 0..r.u64()? {
+                partitions.insert(r.uint()?, (r.u64()?, r.uint()?));
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Appends the chain's bytes, for a snapshot.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.sources().count() as u64);
+        for (topic, partition, (k, part)) in self.sources() {
+            put_bytes(out, topic.as_bytes());
+            put_i64(out, partition.into());
+            put_u64(out, k);
+            put_u64(out, part.into());
+        }
+    }
+
+    /// Reads a chain.
+    ///
+    /// # Errors
+    /// When the bytes are not what [`ShareChain::encode`] writes.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut chain = Self::default();
+        for _ in 0..r.u64()? {
+            let topic = r.str()?;
+            let partition = i32::try_from(r.i64()?).map_err(|_| Malformed("partition out of range"))?;
+            let next = (r.u64()?, r.uint()?);
+            chain.topics.entry(topic.to_owned()).or_default().insert(partition, next);
+        }
+        Ok(chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_share_counts_once_and_in_order() {
+        let mut chain = ShareChain::new();
+        assert_eq!(chain.accept("spans", 0, 1, 0, 1), ChainVerdict::Ahead);
+        assert_eq!(chain.accept("spans", 0, 0, 0, 1), ChainVerdict::Accepted { complete: true });
+        assert_eq!(chain.accept("spans", 0, 0, 0, 1), ChainVerdict::Duplicate);
+        assert_eq!(chain.accept("spans", 0, 1, 0, 1), ChainVerdict::Accepted { complete: true });
+        assert_eq!(chain.accept("spans", 1, 1, 0, 1), ChainVerdict::Ahead);
+        assert_eq!(chain.accept("other", 0, 0, 0, 1), ChainVerdict::Accepted { complete: true });
+    }
+
+    #[test]
+    fn the_parts_of_a_share_may_come_from_two_senders() {
+        let mut chain = ShareChain::new();
+        assert_eq!(chain.accept("spans", 0, 0, 0, 3), ChainVerdict::Accepted { complete: false });
+        assert_eq!(chain.accept("spans", 0, 0, 2, 3), ChainVerdict::Ahead);
+        assert_eq!(chain.accept("spans", 0, 0, 0, 3), ChainVerdict::Duplicate);
+        assert_eq!(chain.accept("spans", 0, 0, 1, 3), ChainVerdict::Accepted { complete: false });
+        assert_eq!(chain.accept("spans", 0, 0, 2, 3), ChainVerdict::Accepted { complete: true });
+        assert_eq!(chain.next("spans", 0), (1, 0));
+    }
+
+    #[test]
+    fn a_chain_says_what_it_lacks_of_another() {
+        let (mut ahead, mut chain) = (ShareChain::new(), ShareChain::new());
+        for (k, part) in [(0, 0), (0, 1), (1, 0)] {
+            ahead.accept("spans", 0, k, part, 2);
+        }
+        ahead.accept("spans", 1, 0, 0, 1);
+        chain.accept("spans", 0, 0, 0, 2);
+        chain.accept("other", 0, 0, 0, 1);
+        assert_eq!(chain.lacks(&ahead), [("spans".to_owned(), 0, 0), ("spans".to_owned(), 1, 0)]);
+        assert_eq!(ahead.lacks(&ahead), []);
+        assert!(ahead.counts("spans", 0, 1, 0) && !ahead.counts("spans", 0, 1, 1));
+        let mut out = Vec::new();
+        ahead.encode_short(&mut out);
+        assert_eq!(ShareChain::decode_short(&mut Reader::new(&out)), Ok(ahead));
+    }
+
+    #[test]
+    fn a_part_beyond_its_parts_never_counts() {
+        assert_eq!(ShareChain::new().accept("spans", 0, 0, 0, 0), ChainVerdict::Ahead);
+    }
+
+    #[test]
+    fn a_chain_survives_the_round_trip_sorted() {
+        let mut chain = ShareChain::new();
+        for (topic, partition) in [("b", 2), ("b", 10), ("a", 7)] {
+            chain.accept(topic, partition, 0, 0, 2);
+        }
+        let mut out = Vec::new();
+        chain.encode(&mut out);
+        let back = ShareChain::decode(&mut Reader::new(&out)).expect("just encoded");
+        assert_eq!(back, chain);
+        let sources: Vec<_> = back.sources().collect();
+        assert_eq!(sources, [("a", 7, (0, 1)), ("b", 2, (0, 1)), ("b", 10, (0, 1))]);
+        out.pop();
+        assert!(ShareChain::decode(&mut Reader::new(&out)).is_err());
+    }
+}

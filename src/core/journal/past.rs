@@ -1,0 +1,389 @@
+//! What the journals of a live group tell of the past, for a replay that repeats it: where the wall clock has moved the
+//! stream time of a silent partition, and what came too late for a shard that had closed its step on stall timeout.
+//!
+//! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their order.
+//! *Owner:* the planner of a replay. *Never:* a number of a commit in what comes out: a replay cuts its commits elsewhere.
+//! *Next:* [`crate::core::tasks::span::Repeat`] does again what happened.
+//!
+//! # Why this is all that a forced close does
+//!
+//! A shard counts a share in its own step, or in the oldest open one if that is later. So whatever comes after step T was
+//! closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a forced close
+//! says of every source that it was closed without how many commits of it had been counted. The journal of the source says
+//! at which offset the next one begins. From that offset on, its deltas for that shard count in no step before T + 1. A
+//! source that had passed T has nothing to say about T any more, and what is closed by watermark is closed without nobody.
+//! A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where they would say less,
+//! and its shards need to know nothing of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::fold::{Fold, FrameVerdict};
+use super::identity::Identity;
+use super::series::{Behind, EmitCause, EmitMark};
+use super::span::{Cause, SpanCommit};
+use super::{JournalError, decode_at};
+use crate::core::model::{Millis, StepWidth};
+
+/// Something that happened to a partition before the record at or after an offset, and that no record tells. As JSON, it
+/// stands in the plan of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// At the offset, stream time advanced to the time.
+    Tick(i64, Millis),
+    /// What follows came after a shard had closed a step without it.
+    Missed {
+        /// The offset.
+        offset: i64,
+        /// The shard.
+        shard: u32,
+        /// The end of the last step that it had closed.
+        step: Millis,
+        /// Whether a commit ended here that no tick had ended.
+        cut: bool,
+        /// A partition that is at the offset and has this stream time, or a later one, has it behind it.
+        passed: Millis,
+    },
+}
+
+/// By commit of a source: the shards that had closed steps on stall timeout before its share came, with the last of these steps.
+pub type Missed = BTreeMap<u64, BTreeMap<u32, Millis>>;
+
+/// Collects the forced closes in the journals of series tasks, one shard after the other.
+#[derive(Debug, Clone, Default)]
+pub struct ForcedCloses {
+    fold: Fold,
+    shard: u32,
+    begins: Option<Millis>,
+    missed: BTreeMap<(String, i32), Missed>,
+    torn: Vec<Torn>,
+    unsaid: Vec<(u32, Millis)>,
+}
+
+/// A step that was closed on stall timeout in the middle of a share. Which label sets had come is known to nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// The shard.
+    pub shard: u32,
+    /// The end of the step.
+    pub step: Millis,
+    /// The source whose share it was.
+    pub source: (String, i32),
+}
+
+/// Collects the events of the journal of a span task.
+#[derive(Debug, Clone)]
+pub struct Past {
+    fold: Fold,
+    width: StepWidth,
+    missed: Missed,
+    found: Vec<Event>,
+    last: Option<Last>,
+    /// Where the first commit begins that the journal still has.
+    begins: Option<i64>,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// Whether a tick ended it.
+    tick: bool,
+    /// Stream time after it.
+    time: Millis,
+    /// Whether that is in another step than the commit: then what expires by it is in the next one.
+    crossing: bool,
+    /// Whether it holds no record.
+    empty: bool,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// The offset at or before which it happened.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        match *self {
+            Self::Tick(offset, _) | Self::Missed { offset, .. } => offset,
+        }
+    }
+
+    /// The same, not before `first`.
+    #[must_use]
+    pub fn not_before(mut self, first: i64) -> Self {
+        let (Self::Tick(offset, _) | Self::Missed { offset, .. }) = &mut self;
+        *offset = first.max(*offset);
+        self
+    }
+}
+
+// === impl ForcedCloses ===
+
+impl ForcedCloses {
+    /// Turns to the journal of `shard`, which is there from its first record on, or is `cut`.
+    pub fn turn_to(&mut self, shard: u32, cut: bool) {
+        self.fold = if cut { Fold::after_cut() } else { Fold::new() };
+        (self.shard, self.begins) = (shard, None);
+    }
+
+    /// The next record of the journal.
+    ///
+    /// # Errors
+    /// When the record is no frame, or a mark cannot be read.
+    pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<(), JournalError> {
+        let frame = decode_at(offset, record)?;
+        let FrameVerdict::Commit { body, .. } = self.fold.apply(&frame) else { return Ok(()) };
+        let mark = EmitMark::decode(&body).map_err(|source| JournalError::Body { offset, source })?;
+        self.begins.get_or_insert(mark.step);
+        if mark.cause == EmitCause::Forced {
+            if mark.behind.is_empty() {
+                self.unsaid.push((self.shard, mark.step));
+            }
+            mark.behind.into_iter().for_each(|source| self.add(mark.step, source));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, step: Millis, Behind { topic, partition, k, part }: Behind) {
+        let (shard, source) = (self.shard, (topic, partition));
+        if part > 0 {
+            self.torn.push(Torn { shard, step, source: source.clone() });
+        }
+        let last = self.missed.entry(source).or_default().entry(k).or_default().entry(shard).or_insert(step);
+        *last = step.max(*last);
+    }
+
+    /// Whose journal the present one is, if a frame says so.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.fold.identity()
+    }
+
+    /// The first step whose mark the journal of the present shard still has.
+    #[must_use]
+    pub fn begins(&self) -> Option<Millis> {
+        self.begins
+    }
+
+    /// What each source, topic and partition, came too late for.
+    #[must_use]
+    pub fn missed(&self) -> &BTreeMap<(String, i32), Missed> {
+        &self.missed
+    }
+
+    /// Forced closes that nobody can repeat, because they fell into the middle of a share.
+    #[must_use]
+    pub fn torn(&self) -> &[Torn] {
+        &self.torn
+    }
+
+    /// Forced closes, as shard and step, of an earlier version, which did not say what they were without.
+    #[must_use]
+    pub fn unsaid(&self) -> &[(u32, Millis)] {
+        &self.unsaid
+    }
+}
+
+// === impl Past ===
+
+impl Past {
+    /// For a journal that is there from its first record on, or for one that is `cut`. Steps are `width` wide, and its source
+    /// has `missed` some.
+    #[must_use]
+    pub fn new(width: StepWidth, cut: bool, missed: Missed) -> Self {
+        let fold = if cut { Fold::after_cut() } else { Fold::new() };
+        Self { fold, width, missed, found: Vec::new(), last: None, begins: None }
+    }
+
+    /// The next record of the journal.
+    ///
+    /// # Errors
+    /// When the record is no frame, or a commit cannot be read.
+    pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<(), JournalError> {
+        let frame = decode_at(offset, record)?;
+        let FrameVerdict::Commit { k, from, to, body } = self.fold.apply(&frame) else { return Ok(()) };
+        self.begins.get_or_insert(from);
+        let later = self.missed.split_off(&(k + 1));
+        self.place(from, later);
+        let commit = SpanCommit::decode(&body).map_err(|source| JournalError::Body { offset, source })?;
+        let Some(time) = commit.stream_time else { return Ok(()) };
+        let tick = commit.cause == Cause::Tick;
+        if tick {
+            self.found.push(Event::Tick(to, time));
+        }
+        let began = self.last.map_or(commit.step, |last| self.width.end_of(last.time));
+        self.last = Some(Last { tick, time, crossing: self.width.end_of(time) != began, empty: from == to });
+        Ok(())
+    }
+
+    /// Commits begin at `offset` that came too late for something. What is `left` begins later.
+    fn place(&mut self, offset: i64, left: Missed) {
+        let missed = std::mem::replace(&mut self.missed, left);
+        if missed.is_empty() {
+            return;
+        }
+        let (mut cut, mut passed) = (true, Millis::MIN);
+        if let Some(Last { tick, time, crossing, empty }) = self.last {
+            if !tick && (empty || crossing) {
+                // The next record had taken stream time there: what expired on the way was committed before it, in its
+                // own step, and what expires there is not.
+                self.found.push(Event::Tick(offset, time));
+            }
+            (cut, passed) = (!tick && !crossing, if crossing { time } else { time + 1 });
+        }
+        for (shard, step) in missed.into_values().flatten() {
+            self.found.push(Event::Missed { offset, shard, step, cut, passed });
+        }
+    }
+
+    /// Whose journal it is, if a frame says so.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.fold.identity()
+    }
+
+    /// The source offset from which on everything is known; `None` when the journal has no commit.
+    #[must_use]
+    pub fn begins(&self) -> Option<i64> {
+        self.begins
+    }
+
+    /// The events, in their order. What was missed by a commit that the journal does not have yet follows its last one.
+    #[must_use]
+    pub fn found(mut self) -> Vec<Event> {
+        let next = self.fold.next().unwrap_or_default();
+        self.place(next, Missed::new());
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::journal::frame::claim;
+    use crate::core::journal::{Change, JournalWriter, Owner, SeriesSnapshot};
+    use crate::core::model::Ledger;
+
+    fn commit(cause: Cause, stream_time: Millis) -> Vec<u8> {
+        let commit = SpanCommit {
+            cause,
+            step: 15_000,
+            stream_time: Some(stream_time),
+            forwarded: 0,
+            reread_from: 0,
+            live: Vec::new(),
+            ledger: Ledger::default(),
+            shares: Vec::new(),
+            witness: None,
+        };
+        commit.encode()
+    }
+
+    fn past(missed: Missed, log: &[Vec<u8>]) -> Past {
+        let mut past = Past::new(StepWidth::new(15_000).expect("positive"), false, missed);
+        (0..).zip(log).for_each(|(offset, record)| past.apply(offset, record).expect("a frame"));
+        past
+    }
+
+    fn missed<const N: usize>(all: [(u64, u32, Millis); N]) -> Missed {
+        let mut missed = Missed::new();
+        for (k, shard, step) in all {
+            missed.entry(k).or_default().insert(shard, step);
+        }
+        missed
+    }
+
+    #[test]
+    fn the_ticks_that_count_are_found_with_their_places() {
+        let (zombie, owner) = (Owner(1), Owner(2));
+        let mut log = vec![claim(zombie, "")];
+        let mut old = JournalWriter::new(zombie, 0, None, 0);
+        log.extend(old.commit(10, 20, &commit(Cause::Records, 1_000)));
+        log.push(claim(owner, ""));
+        // Too late: somebody else owns the journal.
+        log.extend(old.commit(20, 20, &commit(Cause::Tick, 99_000)));
+        let mut new = JournalWriter::new(owner, 2, Some(20), 1);
+        log.extend(new.commit(20, 20, &commit(Cause::Tick, 30_000)));
+        log.extend(new.commit(20, 25, &commit(Cause::Records, 31_000)));
+        log.extend(new.commit(25, 26, &commit(Cause::Tick, 60_000)));
+        let past = past(Missed::new(), &log);
+        assert_eq!(past.begins(), Some(10));
+        assert_eq!(past.found(), [Event::Tick(20, 30_000), Event::Tick(26, 60_000)]);
+    }
+
+    #[test]
+    fn what_came_too_late_stands_between_the_ticks_where_its_commit_began() {
+        let mut log = vec![claim(Owner(1), "")];
+        let mut w = JournalWriter::new(Owner(1), 0, None, 0);
+        log.extend(w.commit(10, 15, &commit(Cause::Records, 1_000)));
+        log.extend(w.commit(15, 20, &commit(Cause::Records, 15_000)));
+        log.extend(w.commit(20, 20, &commit(Cause::Records, 15_000)));
+        log.extend(w.commit(20, 22, &commit(Cause::Tick, 30_000)));
+        log.extend(w.commit(22, 22, &commit(Cause::Records, 30_000)));
+        log.extend(w.commit(22, 25, &commit(Cause::Tick, 60_000)));
+        let at = |offset, shard, cut, passed| Event::Missed { offset, shard, step: 15, cut, passed };
+        let all = missed([0, 1, 2, 3, 4, 5, 6].map(|k| (k, k as u32, 15)));
+        let expected = [
+            at(10, 0, true, Millis::MIN),
+            // Cut for its size: the step goes on.
+            at(15, 1, true, 1_001),
+            // Cut by the record at 20, in a later step; what expires by it follows.
+            Event::Tick(20, 15_000),
+            at(20, 2, false, 15_000),
+            // That has been committed.
+            Event::Tick(20, 15_000),
+            at(20, 3, true, 15_001),
+            Event::Tick(22, 30_000),
+            // The tick's own cut is the beginning of what follows it, and what expires by it is not before that.
+            at(22, 4, false, 30_000),
+            Event::Tick(22, 30_000),
+            at(22, 5, true, 30_001),
+            Event::Tick(25, 60_000),
+            at(25, 6, false, 60_000),
+        ];
+        assert_eq!(past(all, &log).found(), expected);
+        let first = Event::Missed { offset: 0, shard: 0, step: 15, cut: true, passed: Millis::MIN };
+        assert_eq!(past(missed([(3, 0, 15)]), &[]).found(), [first], "of a journal without commits");
+    }
+
+    #[test]
+    fn marks_of_forced_closes_say_what_they_were_without() {
+        let behind = |partition, k, part| Behind { topic: "spans".to_owned(), partition, k, part };
+        let mark = |step, cause, behind| {
+            let (acknowledged, left_out, basis, change) = (None, Vec::new(), None, Change::default());
+            EmitMark { step, cause, acknowledged, left_out, behind, basis, change }.encode()
+        };
+        let (watermark, forced) = (EmitCause::Watermark, EmitCause::Forced);
+        let mut log = vec![claim(Owner(1), "")];
+        let mut w = JournalWriter::new(Owner(1), 0, None, 0);
+        log.extend(w.commit(0, 1, &mark(15, watermark, Vec::new())));
+        log.extend(w.commit(1, 1, &mark(30, forced, vec![behind(0, 4, 0), behind(1, 0, 2)])));
+        let snapshot =
+            SeriesSnapshot { body: vec![1], deltas_offset: 1, step: 30, undelivered: Vec::new(), settings: Vec::new() };
+        log.extend(w.snapshot(&snapshot.encode()));
+        log.extend(w.commit(1, 2, &mark(45, forced, vec![behind(0, 4, 0)])));
+        log.extend(w.commit(2, 2, &mark(60, forced, Vec::new())));
+        let mut all = ForcedCloses::default();
+        for shard in [0, 3] {
+            all.turn_to(shard, false);
+            (0..).zip(&log).for_each(|(offset, record)| all.apply(offset, record).expect("a frame"));
+            assert_eq!(all.begins(), Some(15));
+        }
+        let (zero, one) = (("spans".to_owned(), 0), ("spans".to_owned(), 1));
+        assert_eq!(all.missed()[&zero], missed([(4, 0, 45), (4, 3, 45)]));
+        assert_eq!(all.missed()[&one], missed([(0, 0, 30), (0, 3, 30)]));
+        assert_eq!(all.torn()[1], Torn { shard: 3, step: 30, source: one });
+        assert_eq!(all.unsaid(), [(0, 60), (3, 60)], "as earlier versions wrote it");
+    }
+
+    #[test]
+    fn plans_of_before_forced_closes_are_read() {
+        let text = r#"[[12,30000],{"offset":13,"shard":2,"step":45000,"cut":true,"passed":9}]"#;
+        let events: Vec<Event> = serde_json::from_str(text).expect("legal");
+        let missed = Event::Missed { offset: 13, shard: 2, step: 45_000, cut: true, passed: 9 };
+        assert_eq!(events, [Event::Tick(12, 30_000), missed]);
+        assert_eq!(serde_json::to_string(&events).expect("legal"), text);
+        assert_eq!([missed.not_before(20).offset(), missed.not_before(5).offset()], [20, 13]);
+    }
+}

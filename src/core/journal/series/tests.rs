@@ -1,0 +1,168 @@
+use super::super::chain::ShareChain;
+use super::super::frame::claim;
+use super::super::writer::JournalWriter;
+use super::*;
+use proptest::prelude::{ProptestConfig, any, prop, proptest};
+
+const ME: Owner = Owner(1);
+
+fn mark(step: i64, acknowledged: Option<i64>) -> EmitMark {
+    let (left_out, behind, change) = (Vec::new(), Vec::new(), Change::default());
+    EmitMark { step, cause: EmitCause::Watermark, acknowledged, left_out, behind, basis: None, change }
+}
+
+/// A source that was left behind.
+fn behind(partition: i32, k: u64, part: u32) -> Behind {
+    Behind { topic: "spans".to_owned(), partition, k, part }
+}
+
+fn fold(mut fold: SeriesFold, start: i64, records: &[Vec<u8>]) -> Result<SeriesState, JournalError> {
+    for (offset, record) in (start..).zip(records) {
+        fold.apply(offset, record)?;
+    }
+    fold.into_state()
+}
+
+/// A claim at 0, marks at 1 and 2, a snapshot at 3 and 4 that has read on to offset 25, marks at 5 and 6.
+fn journal() -> Vec<Vec<u8>> {
+    let mut records = vec![claim(ME, "")];
+    let mut w = JournalWriter::new(ME, 0, None, 0).with_max_part(32);
+    records.extend(w.commit(0, 10, &mark(15, None).encode()));
+    records.extend(w.commit(10, 20, &mark(30, Some(15)).encode()));
+    records.extend(
+        w.snapshot(
+            &SeriesSnapshot {
+                body: vec![9; 40],
+                deltas_offset: 25,
+                step: 30,
+                undelivered: Vec::new(),
+                settings: Vec::new(),
+            }
+            .encode(),
+        ),
+    );
+    records.extend(w.commit(20, 26, &mark(45, Some(30)).encode()));
+    records.extend(w.commit(26, 26, &EmitMark { cause: EmitCause::Forced, ..mark(60, Some(30)) }.encode()));
+    assert_eq!(records.len(), 7);
+    records
+}
+
+#[test]
+fn bodies_survive_the_round_trip() {
+    let left_out = vec!["a".to_owned(), String::new()];
+    let all = vec![behind(0, 0, 0), behind(i32::MAX, u64::MAX, 3)];
+    let (cause, acknowledged, change) = (EmitCause::Forced, Some(i64::MIN), Change::default());
+    let forced = EmitMark { step: -15, cause, acknowledged, left_out, behind: all.clone(), basis: None, change };
+    let nobody_left_out = EmitMark { left_out: Vec::new(), ..forced.clone() };
+    let settings = Change { settings: b"settings".to_vec(), gone: Vec::new() };
+    let gone = Change { settings: Vec::new(), gone: vec![("old".to_owned(), 0), (String::new(), i32::MAX)] };
+    let changes =
+        [EmitMark { change: settings.clone(), ..mark(15, None) }, EmitMark { change: gone, ..forced.clone() }];
+    let known = [mark(15, None), EmitMark { behind: Vec::new(), ..forced.clone() }, forced, nobody_left_out];
+    let mut chain = ShareChain::new();
+    chain.accept("spans", 0, 0, 0, 2);
+    let with_basis = EmitMark { basis: Some(Basis { chain, digest: u64::MAX }), ..mark(15, None) };
+    let with_all = EmitMark { change: settings, ..with_basis.clone() };
+    for mark in known.into_iter().chain(changes).chain([with_basis, with_all]) {
+        assert_eq!(EmitMark::decode(&mark.encode()), Ok(mark));
+    }
+    let snapshot = SeriesSnapshot {
+        body: b"state".to_vec(),
+        deltas_offset: 25,
+        step: 30,
+        undelivered: Vec::new(),
+        settings: Vec::new(),
+    };
+    let with_batches = SeriesSnapshot { undelivered: b"batches".to_vec(), ..snapshot.clone() };
+    let with_settings = SeriesSnapshot { settings: b"settings".to_vec(), ..snapshot.clone() };
+    let with_both = SeriesSnapshot { settings: b"settings".to_vec(), body: vec![UNDELIVERED], ..with_batches.clone() };
+    let marked = SeriesSnapshot { body: vec![SETTINGS, 1, 2], ..snapshot.clone() };
+    for snapshot in [snapshot, with_batches, with_settings, with_both, marked] {
+        assert_eq!(snapshot.clone().into_bytes(), snapshot.encode());
+        assert_eq!(SeriesSnapshot::decode(&snapshot.encode()), Ok(snapshot));
+    }
+}
+
+#[test]
+fn a_new_owner_starts_from_the_snapshot_and_the_marks_after_it() {
+    let state = fold(SeriesFold::new(), 0, &journal()).expect("whole");
+    let expected = SeriesState {
+        identity: None,
+        owner: Some(ME),
+        snapshot: Some(SeriesSnapshot {
+            body: vec![9; 40],
+            deltas_offset: 25,
+            step: 30,
+            undelivered: Vec::new(),
+            settings: Vec::new(),
+        }),
+        marks: vec![(26, mark(45, Some(30))), (26, EmitMark { cause: EmitCause::Forced, ..mark(60, Some(30)) })],
+        acknowledged: Some(30),
+        next: Some(26),
+        next_k: 4,
+        oldest_needed: Some(3),
+    };
+    assert_eq!(state, expected);
+    assert_eq!(fold(SeriesFold::after_cut(), 3, &journal()[3..]), Ok(expected), "the rest may be deleted");
+}
+
+#[test]
+fn a_snapshot_says_that_its_steps_are_acknowledged() {
+    let state = fold(SeriesFold::new(), 0, &journal()[..5]).expect("whole");
+    assert_eq!((state.acknowledged, state.marks), (Some(30), vec![]));
+}
+
+#[test]
+fn a_snapshot_of_a_topic_that_has_lost_its_end_reads_on_where_the_topic_ends() {
+    let mut w = JournalWriter::new(ME, 0, None, 0);
+    let mut records = vec![claim(ME, "")];
+    records.extend(w.commit(0, 10, &mark(15, None).encode()));
+    let (undelivered, settings) = (Vec::new(), Vec::new());
+    records.extend(
+        w.snapshot(&SeriesSnapshot { body: vec![], deltas_offset: 4, step: 15, undelivered, settings }.encode()),
+    );
+    records.extend(w.commit(10, 10, &mark(30, None).encode()));
+    let state = fold(SeriesFold::new(), 0, &records).expect("whole");
+    assert_eq!(state.snapshot.map(|snapshot| snapshot.deltas_offset), Some(4));
+    assert_eq!((state.next, state.marks.len()), (Some(10), 1));
+}
+
+#[test]
+fn marks_without_those_before_them_are_said_loudly() {
+    let cut = |from: usize| fold(SeriesFold::after_cut(), 0, &journal()[from..]);
+    assert!(matches!(cut(5), Err(JournalError::Cut { .. })));
+    assert!(cut(2).is_ok(), "the snapshot makes up for what is gone");
+    let nothing = fold(SeriesFold::after_cut(), 9, &[claim(ME, "")]);
+    assert!(matches!(nothing, Err(JournalError::Cut { .. })), "a claim alone is no journal that never ran");
+}
+
+#[test]
+fn damage_names_its_offset() {
+    let mut w = JournalWriter::new(ME, 0, None, 0);
+    let mut records = vec![claim(ME, "")];
+    records.extend(w.commit(0, 10, &mark(15, None).encode()));
+    records.extend(w.snapshot(&[0]));
+    let error = fold(SeriesFold::new(), 0, &records).expect_err("the snapshot breaks off");
+    assert!(matches!(error, JournalError::Body { offset: 2, .. }));
+    assert!(matches!(fold(SeriesFold::new(), 5, &[vec![]]), Err(JournalError::Frame { offset: 5, .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        if let Ok(mark) = EmitMark::decode(&bytes) {
+            assert_eq!(EmitMark::decode(&mark.encode()), Ok(mark));
+        }
+        if let Ok(snapshot) = SeriesSnapshot::decode(&bytes) {
+            assert_eq!(snapshot.clone().into_bytes(), snapshot.encode());
+            assert_eq!(SeriesSnapshot::decode(&snapshot.encode()), Ok(snapshot));
+        }
+        if let Ok(chain) = ShareChain::decode(&mut Reader::new(&bytes)) {
+            let mut out = Vec::new();
+            chain.encode(&mut out);
+            assert_eq!(ShareChain::decode(&mut Reader::new(&out)), Ok(chain));
+        }
+    }
+}

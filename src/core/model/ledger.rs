@@ -1,0 +1,332 @@
+//! The ledger: what became of every record, span and edge of a source partition.
+//!
+//! It is part of every commit, so it is as exact as the counts. Two equations must always hold:
+//!
+//! * `spans_read = spans_counted + Σ spans_dropped_*`
+//! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* +
+//!   edges_joined + edges_lost + pending`
+//!
+//! Telemetry splits the ledger by unit, and the equations hold there, too:
+//!
+//! * `spanmill_spans_read_total = spanmill_spans_counted_total + sum(spanmill_spans_dropped_total)`
+//! * `spanmill_edges_opened_total = sum(spanmill_edges_closed_total) + spanmill_edges_pending`
+
+use super::wire::{Malformed, Reader, put_u64};
+
+/// Where telemetry shows a tally. A metric holds tallies of one unit only, and those that share it exclude each other, so that
+/// its sum means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TallyMetric {
+    /// The name of the metric.
+    pub name: &'static str,
+    /// The label that tells the tallies of the metric apart, and its value for this one; `None` if the metric has one tally.
+    pub label: Option<(&'static str, &'static str)>,
+}
+
+macro_rules! label {
+    () => {
+        None
+    };
+    ($key:ident $value:literal) => {
+        Some((stringify!($key), $value))
+    };
+}
+
+macro_rules! tallies {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal in $metric:literal $($key:ident $value:literal)?,)*) => {
+        /// One line of the ledger.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Tally { $($(#[$doc])* $variant,)* }
+
+        impl Tally {
+            /// All tallies in ledger order. New ones are only ever added at the end: the order is the wire format.
+            pub const ALL: &'static [Tally] = &[$(Tally::$variant,)*];
+
+            /// The name in telemetry and in printed ledgers.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Tally::$variant => $name,)* }
+            }
+
+            /// The metric that shows it.
+            #[must_use]
+            pub fn metric(self) -> TallyMetric {
+                match self { $(Tally::$variant => TallyMetric { name: $metric, label: label!($($key $value)?) },)* }
+            }
+        }
+    };
+}
+
+tallies! {
+    /// Records read from the source, decodable or not.
+    RecordsRead = "records_read" in "spanmill_records_read_total",
+    /// Bytes of record values read.
+    BytesRead = "bytes_read" in "spanmill_bytes_read_total",
+    /// Records whose value is not a decodable OTLP request; their spans are unknown.
+    RecordsUndecodable = "records_undecodable" in "spanmill_records_dropped_total" reason "undecodable",
+    /// Records without the key or header that names their tenant.
+    RecordsWithoutTenant = "records_without_tenant" in "spanmill_records_dropped_total" reason "without_tenant",
+    /// Records that retention deleted before they were read.
+    RecordsLost = "records_lost" in "spanmill_records_skipped_total" reason "retention",
+    /// Spans decoded.
+    SpansRead = "spans_read" in "spanmill_spans_read_total",
+    /// Spans counted by span metrics.
+    SpansCounted = "spans_counted" in "spanmill_spans_counted_total",
+    /// Spans dropped because a label value is not UTF-8.
+    SpansDroppedInvalidUtf8 = "spans_dropped_invalid_utf8" in "spanmill_spans_dropped_total" reason "invalid_utf8",
+    /// Spans not counted because span metrics are switched off.
+    SpansDroppedDisabled = "spans_dropped_disabled" in "spanmill_spans_dropped_total" reason "disabled",
+    /// Spans of an edge kind (client, server, producer, consumer) seen by the service graph.
+    EdgeSpans = "edge_spans" in "spanmill_edge_spans_read_total",
+    /// Edge spans whose resource has no `service.name`.
+    EdgeSpansWithoutService = "edge_spans_without_service" in "spanmill_edge_spans_dropped_total" reason "without_service",
+    /// Edge spans with an empty or all-zero trace or span ID.
+    EdgeSpansInvalidId = "edge_spans_invalid_id" in "spanmill_edge_spans_dropped_total" reason "invalid_id",
+    /// Edges opened by their first half, or complete at once.
+    EdgesOpened = "edges_opened" in "spanmill_edges_opened_total",
+    /// Edges whose two sides met.
+    EdgesCompleted = "edges_completed" in "spanmill_edges_closed_total" outcome "completed",
+    /// Edges that expired into a virtual node.
+    EdgesVirtual = "edges_virtual" in "spanmill_edges_closed_total" outcome "virtual",
+    /// Client halves that expired unmatched.
+    EdgesExpiredClient = "edges_expired_client" in "spanmill_edges_closed_total" outcome "expired_client",
+    /// Server halves that expired unmatched.
+    EdgesExpiredServer = "edges_expired_server" in "spanmill_edges_closed_total" outcome "expired_server",
+    /// Producer halves that expired unmatched.
+    EdgesExpiredProducer = "edges_expired_producer" in "spanmill_edges_closed_total" outcome "expired_producer",
+    /// Consumer halves that expired unmatched.
+    EdgesExpiredConsumer = "edges_expired_consumer" in "spanmill_edges_closed_total" outcome "expired_consumer",
+    /// Edges not opened because `max_items` were pending.
+    EdgesDroppedFull = "edges_dropped_full" in "spanmill_edges_closed_total" outcome "dropped_full",
+    /// Edges dropped because a label value is not UTF-8.
+    EdgesDroppedInvalidUtf8 = "edges_dropped_invalid_utf8" in "spanmill_edges_closed_total" outcome "dropped_invalid_utf8",
+    /// Records from the future, as the present or those after them tell: they were counted where stream time was.
+    RecordsFromFuture = "records_from_future" in "spanmill_records_from_future_total",
+    /// Pending edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
+    EdgesLost = "edges_lost" in "spanmill_edges_closed_total" outcome "lost",
+    /// Records skipped by a reset of the consumer group's offset.
+    RecordsPassedOver = "records_skipped_by_reset" in "spanmill_records_skipped_total" reason "reset",
+    /// Records read again after a reset of the consumer group's offset.
+    RecordsReadAgain = "records_reread_by_reset" in "spanmill_records_reread_total",
+    /// Spans not counted because a filter policy of span metrics rejects them.
+    SpansDroppedFiltered = "spans_dropped_filtered" in "spanmill_spans_dropped_total" reason "filtered",
+    /// Spans whose name the sanitizer replaced, or would replace if it were not a dry run.
+    SpanNamesSanitized = "span_names_sanitized" in "spanmill_span_names_sanitized_total",
+    /// Span events counted.
+    SpanEventsCounted = "span_events_counted" in "spanmill_span_events_counted_total",
+    /// Span events dropped because a label value is not UTF-8.
+    SpanEventsDroppedInvalidUtf8 = "span_events_dropped_invalid_utf8" in "spanmill_span_events_dropped_total" reason "invalid_utf8",
+    /// Resources whose `target_info` or `host_info` was dropped because a label is not UTF-8.
+    InfoDroppedInvalidUtf8 = "info_dropped_invalid_utf8" in "spanmill_info_dropped_total" reason "invalid_utf8",
+    /// Edge spans that the filter policies drop.
+    EdgeSpansFiltered = "edge_spans_filtered" in "spanmill_edge_spans_dropped_total" reason "filtered",
+    /// Edges dropped because the filter policies drop their peer.
+    EdgesDroppedCounterpart = "edges_dropped_counterpart" in "spanmill_edges_closed_total" outcome "dropped_counterpart",
+    /// Pending edges that met another pending edge when the spans between them came.
+    EdgesJoined = "edges_joined" in "spanmill_edges_closed_total" outcome "joined",
+    /// Filtered spans that were not remembered because `max_items` were, so that their peer does not know.
+    MarksDroppedFull = "marks_dropped_full" in "spanmill_spans_not_remembered_total" role "filtered",
+    /// Spans between a server and its client that were not remembered because `max_items` were.
+    RelaysDroppedFull = "relays_dropped_full" in "spanmill_spans_not_remembered_total" role "relay",
+    /// Messaging edges whose latency was not observed, because the consumer started before the producer
+    /// ended, or longer after it than `histograms.max_duration`.
+    MessagingNotObserved = "messaging_not_observed" in "spanmill_messaging_edges_not_observed_total",
+    /// Records skipped because processing them had failed repeatedly; their spans are unknown.
+    RecordsIsolated = "records_isolated" in "spanmill_records_dropped_total" reason "isolated",
+    /// Spans whose own step was over when they came, so that they are in the oldest open one (`time.source: span_end`).
+    SpansLate = "spans_late" in "spanmill_spans_late_total",
+    /// Spans whose end lies too far in the future, so that they are in the oldest open step (`time.source: span_end`).
+    SpansFromFuture = "spans_from_future" in "spanmill_spans_from_future_total",
+    /// Offsets of batches that could not be decompressed and were skipped; what they held is unknown.
+    RecordsUnreadable = "records_unreadable" in "spanmill_records_skipped_total" reason "unreadable",
+    /// Edges of a message with a consumer service that has one already (`service_graphs.receive_once`).
+    EdgesDroppedRepeated = "edges_dropped_repeated" in "spanmill_edges_closed_total" outcome "dropped_repeated",
+    /// Edge spans that have taken the place of another one on the same side of an edge, as further roots of a trace do.
+    EdgeSpansReplaced = "edge_spans_replaced" in "spanmill_edge_spans_replaced_total",
+    /// Spans counted with labels in which U+FFFD stands for what is no UTF-8 (`naming.invalid_utf8: replace`).
+    SpansRepairedUtf8 = "spans_repaired_utf8" in "spanmill_spans_repaired_utf8_total",
+    /// Span events counted with such labels.
+    SpanEventsRepairedUtf8 = "span_events_repaired_utf8" in "spanmill_span_events_repaired_utf8_total",
+    /// Edges emitted with such labels.
+    EdgesRepairedUtf8 = "edges_repaired_utf8" in "spanmill_edges_repaired_utf8_total",
+    /// Resources whose `target_info` or `host_info` has such labels.
+    InfoRepairedUtf8 = "info_repaired_utf8" in "spanmill_info_repaired_utf8_total",
+    /// Spans counted that took longer than `histograms.max_duration`: their latency is observed as 0 s.
+    SpansTooLong = "spans_too_long" in "spanmill_spans_too_long_total",
+    /// Edges emitted of which a side took longer than that.
+    EdgesTooLong = "edges_too_long" in "spanmill_edges_too_long_total",
+    /// Client halves that are the same call as another one around or inside of them (`service_graphs.nested_once`).
+    EdgesDroppedNested = "edges_dropped_nested" in "spanmill_edges_closed_total" outcome "dropped_nested",
+    /// Records that their sender has excluded from metrics, with Tempo's `no-generate-metrics`; their spans are unknown.
+    RecordsNotForMetrics = "records_not_for_metrics" in "spanmill_records_not_for_metrics_total",
+}
+
+/// The tallies of one source partition since the beginning of its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger([u64; Tally::ALL.len()]);
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self([0; Tally::ALL.len()])
+    }
+}
+
+impl Ledger {
+    /// Adds `n` to one tally.
+    pub fn add(&mut self, tally: Tally, n: u64) {
+        self.0[tally as usize] += n;
+    }
+
+    /// One tally.
+    #[must_use]
+    pub fn get(&self, tally: Tally) -> u64 {
+        self.0[tally as usize]
+    }
+
+    /// Adds another ledger to this one.
+    pub fn merge(&mut self, other: &Ledger) {
+        for (a, b) in self.0.iter_mut().zip(other.0) {
+            *a += b;
+        }
+    }
+
+    /// Spans read that are neither counted nor dropped for a named reason. Anything but 0 is a bug.
+    #[must_use]
+    pub fn unaccounted_spans(&self) -> i128 {
+        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled, Tally::SpansDroppedFiltered];
+        i128::from(self.get(Tally::SpansRead))
+            - i128::from(self.get(Tally::SpansCounted))
+            - dropped.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
+    }
+
+    /// Pending edges, by the ledger's own equation.
+    #[must_use]
+    pub fn pending_edges(&self) -> i128 {
+        use Tally as T;
+        let settled = [
+            T::EdgesCompleted,
+            T::EdgesVirtual,
+            T::EdgesExpiredClient,
+            T::EdgesExpiredServer,
+            T::EdgesExpiredProducer,
+            T::EdgesExpiredConsumer,
+            T::EdgesDroppedFull,
+            T::EdgesDroppedInvalidUtf8,
+            T::EdgesLost,
+            T::EdgesDroppedCounterpart,
+            T::EdgesDroppedRepeated,
+            T::EdgesDroppedNested,
+            T::EdgesJoined,
+        ];
+        i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
+    }
+
+    /// Iterates over all tallies in ledger order.
+    pub fn iter(&self) -> impl Iterator<Item = (Tally, u64)> + '_ {
+        Tally::ALL.iter().map(|&t| (t, self.get(t)))
+    }
+
+    /// Appends the ledger's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.0.len() as u64);
+        for &v in &self.0 {
+            put_u64(out, v);
+        }
+    }
+
+    /// Reads a ledger. Tallies that a later version added and this one does not know are skipped.
+    ///
+    /// # Errors
+    /// When the bytes end too early.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut ledger = Self::default();
+        for i in 0..r.uint::<usize>()? {
+            let v = r.u64()?;
+            if let Some(slot) = ledger.0.get_mut(i) {
+                *slot = v;
+            }
+        }
+        Ok(ledger)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_survives_the_round_trip() {
+        let mut l = Ledger::default();
+        l.add(Tally::SpansRead, 5);
+        l.add(Tally::RecordsFromFuture, 300);
+        let mut out = Vec::new();
+        l.encode(&mut out);
+        assert_eq!(Ledger::decode(&mut Reader::new(&out)), Ok(l));
+    }
+
+    #[test]
+    fn tallies_of_a_later_version_are_skipped() {
+        let mut out = Vec::new();
+        put_u64(&mut out, Tally::ALL.len() as u64 + 1);
+        for i in 0..=Tally::ALL.len() as u64 {
+            put_u64(&mut out, i);
+        }
+        let l = Ledger::decode(&mut Reader::new(&out)).expect("longer ledgers are legal");
+        assert_eq!(l.get(Tally::BytesRead), 1);
+    }
+
+    #[test]
+    fn the_equations_name_what_is_missing() {
+        let mut l = Ledger::default();
+        l.add(Tally::SpansRead, 3);
+        l.add(Tally::SpansCounted, 2);
+        assert_eq!(l.unaccounted_spans(), 1);
+        l.add(Tally::EdgesOpened, 2);
+        l.add(Tally::EdgesVirtual, 1);
+        assert_eq!(l.pending_edges(), 1);
+    }
+
+    /// The tallies whose metric is `name`.
+    fn of(name: &str) -> Vec<Tally> {
+        Tally::ALL.iter().copied().filter(|tally| tally.metric().name == name).collect()
+    }
+
+    #[test]
+    fn every_tally_is_in_one_metric_and_no_metric_mixes_units() {
+        let units = ["bytes", "edge_spans", "edges", "info", "messaging_edges", "records", "span_events", "span_names"];
+        let others =
+            [("marks_", "spans"), ("relays_", "spans"), ("messaging_", "messaging_edges"), ("spans_", "spans")];
+        let mut rows = Vec::new();
+        for tally in Tally::ALL {
+            let metric = tally.metric();
+            let unit =
+                units.iter().find(|unit| tally.name().starts_with(&format!("{unit}_")) || tally.name() == **unit);
+            let other = others.iter().find(|(prefix, _)| tally.name().starts_with(prefix)).map(|(_, unit)| unit);
+            let unit = unit.or(other).expect("a tally begins with its unit");
+            assert!(metric.name.starts_with(&format!("spanmill_{unit}_")), "{tally:?} counts {unit}");
+            assert!(metric.name.ends_with("_total"), "{tally:?}");
+            let key = metric.label.map(|(key, _)| key);
+            assert!(of(metric.name).iter().all(|t| t.metric().label.map(|(key, _)| key) == key), "{}", metric.name);
+            rows.push((metric.name, metric.label));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), Tally::ALL.len(), "two tallies have one row");
+    }
+
+    #[test]
+    fn the_equations_hold_with_the_names_of_the_metrics() {
+        let mut l = Ledger::default();
+        for (n, tally) in (1..).zip(Tally::ALL) {
+            l.add(*tally, 1 << (n % 60));
+        }
+        let sum = |name: &str| -> i128 {
+            let tallies = of(&format!("spanmill_{name}_total"));
+            assert!(!tallies.is_empty(), "{name}");
+            tallies.into_iter().map(|tally| i128::from(l.get(tally))).sum()
+        };
+        assert_eq!(l.unaccounted_spans(), sum("spans_read") - sum("spans_counted") - sum("spans_dropped"));
+        assert_eq!(l.pending_edges(), sum("edges_opened") - sum("edges_closed"));
+    }
+}

@@ -1,0 +1,18 @@
+//! Remote write as values: samples → requests in 1.0, those in 2.0, requests → samples, answers → verdicts.
+//!
+//! *In:* encoded `timeseries` fields; bodies; status codes. *Out:* [`Request`]s, decoded messages, [`Verdict`]s.
+//! *Owner:* a series task builds requests, a lane of `export` settles them. *Never:* a clock, a socket, a retry loop.
+//! *Next:* `export`.
+
+pub mod acceptance;
+pub mod decode;
+pub mod encode;
+pub mod metadata;
+pub mod native;
+mod phases;
+pub mod request;
+pub mod v2;
+pub mod verdict;
+
+pub use request::{Request, StepBatch};
+pub use verdict::{Backoff, Choice, Past, ReceiverAnswer, Verdict};

@@ -1,0 +1,290 @@
+//! A closed step as requests.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::candidates::Candidates;
+use super::fold::Turn;
+use super::layouts::Layouts;
+use super::metrics::{Metrics, SampleValue, SeriesRef};
+use super::set::LabelSet;
+use super::starts::{Start, Starts};
+use super::tenant::TenantSeries;
+use super::tenants::TenantNames;
+use super::{SeriesSettings, TenantBook};
+use crate::core::model::Millis;
+use crate::core::model::labels::{self, Cuts, put_label};
+use crate::core::remotewrite::StepBatch;
+use crate::core::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
+
+/// What a series task has to say about one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedStep {
+    /// The step, named by its end: the timestamp of its samples.
+    pub step: Millis,
+    /// One batch per tenant that has samples, sorted by tenant, marked as fresh.
+    pub batches: Vec<StepBatch>,
+    /// All samples in the batches, including the next two.
+    pub samples: u64,
+    /// Samples that stand before the first value of a series: zeros, and the kept values of series that come back.
+    pub start_samples: u64,
+    /// Markers that end a series.
+    pub stale_markers: u64,
+    /// Exemplars in the batches.
+    pub exemplars: u64,
+}
+
+/// Writes the sets of one step, which come in their final order.
+pub(super) struct Emitter<'a> {
+    stale_after: Millis,
+    tenants: &'a TenantBook,
+    names: &'a TenantNames,
+    writer: &'a mut SeriesWriter,
+    start_at: Option<Millis>,
+    tenant: Option<u32>,
+    /// The settings of the tenant, and the labels that all its series get.
+    own: &'a TenantSeries,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    /// The label block with the tenant's labels, when there are any.
+    merged: Vec<u8>,
+    live: usize,
+    active_series: u64,
+    closed: ClosedStep,
+}
+
+// === impl ClosedStep ===
+
+impl ClosedStep {
+    pub(super) fn empty(step: Millis) -> Self {
+        Self { step, batches: Vec::new(), samples: 0, start_samples: 0, stale_markers: 0, exemplars: 0 }
+    }
+}
+
+// === impl Emitter ===
+
+impl<'a> Emitter<'a> {
+    pub(super) fn new(
+        settings: &'a SeriesSettings,
+        names: &'a TenantNames,
+        writer: &'a mut SeriesWriter,
+        (step, last): (Millis, Option<Millis>),
+    ) -> Self {
+        // After the last step in any case, whose marker of the same series may be its last sample.
+        let start_at = last.map_or(0, |last| last + 1).max(step - settings.zero_offset);
+        let start_at = Some(start_at).filter(|&at| settings.zero_offset > 0 && at > 0 && at < step);
+        let closed = ClosedStep::empty(step);
+        let (tenants, stale_after) = (&settings.tenants, settings.stale_after);
+        Self {
+            stale_after,
+            tenants,
+            names,
+            writer,
+            start_at,
+            tenant: None,
+            own: tenants.of(""),
+            labels: Cow::Owned(BTreeMap::new()),
+            merged: Vec::new(),
+            live: 0,
+            active_series: 0,
+            closed,
+        }
+    }
+
+    /// Writes the samples of a live set whose turn it is, or the markers that end it.
+    pub(super) fn emit(&mut self, set: &mut LabelSet, layouts: &Layouts, turn: &mut Turn) {
+        if self.tenant != Some(set.tenant) {
+            self.end_batch();
+            self.begin_batch(set.tenant);
+        }
+        let metrics = layouts.of(set.layout);
+        let idle = self.closed.step.saturating_sub(set.touched);
+        self.merged.clear();
+        if !self.labels.is_empty() {
+            merge(&mut self.merged, set.block(), &self.labels);
+        }
+        if let Some(replaced) = turn.replaced.filter(|_| self.own.is_told_ends()) {
+            self.end_vanished(set, layouts.of(replaced), metrics);
+        }
+        if idle > 0 && idle >= self.stale_after {
+            self.end_set(set, &turn.numbers, metrics);
+        } else {
+            self.live += 1;
+            if self.own.write && self.own.is_due(self.closed.step) {
+                self.emit_values(set, metrics, layouts, turn);
+            } else {
+                self.pass_over(set, metrics, turn);
+            }
+        }
+    }
+
+    fn begin_batch(&mut self, tenant: u32) {
+        let name = self.names.of(tenant);
+        self.own = self.tenants.of(name);
+        self.labels = self.own.labels(name);
+        self.writer.set_limits(self.own.max_samples, self.own.max_bytes, &self.own.exemplar_label);
+        self.tenant = Some(tenant);
+    }
+
+    /// Writes the markers of all series that have been written.
+    fn end_set(&mut self, set: &mut LabelSet, numbers: &[u64], metrics: &Metrics) {
+        set.live = false;
+        if self.own.is_told_ends() {
+            let mut writer = self.lines(set);
+            metrics.each(numbers, &set.natives, |line| {
+                if set.emitted & (1 << line.metric) != 0 {
+                    writer.stale(&line);
+                }
+            });
+        }
+    }
+
+    /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
+    fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) {
+        let (mut all, mut series) = (0, 0);
+        metrics.each(&turn.numbers, &set.natives, |line| {
+            all |= 1 << line.metric;
+            series += 1;
+        });
+        self.active_series += series;
+        if !self.own.write {
+            set.emitted |= all;
+            turn.before = None;
+        } else if turn.before.as_ref().is_some_and(|before| before.seen == Some(set.layout)) {
+            // Nothing has changed after all.
+            turn.before = None;
+        }
+    }
+
+    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat, for
+    /// the receiver's look-back time. They end here. Those that are new in their place begin with what the set had: their
+    /// first value holds its whole past, and a zero would turn that into an increase.
+    fn end_vanished(&mut self, set: &LabelSet, old: &Metrics, new: &Metrics) {
+        let emitted = set.emitted;
+        let mut writer = self.lines(set);
+        old.each_vanished(new, |line| {
+            if emitted & (1 << line.metric) != 0 {
+                writer.stale(&line);
+            }
+        });
+    }
+
+    fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, layouts: &Layouts, turn: &mut Turn) {
+        let (step, start_at, own) = (self.closed.step, self.start_at, self.own);
+        let before = turn.before.take();
+        let mut kept = before.as_ref().map(|before| Starts::of(before, metrics));
+        let exemplars = if own.exemplars { &*turn.exemplars } else { &[] };
+        let (cells, times) = turn.numbers.split_at_mut(metrics.layout.cells());
+        let mut told = Candidates::new(metrics, exemplars, times, step, own.exemplars_on_counters);
+        let mut emitted = set.emitted;
+        let mut series = 0;
+        let mut writer = self.lines(set);
+        metrics.each(cells, &set.natives, |line| {
+            let is_new = set.emitted & (1 << line.metric) == 0;
+            let had = kept.as_mut().and_then(|kept| kept.next(&line));
+            let had = had.filter(|_| before.as_ref().is_some_and(|b| !b.has_seen(&line, |id| layouts.of(id))));
+            let start = if is_new { Some(Start::zero(&line.value)) } else { had };
+            let start = start.filter(|_| !metrics.is_gauge(&line));
+            writer.value(&line, start_at.zip(start.as_ref()), &mut told);
+            emitted |= 1 << line.metric;
+            series += 1;
+        });
+        set.emitted = emitted;
+        self.active_series += series;
+        times.iter_mut().zip(told.times()).for_each(|(time, latest)| *time = latest);
+    }
+
+    fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
+        let (block, cuts) = if self.labels.is_empty() {
+            (set.block(), set.cuts)
+        } else {
+            (self.merged.as_slice(), labels::cuts(&self.merged))
+        };
+        Lines { block, cuts, writer: self.writer, closed: &mut self.closed }
+    }
+
+    fn end_batch(&mut self) {
+        let requests = self.writer.finish();
+        if let Some(tenant) = self.tenant.take().filter(|_| !requests.is_empty()) {
+            let tenant = Arc::clone(self.names.of(tenant));
+            self.closed.batches.push(StepBatch { tenant, step: self.closed.step, resend: false, requests });
+        }
+    }
+
+    /// The step, the number of live sets and the number of their series.
+    pub(super) fn finish(mut self) -> (ClosedStep, usize, u64) {
+        self.end_batch();
+        (self.closed, self.live, self.active_series)
+    }
+}
+
+/// Writes the lines of one set and counts them.
+struct Lines<'a> {
+    block: &'a [u8],
+    cuts: Cuts,
+    writer: &'a mut SeriesWriter,
+    closed: &'a mut ClosedStep,
+}
+
+// === impl Lines ===
+
+impl Lines<'_> {
+    fn stale(&mut self, line: &SeriesRef<'_>) {
+        self.closed.stale_markers += 1;
+        self.closed.samples += 1;
+        let (labels, at) = (labels_of(self.block, self.cuts, line), self.closed.step);
+        match line.value {
+            SampleValue::Float(_) => self.writer.push(&labels, Point { start: None, at, value: STALE }, None),
+            SampleValue::Native(_) => self.writer.push_native(&labels, at, None, None, &[]),
+        }
+    }
+
+    fn value(&mut self, line: &SeriesRef<'_>, start: Option<(Millis, &Start)>, told: &mut Candidates<'_>) {
+        self.closed.start_samples += u64::from(start.is_some());
+        self.closed.samples += 1 + u64::from(start.is_some());
+        let (labels, at) = (labels_of(self.block, self.cuts, line), self.closed.step);
+        match &line.value {
+            SampleValue::Float(value) => {
+                let start = start.and_then(|(at, start)| Some((at, start.float()?)));
+                let exemplar = told.of(line);
+                self.closed.exemplars += u64::from(exemplar.is_some());
+                self.writer.push(&labels, Point { start, at, value: *value }, exemplar.as_ref());
+            }
+            SampleValue::Native(value) => {
+                let exemplars = told.of_native(line.metric);
+                self.closed.exemplars += exemplars.len() as u64;
+                let exemplars: Vec<_> = exemplars.iter().collect();
+                let start = start.and_then(|(at, start)| Some((at, start.native()?)));
+                let start = start.as_ref().map(|(at, native)| (*at, native));
+                self.writer.push_native(&labels, at, start, Some(value), &exemplars);
+            }
+        }
+    }
+}
+
+fn labels_of<'l>(block: &'l [u8], cuts: Cuts, line: &SeriesRef<'l>) -> SeriesLabels<'l> {
+    SeriesLabels { block, cuts, name: line.name, le: line.le }
+}
+
+/// Appends `block` with the external labels in their places. They replace labels of the same name; an empty value
+/// removes one.
+fn merge(out: &mut Vec<u8>, block: &[u8], external: &BTreeMap<String, String>) {
+    let mut external = external.iter().peekable();
+    let mut put = |name: &str, value: &str| {
+        if !value.is_empty() {
+            put_label(out, name, value);
+        }
+    };
+    for (name, value) in labels::iter(block) {
+        while let Some((n, v)) = external.next_if(|(n, _)| n.as_str() < name) {
+            put(n, v);
+        }
+        match external.next_if(|(n, _)| n.as_str() == name) {
+            Some((n, v)) => put(n, v),
+            None => put(name, value),
+        }
+    }
+    for (n, v) in external {
+        put(n, v);
+    }
+}

@@ -1,0 +1,288 @@
+//! The list of what is alive, as bytes: which span made it, and when.
+//!
+//! ```text
+//! list: edges                                            when all of them are plain and nothing else is alive
+//!       0 | length | edges | length | marks | relays     otherwise
+//! item: (ordinal << 1 | 1) | offset gap | created gap    the first of a record
+//!       (ordinal gap << 1)                               another one of the same record
+//! edge: item                                             in the plain form
+//!       item | (part << 2 | moved << 1 | met) | [key]    in the other one; `key` (8 bytes) if it has moved
+//! ```
+//!
+//! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time is
+//! written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 tells the forms apart.
+
+use crate::core::model::Millis;
+use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
+
+const RANGE: Malformed = Malformed("a pending edge is out of range");
+const ORDER: Malformed = Malformed("pending edges are out of order");
+
+/// Where something alive comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EdgeOrigin {
+    pub(super) offset: i64,
+    pub(super) created: Millis,
+    pub(super) ordinal: u32,
+    /// Which of the span's edges: 0 is the one with its parent, `n` the one with its `n`-th link.
+    pub(super) part: u16,
+}
+
+/// An edge of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) origin: EdgeOrigin,
+    /// It has met a server already.
+    pub(super) met: bool,
+    /// The client span for which it waits, if that is not the one that its own span names.
+    pub(super) moved: Option<[u8; 8]>,
+}
+
+/// Everything that is alive, each kind in the order of its origin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) edges: Vec<Listed>,
+    pub(super) marks: Vec<EdgeOrigin>,
+    pub(super) relays: Vec<EdgeOrigin>,
+}
+
+/// Writes items of one kind.
+struct Items {
+    out: Vec<u8>,
+    last: EdgeOrigin,
+    first: bool,
+}
+
+/// Reads items of one kind.
+struct ItemReader<'a> {
+    bytes: Reader<'a>,
+    last: EdgeOrigin,
+    first: bool,
+}
+
+// === impl EdgeOrigin ===
+
+impl EdgeOrigin {
+    /// The span, and which of its edges.
+    pub(super) fn at(&self) -> (i64, u32, u16) {
+        (self.offset, self.ordinal, self.part)
+    }
+
+    /// Before everything in a list that starts at `offset`.
+    fn before(offset: i64) -> Self {
+        Self { offset, created: 0, ordinal: 0, part: 0 }
+    }
+}
+
+// === impl Listed ===
+
+impl Listed {
+    fn is_plain(&self) -> bool {
+        self.origin.part == 0 && !self.met && self.moved.is_none()
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    /// The bytes, and the first offset.
+    pub(super) fn encode(&self) -> (Option<i64>, Vec<u8>) {
+        let edges = self.edges.first().map(|edge| &edge.origin);
+        let firsts = [edges, self.marks.first(), self.relays.first()];
+        let Some(from) = firsts.into_iter().flatten().map(|origin| origin.offset).min() else {
+            return (None, Vec::new());
+        };
+        let plain = self.marks.is_empty() && self.relays.is_empty() && self.edges.iter().all(Listed::is_plain);
+        let mut edges = Items::new(from);
+        for edge in &self.edges {
+            edges.put(edge.origin);
+            if !plain {
+                edges.put_detail(edge);
+            }
+        }
+        if plain {
+            return (Some(from), edges.out);
+        }
+        let mut out = vec![0];
+        put_bytes(&mut out, &edges.out);
+        put_bytes(&mut out, &Items::of(from, &self.marks));
+        out.extend(Items::of(from, &self.relays));
+        (Some(from), out)
+    }
+
+    /// Decodes what [`Live::encode`] wrote; `from` is the first offset.
+    pub(super) fn decode(from: i64, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut live = Self::default();
+        let Some(rest) = bytes.strip_prefix(&[0]) else {
+            let edges = origins(from, bytes)?;
+            live.edges = edges.into_iter().map(|origin| Listed { origin, met: false, moved: None }).collect();
+            return Ok(live);
+        };
+        let mut sections = Reader::new(rest);
+        live.edges = edges(from, sections.bytes()?)?;
+        live.marks = origins(from, sections.bytes()?)?;
+        live.relays = origins(from, sections.rest())?;
+        Ok(live)
+    }
+}
+
+// === impl Items ===
+
+impl Items {
+    fn new(from: i64) -> Self {
+        Self { out: Vec::new(), last: EdgeOrigin::before(from), first: true }
+    }
+
+    fn of(from: i64, origins: &[EdgeOrigin]) -> Vec<u8> {
+        let mut items = Self::new(from);
+        origins.iter().for_each(|&origin| items.put(origin));
+        items.out
+    }
+
+    fn put(&mut self, o: EdgeOrigin) {
+        let last = std::mem::replace(&mut self.last, o);
+        if !std::mem::take(&mut self.first) && last.offset == o.offset {
+            return put_u64(&mut self.out, u64::from(o.ordinal - last.ordinal) << 1);
+        }
+        put_u64(&mut self.out, u64::from(o.ordinal) << 1 | 1);
+        put_u64(&mut self.out, o.offset.abs_diff(last.offset));
+        put_i64(&mut self.out, o.created - last.created);
+    }
+
+    fn put_detail(&mut self, edge: &Listed) {
+        let bits = u64::from(edge.origin.part) << 2 | u64::from(edge.moved.is_some()) << 1 | u64::from(edge.met);
+        put_u64(&mut self.out, bits);
+        self.out.extend(edge.moved.iter().flatten());
+    }
+}
+
+// === impl ItemReader ===
+
+impl<'a> ItemReader<'a> {
+    fn new(from: i64, bytes: &'a [u8]) -> Self {
+        Self { bytes: Reader::new(bytes), last: EdgeOrigin::before(from), first: true }
+    }
+
+    /// The next item; its part is still that of the item before if both are of the same span, and 0 otherwise.
+    fn next(&mut self) -> Result<EdgeOrigin, Malformed> {
+        let head = self.bytes.u64()?;
+        let number = u32::try_from(head >> 1).map_err(|_| RANGE)?;
+        let (last, first) = (self.last, std::mem::take(&mut self.first));
+        if head & 1 == 0 {
+            if first {
+                return Err(ORDER);
+            }
+            let part = if number == 0 { last.part } else { 0 };
+            return Ok(EdgeOrigin { ordinal: last.ordinal.checked_add(number).ok_or(RANGE)?, part, ..last });
+        }
+        let gap = self.bytes.u64()?;
+        if !first && gap == 0 {
+            return Err(ORDER);
+        }
+        let offset = last.offset.checked_add_unsigned(gap).ok_or(RANGE)?;
+        let created = last.created.checked_add(self.bytes.i64()?).ok_or(RANGE)?;
+        Ok(EdgeOrigin { offset, created, ordinal: number, part: 0 })
+    }
+
+    /// Accepts `origin`, which must come after the one before.
+    fn accept(&mut self, origin: EdgeOrigin, first: bool) -> Result<EdgeOrigin, Malformed> {
+        if !first && origin.at() <= self.last.at() {
+            return Err(ORDER);
+        }
+        self.last = origin;
+        Ok(origin)
+    }
+}
+
+fn origins(from: i64, bytes: &[u8]) -> Result<Vec<EdgeOrigin>, Malformed> {
+    let (mut reader, mut out) = (ItemReader::new(from, bytes), Vec::new());
+    while !reader.bytes.is_empty() {
+        let origin = reader.next()?;
+        out.push(reader.accept(origin, out.is_empty())?);
+    }
+    Ok(out)
+}
+
+fn edges(from: i64, bytes: &[u8]) -> Result<Vec<Listed>, Malformed> {
+    let (mut reader, mut out) = (ItemReader::new(from, bytes), Vec::new());
+    while !reader.bytes.is_empty() {
+        let mut origin = reader.next()?;
+        let bits = reader.bytes.u64()?;
+        origin.part = u16::try_from(bits >> 2).map_err(|_| RANGE)?;
+        let origin = reader.accept(origin, out.is_empty())?;
+        let moved = if bits & 2 == 0 { None } else { Some(reader.bytes.array()?) };
+        out.push(Listed { origin, met: bits & 1 != 0, moved });
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(offset: i64, ordinal: u32, created: Millis) -> EdgeOrigin {
+        EdgeOrigin { offset, created, ordinal, part: 0 }
+    }
+
+    fn plain(origins: &[EdgeOrigin]) -> Live {
+        let edges = origins.iter().map(|&origin| Listed { origin, met: false, moved: None }).collect();
+        Live { edges, ..Live::default() }
+    }
+
+    fn everything() -> Live {
+        let part = |part, origin| EdgeOrigin { part, ..origin };
+        let edge = |origin, met, moved| Listed { origin, met, moved };
+        Live {
+            edges: vec![
+                edge(origin(8, 3, 1_000), true, None),
+                edge(part(2, origin(8, 4, 1_000)), false, None),
+                edge(part(9, origin(8, 4, 1_000)), false, Some([7; 8])),
+                edge(origin(9, 4, 1_000), false, None),
+            ],
+            marks: vec![origin(7, 0, 900), origin(7, 2, 900), origin(12, 2, 5_000)],
+            relays: vec![origin(9, 1, 1_000)],
+        }
+    }
+
+    #[test]
+    fn the_list_survives_the_round_trip() {
+        let all = [
+            origin(7, 3, 1_000),
+            origin(7, 4, 1_000),
+            origin(7, 900, 1_000),
+            origin(9, 0, 1_000),
+            origin(700, 1, 2_500),
+        ];
+        let (from, bytes) = plain(&all).encode();
+        assert_eq!(from, Some(7));
+        assert_eq!(Live::decode(7, &bytes), Ok(plain(&all)));
+        assert_eq!(Live::default().encode(), (None, Vec::new()));
+        assert_eq!(Live::decode(0, &[]), Ok(Live::default()));
+        let (from, bytes) = everything().encode();
+        assert_eq!(from, Some(7), "a mark is first");
+        assert_eq!(Live::decode(7, &bytes), Ok(everything()));
+    }
+
+    #[test]
+    fn another_edge_of_the_same_record_takes_one_byte() {
+        let (_, two) = plain(&[origin(7, 3, 1_000), origin(7, 4, 1_000)]).encode();
+        let (_, one) = plain(&[origin(7, 3, 1_000)]).encode();
+        assert_eq!(two.len(), one.len() + 1);
+    }
+
+    #[test]
+    fn damaged_lists_are_errors() {
+        let (_, bytes) = plain(&[origin(7, 3, 1_000), origin(8, 4, 1_000)]).encode();
+        assert!(Live::decode(7, &bytes[..bytes.len() - 1]).is_err());
+        assert!(Live::decode(i64::MAX, &bytes).is_err());
+        assert!(Live::decode(7, &[2]).is_err(), "no record to belong to");
+        assert!(Live::decode(7, &[1, 0, 0, 0]).is_err(), "the same span twice");
+        assert!(Live::decode(7, &[1, 0, 0, 1, 0, 0]).is_err(), "the same record twice");
+        assert!(Live::decode(7, &[0xff; 12]).is_err());
+        let (_, bytes) = everything().encode();
+        for end in 1..bytes.len() {
+            assert_ne!(Live::decode(7, &bytes[..end]), Ok(everything()));
+        }
+        assert!(Live::decode(7, &[0, 6, 1, 0, 0, 4, 0, 4, 0]).is_err(), "the same part twice");
+    }
+}

@@ -1,0 +1,126 @@
+//! Which edges there are, and what becomes one.
+
+use super::{Dimension, FilterPolicy, ns, strings};
+use crate::core::model::Millis;
+
+/// `service_graphs:` as Tempo's `service-graphs` processor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceGraphs {
+    /// `enabled`. Default true.
+    pub enabled: bool,
+    /// `histogram_buckets` (seconds in the file). Default Tempo's 8 from 0.1 to 12.8.
+    pub bounds_ns: Vec<u64>,
+    /// `wait`: how long a pending edge waits for its peer, in stream time. Default 10 s.
+    pub wait: Millis,
+    /// `max_items`: pending edges per source partition. Default 1,000,000.
+    pub max_items: usize,
+    /// `peer_attributes`. Default `peer.service, db.name, db.system, db.system.name`.
+    pub peer_attributes: Vec<String>,
+    /// `database_name_attributes`. Default `db.namespace, db.name, db.system, db.system.name`.
+    pub database_name_attributes: Vec<String>,
+    /// `database_node_attributes`: what names the node of a database before those do, in the profile `tempo`. Default
+    /// `peer.service, server.address, network.peer.address`.
+    pub database_node_attributes: Vec<String>,
+    /// `database_port`: `server.address` gets its port, as `network.peer.address` always does. Default false, as in Tempo.
+    pub database_port: bool,
+    /// `requests`: `request_total` and `request_failed_total`. Default true.
+    pub requests: bool,
+    /// `latency`: the histograms. Default true.
+    pub latency: bool,
+    /// `connection_info`: a gauge per edge. Default false.
+    pub connection_info: bool,
+    /// `dimensions`: attributes of either side as labels, the resource first. Default none.
+    pub dimensions: Vec<Dimension>,
+    /// `enable_client_server_prefix`: `client_` and `server_` before dimensions. Default false.
+    pub client_server_prefix: bool,
+    /// `enable_virtual_node_label`: which side of a virtual edge is virtual. Default false.
+    pub virtual_node_label: bool,
+    /// `enable_messaging_system_latency_histogram`: from the producer's end to the consumer's start. Default false.
+    pub messaging_latency: bool,
+    /// `filter_policies`: which spans make edges. Default none: all.
+    pub filter_policies: Vec<FilterPolicy>,
+    /// `span_multiplier_key`: an attribute with the ratio that sampling kept. Default none.
+    pub multiplier_key: String,
+    /// `span_multiplier_of_text`: it may also be text or a whole number. Default false, as in Tempo.
+    pub multiplier_of_text: bool,
+    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` says what sampling kept. Default false.
+    pub tracestate_multiplier: bool,
+    /// `service_namespace`: what `service.namespace` does. Default `off`.
+    pub service_namespace: ServiceNamespace,
+    /// `fan_out`: one client span with several server spans makes several edges. Default false, as in Tempo.
+    pub fan_out: bool,
+    /// `links`: a consumer span belongs to the producers that it links to. Default false, as in Tempo.
+    pub links: bool,
+    /// `ancestors`: a server span belongs to the nearest client above it, over spans of other kinds. Default false.
+    pub ancestors: bool,
+    /// `missing_side_is_zero`: the side that a virtual edge lacks is observed as 0 s. Default true, as in Tempo.
+    pub missing_side_is_zero: bool,
+    /// `failed_http_status`: this HTTP status and greater ones fail an edge; 0: none does. Default 0, as in Tempo.
+    pub failed_http_status: u16,
+    /// `failed_grpc_codes`: these gRPC status codes fail an edge. Default none, as in Tempo.
+    pub failed_grpc_codes: Vec<u16>,
+    /// `each_root`: each parentless server span of a trace has an edge of its own. Default false: they share one, as in Tempo.
+    pub each_root: bool,
+    /// `strict_callers`: what a server span says of a peer that it calls does not name its caller. Default false, as in Tempo.
+    pub strict_callers: bool,
+    /// `type_of_both`: the connection type follows from both halves. Default false: from the later one, as in Tempo.
+    pub type_of_both: bool,
+    /// `receive_once`: a message that a service receives and processes is one edge. Default false, as in Tempo.
+    pub receive_once: bool,
+    /// `nested_once`: a client span inside of a client span of its service is the same call. Default false, as in Tempo.
+    pub nested_once: bool,
+    /// `orphans`: a server span whose parent never comes has a virtual client. Default false: it has no edge, as in Tempo.
+    pub orphans: bool,
+}
+
+/// `service_graphs.service_namespace:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceNamespace {
+    /// `off`: it means nothing.
+    Off,
+    /// `labels`: `client_service_namespace` and `server_service_namespace`, as Grafana reads them.
+    Labels,
+    /// `name`: a node is called `namespace/name`.
+    Name,
+}
+
+// === impl Default ===
+
+impl Default for ServiceGraphs {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            bounds_ns: ns(&[0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8]),
+            wait: 10_000,
+            max_items: 1_000_000,
+            peer_attributes: strings(&["peer.service", "db.name", "db.system", "db.system.name"]),
+            database_name_attributes: strings(&["db.namespace", "db.name", "db.system", "db.system.name"]),
+            database_node_attributes: strings(&["peer.service", "server.address", "network.peer.address"]),
+            database_port: false,
+            requests: true,
+            latency: true,
+            connection_info: false,
+            dimensions: Vec::new(),
+            client_server_prefix: false,
+            virtual_node_label: false,
+            messaging_latency: false,
+            filter_policies: Vec::new(),
+            multiplier_key: String::new(),
+            multiplier_of_text: false,
+            tracestate_multiplier: false,
+            service_namespace: ServiceNamespace::Off,
+            fan_out: false,
+            links: false,
+            ancestors: false,
+            missing_side_is_zero: true,
+            failed_http_status: 0,
+            failed_grpc_codes: Vec::new(),
+            each_root: false,
+            strict_callers: false,
+            type_of_both: false,
+            receive_once: false,
+            nested_once: false,
+            orphans: false,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a shard knows of the sources that send it shares: how far each is, and what its sender keeps to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::deltas::{Sender, ShareHead};
+use crate::core::journal::ShareChain;
+use crate::core::model::Millis;
+use crate::core::model::time::last_step;
+use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
+use crate::core::series::VERSION_3;
+
+/// All sources that ever sent a share, by topic and partition.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// Those that have finished one, or were forgotten.
+    topics: BTreeMap<String, BTreeMap<i32, Source>>,
+    /// Those whose first share is still to come to its end. They hold memory, and steps do not know them yet.
+    begun: BTreeMap<(String, i32), Source>,
+    /// What the settings of senders are, by fingerprint.
+    told: BTreeMap<u64, Arc<str>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    /// Its stream time.
+    pub(super) at: Millis,
+    /// For how long it names what it has mentioned; unknown of a sender of an earlier version.
+    pub(super) respell_after: Option<Millis>,
+    /// The fingerprint of its sender's settings.
+    pub(super) settings: Option<u64>,
+    /// Nobody reads it any more.
+    pub(super) gone: bool,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// What a share says.
+    fn of(head: &ShareHead) -> Self {
+        let sender = head.sender.as_ref();
+        let (respell_after, settings) = (sender.map(|s| s.respell_after), sender.map(|s| s.settings));
+        Self { at: head.stream_time, respell_after, settings, gone: false }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_i64(out, self.at);
+        for known in [self.respell_after.map(|after| after.max(0).unsigned_abs()), self.settings] {
+            out.push(u8::from(known.is_some()));
+            known.into_iter().for_each(|known| put_u64(out, known));
+        }
+        out.push(u8::from(self.gone));
+    }
+
+    fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut source = Self { at: r.i64()?, respell_after: None, settings: None, gone: false };
+        if version >= VERSION_3 {
+            source.respell_after = if r.u8()? == 0 { None } else { Some(r.uint()?) };
+            source.settings = if r.u8()? == 0 { None } else { Some(r.u64()?) };
+            source.gone = r.u8()? != 0;
+        }
+        Ok(source)
+    }
+
+    /// From when on nothing is named that this source mentioned last, for a shard that remembers for `memory`.
+    fn names_since(&self, memory: Millis) -> Option<Millis> {
+        match self.respell_after {
+            // It has ended, and names nothing any more.
+            _ if last_step(self.at).is_some() => Some(self.at),
+            Some(after) => Some(self.at.saturating_sub((after - memory).max(0))),
+            None => None,
+        }
+    }
+}
+
+// === impl Sources ===
+
+impl Sources {
+    pub(super) fn get(&self, topic: &str, partition: i32) -> Option<&Source> {
+        self.topics.get(topic)?.get(&partition)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i32, &Source)> {
+        self.topics
+            .iter()
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(&p, source)| (topic.as_str(), p, source)))
+    }
+
+    /// See [`super::SeriesTask::senders`].
+    pub(super) fn senders(&self) -> impl Iterator<Item = (&str, i32, u64, Option<&str>)> {
+        let known = self.iter().filter(|(_, _, source)| !source.gone);
+        let known = known.filter_map(|(topic, partition, source)| Some((topic, partition, source.settings?)));
+        known.map(|(topic, partition, settings)| (topic, partition, settings, self.told.get(&settings).map(|t| &**t)))
+    }
+
+    /// A part of a share says what its sender's settings are, and how far the source is that it belongs to.
+    pub(super) fn learn(&mut self, head: &ShareHead) {
+        if self.get(&head.topic, head.partition).is_none() {
+            let at = last_step(head.stream_time).unwrap_or(head.stream_time);
+            let begun = Source { at, ..Source::of(head) };
+            self.begun.insert((head.topic.clone(), head.partition), begun);
+        }
+        if let Some(Sender { settings, told: Some(told), .. }) = &head.sender {
+            let used: Vec<u64> = self.iter().filter_map(|(_, _, source)| source.settings).collect();
+            self.told.retain(|known, _| used.contains(known));
+            self.told.insert(*settings, Arc::clone(told));
+        }
+    }
+
+    /// A share is complete.
+    pub(super) fn advance(&mut self, head: &ShareHead) {
+        // Not by entry: a topic's name is copied once, not with every share.
+        if !self.topics.contains_key(&head.topic) {
+            self.topics.insert(head.topic.clone(), BTreeMap::new());
+        }
+        if let Some(partitions) = self.topics.get_mut(&head.topic) {
+            let at = partitions.get(&head.partition).map_or(head.stream_time, |known| known.at.max(head.stream_time));
+            partitions.insert(head.partition, Source { at, ..Source::of(head) });
+        }
+        if !self.begun.is_empty() {
+            self.begun.remove(&(head.topic.clone(), head.partition));
+        }
+    }
+
+    /// After a restore: those that the chain has and nothing else is known of are in their first share. How far that is, a
+    /// snapshot of an earlier version does not tell: about as far as the others, or as the shard at `closed`.
+    pub(super) fn begin(&mut self, chain: &ShareChain, closed: Millis) {
+        let respell_after = self.iter().filter_map(|(_, _, source)| source.respell_after).max();
+        let times = self.iter().map(|(_, _, source)| source.at).filter(|at| last_step(*at).is_none());
+        let at = times.max().map_or(closed, |at| at.max(closed));
+        for (topic, partition, _) in chain.sources() {
+            let source = (topic.to_owned(), partition);
+            if self.get(topic, partition).is_none() && !self.begun.contains_key(&source) {
+                self.begun.insert(source, Source { at, respell_after, settings: None, gone: false });
+            }
+        }
+    }
+
+    /// The stream time up to which no source names what it mentioned `memory` before. None while one of them is in its first
+    /// share.
+    pub(super) fn watermark(&self, memory: Millis) -> Option<Millis> {
+        if !self.begun.is_empty() {
+            return None;
+        }
+        let waited_for = self.iter().filter(|(_, _, source)| !source.gone);
+        let times = waited_for.map(|(_, _, source)| source.names_since(memory));
+        times.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min())
+    }
+
+    /// The sources that are not among the `configured` ones, sorted, and whose memory is over at `step`.
+    pub(super) fn gone(&self, configured: &[(String, i32)], step: Millis, memory: Millis) -> Vec<(String, i32)> {
+        let is_over = |source: &Source| {
+            let memory = source.respell_after.unwrap_or(0).max(memory);
+            !source.gone && step.saturating_sub(source.at) > memory
+        };
+        let begun = self.begun.iter().map(|((topic, partition), source)| (topic.as_str(), *partition, source));
+        let over = self.iter().chain(begun).filter(|(_, _, source)| is_over(source));
+        let left_out =
+            |(topic, partition): &(String, i32)| !configured.iter().any(|(t, p)| t == topic && p == partition);
+        let mut gone: Vec<_> =
+            over.map(|(topic, partition, _)| (topic.to_owned(), partition)).filter(left_out).collect();
+        gone.sort_unstable();
+        gone
+    }
+
+    pub(super) fn let_go(&mut self, topic: &str, partition: i32) {
+        if let Some(begun) = self.begun.remove(&(topic.to_owned(), partition)) {
+            // As one that has finished a share: the steps that it might still hold back are closed.
+            self.topics.entry(topic.to_owned()).or_default().insert(partition, Source { gone: true, ..begun });
+        } else if let Some(source) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition)) {
+            source.gone = true;
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.iter().count() as u64);
+        self.iter().for_each(|(topic, partition, source)| put_source(out, topic, partition, source));
+        put_u64(out, self.told.len() as u64);
+        for (settings, told) in &self.told {
+            put_u64(out, *settings);
+            put_bytes(out, told.as_bytes());
+        }
+        put_u64(out, self.begun.len() as u64);
+        self.begun.iter().for_each(|((topic, partition), source)| put_source(out, topic, *partition, source));
+    }
+
+    /// Reads what [`Sources::encode`] writes, or a snapshot of an earlier version has in its place.
+    pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut sources = Self::default();
+        for _ in 0..r.u64()? {
+            let (topic, partition) = (r.str()?.to_owned(), r.uint()?);
+            sources.topics.entry(topic).or_default().insert(partition, Source::decode(version, r)?);
+        }
+        for _ in 0..if version >= VERSION_3 { r.u64()? } else { 0 } {
+            sources.told.insert(r.u64()?, Arc::from(r.str()?));
+        }
+        for _ in 0..if version >= VERSION_3 { r.u64()? } else { 0 } {
+            sources.begun.insert((r.str()?.to_owned(), r.uint()?), Source::decode(version, r)?);
+        }
+        Ok(sources)
+    }
+}
+
+fn put_source(out: &mut Vec<u8>, topic: &str, partition: i32, source: &Source) {
+    put_bytes(out, topic.as_bytes());
+    put_u64(out, u64::from(partition.unsigned_abs()));
+    source.encode(out);
+}

@@ -1,0 +1,195 @@
+//! Everything that the spans of a task flow through.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::clock::SpanClock;
+use super::sample::TraceSample;
+use super::{Record, SpanSettings};
+use crate::core::deltas::{DeltaTable, Limited};
+use crate::core::hostinfo::HostInfo;
+use crate::core::model::text::is_tenant;
+use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::otlp::{Batch, ResourceSpans};
+use crate::core::servicegraph::{Pairing, Sink};
+use crate::core::settings::{Settings, Tenants};
+use crate::core::spanmetrics::{SpanBlock, SpanMetrics};
+
+/// The processors and what they add to.
+#[derive(Debug)]
+pub(super) struct Processors {
+    tenants: ByTenant,
+    pub(super) pairing: Pairing,
+    pub(super) table: DeltaTable,
+    pub(super) ledger: Ledger,
+    pub(super) sample: TraceSample,
+}
+
+/// What differs from tenant to tenant.
+#[derive(Debug)]
+struct ByTenant {
+    /// The resource attribute that names the tenant, if one does.
+    attribute: Option<Box<[u8]>>,
+    /// The first is for everybody without overrides.
+    rooms: Vec<Rooms>,
+    overridden: BTreeMap<String, usize>,
+}
+
+/// The processors of one tenant that need no state.
+#[derive(Debug)]
+struct Rooms {
+    span_metrics: Option<SpanMetrics>,
+    host_info: Option<HostInfo>,
+}
+
+// === impl Processors ===
+
+impl Processors {
+    pub(super) fn new(s: &SpanSettings, ledger: Ledger) -> Self {
+        let mut table = DeltaTable::seeded(s.respell_after, s.seed, s.namer.clone());
+        table.set_limited(limited(&s.tenants));
+        tell(&mut table, s);
+        let (tenants, pairing) = (ByTenant::new(s), Pairing::seeded(&s.tenants, s.seed));
+        Self { tenants, pairing, table, ledger, sample: TraceSample::default() }
+    }
+
+    /// Continues with other settings. What waits is kept.
+    pub(super) fn reconfigure(&mut self, s: &SpanSettings) {
+        self.tenants = ByTenant::new(s);
+        self.pairing.reconfigure(&s.tenants);
+        self.table.forget_keys();
+        self.table.set_limited(limited(&s.tenants));
+        tell(&mut self.table, s);
+    }
+
+    /// Settles the edges whose time is up. With a clock each belongs to the step in which the wait after its span ends.
+    pub(super) fn expire(&mut self, stream_time: Millis, clock: Option<&SpanClock>) {
+        let ahead = |waited| clock.map_or(0, |clock| clock.ahead_of_waited(stream_time, waited));
+        self.pairing.expire(stream_time, ahead, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+    }
+
+    /// Counts and pairs the spans of a decoded record. With a clock each belongs to the step of its own end.
+    pub(super) fn record(
+        &mut self,
+        batch: &Batch,
+        record: &Record<'_>,
+        tenant: &str,
+        stream_time: Millis,
+        mut clock: Option<&mut SpanClock>,
+    ) {
+        let Self { tenants, pairing, table, ledger, sample } = self;
+        let at = pairing.record(record.offset, stream_time);
+        for resource_spans in batch.resources(record.value) {
+            let tenant = tenants.name(tenant, &resource_spans);
+            let service = service_of(&resource_spans);
+            let block =
+                SpanBlock { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
+            let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
+            if let Some(clock) = &mut clock {
+                table.turn_to(clock.ahead_of(&resource_spans));
+            }
+            if let Some(host_info) = host_info {
+                host_info.resource(&tenant, resource_spans.resource, table, ledger);
+            }
+            if let Some(span_metrics) = span_metrics {
+                span_metrics.block(&block, table);
+                span_metrics.fetch(&block, table);
+            }
+            let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
+            pairing.fetch(&graph, &resource_spans);
+            for span in resource_spans.spans() {
+                ledger.add(Tally::SpansRead, 1);
+                sample.see(span.trace_id);
+                if let Some(clock) = &mut clock {
+                    table.turn_to(clock.ahead(span.end_ns, ledger));
+                }
+                match span_metrics {
+                    Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
+                    None => ledger.add(Tally::SpansDroppedDisabled, 1),
+                }
+                pairing.span(&mut graph, &span, &mut Sink { table, ledger });
+            }
+        }
+        if clock.is_some() {
+            // What expires belongs to the step of stream time.
+            table.turn_to(0);
+        }
+    }
+
+    /// Rebuilds pending edges from a decoded record that a commit covers.
+    pub(super) fn rebuild(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str) {
+        // The time does not matter: what opens here was created when the list says so.
+        let at = self.pairing.record(record.offset, 0);
+        for resource_spans in batch.resources(record.value) {
+            let tenant = self.tenants.name(tenant, &resource_spans);
+            let service = service_of(&resource_spans);
+            let mut block = self.pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
+            resource_spans.spans().for_each(|span| self.pairing.rebuild_span(&mut block, &span));
+        }
+    }
+
+    /// Ends rebuilding.
+    pub(super) fn finish_rebuild(&mut self) {
+        self.pairing.finish_rebuild(&mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+    }
+}
+
+/// The shares say by which settings they were counted.
+fn tell(table: &mut DeltaTable, settings: &SpanSettings) {
+    table.set_settings(settings.agreed.0, Arc::clone(&settings.agreed.1));
+}
+
+/// Which tenants have a limit on all their series. When tenants are limited themselves, the shards must hear of all.
+fn limited(tenants: &Tenants) -> Limited {
+    let all = tenants.defaults().limits.max_tenants > 0;
+    let is = |config: &Settings| all || config.limits.max_active_series > 0;
+    let named = tenants.overridden().map(|(name, config)| (name.to_owned(), is(config))).collect();
+    Limited { others: is(tenants.defaults()), named }
+}
+
+// === impl ByTenant ===
+
+impl ByTenant {
+    fn new(s: &SpanSettings) -> Self {
+        let mut rooms = vec![Rooms::new(s.tenants.defaults())];
+        let mut overridden = BTreeMap::new();
+        for (name, config) in s.tenants.overridden() {
+            overridden.insert(name.to_owned(), rooms.len());
+            rooms.push(Rooms::new(config));
+        }
+        let attribute = s.tenant_attribute.as_ref().map(|key| key.as_bytes().into());
+        Self { attribute, rooms, overridden }
+    }
+
+    /// The tenant of a resource in a record of tenant `of_record`.
+    fn name<'a>(&self, of_record: &'a str, resource_spans: &ResourceSpans<'a>) -> Cow<'a, str> {
+        let named = self.attribute.as_ref().and_then(|key| resource_spans.resource.get(key)).map(|value| value.text());
+        let text = named.and_then(|name| match name {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+        });
+        text.filter(|name| is_tenant(name)).unwrap_or(Cow::Borrowed(of_record))
+    }
+
+    fn rooms(&mut self, tenant: &str) -> &mut Rooms {
+        let at = if self.overridden.is_empty() { None } else { self.overridden.get(tenant) };
+        &mut self.rooms[at.copied().unwrap_or(0)]
+    }
+}
+
+// === impl Rooms ===
+
+impl Rooms {
+    fn new(config: &Arc<Settings>) -> Self {
+        Self {
+            span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
+            host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
+        }
+    }
+}
+
+/// The first `service.name`, as text.
+fn service_of<'a>(resource_spans: &ResourceSpans<'a>) -> Option<Cow<'a, [u8]>> {
+    resource_spans.resource.get(b"service.name").map(|value| value.text())
+}

@@ -1,0 +1,106 @@
+//! Where the spans come from: topics, groups, and how the client proves who it is.
+
+use super::Fate;
+use super::draft::YamlValue;
+use super::table::At;
+use super::tables::RECEIVER;
+use super::values::{boolean, list, names};
+use super::walk::Importer;
+use crate::config::show_text;
+
+const PROTOCOL: &str = "kafka.properties.security.protocol";
+const MECHANISM: &str = "kafka.properties.sasl.mechanism";
+const USERNAME: &str = "kafka.properties.sasl.username";
+/// What the client can do without further libraries.
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// Tempo's topic: the keys of its records are tenants.
+pub(super) fn tempo_topic(importer: &mut Importer, at: &At<'_>) {
+    importer.said(at);
+    let topic = at.tree.text().unwrap_or_default();
+    importer.set("kafka.topics", YamlValue::Flow(format!("[{}]", show_text(topic))), at);
+    importer.set("tenant.source", YamlValue::Flow("key".to_owned()), at);
+}
+
+/// The Collector's topics.
+pub(super) fn topics(importer: &mut Importer, at: &At<'_>) {
+    match names(at.tree) {
+        Ok(topics) if topics.iter().any(|topic| topic.starts_with('^')) => {
+            importer.case(&RECEIVER, "topics", "(an expression)", at.key, at.line);
+        }
+        Ok(topics) => {
+            importer.said(at);
+            importer.set("kafka.topics", list(&topics), at);
+        }
+        Err(why) => importer.find(at.key, at.line, at.row.ours, Fate::Refused, &why),
+    }
+}
+
+/// The group: of the same name, but our own.
+pub(super) fn group(importer: &mut Importer, at: &At<'_>) {
+    let Some(text) = at.tree.text() else { return };
+    importer.said(at);
+    if !text.is_empty() {
+        importer.set("kafka.group", YamlValue::Flow(show_text(&format!("{text}-spanmill"))), at);
+    }
+}
+
+/// A mechanism of SASL.
+pub(super) fn mechanism(importer: &mut Importer, at: &At<'_>) {
+    match at.tree.text() {
+        Some(text) if MECHANISMS.contains(&text) => {
+            importer.said(at);
+            importer.set(MECHANISM, YamlValue::Flow(text.to_owned()), at);
+        }
+        _ => importer.said_case(at, "(another)"),
+    }
+}
+
+/// Whether TLS is spoken.
+pub(super) fn tls(importer: &mut Importer, at: &At<'_>) {
+    switch(importer, at, true);
+}
+
+/// Whether TLS is not spoken.
+pub(super) fn tls_off(importer: &mut Importer, at: &At<'_>) {
+    switch(importer, at, false);
+}
+
+fn switch(importer: &mut Importer, at: &At<'_>, means: bool) {
+    match at.tree.text().map(boolean) {
+        Some(Ok(said)) => {
+            importer.said(at);
+            let protocol = if said == means { "SSL" } else { "PLAINTEXT" };
+            importer.set(PROTOCOL, YamlValue::Flow(protocol.to_owned()), at);
+        }
+        _ => importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is neither true nor false"),
+    }
+}
+
+/// Puts together what single keys said about security. `tls`: whether a section about it makes it spoken.
+pub(super) fn secure(importer: &mut Importer, tls: bool) {
+    let said = importer.draft.sets.iter().find(|set| set.path == PROTOCOL).cloned();
+    let user = importer.draft.sets.iter().find(|set| set.path == USERNAME || set.path == MECHANISM).cloned();
+    let tls = said.as_ref().map_or(tls, |set| set.value.flow() == "SSL");
+    if let Some(user) = &user
+        && importer.draft.get(MECHANISM).is_none()
+    {
+        importer.draft.put(MECHANISM, YamlValue::Flow("PLAIN".to_owned()), &user.from, user.finding);
+    }
+    // A user that is not there is not asked for.
+    if importer.draft.get(USERNAME).is_none() {
+        importer.draft.remove(MECHANISM);
+    }
+    let sasl = importer.draft.get(USERNAME).is_some();
+    let protocol = match (sasl, tls) {
+        (true, true) => "SASL_SSL",
+        (true, false) => "SASL_PLAINTEXT",
+        (false, true) => "SSL",
+        (false, false) => "",
+    };
+    importer.draft.remove(PROTOCOL);
+    if !protocol.is_empty() {
+        let (from, finding) = said.or(user).map_or_else(|| ("tls".to_owned(), None), |set| (set.from, set.finding));
+        importer.draft.put(PROTOCOL, YamlValue::Flow(protocol.to_owned()), &from, finding);
+    }
+}

@@ -1,0 +1,266 @@
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, and `/` to
+//! find them.
+//!
+//! *In:* the board, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its own.
+//! *Never:* a change to anything: all it does is look.
+
+pub mod serve;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::config::settings;
+use crate::core::model::text::{Shown, ShownLines, shows_itself};
+use crate::worker::telemetry::{Report, Telemetry, WAITS_AT_LEAST};
+
+/// Conditions that have not been checked for so long are not known to be met.
+const JUDGED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stop waits for answers that are being written.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+const INDEX: &str = "spanmill\n\n\
+    /healthz      200 while the process works\n\
+    /readyz       200 while all readiness conditions are met, otherwise 503 with the reasons. ?format=json lists all conditions\n\
+    /metrics      spanmill's own metrics, in the Prometheus text format\n\
+    /settings     the counting settings of this worker, and the sources whose settings differ, as JSON\n\
+    /tenants      the tenants with settings of their own, and the version of the overrides, as JSON\n\
+    /cardinality  while label sets exceed a limit: the services and labels with the most values, as JSON\n";
+
+/// Why the admin server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error(
+        "admin.listen: cannot listen on {address:?}: {source}; choose a free host:port, or \"\" for no admin server"
+    )]
+    Listen {
+        /// What the configuration says.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No thread for it.
+    #[error("admin: cannot start the admin server's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// How the server learns what the board does not say.
+pub struct Probes {
+    /// Whether the main loop still turns.
+    pub alive: Box<dyn Fn() -> bool + Send + Sync>,
+    /// How long ago somebody looked whether the conditions of being ready are met.
+    pub judged: Box<dyn Fn() -> Duration + Send + Sync>,
+}
+
+/// A running admin server. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Admin {
+    addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinSet<()>,
+    runtime: Option<Runtime>,
+}
+
+struct AdminState {
+    telemetry: Telemetry,
+    probes: Probes,
+}
+
+// === impl Probes ===
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probes").finish_non_exhaustive()
+    }
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Starts the server; `None` when `admin.listen` is empty. Call it outside of any async runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn start(cfg: &settings::Admin, telemetry: Telemetry, probes: Probes) -> Result<Option<Self>, AdminError> {
+        if cfg.listen.is_empty() {
+            return Ok(None);
+        }
+        let listen = |source| AdminError::Listen { address: cfg.listen.clone(), source };
+        let socket = TcpListener::bind(&cfg.listen).map_err(listen)?;
+        socket.set_nonblocking(true).map_err(listen)?;
+        let addr = socket.local_addr().map_err(listen)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("admin")
+            .enable_all()
+            .build()
+            .map_err(AdminError::Thread)?;
+        let shared = Arc::new(AdminState { telemetry, probes });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut server = JoinSet::new();
+        let socket = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(socket).map_err(listen)?
+        };
+        server.spawn_on(serve::serve(socket, router(shared), stopped), runtime.handle());
+        tracing::info!(%addr, "admin server listening");
+        Ok(Some(Self { addr, stop: Some(stop), server, runtime: Some(runtime) }))
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Takes no new connection, finishes the answers that are being written, and ends.
+    pub fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(runtime) = &self.runtime {
+            let server = &mut self.server;
+            let ended = runtime.block_on(async { tokio::time::timeout(STOP_TIMEOUT, server.join_next()).await });
+            if ended.is_err() {
+                tracing::debug!("an admin client kept its connection open, closing it");
+            }
+        }
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.server.abort_all();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn router(shared: Arc<AdminState>) -> Router {
+    Router::new()
+        .route("/", get(async || plain(StatusCode::OK, INDEX)))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/settings", get(settings_in_force))
+        .route("/tenants", get(tenants))
+        .route("/cardinality", get(cardinality))
+        .with_state(shared)
+}
+
+async fn healthz(State(s): State<Arc<AdminState>>) -> Response {
+    if (s.probes.alive)() {
+        plain(StatusCode::OK, "ok\n")
+    } else {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop has made no progress for 30 s\n")
+    }
+}
+
+async fn settings_in_force(State(s): State<Arc<AdminState>>) -> Response {
+    let own = s.telemetry.settings();
+    let mut shards = Vec::new();
+    for (id, status) in s.telemetry.board().snapshot().into_iter().filter(|(_, status)| status.settings.sources > 0) {
+        let others = status.settings.others.into_iter();
+        let others: BTreeMap<String, Vec<String>> =
+            others.map(|(other, keys)| (format!("{other:016x}"), keys)).collect();
+        shards.push(serde_json::json!({
+            "topic": id.topic, "partition": id.partition, "sources": status.settings.sources, "differences": others,
+        }));
+    }
+    let fingerprint = format!("{:016x}", own.fingerprint);
+    let json = serde_json::json!({ "fingerprint": fingerprint, "settings": own.lines, "others": shards });
+    self::json(StatusCode::OK, &json)
+}
+
+async fn tenants(State(s): State<Arc<AdminState>>) -> Response {
+    let o = s.telemetry.overrides();
+    let json = serde_json::json!({ "version": o.version, "last_reload_successful": !o.refused, "tenants": o.tenants });
+    self::json(StatusCode::OK, &json)
+}
+
+async fn cardinality(State(s): State<Arc<AdminState>>) -> Response {
+    let mut refused = 0;
+    let mut labels = Vec::new();
+    for (_, status) in s.telemetry.board().snapshot() {
+        refused += status.limits.refused;
+        labels.extend(status.limits.top_labels);
+    }
+    // A service lies in one shard, so no label comes twice.
+    labels.sort_by_key(|label| std::cmp::Reverse(label["values"].as_u64()));
+    let json = serde_json::json!({ "label_sets_over_limit": refused, "labels": labels });
+    self::json(StatusCode::OK, &json)
+}
+
+async fn readyz(State(s): State<Arc<AdminState>>, RawQuery(query): RawQuery) -> Response {
+    let (reports, judged) = (s.telemetry.conditions().reports(), (s.probes.judged)());
+    let unknown = (judged > JUDGED_WITHIN).then(|| {
+        format!("the conditions have not been checked for {} s; please report this with the log", judged.as_secs())
+    });
+    let ready = unknown.is_none() && reports.iter().all(|report| report.troubles.is_empty());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if query.as_deref() == Some("format=json") {
+        return json(status, &listed(ready, unknown.as_deref(), &reports));
+    }
+    if ready {
+        // One tenant's receiver does not make the worker unready, but it is reported.
+        let waits = s.telemetry.receivers().complaints(WAITS_AT_LEAST);
+        let notes: String = waits.iter().map(|line| format!("note: {line}\n")).collect();
+        return plain(status, &format!("ready\n{notes}"));
+    }
+    let mut lines: Vec<String> = unknown.into_iter().collect();
+    for report in reports {
+        let line = |trouble| format!("{}: {trouble} (not met for {} s)", report.condition.name(), report.seconds);
+        lines.extend(report.troubles.iter().map(line));
+    }
+    let lines: String = lines.iter().map(|line| format!("{}\n", Shown(line))).collect();
+    plain(status, &format!("not ready\n{lines}"))
+}
+
+/// All conditions.
+fn listed(ready: bool, unknown: Option<&str>, reports: &[Report]) -> serde_json::Value {
+    let condition = |report: &Report| {
+        serde_json::json!({
+            "condition": report.condition.name(),
+            "holds": report.condition.holds(),
+            "met": report.troubles.is_empty(),
+            "since_ms": report.since,
+            "seconds": report.seconds,
+            "troubles": report.troubles,
+        })
+    };
+    let conditions: Vec<_> = reports.iter().map(condition).collect();
+    serde_json::json!({ "ready": ready, "unknown": unknown, "conditions": conditions })
+}
+
+async fn metrics(State(s): State<Arc<AdminState>>) -> Response {
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (StatusCode::OK, kind, harmless(&s.telemetry.render())).into_response()
+}
+
+/// The text format has no escape for what gives orders to a terminal, so that is replaced.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' || shows_itself(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+fn json(status: StatusCode, json: &serde_json::Value) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    // Inside of JSON, an escape means what it stands for.
+    (status, headers, format!("{}\n", Shown(&json.to_string()))).into_response()
+}
+
+fn plain(status: StatusCode, text: &str) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (status, headers, ShownLines(text).to_string()).into_response()
+}

@@ -1,0 +1,83 @@
+//! Connections: few at a time, and none that keeps half a request.
+//!
+//! A client that reaches the port must not be able to take the process's file descriptors, or to keep a probe out. So a request
+//! must be whole after a while, and when there are too many connections the oldest one makes room for the next.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// So long may the head of a request take, and a connection be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// After an error of the listener, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stopped`; then finishes the answers that are being written.
+pub async fn serve(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+    let (stop, _) = watch::channel(false);
+    let mut connections = Connections { tasks: JoinSet::new(), oldest_first: VecDeque::new() };
+    let accept = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => connections.add(connection(stream, router.clone(), stop.subscribe())),
+                Err(error) => {
+                    tracing::debug!(%error, "admin server cannot accept a connection, retrying");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        _ = stopped => {}
+    }
+    drop(listener);
+    stop.send_replace(true);
+    while connections.tasks.join_next().await.is_some() {}
+}
+
+struct Connections {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<AbortHandle>,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        self.oldest_first.retain(|task| !task.is_finished());
+        if self.oldest_first.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        self.oldest_first.push_back(self.tasks.spawn(connection));
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "admin connection closed");
+    }
+}

@@ -1,0 +1,447 @@
+//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
+//! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::membership::Membership;
+use super::parts::Parts;
+use super::storm::{Losses, Storm};
+use super::thread::{self, Threads};
+use crate::worker::kafka::KafkaError;
+use crate::worker::kafka::members::{OnChange, Partition};
+use crate::worker::kafka::topics::Topics;
+use crate::worker::restore::Pool;
+use crate::worker::task::{Close, Command, Inbox, WorkerError, pause};
+use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
+
+/// How often the group learns the positions, for lag dashboards.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// How often source topics are looked at for new partitions, and old records are deleted, at the least. Snapshots that come
+/// more often make more records deletable.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
+
+/// How soon again, when the group knows of partitions that this worker does not; and when their journals could not follow.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// Partitions whose end is looked up at a time.
+const LOOKS: usize = 16;
+
+/// The threads that run tasks. Shared by the rebalance callback and the member loop.
+struct Crew {
+    parts: Parts,
+    inboxes: Vec<Inbox>,
+    storm: Mutex<Storm>,
+    losses: Mutex<Losses>,
+    /// Whether this worker is back from having been evicted once too often.
+    wants_rest: AtomicBool,
+}
+
+/// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
+#[derive(Default)]
+struct Ends {
+    /// Where the tasks stood at the last look.
+    positions: BTreeMap<TaskId, i64>,
+    /// The task that was looked at last, if there may be more.
+    last: Option<TaskId>,
+}
+
+/// What nobody needs any more, and when it may be deleted.
+#[derive(Default)]
+struct KeptBack {
+    /// What may go at its time, and how far.
+    waiting: VecDeque<(Option<Instant>, Partition, i64)>,
+    /// What was to go and did not, and how far.
+    failed: BTreeMap<Partition, i64>,
+}
+
+/// Runs until the worker is stopped.
+pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
+    let topics = Topics::new(&parts.clients.config.kafka)?.watched(&parts.clients.telemetry);
+    let sources = match parts.mode.planned_sources() {
+        Some(planned) => planned,
+        None => wait_for_sources(parts, &topics)?,
+    };
+    // Before the journals follow them.
+    parts.sources.set_grown(grown(parts, &topics, &sources)?);
+    let short = topics.ensure(&sources, parts.clients.config.kafka.shards)?;
+    let sources = without(sources, &short);
+    publish(parts, &sources);
+
+    let pool = Pool::start(&parts.means())?;
+    let threads = thread::start(parts, &pool)?;
+    let crew = Arc::new(Crew::new(parts.clone(), threads.inboxes()));
+    let mut membership = Membership::join(&parts.clients, &parts.groups, || Box::new(Arc::clone(&crew)))?;
+
+    let served = serve(&crew, &topics, &mut membership, &threads, sources);
+    tracing::info!("stopping: draining the tasks");
+    crew.let_go(&membership.owned(), true);
+    membership.commit(&parts.offsets.take_positions());
+    drop(membership);
+    threads.end();
+    pool.end();
+    served
+}
+
+fn serve(
+    crew: &Crew,
+    topics: &Topics,
+    membership: &mut Membership,
+    threads: &Threads,
+    mut sources: Vec<(String, i32)>,
+) -> Result<(), WorkerError> {
+    let parts = &crew.parts;
+    let snapshots = Duration::from_millis(parts.clients.config.core.series.snapshot_every.unsigned_abs());
+    let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
+    let (mut committed, mut kept) = (Instant::now(), Instant::now());
+    let (mut ends, mut kept_back) = (Ends::default(), KeptBack::default());
+    let (mut again, mut letters) = (AGAIN, Letters::new(parts));
+    letters.ensure(parts, topics);
+    while !parts.stop.load(Ordering::Relaxed) {
+        parts.liveness.beat();
+        parts.clock.compare();
+        membership.serve();
+        membership.rest_if(crew.wants_rest.swap(false, Ordering::Relaxed), &parts.clients.telemetry);
+        parts.liveness.set_joined(membership.joined());
+        if !threads.alive() {
+            return Err(WorkerError::Fatal("a worker thread died; please report this bug with the log".to_owned()));
+        }
+        if let Some(text) = parts.clients.appender.fatal() {
+            // Tasks whose records it had claim again, as after any other failure.
+            tracing::error!(error = text, "the producer failed permanently, replacing it");
+            parts.clients.appender.renew()?;
+        }
+        if let Some(text) = membership.fatal() {
+            return Err(WorkerError::Fatal(format!(
+                "the group has excluded this worker ({text}); if kafka.properties sets group.instance.id, each \
+                 worker needs its own"
+            )));
+        }
+        if committed.elapsed() > COMMIT_EVERY {
+            membership.commit(&parts.offsets.take_positions());
+            committed = Instant::now();
+        }
+        let strangers = || parts.mode.follows_changes() && membership.sources().iter().any(|p| !parts.sources.knows(p));
+        if kept.elapsed() > housekeeping || kept.elapsed() > again && strangers() {
+            let retention = Duration::from_millis(parts.clients.config.kafka.journal_retention.unsigned_abs());
+            kept_back.add(
+                parts.offsets.take_trims(),
+                |topic| parts.clients.is_journal(topic),
+                Instant::now() + retention,
+            );
+            // Each of these may wait for a broker that does not answer, which is no reason to be called dead.
+            let left = topics.trim(kept_back.due(Instant::now()));
+            kept_back.again(left);
+            parts.liveness.beat();
+            let follows = keep_house(parts, topics, &mut sources);
+            again = if follows { AGAIN } else { AGAIN_AFTER_FAILURE };
+            parts.liveness.beat();
+            topics.check_again()?;
+            letters.ensure(parts, topics);
+            parts.liveness.beat();
+            ends.look(parts, topics);
+            kept = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every source topic exists, as long as it takes: a Collector creates its topic with its first record.
+fn wait_for_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>, WorkerError> {
+    let mut told = None::<Instant>;
+    loop {
+        parts.liveness.beat();
+        match look_up_sources(parts, topics) {
+            Ok(sources) => return Ok(sources),
+            Err(error) => {
+                let waits = format!("waiting for the source topics: {error}");
+                parts.clients.telemetry.conditions().report(Condition::Group, "start", Some(waits));
+                if told.is_none_or(|t| t.elapsed() > Duration::from_secs(30)) {
+                    tracing::warn!(%error, brokers = parts.clients.config.kafka.brokers, "waiting for the source topics");
+                    told = Some(Instant::now());
+                }
+            }
+        }
+        if !pause(&parts.stop, Duration::from_millis(500)) {
+            return Err(KafkaError::Stopping.into());
+        }
+    }
+}
+
+fn look_up_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>, KafkaError> {
+    let mut sources = Vec::new();
+    for topic in &parts.clients.config.kafka.topics {
+        let partitions = topics.partitions(topic)?.ok_or_else(|| {
+            KafkaError::Topic(format!(
+                "topic {topic} does not exist, or this worker may not describe it; create it, grant Describe, or \
+                 check kafka.topics"
+            ))
+        })?;
+        sources.push((topic.clone(), partitions));
+    }
+    Ok(sources)
+}
+
+/// By source topic, the first partition that the group has not known so far: its journal ends there. A group without a
+/// journal knows all that there are.
+fn grown(parts: &Parts, topics: &Topics, sources: &[(String, i32)]) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let known = |(topic, partitions): &(String, i32)| {
+        let journal = topics.partitions(&parts.clients.names.journal(topic))?;
+        Ok((topic.clone(), journal.unwrap_or(*partitions)))
+    };
+    sources.iter().map(known).collect()
+}
+
+fn publish(parts: &Parts, sources: &[(String, i32)]) {
+    let mut all: Vec<_> = sources.iter().flat_map(|(topic, n)| (0..*n).map(move |p| (topic.clone(), p))).collect();
+    all.sort();
+    parts.sources.set(all);
+}
+
+/// The source topics with the partitions that can be worked on: those that have a journal.
+fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
+    for (topic, partitions) in &mut sources {
+        *partitions = short.get(topic).map_or(*partitions, |found| *found.min(partitions));
+    }
+    sources
+}
+
+/// Follows the source topics; tells whether all of their partitions can be worked on.
+fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) -> bool {
+    if !parts.mode.follows_changes() {
+        // What has been added to a topic since is not part of it.
+        return true;
+    }
+    let found = match look_up_sources(parts, topics) {
+        Ok(found) if found != *sources => found,
+        Ok(_) => return true,
+        Err(error) => {
+            tracing::debug!(%error, "cannot check the source topics");
+            return false;
+        }
+    };
+    let short = match topics.ensure(&found, parts.clients.config.kafka.shards) {
+        Ok(short) => short,
+        Err(error) => {
+            tracing::error!(%error, "the internal topics cannot be adapted to the source topics");
+            return false;
+        }
+    };
+    let served = without(found, &short);
+    if served != *sources {
+        tracing::info!(?served, "source topics changed");
+        publish(parts, &served);
+        *sources = served;
+    }
+    short.is_empty()
+}
+
+/// The topic of dead letters, which may have to wait for a right.
+struct Letters {
+    wanted: bool,
+    failed: bool,
+}
+
+// === impl Letters ===
+
+impl Letters {
+    fn new(parts: &Parts) -> Self {
+        Self { wanted: !parts.clients.config.kafka.dead_letter_topic.is_empty(), failed: false }
+    }
+
+    /// Makes sure that it exists, if that is not known yet.
+    fn ensure(&mut self, parts: &Parts, topics: &Topics) {
+        if !self.wanted {
+            return;
+        }
+        match topics.ensure_dead_letters(&parts.clients.config.kafka.dead_letter_topic) {
+            Ok(()) if self.failed => {
+                tracing::info!("created the dead-letter topic");
+                self.wanted = false;
+            }
+            Ok(()) => self.wanted = false,
+            Err(error) if !self.failed => {
+                tracing::error!(
+                    %error,
+                    "the dead-letter topic does not exist; dropped records are only counted. Retrying"
+                );
+                self.failed = true;
+            }
+            Err(error) => tracing::debug!(%error, "the dead-letter topic still does not exist"),
+        }
+    }
+}
+
+// === impl KeptBack ===
+
+impl KeptBack {
+    /// These records are not needed any more. Those of partitions that are to be `kept` may go at `later`, the others now.
+    fn add(&mut self, below: Vec<(Partition, i64)>, kept: impl Fn(&str) -> bool, later: Instant) {
+        for (partition, offset) in below {
+            let due = kept(&partition.topic).then_some(later);
+            self.waiting.push_back((due, partition, offset));
+        }
+    }
+
+    /// What may go now.
+    fn due(&mut self, present: Instant) -> Vec<(Partition, i64)> {
+        let (due, rest) = self.waiting.drain(..).partition(|(due, ..)| due.is_none_or(|due| due <= present));
+        self.waiting = rest;
+        let due: VecDeque<(Option<Instant>, Partition, i64)> = due;
+        let mut below = std::mem::take(&mut self.failed);
+        for (_, partition, offset) in due {
+            let known = below.entry(partition).or_insert(offset);
+            *known = offset.max(*known);
+        }
+        below.into_iter().collect()
+    }
+
+    /// These did not go: they are due again.
+    fn again(&mut self, failed: Vec<(Partition, i64)>) {
+        self.failed.extend(failed);
+    }
+}
+
+// === impl Ends ===
+
+impl Ends {
+    /// Looks up the ends of some source partitions whose tasks have stood still since the last look.
+    fn look(&mut self, parts: &Parts, topics: &Topics) {
+        let board = parts.clients.telemetry.board().snapshot();
+        let tasks: Vec<_> = board.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
+        let after = self.last.take().map_or(0, |last| tasks.partition_point(|(id, _)| *id <= last));
+        let still = tasks.iter().cycle().skip(after).take(tasks.len());
+        let still =
+            still.filter(|(id, s)| s.state == TaskState::Running && self.positions.get(id) == Some(&s.position));
+        for (id, _) in still.take(LOOKS) {
+            match topics.end(&id.topic, id.partition) {
+                // A task that has gone meanwhile must not come back to the board.
+                Ok(end) => parts.clients.telemetry.board().update_known(id, |s| s.end_offset = s.end_offset.max(end)),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot look up the ends of partitions, retrying later");
+                    break;
+                }
+            }
+            self.last = Some(id.clone());
+        }
+        self.positions = tasks.into_iter().map(|(id, s)| (id, s.position)).collect();
+    }
+}
+
+// === impl Crew ===
+
+impl Crew {
+    fn new(parts: Parts, inboxes: Vec<Inbox>) -> Self {
+        Self { parts, inboxes, storm: Mutex::default(), losses: Mutex::default(), wants_rest: AtomicBool::new(false) }
+    }
+
+    fn task(&self, p: &Partition) -> TaskId {
+        let kind = if p.topic == self.parts.clients.names.deltas() { TaskKind::Series } else { TaskKind::Span };
+        TaskId { kind, topic: p.topic.clone(), partition: p.partition }
+    }
+
+    /// The tasks of `partitions` and of one kind, by the thread that runs them.
+    fn by_thread(&self, partitions: &[Partition], kind: TaskKind) -> Vec<Vec<TaskId>> {
+        let mut out = vec![Vec::new(); self.inboxes.len()];
+        let wanted = |task: &TaskId| task.kind == kind && self.parts.mode.includes(task);
+        for task in partitions.iter().map(|p| self.task(p)).filter(wanted) {
+            out[task.partition.unsigned_abs() as usize % self.inboxes.len()].push(task);
+        }
+        out
+    }
+
+    /// Partitions have come or gone. A group that never settles does little else.
+    fn moved(&self) {
+        let Some(times) = self.storm.lock().ok().and_then(|mut storm| storm.moved(Instant::now())) else { return };
+        self.parts.clients.telemetry.rebalance_storm();
+        tracing::warn!(
+            times,
+            "the group keeps moving partitions, {times} times within a minute; check whether workers restart or miss \
+             heartbeats. If not, increase session.timeout.ms in kafka.properties, and set group.instance.id to a \
+             name of its own for each worker, so that a restart moves no partitions"
+        );
+    }
+
+    /// Closes tasks and waits until they are gone: span tasks first, so that their last shares are out.
+    fn let_go(&self, partitions: &[Partition], drain: bool) {
+        for kind in [TaskKind::Span, TaskKind::Series] {
+            let (done, all_done) = sync_channel(self.inboxes.len());
+            for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(partitions, kind)) {
+                if !tasks.is_empty() {
+                    inbox.send(Command::Close(Close { tasks, drain, done: done.clone() }));
+                }
+            }
+            drop(done);
+            // Ends when every thread has answered: each has a deadline of its own.
+            while all_done.recv_timeout(Duration::from_secs(1)) != Err(RecvTimeoutError::Disconnected) {
+                self.parts.liveness.beat();
+            }
+        }
+    }
+}
+
+impl OnChange for Arc<Crew> {
+    fn assigned(&self, partitions: Vec<Partition>) {
+        if self.losses.lock().is_ok_and(|mut losses| losses.is_back()) {
+            self.wants_rest.store(true, Ordering::Relaxed);
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        self.parts.clients.telemetry.rebalance(Rebalance::Assigned);
+        self.moved();
+        tracing::info!(count = partitions.len(), "partitions assigned");
+        for kind in [TaskKind::Span, TaskKind::Series] {
+            for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
+                if !tasks.is_empty() {
+                    // At once: a worker that is a member and has no tasks on its board is ready.
+                    let again = |s: &mut TaskStatus| {
+                        if s.state == TaskState::Lost {
+                            s.state = TaskState::Claiming;
+                        }
+                    };
+                    tasks.iter().for_each(|task| self.parts.clients.telemetry.board().update(task, again));
+                    inbox.send(Command::Open(tasks));
+                }
+            }
+        }
+    }
+
+    fn revoked(&self, partitions: Vec<Partition>, lost: bool) {
+        let Some(kind) = partitions.first().map(|p| self.task(p).kind) else { return };
+        if let (true, Ok(mut losses)) = (lost, self.losses.lock()) {
+            losses.lost(kind, Instant::now());
+        }
+        self.parts.clients.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
+        tracing::info!(count = partitions.len(), lost, "partitions revoked");
+        self.moved();
+        self.let_go(&partitions, !lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_stay_for_their_time_and_everything_else_goes_at_once() {
+        let at = |topic: &str, offset| (Partition { topic: topic.to_owned(), partition: 0 }, offset);
+        let (start, hour) = (Instant::now(), Duration::from_secs(3_600));
+        let mut kept = KeptBack::default();
+        kept.add(vec![at("g-spans-journal", 5), at("g-deltas", 7)], |t| t.ends_with("s-journal"), start + hour);
+        kept.add(vec![at("g-spans-journal", 9)], |_| true, start + 2 * hour);
+        assert_eq!(kept.due(start), [at("g-deltas", 7)]);
+        assert!(kept.due(start).is_empty());
+        // What failed is due again, and goes with what is due by then.
+        kept.again(vec![at("g-deltas", 7)]);
+        kept.add(vec![at("g-deltas", 6), at("g-deltas", 8)], |_| false, start);
+        assert_eq!(kept.due(start), [at("g-deltas", 8)]);
+        assert!(kept.due(start).is_empty());
+        assert_eq!(kept.due(start + hour), [at("g-spans-journal", 5)]);
+        assert_eq!(kept.due(start + 3 * hour), [at("g-spans-journal", 9)]);
+    }
+}

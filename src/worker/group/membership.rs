@@ -1,0 +1,124 @@
+//! The groups that a worker belongs to, and the rest that it takes from them when they keep evicting it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::worker::kafka::KafkaError;
+use crate::worker::kafka::members::{Member, OnChange, Partition};
+use crate::worker::task::{Clients, Groups};
+use crate::worker::telemetry::{Telemetry, flood};
+
+/// How long an unsteady worker rests, at the least. Half as much may be added by chance, so that several do not come back
+/// together.
+const REST: Duration = Duration::from_secs(30);
+
+/// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
+/// worker gets its part of both.
+pub(super) struct Membership {
+    spans: Arc<Member>,
+    shards: Arc<Member>,
+    /// When it joins again, while it rests.
+    rests_until: Option<Instant>,
+}
+
+// === impl Membership ===
+
+impl Membership {
+    /// Joins both groups; each decision of theirs goes to an `on_change` of its own.
+    pub(super) fn join(
+        clients: &Clients,
+        groups: &Groups,
+        on_change: impl Fn() -> Box<dyn OnChange>,
+    ) -> Result<Self, KafkaError> {
+        let (kafka, names) = (&clients.config.kafka, &clients.names);
+        let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
+        let join = |group: &str, topics: &[&str]| Member::join(kafka, group, topics, on_change()).map(Arc::new);
+        let membership = Self {
+            spans: join(&kafka.group, &sources)?,
+            shards: join(&names.shards_group(), &[&names.deltas()])?,
+            rests_until: None,
+        };
+        groups.set(&membership.spans, &membership.shards);
+        Ok(membership)
+    }
+
+    /// Serves both groups for a moment.
+    pub(super) fn serve(&self) {
+        let errors = self.both().map(|member| member.serve(Duration::from_millis(50)));
+        for error in errors.into_iter().flatten().map(|error| error.to_string()) {
+            // As long as it lasts, they say it every second.
+            if let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&error))) {
+                tracing::warn!(error, held_back, "group consumer error");
+            }
+        }
+    }
+
+    /// Leaves the groups for a while if the worker is `unsteady` and somebody else can do its part; joins them again when the
+    /// rest is over.
+    pub(super) fn rest_if(&mut self, unsteady: bool, telemetry: &Telemetry) {
+        if self.rests_until.is_some_and(|until| Instant::now() >= until) {
+            self.rests_until = None;
+            tracing::info!("rejoining the consumer group after the backoff");
+            for member in self.both() {
+                if let Err(error) = member.rejoin() {
+                    tracing::error!(%error, "cannot rejoin the consumer group");
+                }
+            }
+        } else if unsteady && self.has_company() {
+            let rest = REST.mul_f64(1.0 + rand::random::<f64>() / 2.0);
+            self.rests_until = Some(Instant::now() + rest);
+            telemetry.rests();
+            tracing::warn!(
+                seconds = rest.as_secs(),
+                "worker repeatedly evicted from the consumer group, leaving it for a while; other workers take its \
+                 partitions. Check CPU and the network to the brokers, or raise session.timeout.ms in \
+                 kafka.properties"
+            );
+            self.both().into_iter().for_each(Member::leave);
+        }
+    }
+
+    /// Whether a group that this worker is in has other members.
+    fn has_company(&self) -> bool {
+        self.both().into_iter().any(|member| match member.size() {
+            Ok(members) => members > 1,
+            Err(error) => {
+                tracing::debug!(%error, "cannot list the other members of the group");
+                false
+            }
+        })
+    }
+
+    /// Why this worker is out of a group permanently.
+    pub(super) fn fatal(&self) -> Option<String> {
+        self.both().into_iter().find_map(Member::fatal)
+    }
+
+    /// Whether both groups have let the worker in.
+    pub(super) fn joined(&self) -> bool {
+        self.rests_until.is_none() && self.both().into_iter().all(Member::joined)
+    }
+
+    /// The source partitions that it owns.
+    pub(super) fn sources(&self) -> Vec<Partition> {
+        self.spans.owned()
+    }
+
+    /// Everything that it owns.
+    pub(super) fn owned(&self) -> Vec<Partition> {
+        [self.spans.owned(), self.shards.owned()].concat()
+    }
+
+    /// Tells the groups how far the tasks are.
+    pub(super) fn commit(&self, positions: &[(Partition, i64)]) {
+        for member in self.both() {
+            let owned = member.owned();
+            let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
+            member.commit(&ours);
+        }
+    }
+
+    fn both(&self) -> [&Member; 2] {
+        [&self.spans, &self.shards]
+    }
+}

@@ -1,0 +1,262 @@
+//! The watch over what a worker needs: twice a second it looks at everything, and says what does not hold.
+//!
+//! It runs on a thread of its own and asks nobody: what it judges by is what others have seen. So it continues while brokers,
+//! receivers and all other threads stand still.
+//!
+//! *In:* the board, the conditions, the groups, and what the clients have counted. *Out:* conditions of being ready. *Owner:* the thread
+//! `health`. *Never:* a question to a broker or a receiver. *Next:* [`crate::worker::admin`], which answers by the conditions.
+
+mod delivery;
+mod liveness;
+mod records;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use self::delivery::Delivery;
+pub(crate) use self::liveness::Liveness;
+use self::records::Records;
+use crate::core::model::Millis;
+use crate::worker::kafka::{client, fetch};
+use crate::worker::task::{Clients, Groups, pause};
+use crate::worker::telemetry::{Condition, Conditions, TaskId, TaskKind, TaskState, TaskStatus, WAITS_AT_LEAST};
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A broker that is asked for records answers ten times a second, and that is told every [`fetch::TELL_EVERY`].
+const SILENCE: Duration = Duration::from_secs(5 + fetch::TELL_EVERY.as_secs());
+/// How long an append may wait for its acknowledgement.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// How long the rows of lost tasks stay after the group has this worker again. What it tells comes once a second.
+const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// What the watch looks at.
+pub(crate) struct Watched {
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) liveness: Arc<Liveness>,
+    /// Raised when the worker is to end.
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What it remembers between two looks.
+#[derive(Debug, Default)]
+struct Watch {
+    delivery: Delivery,
+    records: Records,
+    /// Since when the worker is in each group.
+    back: BTreeMap<TaskKind, Instant>,
+}
+
+/// What tasks lack, by condition and task.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lacks {
+    tasks: BTreeMap<String, String>,
+    fetch: BTreeMap<String, String>,
+    lag: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Before anything else: what does not hold yet is no news.
+pub(crate) fn begin(conditions: &Conditions) {
+    conditions.expect(Condition::Group, "start", "the worker has not joined its groups yet");
+}
+
+/// Starts to watch.
+pub(crate) fn watch(watched: Watched) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("health".to_owned()).spawn(move || {
+        let mut watch = Watch::default();
+        loop {
+            watch.look(&watched, Instant::now());
+            if !pause(&watched.stop, LOOK_EVERY) {
+                break;
+            }
+        }
+        watched.clients.telemetry.conditions().expect(Condition::Group, "stop", "the worker is stopping");
+    })
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn look(&mut self, watched: &Watched, present: Instant) {
+        let conditions = watched.clients.telemetry.conditions();
+        let kinds = [TaskKind::Span, TaskKind::Series];
+        let groups = kinds.map(|kind| (kind, self.look_at_group(watched, kind, present)));
+        let board = watched.clients.telemetry.board().snapshot();
+        // Why brokers do not answer, if librdkafka has said so.
+        let cause = client::cause();
+        let lacks = lacks(&board, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
+        conditions.report_all(Condition::Tasks, lacks.tasks);
+        conditions.report_all(Condition::Fetch, lacks.fetch);
+        conditions.report_all(Condition::Lag, lacks.lag);
+        conditions.report_all(Condition::Labels, lacks.labels);
+        let write = watched.clients.appender.troubles(UNACKNOWLEDGED).into_iter().map(|(topic, trouble)| {
+            (topic, format!("{trouble}; check that its brokers are reachable and that this worker may write to it"))
+        });
+        conditions.report_all(Condition::Write, write.collect());
+        if !board.iter().any(|(id, _)| id.kind == TaskKind::Series) {
+            self.delivery.forget();
+        }
+        conditions.report(Condition::Export, "all", self.delivery.judge(watched.clients.telemetry.samples(), present));
+        let receivers = watched.clients.telemetry.receivers();
+        let waits = if receivers.all_wait() { receivers.complaints(WAITS_AT_LEAST) } else { Vec::new() };
+        conditions.report(Condition::Export, "waiting", (!waits.is_empty()).then(|| waits.join("; ")));
+        conditions.report_all(Condition::Records, self.records.judge(&board, present));
+        let fetched: u64 = board.iter().map(|(_, status)| status.fetched).sum();
+        watched.clients.memory.show(usize::try_from(fetched).unwrap_or(usize::MAX));
+        // Last: a worker that has just joined its groups has tasks, which are not running yet.
+        for (kind, trouble) in groups {
+            conditions.report(Condition::Group, kind.name(), trouble);
+        }
+        if kinds.iter().all(|kind| watched.groups.member(*kind).is_some()) {
+            conditions.report(Condition::Group, "start", None);
+        }
+        watched.liveness.judged();
+    }
+
+    /// Why the worker is not known to be in a group.
+    fn look_at_group(&mut self, watched: &Watched, kind: TaskKind, present: Instant) -> Option<String> {
+        let telemetry = &watched.clients.telemetry;
+        let Some(member) = watched.groups.member(kind) else {
+            telemetry.board().confirm(kind, false);
+            return None;
+        };
+        let pulse = member.pulse();
+        let trouble = pulse.trouble(member.group(), present);
+        telemetry.board().confirm(kind, trouble.is_none() && pulse.is_of_now(present));
+        if trouble.is_some() || !pulse.is_settled() {
+            self.back.remove(&kind);
+        } else if present.saturating_duration_since(*self.back.entry(kind).or_insert(present)) > FORGET_AFTER {
+            // What was lost a moment ago: librdkafka has not told yet that the member has lost its place, too.
+            telemetry.board().forget_lost(kind, FORGET_AFTER);
+        }
+        trouble
+    }
+}
+
+/// What the tasks on the board lack.
+fn lacks(board: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, cause: Option<&str>) -> Lacks {
+    let mut out = Lacks::default();
+    for (id, s) in board {
+        let since = |at: Option<Instant>| at.map(|at| present.saturating_duration_since(at));
+        let name = id.to_string();
+        if s.state != TaskState::Running || !s.restored {
+            let state = if s.state == TaskState::Running { "not restored yet" } else { s.state.name() };
+            let why = s.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            let seconds = since(s.since).unwrap_or_default().as_secs();
+            out.tasks.insert(name, format!("{id} is {state}, for {seconds} s{why}"));
+            continue;
+        }
+        if let Some(trouble) = &s.trouble {
+            out.tasks.insert(name.clone(), format!("{id}: {trouble}"));
+        }
+        // What was heard before a task was taken over again says nothing about now.
+        let silent = since(s.heard.max(s.since)).filter(|silent| *silent > SILENCE);
+        if let Some(trouble) = s.fetch_trouble.clone().or_else(|| silent.map(|silent| silence(id, silent, cause))) {
+            out.fetch.insert(name.clone(), trouble);
+        }
+        if s.unnamed > 0 {
+            let text = format!(
+                "{id} does not know the labels of {} label sets, whose counts are held back; restart the workers one \
+                 after the other, so that all labels are sent again",
+                s.unnamed
+            );
+            out.labels.insert(name.clone(), text);
+        }
+        if s.lag_millis > max_lag {
+            let seconds = |ms: Millis| ms as f64 / 1000.0;
+            let (lag, max) = (seconds(s.lag_millis), seconds(max_lag));
+            let records = s.lag_records;
+            out.lag.insert(
+                name,
+                format!(
+                    "{id} lags {lag} s ({records} records), more than admin.ready_max_lag of {max} s; if it does not \
+                     catch up, start more workers"
+                ),
+            );
+        }
+    }
+    out
+}
+
+fn silence(id: &TaskId, silent: Duration, cause: Option<&str>) -> String {
+    let cause = cause.unwrap_or("check that it is reachable and accepts the credentials in kafka.properties");
+    let (topic, partition, seconds) = (&id.topic, id.partition, silent.as_secs());
+    format!("the broker of {topic}[{partition}] has not answered for {seconds} s, so reading is blocked; {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_LAG: Millis = 1_000;
+
+    fn task(partition: i32, present: Instant, change: impl FnOnce(&mut TaskStatus)) -> (TaskId, TaskStatus) {
+        let mut s = TaskStatus {
+            state: TaskState::Running,
+            restored: true,
+            heard: Some(present),
+            since: Some(present),
+            ..TaskStatus::default()
+        };
+        change(&mut s);
+        (TaskId { kind: TaskKind::Span, topic: "spans".to_owned(), partition }, s)
+    }
+
+    #[test]
+    fn every_reason_names_its_task() {
+        let start = Instant::now();
+        let present = start + SILENCE + Duration::from_secs(1);
+        let board = [
+            task(0, present, |_| {}),
+            task(1, present, |s| s.state = TaskState::Restoring),
+            task(2, present, |s| s.restored = false),
+            task(3, present, |s| (s.lag_millis, s.lag_records) = (1_001, 12)),
+            task(4, present, |s| s.lag_millis = MAX_LAG),
+            task(5, present, |s| (s.heard, s.since) = (Some(start), Some(start))),
+            task(6, present, |s| s.fetch_trouble = Some("spans[6] cannot be read".to_owned())),
+            task(7, present, |s| (s.heard, s.since) = (None, Some(start))),
+            task(10, present, |s| s.heard = Some(start)),
+            task(9, present, |s| s.unnamed = 7),
+            task(8, start, |s| (s.state, s.trouble) = (TaskState::Claiming, Some("no rights".to_owned()))),
+        ];
+        let lacks = lacks(&board, MAX_LAG, present, None);
+        let lines = |what: &BTreeMap<String, String>| what.values().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            lines(&lacks.tasks),
+            [
+                "span task spans[1] is restoring, for 0 s",
+                "span task spans[2] is not restored yet, for 0 s",
+                "span task spans[8] is claiming, for 8 s: no rights"
+            ]
+        );
+        let lag = "span task spans[3] lags 1.001 s (12 records), more than admin.ready_max_lag of 1 s; if it does not catch up, \
+                   start more workers";
+        assert_eq!(lines(&lacks.lag), [lag]);
+        assert!(
+            lacks.labels.len() == 1 && lines(&lacks.labels)[0].contains("spans[9] does not know the labels of 7 label")
+        );
+        assert_eq!(lacks.fetch.len(), 3);
+        for (line, what) in lines(&lacks.fetch).iter().zip(["spans[5] has not", "spans[6] cannot", "spans[7] has not"])
+        {
+            assert!(line.contains(what), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_does_not_answer_is_named_with_the_cause_where_that_is_known() {
+        let id = TaskId { kind: TaskKind::Span, topic: "spans".to_owned(), partition: 3 };
+        let said = |cause| silence(&id, Duration::from_secs(8), cause);
+        assert!(said(None).ends_with(
+            "for 8 s, so reading is blocked; check that it is reachable and accepts the credentials in kafka.properties"
+        ));
+        assert!(
+            said(Some("the broker rejects the password"))
+                .ends_with("reading is blocked; the broker rejects the password")
+        );
+    }
+}

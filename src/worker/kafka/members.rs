@@ -1,0 +1,282 @@
+//! Membership in the consumer group: which partitions this worker is to work on.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::client::{self, KafkaError};
+use super::pulse::{self, Pulse};
+use crate::config::settings::Kafka;
+
+/// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
+/// for lag dashboards, for an operator's instructions, and a witness of how far the journal once was.
+const COMMIT_MARK: &str = "spanmill";
+/// How long the group may take to tell an offset.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// What the group has as the offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupOffset {
+    /// This program wrote it, after the journal had accepted that much.
+    Ours(i64),
+    /// Somebody else did: an instruction.
+    Foreign(i64),
+}
+
+/// What the group decides. Called on the thread that polls; a revocation must return only once the partitions are closed.
+pub trait OnChange: Send + Sync {
+    /// These partitions are now ours.
+    fn assigned(&self, partitions: Vec<Partition>);
+    /// These partitions are to be handed over; `lost` when they already belong to somebody else.
+    fn revoked(&self, partitions: Vec<Partition>, lost: bool);
+}
+
+/// One member of the group. It owns partitions and fetches nothing.
+pub struct Member {
+    consumer: BaseConsumer<MemberEvents>,
+    group: String,
+    topics: Vec<String>,
+}
+
+struct MemberEvents {
+    on_change: Box<dyn OnChange>,
+    /// Covers what is owned now, so that leaving can revoke all of it.
+    owned: Mutex<Vec<Partition>>,
+    pulse: Mutex<Pulse>,
+}
+
+// === impl MemberEvents ===
+
+impl ClientContext for MemberEvents {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        client::log(level, facility, text);
+    }
+
+    fn error(&self, error: RdError, reason: &str) {
+        client::report(&error, reason);
+        let why = client::told(&error, reason);
+        self.pulse(|pulse| pulse.failed(&error, why));
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.pulse(|pulse| pulse.learn(&statistics, Instant::now()));
+    }
+}
+
+impl ConsumerContext for MemberEvents {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let done = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "rebalance failed; the group will retry it");
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), RdError>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot commit offsets to the group (they are for lag dashboards only)");
+        }
+    }
+}
+
+impl MemberEvents {
+    fn pulse(&self, change: impl FnOnce(&mut Pulse)) {
+        change(&mut self.pulse.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), RdError> {
+        // Position at the end and pause: this consumer must not fetch.
+        let mut idle = TopicPartitionList::new();
+        for e in list.elements() {
+            idle.add_partition_offset(e.topic(), e.partition(), Offset::End)?;
+        }
+        if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            consumer.incremental_assign(&idle)?;
+        } else {
+            consumer.assign(&idle)?;
+        }
+        consumer.pause(&idle)?;
+        let partitions = partitions(list);
+        if let Ok(mut owned) = self.owned.lock() {
+            owned.extend(partitions.iter().cloned());
+        }
+        self.on_change.assigned(partitions);
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), RdError> {
+        let partitions = partitions(list);
+        if let Ok(mut owned) = self.owned.lock() {
+            owned.retain(|p| !partitions.contains(p));
+        }
+        self.on_change.revoked(partitions, consumer.assignment_lost());
+        if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            consumer.incremental_unassign(list)
+        } else {
+            consumer.unassign()
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|e| Partition { topic: e.topic().to_owned(), partition: e.partition() }).collect()
+}
+
+// === impl Member ===
+
+impl Member {
+    /// Joins `group` for `topics`.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn join(kafka: &Kafka, group: &str, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
+        let pulse = Mutex::new(Pulse::new(kafka, Instant::now()));
+        let context = MemberEvents { on_change, owned: Mutex::new(Vec::new()), pulse };
+        let mut config = client::member(kafka, group);
+        config.set("statistics.interval.ms", pulse::TELL_EVERY.as_millis().to_string());
+        let consumer: BaseConsumer<MemberEvents> = BaseConsumer::from_config_and_context(&config, context)
+            .map_err(|e| KafkaError::client("group member", e))?;
+        let member =
+            Self { consumer, group: group.to_owned(), topics: topics.iter().map(|t| (*t).to_owned()).collect() };
+        member.rejoin()?;
+        Ok(member)
+    }
+
+    /// Leaves the group until [`Self::rejoin`]; what is owned is revoked while the group is served. A static member does not
+    /// say that it leaves: its session has to run out.
+    pub fn leave(&self) {
+        self.consumer.context().pulse(|pulse| pulse.leaves(true));
+        self.consumer.unsubscribe();
+    }
+
+    /// Joins the group again.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn rejoin(&self) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer.context().pulse(|pulse| pulse.leaves(false));
+        self.consumer.subscribe(&topics).map_err(|e| KafkaError::request("subscribe", e))
+    }
+
+    /// How many members the group has.
+    ///
+    /// # Errors
+    /// When the group does not answer.
+    pub fn size(&self) -> Result<usize, KafkaError> {
+        let what = || format!("look at the members of {}", self.group);
+        let list = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
+        let list = list.map_err(|e| KafkaError::request(what(), e))?;
+        let group = list.groups().iter().find(|group| group.name() == self.group);
+        Ok(group.map_or(0, |group| group.members().len()))
+    }
+
+    /// Serves the group for up to `timeout`: heartbeats, rebalances. To be called repeatedly by one thread.
+    pub fn serve(&self, timeout: Duration) -> Option<RdError> {
+        let error = self.consumer.poll(timeout)?.err()?;
+        let why = client::told(&error, &error.to_string());
+        self.consumer.context().pulse(|pulse| pulse.failed(&error, why));
+        Some(error)
+    }
+
+    /// What it knows of its place in the group.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.consumer.context().pulse.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Tells the group how far the journals are, for lag dashboards.
+    pub fn commit(&self, positions: &[(Partition, i64)]) {
+        let mut list = TopicPartitionList::new();
+        for (p, offset) in positions {
+            let mut element = list.add_partition(&p.topic, p.partition);
+            element.set_metadata(COMMIT_MARK);
+            if let Err(error) = element.set_offset(Offset::Offset(*offset)) {
+                tracing::debug!(%error, "offset not committed");
+                return;
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "cannot commit offsets to the group (they are for lag dashboards only)");
+        }
+    }
+
+    /// The committed offset of a partition, if there is one.
+    ///
+    /// # Errors
+    /// When the group does not answer.
+    pub fn committed(&self, p: &Partition) -> Result<Option<GroupOffset>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&p.topic, p.partition);
+        let what = || format!("read the group's offset of {}[{}]", p.topic, p.partition);
+        let found = self.consumer.committed_offsets(list, TIMEOUT).map_err(|e| KafkaError::request(what(), e))?;
+        Ok(found.elements().iter().find_map(|e| match e.offset() {
+            Offset::Offset(offset) if e.metadata() == COMMIT_MARK => Some(GroupOffset::Ours(offset)),
+            Offset::Offset(offset) => Some(GroupOffset::Foreign(offset)),
+            _ => None,
+        }))
+    }
+
+    /// Commits an offset with this program's mark, and waits for it.
+    ///
+    /// # Errors
+    /// When the group refuses it, for instance because the partition has moved on.
+    pub fn mark(&self, p: &Partition, offset: i64) -> Result<(), KafkaError> {
+        let what = || format!("commit the group's offset of {}[{}]", p.topic, p.partition);
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&p.topic, p.partition);
+        element.set_metadata(COMMIT_MARK);
+        element.set_offset(Offset::Offset(offset)).map_err(|e| KafkaError::request(what(), e))?;
+        self.consumer.commit(&list, CommitMode::Sync).map_err(|e| KafkaError::request(what(), e))
+    }
+
+    /// What this member owns now.
+    #[must_use]
+    pub fn owned(&self) -> Vec<Partition> {
+        self.consumer.context().owned.lock().map(|o| o.clone()).unwrap_or_default()
+    }
+
+    /// An error after which this member is out of the group permanently.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.consumer.client().fatal_error().map(|(_, text)| text)
+    }
+
+    /// Whether the group has let this member in: it has an assignment, possibly an empty one.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::None)
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Member")
+    }
+}

@@ -1,0 +1,76 @@
+//! Why an attempt did not come to an answer, as the words of the libraries tell it, and what to do about that.
+
+/// What is wrong, as far as words tell it, and what to do. The first that is found counts.
+const WORDS: &[(&str, &str)] = &[
+    (
+        "InvalidContentType",
+        "the receiver does not speak TLS at this port: write http:// in remote_write.url, or use its TLS port",
+    ),
+    (
+        "UnknownIssuer",
+        "the receiver's certificate is not signed by a trusted CA: set remote_write.tls.ca_file to the CA that \
+         signed it",
+    ),
+    (
+        "NotValidForName",
+        "the receiver's certificate is for another name: use the name of the certificate in \
+                         remote_write.url",
+    ),
+    (
+        "not valid for name",
+        "the receiver's certificate is for another name: use the name of the certificate in \
+                            remote_write.url",
+    ),
+    ("Expired", "the receiver's certificate has expired: renew it, or correct the clock of this machine"),
+    ("NotValidYet", "the receiver's certificate is not valid yet: check the clock of this machine"),
+    (
+        "CertificateRequired",
+        "the receiver requires a client certificate: set remote_write.tls.cert_file and remote_write.tls.key_file",
+    ),
+    ("dns error", "DNS does not know the host: check the name in remote_write.url"),
+    ("failed to lookup", "DNS does not know the host: check the name in remote_write.url"),
+    (
+        "Connection refused",
+        "no process listens at this address: check that the receiver is up, and host and port in \
+                            remote_write.url",
+    ),
+];
+
+/// What servers for HTTPS say to who speaks plain HTTP, with status 400. It is about no sample.
+const PLAIN: [&str; 3] = [
+    "HTTP request to an HTTPS server",
+    "plain HTTP request was sent to HTTPS port",
+    "speaking plain HTTP to an SSL-enabled",
+];
+
+/// What to do where the words tell it.
+pub(super) fn remedy(words: &str) -> Option<&'static str> {
+    WORDS.iter().find(|(word, _)| words.contains(word)).map(|(_, remedy)| *remedy)
+}
+
+/// Whether an answer says that the port is for HTTPS.
+pub(super) fn wants_tls(status: u16, text: &str) -> bool {
+    status == 400 && PLAIN.iter().any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_failure_tell_what_to_do() {
+        let tls = "client error (Connect): received corrupt message of type InvalidContentType";
+        assert!(remedy(tls).is_some_and(|text| text.contains("write http://")));
+        let ca = "client error (Connect): invalid peer certificate: UnknownIssuer";
+        assert!(remedy(ca).is_some_and(|text| text.contains("tls.ca_file")));
+        assert_eq!(remedy("connection closed before message completed"), None);
+    }
+
+    #[test]
+    fn an_answer_to_plain_http_at_a_port_for_https_is_told_from_one_about_samples() {
+        assert!(wants_tls(400, "Client sent an HTTP request to an HTTPS server."));
+        assert!(wants_tls(400, "<center>The plain HTTP request was sent to HTTPS port</center>"));
+        assert!(!wants_tls(400, "out of order sample"));
+        assert!(!wants_tls(200, "Client sent an HTTP request to an HTTPS server."));
+    }
+}

@@ -1,0 +1,338 @@
+//! Credentials of AWS: renewed beside the sending, in good time, and never waited for while those at hand are good.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::client::chain;
+
+/// Credentials are renewed this long before they expire, or when a third of their life is left, and looked up again this
+/// often when they never expire.
+const RENEW: Duration = Duration::from_secs(300);
+/// A renewal that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two renewals of which the first failed, or was of no use.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
+pub(super) struct Chain {
+    pub(super) region: String,
+    pub(super) profile: Option<String>,
+    pub(super) role: Option<String>,
+}
+
+/// Where credentials come from.
+pub(super) enum Source {
+    /// The chain, set up again for each renewal: it remembers its files.
+    Chain(Chain),
+    /// Always the same provider.
+    #[cfg(test)]
+    Fixed(Option<SharedCredentialsProvider>),
+}
+
+/// Credentials that are renewed.
+pub(super) struct Renewing {
+    inner: Arc<Inner>,
+    /// The renewal that is under way; it ends with this.
+    task: Mutex<JoinSet<()>>,
+}
+
+struct Inner {
+    source: Source,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// Counts renewals.
+    renewals: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    cached: Option<Cached>,
+    renewing: bool,
+    /// No renewal before.
+    not_before: Option<SystemTime>,
+    /// Why the latest one failed.
+    failed: Option<String>,
+}
+
+#[derive(Clone)]
+struct Cached {
+    credentials: Credentials,
+    renew_at: SystemTime,
+}
+
+// === impl Chain ===
+
+impl Chain {
+    pub(super) async fn provider(&self) -> Option<SharedCredentialsProvider> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(self.region.clone()));
+        if let Some(profile) = &self.profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        match &self.role {
+            Some(role) => {
+                let role = AssumeRoleProvider::builder(role).session_name("spanmill").configure(&config).build().await;
+                Some(SharedCredentialsProvider::new(role))
+            }
+            None => config.credentials_provider(),
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    async fn ask(&self) -> Result<Credentials, String> {
+        let provider = match self {
+            Self::Chain(chain) => chain.provider().await,
+            #[cfg(test)]
+            Self::Fixed(provider) => provider.clone(),
+        };
+        let provider = provider.ok_or("the AWS credential chain is empty")?;
+        provider.provide_credentials().await.map_err(|error| chain(&error))
+    }
+}
+
+// === impl Renewing ===
+
+impl Renewing {
+    pub(super) fn new(source: Source) -> Self {
+        Self::with_timeout(source, TIMEOUT)
+    }
+
+    fn with_timeout(source: Source, timeout: Duration) -> Self {
+        let (state, renewals) = (Mutex::default(), watch::Sender::new(0));
+        Self { inner: Arc::new(Inner { source, timeout, state, renewals }), task: Mutex::default() }
+    }
+
+    /// Credentials that are good at `now`. Waits for a renewal only if there are none.
+    pub(super) async fn at(&self, now: SystemTime) -> Result<Credentials, String> {
+        let mut renewals = self.inner.renewals.subscribe();
+        if let Some(good) = self.renew_in_time(now) {
+            return Ok(good);
+        }
+        if self.inner.state().renewing {
+            // The sender lives in `self`, so this cannot fail.
+            drop(renewals.changed().await);
+        }
+        let state = self.inner.state();
+        let failed = || state.failed.clone().unwrap_or_else(|| "the cached credentials have expired".to_owned());
+        state.good(now).ok_or_else(failed)
+    }
+
+    /// The credentials at hand, if they are good. Begins a renewal if it is time.
+    fn renew_in_time(&self, now: SystemTime) -> Option<Credentials> {
+        let mut state = self.inner.state();
+        let is_time = state.cached.as_ref().is_none_or(|cached| now >= cached.renew_at);
+        if is_time && !state.renewing && state.not_before.is_none_or(|at| now >= at) {
+            state.renewing = true;
+            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+            while task.try_join_next().is_some() {}
+            task.spawn(Arc::clone(&self.inner).renew(now));
+        }
+        state.good(now)
+    }
+
+    /// A receiver did not take them: others may be there.
+    pub(super) fn distrust(&self, now: SystemTime) {
+        let mut state = self.inner.state();
+        if let Some(cached) = &mut state.cached {
+            cached.renew_at = now;
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn renew(self: Arc<Self>, now: SystemTime) {
+        let _end = End(&self);
+        let asked = tokio::time::timeout(self.timeout, self.source.ask()).await;
+        let late = |_| {
+            Err(format!("no answer within {:?}; check that the STS or metadata endpoint is reachable", self.timeout))
+        };
+        self.state().settle(asked.unwrap_or_else(late), now);
+    }
+}
+
+/// Ends a renewal, whatever happens to it, and wakes those that wait for it.
+struct End<'a>(&'a Inner);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.state().renewing = false;
+        self.0.renewals.send_modify(|n| *n += 1);
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn good(&self, now: SystemTime) -> Option<Credentials> {
+        let cached = self.cached.as_ref()?;
+        cached.credentials.expiry().is_none_or(|end| now < end).then(|| cached.credentials.clone())
+    }
+
+    fn settle(&mut self, renewed: Result<Credentials, String>, now: SystemTime) {
+        self.not_before = now.checked_add(PAUSE);
+        match renewed {
+            Ok(credentials) => {
+                if self.failed.take().is_some() {
+                    tracing::info!("AWS credentials renewed again");
+                }
+                self.cached = Some(Cached { renew_at: renew_at(&credentials, now), credentials });
+            }
+            Err(why) => {
+                let meanwhile =
+                    if self.good(now).is_some() { "using the cached credentials" } else { "sending is blocked" };
+                tracing::warn!(meanwhile, error = why, retry_in = ?PAUSE, "cannot renew AWS credentials, retrying");
+                self.failed = Some(why);
+            }
+        }
+    }
+}
+
+fn renew_at(credentials: &Credentials, now: SystemTime) -> SystemTime {
+    let Some(end) = credentials.expiry() else { return now + RENEW };
+    let life = end.duration_since(now).unwrap_or_default();
+    end.checked_sub(RENEW.min(life / 3)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use aws_credential_types::provider::{error::CredentialsError, future};
+
+    use super::*;
+
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().expect("a runtime").block_on(future)
+    }
+
+    fn credentials(id: &str, expires: Option<SystemTime>) -> Credentials {
+        Credentials::new(id, "secret", None, expires, "test")
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Answers what its script says, one after the other, and then hangs.
+    #[derive(Debug)]
+    struct Script(Mutex<Vec<Result<Credentials, &'static str>>>, Arc<Mutex<u32>>);
+
+    impl ProvideCredentials for Script {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            *self.1.lock().expect("asked") += 1;
+            let next = self.0.lock().expect("the script").pop();
+            future::ProvideCredentials::new(async move {
+                match next {
+                    Some(Ok(credentials)) => Ok(credentials),
+                    Some(Err(why)) => Err(CredentialsError::provider_error(why)),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    fn script(mut answers: Vec<Result<Credentials, &'static str>>) -> (Renewing, Arc<Mutex<u32>>) {
+        answers.reverse();
+        let asked = Arc::<Mutex<u32>>::default();
+        let provider = SharedCredentialsProvider::new(Script(Mutex::new(answers), Arc::clone(&asked)));
+        (Renewing::with_timeout(Source::Fixed(Some(provider)), Duration::from_millis(50)), asked)
+    }
+
+    /// Lets what was begun go as far as it can.
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_hangs_stops_nobody_whose_credentials_are_good() {
+        ready(async {
+            let (renewing, asked) = script(vec![Ok(credentials("first", Some(at(3_600))))]);
+            assert_eq!(renewing.at(at(0)).await.map(|c| c.access_key_id().to_owned()), Ok("first".to_owned()));
+            for second in 3_300..3_310 {
+                let mut asking = std::pin::pin!(renewing.at(at(second)));
+                let at_once = std::future::poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
+                assert!(matches!(at_once, Poll::Ready(Ok(_))), "nobody waits");
+                settle().await;
+            }
+            assert_eq!(*asked.lock().expect("asked"), 2, "one renewal at a time");
+            let late = renewing.at(at(3_700)).await.expect_err("expired");
+            assert!(late.contains("no answer within 50ms"), "{late}");
+        });
+    }
+
+    #[test]
+    fn a_renewal_that_fails_is_not_tried_before_every_request() {
+        ready(async {
+            let never = vec![Err("denied"), Err("denied"), Ok(credentials("second", None))];
+            let (renewing, asked) = script(never);
+            for second in 0..10 {
+                assert!(renewing.at(at(second)).await.expect_err("denied").contains("denied"));
+            }
+            assert_eq!(*asked.lock().expect("asked"), 1);
+            assert!(renewing.at(at(10)).await.is_err());
+            assert!(renewing.at(at(20)).await.is_ok(), "the next attempt has them");
+        });
+    }
+
+    #[test]
+    fn what_lives_for_less_than_five_minutes_is_not_renewed_before_every_request() {
+        ready(async {
+            let lives = |id, until| Ok(credentials(id, Some(at(until))));
+            let (renewing, asked) = script(vec![lives("first", 240), lives("second", 480)]);
+            for second in 0..160 {
+                assert!(renewing.at(at(second)).await.is_ok());
+            }
+            assert_eq!(*asked.lock().expect("asked"), 1);
+            assert!(renewing.at(at(160)).await.is_ok());
+            settle().await;
+            let now = renewing.at(at(161)).await.map(|c| c.access_key_id().to_owned());
+            assert_eq!((now, *asked.lock().expect("asked")), (Ok("second".to_owned()), 2));
+        });
+    }
+
+    #[test]
+    fn credentials_that_a_receiver_refuses_are_looked_up_again() {
+        ready(async {
+            let (renewing, asked) = script(vec![Ok(credentials("first", None)), Ok(credentials("second", None))]);
+            assert!(renewing.at(at(0)).await.is_ok());
+            renewing.distrust(at(1));
+            assert!(renewing.at(at(1)).await.is_ok());
+            settle().await;
+            assert_eq!(*asked.lock().expect("asked"), 1, "but not at once after the last time");
+            assert!(renewing.at(at(11)).await.is_ok());
+            settle().await;
+            let now = renewing.at(at(12)).await.map(|c| c.access_key_id().to_owned());
+            assert_eq!((now, *asked.lock().expect("asked")), (Ok("second".to_owned()), 2));
+        });
+    }
+
+    #[test]
+    fn an_empty_chain_is_an_error_that_can_be_retried() {
+        ready(async {
+            let renewing = Renewing::new(Source::Fixed(None));
+            assert!(renewing.at(at(1)).await.expect_err("nothing").contains("chain is empty"));
+        });
+    }
+}

@@ -1,0 +1,298 @@
+//! One batch until it is settled: sent in two phases, retried, halved, refused or acknowledged.
+#![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
+use crate::core::remotewrite::{Request, StepBatch, v2};
+use crate::worker::telemetry::{ILLEGAL_TENANT, class_of, flood};
+
+use super::Delivered;
+use super::client::{Answer, Failure};
+use super::dialect::{Version, if_read, is_unread};
+use super::halving::Halving;
+use super::lane::{Done, Failing, Queued, SenderState, Ticket, To};
+use super::way::Way;
+
+/// What a track knows.
+pub(super) struct Sending {
+    pub(super) shard: u32,
+    pub(super) shared: Arc<SenderState>,
+    pub(super) done: Done,
+    pub(super) failing: Arc<Failing>,
+}
+
+/// One batch while it is being sent.
+struct Delivery<'a> {
+    lane: &'a Sending,
+    batch: &'a StepBatch,
+    way: &'a mut Way,
+    ticket: Ticket,
+    out: Delivered,
+    /// The receiver has later steps: so it has this one.
+    overtaken: bool,
+}
+
+// === impl Sending ===
+
+impl Sending {
+    /// Sends what comes, one batch after the other.
+    pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
+        let (mut writer, mut way) = (None, None);
+        while let Some(Queued { batch, ticket }) = batches.recv().await {
+            let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
+            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0 };
+            match self.shared.destination.of(&batch.tenant) {
+                To::Receiver(endpoint) => {
+                    let way = Way::to(&mut way, endpoint, &self, &batch.tenant);
+                    self.deliver(&batch, way, ticket, out).await;
+                }
+                To::Store(store) => store.keep(&self, &mut writer, &batch, ticket, out).await,
+            }
+        }
+    }
+
+    async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
+        let mut delivery = Delivery { lane: self, batch, way, ticket, out, overtaken: false };
+        // See `remotewrite/phases.rs`. What is made for a phase is dropped once it is settled: at a start it is much.
+        for before in batch.requests.iter().filter_map(Request::before_values) {
+            delivery.settle(before, false).await;
+        }
+        for request in &batch.requests {
+            delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
+        }
+        let Delivery { out, ticket, .. } = delivery;
+        (self.done)(out);
+        drop(ticket);
+    }
+}
+
+// === impl Delivery ===
+
+impl Delivery<'_> {
+    /// Sends one request, in halves if need be, until every sample in it is settled.
+    async fn settle(&mut self, request: Request, values: bool) {
+        if self.overtaken {
+            return self.is_there(&request);
+        }
+        let mut halving = self.way.refusals().begin(request, tokio::time::Instant::now());
+        while let Some(part) = halving.next() {
+            let Some((verdict, answer)) = self.send(&part).await else {
+                let text = "the tenant's name is not legal in an HTTP header".to_owned();
+                halving.rejected();
+                self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
+                continue;
+            };
+            self.act(&part, verdict, &answer, &mut halving);
+            self.overtaken |= values && verdict == Verdict::Overtaken;
+        }
+        let refused = self.way.refusals().end(&halving, tokio::time::Instant::now());
+        if let Some(refused) = refused {
+            self.way.recipient.refused(refused);
+        }
+    }
+
+    fn act(&mut self, part: &Request, verdict: Verdict, answer: &Answer, halving: &mut Halving) {
+        match verdict {
+            Verdict::Acknowledged => {
+                halving.taken();
+                self.compare(part, answer);
+                let samples = u64::from(part.samples);
+                self.lane.shared.telemetry.export().acknowledged.inc_by(samples);
+                self.out.acknowledged += samples;
+                self.ticket.settle(samples);
+            }
+            Verdict::AlreadyThere | Verdict::Overtaken => self.is_there(part),
+            Verdict::Split | Verdict::SplitResent if halving.halve(part) => {}
+            Verdict::SplitResent => self.is_there(part),
+            // A verdict to wait is none that `send` returns.
+            Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
+                halving.rejected();
+                self.reject(part, verdict::reason(answer.status, &answer.text), answer);
+            }
+        }
+    }
+
+    fn is_there(&mut self, part: &Request) {
+        let samples = u64::from(part.samples);
+        self.lane.shared.telemetry.export().already_there.inc_by(samples);
+        self.out.already_there += samples;
+        self.ticket.settle(samples);
+    }
+
+    /// Sends one part until there is a final answer to it; `None` when it can never be sent.
+    async fn send(&mut self, part: &Request) -> Option<(Verdict, Answer)> {
+        let new = if self.batch.resend { Past::Resent } else { Past::Fresh };
+        let (mut past, mut attempt) = (new, 0u32);
+        loop {
+            let Some(tried) = self.attempt(part, attempt).await else {
+                if self.is_rerouted() {
+                    (past, attempt) = (new, 0);
+                }
+                continue;
+            };
+            if may_have_stored(&tried) && past == Past::Fresh {
+                past = Past::Unanswered;
+            }
+            let endpoint = &self.way.endpoint;
+            if endpoint.dialect.falls_back(&tried, &endpoint.client.shown()) {
+                continue;
+            }
+            let trouble = match if_read(tried) {
+                Ok(answer) => match self.judge(&answer, part, past) {
+                    Verdict::Wait { after } => answer.trouble(after),
+                    verdict => {
+                        self.way.answered(self.lane, verdict == Verdict::Acknowledged);
+                        return Some((verdict, answer));
+                    }
+                },
+                Err(failure) => failure.trouble()?,
+            };
+            self.way.failed(self.lane, self.batch.step, &trouble);
+            tokio::time::sleep(self.way.endpoint.backoff.delay(attempt.saturating_add(1), random())).await;
+            attempt = attempt.saturating_add(1);
+            if self.is_rerouted() {
+                (past, attempt) = (new, 0);
+            }
+        }
+    }
+
+    fn judge(&self, answer: &Answer, part: &Request, past: Past) -> Verdict {
+        let said =
+            ReceiverAnswer { status: answer.status, retry_after: answer.retry_after.as_deref(), text: &answer.text };
+        let choice = self.way.endpoint.choices.get(&answer.status).copied();
+        verdict::judge(&said, SystemTime::now(), past, choice).in_view_of(answer.written, part.samples)
+    }
+
+    /// Compares what the receiver says that it has stored with what it was sent.
+    fn compare(&self, part: &Request, answer: &Answer) {
+        let Some(written) = answer.written else { return };
+        let meters = self.lane.shared.telemetry.export();
+        meters.exemplars_rejected.inc_by(u64::from(part.exemplars).saturating_sub(written.exemplars));
+        if written.samples == u64::from(part.samples) {
+            return;
+        }
+        meters.written_differs.inc();
+        let url = self.way.endpoint.client.shown();
+        let Some(held_back) = flood::may_say(&format!("written {url} {:?}", self.batch.tenant)) else { return };
+        tracing::warn!(
+            url,
+            held_back,
+            shard = self.lane.shard,
+            tenant = ?self.batch.tenant,
+            step = self.batch.step,
+            sent = part.samples,
+            written = written.samples,
+            first = ?part.describe(),
+            "receiver acknowledged a request but reports another number of samples written; see its own log"
+        );
+    }
+
+    /// Looks where the tenant's samples go now; tells whether that is another receiver.
+    fn is_rerouted(&mut self) -> bool {
+        let To::Receiver(endpoint) = self.lane.shared.destination.of(&self.batch.tenant) else { return false };
+        self.way.turn(endpoint, self.lane)
+    }
+
+    /// `None`: not yet, but it is time to look where to.
+    async fn attempt(&self, part: &Request, attempt: u32) -> Option<Result<Answer, Failure>> {
+        let shared = &self.lane.shared;
+        let _leave = self.way.leave(&self.lane.failing).await?;
+        let to = (&self.way.endpoint.settings, &*self.batch.tenant);
+        if let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await {
+            return Some(Err(Failure::WouldBeLost(why)));
+        }
+        shared.pace.wait(u64::from(part.samples)).await;
+        let endpoint = &self.way.endpoint;
+        let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
+            // What cannot be translated is not ours, and goes as it is.
+            Version::Second => v2::body(part, shared.seed)
+                .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
+            Version::First => (Version::First, part.body.clone()),
+        };
+        let meters = shared.telemetry.export();
+        meters.bytes.inc_by(body.len() as u64);
+        if attempt > 0 {
+            meters.retries.inc();
+        }
+        meters.in_flight.inc();
+        let in_flight = Landing(shared);
+        let started = Instant::now();
+        let answer = endpoint.client.post(&self.batch.tenant, &body, attempt, version).await;
+        drop(in_flight);
+        meters.seconds.observe(started.elapsed().as_secs_f64());
+        meters.requests.with_label_values(&[class_of(answer.as_ref().map_or(0, |a| a.status))]).inc();
+        Some(answer)
+    }
+
+    fn reject(&mut self, part: &Request, reason: &'static str, answer: &Answer) {
+        let samples = u64::from(part.samples);
+        self.lane.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
+        self.out.rejected += samples;
+        self.ticket.settle(samples);
+        let url = self.way.endpoint.client.shown();
+        // All shards meet the same refusal at every step; the counters have all of it.
+        let cause = format!("refused {url} {:?} {} {reason}", self.batch.tenant, answer.status);
+        let Some(held_back) = flood::may_say(&cause) else { return };
+        tracing::error!(
+            url,
+            held_back,
+            shard = self.lane.shard,
+            tenant = ?self.batch.tenant,
+            step = self.batch.step,
+            resent = self.batch.resend,
+            status = answer.status,
+            reason,
+            series = part.series,
+            samples,
+            first = ?part.describe(),
+            remedy = verdict::remedy(answer.status),
+            answer = answer.text,
+            "receiver rejected samples, not retrying"
+        );
+    }
+}
+
+/// Whether a failed attempt may have stored something all the same: nobody answered, or the receiver gave up on the way, as one
+/// that is overloaded does. Who refuses at the door, for a credential or an address, has stored nothing.
+fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
+    match tried {
+        Ok(answer) => matches!(answer.status, 408 | 429 | 500..=599) || is_unread(answer),
+        Err(failure) => matches!(failure, Failure::NoAnswer(_)),
+    }
+}
+
+/// Counts a request out of flight, also when its lane is dropped meanwhile.
+struct Landing<'a>(&'a SenderState);
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.0.telemetry.export().in_flight.dec();
+    }
+}
+
+/// Jitter needs no quality and no seed, only to differ.
+pub(super) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_does_not_answer_or_gives_up_on_the_way_may_have_stored_something() {
+        let answered = |status| may_have_stored(&Ok(Answer { status, ..Answer::default() }));
+        let failed = |failure| may_have_stored(&Err(failure));
+        assert!([408, 429, 500, 503, 599].into_iter().all(answered));
+        assert!(![302, 400, 401, 403, 404, 409, 413, 415, 422, 425].into_iter().any(answered));
+        assert!(failed(Failure::NoAnswer(String::new())));
+        let unread = |status| Answer { status, version: Version::Second, ..Answer::default() };
+        assert!(may_have_stored(&Ok(unread(204))) && !may_have_stored(&Ok(unread(400))));
+        assert!(!failed(Failure::NotSent(String::new())) && !failed(Failure::NoCredentials(String::new())));
+    }
+}

@@ -1,0 +1,176 @@
+//! Which receiver a tenant's samples go to.
+//!
+//! Tenants with the same `remote_write` settings share an endpoint. Other settings replace the routes as a whole, or not
+//! at all; an endpoint that stays keeps its connections.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use tokio::sync::Semaphore;
+
+use crate::config::Tenants;
+use crate::config::settings::{Auth, OnStatus, RemoteWrite, Secret};
+use crate::core::remotewrite::{Backoff, Choice};
+use crate::worker::telemetry::Receivers;
+
+use super::client::Client;
+use super::dialect::Dialect;
+use super::outage::Outage;
+use super::recipient::Recipient;
+use super::{ExportError, millis};
+
+/// Tells endpoints apart for as long as the process lives.
+pub(super) type EndpointId = u64;
+
+/// One receiver, and how it is spoken to.
+pub(super) struct Endpoint {
+    pub(super) id: EndpointId,
+    pub(super) client: Client,
+    /// In which version of remote write.
+    pub(super) dialect: Dialect,
+    pub(super) backoff: Backoff,
+    /// What the user wants at an answer, if not the usual.
+    pub(super) choices: BTreeMap<u16, Choice>,
+    /// Requests under way.
+    pub(super) slots: Semaphore,
+    /// Those among them to recipients that fail: they may hang, and must leave room for the others.
+    pub(super) probes: Semaphore,
+    pub(super) outage: Outage,
+    recipients: Mutex<Recipients>,
+    /// The settings that it was made from.
+    pub(super) settings: RemoteWrite,
+}
+
+/// The tenants of an endpoint, as long as somebody sends to them.
+#[derive(Default)]
+struct Recipients {
+    known: BTreeMap<Arc<str>, Weak<Recipient>>,
+    /// With so many it is time to forget those that are gone.
+    tidy_at: usize,
+}
+
+/// The endpoints of all tenants.
+pub(super) struct Endpoints {
+    routes: RwLock<Arc<Routes>>,
+    next: AtomicU64,
+}
+
+/// Who goes where.
+pub(super) struct Routes {
+    defaults: Arc<Endpoint>,
+    overridden: BTreeMap<String, Arc<Endpoint>>,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    async fn new(id: EndpointId, settings: &RemoteWrite) -> Result<Self, ExportError> {
+        let choice = |action: &OnStatus| match action {
+            OnStatus::Wait => Choice::Wait,
+            OnStatus::Reject => Choice::Reject,
+        };
+        Ok(Self {
+            id,
+            client: Client::new(settings).await?,
+            dialect: Dialect::new(settings.protocol),
+            backoff: Backoff { min: millis(settings.min_backoff), max: millis(settings.max_backoff) },
+            choices: settings.on_status.iter().map(|(status, action)| (*status, choice(action))).collect(),
+            slots: Semaphore::new(settings.max_in_flight.max(1)),
+            probes: Semaphore::new((settings.max_in_flight / 4).max(1)),
+            outage: Outage::default(),
+            recipients: Mutex::default(),
+            settings: identity(settings),
+        })
+    }
+
+    /// A tenant at this endpoint.
+    pub(super) fn recipient(&self, receivers: &Receivers, tenant: &Arc<str>) -> Arc<Recipient> {
+        let mut recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = recipients.known.get(tenant).and_then(Weak::upgrade) {
+            return known;
+        }
+        if recipients.known.len() >= recipients.tidy_at {
+            recipients.known.retain(|_, recipient| recipient.strong_count() > 0);
+            recipients.tidy_at = (2 * recipients.known.len()).max(64);
+        }
+        let recipient = Arc::new(Recipient::new(receivers, self.client.shown(), tenant));
+        recipients.known.insert(Arc::clone(tenant), Arc::downgrade(&recipient));
+        recipient
+    }
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// One endpoint for everybody.
+    pub(super) async fn new(defaults: &RemoteWrite) -> Result<Self, ExportError> {
+        let defaults = Arc::new(Endpoint::new(0, defaults).await?);
+        let routes = Arc::new(Routes { defaults, overridden: BTreeMap::new() });
+        Ok(Self { routes: RwLock::new(routes), next: AtomicU64::new(1) })
+    }
+
+    /// The active routes.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where a tenant's samples go now.
+    pub(super) fn of(&self, tenant: &str) -> Arc<Endpoint> {
+        Arc::clone(self.routes.read().unwrap_or_else(PoisonError::into_inner).of(tenant))
+    }
+
+    /// Replaces the routes. With an error they stay as they are.
+    pub(super) async fn replace(&self, tenants: &Tenants) -> Result<(), ExportError> {
+        let mut known: Vec<Arc<Endpoint>> = self.routes().all().cloned().collect();
+        let defaults = self.endpoint(&mut known, &tenants.defaults().remote_write).await?;
+        let mut overridden = BTreeMap::new();
+        for (tenant, config) in tenants.overridden() {
+            let endpoint = self.endpoint(&mut known, &config.remote_write).await;
+            let endpoint = endpoint.map_err(|e| ExportError::Tenant(tenant.to_owned(), Box::new(e)))?;
+            overridden.insert(tenant.to_owned(), endpoint);
+        }
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Routes { defaults, overridden });
+        Ok(())
+    }
+
+    async fn endpoint(
+        &self,
+        known: &mut Vec<Arc<Endpoint>>,
+        settings: &RemoteWrite,
+    ) -> Result<Arc<Endpoint>, ExportError> {
+        let wanted = identity(settings);
+        if let Some(endpoint) = known.iter().find(|e| e.settings == wanted) {
+            return Ok(Arc::clone(endpoint));
+        }
+        let endpoint = Arc::new(Endpoint::new(self.next.fetch_add(1, Ordering::Relaxed), settings).await?);
+        known.push(Arc::clone(&endpoint));
+        Ok(endpoint)
+    }
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// Where a tenant's samples go.
+    pub(super) fn of(&self, tenant: &str) -> &Arc<Endpoint> {
+        self.overridden.get(tenant).unwrap_or(&self.defaults)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        std::iter::once(&self.defaults).chain(self.overridden.values())
+    }
+}
+
+/// The settings without those that shape requests: they make no other receiver. Nor does what a file with a secret holds at
+/// the moment.
+fn identity(settings: &RemoteWrite) -> RemoteWrite {
+    let secret = |secret: &Secret| secret.file().map_or_else(|| secret.clone(), |file| Secret::of_file("", file));
+    let auth = match &settings.auth {
+        Auth::Basic { username, password } => Auth::Basic { username: username.clone(), password: secret(password) },
+        Auth::Bearer(token) => Auth::Bearer(secret(token)),
+        other => other.clone(),
+    };
+    let headers = settings.headers.iter().map(|(name, value)| (name.clone(), secret(value))).collect();
+    RemoteWrite { max_samples: 0, max_bytes: 0, auth, headers, ..settings.clone() }
+}

@@ -1,0 +1,309 @@
+//! The way of one shard to the receivers: a track per tenant, each strictly in order, with one request in flight, which is
+//! retried until it is settled. A series belongs to one shard and one tenant, so its samples never overtake one another,
+//! and no tenant waits for another.
+//!
+//! Where a tenant's samples go is asked before each batch, and again after each failed attempt. So a batch that is stuck
+//! goes where its tenant goes now, and the next ones follow it.
+
+#![allow(clippy::disallowed_methods, reason = "how long a receiver has been down is a matter of the clock")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::core::model::hash::Seed;
+use crate::core::remotewrite::StepBatch;
+use crate::worker::telemetry::Telemetry;
+
+use super::Delivered;
+use super::delivery::{Sending, random};
+use super::endpoints::{Endpoint, Endpoints};
+use super::guard::Guard;
+use super::pace::Pace;
+use super::store::Stored;
+
+/// Batches that wait on a track.
+const QUEUE: usize = 2;
+/// A track on which nothing has been for so long is taken away, once there are many.
+const UNUSED: Duration = Duration::from_secs(600);
+const MANY: usize = 64;
+
+/// Told what became of a batch.
+pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
+
+/// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.
+pub struct Lane {
+    shard: u32,
+    done: Done,
+    shared: Arc<SenderState>,
+    tracks: Mutex<Tracks>,
+}
+
+#[derive(Default)]
+struct Tracks {
+    by_tenant: BTreeMap<Arc<str>, Track>,
+    /// With so many it is time to take away those that nobody uses.
+    tidy_at: usize,
+}
+
+/// The queue of one tenant.
+struct Track {
+    queue: mpsc::Sender<Queued>,
+    task: AbortHandle,
+    failing: Arc<Failing>,
+    used: Instant,
+    /// Its batches that are not settled.
+    unsettled: Arc<AtomicUsize>,
+}
+
+/// Since when one attempt after the other fails.
+#[derive(Debug, Default)]
+pub(super) struct Failing(Mutex<Option<Instant>>);
+
+/// What all lanes share.
+pub(super) struct SenderState {
+    pub(super) destination: Destination,
+    pub(super) telemetry: Telemetry,
+    pub(super) pace: Pace,
+    pub(super) guard: Guard,
+    /// What strings of requests are found by.
+    pub(super) seed: Seed,
+    pending: watch::Sender<usize>,
+    handle: Handle,
+    /// `None` once stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+/// Where everything goes.
+pub(super) enum Destination {
+    /// To receivers, each tenant's samples to its own.
+    Receivers(Endpoints),
+    /// To a store, whatever the settings of tenants say.
+    Store(Arc<Stored>),
+}
+
+/// Where one batch goes.
+pub(super) enum To {
+    Receiver(Arc<Endpoint>),
+    Store(Arc<Stored>),
+}
+
+/// A batch on its way.
+pub(super) struct Queued {
+    pub(super) batch: StepBatch,
+    pub(super) ticket: Ticket,
+}
+
+/// Counts the samples of a batch until each is settled, whatever happens to the batch.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    shared: Arc<SenderState>,
+    unsettled: Arc<AtomicUsize>,
+    left: u64,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    pub(super) fn open(shard: u32, done: Done, shared: Arc<SenderState>) -> Self {
+        Self { shard, done, shared, tracks: Mutex::default() }
+    }
+
+    /// Hands a batch over. Never blocks.
+    ///
+    /// # Errors
+    /// Gives the batch back when two are waiting on its track already, or when the exporter has stopped.
+    pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
+        let tenant = self.shared.destination.track(&batch.tenant);
+        let mut tracks = lock(&self.tracks);
+        if !tracks.by_tenant.contains_key(&tenant) {
+            tracks.tidy();
+            let Some(laid) = self.lay() else { return Err(batch) };
+            tracks.by_tenant.insert(Arc::clone(&tenant), laid);
+        }
+        let Some(track) = tracks.by_tenant.get_mut(&tenant) else { return Err(batch) };
+        let Ok(place) = track.queue.try_reserve() else { return Err(batch) };
+        track.used = Instant::now();
+        let ticket = Ticket::new(&self.shared, &track.unsettled, &batch);
+        place.send(Queued { batch, ticket });
+        Ok(())
+    }
+
+    /// Whether nothing but failures has come to a tenant's batches for `patience`.
+    #[must_use]
+    pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
+        let tenant = self.shared.destination.track(&Arc::from(tenant));
+        lock(&self.tracks).by_tenant.get(&tenant).is_some_and(|track| track.failing.longer_than(patience))
+    }
+
+    /// Whether nothing but failures has come from a tenant's receiver for `patience`, of whichever tenant the samples were.
+    #[must_use]
+    pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
+        match self.shared.destination.of(tenant) {
+            To::Receiver(endpoint) => endpoint.outage.dark_since().is_some_and(|since| since.elapsed() >= patience),
+            To::Store(_) => self.is_down(tenant, patience),
+        }
+    }
+
+    fn lay(&self) -> Option<Track> {
+        let (queue, batches) = mpsc::channel(QUEUE);
+        let failing = Arc::<Failing>::default();
+        let sending = Sending {
+            shard: self.shard,
+            shared: Arc::clone(&self.shared),
+            done: Arc::clone(&self.done),
+            failing: Arc::clone(&failing),
+        };
+        let task = self.shared.spawn(sending.run(batches))?;
+        Some(Track { queue, task, failing, used: Instant::now(), unsettled: Arc::default() })
+    }
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+// === impl Tracks ===
+
+impl Tracks {
+    /// Takes away the tracks that nobody uses any more, now and then.
+    fn tidy(&mut self) {
+        if self.by_tenant.len() >= self.tidy_at.max(MANY) {
+            let is_used = |track: &Track| track.unsettled.load(Ordering::Relaxed) > 0 || track.used.elapsed() < UNUSED;
+            self.by_tenant.retain(|_, track| is_used(track));
+            self.tidy_at = 2 * self.by_tenant.len();
+        }
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Failing ===
+
+impl Failing {
+    /// An attempt has failed, or is not even made, because all have failed since `since`.
+    pub(super) fn failed(&self, since: Option<Instant>) {
+        lock(&self.0).get_or_insert_with(|| since.unwrap_or_else(Instant::now));
+    }
+
+    pub(super) fn answered(&self) {
+        *lock(&self.0) = None;
+    }
+
+    fn longer_than(&self, patience: Duration) -> bool {
+        lock(&self.0).is_some_and(|since| since.elapsed() >= patience)
+    }
+}
+
+// === impl SenderState ===
+
+impl SenderState {
+    pub(super) fn new(destination: Destination, telemetry: Telemetry, handle: Handle) -> Self {
+        let tasks = Mutex::new(Some(JoinSet::new()));
+        let (pace, guard, pending) = (Pace::default(), Guard::default(), watch::Sender::new(0));
+        let seed = Seed::new(u128::from(random()) << 64 | u128::from(random()));
+        Self { destination, telemetry, pace, guard, seed, pending, handle, tasks }
+    }
+
+    /// The runtime in which everything is sent.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs a track; `None` when the exporter has stopped.
+    fn spawn(&self, track: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut tasks = lock(&self.tasks);
+        let tasks = tasks.as_mut()?;
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn_on(track, &self.handle))
+    }
+
+    /// The tracks that run; from now on there are no new ones.
+    pub(super) fn close(&self) -> Option<JoinSet<()>> {
+        lock(&self.tasks).take()
+    }
+
+    /// Batches that are not settled.
+    pub(super) fn pending(&self) -> usize {
+        *self.pending.borrow()
+    }
+
+    /// Waits until no batch is pending.
+    pub(super) async fn idle(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        drop(self.pending.subscribe().wait_for(|&n| n == 0).await);
+    }
+}
+
+impl std::fmt::Debug for SenderState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SenderState").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Where a tenant's samples go now.
+    pub(super) fn of(&self, tenant: &str) -> To {
+        match self {
+            Self::Receivers(endpoints) => To::Receiver(endpoints.of(tenant)),
+            Self::Store(store) => To::Store(Arc::clone(store)),
+        }
+    }
+
+    /// Which track a tenant's batches take: one of their own, but a store has one writer per shard.
+    fn track(&self, tenant: &Arc<str>) -> Arc<str> {
+        match self {
+            Self::Receivers(_) => Arc::clone(tenant),
+            Self::Store(_) => Arc::from(""),
+        }
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    fn new(shared: &Arc<SenderState>, unsettled: &Arc<AtomicUsize>, batch: &StepBatch) -> Self {
+        let samples = batch.samples();
+        let meters = shared.telemetry.export();
+        meters.built.inc_by(samples);
+        meters.pending_samples.add(samples.cast_signed());
+        meters.pending_batches.inc();
+        shared.pending.send_modify(|n| *n += 1);
+        unsettled.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(shared), unsettled: Arc::clone(unsettled), left: samples }
+    }
+
+    pub(super) fn settle(&mut self, samples: u64) {
+        self.left = self.left.saturating_sub(samples);
+        self.shared.telemetry.export().pending_samples.sub(samples.cast_signed());
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+        let meters = self.shared.telemetry.export();
+        meters.abandoned.inc_by(self.left);
+        meters.pending_samples.sub(self.left.cast_signed());
+        meters.pending_batches.dec();
+        self.shared.pending.send_modify(|n| *n -= 1);
+    }
+}

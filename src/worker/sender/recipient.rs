@@ -1,0 +1,167 @@
+//! One tenant at one endpoint: since when it has to be waited for, and when it may be asked again.
+//!
+//! All shards share what they learn. While a recipient fails, it is asked by one request at a time, with pauses that grow;
+//! the first answer that is none of failure lets all tracks continue. So a tenant over its limit, or whose receiver is away,
+//! costs one request per pause and stops nobody else.
+#![allow(clippy::disallowed_methods, reason = "how long a receiver has been failing is a matter of the clock")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::core::remotewrite::Backoff;
+use crate::worker::telemetry::{ReceiverId, Receivers};
+
+use super::client::WOULD_BE_LOST;
+use super::delivery::random;
+use super::guard::Asked;
+use super::halving::Refusals;
+
+/// One tenant at one endpoint.
+pub(super) struct Recipient {
+    state: Mutex<State>,
+    /// Who may ask while it fails.
+    pub(super) probe: Semaphore,
+    pub(super) refusals: Mutex<Refusals>,
+    /// What it has said about old samples.
+    pub(super) asked: Asked,
+    receivers: Receivers,
+    id: ReceiverId,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Failures in a row, one for each pause: what fails meanwhile was under way before, and says nothing new.
+    failures: u32,
+    /// The first of them.
+    since: Option<Instant>,
+    not_before: Option<Instant>,
+    /// The shards whose samples wait.
+    waiting: BTreeSet<u32>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// In one word, for metrics.
+    pub(super) reason: &'static str,
+    /// In full; it may hold what somebody else wrote.
+    pub(super) why: String,
+    pub(super) remedy: &'static str,
+    /// The pause that the receiver asks for.
+    pub(super) after: Option<Duration>,
+}
+
+// === impl Recipient ===
+
+impl Recipient {
+    pub(super) fn new(receivers: &Receivers, url: String, tenant: &Arc<str>) -> Self {
+        let id = receivers.add(url, tenant);
+        let (state, refusals) = (Mutex::default(), Mutex::default());
+        let (probe, asked) = (Semaphore::new(1), Asked::default());
+        Self { state, probe, refusals, asked, receivers: receivers.clone(), id }
+    }
+
+    /// Until when it should be left alone, if it fails.
+    pub(super) fn pause(&self) -> Option<Instant> {
+        self.state().not_before
+    }
+
+    /// Since when it fails.
+    pub(super) fn failing_since(&self) -> Option<Instant> {
+        self.state().since
+    }
+
+    /// An attempt for a shard has failed. Tells whether it is the first one to fail, of all that wait.
+    pub(super) fn failed(&self, shard: u32, trouble: &Trouble, backoff: Backoff) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let first = state.waiting.is_empty();
+        state.waiting.insert(shard);
+        if state.not_before.is_none_or(|at| now >= at) {
+            state.failures = state.failures.saturating_add(1);
+        }
+        state.since.get_or_insert(now);
+        let pause = match trouble.after {
+            // A little jitter, so that not everybody comes back at once.
+            Some(after) => after + backoff.delay(1, random()),
+            None => backoff.delay(state.failures, random()),
+        };
+        // Never sooner than somebody has asked for.
+        state.not_before = state.not_before.max(now.checked_add(pause));
+        match trouble.reason {
+            // What to widen, and how far, is in its words.
+            WOULD_BE_LOST => {
+                self.receivers.waits(self.id, trouble.reason, &format!("{}; {}", trouble.why, trouble.remedy));
+            }
+            reason => self.receivers.waits(self.id, reason, trouble.remedy),
+        }
+        first
+    }
+
+    /// An attempt for a shard has got an answer that is none of failure. Tells whether it was the last one that waited.
+    pub(super) fn answered(&self, shard: u32, stored: bool) -> bool {
+        let mut state = self.state();
+        (state.failures, state.since, state.not_before) = (0, None, None);
+        let waited = state.waiting.remove(&shard);
+        let over = state.waiting.is_empty();
+        // Under the lock, so that it does not come after what another shard says later.
+        self.receivers.answers(self.id, stored, over);
+        waited && over
+    }
+
+    /// A shard has stopped sending. Tells whether it was the last one that waited.
+    pub(super) fn leave(&self, shard: u32) -> bool {
+        let mut state = self.state();
+        let left = state.waiting.remove(&shard) && state.waiting.is_empty();
+        if left {
+            self.receivers.rests(self.id);
+        }
+        left
+    }
+
+    /// Everything in a request was refused, or something of it was taken.
+    pub(super) fn refused(&self, refused: bool) {
+        self.receivers.refuses(self.id, refused);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Recipient {
+    fn drop(&mut self) {
+        self.receivers.remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
+
+    fn trouble(after: Option<Duration>) -> Trouble {
+        Trouble { reason: "server_error", why: String::new(), remedy: "", after }
+    }
+
+    #[test]
+    fn what_fails_in_a_pause_neither_counts_nor_shortens_it() {
+        let recipient = Recipient::new(&Receivers::default(), "http://r/".to_owned(), &"a".into());
+        let asked = Duration::from_secs(60);
+        let start = Instant::now();
+        recipient.failed(0, &trouble(Some(asked)), BACKOFF);
+        for shard in 1..64 {
+            recipient.failed(shard, &trouble(None), BACKOFF);
+        }
+        assert_eq!(recipient.state().failures, 1);
+        assert!(recipient.pause().is_some_and(|until| until >= start + asked));
+        recipient.state().not_before = Some(Instant::now());
+        recipient.failed(0, &trouble(None), BACKOFF);
+        assert_eq!(recipient.state().failures, 2, "the pause was over");
+    }
+}

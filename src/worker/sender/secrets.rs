@@ -1,0 +1,97 @@
+//! A secret as a header. What came from a file is read again at every attempt, so a credential that is renewed there is used
+//! by the next one.
+
+use std::sync::{Mutex, PoisonError};
+
+use reqwest::header::HeaderValue;
+
+use crate::config::settings::Secret;
+
+use super::ExportError;
+
+/// No secret is longer.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Makes the text of the header of a secret.
+type Text = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+/// A header that holds a secret.
+pub(super) struct SecretHeader {
+    secret: Secret,
+    text: Text,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    value: String,
+    header: HeaderValue,
+    /// What is wrong with the file, said once.
+    wrong: Option<String>,
+}
+
+// === impl SecretHeader ===
+
+impl SecretHeader {
+    /// `text` makes the header of the secret. `key` and `name` say which header is illegal.
+    pub(super) fn new(
+        secret: &Secret,
+        (key, name): (&'static str, &str),
+        text: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Result<Self, ExportError> {
+        let value = secret.reveal().to_owned();
+        let illegal = || ExportError::Header { key, name: name.to_owned() };
+        let header = header(&text(&value)).ok_or_else(illegal)?;
+        let current = Mutex::new(Current { value, header, wrong: None });
+        Ok(Self { secret: secret.clone(), text: Box::new(text), current })
+    }
+
+    /// The header, as the file says by now. A file that cannot be read leaves it as it was.
+    pub(super) fn value(&self) -> HeaderValue {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = self.secret.file() else { return current.header.clone() };
+        match read(file) {
+            Ok(value) if value == current.value => current.wrong = None,
+            Ok(value) => match header(&(self.text)(&value)) {
+                Some(header) => {
+                    tracing::info!(file = %file.display(), "reloaded a secret of remote_write");
+                    *current = Current { value, header, wrong: None };
+                }
+                None => current.complain(file, "it is not legal in an HTTP header".to_owned()),
+            },
+            Err(why) => current.complain(file, why),
+        }
+        current.header.clone()
+    }
+}
+
+// === impl Current ===
+
+impl Current {
+    fn complain(&mut self, file: &std::path::Path, why: String) {
+        if self.wrong.as_ref() != Some(&why) {
+            tracing::warn!(
+                file = %file.display(),
+                error = why,
+                "cannot reload a secret of remote_write, keeping the previous one; correct the file"
+            );
+            self.wrong = Some(why);
+        }
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<String, String> {
+    let size = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
+    if size > MAX_BYTES {
+        return Err(format!("it has {size} bytes"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let value = Secret::in_text(&text);
+    // A program that replaces it without a rename empties it first.
+    if value.is_empty() { Err("it is empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+fn header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,115 @@
+//! Where a track sends at the moment: the endpoint and the tenant there, and the leave to send.
+#![allow(clippy::disallowed_methods, reason = "pauses are a matter of the clock")]
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+
+use super::delivery::Sending;
+use super::endpoints::Endpoint;
+use super::halving::Refusals;
+use super::lane::Failing;
+use super::outage::OutageSite;
+use super::recipient::{Recipient, Trouble};
+
+/// So often a track that waits looks whether it still goes the right way.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// The way of a track.
+pub(super) struct Way {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) recipient: Arc<Recipient>,
+    tenant: Arc<str>,
+    shard: u32,
+}
+
+/// The leave to have one request under way.
+pub(super) struct Leave<'a>(
+    #[allow(dead_code, reason = "it is given back when it is dropped")] Vec<SemaphorePermit<'a>>,
+);
+
+// === impl Way ===
+
+impl Way {
+    /// The way to an endpoint: that from before if it is the same.
+    pub(super) fn to<'a>(
+        way: &'a mut Option<Self>,
+        endpoint: Arc<Endpoint>,
+        lane: &Sending,
+        tenant: &Arc<str>,
+    ) -> &'a mut Self {
+        if way.as_ref().is_some_and(|way| way.endpoint.id != endpoint.id) {
+            *way = None;
+        }
+        way.get_or_insert_with(|| Self::new(endpoint, lane, tenant))
+    }
+
+    fn new(endpoint: Arc<Endpoint>, lane: &Sending, tenant: &Arc<str>) -> Self {
+        let recipient = endpoint.recipient(lane.shared.telemetry.receivers(), tenant);
+        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: lane.shard }
+    }
+
+    /// Goes to another endpoint, if it is another.
+    pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, lane: &Sending) -> bool {
+        let other = endpoint.id != self.endpoint.id;
+        if other {
+            *self = Self::new(endpoint, lane, &Arc::clone(&self.tenant));
+        }
+        other
+    }
+
+    /// Waits until a request may be sent: until the receiver has room, and as long as the recipient is to be left alone.
+    /// `None` now and then in a long wait: the tenant's samples may go elsewhere by now.
+    pub(super) async fn leave(&self, failing: &Failing) -> Option<Leave<'_>> {
+        loop {
+            if self.recipient.pause().is_none() {
+                let slot = self.endpoint.slots.acquire().await;
+                // It may have begun to fail meanwhile.
+                if self.recipient.pause().is_none() {
+                    return Some(Leave(slot.into_iter().collect()));
+                }
+                continue;
+            }
+            failing.failed(self.recipient.failing_since());
+            let probe = self.recipient.probe.acquire().await;
+            let Some(pause) = self.recipient.pause() else { continue };
+            let look_up = Instant::now() + LOOK_UP;
+            tokio::time::sleep_until(pause.min(look_up)).await;
+            if pause > look_up {
+                return None;
+            }
+            let slot = self.endpoint.probes.acquire().await;
+            return Some(Leave(probe.into_iter().chain(slot).collect()));
+        }
+    }
+
+    pub(super) fn failed(&self, lane: &Sending, step: i64, trouble: &Trouble) {
+        lane.failing.failed(None);
+        let first = self.recipient.failed(self.shard, trouble, self.endpoint.backoff);
+        let url = self.endpoint.client.shown();
+        let place = OutageSite { url: &url, shard: self.shard, tenant: &self.tenant, step };
+        self.endpoint.outage.failed(first, place, trouble);
+    }
+
+    pub(super) fn answered(&self, lane: &Sending, stored: bool) {
+        lane.failing.answered();
+        self.endpoint.outage.answered();
+        if self.recipient.answered(self.shard, stored) {
+            self.endpoint.outage.over(&self.endpoint.client.shown());
+        }
+    }
+
+    pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.recipient.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        if self.recipient.leave(self.shard) {
+            self.endpoint.outage.over(&self.endpoint.client.shown());
+        }
+    }
+}

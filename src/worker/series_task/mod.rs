@@ -1,0 +1,686 @@
+//! A running series task: shares in, steps closed and journaled, batches handed to the exporter.
+//!
+//! A closed step is in one of three places: *pending* (its mark is appended, not yet known to count), *delivering* (it
+//! counts; some of its batches are not settled), or acknowledged. When enough steps are under way, reading stops: the
+//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` says how much is enough.
+//!
+//! *In:* shares from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal of the shard, batches for
+//! receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before the journal has accepted its step. *Next:*
+//! [`Outbox`], with [`SeriesTask`] as the pure part.
+
+mod agreement;
+mod delivering;
+mod gaps;
+mod shares;
+mod silence;
+mod turns;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::message::Message;
+
+use self::agreement::Agreement;
+use self::delivering::Delivering;
+use self::gaps::{Gaps, LASTS};
+use self::shares::apply;
+pub(crate) use self::shares::{UnknownShare, told};
+use self::silence::Silence;
+use self::turns::Turns;
+use crate::core::journal::{
+    Behind, ChainVerdict, Change, EmitCause, EmitMark, FrameKind, SeriesSnapshot, ShareChain, What,
+};
+use crate::core::model::Millis;
+use crate::core::remotewrite::StepBatch;
+use crate::core::tasks::series::{Applied, ClosedStep, SeriesTask, Terms};
+use crate::worker::kafka::Fetcher;
+use crate::worker::kafka::appender::Fate;
+use crate::worker::kafka::fetch::{NoRecord, Queue};
+use crate::worker::sender::Outbox;
+use crate::worker::task::{
+    Command, Ended, Held, JournalEnd, Leaving, Life, News, Part, TakenSeries, TaskContext, Turn, Unread, fetching,
+};
+use crate::worker::telemetry::{Cause, Condition, LimitsStatus, Reporter, TaskId, TaskState, TaskStatus};
+
+/// How many labels are named when limits refuse label sets, and how often at most, in milliseconds.
+const TOP_LABELS: usize = 20;
+const LOOK_EVERY: Millis = 60_000;
+/// Records taken in one turn.
+const RECORDS_PER_TURN: usize = 64;
+
+/// A receiver from which nothing but failures has come for as long as this many steps is down.
+const STEPS_UNTIL_DOWN: u64 = 2;
+
+/// What the shards of a worker know together.
+#[derive(Debug, Default)]
+pub(crate) struct Shards {
+    /// Which of them writes a snapshot next.
+    snapshots: Arc<Turns>,
+    /// What is known of the settings of other workers.
+    agreement: Agreement,
+}
+
+/// One series task at work.
+pub(crate) struct SeriesRunner {
+    id: TaskId,
+    shards: Arc<Shards>,
+    task: SeriesTask,
+    /// Of the settings that the worker has.
+    generation: u64,
+    terms: Terms,
+    /// How much the task has given up that is known.
+    given_up: u64,
+    /// Reminds of a snapshot when that begins.
+    journal: JournalEnd<SnapshotBegins>,
+    queue: Queue,
+    held: Held,
+    /// The offset after the last share record that was applied.
+    position: i64,
+    /// Where the last mark ended. A topic that has lost its end may be read from further back again; marks are not.
+    marked: i64,
+    /// Closed steps whose marks are not yet known to count.
+    pending: VecDeque<(u64, ClosedStep)>,
+    delivering: Delivering,
+    /// Keeps the order of each tenant's batches.
+    outbox: Outbox,
+    acknowledged: Option<Millis>,
+    /// The last step whose state a snapshot holds, and one that is being written.
+    snapshot: Option<Millis>,
+    writing: Option<Writing>,
+    /// When the last one was begun here.
+    saved: Instant,
+    /// The first step that was closed here.
+    first: Option<Millis>,
+    /// Whether the end of the deltas has been reached.
+    at_end: bool,
+    /// Why nothing can be read, if that is so.
+    unread: Option<Unread>,
+    silence: Silence,
+    gaps: Gaps,
+    /// Says that shares are missing for too long.
+    ends: Reporter,
+    /// Says that a source contradicts itself, which does not pass.
+    contradicted: Reporter,
+    ending: Ending,
+    leaving: Leaving,
+}
+
+/// How far the end of a replay has come in this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Something may still come.
+    Open,
+    /// The mark that says that everything is closed and acknowledged is under way, as this commit.
+    Marked(u64),
+    /// The mark counts.
+    Over,
+}
+
+/// Marks the first record of a snapshot.
+struct SnapshotBegins;
+
+/// A snapshot that is being written.
+struct Writing {
+    /// The step whose state it holds.
+    step: Millis,
+    /// The offset in the deltas topic up to which it counts.
+    position: i64,
+    /// The shares that it counts.
+    chain: ShareChain,
+    /// Where it begins in the journal, once that is known.
+    begins: Option<i64>,
+    /// Its bytes, which the producer holds until they are stored.
+    bytes: usize,
+    /// One shard of a worker after the other; none at a hand-over, which waits for nobody.
+    _turn: Option<turns::Turn>,
+}
+
+impl SeriesRunner {
+    /// Starts fetching, and sends again what the receiver may not have.
+    pub(crate) fn start(
+        context: &TaskContext<'_>,
+        shards: &Arc<Shards>,
+        (id, life): (TaskId, Life),
+        taken: TakenSeries,
+    ) -> Result<Self, Ended> {
+        let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
+        let outbox = {
+            let (task, inbox) = (id.clone(), context.inbox.clone());
+            let done = move |d: crate::worker::sender::Delivered| {
+                inbox.send(Command::News(task.clone(), life, News::Delivered(d.step, d.tenant)));
+            };
+            Outbox::new(context.clients.exporter.open(id.partition.unsigned_abs(), Box::new(done)))
+        };
+        // A snapshot may have read on after the last mark.
+        let marked = taken.writer.next().unwrap_or(taken.start);
+        let journal = JournalEnd::new(taken.writer, context.clients.names.series_journal(), id.clone(), life);
+        let conditions = context.clients.telemetry.conditions();
+        let [ends, contradicted] =
+            ["", ", sources"].map(|what| conditions.reporter(Condition::Ends, format!("shard {}{what}", id.partition)));
+        let mut held = Held::new(&context.clients.memory);
+        held.set(Part::Fetch, context.fetcher.memory());
+        let mut runner = Self {
+            held,
+            journal,
+            id,
+            shards: Arc::clone(shards),
+            terms: taken.terms,
+            given_up: taken.task.given_up(),
+            task: taken.task,
+            generation: taken.generation,
+            marked,
+            queue,
+            position: taken.start,
+            pending: VecDeque::new(),
+            delivering: Delivering::default(),
+            outbox,
+            acknowledged: taken.acknowledged,
+            snapshot: taken.snapshot,
+            first: None,
+            writing: None,
+            saved: Instant::now(),
+            at_end: false,
+            unread: None,
+            silence: Silence::default(),
+            gaps: Gaps::default(),
+            ends,
+            contradicted,
+            ending: if taken.ended { Ending::Over } else { Ending::Open },
+            leaving: Leaving::No,
+        };
+        runner.terms.want(&mut runner.task, context.tenants.series_settings(&context.tenants.in_force().tenants));
+        taken.undelivered.iter().cloned().for_each(|batch| runner.outbox.put(batch));
+        runner.delivering.carry(taken.undelivered);
+        for (step, batches) in taken.resend {
+            runner.deliver(step, batches);
+        }
+        Ok(runner)
+    }
+
+    /// Takes some share records and closes what can be closed.
+    pub(crate) fn turn(&mut self, context: &TaskContext<'_>) -> Result<Turn, Ended> {
+        let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
+        let closed: usize = closed.map(|request| request.body.len()).sum();
+        let (leaving, staying) = self.delivering.bytes();
+        self.held.set(Part::Batches, closed + leaving);
+        self.held.set(Part::Commits, self.writing.as_ref().map_or(0, |writing| writing.bytes));
+        self.held.set(Part::Series, self.task.bytes() + staying);
+        self.outbox.send();
+        let patience =
+            Duration::from_millis(context.clients.config.core.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
+        // A replay waits for every receiver: no step of history may be left out.
+        if context.mode.leaves_out() {
+            let (is_down, is_dark) = (
+                |tenant: &str| self.outbox.is_down(tenant, patience),
+                |tenant: &str| self.outbox.is_dark(tenant, patience),
+            );
+            self.delivering.look(is_down, is_dark);
+        }
+        if self.leaving.is_under_way() {
+            self.finish(context);
+            return Ok(Turn::Idle);
+        }
+        if let Some(in_force) = context.tenants.newer_than(self.generation) {
+            self.terms.want(&mut self.task, context.tenants.series_settings(&in_force.tenants));
+            self.generation = in_force.generation;
+        }
+        if self.unread.as_mut().is_some_and(Unread::is_due) {
+            context.fetcher.restart(&self.id.topic, self.id.partition, self.position)?;
+        }
+        self.write_snapshot(context);
+        self.close_ready(context);
+        self.close_idle(context);
+        self.end_replay(context);
+        self.look_for_gaps(context);
+        for _ in 0..RECORDS_PER_TURN {
+            if self.full(context) {
+                return Ok(Turn::Idle);
+            }
+            let Some(polled) = self.queue.poll() else {
+                self.force(context);
+                return Ok(Turn::Idle);
+            };
+            match polled {
+                Ok(message) => {
+                    (self.at_end, self.unread) = (false, None);
+                    let (offset, record) = (message.offset(), message.payload().unwrap_or_default());
+                    let applied = apply(&mut self.task, self.id.partition, offset, record)
+                        .map_err(|e| Ended::Data(e.to_string()))?;
+                    self.position = offset + 1;
+                    drop(message);
+                    if let Some(applied) = applied {
+                        context.clients.telemetry.deltas_lost(applied.gone);
+                        self.heard(&applied);
+                    }
+                    self.close_ready(context);
+                }
+                Err(NoRecord::End) => (self.at_end, self.unread) = (true, None),
+                Err(failed) => fetching(&self.id, failed, &mut self.unread)?,
+            }
+        }
+        Ok(Turn::Busy)
+    }
+
+    /// What changes with `step`, which has just been closed.
+    fn change(&mut self, context: &TaskContext<'_>, step: Millis, gone: Vec<(String, i32)>) -> Change {
+        let (settings, changes) = self.terms.change(&mut self.task);
+        if !changes.is_empty() {
+            context.clients.telemetry.settings_changed();
+            tracing::info!(shard = self.id.partition, after = step, ?changes, "settings of the shard changed");
+        }
+        Change { settings, gone }
+    }
+
+    /// Forgets sources that are no longer configured, once their memory is over; returns them.
+    fn let_go(&mut self, context: &TaskContext<'_>, step: Millis) -> Vec<(String, i32)> {
+        let gone = self.task.gone(&context.sources.all(), step);
+        if !gone.is_empty() {
+            tracing::info!(shard = self.id.partition, step, ?gone, "forgetting sources that are no longer configured");
+            self.task.let_go(&gone);
+            let missed = self.gaps.give_up(&gone);
+            if !missed.is_empty() {
+                tracing::error!(
+                    shard = self.id.partition,
+                    ?missed,
+                    "giving up delta records that the deltas topic has lost, because their sources are no longer \
+                     configured; to have them counted, put the topics back into kafka.topics"
+                );
+                if self.gaps.lasting() == 0 {
+                    self.ends.met();
+                }
+            }
+        }
+        gone
+    }
+
+    /// Whether enough steps are under way. Also when a snapshot is long overdue: in a backlog the receiver never has
+    /// everything unless closing pauses for a moment.
+    fn full(&self, context: &TaskContext<'_>) -> bool {
+        let overdue = self.is_unsaved_for(2, context);
+        self.delivering.full(self.pending.len())
+            || (overdue && (!self.pending.is_empty() || self.delivering.is_waiting()))
+    }
+
+    /// How much event time lies between the last snapshot, or the start of the task, and the last closed step.
+    fn closed_since_snapshot(&self) -> Millis {
+        let closed = self.task.closed().unwrap_or_default();
+        closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
+    }
+
+    /// Whether the last snapshot is so many times as far back as snapshots should be apart. A replay runs through event time
+    /// at great speed and would do little but write them, so there the clock counts as well.
+    fn is_unsaved_for(&self, times: i64, context: &TaskContext<'_>) -> bool {
+        let rests = self.saved.elapsed() < context.mode.rest_between_snapshots();
+        !rests
+            && self.closed_since_snapshot() >= context.clients.config.core.series.snapshot_every.saturating_mul(times)
+    }
+
+    fn close_ready(&mut self, context: &TaskContext<'_>) {
+        let sources = context.sources.all();
+        while !self.full(context)
+            && let Some(step) = self.task.closable(&sources)
+        {
+            self.close(context, step, Cause::Watermark, Vec::new());
+        }
+    }
+
+    /// A share of `source` has come.
+    fn heard(&mut self, Applied { source, verdict, other, .. }: &Applied) {
+        if *other {
+            let (shard, (topic, partition)) = (self.id.partition, source);
+            let trouble = format!(
+                "shard {shard} received a delta record of {topic}[{partition}] that differs from the counted one \
+                 with the same number: the journal of {topic}[{partition}] has lost its end. Counts of this source \
+                 are not exact any more; restore the journal, or start again with another kafka.group"
+            );
+            tracing::error!("{trouble}");
+            self.contradicted.unmet(trouble);
+        }
+        match verdict {
+            ChainVerdict::Accepted { .. } => {
+                self.silence.heard(source);
+                if self.gaps.moved(source) && self.gaps.lasting() == 0 {
+                    self.ends.met();
+                }
+            }
+            ChainVerdict::Duplicate => self.silence.heard(source),
+            // It is as good as none: what is missing may never come.
+            ChainVerdict::Ahead => self.gaps.ahead(source, Instant::now()),
+        }
+    }
+
+    /// Asks for shares that do not come, and says so when that lasts.
+    fn look_for_gaps(&mut self, context: &TaskContext<'_>) {
+        let present = Instant::now();
+        if !self.gaps.is_due(present) {
+            return;
+        }
+        if self.at_end {
+            let sources = context.sources.all();
+            let behind = match context.mode.time_passes() {
+                true => self.task.held_back_by(&sources).1,
+                false => self.task.not_ended(&sources),
+            };
+            self.gaps.silent(&behind, present);
+        }
+        let shard = self.id.partition;
+        for (topic, partition) in self.gaps.due_to_ask(present) {
+            let (k, _) = self.task.counted().0.next(&topic, partition);
+            tracing::debug!(shard, topic, partition, k, "requesting missing delta records");
+            context.clients.notify_journal(&topic, partition, shard, What::Lacks, k);
+        }
+        for (topic, partition) in self.gaps.due_to_say(present) {
+            let (k, _) = self.task.counted().0.next(&topic, partition);
+            let trouble = format!(
+                "shard {shard} has missed the delta record of commit {k} of {topic}[{partition}] for {} s although \
+                 later ones arrived: the deltas topic has lost it. Its counts are held back until the worker that \
+                 owns {topic}[{partition}] sends it again; check that worker, and the internal topics for lost \
+                 records",
+                LASTS.as_secs()
+            );
+            tracing::error!("{trouble}");
+            self.ends.unmet(trouble);
+        }
+    }
+
+    /// Closes steps of a shard that has nothing to write, as often as snapshots are written, so that what has been read may be
+    /// deleted.
+    fn close_idle(&mut self, context: &TaskContext<'_>) {
+        let every = context.clients.config.core.series.snapshot_every;
+        if self.full(context) || self.ending != Ending::Open {
+            return;
+        }
+        if let Some(step) = self.task.idle_until(&context.sources.all())
+            && self.task.closed().is_none_or(|closed| step.saturating_sub(closed) >= every)
+        {
+            self.close(context, step, Cause::Watermark, Vec::new());
+        }
+    }
+
+    /// In a replay: tells the span tasks how far the slowest of them is; and when all sources have ended and everything is
+    /// closed and acknowledged, says so in the journal.
+    fn end_replay(&mut self, context: &TaskContext<'_>) {
+        let Some(replaying) = context.mode.replaying() else { return };
+        let sources = context.sources.all();
+        let times = sources.iter().map(|source| self.task.time_of(source));
+        let slowest = times.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
+        replaying.tell_floor(self.id.partition, slowest);
+        let settled = self.pending.is_empty() && !self.delivering.is_waiting() && self.writing.is_none();
+        if self.ending != Ending::Open || !settled || !self.task.has_ended(&sources) {
+            return;
+        }
+        let closed = self.task.closed();
+        if self.snapshot != closed {
+            // The mark comes last: nothing needs to be read again after it.
+            return closed.into_iter().for_each(|closed| self.snapshot_now(context, closed));
+        }
+        let step = closed.unwrap_or_default();
+        let (acknowledged, left_out) = (self.acknowledged, Vec::new());
+        let (cause, behind, change) = (EmitCause::End, Vec::new(), Change::default());
+        let basis = Some(self.task.basis());
+        let mark = EmitMark { step, cause, acknowledged, left_out, behind, basis, change };
+        self.ending = Ending::Marked(self.journal.writer.next_k());
+        let records = self.mark(&mark);
+        self.journal.append(context, records, None);
+    }
+
+    /// The records of a mark.
+    fn mark(&mut self, mark: &EmitMark) -> Vec<Vec<u8>> {
+        let to = self.position.max(self.marked);
+        let records = self.journal.writer.commit(self.marked, to, &mark.encode());
+        self.marked = to;
+        records
+    }
+
+    /// Closes a step without sources that have been silent for longer than the grace time.
+    fn force(&mut self, context: &TaskContext<'_>) {
+        if !context.mode.time_passes() {
+            return;
+        }
+        let grace = Duration::from_millis(context.clients.config.core.time.stall_grace.unsigned_abs());
+        if !self.at_end || self.full(context) {
+            return;
+        }
+        let (Some(step), behind) = self.task.held_back_by(&context.sources.all()) else { return };
+        if self.silence.is_over(&behind, Instant::now(), grace) {
+            tracing::warn!(shard = self.id.partition, step, without = ?behind,
+                "closing a step without the stalled partitions; check that all workers are running");
+            let behind = self.task.places(behind);
+            self.close(context, step, Cause::Forced, behind);
+        }
+    }
+
+    fn close(&mut self, context: &TaskContext<'_>, step: Millis, cause: Cause, behind: Vec<Behind>) {
+        self.first.get_or_insert(step);
+        let left_out = self.delivering.left_out();
+        let gone = self.let_go(context, step);
+        let basis = Some(self.task.basis());
+        let closed = self.task.close_without(step, &left_out);
+        self.tell_given_up(context);
+        let change = self.change(context, step, gone);
+        context.clients.telemetry.left_out(left_out.len());
+        context.clients.telemetry.step_closed(cause);
+        let cause = match cause {
+            Cause::Watermark => EmitCause::Watermark,
+            Cause::Forced => EmitCause::Forced,
+        };
+        let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out, behind, basis, change };
+        let k = self.journal.writer.next_k();
+        let records = self.mark(&mark);
+        #[cfg(feature = "sabotage")]
+        if crate::core::journal::sabotage::is_off(crate::core::journal::sabotage::Rule::Emit) {
+            self.deliver(closed.step, closed.batches);
+            self.journal.append(context, records, None);
+            return;
+        }
+        self.pending.push_back((k, closed));
+        self.journal.append(context, records, None);
+    }
+
+    /// Says what has waited in vain for the labels of its set.
+    fn tell_given_up(&mut self, context: &TaskContext<'_>) {
+        let lost = self.task.given_up() - self.given_up;
+        if lost > 0 {
+            self.given_up += lost;
+            context.clients.telemetry.deltas_lost(lost);
+            tracing::error!(
+                shard = self.id.partition,
+                lost,
+                "labels of some label sets were never received; their counts are lost"
+            );
+        }
+    }
+
+    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
+    /// receiver that is down does not have goes with it.
+    fn write_snapshot(&mut self, context: &TaskContext<'_>) {
+        let Some(closed) = self.task.closed().filter(|_| self.ending == Ending::Open) else { return };
+        let due = self.snapshot.is_none() || self.is_unsaved_for(1, context);
+        if due || self.leaving.is_under_way() {
+            self.snapshot_now(context, closed);
+        }
+    }
+
+    fn snapshot_now(&mut self, context: &TaskContext<'_>, closed: Millis) {
+        let settled = self.pending.is_empty() && !self.delivering.is_waiting();
+        if !settled || self.writing.is_some() || self.snapshot == Some(closed) {
+            return;
+        }
+        let turn = self.shards.snapshots.ask(self.id.partition, Instant::now());
+        if turn.is_none() && !self.leaving.is_under_way() {
+            return;
+        }
+        let snapshot = SeriesSnapshot {
+            body: self.task.snapshot(),
+            deltas_offset: self.position,
+            step: closed,
+            undelivered: self.delivering.undelivered(),
+            settings: self.task.settings().encode(),
+        };
+        let records = self.journal.writer.snapshot(&snapshot.into_bytes());
+        self.saved = Instant::now();
+        let bytes = records.iter().map(Vec::len).sum();
+        let (position, chain) = (self.position, self.task.counted().0.clone());
+        self.writing = Some(Writing { step: closed, position, chain, begins: None, bytes, _turn: turn });
+        self.journal.append(context, records, Some(SnapshotBegins));
+    }
+
+    /// Learns the fate of a mark, or that a batch is settled.
+    pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
+        match news {
+            News::Journal(number, fate) => self.journaled(context, number, fate),
+            News::Delivered(step, tenant) => {
+                self.delivering.settled(step, &tenant);
+                self.advance();
+                self.outbox.send();
+                Ok(())
+            }
+            News::Share(..) => Ok(()),
+        }
+    }
+
+    fn journaled(&mut self, context: &TaskContext<'_>, number: u64, fate: Fate) -> Result<(), Ended> {
+        let told = self.journal.learn(context, number, fate)?;
+        if let (Some((SnapshotBegins, offset)), Some(writing)) = (told.begins, &mut self.writing) {
+            writing.begins = Some(offset);
+        }
+        for frame in told.accepted {
+            match frame.kind {
+                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Snapshot => self.snapshotted(context),
+                FrameKind::Release => self.leaving = Leaving::Released,
+                FrameKind::Claim => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, context: &TaskContext<'_>, k: u64, to: i64) {
+        context.clients.telemetry.commit(self.id.kind);
+        context.offsets.note_position(&self.id.topic, self.id.partition, to);
+        if let Ending::Marked(end) = self.ending
+            && end <= k
+        {
+            self.ending = Ending::Over;
+        }
+        while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
+            self.deliver(closed.step, closed.batches);
+        }
+        self.outbox.send();
+    }
+
+    fn snapshotted(&mut self, context: &TaskContext<'_>) {
+        let Some(Writing { step, position, chain, begins, .. }) = self.writing.take() else { return };
+        self.snapshot = Some(step);
+        self.acknowledged = self.acknowledged.max(Some(step));
+        self.delivering.held(step);
+        self.advance();
+        context.offsets.note_trim(&self.id.topic, self.id.partition, position);
+        for (topic, partition, (k, _)) in chain.sources() {
+            context.clients.notify_journal(topic, partition, self.id.partition, What::Holds, k);
+        }
+        if let Some(offset) = begins {
+            context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);
+        }
+    }
+
+    fn deliver(&mut self, step: Millis, batches: Vec<StepBatch>) {
+        batches.iter().cloned().for_each(|batch| self.outbox.put(batch));
+        self.delivering.add(step, batches);
+        self.advance();
+    }
+
+    /// Moves the acknowledged mark over every step that is settled, in order.
+    fn advance(&mut self) {
+        while let Some(step) = self.delivering.next_acknowledged() {
+            self.acknowledged = self.acknowledged.max(Some(step));
+        }
+    }
+
+    /// Stops reading; what was closed is delivered if the receiver takes it in time.
+    pub(crate) fn drain(&mut self) {
+        self.leaving.drain();
+    }
+
+    fn finish(&mut self, context: &TaskContext<'_>) {
+        if self.leaving.is_released() || !self.pending.is_empty() || self.delivering.is_waiting() {
+            return;
+        }
+        self.write_snapshot(context);
+        let records = self.journal.writer.release();
+        self.leaving = Leaving::Releasing;
+        self.journal.append(context, records, None);
+    }
+
+    /// Whether the task is on its way out.
+    pub(crate) fn draining(&self) -> bool {
+        self.leaving.is_under_way()
+    }
+
+    /// Whether all that was closed has been delivered, and the journal released.
+    pub(crate) fn drained(&self) -> bool {
+        self.leaving == Leaving::Released
+    }
+
+    /// Shows its state on the board.
+    pub(crate) fn show(&self, status: &mut TaskStatus, context: &TaskContext<'_>, present: Millis) {
+        status.state = if self.leaving.is_under_way() { TaskState::Closing } else { TaskState::Running };
+        status.restored = true;
+        status.stream_time = self.task.source_times().map(|(_, _, at)| at).min();
+        status.position = self.position;
+        if self.at_end {
+            status.end_offset = status.end_offset.max(self.position);
+        }
+        status.closed_step = self.task.closed();
+        status.lags(self.position, status.closed_step, present);
+        status.fetch_trouble = self.unread.as_ref().map(|unread| unread.why.clone());
+        status.shown = true;
+        status.active_series = self.task.active_series();
+        status.unnamed = self.task.unnamed();
+        status.done = self.ending == Ending::Over;
+        status.trouble = None;
+        status.gaps = self.gaps.lasting();
+        self.show_limits(status, present);
+        self.show_settings(status, context);
+    }
+
+    /// Says which sources are counted by other settings than this worker's.
+    fn show_settings(&self, status: &mut TaskStatus, context: &TaskContext<'_>) {
+        let in_force = context.tenants.in_force();
+        let own = in_force.tenants.agreed();
+        status.settings = agreement::look(&self.task, own);
+        let reload_every = Duration::from_millis(context.clients.config.overrides.reload_every.unsigned_abs());
+        self.shards.agreement.tell(&status.settings, own, reload_every, Instant::now());
+    }
+
+    /// Says what limits refuse, and who makes the series. That takes a look at all label sets, so it is not said often.
+    fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
+        let refused = self.task.refused();
+        let limits = &mut status.limits;
+        if refused == limits.refused || (refused > 0 && present - limits.looked_at < LOOK_EVERY) {
+            return;
+        }
+        let top_labels = self.task.top_labels(TOP_LABELS);
+        if let Some(worst) = top_labels.first().filter(|_| refused > 0) {
+            tracing::warn!(
+                shard = self.id.partition,
+                refused,
+                tenant = worst.tenant,
+                service = worst.service,
+                label = worst.label,
+                values = worst.values,
+                samples = ?worst.samples,
+                "label sets exceed a limit, their counts go to overflow series; this label has the most values: fix \
+                 its source, sanitize span names, or raise the limit (/cardinality lists more)"
+            );
+        }
+        let as_json = |top_label| serde_json::to_value(top_label).unwrap_or_default();
+        *limits = LimitsStatus { refused, looked_at: present, top_labels: top_labels.iter().map(as_json).collect() };
+    }
+
+    /// Stops fetching and sending.
+    pub(crate) fn end(self, fetcher: &Fetcher) {
+        fetcher.close(&self.id.topic, self.id.partition, self.queue);
+    }
+}

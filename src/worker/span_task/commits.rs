@@ -1,0 +1,263 @@
+//! The commits of a span task on their way: into the journal, and from there to the shards.
+//!
+//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its shares
+//! are on their way to the shards), or done. Nothing of it leaves before it counts.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::outgoing::{Outgoing, bytes_of};
+use crate::core::journal::{Cause, FrameKind, JournalWriter, Needs, Notice, Shares, SpanCommit, What, Witness};
+use crate::core::model::Ledger;
+use crate::core::model::time::last_step;
+use crate::core::tasks::span::StepCut;
+use crate::worker::kafka::appender::Fate;
+use crate::worker::task::{Command, Ended, JournalEnd, Leaving, Life, News, Sent, TaskContext};
+use crate::worker::telemetry::TaskId;
+
+/// Commits that may be on their way to the journal and the shards before reading pauses.
+const COMMITS_IN_FLIGHT: usize = 4;
+/// How often the journal of a task is looked at that writes nothing more.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The writing half of a span task.
+pub(super) struct Commits {
+    id: TaskId,
+    life: Life,
+    /// Reminds of the number of a commit when that begins.
+    journal: JournalEnd<u64>,
+    /// A record that was read, to tell the topic by; a younger one follows each commit.
+    witness: Option<Witness>,
+    renew_witness: bool,
+    /// Appended commits that are not yet known to count.
+    pending: VecDeque<Pending>,
+    /// Which commits shards, or a restore, may still need.
+    needs: Needs,
+    /// The forwarded mark of the last commit that counts.
+    settled: u64,
+    /// When the journal of a task that writes nothing more was looked at.
+    looked: Instant,
+    /// The shares of accepted commits.
+    outgoing: Outgoing,
+    /// Every share below this `k` has been acknowledged by all shards.
+    forwarded: u64,
+    /// The ledger of the last commit that counts.
+    journaled: Ledger,
+    leaving: Leaving,
+}
+
+/// A commit that is not yet known to count.
+struct Pending {
+    k: u64,
+    /// What it says about the shares before it.
+    forwarded: u64,
+    shares: Shares,
+    bytes: usize,
+    ledger: Ledger,
+}
+
+/// What a take-over has found in the journal.
+pub(super) struct Journaled {
+    pub(super) writer: JournalWriter,
+    /// Every share with a smaller `k` has been acknowledged by all shards.
+    pub(super) forwarded: u64,
+    pub(super) needs: Needs,
+    pub(super) witness: Option<Witness>,
+    /// The ledger of the last commit.
+    pub(super) ledger: Ledger,
+}
+
+// === impl Commits ===
+
+impl Commits {
+    /// Continues where the take-over has left the journal.
+    pub(super) fn new(context: &TaskContext<'_>, (id, life): (&TaskId, Life), taken: Journaled) -> Self {
+        let journal = context.clients.names.journal(&id.topic);
+        Self {
+            journal: JournalEnd::new(taken.writer, journal, id.clone(), life),
+            id: id.clone(),
+            life,
+            witness: taken.witness,
+            renew_witness: taken.witness.is_none(),
+            pending: VecDeque::new(),
+            needs: taken.needs,
+            settled: taken.forwarded,
+            looked: Instant::now(),
+            outgoing: Outgoing::default(),
+            forwarded: taken.forwarded,
+            journaled: taken.ledger,
+            leaving: Leaving::No,
+        }
+    }
+
+    /// The offset after the last record that the journal has, if it has any.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.journal.writer.next()
+    }
+
+    /// Whether enough commits are on their way.
+    pub(super) fn full(&self) -> bool {
+        self.pending.len() + self.outgoing.len() >= COMMITS_IN_FLIGHT
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn are_settled(&self) -> bool {
+        self.pending.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Whether every shard has the shares of all commits that count.
+    pub(super) fn are_forwarded(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// The bytes of what is on its way.
+    pub(super) fn bytes(&self) -> usize {
+        self.pending.iter().map(|commit| commit.bytes).sum::<usize>() + self.outgoing.bytes()
+    }
+
+    /// The ledger of the last commit that counts.
+    pub(super) fn journaled(&self) -> &Ledger {
+        &self.journaled
+    }
+
+    /// Whether a record is wanted to tell the topic by: one for each commit.
+    pub(super) fn wants_witness(&mut self) -> bool {
+        std::mem::take(&mut self.renew_witness)
+    }
+
+    /// A younger record to tell the topic by. For commits of records up to it.
+    pub(super) fn set_witness(&mut self, witness: Option<Witness>) {
+        self.witness = witness.or(self.witness);
+    }
+
+    /// Appends a commit to the journal.
+    pub(super) fn commit(&mut self, context: &TaskContext<'_>, cut: StepCut) {
+        let commit = SpanCommit {
+            cause: match last_step(cut.stream_time) {
+                Some(_) => Cause::End,
+                None if cut.tick => Cause::Tick,
+                None => Cause::Records,
+            },
+            step: cut.step,
+            stream_time: Some(cut.stream_time),
+            forwarded: self.forwarded,
+            reread_from: cut.reread_from,
+            live: cut.live,
+            ledger: cut.ledger.clone(),
+            shares: cut.shares,
+            witness: self.witness,
+        };
+        self.renew_witness = true;
+        let records = self.journal.writer.commit(cut.from, cut.to, &commit.encode());
+        // Once in the producer's queue, and once here.
+        let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.shares);
+        let (k, forwarded, shares, ledger) = (cut.k, commit.forwarded, commit.shares, cut.ledger);
+        self.pending.push_back(Pending { k, forwarded, shares, bytes, ledger });
+        self.journal.append(context, records, Some(cut.k));
+    }
+
+    /// Sends the shares of an accepted commit to their shards.
+    pub(super) fn forward(&mut self, context: &TaskContext<'_>, k: u64, shares: &Shares) {
+        let deltas = context.clients.names.deltas();
+        let (id, life, inbox) = (&self.id, self.life, context.inbox);
+        self.outgoing.send(k, shares, |shard, record, sent| {
+            let (id, inbox) = (id.clone(), inbox.clone());
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Share(sent, fate))));
+            context.clients.appender.append(&deltas, shard, record, on_fate);
+        });
+    }
+
+    /// Learns the fate of something that it appended.
+    pub(super) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
+        match news {
+            News::Journal(number, fate) => self.learn(context, number, fate),
+            News::Share(sent, fate) => self.shared(sent, fate),
+            News::Delivered(..) => Ok(()),
+        }
+    }
+
+    fn learn(&mut self, context: &TaskContext<'_>, number: u64, fate: Fate) -> Result<(), Ended> {
+        let told = self.journal.learn(context, number, fate)?;
+        let shards = context.clients.config.kafka.shards as usize;
+        told.begins.into_iter().for_each(|(k, offset)| self.needs.committed(k, shards, offset));
+        for frame in told.accepted {
+            match frame.kind {
+                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Release => self.leaving = Leaving::Released,
+                FrameKind::Claim | FrameKind::Snapshot => {}
+            }
+        }
+        self.hear(context, &told.notices)
+    }
+
+    /// Takes notice of what shards hold, and lack.
+    fn hear(&mut self, context: &TaskContext<'_>, notices: &[Notice]) -> Result<(), Ended> {
+        // What is on its way is not lacked; if it is not enough, the shard asks again.
+        let sends_again = self.outgoing.first().is_some_and(|first| first < self.forwarded);
+        for notice in notices {
+            if notice.what == What::Lacks && notice.k < self.forwarded && !sends_again && !self.leaving.is_under_way() {
+                return Err(Ended::Lacked(notice.shard, notice.k));
+            }
+            self.needs.hear(*notice);
+        }
+        if !notices.is_empty() {
+            self.trim(context);
+        }
+        Ok(())
+    }
+
+    /// Looks into the journal of a task that writes nothing more and would not meet what shards write there.
+    pub(super) fn look(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
+        if !self.pending.is_empty() || self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let notices = self.journal.look(context)?;
+        self.hear(context, &notices)
+    }
+
+    /// Lets what nobody needs be deleted from the journal.
+    fn trim(&mut self, context: &TaskContext<'_>) {
+        if let Some(offset) = self.needs.oldest(self.settled) {
+            context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);
+            self.needs.forget(offset);
+        }
+    }
+
+    fn accepted(&mut self, context: &TaskContext<'_>, k: u64, to: i64) {
+        context.clients.telemetry.commit(self.id.kind);
+        context.offsets.note_position(&self.id.topic, self.id.partition, to);
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.k <= k) {
+            self.forward(context, pending.k, &pending.shares);
+            self.settled = pending.forwarded;
+            self.journaled = pending.ledger;
+        }
+        self.trim(context);
+    }
+
+    fn shared(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
+        // A share that is missing would hold its shard back for good: take over again and send it again.
+        self.outgoing.learn(sent, fate).map_err(|unsure| Ended::Unknown(unsure.to_string()))?;
+        let next = self.pending.front().map_or(self.journal.writer.next_k(), |pending| pending.k);
+        // What is sent again lies before it.
+        self.forwarded = self.outgoing.first().unwrap_or(next).max(self.forwarded);
+        Ok(())
+    }
+
+    /// Nothing more will be read.
+    pub(super) fn drain(&mut self) {
+        self.leaving.drain();
+    }
+
+    /// Releases the journal, once, behind all commits.
+    pub(super) fn release(&mut self, context: &TaskContext<'_>) {
+        let records = self.journal.writer.release();
+        self.leaving = Leaving::Releasing;
+        self.journal.append(context, records, None);
+    }
+
+    /// How far the task is on its way out.
+    pub(super) fn leaving(&self) -> Leaving {
+        self.leaving
+    }
+}

@@ -1,0 +1,150 @@
+//! The shares that are on their way to the shards: which commits still wait for some, and whether they are stored as sent.
+
+use std::collections::BTreeMap;
+
+use crate::core::journal::Shares;
+use crate::worker::kafka::appender::Fate;
+use crate::worker::task::Sent;
+
+/// The shares that no acknowledgement has come for.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    commits: BTreeMap<u64, Left>,
+    shards: BTreeMap<i32, Line>,
+}
+
+/// What is on its way of one commit.
+#[derive(Debug)]
+struct Left {
+    records: usize,
+    bytes: usize,
+}
+
+/// What one shard has got in this life of the task.
+#[derive(Debug, Default)]
+struct Line {
+    sent: u64,
+    stored: u64,
+    last: Option<i64>,
+}
+
+/// Why it is not known that a shard has everything: it must be sent again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsure {
+    #[error("a delta record was not stored: {0}")]
+    Refused(#[from] rdkafka::error::KafkaError),
+    #[error("a delta record was acknowledged without an offset")]
+    NoOffset,
+    /// A shard adds up what is next and skips what is ahead of it, so one that came too early is as good as lost.
+    #[error("a delta record was stored out of order, at offset {0}")]
+    OutOfOrder(i64),
+}
+
+// === impl Outgoing ===
+
+impl Outgoing {
+    /// Notes the shares of commit `k` and hands each record over to be sent, with its shard.
+    pub(super) fn send(&mut self, k: u64, shares: &Shares, mut send: impl FnMut(i32, &[u8], Sent)) {
+        let left = Left { records: shares.iter().map(Vec::len).sum(), bytes: bytes_of(shares) };
+        if left.records > 0 {
+            self.commits.insert(k, left);
+        }
+        for (shard, parts) in (0..).zip(shares) {
+            let line = self.shards.entry(shard).or_default();
+            for part in parts {
+                send(shard, part, Sent { k, shard, number: line.sent });
+                line.sent += 1;
+            }
+        }
+    }
+
+    /// Learns the fate of a record.
+    ///
+    /// # Errors
+    /// When the shard may lack it.
+    pub(super) fn learn(&mut self, sent: Sent, fate: Fate) -> Result<(), Unsure> {
+        let offset = fate?.ok_or(Unsure::NoOffset)?;
+        let line = self.shards.entry(sent.shard).or_default();
+        if sent.number != line.stored || line.last.is_some_and(|last| offset <= last) {
+            return Err(Unsure::OutOfOrder(offset));
+        }
+        (line.stored, line.last) = (line.stored + 1, Some(offset));
+        if let Some(left) = self.commits.get_mut(&sent.k) {
+            left.records -= 1;
+            if left.records == 0 {
+                self.commits.remove(&sent.k);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first commit that waits.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.commits.keys().next().copied()
+    }
+
+    /// The commits that wait.
+    pub(super) fn len(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// Whether every shard has everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// The bytes of the commits that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.commits.values().map(|left| left.bytes).sum()
+    }
+}
+
+/// The bytes of all records of a commit's shares.
+pub(super) fn bytes_of(shares: &Shares) -> usize {
+    shares.iter().flatten().map(Vec::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two commits for two shards; the first has two records for shard 1.
+    fn two() -> (Outgoing, Vec<Sent>) {
+        let mut outgoing = Outgoing::default();
+        let mut all = Vec::new();
+        outgoing.send(7, &vec![vec![vec![0; 3]], vec![vec![0; 4], vec![0; 5]]], |_, _, sent| all.push(sent));
+        outgoing.send(8, &vec![vec![vec![0; 1]], vec![vec![0; 2]]], |_, _, sent| all.push(sent));
+        (outgoing, all)
+    }
+
+    #[test]
+    fn a_commit_waits_until_every_shard_has_all_of_it() {
+        let (mut outgoing, all) = two();
+        assert_eq!((outgoing.first(), outgoing.len(), outgoing.bytes()), (Some(7), 2, 15));
+        // Shard 0 is ahead of shard 1.
+        for (sent, offset) in [(0, 100), (3, 101), (1, 50), (2, 52)] {
+            outgoing.learn(all[sent], Ok(Some(offset))).expect("in order");
+        }
+        assert_eq!((outgoing.first(), outgoing.len(), outgoing.bytes()), (Some(8), 1, 3));
+        outgoing.learn(all[4], Ok(Some(53))).expect("in order");
+        assert!(outgoing.is_empty());
+    }
+
+    #[test]
+    fn a_share_that_is_stored_behind_a_later_one_is_not_taken_for_delivered() {
+        let (mut outgoing, all) = two();
+        assert!(matches!(outgoing.learn(all[3], Ok(Some(10))), Err(Unsure::OutOfOrder(10))));
+        let (mut outgoing, all) = two();
+        outgoing.learn(all[0], Ok(Some(10))).expect("in order");
+        // A log that was cut back gives an offset twice.
+        assert!(matches!(outgoing.learn(all[3], Ok(Some(10))), Err(Unsure::OutOfOrder(10))));
+    }
+
+    #[test]
+    fn a_share_without_an_offset_or_with_an_error_is_not_taken_for_delivered() {
+        let (mut outgoing, all) = two();
+        assert!(matches!(outgoing.learn(all[0], Ok(None)), Err(Unsure::NoOffset)));
+        let (mut outgoing, all) = two();
+        assert!(matches!(outgoing.learn(all[0], Err(rdkafka::error::KafkaError::Canceled)), Err(Unsure::Refused(_))));
+    }
+}

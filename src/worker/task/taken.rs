@@ -1,0 +1,58 @@
+//! The state that a running task begins with, as its take-over has restored it.
+
+use crate::core::journal::{JournalWriter, Needs, Shares, Witness};
+use crate::core::model::{Ledger, Millis};
+use crate::core::remotewrite::StepBatch;
+use crate::core::tasks::series::{SeriesTask, Terms};
+use crate::core::tasks::span::SpanTask;
+
+/// A task that has been acquired and is ready to run.
+pub(crate) enum Taken {
+    /// A span task.
+    Span(Box<TakenSpan>),
+    /// A series task.
+    Series(Box<TakenSeries>),
+}
+
+/// A restored span task.
+pub(crate) struct TakenSpan {
+    pub(crate) task: SpanTask,
+    /// Of the settings that it has.
+    pub(crate) generation: u64,
+    pub(crate) writer: JournalWriter,
+    /// Where fetching starts.
+    pub(crate) start: i64,
+    /// Every share with a smaller `k` has been acknowledged by all shards.
+    pub(crate) forwarded: u64,
+    /// Shares that the journal accepted and that may not have reached the shards.
+    pub(crate) unforwarded: Vec<(u64, Shares)>,
+    /// Shares that were sent before, for the shards that lack them.
+    pub(crate) regained: Vec<(u64, Shares)>,
+    pub(crate) needs: Needs,
+    /// A record that was read from this topic.
+    pub(crate) witness: Option<Witness>,
+    /// The ledger of the last commit.
+    pub(crate) journaled: Ledger,
+}
+
+/// A restored series task.
+pub(crate) struct TakenSeries {
+    pub(crate) task: SeriesTask,
+    /// Of the settings that it has.
+    pub(crate) generation: u64,
+    pub(crate) writer: JournalWriter,
+    /// Where fetching starts; also where the last mark ended.
+    pub(crate) start: i64,
+    /// The last step that the receiver acknowledged as a whole.
+    pub(crate) acknowledged: Option<Millis>,
+    /// The step of the last snapshot.
+    pub(crate) snapshot: Option<Millis>,
+    /// Steps that the journal closed and the receiver may not have: to be sent again.
+    pub(crate) resend: Vec<(Millis, Vec<StepBatch>)>,
+    /// What the snapshot holds for receivers that were down.
+    pub(crate) undelivered: Vec<StepBatch>,
+    /// How it comes to the settings of this worker.
+    pub(crate) terms: Terms,
+    /// Whether the journal says that everything is closed and acknowledged, and nothing more will come.
+    pub(crate) ended: bool,
+}

@@ -1,0 +1,212 @@
+//! Remote write over TLS: an authority of one's own, and a client certificate.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use spanmill::config::settings::{RemoteWrite, Tls};
+use spanmill::core::remotewrite::{Request, StepBatch};
+use spanmill::worker::sender::{Delivered, Exporter};
+use spanmill::worker::telemetry::Telemetry;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// An authority, and the files that it has written.
+struct House {
+    dir: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl House {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+        Self { dir, authority }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.authority).unwrap();
+        (cert, key)
+    }
+
+    /// A server that answers 204 to everything it can read over TLS.
+    fn serve(&self, client_certificate: bool) -> SocketAddr {
+        let (cert, key) = self.issue("localhost");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.authority.der().to_vec())).unwrap();
+        let builder = if client_certificate {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.unwrap().with_client_cert_verifier(verifier)
+        } else {
+            builder.unwrap().with_no_client_auth()
+        };
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = Arc::new(builder.with_single_cert(vec![cert.der().clone()], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let config = Arc::clone(&config);
+                std::thread::spawn(move || answer(socket, config));
+            }
+        });
+        addr
+    }
+}
+
+/// A client that is refused goes away in the middle; that is no failure of the server.
+fn answer(socket: TcpStream, config: Arc<ServerConfig>) {
+    let mut tls = StreamOwned::new(ServerConnection::new(config).unwrap(), socket);
+    let mut request = [0; 4096];
+    while tls.read(&mut request).is_ok_and(|n| n > 0) {
+        if tls.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").and_then(|()| tls.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends one small batch; what became of it, or how often it was tried again within a while.
+fn send(addr: SocketAddr, tls: Tls, patience: u64) -> Result<Delivered, String> {
+    let url = format!("https://localhost:{}/api/v1/write", addr.port());
+    let cfg = RemoteWrite { url, tls, min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() };
+    let telemetry = Telemetry::new();
+    let exporter = Exporter::start(&cfg, telemetry.clone()).map_err(|e| e.to_string())?;
+    let (sender, done) = mpsc::channel();
+    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
+    let batch = StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] };
+    lane.try_send(batch).unwrap();
+    loop {
+        if let Ok(delivered) = done.recv_timeout(if patience == 0 { LONG } else { Duration::from_millis(5) }) {
+            return Ok(delivered);
+        }
+        let text = telemetry.render();
+        let tries = text.lines().find_map(|l| l.strip_prefix("spanmill_remote_write_retries_total ")).unwrap();
+        if tries.parse::<u64>().unwrap() >= patience {
+            return Err("no answer".to_owned());
+        }
+    }
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let h = House::new();
+    let addr = h.serve(false);
+    let named = Tls { ca_file: Some(h.path("ca.pem")), ..Tls::default() };
+    assert_eq!(send(addr, named, 0).unwrap().acknowledged, 1);
+    let unchecked = Tls { insecure_skip_verify: true, ..Tls::default() };
+    assert_eq!(send(addr, unchecked, 0).unwrap().acknowledged, 1);
+    let other = House::new();
+    let wrong = Tls { ca_file: Some(other.path("ca.pem")), ..Tls::default() };
+    assert_eq!(send(addr, wrong, 3), Err("no answer".to_owned()), "a stranger gets no samples");
+}
+
+#[test]
+fn a_client_certificate_opens_the_door() {
+    let h = House::new();
+    let addr = h.serve(true);
+    let (cert, key) = h.issue("spanmill");
+    let write = |name: &str, text: String| -> Option<PathBuf> {
+        std::fs::write(h.path(name), text).unwrap();
+        Some(h.path(name))
+    };
+    let ca_file = Some(h.path("ca.pem"));
+    let bare = Tls { ca_file: ca_file.clone(), ..Tls::default() };
+    assert_eq!(send(addr, bare, 3), Err("no answer".to_owned()));
+    let (cert_file, key_file) = (write("cert.pem", cert.pem()), write("key.pem", key.serialize_pem()));
+    let known = Tls { ca_file, cert_file, key_file, ..Tls::default() };
+    assert_eq!(send(addr, known, 0).unwrap().acknowledged, 1);
+}
+
+/// Sends one small batch to `url`, which is not taken; why it waits, in one word, and what to do.
+fn waits(url: String) -> (&'static str, Arc<str>) {
+    let cfg = RemoteWrite { url, min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() };
+    let telemetry = Telemetry::new();
+    let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
+    let (sender, done) = mpsc::channel();
+    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
+    lane.try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
+        .unwrap();
+    let mut tries = 0;
+    loop {
+        assert_eq!(
+            done.recv_timeout(Duration::from_millis(10)),
+            Err(mpsc::RecvTimeoutError::Timeout),
+            "nothing is lost"
+        );
+        if let Some(waiting) = telemetry.receivers().snapshot().first().and_then(|receiver| receiver.waiting.clone()) {
+            return (waiting.reason, waiting.remedy);
+        }
+        tries += 1;
+        assert!(tries < 6_000, "it is not said");
+    }
+}
+
+/// A server that says this to every request, without TLS.
+fn says(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            if socket.read(&mut request).is_ok() {
+                drop(socket.write_all(answer.as_bytes()));
+            }
+        }
+    });
+    addr
+}
+
+#[test]
+fn plain_http_to_a_port_for_tls_waits_and_says_to_write_https() {
+    let text = "Client sent an HTTP request to an HTTPS server.\n";
+    let answer = format!("HTTP/1.0 400 Bad Request\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    let (reason, remedy) = waits(format!("http://{}/api/v1/write", says(answer.leak())));
+    assert_eq!(reason, "unreachable");
+    assert!(remedy.contains("https://"), "{remedy}");
+}
+
+#[test]
+fn tls_to_a_port_for_plain_http_says_to_write_http() {
+    let (reason, remedy) = waits(format!("https://{}/api/v1/write", says("HTTP/1.1 400 Bad Request\r\n\r\n")));
+    assert_eq!(reason, "unreachable");
+    assert!(remedy.contains("write http://"), "{remedy}");
+}
+
+#[test]
+fn a_certificate_of_a_stranger_is_called_that() {
+    let addr = House::new().serve(false);
+    let (reason, remedy) = waits(format!("https://localhost:{}/api/v1/write", addr.port()));
+    assert_eq!(reason, "unreachable");
+    assert!(remedy.contains("remote_write.tls.ca_file"), "{remedy}");
+}
+
+#[test]
+fn a_file_that_is_not_pem_is_named_with_its_key() {
+    let h = House::new();
+    std::fs::write(h.path("odd.pem"), "not a certificate").unwrap();
+    let identity = Tls { cert_file: Some(h.path("odd.pem")), key_file: Some(h.path("odd.pem")), ..Tls::default() };
+    let error = send(SocketAddr::from(([127, 0, 0, 1], 1)), identity, 1).unwrap_err();
+    assert!(error.contains("remote_write.tls.cert_file") && error.contains("odd.pem"), "{error}");
+    let empty = |p: &Path| Tls { ca_file: Some(p.to_owned()), ..Tls::default() };
+    let error = send(SocketAddr::from(([127, 0, 0, 1], 1)), empty(&h.path("odd.pem")), 1).unwrap_err();
+    assert!(error.contains("remote_write.tls.ca_file") && error.contains("odd.pem"), "{error}");
+}

@@ -1,0 +1,54 @@
+//! `spanmill topics`: how far a group is, asked from outside.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server;
+use spanmill::tools::receiver::Receiver;
+
+use super::scene::{Scene, record, resource, span, stop};
+use crate::servers::wait_until;
+use crate::{PATIENCE, must_run};
+
+const TOPIC: &str = "lag";
+const PARTITIONS: i32 = 2;
+
+#[test]
+fn the_lag_of_each_kafka_partition_its_owner_and_its_journal_are_told_with_and_without_a_worker() {
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let scene = Scene::start(receiver.url());
+    let (said, code) = scene.asks("topics", TOPIC, &[]);
+    assert!(code == Some(1) && said.contains("source topic lag does not exist"), "{said}");
+    scene.create(TOPIC, PARTITIONS);
+    let some = |n: u64| (0..n).map(move |i| (i as i32 % PARTITIONS, one_span(i + 1)));
+    scene.send(TOPIC, some(10));
+    let mut worker = scene.worker("worker", TOPIC, &[]);
+    wait_until("all is read and owned", PATIENCE, || {
+        must_run(&mut worker);
+        let report = report(&scene);
+        let all = report["partitions"].as_array().map_or(&[][..], Vec::as_slice);
+        let read = all.iter().all(|row| row["lag_records"] == 0 || row["kind"] == "shard");
+        let owned = all.iter().all(|row| row["owner"].as_str().is_some_and(|owner| owner.starts_with("spanmill at ")));
+        if all.len() == PARTITIONS as usize + 4 && read && owned { Ok(()) } else { Err(report.to_string()) }
+    });
+    wait_until("all is well", PATIENCE, || match scene.asks("topics", TOPIC, &["--output", "wide"]) {
+        (said, Some(0)) if said.contains("lag[0]") && said.contains("lag-group-deltas[3]") => Ok(()),
+        (said, _) => Err(said),
+    });
+    stop(worker);
+    scene.send(TOPIC, some(6));
+    let (said, code) = scene.asks("topics", TOPIC, &[]);
+    assert!(code == Some(1) && said.contains("no member of the group owns it"), "{said}");
+    let report = report(&scene);
+    let row = report["partitions"].as_array().and_then(|rows| rows.first()).expect("the first partition");
+    assert_eq!((&row["position"], &row["end"], &row["lag_records"]), (&5.into(), &8.into(), &3.into()), "{report}");
+    assert!(row["journal_records"].as_u64() > Some(0) && row["lag_seconds"].as_f64() > Some(0.0), "{report}");
+}
+
+fn report(scene: &Scene) -> serde_json::Value {
+    let (said, _) = scene.asks("topics", TOPIC, &["--output", "json", "--set", "log.level=error"]);
+    serde_json::from_str(said.lines().next().unwrap_or_default()).unwrap_or_else(|e| panic!("{e}: {said}"))
+}
+
+fn one_span(id: u64) -> Vec<u8> {
+    record(vec![resource(&[("service.name", "web")], vec![span(id, "page", Server, Duration::from_millis(3))])])
+}
