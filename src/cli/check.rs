@@ -1,5 +1,5 @@
-//! `spanmill check`: says everything that is wrong with the settings, or what is active, where it comes from and what looks odd; or
-//! whether scenarios come out under these settings as their files say; or what a topic would cost under them.
+//! `spanmill check`: says everything that is wrong with the settings, or what is active, where it comes from and what looks
+//! odd; or whether scenarios come out under these settings as their files say; or what a topic would cost under them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -126,8 +126,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
     Ok(if good { 0 } else { FAILED })
 }
 
-/// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers are
-/// read with the configuration.
+/// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers
+/// are read with the configuration.
 fn missing(loaded: &Loaded) -> Option<String> {
     let named = |(key, value): (&String, &Secret)| {
         let path = value.reveal();

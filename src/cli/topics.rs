@@ -1,4 +1,5 @@
-//! `spanmill topics`: how far the workers of a group are, by partition. It asks Kafka only, so it also works while no worker runs.
+//! `spanmill topics`: how far the workers of a group are, by partition. It asks Kafka only, so it also works while no worker
+//! runs.
 
 mod look;
 mod report;

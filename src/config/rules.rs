@@ -45,8 +45,8 @@ impl Layers<'_> {
         }
     }
 
-    /// Gives what the preset of service graphs is for its value, unless that is given. A tenant without a preset of its own keeps
-    /// what was given before.
+    /// Gives what the preset of service graphs is for its value, unless that is given. A tenant without a preset of its own
+    /// keeps what was given before.
     fn follow_preset(&mut self) {
         const PRESET: &str = "service_graphs.preset";
         if !self.places.contains_key(PRESET) {

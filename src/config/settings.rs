@@ -197,7 +197,7 @@ pub struct Tls {
 pub struct Worker {
     /// `threads`: OS threads that run tasks. Default: the number of cores.
     pub threads: usize,
-    /// `max_commit_bytes`: a commit is cut early when its shares reach this size. Default 4 MiB.
+    /// `max_commit_bytes`: a commit is cut early when its delta records reach this size. Default 4 MiB.
     pub max_commit_bytes: usize,
     /// `fetch_buffer_bytes`: records buffered per partition, at most. Default 8 MiB.
     pub fetch_buffer_bytes: usize,

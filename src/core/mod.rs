@@ -16,7 +16,7 @@
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
-//! | [`deltas`] | the open step of a span task; shares and their bytes |
+//! | [`deltas`] | the open step of a span task; delta records and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |

@@ -5,7 +5,8 @@
 //! closed is taken before more is offered. *Next:* [`crate::core::remotewrite`]'s batches go to a receiver.
 //!
 //! The tasks are the very ones that a worker runs, and so are their settings and the number of shards: a topic that is read
-//! from here gives the samples that workers make of it. Nobody takes over a half-done run; it is done again, and gives the same.
+//! from here gives the samples that workers make of it. Nobody takes over a half-done run; it is done again, and gives the
+//! same.
 
 use crate::config::Tenants;
 use crate::core::journal::ChainVerdict;
@@ -36,10 +37,10 @@ pub enum LocalError {
     /// A task did not start.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A share of our own is refused.
+    /// A delta record of our own is refused.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A share of our own is out of turn.
+    /// A delta record of our own is out of turn.
     #[error("a delta record of partition {0} is out of order; its deltas are lost")]
     Chain(i32),
     /// A delta of our own is lost.
@@ -99,7 +100,7 @@ impl Local {
     }
 
     fn add(&mut self, cut: &StepCut) -> Result<(), LocalError> {
-        for ((task, records), shard) in self.shards.iter_mut().zip(&cut.shares).zip(0..) {
+        for ((task, records), shard) in self.shards.iter_mut().zip(&cut.delta_records).zip(0..) {
             for record in records {
                 self.watcher.0.iter_mut().for_each(|watcher| watcher(shard, record));
                 let applied = task.apply(record)?;

@@ -166,7 +166,8 @@ impl TargetArgs {
         }
     }
 
-    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments say. What fails is told in the answer.
+    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments say. What
+    /// fails is told in the answer.
     #[must_use]
     pub fn finish(&self, config: &Config, claim: Option<Claim>, shared: bool) -> Finished {
         let Some(claim) = claim else { return Finished::default() };

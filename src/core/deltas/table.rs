@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::delta_record::{DeltaHead, PartBuilder, Sender, SetRef};
 use super::key::{Prefix, RawKey};
-use super::share::{PartBuilder, Sender, SetRef, ShareHead};
 use crate::core::model::labels::service_of;
 use crate::core::model::wire::put_u64;
 use crate::core::model::{
     Exemplar, Family, LabelBuilder, Layout, Millis, Namer, Numbers, Seed, SetName, Sketch, Weight, exemplar,
 };
 
-/// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
+/// DeltaRecord parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
 
 /// With more label sets than this they do not fit the cache of a core, and [`DeltaTable::announce`] pays.
@@ -60,7 +60,7 @@ pub fn shard_of(tenant: &str, family: Family, block: &[u8], shards: u32) -> u32 
 #[derive(Debug)]
 pub struct Cut {
     /// Per shard, the records to append to its partition of the deltas topic, in order; at least one each.
-    pub shares: Vec<Vec<Vec<u8>>>,
+    pub delta_records: Vec<Vec<Vec<u8>>>,
     /// The label sets that had grown.
     pub sets: usize,
     /// The latest step that they belong to.
@@ -74,7 +74,8 @@ pub struct Cut {
 /// sent in full again when they return.
 ///
 /// Several steps may be open at once ([`DeltaTable::turn_to`]). A label set is then known once for each distance from the
-/// oldest of them. So what a share names without spelling it was in an earlier share, in the same step or an earlier one.
+/// oldest of them. So what a delta record names without spelling it was in an earlier delta record, in the same step or an
+/// earlier one.
 #[derive(Debug)]
 pub struct DeltaTable {
     index: HashTable<u32>,
@@ -91,7 +92,7 @@ pub struct DeltaTable {
     announced: Vec<u64>,
     fetched: Vec<u32>,
     layouts: Vec<Arc<Layout>>,
-    /// What shares say of their sender; `told` once.
+    /// What delta records say of their sender; `told` once.
     sender: Sender,
     limited: Limited,
     /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
@@ -107,7 +108,7 @@ pub struct DeltaTable {
     known: usize,
 }
 
-/// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
+/// Which tenants have a limit on all their series. DeltaRecords tell the shards how many label sets those have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limited {
     /// Everybody who is not named.
@@ -130,7 +131,7 @@ struct Set {
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
     touched: bool,
-    /// The stream time of the share that last mentioned the set; none before the first.
+    /// The stream time of the delta record that last mentioned the set; none before the first.
     mentioned: Option<Millis>,
 }
 
@@ -226,8 +227,8 @@ impl DeltaTable {
         Self::seeded(respell_after, Seed::default(), Namer::default())
     }
 
-    /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again. The
-    /// shares say so, and shards remember sets for at least as long.
+    /// An empty table. A set that no delta record mentioned for `respell_after` milliseconds of stream time is spelled again.
+    /// The delta records say so, and shards remember sets for at least as long.
     #[must_use]
     pub fn seeded(respell_after: Millis, seed: Seed, namer: Namer) -> Self {
         Self {
@@ -467,9 +468,9 @@ impl DeltaTable {
         self.len() == 0
     }
 
-    /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
+    /// Ends the open stretch: encodes the delta record of every shard (`head.part` and `head.parts` are filled in), resets the
     /// cells, and forgets sets that have been idle for too long. `head.step` is the oldest open step.
-    pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
+    pub fn cut(&mut self, mut head: DeltaHead, shards: u32) -> Cut {
         let touched = self.by_step();
         let sender = self.sender.clone();
         self.sender.told = None;
@@ -497,9 +498,9 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let shares = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
+        let delta_records = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
         self.forget_idle(head.stream_time);
-        Cut { shares, sets, latest }
+        Cut { delta_records, sets, latest }
     }
 
     /// From the next cut on, what goes to `shard` counts in no step that ends before `step`. Only in a replay of what live

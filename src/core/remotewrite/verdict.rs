@@ -1,8 +1,8 @@
 //! What an answer means: a pure table from status codes to what happens next.
 //!
 //! *In:* a status code, a `Retry-After` header, what is known of earlier attempts, what the user wants. *Out:* a
-//! [`Verdict`]. *Never:* a sample given up that could be stored later, or that may be new. *Next:* the lanes of `export`
-//! act on it.
+//! [`Verdict`]. *Never:* a sample given up that could be stored later, or that may be new. *Next:* the shard senders of
+//! `export` act on it.
 //!
 //! | status | fresh | unanswered before | resent | why |
 //! |---|---|---|---|---|

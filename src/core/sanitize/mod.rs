@@ -1,7 +1,7 @@
 //! Span names without what is different in every request.
 //!
-//! *In:* the name of a span. *Out:* the pattern it belongs to, such as `GET /users/<_>`. *Owner:* the code that builds labels; a
-//! [`Sanitizer`] never changes. *Never:* learning: a name becomes the same pattern on every worker, in any order, after any
+//! *In:* the name of a span. *Out:* the pattern it belongs to, such as `GET /users/<_>`. *Owner:* the code that builds labels;
+//! a [`Sanitizer`] never changes. *Never:* learning: a name becomes the same pattern on every worker, in any order, after any
 //! restart. *Next:* [`crate::core::spanmetrics`].
 //!
 //! # Rules

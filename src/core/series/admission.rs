@@ -5,7 +5,7 @@
 //!
 //! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The
 //! limit of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each;
-//! the shares carry these numbers. So it holds over all workers, and never needs a shard to ask another.
+//! the delta records carry these numbers. So it holds over all workers, and never needs a shard to ask another.
 //!
 //! Nothing that is refused is lost: it is counted in a label set that has fewer labels, or a label without its value.
 //! Within a tenant's limit nobody is starved: the last fifth is for services that have less than an even share.

@@ -1,11 +1,11 @@
-//! Names of the version before: what a share calls a label set, and what the set is called here.
+//! Names of the version before: what a delta record calls a label set, and what the set is called here.
 //!
-//! Workers are replaced one after the other, so for a while some shares have the old names. A set is in a shard once, under
-//! its new name; an old one leads to it. Old names are a function of the labels: they are worked out when a share with old
-//! names comes, and forgotten when none has come for as long as a set is remembered. Nothing of them is in a snapshot.
+//! Workers are replaced one after the other, so for a while some delta records have the old names. A set is in a shard once,
+//! under its new name; an old one leads to it. Old names are a function of the labels: they are worked out when a delta record
+//! with old names comes, and forgotten when none has come for as long as a set is remembered. Nothing of them is in a snapshot.
 //!
-//! Anybody can make label sets of one old name. While they are sent in full their labels tell them apart; a share that only
-//! gives the name may mean any of them, and is refused.
+//! Anybody can make label sets of one old name. While they are sent in full their labels tell them apart; a delta record that
+//! only gives the name may mean any of them, and is refused.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::registry::{AddError, LayoutId, Registry};
 use crate::core::deltas::SetDelta;
 use crate::core::model::{Millis, SetName};
 
-/// The old names of the sets of a shard, while there are shares with old names.
+/// The old names of the sets of a shard, while there are delta records with old names.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Option<Known>);
 
@@ -21,7 +21,7 @@ pub(super) struct Aliases(Option<Known>);
 struct Known {
     /// Old and new.
     pairs: BTreeSet<(SetName, SetName)>,
-    /// The greatest stream time of a share with old names.
+    /// The greatest stream time of a delta record with old names.
     last: Millis,
 }
 
@@ -44,7 +44,7 @@ impl Aliases {
         }
     }
 
-    /// Forgets all of them when no share can name a set by an old name any more without sending it in full again.
+    /// Forgets all of them when no delta record can name a set by an old name any more without sending it in full again.
     pub(super) fn forget(&mut self, watermark: Millis, memory: Millis) {
         self.0.take_if(|known| watermark.saturating_sub(known.last) > memory);
     }
@@ -67,8 +67,8 @@ impl Aliases {
 // === impl Registry ===
 
 impl Registry {
-    /// Gives the sets of a share of the version before the names that they have here. What has none is taken out and handed
-    /// to `lost`.
+    /// Gives the sets of a delta record of the version before the names that they have here. What has none is taken out and
+    /// handed to `lost`.
     pub fn rename(
         &mut self,
         stream_time: Millis,

@@ -207,7 +207,8 @@ impl Registry {
         }
     }
 
-    /// Adds a delta of the open step `at` to `set`, its own or that which counts for it; says whether the step has no other with its layout.
+    /// Adds a delta of the open step `at` to `set`, its own or that which counts for it; says whether the step has no other
+    /// with its layout.
     fn put(&mut self, at: Millis, set: u32, delta: &Delta, scratch: &mut Scratch) -> bool {
         let metrics = self.layouts.of(delta.layout());
         scratch.unpack(at, delta);

@@ -1,6 +1,6 @@
-//! The cumulative series of a shard: what shares add up to, step by step.
+//! The cumulative series of a shard: what delta records add up to, step by step.
 //!
-//! *In:* the label sets of accepted shares, steps to close. *Out:* a [`ClosedStep`]: the requests of that step.
+//! *In:* the label sets of accepted delta records, steps to close. *Out:* a [`ClosedStep`]: the requests of that step.
 //! *Owner:* one series task; it is the only writer of these series. *Never:* a clock, the order of arrival in a result, a
 //! float that is added to. *Next:* [`crate::core::remotewrite`] holds the requests, `export` sends them.
 //!
@@ -31,19 +31,19 @@
 //!   that is not later than the last one told of the same histogram is skipped, because some receivers would refuse the
 //!   whole sample; so is one far ahead of its step.
 //!
-//! # Why a share never names a forgotten set
+//! # Why a delta record never names a forgotten set
 //!
 //! A span task spells a set out when it has not mentioned it for more than some time `r` of its own stream time. What `r`
-//! is, its shares say: it is a setting of the source's owner, which may differ from that of others. A new owner
-//! spells everything again. So when a share with stream time `s` only names a set, an earlier share of the same owner
-//! mentioned it at some `m >= s - r`, and the chain has accepted that one first, with `r` in it. Until the share itself is
-//! accepted, the stream time `t` known here of this source is at most `s`, so `t <= m + r <= last_mentioned + r`. A set is
-//! freed only when `t > last_mentioned + max(r, memory)` for every source, each with its own `t` and `r`, which cannot hold
-//! for this one then. Steps do not occur in the argument, so it covers forced closes, too.
+//! is, its delta records say: it is a setting of the source's owner, which may differ from that of others. A new owner
+//! spells everything again. So when a delta record with stream time `s` only names a set, an earlier delta record of the same
+//! owner mentioned it at some `m >= s - r`, and the chain has accepted that one first, with `r` in it. Until the delta record
+//! itself is accepted, the stream time `t` known here of this source is at most `s`, so `t <= m + r <= last_mentioned + r`. A
+//! set is freed only when `t > last_mentioned + max(r, memory)` for every source, each with its own `t` and `r`, which cannot
+//! hold for this one then. Steps do not occur in the argument, so it covers forced closes, too.
 //!
 //! A source that does not tell its `r`, because an earlier version owns it, holds all freeing back. So does one that is
 //! silent, until it is forgotten: when it is no longer configured and its memory is over. Should it come back after that, a
-//! new owner spells everything. Only shares that its last owner had committed and not yet forwarded may name what is
+//! new owner spells everything. Only delta records that its last owner had committed and not yet forwarded may name what is
 //! freed by then.
 //!
 //! # Why results do not depend on the order of arrival

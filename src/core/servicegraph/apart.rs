@@ -11,7 +11,7 @@ use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED, HELD, MET, M
 use super::live::EdgeOrigin;
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, update, valid_id};
 use super::rules::Pairs;
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 use crate::core::model::hash::digest;
 use crate::core::otlp::Span;
 
@@ -33,19 +33,19 @@ impl Pairing {
     pub(super) fn client_apart(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         let mut edge = self.open(block, side, side.key, block.origin(side, 0));
         if edge.is_complete() {
-            sink.ledger.add(Tally::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
             if Self::is_call(block, side) {
                 return self.hold(edge, block, side, sink);
             }
-            return self.emit(&edge, Tally::EdgesCompleted, sink);
+            return self.emit(&edge, Counter::EdgesCompleted, sink);
         }
         if let Some(slot) = self.edges.find_client(&side.key, Edge::is_caller) {
             return self.client_again(slot, block, side, sink);
         }
         let fan_out = block.rules.pairs.fan_out;
         if self.is_marked(&side.key, End::Server) {
-            sink.ledger.add(Tally::EdgesOpened, 1);
-            sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
             if !fan_out {
                 return;
             }
@@ -77,14 +77,14 @@ impl Pairing {
         }
         if completed {
             let edge = self.edges.remove(slot);
-            self.emit(&edge, Tally::EdgesCompleted, sink);
+            self.emit(&edge, Counter::EdgesCompleted, sink);
         }
     }
 
     fn keep_client(&mut self, edge: &Edge, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         let fan_out = block.rules.pairs.fan_out;
         if edge.is_pending() {
-            sink.ledger.add(Tally::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
             self.open_and_wait(edge, block, side, sink);
         } else if !fan_out && Self::is_call(block, side) {
             self.answered_at_once(edge, block, side);
@@ -96,8 +96,8 @@ impl Pairing {
             }
         } else if fan_out {
             // Whatever server comes now will not find it.
-            sink.ledger.add(Tally::EdgesOpened, 1);
-            sink.ledger.add(Tally::EdgesDroppedFull, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesDroppedFull, 1);
         }
     }
 
@@ -111,15 +111,15 @@ impl Pairing {
             match place {
                 Ancestor::Client(slot) => self.meet_new(slot, edge, block.rules.pairs, sink),
                 Ancestor::Filtered => {
-                    sink.ledger.add(Tally::EdgesOpened, 1);
-                    sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+                    sink.ledger.add(Counter::EdgesOpened, 1);
+                    sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
                 }
                 Ancestor::Waits(top) => {
                     if top != key {
                         edge.set(MOVED);
                         edge.key = top;
                     }
-                    sink.ledger.add(Tally::EdgesOpened, 1);
+                    sink.ledger.add(Counter::EdgesOpened, 1);
                     self.wait_for_other(&edge, sink);
                 }
             }
@@ -134,7 +134,7 @@ impl Pairing {
             return;
         }
         if self.relays.len() >= self.max_items {
-            return sink.ledger.add(Tally::RelaysDroppedFull, 1);
+            return sink.ledger.add(Counter::RelaysDroppedFull, 1);
         }
         self.relays.insert(relay);
         let mut slots = std::mem::take(&mut self.slots);
@@ -144,13 +144,13 @@ impl Pairing {
                 Ancestor::Client(at) => {
                     let client = self.edges.get(at);
                     // Both were pending, and are one edge.
-                    sink.ledger.add(Tally::EdgesJoined, u64::from(client.is_pending()));
+                    sink.ledger.add(Counter::EdgesJoined, u64::from(client.is_pending()));
                     self.take(at, &client, block.rules.pairs);
                     self.meet_waiting(slot, &client, block.rules.pairs, sink);
                 }
                 Ancestor::Filtered => {
                     self.edges.remove(slot);
-                    sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+                    sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
                 }
                 Ancestor::Waits(top) => {
                     self.edges.change(slot, |edge| edge.set(MOVED));
@@ -183,10 +183,10 @@ impl Pairing {
     /// A server that has just come has found a client in this slot.
     fn meet_new(&mut self, slot: u32, mut server: Edge, pairs: Pairs, sink: &mut Sink<'_>) {
         let client = self.edges.get(slot);
-        sink.ledger.add(Tally::EdgesOpened, u64::from(!client.is_pending()));
+        sink.ledger.add(Counter::EdgesOpened, u64::from(!client.is_pending()));
         let received = self.received(&client, &server, pairs);
         if self.is_repeated(&client, &server, received) {
-            return sink.ledger.add(Tally::EdgesDroppedRepeated, 1);
+            return sink.ledger.add(Counter::EdgesDroppedRepeated, 1);
         }
         self.take(slot, &client, pairs);
         self.meet(&client, &server, sink);
@@ -204,7 +204,7 @@ impl Pairing {
         let received = self.received(client, &server, pairs);
         if self.is_repeated(client, &server, received) {
             self.edges.forget(slot);
-            return sink.ledger.add(Tally::EdgesDroppedRepeated, 1);
+            return sink.ledger.add(Counter::EdgesDroppedRepeated, 1);
         }
         self.meet(client, &server, sink);
         if let Some(key) = received {
@@ -216,8 +216,8 @@ impl Pairing {
         }
     }
 
-    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as it would
-    /// have waited. None where that is not asked for, or where a producer is gone once it has met somebody.
+    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as it
+    /// would have waited. None where that is not asked for, or where a producer is gone once it has met somebody.
     fn received(&self, client: &Edge, server: &Edge, pairs: Pairs) -> Option<EdgeKey> {
         let asked = pairs.receive_once && pairs.fan_out && server.kind == EdgeKind::Consumer;
         let id = || [&client.key.span_id[..], self.names.get(server.server)].concat();
@@ -258,7 +258,7 @@ impl Pairing {
         let Self { book, names, scratch, .. } = self;
         let rules = book.of(names.get(edge.key.tenant));
         edge.extra = scratch.join(names, &rules.slots, client.extra, server.extra);
-        self.emit(&edge, Tally::EdgesCompleted, sink);
+        self.emit(&edge, Counter::EdgesCompleted, sink);
     }
 }
 

@@ -96,15 +96,15 @@ pub(super) trait Item: Hashed {
 
 /// Bits of [`Edge`]. The first two say which halves are there.
 pub(super) const FAILED: u8 = 4;
-/// A client that has met a server already and waits for more of them, or a consumer that has met its producer and keeps others of
-/// its service from it. It is no pending edge.
+/// A client that has met a server already and waits for more of them, or a consumer that has met its producer and keeps others
+/// of its service from it. It is no pending edge.
 pub(super) const MET: u8 = 8;
 /// The key is not what the span says, but lies further up.
 pub(super) const MOVED: u8 = 16;
 /// Of a client: another call of its service, around or inside of it, counts in its place.
 pub(super) const NESTED: u8 = MOVED;
-/// A call that meets nobody any more, and stays to be seen by those around and inside of it: of a database, or with [`MET`] one that is
-/// counted. It is no pending edge.
+/// A call that meets nobody any more, and stays to be seen by those around and inside of it: of a database, or with [`MET`] one
+/// that is counted. It is no pending edge.
 pub(super) const HELD: u8 = 32;
 
 // === impl EdgeKey ===

@@ -1,7 +1,7 @@
 //! Service graphs: client and server spans, paired in stream time into edges.
 //!
 //! *In:* the spans of records, with the record's offset and the stream time. *Out:* deltas of edges in a
-//! [`DeltaTable`](crate::core::deltas::DeltaTable), tallies, and the list of what waits. *Owner:* one span task.
+//! [`DeltaTable`](crate::core::deltas::DeltaTable), counters, and the list of what waits. *Owner:* one span task.
 //! *Never:* a clock, a pending edge in a commit. *Next:* [`crate::core::deltas`].
 //!
 //! # Pairing
@@ -23,7 +23,7 @@
 //!
 //! A commit does not hold pending edges, only where each of them was opened: offset, ordinal of the span, stream time. A new
 //! owner reads the source again from the first of these offsets up to the commit. A listed span opens its edge again, a
-//! span that meets an open edge updates it, everything else is skipped; nothing is emitted, no tally moves. The
+//! span that meets an open edge updates it, everything else is skipped; nothing is emitted, no counter moves. The
 //! result is the state of the old owner: between its opening and the commit, the key of a living edge was its own, so
 //! every span with that key that came after the opening was an update of that very edge.
 //!
@@ -43,9 +43,10 @@
 //!   cannot be seen either, as the relays on its path may be gone before it is; so the list says it, eight bytes for those
 //!   that have climbed. One consumer span may have opened several halves; the list says which of its links each one is.
 //!   A consumer that has met its producer stays with that bit (`receive_once`), and where it has climbed to is a key made of
-//!   the producer and its own service. Nothing meets while it is being rebuilt: whatever met before the commit is not on the list, or has its bit.
-//! - **Calls** (`nested_once`). Who has lost to the call around or inside of it has the bit of a half that has climbed, which no
-//!   client can have; who has met a server and stays to be seen has the bit of one that has met. See `nested`.
+//!   the producer and its own service. Nothing meets while it is being rebuilt: whatever met before the commit is not on the
+//! list, or has its bit.
+//! - **Calls** (`nested_once`). Who has lost to the call around or inside of it has the bit of a half that has climbed, which
+//!   no client can have; who has met a server and stays to be seen has the bit of one that has met. See `nested`.
 //! - **Marks** of filtered spans. A mark does one thing: it keeps its peer from opening an edge. While edges are being
 //!   rebuilt the list decides what opens, so marks are needed only afterwards. Each is listed with the span that renewed it
 //!   last, which says all that there is to know of it.

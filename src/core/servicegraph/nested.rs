@@ -6,12 +6,12 @@
 //! can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to be seen by those
 //! around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own server.
 //!
-//! A new owner finds the same. What waits is on the list like any pending edge; who has lost is one bit of it, because the call that
-//! won may be gone; everything else follows from the span, which is read again.
+//! A new owner finds the same. What waits is on the list like any pending edge; who has lost is one bit of it, because the call
+//! that won may be gone; everything else follows from the span, which is read again.
 
 use super::edge::{Edge, EdgeKey, EdgeKind, HELD, MET, NESTED};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, valid_id};
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 
 /// Nobody looks further up. It is for loops: spans that are each other's parents.
 const MAX_CLIMB: usize = 16;
@@ -37,7 +37,7 @@ impl Pairing {
     /// A call of a database waits like others, if there is room.
     pub(super) fn hold(&mut self, mut edge: Edge, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         if self.edges.len() >= self.max_items {
-            return self.emit(&edge, Tally::EdgesCompleted, sink);
+            return self.emit(&edge, Counter::EdgesCompleted, sink);
         }
         edge.set(HELD);
         let slot = self.edges.insert(&edge);
@@ -93,7 +93,7 @@ impl Pairing {
             return true;
         }
         let counts = !edge.is(NESTED) && !self.loses(slot, edge);
-        sink.ledger.add(Tally::EdgesDroppedNested, u64::from(!counts));
+        sink.ledger.add(Counter::EdgesDroppedNested, u64::from(!counts));
         counts
     }
 

@@ -1,5 +1,5 @@
-//! Files of traces to the bytes of records: OTLP as the Collector's file exporter writes it, what the APIs and pages of Tempo, Jaeger
-//! and Zipkin download, and everything else that [`crate::core::formats`] reads.
+//! Files of traces to the bytes of records: OTLP as the Collector's file exporter writes it, what the APIs and pages of Tempo,
+//! Jaeger and Zipkin download, and everything else that [`crate::core::formats`] reads.
 //!
 //! *In:* the bytes of a file, decompressed. *Out:* one `ExportTraceServiceRequest` in protobuf after the other, as a Kafka
 //! record would hold it; or what is wrong, and where. *Owner:* `spanmill replay --files`. *Never:* a file, a clock, a panic,
@@ -14,9 +14,10 @@
 //! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its own |
 //! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
 //!
-//! In place of a request there may be a message of any other format. JSON may also be spread over lines, as tools write it for people, and
-//! an array stands for its elements. Someone may have compressed a whole file afterwards. All of it is told apart by its first bytes ([`framing`],
-//! [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a word of the user.
+//! In place of a request there may be a message of any other format. JSON may also be spread over lines, as tools write it for
+//! people, and an array stands for its elements. Someone may have compressed a whole file afterwards. All of it is told apart
+//! by its first bytes ([`framing`], [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a word of
+//! the user.
 //!
 //! Rotated files are put in order by their names ([`rotation`]).
 

@@ -40,8 +40,8 @@ pub enum TimeError {
     None(String),
 }
 
-/// Asks the spans of a record that was decoded from `value`. Those that end or begin after `latest` say nothing, and nor do those
-/// with a time in another unit; what is wrong with the first of these is told beside.
+/// Asks the spans of a record that was decoded from `value`. Those that end or begin after `latest` say nothing, and nor do
+/// those with a time in another unit; what is wrong with the first of these is told beside.
 ///
 /// # Errors
 /// When no span tells a time.

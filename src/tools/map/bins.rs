@@ -1,5 +1,5 @@
-//! What was counted, by time. A bin is open as long as deltas of its time may come, and packed afterwards; what still comes then
-//! opens it again.
+//! What was counted, by time. A bin is open as long as deltas of its time may come, and packed afterwards; what still comes
+//! then opens it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

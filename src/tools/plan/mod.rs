@@ -1,7 +1,7 @@
 //! What a load will take: cores, workers, memory, traffic.
 //!
-//! *In:* a [`Load`], a [`Fleet`], measured [`Coefficients`]. *Out:* a [`CapacityPlan`]: every number with the reckoning behind it.
-//! *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` tells how they were.
+//! *In:* a [`Load`], a [`Fleet`], measured [`Coefficients`]. *Out:* a [`CapacityPlan`]: every number with the reckoning behind
+//! it. *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` tells how they were.
 //!
 //! The work of a second has five parts, and each grows with something else:
 //!
@@ -10,7 +10,7 @@
 //! | spans | spans: decoding, finding their label sets, pairing, and what librdkafka needs for their bytes |
 //! | records | records: what librdkafka and the worker do once for each |
 //! | deltas | label sets that a partition touches in a step: each is written by its partition and added up by its shard |
-//! | commits | partitions and steps: a journal record, and a share for each shard, whose bytes are told apart |
+//! | commits | partitions and steps: a journal record, and a delta record for each shard, whose bytes are told apart |
 //! | samples | series and steps: every live series is sent once a step |
 
 mod coefficients;

@@ -1,10 +1,10 @@
-//! A directory instead of a receiver: a segment per shard, to which the requests of its lane are appended.
+//! A directory instead of a receiver: a segment per shard, to which the requests of its shard sender are appended.
 //!
 //! A batch is settled when it is on the disk, so that what a task calls acknowledged outlives the process and the machine. A
 //! batch that could not be written as a whole is cut off again and written again, for as long as it takes: the disk may be
-//! full. The run reports that and decides how long to wait. What a crash leaves of a batch is cut off when the segment is opened
-//! again; its sender does not know that it was settled and sends it once more. So a step may be there twice; the reader counts it
-//! once.
+//! full. The run reports that and decides how long to wait. What a crash leaves of a batch is cut off when the segment is
+//! opened again; its sender does not know that it was settled and sends it once more. So a step may be there twice; the reader
+//! counts it once.
 //!
 //! The lock on a segment keeps two processes from writing to it at a time, such as a worker and its zombie.
 

@@ -1,7 +1,7 @@
 //! Filling a map from a group's internal topics, as they grow.
 //!
-//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread. *Never:* a member
-//! of a group, a write, an offset that is committed: any number of these can follow a group, and it never knows.
+//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread. *Never:* a
+//! member of a group, a write, an offset that is committed: any number of these can follow a group, and it never knows.
 //!
 //! A sender names a label set that it has mentioned before, so what comes first may be of sets whose labels lie far back. The
 //! snapshots of the shards have them.

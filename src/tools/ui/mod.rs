@@ -1,10 +1,10 @@
 //! The page of the service map: `spanmill ui`, `demo` and `replay --files --ui` serve it.
 //!
-//! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the command;
-//!   it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
+//! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the
+//!   command; it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
 //!
-//! A client that reaches the port sees all tenants: it listens on the loopback interface unless it is told otherwise, and answers
-//! there only to names of this machine, so that no page of others can read it through a browser.
+//! A client that reaches the port sees all tenants: it listens on the loopback interface unless it is told otherwise, and
+//! answers there only to names of this machine, so that no page of others can read it through a browser.
 
 mod answer;
 mod assets;
@@ -56,7 +56,7 @@ pub struct Page {
 // === impl SharedMap ===
 
 impl SharedMap {
-    /// Shares a map.
+    /// DeltaRecords a map.
     #[must_use]
     pub fn new(map: Map) -> Self {
         Self(Arc::new(Mutex::new(map)))

@@ -1,7 +1,7 @@
 //! Settings per tenant: read at the start, and again whenever the file changes.
 //!
-//! *In:* the file at `overrides.file`. *Out:* the [`TenantSettings`], which tasks take over between two records or two steps, and the
-//! routes of the exporter. *Owner:* the thread `overrides`, because it may wait for a disk or for credentials. *Never:*
+//! *In:* the file at `overrides.file`. *Out:* the [`TenantSettings`], which tasks take over between two records or two steps,
+//! and the routes of the exporter. *Owner:* the thread `overrides`, because it may wait for a disk or for credentials. *Never:*
 //! half a file: with a single problem, everything stays as it is.
 
 use std::io;

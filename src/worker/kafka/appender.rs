@@ -156,8 +156,8 @@ impl Appender {
         Ok(Self { kafka: kafka.clone(), producer: RwLock::new(connect(kafka)?) })
     }
 
-    /// Puts a fresh producer in the place of one that has met a [fatal](Self::fatal) error: what a broker has lost, it misses in
-    /// the numbers of the records that follow, and takes no more from their task. What is in flight has failed.
+    /// Puts a fresh producer in the place of one that has met a [fatal](Self::fatal) error: what a broker has lost, it misses
+    /// in the numbers of the records that follow, and takes no more from their task. What is in flight has failed.
     ///
     /// # Errors
     /// When a setting is wrong.

@@ -16,8 +16,8 @@ use crate::core::model::Millis;
 /// A clock that is set by more than this makes what was read before worthless.
 const SET: Millis = 1_000;
 
-/// A reading that is older than the last one by more is of a partition that this worker writes no more: its broker may have been
-/// wrong, and would never be heard of again. An idle worker keeps what it knows.
+/// A reading that is older than the last one by more is of a partition that this worker writes no more: its broker may have
+/// been wrong, and would never be heard of again. An idle worker keeps what it knows.
 const STALE: Duration = Duration::from_secs(300);
 
 /// 2020. What is told as earlier is no time of day: librdkafka's embedded broker, which `demo` has, tells how long it runs.

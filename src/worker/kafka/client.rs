@@ -111,7 +111,7 @@ const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::SSL,
 ];
 
-/// What every client shares: brokers, identity, and the user's own properties, which come last and win.
+/// What every client delta records: brokers, identity, and the user's own properties, which come last and win.
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill");
@@ -218,7 +218,7 @@ pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
     )
 }
 
-/// The producer of journals and shares: idempotent, so that what one task appends keeps its order.
+/// The producer of journals and delta records: idempotent, so that what one task appends keeps its order.
 pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
     base(
         kafka,
@@ -282,8 +282,8 @@ fn address(text: &str) -> Result<(), KafkaError> {
     Err(KafkaError::Address { address: text.to_owned(), why })
 }
 
-/// Wraps a request that had no answer with the reason. librdkafka tells that to those only who listen to it, which not every kind
-/// of client does: so it is asked once more by one that does.
+/// Wraps a request that had no answer with the reason. librdkafka tells that to those only who listen to it, which not every
+/// kind of client does: so it is asked once more by one that does.
 pub(crate) fn unanswered(kafka: &Kafka, what: impl Into<String>, source: rdkafka::error::KafkaError) -> KafkaError {
     let silent = source.rdkafka_error_code().is_some_and(|code| SILENT.contains(&code));
     if silent && trouble::last().is_none() {

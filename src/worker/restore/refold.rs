@@ -1,5 +1,5 @@
 //! Bringing a shard to where its journal says that it stands: the snapshot, then the deltas, with every mark closing its step
-//! again of the shares of which it was closed first, wherever in the deltas topic they lie by now.
+//! again of the delta records of which it was closed first, wherever in the deltas topic they lie by now.
 
 use super::error::TakeoverError;
 use super::means::Means;
@@ -34,7 +34,7 @@ pub(super) fn refold(
     settings: SeriesSettings,
 ) -> Result<Refolded, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    means.clients.telemetry.board().update_known(id, |s| s.end_offset = high);
+    means.clients.telemetry.tasks().update_known(id, |s| s.end_offset = high);
     let (task, from) = match &state.snapshot {
         Some(s) => {
             let task = SeriesTask::restore(settings, &s.body);
@@ -68,16 +68,16 @@ impl Refold<'_> {
         reader.read::<TakeoverError>(stretch, &means.stop, &mut |offset, record| {
             self.close_due(offset)?;
             let again = &mut self.again;
-            let applied = self
-                .task
-                .apply_if(record, |head| again.takes(offset, &head.topic, head.partition, (head.k, head.part)));
+            let applied = self.task.apply_if(record, |head| {
+                again.takes(offset, &head.topic, head.partition, (head.commit_number, head.part))
+            });
             Ok(told(applied, id.partition, offset).map(drop)?)
         })?;
         self.close_due(to)?;
         Ok(self.again.is_done())
     }
 
-    /// Looks for shares that are not where they were, as often as that closes another step.
+    /// Looks for delta records that are not where they were, as often as that closes another step.
     fn search(&mut self, low: i64, high: i64) -> Result<(), TakeoverError> {
         self.again.go_on();
         let mut from = low;
@@ -112,13 +112,14 @@ impl Refold<'_> {
     /// Asks for what is not there.
     fn ask(&self) -> TakeoverError {
         let mut named = Vec::new();
-        for (topic, partition, k) in self.again.lacks(self.task.counted().0) {
-            let asked = self.means.clients.notify_journal(&topic, partition, self.id.partition, What::Lacks, k);
+        for (topic, partition, commit_number) in self.again.lacks(self.task.counted().0) {
+            let asked =
+                self.means.clients.notify_journal(&topic, partition, self.id.partition, What::Lacks, commit_number);
             let remedy = if asked { "" } else { " (which is not in kafka.topics: put it back)" };
-            named.push(format!("{topic}[{partition}] from commit {k} on{remedy}"));
+            named.push(format!("{topic}[{partition}] from commit {commit_number} on{remedy}"));
         }
         if let (true, Some(to)) = (named.is_empty(), self.again.reaches()) {
-            // A mark of an earlier version names no shares that anybody could be asked for.
+            // A mark of an earlier version names no delta records that anybody could be asked for.
             named.push(format!("records below offset {to}; restore the deltas topic"));
         }
         let error = TakeoverError::Lacks { shard: self.id.partition, lacks: named.join(", ") };

@@ -1,8 +1,9 @@
 //! Which version of remote write an endpoint is spoken to in.
 //!
-//! `remote_write.protocol: auto` asks an endpoint with a request in 2.0 that holds no series, so a receiver that does not take it
-//! has nothing to lose. Receivers of 2.0 say in headers what they have written; one of 1.0 decodes a request in 2.0 to nothing
-//! and answers 2xx without these headers, so such an answer is no success. What an endpoint takes is remembered; an endpoint of
+//! `remote_write.protocol: auto` asks an endpoint with a request in 2.0 that holds no series, so a receiver that does not take
+//! it has nothing to lose. Receivers of 2.0 say in headers what they have written; one of 1.0 decodes a request in 2.0 to
+//! nothing and answers 2xx without these headers, so such an answer is no success. What an endpoint takes is remembered; an
+//! endpoint of
 //! 1.0 is asked again now and then, because it may have been upgraded.
 //!
 //! A batch is kept in the form of 1.0 and is translated for each attempt, so the version may change while a request is retried.
@@ -82,7 +83,8 @@ impl Dialect {
         self.state().version
     }
 
-    /// An answer to samples has come. Tells whether they must be sent again in 1.0, and at once: the endpoint does not take 2.0.
+    /// An answer to samples has come. Tells whether they must be sent again in 1.0, and at once: the endpoint does not take
+    /// 2.0.
     pub(super) fn falls_back(&self, answer: &Result<Answer, Failure>, url: &str) -> bool {
         let Ok(answer) = answer else { return false };
         if self.wanted != Protocol::Auto {

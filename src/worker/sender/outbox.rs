@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::Lane;
+use super::shard_sender::ShardSender;
 use crate::core::remotewrite::StepBatch;
 
-/// A lane with what it has not taken yet. How much that may be, its producer decides.
+/// A shard sender with what it has not taken yet. How much that may be, its producer decides.
 #[derive(Debug)]
 pub struct Outbox {
-    lane: Lane,
+    sender: ShardSender,
     /// By tenant, in order.
     waiting: BTreeMap<Arc<str>, VecDeque<StepBatch>>,
 }
@@ -20,10 +20,10 @@ pub struct Outbox {
 // === impl Outbox ===
 
 impl Outbox {
-    /// Of a lane that nobody else sends on.
+    /// Of a shard sender that nobody else sends on.
     #[must_use]
-    pub fn new(lane: Lane) -> Self {
-        Self { lane, waiting: BTreeMap::new() }
+    pub fn new(sender: ShardSender) -> Self {
+        Self { sender, waiting: BTreeMap::new() }
     }
 
     /// Takes a batch, which is sent after all earlier ones of its tenant.
@@ -33,10 +33,10 @@ impl Outbox {
 
     /// Hands batches over, in order, until no track takes more. Never blocks.
     pub fn send(&mut self) {
-        let lane = &self.lane;
+        let sender = &self.sender;
         self.waiting.retain(|_, waiting| {
             while let Some(batch) = waiting.pop_front() {
-                if let Err(refused) = lane.try_send(batch) {
+                if let Err(refused) = sender.try_send(batch) {
                     waiting.push_front(refused);
                     break;
                 }
@@ -45,15 +45,15 @@ impl Outbox {
         });
     }
 
-    /// As [`Lane::is_down`].
+    /// As [`ShardSender::is_down`].
     #[must_use]
     pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
-        self.lane.is_down(tenant, patience)
+        self.sender.is_down(tenant, patience)
     }
 
-    /// As [`Lane::is_dark`].
+    /// As [`ShardSender::is_dark`].
     #[must_use]
     pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
-        self.lane.is_dark(tenant, patience)
+        self.sender.is_dark(tenant, patience)
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the workers of the group count by the same settings. Shares say by which they are counted; the owner of a shard
-//! hears all sources, and so all workers that read any.
+//! Whether the workers of the group count by the same settings. DeltaRecords say by which they are counted; the owner of a
+//! shard hears all sources, and so all workers that read any.
 //!
 //! While workers are replaced one after the other they differ, and nothing is lost by that: see [`crate::config::Reach`]. So
 //! a difference is said, and is no reason not to be ready.

@@ -26,7 +26,7 @@ const UNUSED_AFTER: Millis = 3_600_000;
 /// The closed steps that count and are not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Delivering {
-    /// The batches that are not settled, by step and tenant. Their bytes are shared with the lane.
+    /// The batches that are not settled, by step and tenant. Their bytes are shared with the shard sender.
     steps: BTreeMap<Millis, BTreeMap<Arc<str>, StepBatch>>,
     /// The same of acknowledged steps: the latest snapshot holds them.
     carried: BTreeMap<Millis, BTreeMap<Arc<str>, StepBatch>>,

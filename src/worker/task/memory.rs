@@ -9,8 +9,8 @@
 //! one record, and its commit. Slow and above the limit is better than standing still for ever, and the gauge says so.
 //!
 //! There is an end to that, too. Label sets stay for an hour or more, and in an explosion every record brings new ones: when
-//! they alone are above [`CEILING`] of the limit, nothing more is read, which is logged as an error. Running out of memory would be worse: the worker that
-//! takes over restores the same state and runs out of it again.
+//! they alone are above [`CEILING`] of the limit, nothing more is read, which is logged as an error. Running out of memory
+//! would be worse: the worker that takes over restores the same state and runs out of it again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub(crate) enum Part {
     Readers,
     /// The open stretches of span tasks.
     Open,
-    /// Commits, shares and snapshots that are not stored yet.
+    /// Commits, delta records and snapshots that are not stored yet.
     Commits,
     /// Batches that are not delivered yet.
     Batches,
@@ -108,8 +108,8 @@ impl Memory {
         Arc::new(Self { limit, parts: Default::default(), throttled, told, telemetry })
     }
 
-    /// How much each of `partitions` may fetch ahead, at most `wished`: together they take no more memory than their share of
-    /// the limit, so that a backlog of a few hundred partitions takes no more than that of a few.
+    /// How much each of `partitions` may fetch ahead, at most `wished`: together they take no more memory than their delta
+    /// record of the limit, so that a backlog of a few hundred partitions takes no more than that of a few.
     pub(crate) fn fetch_ahead(&self, wished: usize, partitions: usize) -> usize {
         let together = if self.limit == 0 { FETCH_TOGETHER } else { self.limit / FETCH_SHARE };
         wished.min(client::queue_within(together / partitions.max(1)).max(LEAST_FETCH))

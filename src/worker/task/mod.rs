@@ -1,9 +1,9 @@
 //! What running tasks, the threads that run them, and take-overs share.
 //!
-//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for each turn of a
-//! task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has [`Ended`]. *Owner:* each part says
-//! who writes it; all others read. *Never:* a running task, a thread or a take-over themselves: they use this room, and it knows none of
-//! them. *Next:* the rooms `span_task` and `series_task`, which run by it.
+//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for each
+//! turn of a task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has [`Ended`].
+//! *Owner:* each part says who writes it; all others read. *Never:* a running task, a thread or a take-over themselves: they
+//! use this room, and it knows none of them. *Next:* the rooms `span_task` and `series_task`, which run by it.
 
 mod clients;
 mod clock;
@@ -27,7 +27,7 @@ mod unread;
 
 pub(crate) use self::clients::Clients;
 pub(crate) use self::clock::{Clock, MAX_OFF};
-pub(crate) use self::command::{Close, Command, Failure, Inbox, Life, News, Sent};
+pub(crate) use self::command::{Close, Command, Epoch, Failure, Inbox, News, Sent};
 pub(crate) use self::context::{TaskContext, Turn};
 pub use self::error::{OverridesError, WorkerError};
 pub(crate) use self::exit::{Ended, guarded, text_of};

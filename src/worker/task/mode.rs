@@ -1,7 +1,7 @@
 //! What is different when history is replayed, as the answers to a few questions: a worker lives in the present, or replays.
 //!
-//! In the present time passes by itself, topics and settings change, and operators reset offsets. In a replay time passes in the
-//! data alone, everything is as it was planned, and no step may be skipped.
+//! In the present time passes by itself, topics and settings change, and operators reset offsets. In a replay time passes in
+//! the data alone, everything is as it was planned, and no step may be skipped.
 
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ impl Mode {
         matches!(self, Self::Live)
     }
 
-    /// How long a shard rests between two snapshots, by the clock. Replays run through event time at great speed and would do little but
-    /// write them.
+    /// How long a shard rests between two snapshots, by the clock. Replays run through event time at great speed and would do
+    /// little but write them.
     pub(crate) fn rest_between_snapshots(&self) -> Duration {
         match self {
             Self::Live => Duration::ZERO,
@@ -84,8 +84,8 @@ impl Mode {
         self.replaying()?.range(topic, partition)
     }
 
-    /// Up to when records are believed. In a replay that is the present of the plan: the one of a worker would give another result on
-    /// another day.
+    /// Up to when records are believed. In a replay that is the present of the plan: the one of a worker would give another
+    /// result on another day.
     pub(crate) fn present(&self, clock: &Clock) -> Millis {
         match self {
             Self::Live => clock.present(),

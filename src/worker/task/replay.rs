@@ -104,7 +104,7 @@ impl Replaying {
         }
     }
 
-    /// Whether a partition that began at `begun` and is at `now` should wait for the others. While their shares have not
+    /// Whether a partition that began at `begun` and is at `now` should wait for the others. While their delta records have not
     /// come, it may go as far from its own beginning. A worker without a shard cannot know, and does not wait.
     pub(crate) fn is_ahead(&self, begun: Millis, now: Millis) -> bool {
         let from = match self.floors.iter().map(|floor| floor.load(Ordering::Relaxed)).max() {

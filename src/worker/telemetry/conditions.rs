@@ -1,7 +1,7 @@
 //! What must hold for the worker to be ready: named conditions, and what speaks against each of them now.
 //!
-//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy, and says so again
-//! when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow by themselves:
+//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy, and says
+//! so again when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow by themselves:
 //!
 //! ```
 //! # use spanmill::worker::telemetry::{Condition, Telemetry};
@@ -77,7 +77,7 @@ conditions! {
     Clock = "clock": "the clock of this machine agrees with that of the brokers",
     /// Internal topics that have lost something.
     Ends = "ends": "the internal topics have not lost records that are still needed",
-    /// The label sets that shares name.
+    /// The label sets that delta records name.
     Labels = "labels": "owned shards know the labels of all their label sets",
 }
 

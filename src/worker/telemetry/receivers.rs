@@ -1,4 +1,4 @@
-//! Where samples go: one entry per receiver and tenant, with how it stands. The lanes of `export` write it; metrics and
+//! Where samples go: one entry per receiver and tenant, with how it stands. The shard senders of `export` write it; metrics and
 //! readiness read it.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,11 @@ use dashmap::DashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::board::gauges;
 use super::names;
+use super::task_registry::gauges;
 
-/// A receiver that is waited for is worth a word after so long, and speaks against being ready when all are: a restart takes less.
+/// A receiver that is waited for is worth a word after so long, and speaks against being ready when all are: a restart takes
+/// less.
 pub const WAITS_AT_LEAST: Duration = Duration::from_secs(30);
 
 /// Names an entry.

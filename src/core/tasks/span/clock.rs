@@ -1,6 +1,6 @@
 //! Time by the ends of spans: what time a record says it is, and which step each of its spans belongs to.
 
-use crate::core::model::{Ledger, Millis, StepWidth, Tally};
+use crate::core::model::{Counter, Ledger, Millis, StepWidth};
 use crate::core::otlp::{Batch, ResourceSpans};
 use crate::core::servicegraph::Waited;
 
@@ -70,8 +70,8 @@ impl SpanClock {
                 self.latest = self.latest.max(step);
                 step - self.oldest
             }
-            Err(tally) => {
-                ledger.add(tally, 1);
+            Err(counter) => {
+                ledger.add(counter, 1);
                 0
             }
         }
@@ -92,13 +92,13 @@ impl SpanClock {
     }
 
     /// The step of a span, or why it is not its own.
-    fn place(&self, end_ns: u64) -> Result<Millis, Tally> {
+    fn place(&self, end_ns: u64) -> Result<Millis, Counter> {
         let end = millis(end_ns);
         let step = self.width.end_of(end);
         if end > self.latest_end {
-            Err(Tally::SpansFromFuture)
+            Err(Counter::SpansFromFuture)
         } else if step < self.oldest {
-            Err(Tally::SpansLate)
+            Err(Counter::SpansLate)
         } else {
             Ok(step)
         }

@@ -2,9 +2,9 @@
 
 use super::doubt::Patience;
 use super::{SpanTask, StepCut};
-use crate::core::deltas::ShareHead;
+use crate::core::deltas::DeltaHead;
 use crate::core::model::time::{ended_after, last_step};
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 
 impl SpanTask {
     /// The cut that is due before the record at `offset` takes stream time to `stream_time`.
@@ -115,8 +115,8 @@ impl SpanTask {
     /// without records since the last cut. Stream time stays: what is read again belongs to the present step.
     pub fn move_to(&mut self, to: i64) -> StepCut {
         let from = self.position.unwrap_or(to);
-        let tally = if to < from { Tally::RecordsReadAgain } else { Tally::RecordsPassedOver };
-        self.processors.ledger.add(tally, to.abs_diff(from));
+        let counter = if to < from { Counter::RecordsReadAgain } else { Counter::RecordsPassedOver };
+        self.processors.ledger.add(counter, to.abs_diff(from));
         let stream_time = self.stream_time.unwrap_or(0);
         self.end_stretch(to, self.step.end_of(stream_time), stream_time)
     }
@@ -130,11 +130,11 @@ impl SpanTask {
     pub(super) fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         self.latest = self.latest_with(step);
         let (reread_from, live) = self.processors.pairing.live();
-        let k = self.next_k;
-        let head = ShareHead {
+        let commit_number = self.next_commit_number;
+        let head = DeltaHead {
             topic: self.topic.clone(),
             partition: self.partition,
-            k,
+            commit_number,
             part: 0,
             parts: 0,
             step,
@@ -146,19 +146,19 @@ impl SpanTask {
         self.latest = self.latest.max(cut.latest.unwrap_or(step));
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
-        self.next_k += 1;
+        self.next_commit_number += 1;
         self.open = false;
         StepCut {
             tick: false,
             from,
             to,
-            k,
+            commit_number,
             step: self.latest,
             stream_time,
             reread_from: reread_from.unwrap_or(to),
             live,
             ledger: self.processors.ledger.clone(),
-            shares: cut.shares,
+            delta_records: cut.delta_records,
         }
     }
 

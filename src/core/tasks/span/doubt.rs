@@ -9,9 +9,10 @@
 //! At the beginning of a partition, records that tell no time at all wait for the first one that does, but not for more than
 //! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record says what time it is.
 //!
-//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the log ended
-//! while it waited. What waits is in no commit, and is read again by a new owner, who is free to decide otherwise: nothing has
-//! been said of it. A replay does not know where the log once ended, so it may decide otherwise than a live worker did.
+//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the log
+//! ended while it waited. What waits is in no commit, and is read again by a new owner, who is free to decide otherwise:
+//! nothing has been said of it. A replay does not know where the log once ended, so it may decide otherwise than a live worker
+//! did.
 
 use std::collections::VecDeque;
 
