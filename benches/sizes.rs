@@ -130,7 +130,7 @@ impl Scene {
         let (from, to) = (cut.from, cut.to);
         for (task, records) in self.shards.iter_mut().zip(&cut.delta_records) {
             for record in records {
-                self.sums.add("shares", 1);
+                self.sums.add("delta_records", 1);
                 self.sums.add("delta_record_bytes", record.len());
                 self.sums.add("delta_record_packed", packed(&mut self.encoder, record));
                 count_sets(&mut self.sums, record);

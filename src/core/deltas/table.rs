@@ -13,7 +13,7 @@ use crate::core::model::{
     Exemplar, Family, LabelBuilder, Layout, Millis, Namer, Numbers, Seed, SetName, Sketch, Weight, exemplar,
 };
 
-/// DeltaRecord parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
+/// Parts of delta records are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
 
 /// With more label sets than this they do not fit the cache of a core, and [`DeltaTable::announce`] pays.

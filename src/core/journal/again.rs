@@ -123,7 +123,7 @@ mod tests {
     use super::super::{ChainVerdict, Change, EmitCause};
     use super::*;
 
-    /// DeltaRecords of one part: partition and commit.
+    /// Delta records of one part: partition and commit.
     fn basis(delta_records: &[(i32, u64)]) -> Basis {
         let (mut chain, mut digest) = (DeltaChain::new(), 0);
         for &(partition, commit_number) in delta_records {

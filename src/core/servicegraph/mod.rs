@@ -44,7 +44,7 @@
 //!   that have climbed. One consumer span may have opened several halves; the list says which of its links each one is.
 //!   A consumer that has met its producer stays with that bit (`receive_once`), and where it has climbed to is a key made of
 //!   the producer and its own service. Nothing meets while it is being rebuilt: whatever met before the commit is not on the
-//! list, or has its bit.
+//!   list, or has its bit.
 //! - **Calls** (`nested_once`). Who has lost to the call around or inside of it has the bit of a half that has climbed, which
 //!   no client can have; who has met a server and stays to be seen has the bit of one that has met. See `nested`.
 //! - **Marks** of filtered spans. A mark does one thing: it keeps its peer from opening an edge. While edges are being

@@ -88,7 +88,7 @@ fn edges() -> Vec<Panel> {
         ),
         Panel::lines(
             "Errors",
-            "DeltaRecord of requests in which either side failed.",
+            "Share of requests in which either side failed.",
             "percentunit",
             [(EDGE, errors(RANGE))],
         ),

@@ -41,7 +41,7 @@ fn now() -> Vec<Panel> {
     const RANGE: &str = "$__rate_interval";
     vec![
         Panel::number("Requests", "Calls answered and messages received per second.", "reqps", calls("", "", RANGE)),
-        Panel::number("Errors", "DeltaRecord of them that failed.", "percentunit", errors("", RANGE)),
+        Panel::number("Errors", "Share of them that failed.", "percentunit", errors("", RANGE)),
         Panel::number("Median", "Half of them took no longer.", "s", quantile("0.5", "", RANGE)),
         Panel::number("95th percentile", "95 % of them took no longer.", "s", quantile("0.95", "", RANGE)),
         Panel::number(
@@ -65,7 +65,7 @@ fn by_service() -> Vec<Panel> {
         ),
         Panel::lines(
             "Errors",
-            "DeltaRecord of requests that failed.",
+            "Share of requests that failed.",
             "percentunit",
             [("{{service}}", errors(BY, RANGE))],
         ),

@@ -257,7 +257,7 @@ impl Reckoning<'_> {
         let parts = [
             ("kafka_out_sets", rates.touched, DELTA_BYTES, "touched label sets/s"),
             ("kafka_out_exemplars", rates.exemplars, EXEMPLAR_BYTES, "exemplars/s"),
-            ("kafka_out_shares", delta_records, DELTA_RECORD_BYTES, "delta records/s, empty ones too"),
+            ("kafka_out_delta_records", delta_records, DELTA_RECORD_BYTES, "delta records/s, empty ones too"),
             ("kafka_out_commits", rates.commits, COMMIT_BYTES, "commits/s"),
             ("kafka_out_half_edges", load.half_edges / load.step, HALF_EDGE_BYTES, "pending edges/s listed in commits"),
             ("kafka_out_snapshots", sets / load.snapshot_every, SNAPSHOT_BYTES, "label sets/s in snapshots"),

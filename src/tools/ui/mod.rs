@@ -56,7 +56,7 @@ pub struct Page {
 // === impl SharedMap ===
 
 impl SharedMap {
-    /// DeltaRecords a map.
+    /// Shares a map.
     #[must_use]
     pub fn new(map: Map) -> Self {
         Self(Arc::new(Mutex::new(map)))

@@ -22,6 +22,9 @@ use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus, flood};
 const INBOX: usize = 1 << 16;
 /// How long a thread without work sleeps at most; a record, a fate or a command wakes it earlier.
 const NAP: Duration = Duration::from_millis(20);
+/// The same for a thread that has had nothing to do for `QUIET`: only what the clock decides waits for it.
+const LONG_NAP: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(1);
 /// How often a task's state is shown on the task registry.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
@@ -208,6 +211,7 @@ impl Thread {
     }
 
     fn run(&mut self) {
+        let mut last_busy = Instant::now();
         loop {
             if !self.obey() {
                 return;
@@ -219,8 +223,10 @@ impl Thread {
                 self.shown = Instant::now();
             }
             self.gear.fetcher.serve();
-            if !busy {
-                std::thread::park_timeout(NAP);
+            if busy {
+                last_busy = Instant::now();
+            } else {
+                std::thread::park_timeout(if last_busy.elapsed() < QUIET { NAP } else { LONG_NAP });
             }
         }
     }

@@ -25,6 +25,14 @@ pub enum KafkaError {
         /// librdkafka's words.
         source: rdkafka::error::KafkaError,
     },
+    /// The system starts no more threads.
+    #[error("cannot start the thread of a Kafka {role}: {source}; check the limits on processes and memory")]
+    Thread {
+        /// What the client is for.
+        role: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// No client finds a broker there.
     #[error("kafka.brokers: {address:?} {why}; write host:port, several of them separated by commas")]
     Address {

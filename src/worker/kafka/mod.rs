@@ -19,6 +19,7 @@ pub mod follow;
 pub mod inspect;
 mod journal;
 pub mod members;
+mod polled;
 mod pulse;
 pub mod reader;
 pub mod scan;

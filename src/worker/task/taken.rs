@@ -24,9 +24,9 @@ pub(crate) struct TakenSpan {
     pub(crate) start: i64,
     /// Every delta record with a smaller commit number has been acknowledged by all shards.
     pub(crate) forwarded: u64,
-    /// DeltaRecords that the journal accepted and that may not have reached the shards.
+    /// Delta records that the journal accepted and that may not have reached the shards.
     pub(crate) unforwarded: Vec<(u64, DeltaRecords)>,
-    /// DeltaRecords that were sent before, for the shards that lack them.
+    /// Delta records that were sent before, for the shards that lack them.
     pub(crate) regained: Vec<(u64, DeltaRecords)>,
     pub(crate) needs: Needs,
     /// A record that was read from this topic.

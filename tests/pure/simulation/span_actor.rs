@@ -113,7 +113,7 @@ impl SpanActor {
         let mut state = state;
         if claims.mutation == Mutation::None && !self.session.is_contested(net, claim)? {
             claims.has_its_end(topic, state.next)?;
-            // DeltaRecords leave only when their commit counts.
+            // Delta records leave only when their commit counts.
             let known = last_delta_record(net, self.partition, claims.shards)?.max(state.needs.counted());
             if known > state.next_commit_number {
                 return Err(format!(

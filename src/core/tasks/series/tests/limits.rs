@@ -29,7 +29,7 @@ fn traffic(rng: &mut Rng) -> Vec<Vec<Vec<What>>> {
     (0..PARTITIONS).map(|_| (0..STEPS).map(|step| (0..60).map(|_| span(rng, step)).collect()).collect()).collect()
 }
 
-/// DeltaRecords of one partition: `cuts` says whether there is a commit after each span.
+/// Delta records of one partition: `cuts` says whether there is a commit after each span.
 fn tell(partition: i32, steps: &[Vec<What>], cuts: &mut dyn FnMut() -> bool) -> Vec<Vec<u8>> {
     let mut source = Source::new(partition, settings().stale_after);
     source.table.set_limited(Limited { others: true, named: [("free".to_owned(), false)].into() });
