@@ -128,7 +128,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
 
 /// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers
 /// are read with the configuration.
-fn missing(loaded: &Loaded) -> Option<String> {
+pub(super) fn missing(loaded: &Loaded) -> Option<String> {
     let named = |(key, value): (&String, &Secret)| {
         let path = value.reveal();
         let several = key == "ssl.ca.location" && path == "probe";

@@ -21,9 +21,9 @@ const PARTITIONS: i32 = 16;
 const RECORDS: i64 = 20;
 
 /// What has been found out at one place.
-struct Found {
-    place: String,
-    findings: Vec<Finding>,
+pub(super) struct Found {
+    pub(super) place: String,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// Asks brokers and receivers, and writes what they say. Tells whether nothing speaks against a worker.
@@ -31,6 +31,16 @@ struct Found {
 /// # Errors
 /// Only those of writing to `out`.
 pub(super) fn connect(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
+    let all = inspect(loaded);
+    for found in &all {
+        writeln!(out, "{}", found.place)?;
+        found.findings.iter().try_for_each(|finding| writeln!(out, "  {finding}"))?;
+    }
+    Ok(!all.iter().any(|found| found.findings.iter().any(Finding::is_refusal)))
+}
+
+/// Asks brokers and receivers.
+pub(super) fn inspect(loaded: &Loaded) -> Vec<Found> {
     let config = &loaded.config;
     let mut brokers = Found::new(format!("brokers {}", config.kafka.brokers));
     let oldest = match look(config, &mut brokers) {
@@ -42,11 +52,7 @@ pub(super) fn connect(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> 
     };
     let mut all = vec![brokers];
     all.extend(receivers(loaded, oldest));
-    for found in &all {
-        writeln!(out, "{}", found.place)?;
-        found.findings.iter().try_for_each(|finding| writeln!(out, "  {finding}"))?;
-    }
-    Ok(!all.iter().any(|found| found.findings.iter().any(Finding::is_refusal)))
+    all
 }
 
 /// Looks at brokers, topics and groups; tells the time of the oldest record that a worker would read.
@@ -133,6 +139,18 @@ fn first(inspector: &Inspector, start: Start, (topic, partitions): (&str, i32), 
 
 /// Asks every receiver that settings name, once for each address.
 fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
+    let all = addresses(loaded).into_iter();
+    all.map(|(tenant, config)| receiver(config, tenant, oldest)).collect()
+}
+
+/// Where a receiver of a tenant is, for people.
+pub(super) fn place_of(config: &Config, tenant: &str) -> String {
+    let url = config.remote_write.url.split('?').next().unwrap_or_default();
+    format!("receiver {url} for tenant {tenant}")
+}
+
+/// Every receiver that settings name, once for each address, with the first tenant that has it.
+pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, &Config)> {
     let tenant = match &loaded.config.tenant {
         TenantSource::Static(name) => name.as_str(),
         _ => SINGLE_TENANT,
@@ -145,7 +163,7 @@ fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
         let cfg = &config.remote_write;
         if !asked.iter().any(|other| (&other.url, &other.auth, &other.headers) == (&cfg.url, &cfg.auth, &cfg.headers)) {
             asked.push(cfg);
-            out.push(receiver(config, tenant, oldest));
+            out.push((tenant, config));
         }
     }
     out
@@ -153,8 +171,7 @@ fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
 
 fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
     let cfg = &config.remote_write;
-    let url = cfg.url.split('?').next().unwrap_or_default();
-    let mut found = Found::new(format!("receiver {url} for tenant {tenant}"));
+    let mut found = Found::new(place_of(config, tenant));
     found.findings.push(match knock(cfg, tenant) {
         Ok((200..=299, _)) => Finding::Good("accepts a request without samples".to_owned()),
         Ok((400, text)) => Finding::Warning(format!("answers 400 to a request without samples: {text}")),

@@ -11,7 +11,9 @@ mod connect;
 mod console;
 pub mod dashboards;
 pub mod demo;
+pub mod doctor;
 mod expected;
+pub mod explain;
 pub mod import;
 pub mod plan;
 pub mod produce;
@@ -63,6 +65,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Show how far the workers of a group are, by partition: owner, lag, stream time, journals, and what is wrong.
     Topics(topics::TopicsArgs),
+    /// Examine brokers, topics, a sample of the records and receivers, and report what is wrong with a remedy. Changes nothing.
+    Doctor(doctor::DoctorArgs),
+    /// Explain what became of the spans of a trace: their series, their edges, and the setting that decided.
+    Explain(Box<explain::ExplainArgs>),
     /// Convert the samples in spool directories to files, or compare them with a server.
     Spool(spool::SpoolArgs),
     /// Estimate the workers, cores, memory and traffic that a load needs.
@@ -128,6 +134,14 @@ fn run(command: Command) -> ExitCode {
         Command::Ui(args) => ui::run(&args),
         Command::Import(args) => imports(&args),
         Command::Topics(args) => topics(&args),
+        Command::Doctor(args) => match doctor::run(&args, &mut console::out()) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
+        Command::Explain(args) => match explain::run(&args, &mut console::out()) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
         Command::Spool(args) => match spool::run(&args, &mut console::out()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),

@@ -45,6 +45,7 @@ pub use agreed::Agreed;
 pub use effective::render_effective;
 pub use hints::hints;
 pub use overrides::{load_overrides, set_over};
+pub use policies::show_block;
 pub use problem::{Problem, Problems};
 pub use reach::{Reach, reach, reaches};
 pub use reference::reference;

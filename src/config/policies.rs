@@ -245,7 +245,9 @@ fn attribute(node: &Node, match_type: Option<MatchType>, at: &str, reading: &mut
     Some(PolicyAttribute { key: key?, value: value? })
 }
 
-fn show_block(block: &PolicyMatch) -> String {
+/// One block of a policy as it would stand in the file.
+#[must_use]
+pub fn show_block(block: &PolicyMatch) -> String {
     let attributes = block.attributes.iter().map(|PolicyAttribute { key, value }| {
         let value = match value {
             PolicyValue::Text(text) if plain_value(text) == Ok(value.clone()) => show_text(text),

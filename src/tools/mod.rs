@@ -9,6 +9,8 @@
 //! | [`plan`] | a load and measured costs → workers, cores, memory, traffic |
 //! | [`local`] | both tasks in one process, without Kafka |
 //! | [`cases`] | scenarios: spans, and what they must come to |
+//! | `doctor` | what the brokers report, and a sample of records → findings with a remedy |
+//! | [`explain`] | the spans of a trace → their series and edges, or the setting that decided against them |
 //! | [`survey`] | what a topic or a file would cost in series |
 //! | [`map`] | deltas → the service map over time, and what a page asks of it |
 //! | [`totals`] | deltas → plain sums, to compare two ways to the same numbers |
@@ -21,6 +23,9 @@
 pub mod archive;
 pub mod cases;
 pub mod dashboards;
+#[cfg(all(feature = "http", feature = "kafka"))]
+pub mod doctor;
+pub mod explain;
 pub mod files;
 pub mod import;
 pub mod loadgen;

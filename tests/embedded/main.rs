@@ -8,6 +8,8 @@ mod cli;
 mod compose;
 mod demo;
 mod docs;
+mod doctor;
+mod explain;
 mod export;
 mod export_tls;
 mod failures;

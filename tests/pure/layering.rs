@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 43] = [
+const ROOMS: [Room; 45] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -83,6 +83,8 @@ const ROOMS: [Room; 43] = [
     pure("tools::archive", &[]),
     pure("tools::totals", &[]),
     pure("tools::cases", &["totals"]),
+    pure("tools::doctor", &["survey"]),
+    pure("tools::explain", &[]),
     pure("tools::local", &[]),
     pure("tools::map", &[]),
     pure("tools::survey", &[]),

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock and the real environment")]
 
 mod dashboards;
+mod doctor;
 mod durable;
 mod ends;
 mod histograms;

@@ -251,13 +251,33 @@ pub fn run(
 
 /// Reads the files and says what they would become.
 fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
+    let mut survey = Survey::new(tenants, Seed::new(rand::random()));
+    let unreadable = each_record(tenants, args, stop, &mut |record, _| {
+        survey.record(TOPIC, 0, record).map_err(|e| FilesError::Other(e.to_string()))
+    })?;
+    let out = &mut console::out();
+    conclude(survey, tenants, "the files", out).map_err(|e| FilesError::Other(e.to_string()))?;
+    unreadable.write(out)?;
+    Ok(u8::from(unreadable.count > 0))
+}
+
+/// Hands every record of the files, in the order in which a replay counts them, to `each`, with its place. Returns what could
+/// not be read.
+///
+/// # Errors
+/// When a path cannot be read at all, nothing says whose the spans are, or `each` fails.
+pub(in crate::cli) fn each_record(
+    tenants: &Tenants,
+    args: &FilesArgs,
+    stop: &Arc<AtomicBool>,
+    each: &mut dyn FnMut(&Record<'_>, &dyn Fn() -> String) -> Result<(), FilesError>,
+) -> Result<Problems, FilesError> {
     let config = tenants.defaults();
     let tenant = tenant(args.tenant.as_deref(), &config.tenant)?;
     let inputs = Inputs::find(&args.files, args.encoding())?;
     let latest = wall_clock().saturating_add(config.core.time.max_future);
     let mut reading = Reading::start(inputs, latest, stop).map_err(FilesError::Thread)?;
-    let (mut survey, mut offset) = (Survey::new(tenants, Seed::new(rand::random())), 0);
-    let mut unreadable = Problems::default();
+    let (mut unreadable, mut offset) = (Problems::default(), 0);
     while !stop.load(Ordering::Relaxed) {
         let taken = match reading.next(POLL).map_err(FilesError::Thread)? {
             Next::Taken(taken) => taken,
@@ -265,26 +285,28 @@ fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Resul
             Next::End => break,
         };
         unreadable.merge(taken.problems);
-        for FileRecord { timestamp, value, .. } in &taken.records {
+        for FileRecord { timestamp, value, file, at, .. } in &taken.records {
             let record = Record { offset, timestamp: *timestamp, tenant: Some(tenant), value };
-            survey.record(TOPIC, 0, &record).map_err(|e| FilesError::Other(e.to_string()))?;
+            each(&record, &|| format!("{file}, {at}"))?;
             offset += 1;
         }
     }
-    let out = &mut console::out();
-    conclude(survey, tenants, "the files", out).map_err(|e| FilesError::Other(e.to_string()))?;
-    unreadable.write(out)?;
-    Ok(u8::from(unreadable.count > 0))
+    Ok(unreadable)
 }
 
-/// The configuration of the run. Files have no record timestamps, so spans tell the time themselves, unless a flag says
-/// otherwise: then the first end in a record is its timestamp.
-fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
+/// The arguments with which files are read. Files have no record timestamps, so spans tell the time themselves, unless a flag
+/// says otherwise: then the first end in a record is its timestamp.
+pub(in crate::cli) fn of_files(config: &ConfigArgs) -> ConfigArgs {
     let source = std::iter::once("time.source=span_end".to_owned());
     // What is read from files is OTLP protobuf before it comes to a task.
     let encoding = std::iter::once("kafka.encoding=otlp_proto".to_owned());
     let set = source.chain(config.set.iter().cloned()).chain(encoding).collect();
-    target.load(&ConfigArgs { config: config.config.clone(), set })
+    ConfigArgs { config: config.config.clone(), set }
+}
+
+/// The configuration of the run.
+fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
+    target.load(&of_files(config))
 }
 
 /// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is told to stop; then it

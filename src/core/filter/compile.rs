@@ -51,7 +51,7 @@ impl Compiler {
     }
 
     fn compile(&mut self, from: &PolicyMatch) -> Result<PolicyBlock, FilterError> {
-        let mut block = PolicyBlock { resource: Vec::new(), bit: 0, span: Vec::new() };
+        let mut block = PolicyBlock { policy: self.policy - 1, resource: Vec::new(), bit: 0, span: Vec::new() };
         for PolicyAttribute { key, value } in &from.attributes {
             self.condition(key, value, from.match_type, &mut block)
                 .map_err(|problem| self.error(Some(key), problem))?;

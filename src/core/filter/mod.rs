@@ -58,9 +58,24 @@ pub struct ResourceVerdict {
     dropped: bool,
 }
 
+/// What the policies say of a span, and which of them has decided. Policies are counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is kept.
+    Kept,
+    /// The `exclude` block of this policy matches it.
+    Excluded(usize),
+    /// There are `include_any` blocks and no `include` block, and none of them matches it.
+    NoneOfAny,
+    /// The `include` block of this policy does not match it.
+    NotIncluded(usize),
+}
+
 /// Conditions that must all hold.
 #[derive(Debug)]
 struct PolicyBlock {
+    /// The number of its policy.
+    policy: usize,
     resource: Vec<AttributeTest>,
     /// The block's bit in a verdict; zero if it does not look at resources.
     bit: Bits,
@@ -100,18 +115,24 @@ impl Filter {
     #[inline]
     #[must_use]
     pub fn keeps(&self, resource: &ResourceVerdict, span: &Span<'_>) -> bool {
-        self.is_empty() || self.judge(*resource, span)
+        self.is_empty() || (!resource.dropped && self.decide(resource, span) == Decision::Kept)
     }
 
-    fn judge(&self, resource: ResourceVerdict, span: &Span<'_>) -> bool {
-        let matches = |block: &PolicyBlock| block.matches(resource.matched, span);
-        if resource.dropped || self.exclude.iter().any(matches) {
-            return false;
+    /// Which policy decides about a span of a resource.
+    #[must_use]
+    pub fn decide(&self, resource: &ResourceVerdict, span: &Span<'_>) -> Decision {
+        let matches = |block: &&PolicyBlock| block.matches(resource.matched, span);
+        if let Some(block) = self.exclude.iter().find(matches) {
+            return Decision::Excluded(block.policy);
         }
-        if self.include_any.iter().any(matches) {
-            return true;
+        if self.include_any.iter().any(|block| matches(&block)) {
+            return Decision::Kept;
         }
-        if self.include.is_empty() { self.include_any.is_empty() } else { self.include.iter().all(matches) }
+        match self.include.iter().find(|block| !matches(block)) {
+            Some(block) => Decision::NotIncluded(block.policy),
+            None if self.include.is_empty() && !self.include_any.is_empty() => Decision::NoneOfAny,
+            None => Decision::Kept,
+        }
     }
 }
 

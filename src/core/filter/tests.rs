@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{self as proto, ResourceSpans, ScopeS
 use prost::Message as _;
 
 use super::{Filter, FilterError};
-use crate::core::otlp::Batch;
+use crate::core::otlp::{Attributes, Batch, Span};
 use crate::core::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 
 const NOTHING: FilterPolicy = FilterPolicy { include: None, include_any: None, exclude: None };
@@ -74,6 +74,16 @@ fn till() -> (Vec<KeyValue>, proto::Span) {
 }
 
 fn judge(filter: &Filter, resource: Vec<KeyValue>, span: proto::Span) -> bool {
+    asked(resource, span, |resource, span| filter.keeps(&filter.resource(resource), span))
+}
+
+/// Which policy decides about the span of the till.
+fn decided(policies: &[FilterPolicy]) -> super::Decision {
+    let (filter, (resource, span)) = (Filter::new(policies).expect("valid policies"), till());
+    asked(resource, span, |resource, span| filter.decide(&filter.resource(resource), span))
+}
+
+fn asked<T>(resource: Vec<KeyValue>, span: proto::Span, ask: impl FnOnce(&Attributes<'_>, &Span<'_>) -> T) -> T {
     let resource = Some(Resource { attributes: resource, ..Resource::default() });
     let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
     let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
@@ -82,7 +92,7 @@ fn judge(filter: &Filter, resource: Vec<KeyValue>, span: proto::Span) -> bool {
     batch.decode(&bytes).expect("valid");
     let block = batch.resources(&bytes).next().expect("one resource");
     let span = block.spans().next().expect("one span");
-    filter.keeps(&filter.resource(&block.resource), &span)
+    ask(&block.resource, &span)
 }
 
 fn keeps(policies: &[FilterPolicy]) -> bool {
@@ -319,4 +329,22 @@ fn more_blocks_on_resources_than_a_verdict_has_bits_are_refused() {
     assert!(keeps(&policies(128)));
     let shown = refused(&policies(129)).to_string();
     assert!(shown.starts_with("policy 129, include: more than 128 blocks match resources; join"), "{shown}");
+}
+
+#[test]
+fn the_policy_that_decides_is_named() {
+    use super::Decision::{Excluded, Kept, NoneOfAny, NotIncluded};
+    let (yes, no) = (|| strict("name", text("pay in cash")), || strict("name", text("pay")));
+    let table = [
+        (vec![exclude(no()), exclude(strict("resource.service.name", text("till")))], Excluded(1)),
+        (vec![include(yes()), exclude(no()), include(no())], NotIncluded(2)),
+        (vec![include_any(no()), include_any(no())], NoneOfAny),
+        (vec![include_any(yes()), include(no())], Kept),
+        (vec![include(yes())], Kept),
+        (vec![include_any(no()), include(yes())], Kept),
+    ];
+    for (policies, expected) in table {
+        assert_eq!(decided(&policies), expected);
+        assert_eq!(keeps(&policies), expected == Kept);
+    }
 }

@@ -81,6 +81,21 @@ pub fn to_otlp(encoding: Encoding, value: &[u8], out: &mut Vec<u8>) -> Result<bo
     Ok(true)
 }
 
+/// The name of the format of a record, by its first bytes, as `kafka.encoding` has it; `compressed` if one has to look inside.
+#[must_use]
+pub fn format_of(value: &[u8]) -> &'static str {
+    match detect::detect(value) {
+        Encoding::Auto => "compressed",
+        Encoding::OtlpProto => "otlp_proto",
+        Encoding::OtlpJson => "otlp_json",
+        Encoding::TempoPushBytes => "tempo_push_bytes",
+        Encoding::JaegerProto => "jaeger_proto",
+        Encoding::JaegerJson => "jaeger_json",
+        Encoding::ZipkinProto => "zipkin_proto",
+        Encoding::ZipkinJson => "zipkin_json",
+    }
+}
+
 /// An ID of the full length, or with zeros before it if it has only half of it.
 fn padded(bytes: &[u8]) -> Option<[u8; 16]> {
     let mut id = [0; 16];

@@ -23,6 +23,7 @@
 //!
 //! The inside of an unknown field is never looked at.
 
+mod apart;
 mod attributes;
 mod batch;
 mod error;
@@ -39,6 +40,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use apart::apart;
 pub use attributes::{AttributeValue, Attributes, InvalidUtf8, ValueKind, Values};
 pub use batch::{Batch, ResourceSpans, Scope, Span};
 pub use error::DecodeError;

@@ -268,7 +268,7 @@ fn labels_of<'l>(block: &'l [u8], cuts: Cuts, line: &SeriesRef<'l>) -> SeriesLab
 
 /// Appends `block` with the external labels in their places. They replace labels of the same name; an empty value
 /// removes one.
-fn merge(out: &mut Vec<u8>, block: &[u8], external: &BTreeMap<String, String>) {
+pub(super) fn merge(out: &mut Vec<u8>, block: &[u8], external: &BTreeMap<String, String>) {
     let mut external = external.iter().peekable();
     let mut put = |name: &str, value: &str| {
         if !value.is_empty() {

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::emit::merge;
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::core::settings::{Limits, Settings};
@@ -162,6 +163,14 @@ impl TenantSeries {
     /// Whether markers are written.
     pub(super) fn is_told_ends(&self) -> bool {
         self.write && !self.left_out
+    }
+
+    /// The label block of a label set as it is written for the tenant: with the labels that every series gets.
+    #[must_use]
+    pub fn written(&self, tenant: &str, block: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        merge(&mut out, block, &self.labels(tenant));
+        out
     }
 
     /// The labels that every series of the tenant gets.

@@ -46,6 +46,24 @@ pub(super) struct Live {
     pub(super) relays: Vec<EdgeOrigin>,
 }
 
+/// A pending edge of a commit's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingEdge {
+    /// The offset of the record whose span has opened it.
+    pub offset: i64,
+    /// Whether it has met a server already and waits for more of them, or only keeps others from it.
+    pub met: bool,
+}
+
+/// The edges of a commit's list, which starts at offset `from`, in the order of their origin.
+///
+/// # Errors
+/// When the list is damaged.
+pub fn pending_edges(from: i64, live: &[u8]) -> Result<Vec<PendingEdge>, Malformed> {
+    let edges = Live::decode(from, live)?.edges;
+    Ok(edges.into_iter().map(|edge| PendingEdge { offset: edge.origin.offset, met: edge.met }).collect())
+}
+
 /// Writes items of one kind.
 struct Items {
     out: Vec<u8>,
@@ -261,6 +279,15 @@ mod tests {
         let (from, bytes) = everything().encode();
         assert_eq!(from, Some(7), "a mark is first");
         assert_eq!(Live::decode(7, &bytes), Ok(everything()));
+    }
+
+    #[test]
+    fn the_pending_edges_of_a_list_are_known_by_their_records() {
+        let (from, bytes) = everything().encode();
+        let edges = pending_edges(from.expect("an offset"), &bytes).expect("a list");
+        let seen: Vec<_> = edges.iter().map(|edge| (edge.offset, edge.met)).collect();
+        assert_eq!(seen, [(8, true), (8, false), (8, false), (9, false)]);
+        assert_eq!(pending_edges(5, &[]), Ok(Vec::new()));
     }
 
     #[test]

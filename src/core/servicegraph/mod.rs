@@ -66,4 +66,5 @@ mod rebuild;
 mod rules;
 mod store;
 
+pub use live::{PendingEdge, pending_edges};
 pub use pairing::{EdgeBlock, Pairing, RecordAt, Sink, Waited};

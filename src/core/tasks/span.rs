@@ -38,6 +38,7 @@ mod types;
 use self::clock::SpanClock;
 use self::doubt::{Doubt, Fate, Patience};
 use self::processors::Processors;
+pub use self::processors::tenant_of;
 pub use self::repeat::Repeat;
 use self::types::EDGE;
 pub use self::types::{Holding, Moved, Offer, Record, Refusal, RestoreError, Restored, SpanSettings, StepCut};

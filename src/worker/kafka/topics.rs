@@ -5,6 +5,7 @@
 //! `g-deltas` and `g-series-journal` (one partition per shard). None of them may be compacted or expire by time: spanmill
 //! deletes what it no longer needs itself.
 
+mod facts;
 mod fit;
 mod health;
 
@@ -22,6 +23,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
+pub use self::facts::TopicFacts;
 use self::fit::Described;
 pub use self::fit::Risk;
 use self::health::{Failing, Health, Request};

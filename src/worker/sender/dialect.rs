@@ -54,7 +54,7 @@ struct State {
 
 /// What the answer to a question says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+pub(super) enum Heard {
     Takes,
     Declines,
     Nothing,
@@ -146,7 +146,7 @@ pub(super) fn if_read(tried: Result<Answer, Failure>) -> Result<Answer, Failure>
     })
 }
 
-fn heard(answer: &Result<Answer, Failure>) -> Heard {
+pub(super) fn heard(answer: &Result<Answer, Failure>) -> Heard {
     match answer {
         Ok(answer) if (200..300).contains(&answer.status) && answer.written.is_some() => Heard::Takes,
         Ok(answer) if is_unread(answer) => Heard::Declines,

@@ -14,7 +14,7 @@ use super::auth::Authorizer;
 use super::client::{Client, chain, own_headers, put_tenant, secrets, tenant_header, url};
 use super::connector::Connector;
 use super::delivery::random;
-use super::dialect::{Version, if_read};
+use super::dialect::{Heard, Version, heard, if_read};
 use super::secrets::SecretHeader;
 use super::{ExportError, millis};
 
@@ -142,6 +142,23 @@ impl Inquirer {
 
 fn backoff(cfg: &RemoteWrite) -> Backoff {
     Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) }
+}
+
+/// Whether a receiver takes remote write 2.0, as a worker asks for it: with an empty request. `None`: its answer does not tell.
+/// Call it outside of any async runtime.
+///
+/// # Errors
+/// Names the setting that cannot be used.
+pub fn takes_second(cfg: &RemoteWrite, tenant: &str) -> Result<Option<bool>, String> {
+    let runtime = super::runtime().map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let client = Client::new(cfg).await.map_err(|e| e.to_string())?;
+        Ok(match heard(&client.post(tenant, &v2::probe(), 0, Version::Second).await) {
+            Heard::Takes => Some(true),
+            Heard::Declines => Some(false),
+            Heard::Nothing => None,
+        })
+    })
 }
 
 /// Remote-writes one request once, to see whether it is taken: the status and the beginning of the text. Call it outside of

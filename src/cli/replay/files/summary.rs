@@ -118,7 +118,7 @@ impl Problems {
     ///
     /// # Errors
     /// Those of `out`.
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(in crate::cli) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.write_as("messages could not be read", out)
     }
 

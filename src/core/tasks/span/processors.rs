@@ -164,12 +164,7 @@ impl ByTenant {
 
     /// The tenant of a resource in a record of tenant `of_record`.
     fn name<'a>(&self, of_record: &'a str, resource_spans: &ResourceSpans<'a>) -> Cow<'a, str> {
-        let named = self.attribute.as_ref().and_then(|key| resource_spans.resource.get(key)).map(|value| value.text());
-        let text = named.and_then(|name| match name {
-            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-        });
-        text.filter(|name| is_tenant(name)).unwrap_or(Cow::Borrowed(of_record))
+        tenant_of(self.attribute.as_deref(), of_record, resource_spans)
     }
 
     fn rooms(&mut self, tenant: &str) -> &mut Rooms {
@@ -187,6 +182,17 @@ impl Rooms {
             host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
         }
     }
+}
+
+/// The tenant of a resource in a record of tenant `of_record`, where the resource attribute `attribute` names tenants.
+#[must_use]
+pub fn tenant_of<'a>(attribute: Option<&[u8]>, of_record: &'a str, resource_spans: &ResourceSpans<'a>) -> Cow<'a, str> {
+    let named = attribute.and_then(|key| resource_spans.resource.get(key)).map(|value| value.text());
+    let text = named.and_then(|name| match name {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    });
+    text.filter(|name| is_tenant(name)).unwrap_or(Cow::Borrowed(of_record))
 }
 
 /// The first `service.name`, as text.
