@@ -6,7 +6,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::produce::wall_clock;
 use crate::config::settings::{RemoteWrite, Start, TenantSource};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, SourceTopics};
 use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
 use crate::core::remotewrite::verdict;
@@ -62,8 +62,8 @@ fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError
     found.good(format!("{} brokers respond", inspector.brokers()?));
     let topics = Topics::new(kafka)?;
     let mut oldest = None::<Millis>;
-    for topic in &kafka.topics {
-        let Some(partitions) = found.told(topics.partitions(topic)).flatten() else {
+    for (topic, partitions) in &sources(config, &topics, found) {
+        let Some(partitions) = *partitions else {
             found.findings.push(Finding::Waits(format!(
                 "topic {topic} does not exist, or this worker may not describe it; create it, grant Describe, or \
                  check kafka.topics"
@@ -90,6 +90,22 @@ fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError
     Ok(oldest)
 }
 
+/// The source topics with their partitions, as far as brokers tell them.
+fn sources(config: &Config, topics: &Topics, found: &mut Found) -> Vec<(String, Option<i32>)> {
+    let wanted = SourceTopics::new(&config.kafka);
+    let named = wanted.named().iter();
+    let mut all: Vec<_> = named.map(|topic| (topic.clone(), found.told(topics.partitions(topic)).flatten())).collect();
+    let matched = found.told(topics.matched()).unwrap_or_default();
+    if matched.is_empty() && !wanted.expressions().is_empty() {
+        found.findings.push(Finding::Waits(format!(
+            "no topic matches {}; create one, or grant Describe on those that should match",
+            wanted.expressions().join(" or ")
+        )));
+    }
+    all.extend(matched.into_iter().map(|(topic, partitions)| (topic, Some(partitions))));
+    all
+}
+
 /// Whether records can be partitioned by trace ID.
 fn keys(inspector: &Inspector, config: &Config, (topic, partitions): (&str, i32), found: &mut Found) {
     let mut sum = Keys::default();
@@ -98,7 +114,7 @@ fn keys(inspector: &Inspector, config: &Config, (topic, partitions): (&str, i32)
         sum = Keys { records: sum.records + keys.records, without: sum.without + keys.without };
     }
     let Keys { records, without } = sum;
-    found.findings.push(match (records, &config.tenant) {
+    found.findings.push(match (records, &config.tenant_of(topic)) {
         (0, _) => Finding::Warning(format!("topic {topic} has no records yet, so its keys cannot be checked")),
         (_, TenantSource::Key) if without > 0 => {
             Finding::Waits(format!("{without} of the last {records} records have no key, and tenant.source is key"))

@@ -70,7 +70,7 @@ pub(super) fn look_at(
     tenants: &Tenants,
     stretch: Stretch<'_>,
 ) -> Result<(), AgainstError> {
-    let source = &tenants.defaults().tenant;
+    let source = &tenants.defaults().tenant_of(stretch.topic);
     scanner.read(stretch, &mut |m| {
         let record = Record {
             offset: m.offset(),

@@ -85,6 +85,15 @@ fn of(config: &Config) -> Vec<String> {
             "tenant.source: is static, and the keys of Tempo's records name their tenants: write `key`".to_owned(),
         );
     }
+    for (i, settings) in config.kafka.topic_settings.iter().enumerate() {
+        let static_tenant = settings.tenant.is_none() && matches!(config.tenant, TenantSource::Static(_));
+        if settings.encoding == Some(Encoding::TempoPushBytes) && static_tenant {
+            out.push(format!(
+                "kafka.topic_settings[{i}]: tenant.source is static, and the keys of Tempo's records name their \
+                 tenants: write `tenant.source: key`, or a tenant here"
+            ));
+        }
+    }
     of_policies("span_metrics.filter_policies", &metrics.filter_policies, &mut out);
     of_policies("service_graphs.filter_policies", &graphs.filter_policies, &mut out);
     out

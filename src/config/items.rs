@@ -163,8 +163,18 @@ impl<'n, 'r> Parts<'n, 'r> {
 
     /// A text that may be missing.
     fn text_if_any(&self, name: &str, reading: &mut Reading) -> Option<Option<String>> {
+        self.text_if(name, reading, |_| Ok(()))
+    }
+
+    /// A text that may be missing and that `check` accepts.
+    pub(super) fn text_if(
+        &self,
+        name: &str,
+        reading: &mut Reading,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Option<String>> {
         match self.get(name) {
-            Some(node) => checked(node, &self.path(name), reading, |_| Ok(())).map(Some),
+            Some(node) => checked(node, &self.path(name), reading, check).map(Some),
             None => Some(None),
         }
     }

@@ -35,6 +35,7 @@ mod tasks;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod value;
 pub(crate) mod yaml;
 
@@ -53,6 +54,7 @@ pub use schema::{overrides_schema, schema};
 pub use settings::Config;
 pub use syntax::{is_own_header, journal_topic};
 pub use tenants::Tenants;
+pub use topics::SourceTopics;
 
 use layers::Layers;
 pub use value::duration;

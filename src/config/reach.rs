@@ -78,6 +78,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
     (
         Reach::Commit,
         &[
+            "kafka.topic_settings",
             "kafka.encoding",
             "tenant.source",
             "tenant.name",

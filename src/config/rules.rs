@@ -7,6 +7,7 @@ use super::properties;
 use super::read::{readable, secret_file};
 use super::settings::{Auth, Config, Secret, TenantSource};
 use super::syntax;
+use super::topics;
 use super::value::show_duration;
 use crate::core::model::StepWidth;
 use crate::core::settings::{SINGLE_TENANT, Time, TimeSource};
@@ -79,25 +80,42 @@ impl Layers<'_> {
         let kafka = &draft.config.kafka;
         self.must("kafka.brokers", syntax::brokers(&kafka.brokers));
         self.must("kafka.group", syntax::group(&kafka.group));
-        if kafka.topics.is_empty() {
-            self.broken(&["kafka.topics"], "is empty; name at least one source topic");
-        }
-        if !self.unread.contains("kafka.topics") {
-            for (i, topic) in kafka.topics.iter().enumerate() {
-                let path = format!("kafka.topics[{i}]");
-                let legal = syntax::topic(topic).map_err(|message| format!("{} {message}", quoted(topic)));
-                self.must(&path, legal.and_then(|()| syntax::journal(&kafka.group, topic)));
-                if syntax::is_internal_topic(topic, &kafka.group, &kafka.topics) {
-                    self.broken(&[&path, "kafka.group"], "is an internal topic of this group; name a source topic");
-                }
-            }
-        }
+        self.check_topics(draft);
         if kafka.replication == 0 {
             self.broken(&["kafka.replication"], "0 stores no copy; write -1 for the broker's default, or 1 and more");
         }
         self.check_dead_letters(draft);
         for (name, reason) in properties::problems(&kafka.properties) {
             self.broken(&[&format!("kafka.properties.{name}")], reason);
+        }
+    }
+
+    fn check_topics(&mut self, draft: &Draft) {
+        let kafka = &draft.config.kafka;
+        if kafka.topics.is_empty() {
+            self.broken(&["kafka.topics"], "is empty; name at least one source topic");
+        }
+        if self.unread.contains("kafka.topics") {
+            return;
+        }
+        for (i, topic) in kafka.topics.iter().enumerate() {
+            let path = format!("kafka.topics[{i}]");
+            self.must(&path, topics::entry(topic));
+            if topics::is_expression(topic) {
+                continue;
+            }
+            self.must(&path, syntax::topic(topic).map_or(Ok(()), |()| syntax::journal(&kafka.group, topic)));
+            if syntax::is_internal_topic(topic, &kafka.group, &kafka.topics) {
+                self.broken(&[&path, "kafka.group"], "is an internal topic of this group; name a source topic");
+            }
+        }
+        if !self.unread.contains("kafka.topic_settings") {
+            for (i, settings) in kafka.topic_settings.iter().enumerate() {
+                if !kafka.can_read(settings) {
+                    let message = format!("{} is no source topic; add it to kafka.topics", quoted(&settings.topic));
+                    self.broken(&[&format!("kafka.topic_settings[{i}]")], message);
+                }
+            }
         }
     }
 

@@ -37,8 +37,10 @@ pub struct Config {
 pub struct Kafka {
     /// `brokers`: bootstrap servers, comma separated. Default `localhost:9092`.
     pub brokers: String,
-    /// `topics`: source topics. Default `[otlp_spans]`.
+    /// `topics`: source topics; an entry that begins with `^` is a regular expression. Default `[otlp_spans]`.
     pub topics: Vec<String>,
+    /// `topic_settings`: what is different about some source topics; the first entry that fits counts. Default none.
+    pub topic_settings: Vec<TopicSettings>,
     /// `group`: the consumer group, and the prefix of the internal topics. Default `spanmill`.
     pub group: String,
     /// `encoding`: the format of record values. Default `auto`.
@@ -58,6 +60,17 @@ pub struct Kafka {
     pub journal_retention: Millis,
     /// `properties`: librdkafka settings handed to every client unchanged (TLS, SASL, ...). Values may be secret.
     pub properties: BTreeMap<String, Secret>,
+}
+
+/// An entry of `kafka.topic_settings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// `topic`: the name, or a regular expression that begins with `^`.
+    pub topic: String,
+    /// `encoding`: stands for that of all topics.
+    pub encoding: Option<Encoding>,
+    /// `tenant`: stands for what `tenant.source` would find.
+    pub tenant: Option<String>,
 }
 
 /// Where a partition without a journal begins.
@@ -302,6 +315,7 @@ impl Default for Kafka {
         Self {
             brokers: "localhost:9092".to_owned(),
             topics: vec!["otlp_spans".to_owned()],
+            topic_settings: Vec::new(),
             group: "spanmill".to_owned(),
             encoding: Encoding::Auto,
             start: Start::Earliest,

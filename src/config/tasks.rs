@@ -38,6 +38,21 @@ impl From<&Tenants> for SpanSettings {
     }
 }
 
+impl Tenants {
+    /// The settings of a span task of a source topic.
+    #[must_use]
+    pub fn span_settings_of(&self, topic: &str) -> SpanSettings {
+        let config = self.defaults();
+        let fixed = matches!(config.tenant_of(topic), TenantSource::Static(_));
+        let settings = SpanSettings::from(self);
+        SpanSettings {
+            encoding: config.kafka.encoding_of(topic),
+            tenant_attribute: settings.tenant_attribute.filter(|_| !fixed),
+            ..settings
+        }
+    }
+}
+
 impl From<&Tenants> for SeriesSettings {
     fn from(tenants: &Tenants) -> Self {
         let config = tenants.defaults();

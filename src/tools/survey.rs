@@ -14,7 +14,8 @@ use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettin
 /// Reads records as span tasks would, and remembers the label sets.
 #[derive(Debug)]
 pub struct Survey {
-    settings: SpanSettings,
+    settings: Tenants,
+    seed: Seed,
     tasks: BTreeMap<(String, i32), SpanTask>,
     seen: BTreeSet<SetName>,
     cardinality: Cardinality,
@@ -115,7 +116,8 @@ impl Survey {
     #[must_use]
     pub fn new(tenants: &Tenants, seed: Seed) -> Self {
         Self {
-            settings: SpanSettings { shards: 1, ..SpanSettings::from(tenants).seeded(seed) },
+            settings: tenants.clone(),
+            seed,
             tasks: BTreeMap::new(),
             seen: BTreeSet::new(),
             cardinality: Cardinality::default(),
@@ -137,7 +139,9 @@ impl Survey {
         self.times = Some((first.min(record.timestamp), last.max(record.timestamp)));
         let key = (topic.to_owned(), partition);
         if !self.tasks.contains_key(&key) {
-            let mut task = SpanTask::new(&self.settings, key.0.clone(), partition, Restored::default())?;
+            let settings = self.settings.span_settings_of(topic).seeded(self.seed);
+            let settings = SpanSettings { shards: 1, ..settings };
+            let mut task = SpanTask::new(&settings, key.0.clone(), partition, Restored::default())?;
             // As a worker does.
             task.doubt_first();
             self.tasks.insert(key.clone(), task);

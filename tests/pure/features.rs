@@ -126,18 +126,28 @@ fn no_order_of_arrival_and_no_hand_over_changes_a_byte_of_any_feature() {
 /// What live shards did, closing steps by force, is done again by a replay that reads their journals.
 #[test]
 fn a_replay_that_reads_the_journals_repeats_forced_closes_to_the_bit() {
+    assert_repeats(past::Trouble::Stalls);
+}
+
+/// The same of shards that a source joins when they have closed steps.
+#[test]
+fn a_replay_that_reads_the_journals_repeats_when_a_source_joined_to_the_bit() {
+    assert_repeats(past::Trouble::Joins);
+}
+
+fn assert_repeats(trouble: past::Trouble) {
     let seeds = match number("TEST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("TEST_SCHEDULES").unwrap_or(40),
     };
     let whole = number("TEST_SEED").is_none();
-    let runs: Vec<_> = seeds.map(|seed| (seed, catch_unwind(|| past::assert_repeats(seed)).ok())).collect();
+    let runs: Vec<_> = seeds.map(|seed| (seed, catch_unwind(|| past::assert_repeats(seed, trouble)).ok())).collect();
     let failed: Vec<u64> = runs.iter().filter(|(_, differs)| differs.is_none()).map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "TEST_SEED= one of {failed:?}");
     let different = runs.iter().filter(|(_, differs)| *differs == Some(true)).count();
     let all = runs.len();
     // Otherwise nothing came too late, and nothing was repeated.
-    assert!(!whole || different * 2 > all, "forced closes made a difference in {different} of {all} runs");
+    assert!(!whole || different * 2 > all, "{trouble:?} made a difference in {different} of {all} runs");
 }
 
 /// While workers are replaced one after the other, they have different settings.

@@ -92,6 +92,56 @@ fn a_replay_from_kafka_that_honors_the_journals_repeats_ticks_and_forced_closes_
     assert!(String::from_utf8_lossy(&said.stderr).contains("group nobody has no journals"), "{said:?}");
 }
 
+#[test]
+fn a_replay_from_kafka_that_honors_the_journals_repeats_when_a_topic_that_matches_has_joined_to_the_bit() {
+    const LATE: &str = "spans-late";
+    let mut scene = Scene::empty(PARTITIONS, &[]);
+    let live = Listener::start();
+    let topics = ["kafka.topics=^spans.*", "kafka.properties.topic.metadata.refresh.interval.ms=500", "time.idle=1s"];
+    let worker = Live::with(&scene, &live, "1h", &topics);
+    let closed = |step: Millis| {
+        let all = worker.tasks(TaskKind::Series);
+        let closed = all.iter().filter(|(_, status)| status.closed_step >= Some(step)).count();
+        if closed == SHARDS { Ok(()) } else { Err(format!("{closed} shards are past {step}")) }
+    };
+    let read = |records: usize| {
+        let read: i64 = worker.tasks(TaskKind::Span).iter().map(|(_, status)| status.position).sum();
+        let pending = worker.telemetry.samples().pending;
+        if read == records as i64 && pending == 0 { Ok(()) } else { Err(format!("{read} of {records}, {pending}")) }
+    };
+    let begin = present();
+    scene.send(records(begin - 4_000, 1));
+    wait_until("steps are closed", PATIENCE, || closed(begin));
+    // What it has lies before the steps that are closed, and goes on behind them.
+    scene.kafka.tool("TopicCommand", &["--create", "--topic", LATE, "--partitions", &PARTITIONS.to_string()]);
+    let mut late = records(begin - 3_000, 2);
+    scene.send_to(LATE, &late);
+    wait_until("the topic that has joined is read", PATIENCE, || read(scene.records.len() + late.len()));
+    let third = records(present() - 3_000, 3);
+    let last = third.iter().map(|record| record.timestamp).max().expect("some") / 1_000 * 1_000;
+    let more = records(present() - 3_000, 4);
+    scene.send_to(LATE, &more);
+    late.extend(more);
+    scene.send(third);
+    wait_until("everything is read", PATIENCE, || read(scene.records.len() + late.len()));
+    wait_until("all shards are at the end", PATIENCE, || closed(last));
+    worker.worker.stop().expect("a graceful stop");
+
+    let until = |said: BTreeSet<Said>| said.into_iter().filter(|(_, at, ..)| *at <= last).collect::<BTreeSet<_>>();
+    let (expected, honest, plain) = (until(live.all()), Listener::start(), Listener::start());
+    assert_eq!(live.receiver.violations(), Vec::<String>::new());
+    let set = ["--set", topics[0]];
+    let summary = scene.replay(&honest, &[&["--id", "honest", "--honor-journal", GROUP][..], &set].concat());
+    assert_eq!(summary["complete"], true, "{summary:#}");
+    assert!(expected.len() > 5_000, "{}", expected.len());
+    assert_same(&expected, &until(honest.all()));
+    scene.replay(&plain, &[&["--id", "plain"][..], &set].concat());
+    assert!(expected != until(plain.all()), "that a topic came late made no difference");
+    // A run goes with all its topics, also with those that it has matched.
+    let removed = scene.output(&plain, &[&["--id", "plain", "--remove"][..], &set].concat());
+    assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 5 topics"), "{removed:?}");
+}
+
 fn present() -> Millis {
     (now() * 1_000.0) as Millis
 }
@@ -137,6 +187,10 @@ fn past(scene: &Scene, to: &Listener, id: &str) -> Vec<Event> {
 
 impl Live {
     fn start(scene: &Scene, to: &Listener, patience: &str) -> Self {
+        Self::with(scene, to, patience, &[])
+    }
+
+    fn with(scene: &Scene, to: &Listener, patience: &str, more: &[&str]) -> Self {
         let set = [
             format!("kafka.topics=[{TOPIC}]"),
             "kafka.journal_retention=1h".to_owned(),
@@ -145,6 +199,7 @@ impl Live {
             // Nobody is thrown out, however busy the machine is: the partitions must stay where they are.
             "kafka.properties.session.timeout.ms=45000".to_owned(),
         ];
+        let set: Vec<String> = set.into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();
         let mut config = config::load_from(Some(&scene.config(to)), &set).expect("legal").config;
         config.core.time.step = StepWidth::new(1_000).expect("positive");
         let telemetry = Telemetry::new();

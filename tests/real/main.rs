@@ -33,6 +33,7 @@ mod resent;
 mod rights;
 mod scene;
 mod sinks;
+mod sources;
 mod strangers;
 mod stuck;
 mod survey;

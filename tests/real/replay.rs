@@ -289,17 +289,22 @@ impl Scene {
 
     /// Sends records to their partitions.
     pub(super) fn send(&mut self, records: Vec<Record>) {
+        self.send_to(TOPIC, &records);
+        self.records.extend(records);
+    }
+
+    /// Sends records to their partitions of another topic.
+    pub(super) fn send_to(&self, topic: &str, records: &[Record]) {
         let producer: BaseProducer =
             ClientConfig::new().set("bootstrap.servers", &self.kafka.brokers).create().expect("a producer");
-        for record in &records {
-            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPIC)
+        for record in records {
+            let message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
                 .partition(place(record))
                 .payload(record.value.as_slice())
                 .timestamp(record.timestamp);
             producer.send(message).map_err(|(e, _)| e).expect("the queue has room");
         }
         producer.flush(PATIENCE).expect("everything is delivered");
-        self.records.extend(records);
     }
 
     pub(super) fn config(&self, to: &Listener) -> PathBuf {

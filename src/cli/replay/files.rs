@@ -299,7 +299,7 @@ pub(in crate::cli) fn each_record(
 pub(in crate::cli) fn of_files(config: &ConfigArgs) -> ConfigArgs {
     let source = std::iter::once("time.source=span_end".to_owned());
     // What is read from files is OTLP protobuf before it comes to a task.
-    let encoding = std::iter::once("kafka.encoding=otlp_proto".to_owned());
+    let encoding = ["kafka.encoding=otlp_proto".to_owned(), "kafka.topic_settings=[]".to_owned()];
     let set = source.chain(config.set.iter().cloned()).chain(encoding).collect();
     ConfigArgs { config: config.config.clone(), set }
 }

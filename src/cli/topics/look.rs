@@ -22,7 +22,6 @@ pub(super) struct Looker {
     shards: Inspector,
     names: TopicNames,
     group: String,
-    sources: Vec<String>,
     shard_count: i32,
     max_lag: Millis,
 }
@@ -50,7 +49,6 @@ impl Looker {
             spans: Inspector::new(kafka, &kafka.group)?,
             shards: Inspector::new(kafka, &names.shards_group())?,
             group: kafka.group.clone(),
-            sources: kafka.topics.clone(),
             shard_count: i32::try_from(kafka.shards).unwrap_or(i32::MAX),
             max_lag: config.admin.ready_max_lag,
             names,
@@ -64,15 +62,24 @@ impl Looker {
             owners.inspect_err(|error| tracing::debug!(%error, "the brokers do not tell the owners of partitions")).ok()
         });
         let mut report = Report::new(self.group.clone(), now, self.max_lag);
-        for source in &self.sources {
-            self.source(source, &spans, &mut report)?;
+        let sources = self.topics.sources()?;
+        if sources.is_empty() {
+            report.problem("no topic matches kafka.topics, or this client may not describe it".to_owned());
+        }
+        for (source, partitions) in &sources {
+            self.source((source, *partitions), &spans, &mut report)?;
         }
         self.all_shards(&shards, &mut report)?;
         Ok(report)
     }
 
-    fn source(&self, topic: &str, owners: &Owners, report: &mut Report) -> Result<(), KafkaError> {
-        let Some(partitions) = self.topics.partitions(topic)? else {
+    fn source(
+        &self,
+        (topic, partitions): (&str, Option<i32>),
+        owners: &Owners,
+        report: &mut Report,
+    ) -> Result<(), KafkaError> {
+        let Some(partitions) = partitions else {
             report.problem(format!("source topic {topic} does not exist, or may not be described"));
             return Ok(());
         };

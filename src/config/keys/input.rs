@@ -14,8 +14,13 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "kafka.topics",
-        doc: "Source topics. Records must be partitioned by trace ID; otherwise service graphs are incomplete.",
+        doc: "Source topics; ^ begins a regular expression. Records must be partitioned by trace ID, or edges are lost.",
         slot: |d| DraftField::List(&mut d.config.kafka.topics),
+    },
+    ConfigKey {
+        path: "kafka.topic_settings",
+        doc: "Per source topic: `{topic: name or ^regex, encoding: ..., tenant: ...}`. The first entry that matches applies.",
+        slot: |d| DraftField::Items(&mut d.config.kafka.topic_settings),
     },
     ConfigKey {
         path: "kafka.group",

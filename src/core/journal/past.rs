@@ -11,17 +11,20 @@
 //! was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a forced close
 //! says of every source that it was closed without how many commits of it had been counted. The journal of the source says
 //! at which offset the next one begins. From that offset on, its deltas for that shard count in no step before T + 1. A
-//! source that had passed T has nothing to say about T any more, and what is closed by watermark is closed without nobody.
-//! A replay therefore cuts its commits there too, writes T + 1 into the delta records from there on where they would say less,
-//! and its shards need to know nothing of it.
+//! source that had passed T has nothing to say about T any more. A replay therefore cuts its commits there too, writes T + 1
+//! into the delta records from there on where they would say less, and its shards need to know nothing of it.
+//!
+//! A step that is closed by watermark is closed without a source that has joined the shard at work and has not caught up, which
+//! its mark says in the same way, and without one that nobody knew of yet: such a source is among what a mark counts for the
+//! first time in a later one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::fold::{Fold, FrameVerdict};
 use super::identity::Identity;
-use super::series::{Behind, EmitCause, EmitMark};
+use super::series::{Basis, Behind, EmitCause, EmitMark};
 use super::span::{Cause, SpanCommit};
 use super::{JournalError, decode_at};
 use crate::core::model::{Millis, StepWidth};
@@ -58,6 +61,8 @@ pub struct ForcedCloses {
     fold: Fold,
     shard: u32,
     begins: Option<Millis>,
+    /// The step of the last mark of the shard, and the sources that it counts.
+    counted: Option<(Millis, BTreeSet<(String, i32)>)>,
     missed: BTreeMap<(String, i32), Missed>,
     torn: Vec<Torn>,
     unsaid: Vec<(u32, Millis)>,
@@ -126,7 +131,7 @@ impl ForcedCloses {
     /// Turns to the journal of `shard`, which is there from its first record on, or is `cut`.
     pub fn turn_to(&mut self, shard: u32, cut: bool) {
         self.fold = if cut { Fold::after_cut() } else { Fold::new() };
-        (self.shard, self.begins) = (shard, None);
+        (self.shard, self.begins, self.counted) = (shard, None, None);
     }
 
     /// The next record of the journal.
@@ -138,13 +143,26 @@ impl ForcedCloses {
         let FrameVerdict::Commit { body, .. } = self.fold.apply(&frame) else { return Ok(()) };
         let mark = EmitMark::decode(&body).map_err(|source| JournalError::Body { offset, source })?;
         self.begins.get_or_insert(mark.step);
-        if mark.cause == EmitCause::Forced {
-            if mark.behind.is_empty() {
-                self.unsaid.push((self.shard, mark.step));
-            }
-            mark.behind.into_iter().for_each(|source| self.add(mark.step, source));
+        if mark.cause == EmitCause::Forced && mark.behind.is_empty() {
+            self.unsaid.push((self.shard, mark.step));
         }
+        mark.behind.into_iter().for_each(|source| self.add(mark.step, source));
+        mark.basis.iter().for_each(|basis| self.count(mark.step, basis));
         Ok(())
+    }
+
+    /// Sources that a step counts for the first time were not there when the step before was closed.
+    fn count(&mut self, step: Millis, basis: &Basis) {
+        let sources = basis.chain.sources().map(|(topic, partition, _)| (topic.to_owned(), partition));
+        let sources: BTreeSet<_> = sources.collect();
+        let before = self.counted.take();
+        if let Some((closed, known)) = &before {
+            let joined = sources.difference(known).cloned();
+            joined.for_each(|(topic, partition)| {
+                self.add(*closed, Behind { topic, partition, commit_number: 0, part: 0 })
+            });
+        }
+        self.counted = Some((step, sources));
     }
 
     fn add(&mut self, step: Millis, Behind { topic, partition, commit_number, part }: Behind) {
@@ -216,7 +234,8 @@ impl Past {
             self.found.push(Event::Tick(to, time));
         }
         let began = self.last.map_or(commit.step, |last| self.width.end_of(last.time));
-        self.last = Some(Last { tick, time, crossing: self.width.end_of(time) != began, empty: from == to });
+        // By the ends of spans, the first commit may add to steps that stream time has not reached.
+        self.last = Some(Last { tick, time, crossing: self.width.end_of(time) > began, empty: from == to });
         Ok(())
     }
 
@@ -265,13 +284,17 @@ impl Past {
 mod tests {
     use super::*;
     use crate::core::journal::frame::claim;
-    use crate::core::journal::{Change, JournalWriter, Owner, SeriesSnapshot};
+    use crate::core::journal::{ChainVerdict, Change, DeltaChain, JournalWriter, Owner, SeriesSnapshot};
     use crate::core::model::Ledger;
 
     fn commit(cause: Cause, stream_time: Millis) -> Vec<u8> {
+        commit_of(15_000, cause, stream_time)
+    }
+
+    fn commit_of(step: Millis, cause: Cause, stream_time: Millis) -> Vec<u8> {
         let commit = SpanCommit {
             cause,
-            step: 15_000,
+            step,
             stream_time: Some(stream_time),
             forwarded: 0,
             reread_from: 0,
@@ -351,6 +374,16 @@ mod tests {
     }
 
     #[test]
+    fn the_first_commit_ends_where_it_did_also_if_it_adds_to_steps_that_stream_time_has_not_reached() {
+        let mut log = vec![claim(Owner(1), "")];
+        let mut w = JournalWriter::new(Owner(1), 0, None, 0);
+        log.extend(w.commit(0, 6, &commit_of(300_000, Cause::Records, 2_000)));
+        log.extend(w.commit(6, 9, &commit_of(300_000, Cause::Records, 3_000)));
+        let at = Event::Missed { offset: 6, shard: 0, step: 15, cut: true, passed: 2_001 };
+        assert_eq!(past(missed([(1, 0, 15)]), &log).found(), [at]);
+    }
+
+    #[test]
     fn marks_of_forced_closes_say_what_they_were_without() {
         let behind =
             |partition, commit_number, part| Behind { topic: "spans".to_owned(), partition, commit_number, part };
@@ -379,6 +412,33 @@ mod tests {
         assert_eq!(all.missed()[&one], missed([(0, 0, 30), (0, 3, 30)]));
         assert_eq!(all.torn()[1], Torn { shard: 3, step: 30, source: one });
         assert_eq!(all.unsaid(), [(0, 60), (3, 60)], "as earlier versions wrote it");
+    }
+
+    #[test]
+    fn a_source_that_joins_a_shard_at_work_is_late_for_what_was_closed_without_it() {
+        let of = |partition, commit_number, part| Behind { topic: "spans".to_owned(), partition, commit_number, part };
+        let mark = |step, sources: &[(i32, u64)], behind| {
+            let mut chain = DeltaChain::new();
+            for (partition, commits) in sources {
+                (0..*commits).for_each(|commit_number| {
+                    assert_ne!(chain.accept("spans", *partition, commit_number, 0, 1), ChainVerdict::Ahead)
+                });
+            }
+            let (acknowledged, left_out, change) = (None, Vec::new(), Change::default());
+            let basis = Some(Basis { chain, digest: 0 });
+            EmitMark { step, cause: EmitCause::Watermark, acknowledged, left_out, behind, basis, change }.encode()
+        };
+        let mut log = vec![claim(Owner(1), "")];
+        let mut w = JournalWriter::new(Owner(1), 0, None, 0);
+        log.extend(w.commit(0, 1, &mark(15, &[(0, 1)], Vec::new())));
+        log.extend(w.commit(1, 2, &mark(30, &[(0, 2)], Vec::new())));
+        log.extend(w.commit(2, 4, &mark(45, &[(0, 3), (1, 2)], vec![of(1, 2, 0)])));
+        log.extend(w.commit(4, 6, &mark(60, &[(0, 4), (1, 5)], Vec::new())));
+        let mut all = ForcedCloses::default();
+        all.turn_to(7, false);
+        (0..).zip(&log).for_each(|(offset, record)| all.apply(offset, record).expect("a frame"));
+        assert_eq!(all.missed().len(), 1, "what was there from the beginning is late for nothing");
+        assert_eq!(all.missed()[&("spans".to_owned(), 1)], missed([(0, 7, 30), (2, 7, 45)]));
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct EmitMark {
     /// The tenants that the step was not written for, because their receiver is down. An owner that closes it again leaves them
     /// out again.
     pub left_out: Vec<String>,
-    /// The sources that the step was closed without, if it was on stall timeout. A mark of an earlier version names none.
+    /// The sources that the step was closed without: on stall timeout, or because they join the shard and have not caught up.
+    /// A mark of an earlier version names none.
     pub behind: Vec<Behind>,
     /// What the step's values count. A mark of an earlier version does not tell, and its `to` has to do.
     pub basis: Option<Basis>,

@@ -349,6 +349,13 @@ fn workers() -> Vec<Panel> {
             "spanmill_memory_throttled".into(),
         ),
         lines(
+            "Desired workers",
+            "How many workers the group needs, as each of them estimates it. An autoscaler follows the greatest.",
+            "short",
+            "{{instance}}",
+            "spanmill_desired_workers".into(),
+        ),
+        lines(
             "Tasks",
             "Tasks of all workers by kind and state.",
             "short",

@@ -3,7 +3,6 @@
 use super::Fate;
 use super::draft::YamlValue;
 use super::table::At;
-use super::tables::RECEIVER;
 use super::values::{boolean, list, names};
 use super::walk::Importer;
 use crate::config::show_text;
@@ -25,9 +24,6 @@ pub(super) fn tempo_topic(importer: &mut Importer, at: &At<'_>) {
 /// The Collector's topics.
 pub(super) fn topics(importer: &mut Importer, at: &At<'_>) {
     match names(at.tree) {
-        Ok(topics) if topics.iter().any(|topic| topic.starts_with('^')) => {
-            importer.case(&RECEIVER, "topics", "(an expression)", at.key, at.line);
-        }
         Ok(topics) => {
             importer.said(at);
             importer.set("kafka.topics", list(&topics), at);

@@ -1,12 +1,13 @@
 //! How the workers of a run come to one plan: the first record of a topic of their own is the plan, whichever worker wrote it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::honor::honor;
 use super::plan::{Planned, ReplayPlan, settings_of};
 use super::range::{At, Bound, Bounds};
-use crate::config::Loaded;
+use crate::config::{Loaded, SourceTopics};
 use crate::core::model::Millis;
 use crate::core::model::time::rfc3339;
 use crate::worker::kafka::reader::Stretch;
@@ -37,6 +38,9 @@ pub enum RunError {
     /// A source topic is not there.
     #[error("topic {0} does not exist, or this worker may not describe it; check kafka.topics")]
     NoTopic(String),
+    /// No topic is a source.
+    #[error("no topic matches {0}, or this worker may not describe it; check kafka.topics")]
+    NoMatch(String),
     /// A bound is for a topic that is not read.
     #[error("--from or --to names topic {0}, which is not among kafka.topics")]
     ForeignTopic(String),
@@ -157,11 +161,29 @@ pub fn propose(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Repl
 pub fn remove(loaded: &Loaded) -> Result<Vec<String>, RunError> {
     let kafka = &loaded.config.kafka;
     let names = TopicNames::new(&kafka.group);
-    let journals = kafka.topics.iter().map(|source| names.journal(source));
-    let all: Vec<String> = journals.chain([names.deltas(), names.series_journal(), names.plan()]).collect();
     let topics = Topics::new(kafka)?;
+    let planned = planned_topics(loaded, &topics).into_iter();
+    let sources: BTreeSet<String> = planned.chain(SourceTopics::new(kafka).named().iter().cloned()).collect();
+    let journals = sources.iter().map(|source| names.journal(source));
+    let all: Vec<String> = journals.chain([names.deltas(), names.series_journal(), names.plan()]).collect();
     topics.delete_groups(&[kafka.group.clone(), names.shards_group()])?;
     Ok(topics.delete(&all)?)
+}
+
+/// The topics of a run, if it has a plan: what a regular expression matches may have changed since.
+fn planned_topics(loaded: &Loaded, topics: &Topics) -> Vec<String> {
+    let (kafka, plan) = (&loaded.config.kafka, TopicNames::new(&loaded.config.kafka.group).plan());
+    let planned = topics.partitions(&plan).map_err(RunError::from).and_then(|there| match there {
+        Some(_) => read(&LogReader::new(kafka)?, &plan),
+        None => Ok(None),
+    });
+    match planned {
+        Ok(plan) => plan.into_iter().flat_map(|plan| plan.partitions).map(|planned| planned.topic).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the plan of the run cannot be read; only journals of topics that are named are deleted");
+            Vec::new()
+        }
+    }
 }
 
 /// The plan, if there is one.
@@ -182,16 +204,20 @@ fn read(reader: &LogReader, topic: &str) -> Result<Option<ReplayPlan>, RunError>
 
 fn plan(loaded: &Loaded, topics: &Topics, from: &Bounds, to: &Bounds) -> Result<Vec<Planned>, RunError> {
     let kafka = &loaded.config.kafka;
-    if let Some(foreign) = from.topics().chain(to.topics()).find(|name| !kafka.topics.iter().any(|t| t == name)) {
+    let sources = SourceTopics::new(kafka);
+    if let Some(foreign) = from.topics().chain(to.topics()).find(|name| !sources.contains(name)) {
         return Err(RunError::ForeignTopic(foreign.to_owned()));
     }
     let scanner = Scanner::new(kafka)?;
     let mut all = Vec::new();
-    for topic in &kafka.topics {
-        let partitions = topics.partitions(topic)?.ok_or_else(|| RunError::NoTopic(topic.clone()))?;
-        for partition in 0..partitions {
-            all.push(stretch(&scanner, topic, partition, (from.of(topic, partition), to.of(topic, partition)))?);
+    for (topic, partitions) in topics.sources()? {
+        for partition in 0..partitions.ok_or_else(|| RunError::NoTopic(topic.clone()))? {
+            let range = (from.of(&topic, partition), to.of(&topic, partition));
+            all.push(stretch(&scanner, &topic, partition, range)?);
         }
+    }
+    if all.is_empty() {
+        return Err(RunError::NoMatch(sources.expressions().join(" or ")));
     }
     Ok(all)
 }

@@ -31,7 +31,8 @@ struct Log<'a> {
 pub(super) fn honor(loaded: &Loaded, group: &str, partitions: &mut [Planned]) -> Result<(), RunError> {
     let kafka = &loaded.config.kafka;
     let (names, reader) = (TopicNames::new(group), LogReader::new(kafka)?);
-    let live = Topics::new(kafka)?.partitions(&names.series_journal())?;
+    let topics = Topics::new(kafka)?;
+    let live = topics.partitions(&names.series_journal())?;
     let live = live.ok_or_else(|| RunError::NoGroup(group.to_owned()))?.unsigned_abs();
     // Nothing before the step of the first record can be missed.
     let width = loaded.config.core.time.step;
@@ -41,7 +42,11 @@ pub(super) fn honor(loaded: &Loaded, group: &str, partitions: &mut [Planned]) ->
     for planned in partitions.iter_mut() {
         let missed = missed.remove(&(planned.topic.clone(), planned.partition)).unwrap_or_default();
         let past = |cut| Past::new(width, cut, missed);
-        add_past(&reader, (group, &names.journal(&planned.topic)), planned, past)?;
+        let journal = names.journal(&planned.topic);
+        // What the group has not read yet has no past.
+        if topics.partitions(&journal)?.is_some_and(|there| planned.partition < there) {
+            add_past(&reader, (group, &journal), planned, past)?;
+        }
     }
     let by_force = |p: &Planned| p.past.iter().any(|event| matches!(event, Event::Missed { .. }));
     if live != kafka.shards && partitions.iter().any(by_force) {

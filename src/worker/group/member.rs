@@ -1,5 +1,5 @@
 //! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
-//! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
+//! housekeeping that belongs to nobody else (group offsets, trimming, new source topics and partitions).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,29 +7,28 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::demand::{Demand, Moment};
+use super::following::Following;
 use super::membership::Membership;
 use super::parts::Parts;
 use super::storm::{Losses, Storm};
 use super::thread::{self, Threads};
-use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::members::{OnChange, Partition};
 use crate::worker::kafka::topics::Topics;
+use crate::worker::kafka::{KafkaError, client};
 use crate::worker::restore::Pool;
 use crate::worker::task::{Close, Command, Inbox, WorkerError, pause};
 use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
 
-/// How often the group learns the positions, for lag dashboards.
+/// How often the group learns the positions, for lag dashboards, and the worker how far partitions reach.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-/// How often source topics are looked at for new partitions, and old records are deleted, at the least. Snapshots that come
-/// more often make more records deletable.
+/// How often old records are deleted, at the least, and source topics are looked at. Snapshots that come more often make more
+/// records deletable; `topic.metadata.refresh.interval.ms` says how often topics change.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
 /// How soon again, when the group knows of partitions that this worker does not; and when their journals could not follow.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
-
-/// Partitions whose end is looked up at a time.
-const LOOKS: usize = 16;
 
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
 struct Crew {
@@ -46,8 +45,6 @@ struct Crew {
 struct Ends {
     /// Where the tasks stood at the last look.
     positions: BTreeMap<TaskId, i64>,
-    /// The task that was looked at last, if there may be more.
-    last: Option<TaskId>,
 }
 
 /// What nobody needs any more, and when it may be deleted.
@@ -67,7 +64,7 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
         None => wait_for_sources(parts, &topics)?,
     };
     // Before the journals follow them.
-    parts.sources.set_grown(grown(parts, &topics, &sources)?);
+    parts.sources.add_grown(grown(parts, &topics, &sources)?);
     let short = topics.ensure(&sources, parts.clients.config.kafka.shards)?;
     let sources = without(sources, &short);
     publish(parts, &sources);
@@ -75,9 +72,11 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     let pool = Pool::start(&parts.means())?;
     let threads = thread::start(parts, &pool)?;
     let crew = Arc::new(Crew::new(parts.clone(), threads.inboxes()));
-    let mut membership = Membership::join(&parts.clients, &parts.groups, || Box::new(Arc::clone(&crew)))?;
+    let following = Following::new(sources);
+    let on_change = || -> Box<dyn OnChange> { Box::new(Arc::clone(&crew)) };
+    let mut membership = Membership::join(&parts.clients, &parts.groups, following.topics(), on_change)?;
 
-    let served = serve(&crew, &topics, &mut membership, &threads, sources);
+    let served = serve(&crew, &topics, &mut membership, &threads, following);
     tracing::info!("stopping: draining the tasks");
     crew.let_go(&membership.owned(), true);
     membership.commit(&parts.offsets.take_positions());
@@ -92,13 +91,14 @@ fn serve(
     topics: &Topics,
     membership: &mut Membership,
     threads: &Threads,
-    mut sources: Vec<(String, i32)>,
+    mut following: Following,
 ) -> Result<(), WorkerError> {
     let parts = &crew.parts;
     let snapshots = Duration::from_millis(parts.clients.config.core.series.snapshot_every.unsigned_abs());
     let housekeeping = HOUSEKEEPING_EVERY.min(snapshots.max(Duration::from_secs(1)));
-    let (mut committed, mut kept) = (Instant::now(), Instant::now());
-    let (mut ends, mut kept_back) = (Ends::default(), KeptBack::default());
+    let look_every = housekeeping.min(client::refreshes(&parts.clients.config.kafka));
+    let (mut committed, mut kept, mut looked) = (Instant::now(), Instant::now(), Instant::now());
+    let (mut ends, mut kept_back, mut demand) = (Ends::default(), KeptBack::default(), Demand::default());
     let (mut again, mut letters) = (AGAIN, Letters::new(parts));
     letters.ensure(parts, topics);
     while !parts.stop.load(Ordering::Relaxed) {
@@ -107,55 +107,75 @@ fn serve(
         membership.serve();
         membership.rest_if(crew.wants_rest.swap(false, Ordering::Relaxed), &parts.clients.telemetry);
         parts.liveness.set_joined(membership.joined());
-        if !threads.alive() {
-            return Err(WorkerError::Fatal("a worker thread died; please report this bug with the log".to_owned()));
-        }
-        if let Some(text) = parts.clients.appender.fatal() {
-            // Tasks whose records it had claim again, as after any other failure.
-            tracing::error!(error = text, "the producer failed permanently, replacing it");
-            parts.clients.appender.renew()?;
-        }
-        if let Some(text) = membership.fatal() {
-            return Err(WorkerError::Fatal(format!(
-                "the group has excluded this worker ({text}); if kafka.properties sets group.instance.id, each \
-                 worker needs its own"
-            )));
-        }
+        check_up(parts, membership, threads)?;
         if committed.elapsed() > COMMIT_EVERY {
             membership.commit(&parts.offsets.take_positions());
+            ends.look(parts, membership);
+            estimate(parts, &mut demand, threads.idle());
             committed = Instant::now();
         }
-        let strangers = || parts.mode.follows_changes() && membership.sources().iter().any(|p| !parts.sources.knows(p));
-        if kept.elapsed() > housekeeping || kept.elapsed() > again && strangers() {
+        let strangers = || membership.sources().iter().any(|p| !parts.sources.knows(p));
+        if parts.mode.follows_changes() && (looked.elapsed() > look_every || looked.elapsed() > again && strangers()) {
+            let follows = follow_topics(parts, topics, &mut following, membership);
+            again = if follows { AGAIN } else { AGAIN_AFTER_FAILURE };
+            parts.liveness.beat();
+            looked = Instant::now();
+        }
+        if kept.elapsed() > housekeeping {
             let retention = Duration::from_millis(parts.clients.config.kafka.journal_retention.unsigned_abs());
             kept_back.add(
                 parts.offsets.take_trims(),
-                |topic| parts.clients.is_journal(topic),
+                |topic| parts.clients.names.is_journal(topic),
                 Instant::now() + retention,
             );
             // Each of these may wait for a broker that does not answer, which is no reason to be called dead.
             let left = topics.trim(kept_back.due(Instant::now()));
             kept_back.again(left);
             parts.liveness.beat();
-            let follows = keep_house(parts, topics, &mut sources);
-            again = if follows { AGAIN } else { AGAIN_AFTER_FAILURE };
-            parts.liveness.beat();
             topics.check_again()?;
             letters.ensure(parts, topics);
-            parts.liveness.beat();
-            ends.look(parts, topics);
             kept = Instant::now();
         }
     }
     Ok(())
 }
 
-/// Waits until every source topic exists, as long as it takes: a Collector creates its topic with its first record.
+/// Shows how many workers the group needs, for autoscalers. A replay has no present to catch up with.
+fn estimate(parts: &Parts, demand: &mut Demand, (threads, idle): (usize, Duration)) {
+    if !parts.mode.time_passes() {
+        return;
+    }
+    let telemetry = &parts.clients.telemetry;
+    let moment = Moment::new(Instant::now(), idle, &telemetry.tasks().snapshot());
+    let within = Duration::from_millis(parts.clients.config.admin.ready_max_lag.unsigned_abs());
+    telemetry.desired_workers(demand.look(moment, threads, parts.sources.all().len(), within));
+}
+
+/// Replaces what has failed permanently, or ends the worker.
+fn check_up(parts: &Parts, membership: &Membership, threads: &Threads) -> Result<(), WorkerError> {
+    if !threads.alive() {
+        return Err(WorkerError::Fatal("a worker thread died; please report this bug with the log".to_owned()));
+    }
+    if let Some(text) = parts.clients.appender.fatal() {
+        // Tasks whose records it had claim again, as after any other failure.
+        tracing::error!(error = text, "the producer failed permanently, replacing it");
+        parts.clients.appender.renew()?;
+    }
+    membership.fatal().map_or(Ok(()), |text| {
+        Err(WorkerError::Fatal(format!(
+            "the group has excluded this worker ({text}); if kafka.properties sets group.instance.id, each worker \
+             needs its own"
+        )))
+    })
+}
+
+/// Waits until every source topic that is named exists, and any at all, as long as it takes: a Collector creates its topic with
+/// its first record.
 fn wait_for_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>, WorkerError> {
     let mut told = None::<Instant>;
     loop {
         parts.liveness.beat();
-        match look_up_sources(parts, topics) {
+        match topics.all_sources() {
             Ok(sources) => return Ok(sources),
             Err(error) => {
                 let waits = format!("waiting for the source topics: {error}");
@@ -170,20 +190,6 @@ fn wait_for_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>
             return Err(KafkaError::Stopping.into());
         }
     }
-}
-
-fn look_up_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>, KafkaError> {
-    let mut sources = Vec::new();
-    for topic in &parts.clients.config.kafka.topics {
-        let partitions = topics.partitions(topic)?.ok_or_else(|| {
-            KafkaError::Topic(format!(
-                "topic {topic} does not exist, or this worker may not describe it; create it, grant Describe, or \
-                 check kafka.topics"
-            ))
-        })?;
-        sources.push((topic.clone(), partitions));
-    }
-    Ok(sources)
 }
 
 /// By source topic, the first partition that the group has not known so far: its journal ends there. A group without a
@@ -211,14 +217,12 @@ fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Ve
 }
 
 /// Follows the source topics; tells whether all of their partitions can be worked on.
-fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) -> bool {
-    if !parts.mode.follows_changes() {
-        // What has been added to a topic since is not part of it.
-        return true;
-    }
-    let found = match look_up_sources(parts, topics) {
-        Ok(found) if found != *sources => found,
-        Ok(_) => return true,
+fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, membership: &Membership) -> bool {
+    let found = match topics.all_sources() {
+        Ok(found) => match following.look(found) {
+            Some(found) => found,
+            None => return true,
+        },
         Err(error) => {
             tracing::debug!(%error, "cannot check the source topics");
             return false;
@@ -232,11 +236,13 @@ fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) 
         }
     };
     let served = without(found, &short);
-    if served != *sources {
-        tracing::info!(?served, "source topics changed");
-        publish(parts, &served);
-        *sources = served;
-    }
+    let Some((new, gone)) = following.change(served.clone()) else { return short.is_empty() };
+    tracing::info!(?new, ?gone, ?served, "source topics changed");
+    // What a new topic has is read from its beginning, wherever the group was begun.
+    parts.sources.add_grown(new.into_iter().map(|topic| (topic, 0)));
+    publish(parts, &served);
+    // Last: their tasks are opened as soon as the group gives them out.
+    membership.follow(following.topics());
     short.is_empty()
 }
 
@@ -309,26 +315,31 @@ impl KeptBack {
 // === impl Ends ===
 
 impl Ends {
-    /// Looks up the ends of some source partitions whose tasks have stood still since the last look.
-    fn look(&mut self, parts: &Parts, topics: &Topics) {
-        let statuses = parts.clients.telemetry.tasks().snapshot();
-        let tasks: Vec<_> = statuses.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
-        let after = self.last.take().map_or(0, |last| tasks.partition_point(|(id, _)| *id <= last));
-        let still = tasks.iter().cycle().skip(after).take(tasks.len());
-        let still =
-            still.filter(|(id, s)| s.state == TaskState::Running && self.positions.get(id) == Some(&s.position));
-        for (id, _) in still.take(LOOKS) {
-            match topics.end(&id.topic, id.partition) {
-                // A task that has gone meanwhile must not come back to the task registry.
-                Ok(end) => parts.clients.telemetry.tasks().update_known(id, |s| s.end_offset = s.end_offset.max(end)),
-                Err(error) => {
-                    tracing::debug!(%error, "cannot look up the ends of partitions, retrying later");
-                    break;
+    /// Looks up the ends of partitions whose tasks have stood still since the last look: what is not read is not fetched, and
+    /// what is not fetched tells no end.
+    fn look(&mut self, parts: &Parts, membership: &Membership) {
+        let statuses = parts.clients.telemetry.tasks();
+        let tasks = statuses.snapshot();
+        let still = |(id, s): &&(TaskId, TaskStatus)| {
+            s.state == TaskState::Running && self.positions.get(id) == Some(&s.position)
+        };
+        let still = tasks.iter().filter(still).map(|(id, _)| (id.topic.clone(), id.partition));
+        let still: Vec<_> = still.map(|(topic, partition)| Partition { topic, partition }).collect();
+        self.positions = tasks.iter().map(|(id, s)| (id.clone(), s.position)).collect();
+        if still.is_empty() {
+            return;
+        }
+        match membership.ends(&still) {
+            Ok(ends) => {
+                for (Partition { topic, partition }, end) in ends {
+                    let kind = if topic == parts.clients.names.deltas() { TaskKind::Series } else { TaskKind::Span };
+                    // A task that has gone meanwhile must not come back to the task registry.
+                    let id = TaskId { kind, topic, partition };
+                    statuses.update_known(&id, |s| s.end_offset = s.end_offset.max(end));
                 }
             }
-            self.last = Some(id.clone());
+            Err(error) => tracing::debug!(%error, "cannot look up the ends of partitions, retrying later"),
         }
-        self.positions = tasks.into_iter().map(|(id, s)| (id, s.position)).collect();
     }
 }
 

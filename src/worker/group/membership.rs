@@ -26,22 +26,29 @@ pub(super) struct Membership {
 // === impl Membership ===
 
 impl Membership {
-    /// Joins both groups; each decision of theirs goes to an `on_change` of its own.
+    /// Joins both groups, one for the topics `sources`; each decision of theirs goes to an `on_change` of its own.
     pub(super) fn join(
         clients: &Clients,
         groups: &Groups,
+        sources: Vec<String>,
         on_change: impl Fn() -> Box<dyn OnChange>,
     ) -> Result<Self, KafkaError> {
         let (kafka, names) = (&clients.config.kafka, &clients.names);
-        let sources: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
-        let join = |group: &str, topics: &[&str]| Member::join(kafka, group, topics, on_change()).map(Arc::new);
+        let join = |group: &str, topics| Member::join(kafka, group, topics, on_change()).map(Arc::new);
         let membership = Self {
-            spans: join(&kafka.group, &sources)?,
-            shards: join(&names.shards_group(), &[&names.deltas()])?,
+            spans: join(&kafka.group, sources)?,
+            shards: join(&names.shards_group(), vec![names.deltas()])?,
             rests_until: None,
         };
         groups.set(&membership.spans, &membership.shards);
         Ok(membership)
+    }
+
+    /// The source topics have changed.
+    pub(super) fn follow(&self, sources: Vec<String>) {
+        if let Err(error) = self.spans.follow(sources, self.rests_until.is_some()) {
+            tracing::error!(%error, "cannot join the consumer group for other topics");
+        }
     }
 
     /// Serves both groups, then waits a moment for what happens next in them.
@@ -110,6 +117,11 @@ impl Membership {
     /// Everything that it owns.
     pub(super) fn owned(&self) -> Vec<Partition> {
         [self.spans.owned(), self.shards.owned()].concat()
+    }
+
+    /// Where partitions end, whoever owns them.
+    pub(super) fn ends(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        self.spans.ends(partitions)
     }
 
     /// Tells the groups how far the tasks are.

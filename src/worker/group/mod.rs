@@ -4,6 +4,9 @@
 //! tasks, the groups' offsets, records that may be deleted. *Owner:* the member thread, the worker threads, and the thread
 //! `overrides`. *Never:* two threads in one task. *Next:* `member` opens tasks, `thread` runs them.
 
+mod buffers;
+mod demand;
+mod following;
 mod member;
 mod membership;
 mod overrides;

@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::buffers::{fetcher, partitions};
 use super::parts::{Gear, Parts};
 use crate::core::model::Millis;
-use crate::worker::kafka::fetch::FetchView;
 use crate::worker::kafka::{Fetcher, KafkaError};
 use crate::worker::restore::{Pool, log_reader};
 use crate::worker::series_task::SeriesRunner;
 use crate::worker::span_task::SpanRunner;
 use crate::worker::task::{
-    Clients, Close, Command, Ended, Epoch, Failure, Inbox, News, Taken, TaskContext, Turn, WorkerError, guarded,
+    Close, Command, Ended, Epoch, Failure, Inbox, News, Taken, TaskContext, Turn, WorkerError, guarded,
 };
-use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus, flood};
+use crate::worker::telemetry::{TaskId, TaskState, TaskStatus, flood};
 
 /// Commands that may wait. Far above what the tasks of one thread can have in flight.
 const INBOX: usize = 1 << 16;
@@ -31,6 +32,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// The threads that run tasks.
 pub(crate) struct Threads {
     running: Vec<(Inbox, JoinHandle<()>)>,
+    /// For how many microseconds they have had nothing to do, together.
+    idle: Arc<AtomicU64>,
 }
 
 enum Runner {
@@ -66,6 +69,8 @@ struct Closing {
 struct Thread {
     parts: Parts,
     gear: Gear,
+    /// How many partitions share what may be fetched ahead.
+    planned: usize,
     pool: Arc<Pool>,
     commands: Receiver<Command>,
     /// Numbers the lives of the tasks of this thread.
@@ -79,9 +84,9 @@ struct Thread {
 
 /// Starts the threads.
 pub(crate) fn start(parts: &Parts, pool: &Arc<Pool>) -> Result<Threads, WorkerError> {
-    let mut running = Vec::new();
+    let (mut running, idle) = (Vec::new(), Arc::new(AtomicU64::new(0)));
     for i in 0..parts.clients.config.worker.threads.max(1) {
-        let (parts, pool) = (parts.clone(), Arc::clone(pool));
+        let (parts, pool, idle) = (parts.clone(), Arc::clone(pool), Arc::clone(&idle));
         let (ready, started) = sync_channel(1);
         let handle = std::thread::Builder::new()
             .name(format!("worker-{i}"))
@@ -91,7 +96,7 @@ pub(crate) fn start(parts: &Parts, pool: &Arc<Pool>) -> Result<Threads, WorkerEr
                 match Thread::new(parts, pool, inbox.clone(), commands) {
                     Ok(mut thread) => {
                         drop(ready.send(Ok(inbox)));
-                        thread.run();
+                        thread.run(&idle);
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -101,7 +106,7 @@ pub(crate) fn start(parts: &Parts, pool: &Arc<Pool>) -> Result<Threads, WorkerEr
             started.recv().map_err(|_| WorkerError::Fatal("a worker thread died at its start".to_owned()))??;
         running.push((inbox, handle));
     }
-    Ok(Threads { running })
+    Ok(Threads { running, idle })
 }
 
 // === impl Runner ===
@@ -164,6 +169,11 @@ impl Threads {
         self.running.iter().map(|(inbox, _)| inbox.clone()).collect()
     }
 
+    /// How many there are, and for how long they have had nothing to do, together.
+    pub(crate) fn idle(&self) -> (usize, Duration) {
+        (self.running.len(), Duration::from_micros(self.idle.load(Ordering::Relaxed)))
+    }
+
     /// Whether all threads are alive. They end only when told to, or by a bug.
     pub(crate) fn alive(&self) -> bool {
         self.running.iter().all(|(_, handle)| !handle.is_finished())
@@ -184,33 +194,15 @@ impl Threads {
 
 impl Thread {
     fn new(parts: Parts, pool: Arc<Pool>, inbox: Inbox, commands: Receiver<Command>) -> Result<Self, KafkaError> {
-        let Clients { config, names, telemetry, memory, .. } = &*parts.clients;
-        let telemetry = telemetry.clone();
-        let deltas = names.deltas();
-        let on_seen = Box::new(move |topic: &str, partition: i32, seen: FetchView| {
-            let kind = if topic == deltas { TaskKind::Series } else { TaskKind::Span };
-            let id = TaskId { kind, topic: topic.to_owned(), partition };
-            let present = Instant::now();
-            // Nothing is asked for while there is enough to take.
-            let heard = if seen.fetched > 0 { Some(Duration::ZERO) } else { seen.heard };
-            telemetry.tasks().update_known(&id, |s| {
-                s.end_offset = seen.end.map_or(s.end_offset, |end| s.end_offset.max(end));
-                s.open_from = seen.open;
-                s.heard = heard.and_then(|ago| present.checked_sub(ago)).max(s.heard);
-                s.fetched = seen.fetched;
-            });
-        });
-        // At worst, this worker owns everything.
-        let partitions = parts.sources.all().len() + config.kafka.shards as usize;
-        let buffer = memory.fetch_ahead(config.worker.fetch_buffer_bytes, partitions);
-        let fetcher = Fetcher::new(&config.kafka, buffer, on_seen)?;
+        let planned = partitions(&parts);
+        let fetcher = fetcher(&parts, planned)?;
         let reader = log_reader(&parts.clients)?;
         let (slots, failures, closing, shown) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Instant::now());
         let gear = Gear { fetcher, reader, inbox };
-        Ok(Self { parts, gear, pool, commands, epochs: 0, slots, failures, closing, shown })
+        Ok(Self { parts, gear, planned, pool, commands, epochs: 0, slots, failures, closing, shown })
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, idle: &AtomicU64) {
         let mut last_busy = Instant::now();
         loop {
             if !self.obey() {
@@ -219,6 +211,7 @@ impl Thread {
             let busy = self.turn();
             self.let_go();
             if self.shown.elapsed() > SHOW_EVERY {
+                self.share_out();
                 self.show();
                 self.shown = Instant::now();
             }
@@ -226,8 +219,42 @@ impl Thread {
             if busy {
                 last_busy = Instant::now();
             } else {
+                let begin = Instant::now();
                 std::thread::park_timeout(if last_busy.elapsed() < QUIET { NAP } else { LONG_NAP });
+                let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or_default();
+                idle.fetch_add(micros, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Divides what may be fetched ahead again, when there are more than twice as many partitions as it was divided by: topics
+    /// may appear by the hundred. How much a queue holds is settled with its consumer, so the tasks are restarted.
+    fn share_out(&mut self) {
+        let partitions = partitions(&self.parts);
+        if partitions <= 2 * self.planned || !self.closing.is_empty() {
+            return;
+        }
+        let before = std::mem::replace(&mut self.planned, partitions);
+        let fetcher = match fetcher(&self.parts, partitions) {
+            Ok(fetcher) => fetcher,
+            Err(error) => {
+                tracing::warn!(%error, "cannot make the fetch buffers of partitions smaller; restart the worker");
+                return;
+            }
+        };
+        let running = self.slots.iter().filter(|(_, slot)| matches!(slot, TaskSlot::Running { .. }));
+        let running: Vec<TaskId> = running.map(|(task, _)| task.clone()).collect();
+        tracing::info!(
+            before,
+            partitions,
+            tasks = running.len(),
+            "restarting tasks: more partitions share the memory for fetching ahead"
+        );
+        running.iter().for_each(|task| self.drop_task(task, Rows::Stay));
+        self.gear.fetcher = fetcher;
+        for task in running {
+            self.parts.clients.telemetry.tasks().update(&task, |s| s.state = TaskState::Claiming);
+            self.open(task);
         }
     }
 

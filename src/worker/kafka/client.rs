@@ -195,11 +195,22 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
-            ("topic.metadata.refresh.interval.ms", "30000"),
+            (REFRESH, REFRESH_MS),
         ],
     );
     config.set("auto.offset.reset", "error");
     config
+}
+
+/// How often clients look for new topics and partitions, in milliseconds, unless the user says otherwise.
+const REFRESH_MS: &str = "30000";
+const REFRESH: &str = "topic.metadata.refresh.interval.ms";
+
+/// How often source topics are looked at: as often as the clients do it.
+pub(crate) fn refreshes(kafka: &Kafka) -> Duration {
+    let said = kafka.properties.get(REFRESH).map_or(REFRESH_MS, |wish| wish.reveal());
+    // The check of the settings has refused what is no number.
+    Duration::from_millis(said.parse().unwrap_or(30_000))
 }
 
 /// How often a member sends a heartbeat, and how long the group waits for one, unless the user says otherwise.
@@ -221,7 +232,7 @@ pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
             // librdkafka refuses one that is shorter than the session timeout.
             ("max.poll.interval.ms", &session.unwrap_or(0).max(60_000).to_string()),
             ("auto.offset.reset", "latest"),
-            ("topic.metadata.refresh.interval.ms", "30000"),
+            (REFRESH, REFRESH_MS),
         ],
     )
 }

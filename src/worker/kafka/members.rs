@@ -7,6 +7,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -52,7 +53,8 @@ pub trait OnChange: Send + Sync {
 pub struct Member {
     consumer: BaseConsumer<MemberEvents>,
     group: String,
-    topics: Vec<String>,
+    /// What it joins for; topics may come and go.
+    topics: Mutex<Vec<String>>,
 }
 
 struct MemberEvents {
@@ -150,7 +152,12 @@ impl Member {
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn join(kafka: &Kafka, group: &str, topics: &[&str], on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
+    pub fn join(
+        kafka: &Kafka,
+        group: &str,
+        topics: Vec<String>,
+        on_change: Box<dyn OnChange>,
+    ) -> Result<Self, KafkaError> {
         let pulse = Mutex::new(Pulse::new(kafka, Instant::now()));
         let context = MemberEvents { on_change, owned: Mutex::new(Vec::new()), pulse };
         let mut config = client::member(kafka, group);
@@ -159,8 +166,7 @@ impl Member {
             .map_err(|e| KafkaError::client("group member", e))?;
         let thread = std::thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
-        let member =
-            Self { consumer, group: group.to_owned(), topics: topics.iter().map(|t| (*t).to_owned()).collect() };
+        let member = Self { consumer, group: group.to_owned(), topics: Mutex::new(topics) };
         member.rejoin()?;
         Ok(member)
     }
@@ -177,8 +183,30 @@ impl Member {
     /// # Errors
     /// When librdkafka refuses.
     pub fn rejoin(&self) -> Result<(), KafkaError> {
-        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         self.consumer.context().pulse(|pulse| pulse.leaves(false));
+        self.subscribe()
+    }
+
+    /// From now on, this member works for `topics`. What it keeps of them stays with it; while it has `left`, it joins for
+    /// them later.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn follow(&self, topics: Vec<String>, left: bool) -> Result<(), KafkaError> {
+        let mut known = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == topics {
+            return Ok(());
+        }
+        *known = topics;
+        drop(known);
+        if left { Ok(()) } else { self.subscribe() }
+    }
+
+    /// By name, also where topics are matched: a regular expression of librdkafka would take internal topics as well, and
+    /// would be given partitions before they have journals.
+    fn subscribe(&self) -> Result<(), KafkaError> {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&topics).map_err(|e| KafkaError::request("subscribe", e))
     }
 
@@ -252,6 +280,26 @@ impl Member {
             Offset::Offset(offset) => Some(GroupOffset::Foreign(offset)),
             _ => None,
         }))
+    }
+
+    /// Where partitions end, in one request to each of their leaders. One whose leader does not answer is skipped.
+    ///
+    /// # Errors
+    /// When no broker answers within a second.
+    pub fn ends(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        let failed = |e| KafkaError::request("look up the ends of partitions", e);
+        let mut list = TopicPartitionList::new();
+        for p in partitions {
+            list.add_partition_offset(&p.topic, p.partition, Offset::End).map_err(failed)?;
+        }
+        let found = self.consumer.offsets_for_times(list, Duration::from_secs(1)).map_err(failed)?;
+        let end = |e: &TopicPartitionListElem<'_>| match (e.error(), e.offset()) {
+            (Ok(()), Offset::Offset(end)) => {
+                Some((Partition { topic: e.topic().to_owned(), partition: e.partition() }, end))
+            }
+            _ => None,
+        };
+        Ok(found.elements().iter().filter_map(end).collect())
     }
 
     /// Commits an offset with this program's mark, and waits for it.

@@ -8,6 +8,7 @@
 mod facts;
 mod fit;
 mod health;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -72,6 +73,12 @@ impl TopicNames {
     #[must_use]
     pub fn journal(&self, source: &str) -> String {
         journal_topic(&self.group, source)
+    }
+
+    /// Whether an internal topic of the group is a journal: of span tasks, or of series tasks.
+    #[must_use]
+    pub fn is_journal(&self, topic: &str) -> bool {
+        topic != self.deltas() && topic != self.plan()
     }
 
     /// The deltas topic.
@@ -147,17 +154,6 @@ impl Topics {
 
     fn metadata(&self, topic: &str, timeout: Duration) -> KafkaResult<Metadata> {
         self.admin.inner().fetch_metadata(Some(topic), timeout)
-    }
-
-    /// The offset after the last record of a partition.
-    ///
-    /// # Errors
-    /// When no broker answers within a second.
-    pub fn end(&self, topic: &str, partition: i32) -> Result<i64, KafkaError> {
-        let bounds = self.admin.inner().fetch_watermarks(topic, partition, Duration::from_secs(1));
-        bounds
-            .map(|(_, end)| end)
-            .map_err(|e| KafkaError::request(format!("look up the end of {topic}[{partition}]"), e))
     }
 
     /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their

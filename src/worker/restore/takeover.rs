@@ -71,8 +71,8 @@ fn restore_span(
     // Otherwise the next commit would make the journal forget it.
     let writer = writer.named(&claim.identity.knowing(state.topic_id.clone()));
     let in_force = means.tenants.in_force();
-    let mut task =
-        SpanTask::new(&means.tenants.span_settings(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
+    let settings = means.tenants.span_settings(&in_force.tenants, &id.topic);
+    let mut task = SpanTask::new(&settings, id.topic.clone(), id.partition, restored)?;
     task.doubt_first();
     if state.next.is_none() {
         task.set_start(match (means.mode.range(&id.topic, id.partition), means.clients.config.kafka.start) {
@@ -168,8 +168,8 @@ fn follow(
 ) -> Result<TakenSpan, TakeoverError> {
     let mut unforwarded: Vec<_> = state.unforwarded.into();
     let in_force = means.tenants.in_force();
-    let mut task =
-        SpanTask::new(&means.tenants.span_settings(&in_force.tenants), id.topic.clone(), id.partition, restored)?;
+    let settings = means.tenants.span_settings(&in_force.tenants, &id.topic);
+    let mut task = SpanTask::new(&settings, id.topic.clone(), id.partition, restored)?;
     unforwarded.push(instruction.journal(means, &mut task, &mut writer, state.forwarded)?);
     instruction.confirm(means)?;
     let start = task.position().unwrap_or_default();

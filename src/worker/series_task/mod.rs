@@ -12,6 +12,7 @@ mod agreement;
 mod delivering;
 mod delta_records;
 mod gaps;
+mod joining;
 mod silence;
 mod turns;
 
@@ -26,11 +27,10 @@ use self::delivering::Delivering;
 use self::delta_records::apply;
 pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
 use self::gaps::{Gaps, LASTS};
+use self::joining::Joining;
 use self::silence::Silence;
 use self::turns::Turns;
-use crate::core::journal::{
-    Behind, ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What,
-};
+use crate::core::journal::{ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What};
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 use crate::core::tasks::series::{Applied, ClosedStep, SeriesTask, Terms};
@@ -39,7 +39,8 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::fetch::{NoRecord, Queue};
 use crate::worker::sender::Outbox;
 use crate::worker::task::{
-    Command, Ended, Epoch, Held, JournalEnd, Leaving, News, Part, TakenSeries, TaskContext, Turn, Unread, fetching,
+    Command, Ended, Epoch, Held, JournalEnd, Leaving, News, Part, SourceList, TakenSeries, TaskContext, Turn, Unread,
+    fetching,
 };
 use crate::worker::telemetry::{Cause, Condition, LimitsStatus, Reporter, TaskId, TaskState, TaskStatus};
 
@@ -97,6 +98,8 @@ pub(crate) struct SeriesRunner {
     /// Why nothing can be read, if that is so.
     unread: Option<Unread>,
     silence: Silence,
+    /// The sources that came when steps had been closed.
+    joining: Joining,
     gaps: Gaps,
     /// Reports that delta records are missing for too long.
     ends: Reporter,
@@ -183,6 +186,7 @@ impl SeriesRunner {
             at_end: false,
             unread: None,
             silence: Silence::default(),
+            joining: Joining::default(),
             gaps: Gaps::default(),
             ends,
             contradicted,
@@ -316,8 +320,14 @@ impl SeriesRunner {
             && self.closed_since_snapshot() >= context.clients.config.core.series.snapshot_every.saturating_mul(times)
     }
 
+    /// The sources that steps wait for. In a replay these are all that were planned.
+    fn awaited(&mut self, context: &TaskContext<'_>) -> SourceList {
+        let all = context.sources.all();
+        if context.mode.time_passes() { self.joining.look(all, &self.task) } else { all }
+    }
+
     fn close_ready(&mut self, context: &TaskContext<'_>) {
-        let sources = context.sources.all();
+        let sources = self.awaited(context);
         while !self.full(context)
             && let Some(step) = self.task.closable(&sources)
         {
@@ -357,7 +367,7 @@ impl SeriesRunner {
             return;
         }
         if self.at_end {
-            let sources = context.sources.all();
+            let sources = self.awaited(context);
             let behind = match context.mode.time_passes() {
                 true => self.task.held_back_by(&sources).1,
                 false => self.task.not_ended(&sources),
@@ -391,7 +401,8 @@ impl SeriesRunner {
         if self.full(context) || self.ending != Ending::Open {
             return;
         }
-        if let Some(step) = self.task.idle_until(&context.sources.all())
+        let sources = self.awaited(context);
+        if let Some(step) = self.task.idle_until(&sources)
             && self.task.closed().is_none_or(|closed| step.saturating_sub(closed) >= every)
         {
             self.close(context, step, Cause::Watermark, Vec::new());
@@ -442,17 +453,20 @@ impl SeriesRunner {
         if !self.at_end || self.full(context) {
             return;
         }
-        let (Some(step), behind) = self.task.held_back_by(&context.sources.all()) else { return };
+        let sources = self.awaited(context);
+        let (Some(step), behind) = self.task.held_back_by(&sources) else { return };
         if self.silence.is_over(&behind, Instant::now(), grace) {
             tracing::warn!(shard = self.id.partition, step, without = ?behind,
                 "closing a step without the stalled partitions; check that all workers are running");
-            let behind = self.task.places(behind);
             self.close(context, step, Cause::Forced, behind);
         }
     }
 
-    fn close(&mut self, context: &TaskContext<'_>, step: Millis, cause: Cause, behind: Vec<Behind>) {
+    /// Closes a step, without the sources that are `behind` and those that join.
+    fn close(&mut self, context: &TaskContext<'_>, step: Millis, cause: Cause, mut behind: Vec<(String, i32)>) {
         self.first.get_or_insert(step);
+        behind.extend(self.joining.behind(step, &self.task));
+        let behind = self.task.places(behind);
         let left_out = self.delivering.left_out();
         let gone = self.let_go(context, step);
         let basis = Some(self.task.basis());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::{BorrowedMessage, Message};
 
+use crate::config::settings::TenantSource;
 use crate::core::model::Millis;
 use crate::core::tasks::span::{Offer, Record, Refusal, SpanTask, StepCut};
 use crate::worker::kafka::{DeadLetters, KafkaError, tenant};
@@ -106,18 +107,18 @@ impl Intake {
         })
     }
 
-    /// Offers one message to the task; returns the cuts that came before it.
+    /// Offers one message, whose tenant is where `tenant` says, to the task; returns the cuts that came before it.
     pub(super) fn take(
         &self,
         context: &TaskContext<'_>,
         id: &TaskId,
         task: &mut SpanTask,
-        message: &BorrowedMessage<'_>,
+        (message, tenant): (&BorrowedMessage<'_>, &TenantSource),
     ) -> Result<Vec<StepCut>, Ended> {
         let record = Record {
             offset: message.offset(),
             timestamp: message.timestamp().to_millis().unwrap_or_default(),
-            tenant: tenant::of(message, &context.clients.config.tenant),
+            tenant: tenant::of(message, tenant),
             value: message.payload().unwrap_or_default(),
         };
         context.mode.has_read(record.value.len());

@@ -23,7 +23,7 @@ pub(crate) use self::intake::Intake;
 use self::open::Open;
 use self::unpack::{Next, Unpacking};
 use self::watch::{PartitionView, ReadProgress, SETTLE, StallVerdict};
-use crate::config::settings::Start;
+use crate::config::settings::{Start, TenantSource};
 use crate::core::model::time::{last_step, rfc3339};
 use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::tasks::span::{Moved, SpanTask};
@@ -47,6 +47,8 @@ const ASK_AGAIN: Millis = 30_000;
 pub(crate) struct SpanRunner {
     id: TaskId,
     task: SpanTask,
+    /// Where the tenants of its records come from.
+    tenant: TenantSource,
     intake: Arc<Intake>,
     /// Of the settings that the task has.
     generation: u64,
@@ -102,6 +104,7 @@ impl SpanRunner {
             watched: Instant::now(),
             held,
             commits: Commits::new(context, (&id, epoch), journaled),
+            tenant: context.clients.config.tenant_of(&id.topic),
             id,
             task: taken.task,
             intake: Arc::clone(intake),
@@ -142,7 +145,7 @@ impl SpanRunner {
             return Ok(Turn::Idle);
         }
         if let Some(in_force) = context.tenants.newer_than(self.generation) {
-            self.task.reconfigure(&context.tenants.span_settings(&in_force.tenants));
+            self.task.reconfigure(&context.tenants.span_settings(&in_force.tenants, &self.id.topic));
             self.generation = in_force.generation;
         }
         if self.rests(context)? {
@@ -204,7 +207,7 @@ impl SpanRunner {
                         Some(repeat) => self.intake.counting(&self.id, &mut self.task, repeat)?,
                         None => Vec::new(),
                     };
-                    cuts.extend(self.intake.take(context, &self.id, &mut self.task, &message)?);
+                    cuts.extend(self.intake.take(context, &self.id, &mut self.task, (&message, &self.tenant))?);
                     self.next = offset + 1;
                     // One whose time is doubted is not read yet: no commit covers it.
                     let counted = self.task.position() == Some(self.next);

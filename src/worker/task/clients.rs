@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::memory::Memory;
 use super::spread::Spread;
-use crate::config::Config;
+use crate::config::{Config, SourceTopics};
 use crate::core::journal::{Identity, Notice, What};
 use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::{Appender, KafkaError, TopicNames};
@@ -16,6 +16,8 @@ pub(crate) struct Clients {
     /// The settings of the worker, and of every tenant without overrides.
     pub(crate) config: Arc<Config>,
     pub(crate) names: TopicNames,
+    /// Which topics are sources.
+    pub(crate) topics: SourceTopics,
     pub(crate) telemetry: Telemetry,
     pub(crate) appender: Appender,
     pub(crate) exporter: Exporter,
@@ -31,6 +33,7 @@ impl Clients {
     pub(crate) fn new(config: Arc<Config>, telemetry: Telemetry, exporter: Exporter) -> Result<Self, KafkaError> {
         Ok(Self {
             names: TopicNames::new(&config.kafka.group),
+            topics: SourceTopics::new(&config.kafka),
             appender: Appender::new(&config.kafka)?,
             spread: Spread::new(&telemetry),
             memory: Memory::new(config.worker.memory_limit, telemetry.clone()),
@@ -38,12 +41,6 @@ impl Clients {
             telemetry,
             exporter,
         })
-    }
-
-    /// Whether a topic is a journal: that of span tasks, or that of series tasks.
-    pub(crate) fn is_journal(&self, topic: &str) -> bool {
-        let mut sources = self.config.kafka.topics.iter();
-        self.names.series_journal() == topic || sources.any(|source| self.names.journal(source) == topic)
     }
 
     /// The owner of the journals of series tasks; with a topic, of those of span tasks.
@@ -60,7 +57,7 @@ impl Clients {
         what: What,
         commit_number: u64,
     ) -> bool {
-        if !self.config.kafka.topics.iter().any(|known| known == topic) {
+        if !self.topics.contains(topic) {
             // A topic that was removed from the configuration may have no journal any more.
             return false;
         }

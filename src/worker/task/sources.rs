@@ -1,7 +1,7 @@
 //! The partitions of the source topics, as the member thread sees them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::worker::kafka::members::Partition;
 
@@ -13,7 +13,7 @@ pub(crate) type SourceList = Arc<Vec<(String, i32)>>;
 pub(crate) struct Sources {
     all: RwLock<SourceList>,
     /// By source topic, the first partition that came after the group.
-    grown: OnceLock<BTreeMap<String, i32>>,
+    grown: RwLock<BTreeMap<String, i32>>,
 }
 
 // === impl Sources ===
@@ -37,15 +37,18 @@ impl Sources {
         }
     }
 
-    /// Before the first task is opened.
-    pub(crate) fn set_grown(&self, grown: BTreeMap<String, i32>) {
-        if self.grown.set(grown).is_err() {
-            tracing::error!("the source topics were recorded twice");
+    /// From these partitions on, source topics have come after the group. To be told before a task of them is opened; what was
+    /// told before stays.
+    pub(crate) fn add_grown(&self, grown: impl IntoIterator<Item = (String, i32)>) {
+        let mut known = self.grown.write().unwrap_or_else(PoisonError::into_inner);
+        for (topic, first) in grown {
+            known.entry(topic).or_insert(first);
         }
     }
 
     /// Whether a partition came when the group was at work. It is read from its beginning, wherever the others were begun.
     pub(crate) fn has_grown(&self, topic: &str, partition: i32) -> bool {
-        self.grown.get().and_then(|grown| grown.get(topic)).is_some_and(|&first| partition >= first)
+        let grown = self.grown.read().unwrap_or_else(PoisonError::into_inner);
+        grown.get(topic).is_some_and(|&first| partition >= first)
     }
 }

@@ -49,9 +49,9 @@ impl TenantSettings {
         (self.generation.load(Ordering::Acquire) != generation).then(|| self.in_force())
     }
 
-    /// What the span tasks of this worker work by.
-    pub(crate) fn span_settings(&self, tenants: &Tenants) -> SpanSettings {
-        SpanSettings::from(tenants).seeded(self.seed)
+    /// What the span tasks of this worker work by that read `topic`.
+    pub(crate) fn span_settings(&self, tenants: &Tenants, topic: &str) -> SpanSettings {
+        tenants.span_settings_of(topic).seeded(self.seed)
     }
 
     /// What the series tasks of this worker work by.

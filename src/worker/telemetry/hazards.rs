@@ -25,6 +25,7 @@ pub(super) struct HazardMeters {
     pub(super) throttled: IntGauge,
     pub(super) deltas_lost: IntCounter,
     pub(super) clock_ahead: Gauge,
+    pub(super) desired_workers: Gauge,
 }
 
 impl HazardMeters {
@@ -42,6 +43,7 @@ impl HazardMeters {
             deltas_lost: counter(registry, names::DELTAS_LOST),
             reserved: keep(registry, IntGaugeVec::new(opts(names::MEMORY_RESERVED), names::MEMORY_RESERVED.labels)),
             clock_ahead: keep(registry, Gauge::with_opts(opts(names::CLOCK_AHEAD))),
+            desired_workers: keep(registry, Gauge::with_opts(opts(names::DESIRED_WORKERS))),
             throttled: keep(registry, IntGauge::with_opts(opts(names::THROTTLED))),
         }
     }

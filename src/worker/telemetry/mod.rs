@@ -341,6 +341,11 @@ impl Telemetry {
         self.0.hazards.clock_ahead.set(millis as f64 / 1000.0);
     }
 
+    /// Shows how many workers the group needs; 0 while that is not known.
+    pub fn desired_workers(&self, workers: f64) {
+        self.0.hazards.desired_workers.set(workers);
+    }
+
     /// Settings of tenants have are applied.
     pub fn overrides_loaded(&self, version: String, tenants: Vec<String>) {
         self.0.overrides.loaded(version, tenants);

@@ -57,9 +57,11 @@ metrics! {
     EDGES_PENDING = Gauge "spanmill_edges_pending" ["topic", "partition", "state"]
         "Number of unpaired spans that wait for their peer span.";
     LAG_RECORDS = Gauge "spanmill_lag_records" ["topic", "partition", "state"]
-        "Number of unread records of an owned source or deltas partition. In a state other than owned: the last known value.";
+        "Number of unread records of an owned source or deltas partition, also while it is not read. In a state other than owned: the last known value.";
     LAG_SECONDS = Gauge "spanmill_lag_seconds" ["topic", "partition", "state"]
         "Wall-clock time minus stream time (span task) or last closed step (shard), in seconds; 0 if nothing is unread. While no time is known: how long unread records have been known.";
+    DESIRED_WORKERS = Gauge "spanmill_desired_workers" []
+        "Number of workers that the group needs for what comes and for reading what is unread within admin.ready_max_lag, as estimated by this worker; at most the number of source partitions. 0 while it is unknown. For an autoscaler: the maximum over all workers.";
     OPEN_TRANSACTION = Gauge "spanmill_open_transaction" ["topic", "partition", "state"]
         "Whether an open transaction of a producer blocks reading of a source partition (1) or not (0).";
     STREAM_TIME = Gauge "spanmill_stream_time_timestamp_seconds" ["topic", "partition", "state"]

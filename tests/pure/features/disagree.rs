@@ -15,7 +15,7 @@ use spanmill::core::model::Family;
 use spanmill::core::remotewrite::decode;
 use spanmill::core::series::{ClosedStep, SeriesSettings};
 use spanmill::core::tasks::series::{SeriesTask, Terms};
-use spanmill::core::tasks::span::{SpanSettings, StepCut};
+use spanmill::core::tasks::span::StepCut;
 
 use super::lines;
 use crate::features::enrich::enriched;
@@ -40,6 +40,7 @@ const BASE: [&str; 5] = [
 const OTHER: &[(&str, &[&str])] = &[
     ("kafka.brokers", &["elsewhere:9092"]),
     ("kafka.topics", &["t,removed"]),
+    ("kafka.topic_settings", &["[{topic: ^.*, encoding: otlp_proto}]"]),
     ("kafka.encoding", &["otlp_proto"]),
     ("kafka.start", &["latest"]),
     ("kafka.replication", &["3"]),
@@ -160,7 +161,8 @@ const OTHER: &[(&str, &[&str])] = &[
 
 /// Keys that decide a number and leave every series its name, its zero and its values: how much it grows by is what was
 /// counted, whoever counted.
-const GROWS_ALIKE: [&str; 13] = [
+const GROWS_ALIKE: [&str; 14] = [
+    "kafka.topic_settings",
     "kafka.encoding",
     "kafka.topics",
     "kafka.start",
@@ -243,7 +245,7 @@ fn together(key: &str, workers: [&Tenants; 2]) -> Said {
     let seed = key.bytes().fold(5, |hash: u64, b| (hash * 31 + u64::from(b)) % 0xffff_fffb);
     let mut dice = Dice(seed);
     let partitions: Vec<Vec<Event>> = (0..PARTITIONS).map(|p| enriched(&mut dice, p as u8, EVENTS)).collect();
-    let settings = workers.map(SpanSettings::from);
+    let settings = workers.map(|tenants| tenants.span_settings_of("t"));
     let mut cuts = Vec::new();
     for (p, events) in (0..).zip(&partitions) {
         let disorder = Disorder { dice: &mut dice, calm: 10 };

@@ -29,10 +29,19 @@ struct Live {
     cuts: Vec<Vec<StepCut>>,
 }
 
-/// Lets a group live, and repeats what it did. Tells whether the forced closes made a difference.
-pub(crate) fn assert_repeats(seed: u64) -> bool {
+/// What goes wrong in a live group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Shards lose patience with sources.
+    Stalls,
+    /// A source joins shards at work.
+    Joins,
+}
+
+/// Lets a group live, and repeats what it did. Tells whether the trouble made a difference.
+pub(crate) fn assert_repeats(seed: u64, trouble: Trouble) -> bool {
     let mut story = Story::new(seed);
-    let live = Live::new(&mut story);
+    let live = Live::new(&mut story, trouble);
     let repeated = |story: &mut Story, with: bool| {
         let cuts: Vec<_> = (0..story.partitions.len()).map(|p| again(story, p, &live.past(p, with))).collect();
         let settings = SeriesSettings::from(&story.tenants);
@@ -66,7 +75,7 @@ fn again(story: &mut Story, partition: usize, past: &Arc<[Event]>) -> Vec<StepCu
 // === impl Live ===
 
 impl Live {
-    fn new(story: &mut Story) -> Self {
+    fn new(story: &mut Story, trouble: Trouble) -> Self {
         let mut settings = SpanSettings { max_future: UNDOUBTED, ..SpanSettings::from(&story.tenants) };
         let mut cuts = Vec::new();
         for (p, events) in (0..).zip(&story.partitions) {
@@ -76,7 +85,8 @@ impl Live {
         }
         let (mut closed, mut forced) = (Vec::new(), ForcedCloses::default());
         for shard in 0..SHARDS {
-            let (steps, journal) = live_shard(&mut story.dice, &SeriesSettings::from(&story.tenants), &cuts, shard);
+            let (steps, journal) =
+                live_shard(&mut story.dice, &SeriesSettings::from(&story.tenants), (&cuts, shard), trouble);
             closed.push(steps);
             forced.turn_to(shard, false);
             (0..).zip(&journal).for_each(|(offset, record)| forced.apply(offset, record).expect("a frame"));
@@ -109,12 +119,13 @@ impl Live {
     }
 }
 
-/// A shard that loses patience with the slow at random moments; with its journal.
+/// A shard that loses patience with the slow at random moments, or that the last source may join when it has closed steps; with
+/// its journal.
 fn live_shard(
     dice: &mut Dice,
     settings: &SeriesSettings,
-    cuts: &[Vec<StepCut>],
-    shard: u32,
+    (cuts, shard): (&[Vec<StepCut>], u32),
+    trouble: Trouble,
 ) -> (Vec<ClosedStep>, Vec<Vec<u8>>) {
     let sources = sources(cuts);
     let mut queues: Vec<_> =
@@ -122,19 +133,31 @@ fn live_shard(
     let (mut task, mut closed) = (SeriesTask::new(settings.clone()), Vec::new());
     let (mut writer, mut journal) = (JournalWriter::new(ME, 0, None, 0), vec![claim(ME, "")]);
     let patience = 2 + dice.below(30);
+    let (last, first) = sources.split_last().expect("a source");
+    let joins = trouble == Trouble::Joins && !first.is_empty();
+    let begins_after = if joins { dice.below(8) as usize } else { 0 };
+    let mut joined = begins_after == 0;
     while queues.iter_mut().any(|queue| queue.peek().is_some()) {
-        let queue = &mut queues[dice.below(cuts.len() as u64) as usize];
+        let others = queues[..first.len()].iter_mut().any(|queue| queue.peek().is_some());
+        let is_known = closed.len() >= begins_after || !others;
+        let queues = if is_known { &mut queues[..] } else { &mut queues[..first.len()] };
+        let queue = &mut queues[dice.below(queues.len() as u64) as usize];
         for record in queue.take(1 + dice.below(8) as usize).flatten() {
             assert_eq!(task.apply(record).expect("a delta record").lost, 0);
         }
-        while let (Some(step), behind) = task.held_back_by(&sources) {
+        joined |= is_known && task.time_of(last).is_some_and(|at| task.closed().is_none_or(|closed| at >= closed));
+        while let (Some(step), mut behind) = task.held_back_by(if joined { &sources } else { first }) {
             let cause = if behind.is_empty() { EmitCause::Watermark } else { EmitCause::Forced };
-            if cause == EmitCause::Forced && dice.below(patience) > 0 {
+            if cause == EmitCause::Forced && (joins || dice.below(patience) > 0) {
                 break;
+            }
+            if is_known && !joined {
+                behind.push(last.clone());
             }
             let behind = task.places(behind);
             let (acknowledged, left_out, change) = (None, Vec::new(), Change::default());
-            let mark = EmitMark { step, cause, acknowledged, left_out, behind, basis: None, change };
+            let basis = Some(task.basis());
+            let mark = EmitMark { step, cause, acknowledged, left_out, behind, basis, change };
             journal.extend(writer.commit(0, 0, &mark.encode()));
             closed.push(task.close(step));
         }

@@ -12,6 +12,7 @@ const EXTENSION: &str = "the format is detected per record";
 const ZIPKIN: &str = "every span keeps its resource, and client and server with one ID are an edge";
 const JOURNAL: &str = "offsets follow from the journal: every span counts once";
 const MECHANISM: &str = "not in this build of the client: use PLAIN, SCRAM or a TLS certificate";
+const EXCLUDE: &str = "write regular expressions in kafka.topics that match the other topics only";
 const METADATA: &str = "the client's own value is used";
 const OTHERS: &str = "only spans are read";
 const HEADERS: &str = "headers do not become attributes; one can name the tenant: tenant.source: header";
@@ -27,9 +28,8 @@ const ROWS: &[Row] = &[
     key("topics", By(topics), "kafka.topics", Same),
     key("traces.topic", By(topics), "kafka.topics", Same),
     key("traces.topics", By(topics), "kafka.topics", Same),
-    case("topics", "(an expression)", Nothing, "", Refused("topics are listed one by one in kafka.topics")),
-    none("exclude_topics", Refused("topics are listed one by one in kafka.topics")),
-    none("traces.exclude_topics", Refused("topics are listed one by one in kafka.topics")),
+    none("exclude_topics", Refused(EXCLUDE)),
+    none("traces.exclude_topics", Refused(EXCLUDE)),
     none("encoding", Refused(ENCODING)),
     case("encoding", "otlp_proto", Fixed("otlp_proto"), "kafka.encoding", Same),
     case("encoding", "otlp_json", Fixed("otlp_json"), "kafka.encoding", Same),
