@@ -191,7 +191,7 @@ fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
     found.findings.push(match knock(cfg, tenant) {
         Ok((200..=299, _)) => Finding::Good("accepts a request without samples".to_owned()),
         Ok((400, text)) => Finding::Warning(format!("answers 400 to a request without samples: {text}")),
-        Ok((status, text)) => Finding::Waits(format!("answers {status}: {text}; {}", verdict::remedy(status))),
+        Ok((status, text)) => Finding::Waits(format!("answers {status}: {text}; {}", verdict::remedy(status, &text))),
         Err(why) => Finding::Waits(why),
     });
     let present = wall_clock();
@@ -201,7 +201,13 @@ fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
     let (range, step) = ((from, from), config.core.time.step.ms());
     let plan = Plan { cfg, query_url: None, tenant, range, step, native, both };
     match foresee(&plan) {
-        Ok(outcome) => found.findings.extend(outcome.findings),
+        Ok(outcome) => {
+            let exemplars = config.core.series.exemplars && outcome.target == "VictoriaMetrics";
+            found.findings.extend(outcome.findings);
+            found.findings.extend(exemplars.then(|| {
+                Finding::Warning("stores no exemplars: series.exemplars.enabled: false saves their bytes".to_owned())
+            }));
+        }
         Err(error) => found.findings.push(Finding::Waits(error.to_string())),
     }
     found

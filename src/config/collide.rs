@@ -118,6 +118,26 @@ impl Layers<'_> {
                 self.broken(&[&path], "is empty, so there would be no label; write a value or remove it");
             } else {
                 self.must(&path, syntax::label_name(name));
+                self.check_length(&path, (name, value), &draft.config.core);
+            }
+        }
+    }
+
+    /// What spans say is cut to the limits, and this is not: a receiver would refuse every series.
+    fn check_length(&mut self, path: &str, (name, value): (&str, &str), config: &Settings) {
+        let limits = &config.limits;
+        for (what, text, key, most) in [
+            ("name", name, "limits.max_label_name_length", limits.max_label_name_length),
+            ("value", value, "limits.max_label_value_length", limits.max_label_value_length),
+        ] {
+            if most > 0 && text.len() > most {
+                let length = text.len();
+                self.broken(
+                    &[path, key],
+                    format!(
+                        "has a {what} of {length} bytes, more than `{key}` ({most}); shorten it, or raise the limit"
+                    ),
+                );
             }
         }
     }

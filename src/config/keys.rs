@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// How the keys begin that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 21] = [
+pub(super) const PER_TENANT: [&str; 23] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -82,6 +82,8 @@ pub(super) const PER_TENANT: [&str; 21] = [
     "remote_write.tls.",
     "remote_write.on_status",
     "remote_write.protocol",
+    "remote_write.metadata_interval",
+    "remote_write.quarantine",
     "remote_write.preflight",
 ];
 

@@ -58,6 +58,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "remote_write.max_in_flight",
             "remote_write.on_status",
             "remote_write.protocol",
+            "remote_write.metadata_interval",
+            "remote_write.quarantine",
             "remote_write.preflight",
             "remote_write.max_bytes",
             "remote_write.min_backoff",

@@ -140,6 +140,12 @@ pub struct RemoteWrite {
     pub on_status: BTreeMap<u16, OnStatus>,
     /// `protocol`: the version of remote write. Default auto.
     pub protocol: Protocol,
+    /// `metadata_interval`: how often type, help and unit of each metric are sent to a receiver of 1.0; 0: never. Default 1
+    /// min.
+    pub metadata_interval: Millis,
+    /// `quarantine`: how long a series that the receiver refuses by itself is not sent before it is retried; 0: it is sent at
+    /// every step. Default 5 min.
+    pub quarantine: Millis,
     /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it would keep
     /// them; what it would throw away waits. Default true.
     pub preflight: bool,
@@ -345,6 +351,8 @@ impl Default for RemoteWrite {
             max_in_flight: 64,
             on_status: BTreeMap::new(),
             protocol: Protocol::Auto,
+            metadata_interval: 60_000,
+            quarantine: 300_000,
             preflight: true,
         }
     }

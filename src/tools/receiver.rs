@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::core::remotewrite::decode;
-use crate::core::remotewrite::decode::proto::{TimeSeries, WriteRequest};
+use crate::core::remotewrite::decode::proto::{MetricMetadata, TimeSeries, WriteRequest};
 use crate::core::remotewrite::v2;
 
 pub use memory::{Memory, SeriesState};
@@ -69,10 +69,12 @@ pub enum Speech {
 /// What has arrived so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Requests, whatever became of them, without those that ask for the version.
+    /// Requests, whatever became of them, without those that ask for the version, and those of metadata.
     pub requests: u64,
     /// Requests in 2.0 without series: they ask for the version.
     pub probes: u64,
+    /// Requests in 1.0 that say what metrics are about, and hold no samples.
+    pub metadata: u64,
     /// Requests that were not stored.
     pub refused: u64,
     /// Samples stored, resent ones included.
@@ -116,6 +118,10 @@ struct Inside {
     refuse_old: bool,
     speech: Speech,
     probes: u64,
+    metadata: u64,
+    refuse_metadata: bool,
+    /// What is said about metrics, by tenant and name.
+    descriptions: BTreeMap<(String, String), MetricMetadata>,
     requests: u64,
     refused: u64,
     seen: VecDeque<SeenRequest>,
@@ -211,6 +217,11 @@ impl Receiver {
         self.inside().refuse_with = Some(text.to_owned());
     }
 
+    /// From now on refuses requests that say what metrics are about.
+    pub fn refuse_metadata(&self) {
+        self.inside().refuse_metadata = true;
+    }
+
     /// From now on answers 401 to every request that has not this header.
     pub fn expect_header(&self, name: &str, value: &str) {
         self.inside().expected = Some((name.to_owned(), value.to_owned()));
@@ -248,6 +259,12 @@ impl Receiver {
     #[must_use]
     pub fn natives(&self) -> BTreeMap<String, decode::Native> {
         self.inside().memory.natives()
+    }
+
+    /// What remote write 1.0 has said about metrics, by tenant and name.
+    #[must_use]
+    pub fn descriptions(&self) -> BTreeMap<(String, String), MetricMetadata> {
+        self.inside().descriptions.clone()
     }
 
     /// The contradictions seen so far; the first hundred of them.
@@ -290,8 +307,8 @@ impl Drop for Receiver {
 }
 
 fn totals(inside: &Inside) -> Totals {
-    let (requests, probes, refused) = (inside.requests, inside.probes, inside.refused);
-    Totals { requests, probes, refused, ..inside.memory.totals() }
+    let (requests, probes, metadata, refused) = (inside.requests, inside.probes, inside.metadata, inside.refused);
+    Totals { requests, probes, metadata, refused, ..inside.memory.totals() }
 }
 
 /// What the handler does after the bookkeeping.
@@ -318,6 +335,9 @@ async fn write(
         if Inside::is_probe(&headers, &body) {
             inside.probes += 1;
             inside.store(&headers, &body)
+        } else if let Some(said) = Inside::metadata_in(&headers, &body) {
+            inside.metadata += 1;
+            inside.describe(&headers, &body, said)
         } else {
             let outcome = inside.take(&headers, &body);
             inside.note(&headers, body, &outcome);
@@ -415,6 +435,25 @@ impl Inside {
     /// Whether a request asks for the version.
     fn is_probe(headers: &HeaderMap, body: &[u8]) -> bool {
         is_second(headers) && decode::v2::request(body).is_ok_and(|request| request.timeseries.is_empty())
+    }
+
+    /// What a request says about metrics, if it holds nothing else.
+    fn metadata_in(headers: &HeaderMap, body: &[u8]) -> Option<Vec<MetricMetadata>> {
+        let said = decode::metadata(body).ok().filter(|said| !is_second(headers) && !said.metadata.is_empty())?;
+        first_body(body).is_ok_and(|request| request.timeseries.is_empty()).then_some(said.metadata)
+    }
+
+    fn describe(&mut self, headers: &HeaderMap, body: &[u8], said: Vec<MetricMetadata>) -> Outcome {
+        if self.refuse_metadata {
+            return refusal(400, "no metadata here", Vec::new());
+        }
+        let outcome = self.store(headers, body);
+        if matches!(&outcome, Outcome::Answer(reply) if reply.status.is_success()) {
+            let tenant = tenant_of(headers).into_owned();
+            let named = said.into_iter().map(|said| ((tenant.clone(), said.metric_family_name.clone()), said));
+            self.descriptions.extend(named);
+        }
+        outcome
     }
 
     fn note(&mut self, headers: &HeaderMap, body: Bytes, outcome: &Outcome) {

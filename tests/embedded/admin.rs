@@ -18,6 +18,12 @@ struct House {
     judged: Arc<AtomicU64>,
 }
 
+/// An admin server that tells what `telemetry` knows.
+pub(crate) fn admin(telemetry: &Telemetry) -> Admin {
+    let probes = Probes { alive: Box::new(|| true), judged: Box::new(|| Duration::ZERO) };
+    Admin::start(&config("127.0.0.1:0"), telemetry.clone(), probes).unwrap().unwrap()
+}
+
 fn config(listen: &str) -> settings::Admin {
     settings::Admin { listen: listen.to_owned(), ready_max_lag: 1_000 }
 }
@@ -34,7 +40,7 @@ fn house() -> House {
     House { admin, telemetry, alive, judged }
 }
 
-fn ask(addr: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn ask(addr: SocketAddr, path: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(addr).unwrap();
     write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -107,7 +113,7 @@ fn nothing_that_others_have_named_ends_a_line_or_gives_orders_to_a_terminal() {
     h.telemetry.tasks().update(&id, |s| {
         s.limits.top_labels = vec![evil.clone()];
     });
-    for path in ["/readyz", "/readyz?format=json", "/metrics", "/cardinality", "/tenants", "/"] {
+    for path in ["/readyz", "/readyz?format=json", "/metrics", "/cardinality", "/tenants", "/quarantine", "/"] {
         let (_, text) = ask(h.admin.addr(), path);
         let body = text.split_once("\r\n\r\n").expect("a body").1;
         assert!(body.chars().all(|c| c == '\n' || spanmill::core::model::text::shows_itself(c)), "{path}: {body:?}");

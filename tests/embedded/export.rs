@@ -14,9 +14,12 @@ use spanmill::tools::receiver::{Fault, Receiver, SeenRequest};
 use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
+mod metadata;
 mod outages;
+mod quarantine;
 mod resent;
 mod second;
+mod signing;
 
 /// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -65,11 +68,20 @@ impl House {
     fn assert_balanced(&self) {
         let ends =
             ["acknowledged", "duplicate", "abandoned"].map(|e| self.metric(&format!("spanmill_samples_{e}_total")));
-        let rejected: u64 =
-            ["bad_data", "too_old", "unauthorized", "not_found", "too_large", "redirect", "other", "illegal_tenant"]
-                .map(|r| self.metric(&format!("spanmill_samples_rejected_total{{reason=\"{r}\"}}")))
-                .iter()
-                .sum();
+        let rejected: u64 = [
+            "bad_data",
+            "too_old",
+            "unauthorized",
+            "not_found",
+            "too_large",
+            "redirect",
+            "other",
+            "illegal_tenant",
+            "quarantined",
+        ]
+        .map(|r| self.metric(&format!("spanmill_samples_rejected_total{{reason=\"{r}\"}}")))
+        .iter()
+        .sum();
         let pending = self.metric("spanmill_samples_pending");
         assert_eq!(self.metric("spanmill_samples_built_total"), ends.iter().sum::<u64>() + rejected + pending);
     }
@@ -373,25 +385,28 @@ fn authorization_is_sent_with_every_attempt() {
     }
 }
 
-/// Run again in a process of its own, because the environment belongs to the whole process.
-fn without_ca_certificates(test: &str) -> std::process::Output {
+/// Runs a test of this module again in a process of its own, because the environment belongs to the whole process. It must
+/// pass.
+fn run_again(test: &str, environment: &[(&str, &str)]) {
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", test, "--nocapture"]).env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent");
-    again.output().unwrap()
+    again.args(["--exact", &format!("export::{test}"), "--nocapture"]).envs(environment.iter().copied());
+    let out = again.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
 }
+
+const NO_CA_CERTIFICATES: [(&str, &str); 2] = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
 
 #[test]
 fn plain_http_needs_no_ca_certificates() {
-    let out = without_ca_certificates("a_request_says_what_the_protocol_wants_to_hear");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    run_again("a_request_says_what_the_protocol_wants_to_hear", &NO_CA_CERTIFICATES);
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn signing_without_ca_certificates_is_an_error_with_a_remedy() {
     if std::env::var_os("SSL_CERT_FILE").is_none_or(|file| file != "/dev/null") {
-        let out = without_ca_certificates("signing_without_ca_certificates_is_an_error_with_a_remedy");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        run_again("signing_without_ca_certificates_is_an_error_with_a_remedy", &NO_CA_CERTIFICATES);
     } else {
         let error = Exporter::start(&sigv4(), Telemetry::new()).unwrap_err().to_string();
         assert!(error.contains("CA certificates"), "{error}");

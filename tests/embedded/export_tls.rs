@@ -135,6 +135,41 @@ fn a_client_certificate_opens_the_door() {
     assert_eq!(send(addr, known, 0).unwrap().acknowledged, 1);
 }
 
+#[test]
+fn an_authority_and_a_client_certificate_that_are_renewed_in_their_files_are_used_by_the_next_attempt() {
+    let (h, stranger) = (House::new(), House::new());
+    let addr = h.serve(true);
+    let write = |name: &str, text: &str| {
+        std::fs::write(h.path(name), text).unwrap();
+        Some(h.path(name))
+    };
+    let (cert, key) = stranger.issue("spanmill");
+    let old = [stranger.authority.pem(), cert.pem(), key.serialize_pem()];
+    let [ca_file, cert_file, key_file] =
+        [("own-ca.pem", &old[0]), ("cert.pem", &old[1]), ("key.pem", &old[2])].map(|(name, text)| write(name, text));
+    let tls = Tls { ca_file, cert_file, key_file, ..Tls::default() };
+    let url = format!("https://localhost:{}/api/v1/write", addr.port());
+    let cfg = RemoteWrite { url, tls, min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() };
+    let telemetry = Telemetry::new();
+    let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
+    let (sender, done) = mpsc::channel();
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
+    sender
+        .try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
+        .unwrap();
+    while telemetry.receivers().snapshot().first().is_none_or(|receiver| receiver.waiting.is_none()) {
+        std::thread::yield_now();
+    }
+    let (cert, key) = h.issue("spanmill");
+    for (name, text) in [("own-ca.pem", h.authority.pem()), ("cert.pem", cert.pem()), ("key.pem", key.serialize_pem())]
+    {
+        // Their length tells them from what was there, whatever the clock of the file system says.
+        write(name, &format!("{text}\n"));
+    }
+    assert_eq!(done.recv_timeout(LONG).unwrap().acknowledged, 1);
+}
+
 /// Sends one small batch to `url`, which is not taken; why it waits, in one word, and what to do.
 fn waits(url: String) -> (&'static str, Arc<str>) {
     let cfg = RemoteWrite { url, min_backoff: 1, max_backoff: 5, ..RemoteWrite::default() };

@@ -20,6 +20,7 @@ mod lag;
 mod limits;
 mod members;
 mod memory;
+mod metadata;
 mod namesakes;
 mod odd;
 mod old;

@@ -41,7 +41,7 @@ use crate::tools::survey::Survey;
 use crate::tools::ui::PageSettings;
 use crate::worker::sender::store::Stuck;
 use crate::worker::sender::{ExportError, Exporter};
-use crate::worker::telemetry::Telemetry;
+use crate::worker::telemetry::{Telemetry, say_illegal};
 use input::{FileRecord, Inputs};
 use progress::FilesProgress;
 use reading::{Next, Reading, Taken};
@@ -425,6 +425,9 @@ impl<'a> Run<'a> {
                 (self.job.preflight)((step.step, self.job.now))?;
             }
             self.summary.step(&step);
+            if let Some(illegal) = &step.illegal {
+                say_illegal(illegal);
+            }
             for batch in step.batches {
                 let mut refused = self.sending.try_send(shard, batch);
                 while let Some(batch) = refused.take().filter(|_| !self.stopped()) {

@@ -190,6 +190,16 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Choice(&mut d.config.remote_write.protocol),
     },
     ConfigKey {
+        path: "remote_write.metadata_interval",
+        doc: "How often remote write 1.0 gets type, help and unit of each metric; 0s: never. 2.0 carries them.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.metadata_interval, 0..=DAY),
+    },
+    ConfigKey {
+        path: "remote_write.quarantine",
+        doc: "A series that the receiver rejects by itself is not sent for this long, then retried alone. 0s: always sent.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.quarantine, 0..=DAY),
+    },
+    ConfigKey {
         path: "remote_write.preflight",
         doc: "Keep samples over an hour old while the receiver reports that it would drop them. Off: they are lost.",
         slot: |d| DraftField::Bool(&mut d.config.remote_write.preflight),

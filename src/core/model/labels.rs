@@ -284,12 +284,33 @@ pub fn check(block: &[u8]) -> Result<(), super::wire::Malformed> {
     Ok(())
 }
 
+/// As [`cuts`], and whether all receivers take the names in `block`. What is made of attributes has such names; a block in a
+/// journal may come from elsewhere.
+#[must_use]
+pub fn cuts_if_legal(block: &[u8]) -> (Cuts, bool) {
+    let mut legal = true;
+    let cuts = walk(block, |name| legal &= is_legal_name(name, false));
+    (cuts, legal)
+}
+
+/// Whether a name is one of a label, letters, digits and `_` without a digit first, or of a metric, which may have colons.
+#[must_use]
+pub fn is_legal_name(name: &str, of_metric: bool) -> bool {
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || (of_metric && b == b':');
+    name.bytes().all(is_legal) && !matches!(name.as_bytes().first(), None | Some(b'0'..=b'9'))
+}
+
 /// Where `__name__` and `le` belong in `block`.
 #[must_use]
 pub fn cuts(block: &[u8]) -> Cuts {
+    walk(block, |_| ())
+}
+
+fn walk(block: &[u8], mut each: impl FnMut(&str)) -> Cuts {
     let mut rest = super::wire::Reader::new(block);
     let mut cuts = Cuts { name: 0, le: 0 };
     while let Ok(Some((name, _))) = next_label(&mut rest) {
+        each(name);
         let end = (block.len() - rest.rest().len()) as u32;
         if name < "__name__" {
             cuts.name = end;
@@ -368,6 +389,19 @@ mod tests {
         let mut reserved = Vec::new();
         put_label(&mut reserved, "le", "1");
         assert!(check(&reserved).is_err());
+    }
+
+    #[test]
+    fn a_name_is_legal_if_every_receiver_takes_it() {
+        for name in ["a", "_", "__name", "A1", "service_name"] {
+            assert!(is_legal_name(name, false) && is_legal_name(name, true), "{name}");
+        }
+        for name in ["", "1a", "a.b", "a-b", "gr\u{f6}\u{df}e", "a b"] {
+            assert!(!is_legal_name(name, false) && !is_legal_name(name, true), "{name}");
+        }
+        assert!(is_legal_name("job:x", true) && !is_legal_name("job:x", false));
+        let judged = |labels| cuts_if_legal(&block(labels)).1;
+        assert!(judged(&[("a", "1.5"), ("b", "\u{e4}")]) && !judged(&[("2xx", "1"), ("a", "1")]));
     }
 
     #[test]

@@ -310,7 +310,10 @@ pub fn judge_probe(run: &Run, status: u16, text: &str) -> Finding {
             "the receiver answers a probe with {status}: {text}; it is unknown whether it accepts samples of that \
              age, and the run will retry until it does"
         )),
-        _ => Finding::Waits(format!("a probe was rejected with {status}: {text}; {}", super::verdict::remedy(status))),
+        _ => Finding::Waits(format!(
+            "a probe was rejected with {status}: {text}; {}",
+            super::verdict::remedy(status, text)
+        )),
     }
 }
 
@@ -550,7 +553,7 @@ mod tests {
             (401, "remote_write.auth"),
             (403, "remote_write.auth"),
             (407, "remote_write.auth"),
-            (404, "the path of remote_write.url"),
+            (404, "port and path of remote_write.url"),
             (302, "redirects to"),
             (415, "remote_write.protocol"),
             (451, "see the receiver's message"),

@@ -10,7 +10,7 @@ use prost::Message;
 
 pub use native::Native;
 
-use self::proto::{Label, TimeSeries, WriteRequest};
+use self::proto::{Label, MetadataRequest, TimeSeries, WriteRequest};
 
 /// The messages of `proto/prometheus_write.proto`.
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated")]
@@ -51,6 +51,14 @@ pub enum DecodeError {
 /// When it is not a snappy block of a `WriteRequest`, or too large.
 pub fn body(bytes: &[u8]) -> Result<WriteRequest, DecodeError> {
     Ok(WriteRequest::decode(raw(bytes)?.as_slice())?)
+}
+
+/// Decompresses and decodes what one body in 1.0 says about metrics.
+///
+/// # Errors
+/// When it is not a snappy block of a `WriteRequest`, or too large.
+pub fn metadata(bytes: &[u8]) -> Result<MetadataRequest, DecodeError> {
+    Ok(MetadataRequest::decode(raw(bytes)?.as_slice())?)
 }
 
 fn raw(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {

@@ -1,7 +1,26 @@
 //! What a metric is about: its kind, a sentence and its unit, as receivers show them.
 //!
 //! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics tell their
-//! kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series.
+//! kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series; for 1.0, the sender sends a [`body`] now
+//! and then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::core::model::labels;
+use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64};
+
+use super::Request;
+use super::request::{HISTOGRAM_TAG, SERIES_TAG};
+use super::separate::labels_of;
+
+/// Tags of `WriteRequest.metadata` and of the fields of `MetricMetadata`.
+const METADATA: u8 = 0x1a;
+const KIND: u8 = 0x08;
+const NAME: u8 = 0x12;
+const HELP_TEXT: u8 = 0x22;
+const UNIT: u8 = 0x2a;
 
 /// The kinds that there are here, by their numbers in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +66,85 @@ const HELP: &[(&str, &str)] = &[
 const UNITS: &[(&str, &str)] =
     &[("_seconds", "seconds"), ("_latency", "seconds"), ("_milliseconds", "milliseconds"), ("size_total", "bytes")];
 
+/// The names of series in requests, each with whether its samples are native histograms.
+pub type SeriesNames = BTreeSet<(String, bool)>;
+
 /// The metric that a series of this name belongs to. `native` says whether its samples are native histograms.
 #[must_use]
 pub fn describe(name: &str, native: bool) -> Description {
-    let part = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
-    let (kind, family) = match part {
-        _ if native => (MetricKind::Histogram, name),
-        Some(family) => (MetricKind::Histogram, family),
-        None if name.ends_with("_total") => (MetricKind::Counter, name),
-        None => (MetricKind::Gauge, name),
-    };
+    let (kind, family) = kind_of(name, native);
     let of = |list: &[(&str, &'static str)]| {
         list.iter().find(|(end, _)| family.ends_with(end)).map_or("", |(_, text)| *text)
     };
     Description { kind, help: of(HELP), unit: of(UNITS) }
+}
+
+/// The kind of the metric that a series belongs to, and its name: that of the series, but for the parts of a classic histogram.
+fn kind_of(name: &str, native: bool) -> (MetricKind, &str) {
+    let part = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
+    match part {
+        _ if native => (MetricKind::Histogram, name),
+        Some(family) => (MetricKind::Histogram, family),
+        None if name.ends_with("_total") => (MetricKind::Counter, name),
+        None => (MetricKind::Gauge, name),
+    }
+}
+
+/// Adds the names of the series of a request.
+///
+/// # Errors
+/// When the request is not one of ours.
+pub fn collect(request: &Request, names: &mut SeriesNames) -> Result<(), Malformed> {
+    let raw = snap::raw::Decoder::new().decompress_vec(&request.body).map_err(|_| Malformed("not a snappy block"))?;
+    let mut r = Reader::new(&raw);
+    // Series of one metric stand next to one another.
+    let mut last: Option<(&str, bool)> = None;
+    while !r.is_empty() {
+        if r.u64()? != SERIES_TAG {
+            return Err(Malformed("a request holds nothing but series"));
+        }
+        let series = r.bytes()?;
+        let own = labels_of(series);
+        let Some((_, name)) = labels::iter(own).find(|(label, _)| *label == "__name__") else { continue };
+        let mut values = Reader::new(series.get(own.len()..).unwrap_or_default());
+        let native = has_histogram(&mut values)?;
+        if last != Some((name, native)) {
+            last = Some((name, native));
+            names.insert((name.to_owned(), native));
+        }
+    }
+    Ok(())
+}
+
+fn has_histogram(values: &mut Reader<'_>) -> Result<bool, Malformed> {
+    while !values.is_empty() {
+        if values.u64()? == HISTOGRAM_TAG {
+            return Ok(true);
+        }
+        values.bytes()?;
+    }
+    Ok(false)
+}
+
+/// The body of a request in 1.0 that says what the metrics of these series are about, each once, as Prometheus sends it.
+#[must_use]
+pub fn body(names: &SeriesNames) -> Bytes {
+    let mut raw = Vec::new();
+    let families: BTreeMap<&str, Description> =
+        names.iter().map(|(name, native)| (kind_of(name, *native).1, describe(name, *native))).collect();
+    for (family, Description { kind, help, unit }) in families {
+        let mut entry = vec![KIND];
+        put_u64(&mut entry, kind as u64);
+        for (tag, text) in [(NAME, family), (HELP_TEXT, help), (UNIT, unit)] {
+            if !text.is_empty() {
+                entry.push(tag);
+                put_bytes(&mut entry, text.as_bytes());
+            }
+        }
+        raw.push(METADATA);
+        put_bytes(&mut raw, &entry);
+    }
+    snap::raw::Encoder::new().compress_vec(&raw).expect("a few names are far below 4 GiB").into()
 }
 
 #[cfg(test)]
@@ -83,6 +167,46 @@ mod tests {
             parts.into_iter().chain([(base, MetricKind::Histogram, true)])
         });
         counters.chain(histograms.collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn a_body_of_metadata_names_each_metric_once_without_the_parts_of_classic_histograms() {
+        use super::super::decode::{self, proto};
+        use prost::Message;
+
+        let label = |value: &str| proto::Label { name: "__name__".to_owned(), value: value.to_owned() };
+        let entry = |name: &str, native: bool| proto::TimeSeries {
+            labels: vec![label(name), proto::Label { name: "service".to_owned(), value: "a".to_owned() }],
+            samples: vec![proto::Sample { value: 1.0, timestamp: 1 }; usize::from(!native)],
+            histograms: vec![proto::Histogram::default(); usize::from(native)],
+            exemplars: Vec::new(),
+        };
+        let timeseries = vec![
+            entry("traces_spanmetrics_calls_total", false),
+            entry("traces_spanmetrics_latency_bucket", false),
+            entry("traces_spanmetrics_latency_bucket", false),
+            entry("traces_spanmetrics_latency_count", false),
+            entry("traces_spanmetrics_latency", true),
+            entry("odd_count", true),
+        ];
+        let raw = proto::WriteRequest { timeseries }.encode_to_vec();
+        let request = Request::compress(&raw, 6, 6, 0, &mut snap::raw::Encoder::new());
+        let mut names = SeriesNames::new();
+        assert_eq!(collect(&request, &mut names), Ok(()));
+        assert_eq!(names.len(), 5);
+        let said = decode::metadata(&body(&names)).expect("our own body").metadata;
+        let said: Vec<_> =
+            said.iter().map(|m| (m.metric_family_name.as_str(), m.r#type, m.help.as_str(), m.unit.as_str())).collect();
+        assert_eq!(
+            said,
+            [
+                ("odd_count", 3, "", ""),
+                ("traces_spanmetrics_calls_total", 1, "Number of spans.", ""),
+                ("traces_spanmetrics_latency", 3, "Duration of spans.", "seconds"),
+            ]
+        );
+        let odd = Request { body: Bytes::from_static(b"\x03abc"), ..request };
+        assert!(collect(&odd, &mut names).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod native;
 mod phases;
 pub mod request;
+pub mod separate;
 pub mod v2;
 pub mod verdict;
 

@@ -145,8 +145,7 @@ pub fn judge(said: &ReceiverAnswer<'_>, now: SystemTime, past: Past, choice: Opt
 pub fn hint(text: &str) -> Hint {
     let text = text.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // Not the word alone: a refusal repeats the labels of a series.
-    if says(&["out of order exemplar", "duplicate exemplar", "exemplar timestamp", "err-mimir-exemplar"]) {
+    if says(&EXEMPLARS) {
         Hint::Nothing
     } else if says(&["out of bounds", "out-of-bounds", "too old", "too-old"]) {
         Hint::TooOld
@@ -157,6 +156,20 @@ pub fn hint(text: &str) -> Hint {
     } else {
         Hint::Nothing
     }
+}
+
+/// How refusals of exemplars are worded. Not the word alone: a refusal repeats the labels of a series.
+const EXEMPLARS: [&str; 4] =
+    ["out of order exemplar", "duplicate exemplar", "exemplar timestamp", "err-mimir-exemplar"];
+/// How refusals of a timestamp are worded that will not be one later.
+const FUTURE: [&str; 2] = ["in the future", "in-future"];
+
+/// Whether the refusal of a single series is about the series, and not about this sample: then its next sample is refused, too.
+#[must_use]
+pub fn blames_series(status: u16, text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let passes = EXEMPLARS.iter().chain(&FUTURE).any(|words| lower.contains(words));
+    matches!(status, 400 | 422) && !passes && hint(text) == Hint::Nothing
 }
 
 /// All that [`reason`] says.
@@ -188,13 +201,34 @@ pub fn reason(status: u16, text: &str) -> &'static str {
     }
 }
 
-/// What the operator can do about refused samples.
+/// What receivers say to a cause that is known, in lower case, and what to do about it.
+const CAUSES: [(&str, &str); 4] = [
+    ("web.enable-remote-write-receiver", "start Prometheus with --web.enable-remote-write-receiver"),
+    (
+        "native histograms are disabled",
+        "start Prometheus with --enable-feature=native-histograms, or set histograms.mode: classic",
+    ),
+    ("no org id", "the receiver needs a tenant: set tenant.name, or X-Scope-OrgID in remote_write.headers"),
+    (
+        "label-names-per-series",
+        "the series has more labels than the receiver takes: raise its limit for the tenant, or remove dimensions",
+    ),
+];
+
+/// What the operator can do about refused samples, as far as the status and the text of the answer tell.
 #[must_use]
-pub fn remedy(status: u16) -> &'static str {
+pub fn remedy(status: u16, text: &str) -> &'static str {
+    let text = text.to_ascii_lowercase();
+    if let Some((_, remedy)) = CAUSES.iter().find(|(words, _)| text.contains(words)) {
+        return remedy;
+    }
     match status {
         400 | 409 | 422 => "see the receiver's message; its limits or its out-of-order window may be too narrow",
         401 | 403 | 407 => "check remote_write.auth, remote_write.headers and the tenant",
-        404 | 405 => "check the path of remote_write.url and that the receiver accepts remote write",
+        404 | 405 => {
+            "check port and path of remote_write.url (/api/v1/write for Prometheus and VictoriaMetrics, /api/v1/push for Mimir \
+             and Cortex, /api/v1/receive for Thanos) and that the receiver accepts remote write"
+        }
         413 => "lower remote_write.max_bytes",
         300..=399 => "set remote_write.url to the address that the receiver redirects to",
         415 => "set remote_write.protocol to what the receiver accepts, or to auto; it must accept snappy",
@@ -340,6 +374,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_blames_the_series_unless_it_is_about_a_time_an_exemplar_or_the_size() {
+        for text in
+            ["label name too long", "err-mimir-max-label-names-per-series", "", "rejected series exemplar_total"]
+        {
+            assert!(blames_series(400, text) && blames_series(422, text), "{text}");
+        }
+        for text in [
+            "out of order sample",
+            "out of bounds",
+            "duplicate sample for timestamp",
+            "out of order exemplar",
+            "timestamp is too far in the future",
+            "(err-mimir-too-far-in-future)",
+        ] {
+            assert!(!blames_series(400, text), "{text}");
+        }
+        assert!(![204, 401, 404, 409, 413, 429, 500].into_iter().any(|status| blames_series(status, "")));
+    }
+
+    #[test]
     fn a_series_whose_name_speaks_of_exemplars_is_judged_like_others() {
         let text = "out of bounds for series exemplar_requests_total";
         assert_eq!(judge(&said(400, text), NOW, Past::Resent, None), Verdict::Split);
@@ -383,8 +437,14 @@ mod tests {
     #[test]
     fn a_refusal_names_its_reason_and_its_remedy() {
         assert_eq!(reason(401, ""), "unauthorized");
-        assert!(remedy(403).contains("remote_write.auth"));
-        assert!(remedy(308).contains("remote_write.url"));
+        assert!(remedy(403, "").contains("remote_write.auth"));
+        assert!(remedy(308, "").contains("remote_write.url"));
+        assert!(remedy(404, "page not found").contains("/api/v1/push"));
+        let text = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+        assert!(remedy(404, text).starts_with("start Prometheus with --web."));
+        assert!(remedy(401, "No org ID").contains("tenant.name"));
+        let text = "received a series whose number of labels exceeds the limit (err-mimir-max-label-names-per-series)";
+        assert!(remedy(400, text).contains("more labels"), "{text}");
         assert_eq!(reason(418, ""), "other");
     }
 

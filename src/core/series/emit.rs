@@ -18,6 +18,9 @@ use crate::core::model::labels::{self, Cuts, put_label};
 use crate::core::remotewrite::StepBatch;
 use crate::core::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
 
+/// So many characters of labels are shown.
+const MAX_SHOWN: usize = 512;
+
 /// What a series task has to say about one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedStep {
@@ -33,6 +36,17 @@ pub struct ClosedStep {
     pub stale_markers: u64,
     /// Exemplars in the batches.
     pub exemplars: u64,
+    /// What is not in them because no receiver may take it.
+    pub illegal: Option<IllegalSeries>,
+}
+
+/// Series that are not written: a name of their labels, or the name of the metric, is not legal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IllegalSeries {
+    /// How many.
+    pub series: u64,
+    /// The tenant and the labels of the first. Somebody else chose them: escape them.
+    pub first: (Arc<str>, String),
 }
 
 /// Writes the sets of one step, which come in their final order.
@@ -57,7 +71,7 @@ pub(super) struct Emitter<'a> {
 
 impl ClosedStep {
     pub(super) fn empty(step: Millis) -> Self {
-        Self { step, batches: Vec::new(), samples: 0, start_samples: 0, stale_markers: 0, exemplars: 0 }
+        Self { step, batches: Vec::new(), samples: 0, start_samples: 0, stale_markers: 0, exemplars: 0, illegal: None }
     }
 }
 
@@ -102,6 +116,9 @@ impl<'a> Emitter<'a> {
         self.merged.clear();
         if !self.labels.is_empty() {
             merge(&mut self.merged, set.block(), &self.labels);
+        }
+        if !(set.legal && metrics.legal) {
+            return self.leave_out(set, idle, metrics, turn);
         }
         if let Some(replaced) = turn.replaced.filter(|_| self.own.is_told_ends()) {
             self.end_vanished(set, layouts.of(replaced), metrics);
@@ -153,6 +170,26 @@ impl<'a> Emitter<'a> {
         } else if turn.before.as_ref().is_some_and(|before| before.seen == Some(set.layout)) {
             // Nothing has changed after all.
             turn.before = None;
+        }
+    }
+
+    /// Writes nothing of a set that receivers would refuse, so that it spoils no request.
+    fn leave_out(&mut self, set: &mut LabelSet, idle: Millis, metrics: &Metrics, turn: &mut Turn) {
+        set.live = idle <= 0 || idle < self.stale_after;
+        self.live += usize::from(set.live);
+        turn.before = None;
+        let mut series = 0;
+        metrics.each(&turn.numbers, &set.natives, |_| series += 1);
+        match &mut self.closed.illegal {
+            _ if !set.live || !self.own.write => {}
+            Some(illegal) => illegal.series += series,
+            none => {
+                let label = |(name, value): (&str, &str)| format!("{name}={value:?}");
+                let labels: Vec<String> = labels::iter(set.block()).map(label).collect();
+                let text = format!("{}{{{}}}", metrics.layout.counter_name(0), labels.join(","));
+                let first = (Arc::clone(self.names.of(set.tenant)), text.chars().take(MAX_SHOWN).collect());
+                *none = Some(IllegalSeries { series, first });
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The series behind the cells of a label set: their names, `le`s and values.
 
-use crate::core::model::labels::put_label;
+use crate::core::model::labels::{is_legal_name, put_label};
 use crate::core::model::{Layout, Natives};
 use crate::core::remotewrite::encode::name_label;
 use crate::core::remotewrite::native::NativeValue;
@@ -17,6 +17,8 @@ pub(super) struct Metrics {
     histograms: Vec<Option<HistogramText>>,
     /// See [`Layout::carries`].
     carries: Vec<bool>,
+    /// Whether receivers take the names of its metrics.
+    pub(super) legal: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,11 @@ impl Metrics {
         let counters = (0..family.counters().len()).map(|c| name_label(&layout.counter_name(c))).collect();
         let text = |h| layout.shape(h).map(|_| HistogramText::new(&layout, h));
         let histograms = (0..family.histograms().len()).map(text).collect();
-        Self { carries: layout.carries(), layout, counters, histograms }
+        let mut names = (0..family.counters().len())
+            .map(|c| layout.counter_name(c))
+            .chain((0..family.histograms().len()).map(|h| layout.histogram_name(h)));
+        let legal = names.all(|name| is_legal_name(&name, true));
+        Self { carries: layout.carries(), layout, counters, histograms, legal }
     }
 
     /// Adds to one cell.

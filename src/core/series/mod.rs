@@ -87,7 +87,7 @@ mod tenants;
 mod unnamed;
 
 pub use cardinality::{Cardinality, TopLabel};
-pub use emit::ClosedStep;
+pub use emit::{ClosedStep, IllegalSeries};
 pub use open::Touched;
 pub use registry::{AddError, LayoutId, Registry};
 pub use settings::SettingsError;

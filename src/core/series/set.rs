@@ -33,6 +33,8 @@ pub(super) struct LabelSet {
     pub(super) emitted: u8,
     /// Whether it is emitted at every step.
     pub(super) live: bool,
+    /// Whether receivers take the names of its labels.
+    pub(super) legal: bool,
 }
 
 // === impl LabelSet ===
@@ -40,18 +42,20 @@ pub(super) struct LabelSet {
 impl LabelSet {
     /// A set that nothing has touched. `packed` is its numbers, as [`pack`] writes them.
     pub(super) fn new(name: SetName, tenant: u32, block: &[u8], layout: u32, packed: &[u8], natives: Natives) -> Self {
+        let (cuts, legal) = labels::cuts_if_legal(block);
         Self {
             name,
             data: data(block, packed),
             natives,
             touched: NEVER,
             mentioned: NEVER,
-            cuts: labels::cuts(block),
+            cuts,
             tenant,
             layout,
             pending: 0,
             emitted: 0,
             live: false,
+            legal,
         }
     }
 

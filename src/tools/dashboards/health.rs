@@ -290,7 +290,7 @@ fn sending() -> Vec<Panel> {
         ),
         Panel::lines(
             "Waiting",
-            "Samples that are not settled, requests in flight, pairs of receiver and tenant that wait.",
+            "Samples that are not settled, requests in flight, pairs of receiver and tenant that wait, series that a receiver rejects.",
             "short",
             [
                 ("samples", "sum(spanmill_samples_pending)".into()),
@@ -298,6 +298,7 @@ fn sending() -> Vec<Panel> {
                 ("batches", "sum(spanmill_remote_write_batches_pending)".into()),
                 ("receivers: {{reason}}", "sum by (reason) (spanmill_receivers_waiting)".into()),
                 ("receivers that reject all", "sum(spanmill_receivers_refusing)".into()),
+                ("series in quarantine", "sum(spanmill_series_quarantined)".into()),
             ],
         ),
         lines(
@@ -319,13 +320,15 @@ fn sending() -> Vec<Panel> {
         lines("Bytes sent", "Compressed bytes per second.", "Bps", "bytes", rate("remote_write_bytes_total", "")),
         Panel::lines(
             "Retries and what is odd",
-            "Attempts that repeated one; steps not written for a tenant whose receiver was down; exemplars that a receiver rejected.",
+            "Attempts that repeated one; steps not written for a tenant whose receiver was down; exemplars that a receiver rejected; metadata; series with illegal names.",
             "ops",
             [
                 ("retries", rate("remote_write_retries_total", "")),
                 ("skipped steps", rate("tenant_steps_skipped_total", "")),
                 ("rejected exemplars", rate("exemplars_rejected_total", "")),
                 ("written counts that differ", rate("remote_write_written_mismatches_total", "")),
+                ("metadata: {{result}}", rate("remote_write_metadata_requests_total", "result")),
+                ("series with illegal names", rate("illegal_series_total", "")),
             ],
         ),
     ]

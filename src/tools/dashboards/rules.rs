@@ -125,7 +125,7 @@ pub const ALERTS: &[Alert] = &[
         summary: "The receiver rejected samples of {{ $labels.instance }}: {{ $labels.reason }}",
         meaning: "These samples are lost; the totals of their series are right again with the next sample that is stored.",
         steps: &[
-            "The log names a rejected series with the answer of the receiver.",
+            "The log names a rejected series with the answer of the receiver. `/quarantine` lists series that are not sent any more, except to retry them.",
             "Too old or out of order: another writer sends the same series, or the receiver's out-of-order window is too small for the lag.",
             "Too many labels, too long values: use `limits` or drop the dimension.",
         ],

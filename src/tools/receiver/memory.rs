@@ -121,6 +121,7 @@ impl Memory {
             requests: 0,
             refused: 0,
             probes: 0,
+            metadata: 0,
             samples: self.samples,
             resent: self.resent,
             exemplars: self.exemplars,

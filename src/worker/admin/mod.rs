@@ -1,4 +1,4 @@
-//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, and `/` to
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, `/quarantine`, and `/` to
 //! find them.
 //!
 //! *In:* the task registry, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its
@@ -9,7 +9,7 @@ pub mod serve;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::config::settings;
 use crate::core::model::text::{Shown, ShownLines, shows_itself};
-use crate::worker::telemetry::{Report, Telemetry, WAITS_AT_LEAST};
+use crate::worker::telemetry::{QuarantinedSeries, Report, Telemetry, WAITS_AT_LEAST};
 
 /// Conditions that have not been checked for so long are not known to be met.
 const JUDGED_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,8 @@ const INDEX: &str = "spanmill\n\n\
     /metrics      spanmill's own metrics, in the Prometheus text format\n\
     /settings     the counting settings of this worker, and the sources whose settings differ, as JSON\n\
     /tenants      the tenants with settings of their own, and the version of the overrides, as JSON\n\
-    /cardinality  while label sets exceed a limit: the services and labels with the most values, as JSON\n";
+    /cardinality  while label sets exceed a limit: the services and labels with the most values, as JSON\n\
+    /quarantine   series that a receiver rejects by themselves, with its answer and when they are retried, as JSON\n";
 
 /// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +158,7 @@ fn router(shared: Arc<AdminState>) -> Router {
         .route("/settings", get(settings_in_force))
         .route("/tenants", get(tenants))
         .route("/cardinality", get(cardinality))
+        .route("/quarantine", get(quarantine))
         .with_state(shared)
 }
 
@@ -200,6 +202,28 @@ async fn cardinality(State(s): State<Arc<AdminState>>) -> Response {
     // A service lies in one shard, so no label comes twice.
     labels.sort_by_key(|label| std::cmp::Reverse(label["values"].as_u64()));
     let json = serde_json::json!({ "label_sets_over_limit": refused, "labels": labels });
+    self::json(StatusCode::OK, &json)
+}
+
+async fn quarantine(State(s): State<Arc<AdminState>>) -> Response {
+    let millis = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let series = |one: &QuarantinedSeries| {
+        serde_json::json!({
+            "series": one.series,
+            "since_ms": millis(one.since),
+            "retry_at_ms": millis(one.retry_at),
+            "status": one.status,
+            "answer": one.answer,
+        })
+    };
+    let receivers = s.telemetry.receivers().snapshot().into_iter().filter(|status| status.quarantined > 0);
+    let receivers = receivers.map(|status| {
+        let listed: Vec<_> = status.quarantine.iter().map(series).collect();
+        serde_json::json!({
+            "url": status.url, "tenant": *status.tenant, "quarantined": status.quarantined, "series": listed,
+        })
+    });
+    let json = serde_json::json!({ "receivers": receivers.collect::<Vec<_>>() });
     self::json(StatusCode::OK, &json)
 }
 

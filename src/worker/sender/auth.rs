@@ -14,6 +14,7 @@ use crate::config::settings::Auth;
 
 use super::ExportError;
 use super::credentials::{Chain, Renewing, Source};
+use super::profiles;
 use super::secrets::SecretHeader;
 
 /// Adds what proves who we are.
@@ -50,6 +51,7 @@ impl Authorizer {
                 SecretHeader::new(token, place, |token: &str| format!("Bearer {token}")).map(Self::Secret)
             }
             Auth::SigV4 { region, service, profile, role_arn } => {
+                profiles::check(profile.as_deref()).await?;
                 let chain = Chain { region: region.clone(), profile: profile.clone(), role: role_arn.clone() };
                 // Whatever cannot be set up ends the start, and not a later attempt.
                 drop(chain.provider().await);

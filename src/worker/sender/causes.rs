@@ -27,6 +27,15 @@ const WORDS: &[(&str, &str)] = &[
         "CertificateRequired",
         "the receiver requires a client certificate: set remote_write.tls.cert_file and remote_write.tls.key_file",
     ),
+    (
+        "invalid HTTP",
+        "the port does not speak HTTP/1.1 (it may be one of gRPC or Kafka): check the port in remote_write.url",
+    ),
+    (
+        "connection closed before message completed",
+        "the peer closed the connection: check that the port in remote_write.url is the receiver's HTTP port, and that \
+         nothing between cuts connections",
+    ),
     ("dns error", "DNS does not know the host: check the name in remote_write.url"),
     ("failed to lookup", "DNS does not know the host: check the name in remote_write.url"),
     (
@@ -63,7 +72,9 @@ mod tests {
         assert!(remedy(tls).is_some_and(|text| text.contains("write http://")));
         let ca = "client error (Connect): invalid peer certificate: UnknownIssuer";
         assert!(remedy(ca).is_some_and(|text| text.contains("tls.ca_file")));
-        assert_eq!(remedy("connection closed before message completed"), None);
+        assert!(remedy("invalid HTTP version parsed").is_some_and(|text| text.contains("check the port")));
+        assert!(remedy("connection closed before message completed").is_some_and(|text| text.contains("HTTP port")));
+        assert_eq!(remedy("operation timed out"), None);
     }
 
     #[test]

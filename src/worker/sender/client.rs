@@ -85,7 +85,7 @@ impl Answer {
         Trouble {
             reason: verdict::reason(self.status, &self.text),
             why: format!("status {}: {}", self.status, self.text),
-            remedy: verdict::remedy(self.status),
+            remedy: verdict::remedy(self.status, &self.text),
             after,
         }
     }

@@ -313,6 +313,21 @@ mod tests {
     }
 
     #[test]
+    fn credentials_that_live_for_seconds_lead_to_one_renewal_in_ten_seconds_at_most() {
+        ready(async {
+            let lives = (1..40u64).map(|n| Ok(credentials("short", Some(at(10 * n + 5))))).collect();
+            let (renewing, asked) = script(lives);
+            for tenth in 0..1_000 {
+                // Between two renewals there may be none that are good.
+                drop(renewing.at(SystemTime::UNIX_EPOCH + Duration::from_millis(100 * tenth)).await);
+                settle().await;
+            }
+            let asked = *asked.lock().expect("asked");
+            assert!((9..=10).contains(&asked), "{asked} renewals in 100 s");
+        });
+    }
+
+    #[test]
     fn credentials_that_a_receiver_refuses_are_looked_up_again() {
         ready(async {
             let (renewing, asked) = script(vec![Ok(credentials("first", None)), Ok(credentials("second", None))]);

@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
 use crate::core::remotewrite::{Request, StepBatch, v2};
-use crate::worker::telemetry::{ILLEGAL_TENANT, class_of, flood};
+use crate::worker::telemetry::{ILLEGAL_TENANT, QUARANTINED, class_of, flood};
 
 use super::Delivered;
 use super::client::{Answer, Failure};
 use super::dialect::{Version, if_read, is_unread};
 use super::halving::Halving;
+use super::quarantine::Suspect;
 use super::shard_sender::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
 
@@ -35,6 +36,10 @@ struct Delivery<'a> {
     out: Delivered,
     /// The receiver has later steps: so it has this one.
     overtaken: bool,
+    /// The receiver has taken something of this batch: so it does not refuse everything.
+    taken: bool,
+    /// Single series that it has refused for what they are.
+    suspects: Vec<Suspect>,
 }
 
 // === impl Sending ===
@@ -57,7 +62,8 @@ impl Sending {
     }
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken: false };
+        let (overtaken, taken, suspects) = (false, false, Vec::new());
+        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, suspects };
         // See `remotewrite/phases.rs`. What is made for a phase is dropped once it is settled: at a start it is much.
         for before in batch.requests.iter().filter_map(Request::before_values) {
             delivery.settle(before, false).await;
@@ -65,9 +71,13 @@ impl Sending {
         for request in &batch.requests {
             delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
         }
-        let Delivery { out, ticket, .. } = delivery;
+        delivery.way.recipient.report_quarantine();
+        let Delivery { out, ticket, way, taken, .. } = delivery;
         (self.done)(out);
         drop(ticket);
+        if taken {
+            way.describe(self, batch).await;
+        }
     }
 }
 
@@ -79,7 +89,44 @@ impl Delivery<'_> {
         if self.overtaken {
             return self.is_there(&request);
         }
-        let mut halving = self.way.refusals().begin(request, tokio::time::Instant::now());
+        let now = tokio::time::Instant::now();
+        let Some(separated) = self.way.recipient.quarantine.separate(&request, values, now) else {
+            return self.settle_all(request, values).await;
+        };
+        self.give_up(separated.left_out, QUARANTINED);
+        if let Some(rest) = separated.rest {
+            self.settle_all(rest, values).await;
+        }
+        for one in separated.alone {
+            self.try_again(&one).await;
+        }
+    }
+
+    /// Sends a series again that was refused before, alone.
+    async fn try_again(&mut self, one: &Request) {
+        let Some((verdict, answer)) = self.send(one).await else {
+            return self.give_up(one.samples.into(), ILLEGAL_TENANT);
+        };
+        let (labels, now) = (one.labels_of_one().unwrap_or_default(), tokio::time::Instant::now());
+        let quarantine = &self.way.recipient.quarantine;
+        match verdict {
+            Verdict::Acknowledged => {
+                quarantine.release(&labels);
+                self.acknowledge(one, &answer);
+            }
+            Verdict::AlreadyThere | Verdict::Overtaken | Verdict::SplitResent => self.is_there(one),
+            Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
+                if verdict::blames_series(answer.status, &answer.text) {
+                    quarantine.keep(vec![Suspect { labels, status: answer.status, answer: answer.text }], now);
+                }
+                self.give_up(one.samples.into(), QUARANTINED);
+            }
+        }
+    }
+
+    /// As [`Self::settle`], all of a request.
+    async fn settle_all(&mut self, request: Request, values: bool) {
+        let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
         while let Some(part) = halving.next() {
             let Some((verdict, answer)) = self.send(&part).await else {
                 let text = "the tenant's name is not legal in an HTTP header".to_owned();
@@ -90,6 +137,9 @@ impl Delivery<'_> {
             self.act(&part, verdict, &answer, &mut halving);
             self.overtaken |= values && verdict == Verdict::Overtaken;
         }
+        self.taken |= halving.is_taken();
+        self.suspects.append(&mut halving.take_suspects());
+        self.quarantine();
         let refused = self.way.refusals().end(&halving, tokio::time::Instant::now());
         if let Some(refused) = refused {
             self.way.recipient.refused(refused);
@@ -100,11 +150,7 @@ impl Delivery<'_> {
         match verdict {
             Verdict::Acknowledged => {
                 halving.taken();
-                self.compare(part, answer);
-                let samples = u64::from(part.samples);
-                self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
-                self.out.acknowledged += samples;
-                self.ticket.settle(samples);
+                self.acknowledge(part, answer);
             }
             Verdict::AlreadyThere | Verdict::Overtaken => self.is_there(part),
             Verdict::Split | Verdict::SplitResent if halving.halve(part) => {}
@@ -112,9 +158,38 @@ impl Delivery<'_> {
             // A verdict to wait is none that `send` returns.
             Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
                 halving.rejected();
+                let blamed = verdict == Verdict::Split && verdict::blames_series(answer.status, &answer.text);
+                if let Some(labels) = part.labels_of_one().filter(|_| blamed) {
+                    halving.suspect(Suspect { labels, status: answer.status, answer: answer.text.clone() });
+                }
                 self.reject(part, verdict::reason(answer.status, &answer.text), answer);
             }
         }
+    }
+
+    fn acknowledge(&mut self, part: &Request, answer: &Answer) {
+        self.compare(part, answer);
+        let samples = u64::from(part.samples);
+        self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
+        self.out.acknowledged += samples;
+        self.ticket.settle(samples);
+    }
+
+    /// Puts series in quarantine that were refused, once others of the step were taken.
+    fn quarantine(&mut self) {
+        if !self.taken || self.suspects.is_empty() {
+            return;
+        }
+        let suspects = std::mem::take(&mut self.suspects);
+        let (url, tenant) = (self.way.endpoint.client.shown(), &self.batch.tenant);
+        self.way.recipient.quarantine.keep_and_say(suspects, &url, tenant);
+    }
+
+    /// Counts samples that are not sent any more.
+    fn give_up(&mut self, samples: u64, reason: &'static str) {
+        self.sending.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
+        self.out.rejected += samples;
+        self.ticket.settle(samples);
     }
 
     fn is_there(&mut self, part: &Request) {
@@ -231,9 +306,7 @@ impl Delivery<'_> {
 
     fn reject(&mut self, part: &Request, reason: &'static str, answer: &Answer) {
         let samples = u64::from(part.samples);
-        self.sending.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
-        self.out.rejected += samples;
-        self.ticket.settle(samples);
+        self.give_up(samples, reason);
         let url = self.way.endpoint.client.shown();
         // All shards meet the same refusal at every step; the counters have all of it.
         let cause = format!("refused {url} {:?} {} {reason}", self.batch.tenant, answer.status);
@@ -250,7 +323,7 @@ impl Delivery<'_> {
             series = part.series,
             samples,
             first = ?part.describe(),
-            remedy = verdict::remedy(answer.status),
+            remedy = verdict::remedy(answer.status, &answer.text),
             answer = answer.text,
             "receiver rejected samples, not retrying"
         );

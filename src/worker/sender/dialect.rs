@@ -83,6 +83,15 @@ impl Dialect {
         self.state().version
     }
 
+    /// In which version samples are sent at the moment.
+    pub(super) fn current(&self) -> Version {
+        match self.wanted {
+            Protocol::V1 => Version::First,
+            Protocol::V2 => Version::Second,
+            Protocol::Auto => self.state().version,
+        }
+    }
+
     /// An answer to samples has come. Tells whether they must be sent again in 1.0, and at once: the endpoint does not take
     /// 2.0.
     pub(super) fn falls_back(&self, answer: &Result<Answer, Failure>, url: &str) -> bool {

@@ -94,7 +94,8 @@ impl Endpoint {
             recipients.known.retain(|_, recipient| recipient.strong_count() > 0);
             recipients.tidy_at = (2 * recipients.known.len()).max(64);
         }
-        let recipient = Arc::new(Recipient::new(receivers, self.client.shown(), tenant));
+        let recipient =
+            Arc::new(Recipient::new(receivers, self.client.shown(), tenant, millis(self.settings.quarantine)));
         recipients.known.insert(Arc::clone(tenant), Arc::downgrade(&recipient));
         recipient
     }

@@ -4,6 +4,10 @@
 //! not be asked about every half at every step. So a request of which nothing has been taken yet gets a few halvings only; and
 //! after one that has spent them all in vain, the next ones are refused as they are, until a pause is over, which grows. A
 //! small request starts no pause: its own series alone were bad, and the next one may hold a single bad series among good ones.
+//! Nor does one of a step of which the receiver has taken another request: it does not refuse everything.
+//!
+//! Until a part is taken, the smallest one comes next: with many bad series, only a small part has none. After that the largest
+//! one comes next, so that what is left when the halvings are spent is small.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::core::remotewrite::Request;
+
+use super::quarantine::Suspect;
 
 /// Halvings of one request, in all its parts together, once a part of it has been taken: enough to find several rejected
 /// series among thousands.
@@ -35,18 +41,23 @@ pub(super) struct Halving {
     halved: u32,
     /// Whether halving makes sense now.
     allowed: bool,
+    /// Whether the receiver has taken other requests of the same step.
+    trusted: bool,
     taken: bool,
     /// Whether samples were given up.
     refused: bool,
+    /// Single series that were refused for what they are.
+    suspects: Vec<Suspect>,
 }
 
 // === impl Refusals ===
 
 impl Refusals {
-    /// The parts of a request that is about to be sent.
-    pub(super) fn begin(&self, request: Request, now: Instant) -> Halving {
-        let allowed = self.not_before.is_none_or(|at| now >= at);
-        Halving { parts: VecDeque::from([request]), halved: 0, allowed, taken: false, refused: false }
+    /// The parts of a request that is about to be sent. `trusted` tells whether other requests of the same step were taken.
+    pub(super) fn begin(&self, request: Request, trusted: bool, now: Instant) -> Halving {
+        let allowed = trusted || self.not_before.is_none_or(|at| now >= at);
+        let (parts, suspects) = (VecDeque::from([request]), Vec::new());
+        Halving { parts, halved: 0, allowed, trusted, taken: false, refused: false, suspects }
     }
 
     /// A request is settled. Tells whether everything was refused, or something taken, if either.
@@ -58,7 +69,7 @@ impl Refusals {
         if !halving.refused {
             return None;
         }
-        if halving.allowed && halving.halved >= WITHOUT_SUCCESS {
+        if halving.allowed && !halving.trusted && halving.halved >= WITHOUT_SUCCESS {
             let factor = 1u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX);
             self.not_before = now.checked_add(FIRST.saturating_mul(factor).min(LONGEST));
             self.in_a_row = self.in_a_row.saturating_add(1);
@@ -70,9 +81,10 @@ impl Refusals {
 // === impl Halving ===
 
 impl Halving {
-    /// The next part. The largest come first, so that one which is taken is found soon.
+    /// The next part.
     pub(super) fn next(&mut self) -> Option<Request> {
-        self.parts.pop_front()
+        // Halves are put behind what is there, so the front has the largest.
+        if self.taken { self.parts.pop_front() } else { self.parts.pop_back() }
     }
 
     /// Something of it was taken.
@@ -85,13 +97,28 @@ impl Halving {
         self.refused = true;
     }
 
+    /// Whether something of it was taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// A single series was refused for what it is.
+    pub(super) fn suspect(&mut self, suspect: Suspect) {
+        self.suspects.push(suspect);
+    }
+
+    /// The series that were refused for what they are.
+    pub(super) fn take_suspects(&mut self) -> Vec<Suspect> {
+        std::mem::take(&mut self.suspects)
+    }
+
     /// A part was refused for its content. Halves it; `false` when it stays as it is.
     pub(super) fn halve(&mut self, part: &Request) -> bool {
-        let most = if self.taken { MOST } else { WITHOUT_SUCCESS };
+        let most = if self.taken || self.trusted { MOST } else { WITHOUT_SUCCESS };
         let halves = if self.allowed && self.halved < most { part.split() } else { None };
         let Some((first, second)) = halves else { return false };
         self.halved += 1;
-        self.parts.extend([first, second]);
+        self.parts.extend([second, first]);
         true
     }
 }
@@ -124,7 +151,7 @@ mod tests {
         now: Instant,
         takes: impl Fn(&Request) -> bool,
     ) -> (u32, Option<bool>) {
-        let mut halving = refusals.begin(request(series), now);
+        let mut halving = refusals.begin(request(series), false, now);
         let mut sent = 0;
         while let Some(part) = halving.next() {
             sent += 1;
@@ -164,12 +191,53 @@ mod tests {
     #[test]
     fn what_is_there_already_is_not_refused_however_often_it_was_halved() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
-        let mut halving = refusals.begin(request(1_000), now);
+        let mut halving = refusals.begin(request(1_000), false, now);
         while let Some(part) = halving.next() {
             halving.halve(&part);
         }
         assert_eq!(refusals.end(&halving, now), None);
         assert_eq!(settle(&mut refusals, now, |_| false), (33, Some(true)), "no pause");
+    }
+
+    /// Whether a part holds a series of which the number is a multiple of `every`.
+    fn holds(part: &Request, every: u32) -> bool {
+        let body = crate::core::remotewrite::decode::body(&part.body).expect("our own body");
+        let number =
+            |series: &TimeSeries| series.labels[0].value.trim_start_matches('s').parse::<u32>().expect("a number");
+        body.timeseries.iter().any(|series| number(series) % every == 0)
+    }
+
+    #[test]
+    fn bad_series_that_are_spread_over_a_request_do_not_look_like_a_receiver_that_refuses_everything() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        let mut halving = refusals.begin(request(1_000), false, now);
+        let mut stored = 0;
+        while let Some(part) = halving.next() {
+            if !holds(&part, 25) {
+                halving.taken();
+                stored += part.series;
+            } else if !halving.halve(&part) {
+                halving.rejected();
+            }
+        }
+        assert_eq!(refusals.end(&halving, now), Some(false));
+        assert!(stored > 600, "{stored} of 960 good series at the first time");
+    }
+
+    #[test]
+    fn a_receiver_that_takes_other_requests_of_the_step_is_asked_about_all_halves_without_a_pause() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        assert_eq!(settle(&mut refusals, now, |_| false), (33, Some(true)), "a pause");
+        let mut halving = refusals.begin(request(64), true, now);
+        let mut sent = 0;
+        while let Some(part) = halving.next() {
+            sent += 1;
+            if !halving.halve(&part) {
+                halving.rejected();
+            }
+        }
+        assert_eq!((sent, refusals.end(&halving, now)), (127, Some(true)));
+        assert_eq!(refusals.in_a_row, 1, "no other pause");
     }
 
     #[test]

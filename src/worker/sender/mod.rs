@@ -15,10 +15,13 @@ mod dialect;
 mod endpoints;
 mod guard;
 mod halving;
+mod metadata;
 mod outage;
 mod outbox;
 mod pace;
 pub mod preflight;
+mod profiles;
+mod quarantine;
 pub mod query;
 mod recipient;
 mod secrets;
@@ -88,6 +91,18 @@ pub enum ExportError {
     /// A certificate without its key, or a key without its certificate.
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
     HalfIdentity,
+    /// An AWS profile whose credentials a person has to fetch.
+    #[error(
+        "remote_write.auth.profile: the AWS profile {profile:?} has {key}, so a person must sign in for its credentials; use a \
+         profile with keys, a role, a web identity or credential_process (such as `aws configure export-credentials \
+         --profile {profile} --format process`)"
+    )]
+    Profile {
+        /// The profile.
+        profile: String,
+        /// The key that says so.
+        key: &'static str,
+    },
     /// The HTTP client cannot be built.
     #[error(
         "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"

@@ -19,6 +19,8 @@ use super::client::WOULD_BE_LOST;
 use super::delivery::random;
 use super::guard::Asked;
 use super::halving::Refusals;
+use super::metadata::Told;
+use super::quarantine::Quarantine;
 
 /// One tenant at one endpoint.
 pub(super) struct Recipient {
@@ -26,6 +28,10 @@ pub(super) struct Recipient {
     /// Who may ask while it fails.
     pub(super) probe: Semaphore,
     pub(super) refusals: Mutex<Refusals>,
+    /// The series that it refuses.
+    pub(super) quarantine: Quarantine,
+    /// What it knows about metrics.
+    pub(super) told: Told,
     /// What it has said about old samples.
     pub(super) asked: Asked,
     receivers: Receivers,
@@ -58,11 +64,13 @@ pub(super) struct Trouble {
 // === impl Recipient ===
 
 impl Recipient {
-    pub(super) fn new(receivers: &Receivers, url: String, tenant: &Arc<str>) -> Self {
+    /// `quarantine` is the first pause until a series is retried that was refused.
+    pub(super) fn new(receivers: &Receivers, url: String, tenant: &Arc<str>, quarantine: Duration) -> Self {
         let id = receivers.add(url, tenant);
         let (state, refusals) = (Mutex::default(), Mutex::default());
-        let (probe, asked) = (Semaphore::new(1), Asked::default());
-        Self { state, probe, refusals, asked, receivers: receivers.clone(), id }
+        let (probe, quarantine) = (Semaphore::new(1), Quarantine::new(quarantine));
+        let (told, asked) = (Told::default(), Asked::default());
+        Self { state, probe, refusals, quarantine, told, asked, receivers: receivers.clone(), id }
     }
 
     /// Until when it should be left alone, if it fails.
@@ -128,6 +136,13 @@ impl Recipient {
         self.receivers.refuses(self.id, refused);
     }
 
+    /// Tells which series are in quarantine, if that has changed.
+    pub(super) fn report_quarantine(&self) {
+        if let Some((number, listed)) = self.quarantine.news(Instant::now()) {
+            self.receivers.quarantines(self.id, number, listed);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_fails_in_a_pause_neither_counts_nor_shortens_it() {
-        let recipient = Recipient::new(&Receivers::default(), "http://r/".to_owned(), &"a".into());
+        let recipient = Recipient::new(&Receivers::default(), "http://r/".to_owned(), &"a".into(), Duration::ZERO);
         let asked = Duration::from_secs(60);
         let start = Instant::now();
         recipient.failed(0, &trouble(Some(asked)), BACKOFF);

@@ -23,6 +23,8 @@ pub(super) struct Way {
     pub(super) recipient: Arc<Recipient>,
     tenant: Arc<str>,
     shard: u32,
+    /// When this shard has looked what its metrics are about.
+    pub(super) described: Option<Instant>,
 }
 
 /// The leave to have one request under way.
@@ -48,7 +50,7 @@ impl Way {
 
     fn new(endpoint: Arc<Endpoint>, sending: &Sending, tenant: &Arc<str>) -> Self {
         let recipient = endpoint.recipient(sending.shared.telemetry.receivers(), tenant);
-        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: sending.shard }
+        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: sending.shard, described: None }
     }
 
     /// Goes to another endpoint, if it is another.

@@ -474,6 +474,7 @@ impl SeriesRunner {
         self.tell_given_up(context);
         let change = self.change(context, step, gone);
         context.clients.telemetry.left_out(left_out.len());
+        context.clients.telemetry.illegal_series(closed.illegal.as_ref());
         context.clients.telemetry.step_closed(cause);
         let cause = match cause {
             Cause::Watermark => EmitCause::Watermark,

@@ -27,15 +27,18 @@ use names::Metric;
 pub use overrides::Overrides;
 use overrides::OverridesMeters;
 pub(crate) use receivers::ReceiverId;
-pub use receivers::{ReceiverStatus, Receivers, WAITS_AT_LEAST, Waiting};
+pub use receivers::{QuarantinedSeries, ReceiverStatus, Receivers, WAITS_AT_LEAST, Waiting};
 pub use settings::Settings;
 use settings::SettingsMeters;
 pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegistry, TaskState, TaskStatus};
 
 use crate::core::remotewrite::verdict::REASONS;
+use crate::core::series::IllegalSeries;
 
 /// Under which reason samples are rejected whose tenant cannot stand in a header.
 pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
+/// The same of samples that are not sent, because the receiver refuses their series.
+pub(crate) const QUARANTINED: &str = "quarantined";
 
 /// All that [`class_of`] says.
 const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
@@ -95,6 +98,7 @@ struct Inner {
     restores: HistogramVec,
     steps: IntCounterVec,
     left_out: IntCounter,
+    illegal: IntCounter,
     hazards: HazardMeters,
     export: ExportMeters,
     overrides: OverridesMeters,
@@ -130,6 +134,7 @@ pub(crate) struct ExportMeters {
     pub(crate) pending_samples: IntGauge,
     pub(crate) requests: IntCounterVec,
     pub(crate) retries: IntCounter,
+    pub(crate) metadata: IntCounterVec,
     pub(crate) bytes: IntCounter,
     pub(crate) in_flight: IntGauge,
     pub(crate) seconds: Histogram,
@@ -182,6 +187,7 @@ impl Telemetry {
             ),
             steps: counters(&registry, names::STEPS_CLOSED, ["watermark", "stall_timeout"]),
             left_out: counter(&registry, names::STEPS_LEFT_OUT),
+            illegal: counter(&registry, names::ILLEGAL_SERIES),
             hazards: HazardMeters::new(&registry),
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
@@ -268,6 +274,14 @@ impl Telemetry {
             Cause::Forced => "stall_timeout",
         };
         self.0.steps.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts the series that were not written at a step because receivers would refuse their names, and says so.
+    pub fn illegal_series(&self, illegal: Option<&IllegalSeries>) {
+        if let Some(illegal) = illegal {
+            self.0.illegal.inc_by(illegal.series);
+            say_illegal(illegal);
+        }
     }
 
     /// Counts the tenants that a step was not written for.
@@ -405,6 +419,20 @@ impl Telemetry {
     }
 }
 
+/// Says that series are not written because receivers would refuse their names.
+pub fn say_illegal(illegal: &IllegalSeries) {
+    let (tenant, labels) = &illegal.first;
+    let Some(held_back) = flood::may_say(&format!("illegal names {tenant:?}")) else { return };
+    tracing::warn!(
+        series = illegal.series,
+        held_back,
+        ?tenant,
+        first = ?labels,
+        "series are not written, a name of a label or of the metric is not legal; their spans were counted by another version: they \
+         end after series.forget_after"
+    );
+}
+
 // === impl ExportMeters ===
 
 impl ExportMeters {
@@ -414,13 +442,18 @@ impl ExportMeters {
             built: counter(registry, names::SAMPLES_BUILT),
             acknowledged: counter(registry, names::SAMPLES_ACKNOWLEDGED),
             already_there: counter(registry, names::SAMPLES_ALREADY_THERE),
-            rejected: counters(registry, names::SAMPLES_REJECTED, REASONS.into_iter().chain([ILLEGAL_TENANT])),
+            rejected: counters(
+                registry,
+                names::SAMPLES_REJECTED,
+                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED]),
+            ),
             abandoned: counter(registry, names::SAMPLES_ABANDONED),
             exemplars_rejected: counter(registry, names::EXEMPLARS_REJECTED),
             written_differs: counter(registry, names::WRITTEN_DIFFERS),
             pending_samples: gauge(names::SAMPLES_PENDING),
             requests: counters(registry, names::REQUESTS, CLASSES),
             retries: counter(registry, names::RETRIES),
+            metadata: counters(registry, names::METADATA, ["accepted", "failed"]),
             bytes: counter(registry, names::BYTES),
             in_flight: gauge(names::IN_FLIGHT),
             seconds: keep(registry, Histogram::with_opts(histogram(names::REQUEST_SECONDS, &REQUEST_BOUNDS))),
@@ -534,7 +567,7 @@ mod tests {
         [Cause::Watermark, Cause::Forced].into_iter().for_each(|cause| t.step_closed(cause));
         [true, false].into_iter().for_each(|stored| t.dead_letter(stored));
         let refused = [300, 400, 401, 404, 413, 418, 429, 500].map(|status| reason(status, ""));
-        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT]) {
+        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED]) {
             t.export().rejected.with_label_values(&[reason]).inc();
         }
         for status in [0, 204, 302, 400, 429, 503] {

@@ -120,6 +120,8 @@ metrics! {
         "Whether reading is throttled by worker.memory_limit (1) or not (0).";
     STEPS_CLOSED = Counter "spanmill_steps_closed_total" ["cause"]
         "Number of steps closed by shards, by cause: the watermark passed, or a stalled partition was skipped after the stall timeout.";
+    ILLEGAL_SERIES = Counter "spanmill_illegal_series_total" []
+        "Number of series that were not written at a step because the name of a label or of the metric is not legal, counted per step; 0 in normal operation.";
     STEPS_LEFT_OUT = Counter "spanmill_tenant_steps_skipped_total" []
         "Number of steps not written for a tenant because its receiver was down, counted per tenant; the totals are sent later.";
     SAMPLES_BUILT = Counter "spanmill_samples_built_total" []
@@ -129,7 +131,7 @@ metrics! {
     SAMPLES_ALREADY_THERE = Counter "spanmill_samples_duplicate_total" []
         "Number of resent samples that the receiver rejected because it had stored them before.";
     SAMPLES_REJECTED = Counter "spanmill_samples_rejected_total" ["reason"]
-        "Number of samples that the receiver rejected; they are not retried.";
+        "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined); they are not retried.";
     SAMPLES_ABANDONED = Counter "spanmill_samples_abandoned_total" []
         "Number of samples abandoned because their task was closed; the next owner of the task sends them again.";
     EXEMPLARS_REJECTED = Counter "spanmill_exemplars_rejected_total" []
@@ -142,10 +144,14 @@ metrics! {
         "Number of pairs of receiver and tenant whose samples are being retried, by reason; /readyz and the log give the remedy.";
     REFUSED_WHOLE = Gauge "spanmill_receivers_refusing" []
         "Number of pairs of receiver and tenant of which the receiver rejects all samples for their content, so that samples are lost.";
+    QUARANTINED = Gauge "spanmill_series_quarantined" []
+        "Number of series that a receiver rejects by themselves and that are not sent, except to retry them; /quarantine lists them.";
     REQUESTS = Counter "spanmill_remote_write_requests_total" ["class"]
         "Number of remote-write attempts by class of answer; `error` is an attempt without an answer.";
     RETRIES = Counter "spanmill_remote_write_retries_total" []
         "Number of remote-write attempts that repeated an earlier one.";
+    METADATA = Counter "spanmill_remote_write_metadata_requests_total" ["result"]
+        "Number of requests with the metadata of metrics for receivers of remote write 1.0, by result; they are not retried.";
     BYTES = Counter "spanmill_remote_write_bytes_total" []
         "Number of compressed bytes of all remote-write attempts.";
     OVERRIDES = Gauge "spanmill_overrides_info" ["version"]

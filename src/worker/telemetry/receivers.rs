@@ -33,6 +33,25 @@ pub struct ReceiverStatus {
     pub waiting: Option<Waiting>,
     /// Since when everything has been refused for its content.
     pub refused_since: Option<SystemTime>,
+    /// How many series are in quarantine.
+    pub quarantined: usize,
+    /// Some of them.
+    pub quarantine: Arc<[QuarantinedSeries]>,
+}
+
+/// A series that a receiver refuses for what it is, and that is not sent with others for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedSeries {
+    /// The beginning of its labels. They come from spans: escape them.
+    pub series: String,
+    /// Since when.
+    pub since: SystemTime,
+    /// When it is retried.
+    pub retry_at: SystemTime,
+    /// The status with which it was refused.
+    pub status: u16,
+    /// The beginning of what the receiver said. Escape it.
+    pub answer: String,
 }
 
 /// Samples wait until a receiver takes them.
@@ -110,8 +129,15 @@ impl Receivers {
 
     pub(crate) fn add(&self, url: String, tenant: &Arc<str>) -> ReceiverId {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let (last_success, waiting, refused_since) = (None, None, None);
-        let status = ReceiverStatus { url, tenant: Arc::clone(tenant), last_success, waiting, refused_since };
+        let status = ReceiverStatus {
+            url,
+            tenant: Arc::clone(tenant),
+            last_success: None,
+            waiting: None,
+            refused_since: None,
+            quarantined: 0,
+            quarantine: Arc::default(),
+        };
         self.0.known.insert(id, status);
         id
     }
@@ -149,6 +175,10 @@ impl Receivers {
         });
     }
 
+    pub(crate) fn quarantines(&self, id: ReceiverId, number: usize, listed: Arc<[QuarantinedSeries]>) {
+        self.change(id, |status| (status.quarantined, status.quarantine) = (number, listed));
+    }
+
     fn change(&self, id: ReceiverId, change: impl FnOnce(&mut ReceiverStatus)) {
         if let Some(mut status) = self.0.known.get_mut(&id) {
             change(&mut status);
@@ -165,8 +195,8 @@ fn now() -> SystemTime {
 
 impl ReceiversCollector {
     pub(super) fn new(receivers: Receivers) -> Self {
-        let descs =
-            gauges(names::WAITING).desc().into_iter().chain(gauges(names::REFUSED_WHOLE).desc()).cloned().collect();
+        let all = [names::WAITING, names::REFUSED_WHOLE, names::QUARANTINED];
+        let descs = all.into_iter().flat_map(|m| gauges(m).desc().into_iter().cloned().collect::<Vec<_>>()).collect();
         Self { receivers, descs }
     }
 }
@@ -179,6 +209,8 @@ impl Collector for ReceiversCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let (waiting, refused) = (gauges(names::WAITING), gauges(names::REFUSED_WHOLE));
         let of_refused = refused.with_label_values::<&str>(&[]);
+        let quarantined = gauges(names::QUARANTINED);
+        let in_quarantine = quarantined.with_label_values::<&str>(&[]);
         for status in self.receivers.snapshot() {
             if let Some(why) = status.waiting {
                 waiting.with_label_values(&[why.reason]).inc();
@@ -186,9 +218,11 @@ impl Collector for ReceiversCollector {
             if status.refused_since.is_some() {
                 of_refused.inc();
             }
+            in_quarantine.add(status.quarantined as f64);
         }
         let mut out = waiting.collect();
         out.extend(refused.collect());
+        out.extend(quarantined.collect());
         out
     }
 }

@@ -129,6 +129,27 @@ fn a_token_that_expires_and_is_renewed_in_its_file_costs_nothing() {
 }
 
 #[test]
+fn a_password_and_a_header_that_are_renewed_in_their_files_cost_nothing() {
+    let dir = tempfile::TempDir::with_prefix("spanmill-test-").unwrap();
+    let file = dir.path().join("secret");
+    let basic =
+        |file: &std::path::Path| Auth::Basic { username: "me".to_owned(), password: Secret::of_file("old", file) };
+    let in_password: fn(&mut RemoteWrite, Auth, Secret) = |c, auth, _| c.auth = auth;
+    let in_header: fn(&mut RemoteWrite, Auth, Secret) =
+        |c, _, secret| drop(c.headers.insert("X-Key".to_owned(), secret));
+    for (place, name, value) in [(in_password, "authorization", "Basic bWU6bmV3"), (in_header, "x-key", "new")] {
+        std::fs::write(&file, "old\n").unwrap();
+        let h = house_with(|c| place(c, basic(&file), Secret::of_file("old", &file)));
+        h.receiver.expect_header(name, value);
+        h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..4, 15_000)])).unwrap();
+        assert!(h.receiver.wait(LONG, |t| t.refused >= 3));
+        std::fs::write(&file, "new\n").unwrap();
+        let d = h.done.recv_timeout(LONG).unwrap();
+        assert_eq!((d.acknowledged, d.rejected), (4, 0), "{name}");
+    }
+}
+
+#[test]
 fn tenants_that_hang_leave_room_for_the_others_and_for_their_own_return() {
     let h = house_with(|c| c.timeout = 5_000);
     let names: Vec<String> = (0..40).map(|i| format!("hangs-{i}")).collect();

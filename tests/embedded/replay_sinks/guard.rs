@@ -46,7 +46,8 @@ struct Sender {
 
 fn sender(server: &Mock, preflight: bool) -> Sender {
     let url = format!("{}{WRITE}", server.url);
-    let cfg = RemoteWrite { url, preflight, min_backoff: 1, max_backoff: 50, ..RemoteWrite::default() };
+    let (min_backoff, max_backoff, metadata_interval) = (1, 50, 0);
+    let cfg = RemoteWrite { url, preflight, min_backoff, max_backoff, metadata_interval, ..RemoteWrite::default() };
     let telemetry = Telemetry::new();
     let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
     exporter.look_ahead(STEP, false);

@@ -144,6 +144,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.max_in_flight", &["4"]),
     ("remote_write.on_status", &["{404: reject}"]),
     ("remote_write.protocol", &["1.0"]),
+    ("remote_write.metadata_interval", &["5m"]),
+    ("remote_write.quarantine", &["10m"]),
     ("remote_write.preflight", &["false"]),
     ("remote_write.max_bytes", &["1KiB"]),
     ("remote_write.min_backoff", &["1ms"]),

@@ -15,6 +15,34 @@ impl Rng {
     }
 }
 
+/// Receivers take 128 characters in an exemplar's labels together, each name once, and refuse an exemplar without a sample.
+#[test]
+fn an_exemplar_has_one_label_of_legal_length_and_never_comes_without_a_sample() {
+    let exemplar = Exemplar { at: 5, trace_id: [0xab; 16], value_ns: 7 };
+    let (labels, name) = (block_of(&[("service", "a")]), name_label("x_bucket"));
+    let mut writer = SeriesWriter::new(100, 1 << 20, &"l".repeat(96));
+    let labels = SeriesLabels { block: &labels, cuts: cuts(&labels), name: &name, le: &[] };
+    writer.push(&labels, Point { start: Some((9, 0.0)), at: 10, value: 1.0 }, Some(&exemplar));
+    let value = NativeValue { schema: 0, weighted: false, zero: 1, sum: 1.0, buckets: &[] };
+    writer.push_native(&labels, 10, Some((9, &value)), Some(&value), &[&exemplar]);
+    let whole = writer.finish().remove(0);
+    let phases = [whole.before_values().expect("two phases"), whole.values().expect("two phases"), whole];
+    let told = phases.map(|request| {
+        let body = decode::body(&request.body).expect("our own body");
+        let of = |series: &proto::TimeSeries| {
+            assert!(series.samples.len() + series.histograms.len() > 0);
+            for exemplar in &series.exemplars {
+                let characters = |l: &proto::Label| l.name.chars().count() + l.value.chars().count();
+                assert_eq!(exemplar.labels.len(), 1);
+                assert_eq!(exemplar.labels.iter().map(characters).sum::<usize>(), 128);
+            }
+            series.exemplars.len()
+        };
+        body.timeseries.iter().map(of).sum::<usize>()
+    });
+    assert_eq!(told, [0, 2, 2], "none stands before values");
+}
+
 /// One series as a person would describe it.
 struct Case {
     labels: Vec<(String, String)>,
@@ -51,8 +79,13 @@ fn case(rng: &mut Rng) -> Case {
 }
 
 fn block(case: &Case) -> Vec<u8> {
+    let labels: Vec<_> = case.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    block_of(&labels)
+}
+
+fn block_of(labels: &[(&str, &str)]) -> Vec<u8> {
     let mut b = LabelBuilder::default();
-    for (name, value) in &case.labels {
+    for (name, value) in labels {
         b.set(name, value);
     }
     b.block()

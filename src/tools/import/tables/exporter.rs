@@ -102,8 +102,8 @@ const ROWS: &[Row] = &[
     case("add_metric_suffixes", "true", Nothing, "", Same),
     none("translation_strategy", Refused(NAMES)),
     case("translation_strategy", "UnderscoreEscapingWithSuffixes", Nothing, "", Same),
-    none("send_metadata", Ignored("remote write 2.0 carries it, 1.0 does not")),
-    case("send_metadata", "false", Nothing, "", Same),
+    none("send_metadata", Ignored("remote write 2.0 carries it; 1.0 gets it every remote_write.metadata_interval")),
+    case("send_metadata", "false", Nothing, "", Ignored("remote_write.metadata_interval: 0s sends none with 1.0")),
     none("protobuf_message", Refused("not a message of remote write")),
     case("protobuf_message", "prometheus.WriteRequest", Nothing, "", Same),
     case(

@@ -122,6 +122,6 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         none("queue_config.retry_on_http_429", Better("429 is always retried, after the time of Retry-After")),
         none("queue_config.sample_age_limit", Refused("no sample is dropped for its age")),
         case("queue_config.sample_age_limit", "0s", Nothing, "", Same),
-        none("metadata_config.**", Ignored("Tempo sends no metadata either")),
+        none("metadata_config.**", Ignored("remote_write.metadata_interval decides; Tempo sends no metadata")),
     ],
 };

@@ -459,3 +459,31 @@ fn steps_before_the_epoch_go_to_the_first_one_after_it() {
     assert!(one.step(0, &[span("a", 1)]).is_empty());
     assert_eq!(value(&one.step(W, &[span("a", 1)])[0].1, SPANS), [(W - 1, 0), (W, bits(3.0))]);
 }
+
+#[test]
+fn a_label_set_with_a_name_that_receivers_refuse_is_left_out_alone_and_told_at_every_step_until_it_ends() {
+    let mut one = One::new(settings());
+    let layout = one.source.how.layout(Family::SpanMetrics, &[100], &[true]);
+    let define = |b: &mut LabelBuilder| {
+        b.set("2xx", "a\"b");
+        Ok::<_, ()>(Define { tenant: "t".into(), layout })
+    };
+    let bad = one.source.table.find(b"bad", define).expect("defines");
+    one.source.table.add(bad, 0, 1);
+    let left_out = |closed: &ClosedStep| closed.illegal.clone().map(|illegal| (illegal.series, illegal.first.1));
+    let mut close = |step: Millis, seen: &[Seen]| {
+        seen.iter().for_each(|seen| one.source.see(seen));
+        let records = one.source.cut(step, step);
+        let closed = run(&mut one.task, 1, &records).pop().expect("a step");
+        (
+            said(&closed).into_keys().any(|series| series.contains("2xx")),
+            said(&closed).contains_key(SPANS),
+            left_out(&closed),
+        )
+    };
+    let illegal = Some((1, r#"traces_spanmetrics_calls_total{2xx="a\"b"}"#.to_owned()));
+    assert_eq!(close(10 * W, &[span("a", 1)]), (false, true, illegal.clone()));
+    assert_eq!(close(11 * W, &[span("a", 1)]), (false, true, illegal.clone()));
+    assert_eq!(close(12 * W, &[span("a", 1)]), (false, true, illegal));
+    assert_eq!(close(13 * W, &[span("a", 1)]), (false, true, None), "it is stale, and gets no marker");
+}
