@@ -140,7 +140,7 @@ fn missing(loaded: &Loaded) -> Option<String> {
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
-/// The active settings, or those of them that somebody has given.
+/// The active settings, or only those that the configuration sets.
 fn shown(mut loaded: Loaded, only_changed: bool) -> String {
     if only_changed {
         loaded.effective.retain(|one| one.origin != ValueOrigin::Default);

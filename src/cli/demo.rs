@@ -79,7 +79,7 @@ pub enum DemoError {
     Output(#[from] std::io::Error),
 }
 
-/// How long there is traffic where nobody presses Ctrl-C.
+/// How long the demo produces traffic where no user can press Ctrl-C.
 const UNATTENDED: Duration = Duration::from_secs(20);
 /// The receiver remembers every sample, so an end must come.
 const LONGEST: Duration = Duration::from_secs(15 * 60);

@@ -90,7 +90,7 @@ fn lines(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(" = ")).collect()
 }
 
-/// What nobody gave.
+/// The default of a key.
 fn default(path: &str) -> String {
     match keys::find(path) {
         Some(key) => shown(&(key.slot)(&mut Draft::default())),

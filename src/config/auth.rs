@@ -11,7 +11,7 @@ const TYPE: &str = "remote_write.auth.type";
 impl Layers<'_> {
     /// The authentication; [`Auth::None`] also if something is wrong with it, which is then noted.
     pub(super) fn check_auth(&mut self, draft: &Draft) -> Auth {
-        // Without a readable type, nobody knows what the other keys are for.
+        // Without a readable type, the meaning of the other keys is unknown.
         if self.unread.contains(TYPE) {
             return Auth::None;
         }

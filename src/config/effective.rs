@@ -10,7 +10,7 @@ use super::value::{show, show_text};
 use super::{Effective, Loaded, ValueOrigin};
 
 /// librdkafka properties that tell an operator something and an attacker nothing. All others print as `***`, so that
-/// a property nobody has thought of is not the one that leaks.
+/// a property that is missing here is not the one that leaks.
 const HARMLESS: [&str; 14] = [
     "client.id",
     "client.rack",

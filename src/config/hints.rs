@@ -90,7 +90,7 @@ fn of(config: &Config) -> Vec<String> {
     out
 }
 
-/// A name of an attribute with a scope before it, as filter policies have one and nobody else.
+/// An attribute name with a scope before it. Only filter policies have scopes.
 fn scoped(path: &str, name: &str) -> Option<String> {
     let rest = ["span.", "resource.", "."].iter().find_map(|scope| name.strip_prefix(scope))?;
     let remedy = format!("is looked up under exactly this name; attributes have no scope here: write {}", quoted(rest));

@@ -105,7 +105,7 @@ pub struct Effective {
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody gave it.
+    /// No source sets it.
     Default,
     /// A line of the file.
     File {

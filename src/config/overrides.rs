@@ -80,7 +80,7 @@ pub fn set_over(base: &Tenants, set: &[String], overrides: &[(String, String)]) 
         let config = Arc::clone(overridden.get(name).unwrap_or(&defaults));
         overridden.insert(name.clone(), all(Some(name), &config, &flags));
     }
-    // What nobody said here was checked before.
+    // What these overrides do not set was checked before.
     let mut problems = layers.problems;
     problems.retain(Problem::is_given);
     problems.dedup();

@@ -225,7 +225,7 @@ fn block(node: &Node, at: &str, reading: &mut Reading) -> Option<PolicyMatch> {
         .and_then(|node| items(node, &path, "a list such as `[{key: span.http.method, value: GET}]`", reading));
     let mut attributes = Vec::new();
     for (i, node) in nodes?.iter().enumerate() {
-        // Without a readable type, nobody knows what a value must be.
+        // Without a readable type, the type of a value is unknown.
         let attribute = attribute(node, known.then_some(match_type), &format!("{path}[{i}]"), reading);
         attributes.extend(attribute);
     }

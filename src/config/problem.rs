@@ -67,7 +67,7 @@ impl Problem {
         self
     }
 
-    /// Whether it is about something that somebody said, and not about what was there before.
+    /// Whether the problem is about a value that the configuration sets, and not about a default.
     pub(super) fn is_given(&self) -> bool {
         self.place != Location::WholeFile
     }

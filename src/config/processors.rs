@@ -17,7 +17,7 @@ impl Layers<'_> {
         self.check_host_info(draft);
     }
 
-    /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
+    /// Checks that at least one processor is enabled. Overrides may disable a tenant, or enable single tenants only.
     pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
         let working =

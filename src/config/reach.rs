@@ -192,7 +192,7 @@ pub fn reach(path: &str) -> Option<Reach> {
     REACHES.iter().find(|(_, keys)| keys.iter().any(is)).map(|(reach, _)| *reach)
 }
 
-/// All keys, in the order of the reference file, with their reach; `None` for one that nobody has thought about.
+/// All keys, in the order of the reference file, with their reach; `None` for a key without a declared reach.
 pub fn reaches() -> impl Iterator<Item = (&'static str, Option<Reach>)> {
     keys::all().map(|key| (key.path, reach(key.path)))
 }

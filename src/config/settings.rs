@@ -53,8 +53,8 @@ pub struct Kafka {
     pub dead_letter_topic: String,
     /// `stuck_after`: a partition that has records and yields none for this long is fetched again. Default 60 s.
     pub stuck_after: Millis,
-    /// `journal_retention`: how long records of journals stay after nobody needs them to continue. A replay that repeats the
-    /// ticks and forced closes of live workers reads them. Default 0 s.
+    /// `journal_retention`: how long records of journals stay after no task needs them to continue. A replay that
+    /// repeats the ticks and forced closes of live workers reads them. Default 0 s.
     pub journal_retention: Millis,
     /// `properties`: librdkafka settings handed to every client unchanged (TLS, SASL, ...). Values may be secret.
     pub properties: BTreeMap<String, Secret>,

@@ -2,7 +2,7 @@
 
 /// The candidate with the fewest typing slips from `name`, if there are few enough for it to be one.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // What somebody mistyped is short; what is long was not mistyped.
+    // A mistyped key is short; a long text is something else.
     const LONGEST: usize = 100;
     let typed: Vec<char> = name.chars().take(LONGEST + 1).collect();
     if typed.len() > LONGEST {

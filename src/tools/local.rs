@@ -5,7 +5,8 @@
 //! closed is taken before more is offered. *Next:* [`crate::core::remotewrite`]'s batches go to a receiver.
 //!
 //! The tasks are the very ones that a worker runs, and so are their settings and the number of shards: a topic that is read
-//! from here gives the samples that workers make of it. Nobody takes over a half-done run; it is done again, and gives the same.
+//! from here gives the samples that workers make of it. No process continues an interrupted run; it is done again from
+//! its beginning, and gives the same samples.
 
 use crate::config::Tenants;
 use crate::core::journal::ChainVerdict;

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_stop_does_not_wait_for_a_broker_that_does_not_answer() {
-        // Connections are taken by the system, and nobody ever says a word.
+        // The system accepts connections, and no broker ever answers.
         let broker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut config = Config::default();
         config.kafka.brokers = broker.local_addr().expect("bound").to_string();

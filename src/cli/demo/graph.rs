@@ -100,7 +100,8 @@ pub(super) fn quantile(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
     Some(low + (high - low) * (rank - below) / (n - below).max(f64::MIN_POSITIVE))
 }
 
-/// Orders edges as one would draw them: who is called by nobody comes first, then whom they call, breadth first.
+/// Orders edges as one would draw them: services without a caller first, then the services that they call, breadth
+/// first.
 fn callers_first(mut edges: Vec<Edge>) -> Vec<Edge> {
     let servers: BTreeSet<&str> = edges.iter().map(|e| e.server.as_str()).collect();
     let clients: BTreeSet<&str> = edges.iter().map(|e| e.client.as_str()).collect();

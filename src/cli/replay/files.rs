@@ -5,7 +5,7 @@
 //! * *Owner:* the command. One thread reads, decompresses and turns JSON into protobuf; this one does the rest.
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
 //!
-//! All files are one partition, in the order of their records' times: nobody knows how traces are spread over files. So
+//! All files are one partition, in the order of their records' times: how traces are spread over files is unknown. So
 //! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its own
 //! end (`time.source: span_end`).
 
@@ -50,7 +50,7 @@ pub use summary::{Problem, Problems, SentSamples, Summary};
 
 /// Names the only partition.
 const TOPIC: &str = "files";
-/// Names what is kept of a run that nobody has named.
+/// Names what is kept of a run without `--name`.
 const RUN: &str = "files";
 /// How long an interrupted run waits for the answers to what it has sent.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -85,8 +85,8 @@ impl Finished {
         self.failed.is_none() && self.is_equal()
     }
 
-    /// What has become of the spool of a complete run, which nobody has `named`, and which is not `shared` with
-    /// other workers: it goes when it is not needed any more.
+    /// The result of a complete run, and what becomes of its spool. A spool that is neither `named` nor `shared` with
+    /// other workers is removed as soon as it is not needed any more.
     pub(super) fn of(done: Result<Self, FinishError>, mut claim: Claim, (named, shared): (bool, bool)) -> Self {
         let mut done = done.unwrap_or_else(|error| Self { failed: Some(error.to_string()), ..Self::default() });
         let dir = claim.dir().to_owned();

@@ -241,7 +241,7 @@ fn work(
     }
     let stuck = spool.stuck().map(|stuck| stuck.why);
     if stuck.is_some() {
-        // Nobody waits for a disk that takes nothing.
+        // The run does not wait for a disk that accepts nothing.
         spool.stop(Duration::ZERO);
     }
     // Whether other workers have had a part of it.

@@ -1,4 +1,4 @@
-//! The journal: the only truth about a task, as an append-only topic partition that anybody may write to.
+//! The journal: the only truth about a task, as an append-only topic partition that any worker may write to.
 //!
 //! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to append.
 //! *Owner:* one [`JournalWriter`] per claim, one fold per take-over. *Never:* Kafka, a clock, a guess. *Next:* the worker
@@ -67,11 +67,11 @@ pub enum JournalError {
     },
 }
 
-/// Whether somebody else has claimed the journal in these records, which follow `owner`'s own claim.
+/// Whether another owner has claimed the journal in these records, which follow `owner`'s own claim.
 ///
 /// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner has
 /// deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to claim
-/// again. Only a cut journal that nobody else has claimed has lost something.
+/// again. Only a cut journal without a later claim has lost something.
 ///
 /// # Errors
 /// When a record is no frame; the error names its offset.

@@ -3,8 +3,8 @@
 //! The deltas topic may lose records, so a journal is the only place from which a shard can get shares again. Its owner keeps
 //! every commit until the snapshots of all shards hold its shares, and sends what a shard lacks once more. A notice stands
 //! in the journal itself: its order among claims and commits is the same for all readers, it waits for the next owner, and
-//! the owner meets it in the gap before its own next record. It has the form of a release by somebody who never claims,
-//! which every version reads over.
+//! the owner meets it in the gap before its own next record. It has the form of a release by an owner that never
+//! claims, which every version reads over.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use crate::core::model::wire::{Malformed, Reader, put_u64};

@@ -11,9 +11,9 @@
 //! closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a forced close
 //! says of every source that it was closed without how many commits of it had been counted. The journal of the source says
 //! at which offset the next one begins. From that offset on, its deltas for that shard count in no step before T + 1. A
-//! source that had passed T has nothing to say about T any more, and what is closed by watermark is closed without nobody.
-//! A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where they would say less,
-//! and its shards need to know nothing of it.
+//! source that had passed T has nothing to say about T any more, and a step that is closed by watermark has all
+//! sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where they would
+//! say less, and its shards need to know nothing of it.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ pub struct ForcedCloses {
     unsaid: Vec<(u32, Millis)>,
 }
 
-/// A step that was closed on stall timeout in the middle of a share. Which label sets had come is known to nobody any more.
+/// A step that was closed on stall timeout in the middle of a share. Which label sets had come is not known any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// The shard.
@@ -172,7 +172,7 @@ impl ForcedCloses {
         &self.missed
     }
 
-    /// Forced closes that nobody can repeat, because they fell into the middle of a share.
+    /// Forced closes that no replay can repeat, because they fell into the middle of a share.
     #[must_use]
     pub fn torn(&self) -> &[Torn] {
         &self.torn
@@ -301,7 +301,7 @@ mod tests {
         let mut old = JournalWriter::new(zombie, 0, None, 0);
         log.extend(old.commit(10, 20, &commit(Cause::Records, 1_000)));
         log.push(claim(owner, ""));
-        // Too late: somebody else owns the journal.
+        // Too late: another worker owns the journal.
         log.extend(old.commit(20, 20, &commit(Cause::Tick, 99_000)));
         let mut new = JournalWriter::new(owner, 2, Some(20), 1);
         log.extend(new.commit(20, 20, &commit(Cause::Tick, 30_000)));

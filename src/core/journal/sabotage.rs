@@ -16,7 +16,7 @@ compile_error!("the feature `sabotage` is for the tests of a debug build");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rule {
-    /// Only the latest claimer's frames count. Without it everybody owns the journal, and nobody notices a claim.
+    /// Only the latest claimer's frames count. Without it every worker owns the journal, and no worker notices a claim.
     Claim = 1,
     /// A commit counts only where the last one ended, under the next number. Without it holes seem to be closed.
     Contiguity = 2,

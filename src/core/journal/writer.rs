@@ -79,7 +79,7 @@ pub enum AppendProgress {
         /// The offset that was acknowledged.
         before: i64,
     },
-    /// Somebody else has claimed the journal: drop the task's state. Final.
+    /// Another worker has claimed the journal: drop the task's state. Final.
     Fenced,
     /// The outcome cannot be known: drop the task's state and claim again. Final.
     Unknown,

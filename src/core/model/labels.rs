@@ -30,7 +30,8 @@ const VALUE_TAG: u8 = 0x12;
 pub struct SetName(pub u128);
 
 impl SetName {
-    /// The name that a label block had in shares up to version 2: XXH3, for which anybody can make blocks of one name.
+    /// The name that a label block had in shares up to version 2: XXH3, for which a sender can construct blocks of one
+    /// name.
     #[must_use]
     pub fn old(tenant: &str, family: Family, block: &[u8]) -> Self {
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();
@@ -42,8 +43,8 @@ impl SetName {
     }
 }
 
-/// Names the label sets of a group: BLAKE3 with a key, so that nobody can make two sets of one name, not even somebody
-/// who knows the group.
+/// Names the label sets of a group: BLAKE3 with a key, so that no sender can construct two sets of one name, not even
+/// one that knows the group.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Namer {
     key: [u8; 32],

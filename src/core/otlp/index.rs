@@ -15,9 +15,9 @@ use super::wire::{Fields, Payload, short_bytes};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttributeEntry(u64);
 
-/// The keys of attributes that somebody looks for, by number.
+/// The keys of attributes that a processor reads, by number.
 ///
-/// Nearly every attribute means nothing to anybody. Most of those are skipped by the length of their key.
+/// No processor reads most attributes. Most of those are skipped by the length of their key.
 #[derive(Debug, Clone)]
 pub struct Keys {
     keys: Vec<IndexedKey>,

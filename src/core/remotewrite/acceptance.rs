@@ -45,9 +45,9 @@ pub struct Run {
 pub enum Finding {
     /// It has been asked for, and is good.
     Good(String),
-    /// Nobody can know, or it may become a problem.
+    /// It cannot be known, or it may become a problem.
     Warning(String),
-    /// Nothing would be stored and nothing be lost: the receiver would be waited for. Tells what to do.
+    /// Nothing would be stored and nothing be lost: delivery would wait for the receiver. Holds the remedy.
     Waits(String),
     /// Samples would be thrown away. Tells what to do.
     Refusal(String),

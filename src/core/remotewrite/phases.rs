@@ -5,7 +5,7 @@
 //! come. A sample from before a value is refused as out of order only if a value is there; then the second phase had begun,
 //! and the first was settled. A value is refused as out of order only if a later step is there; then this one was settled.
 //! In one request with both, the one would take the other along: a receiver that has the values refuses such a request as a
-//! whole, and nobody learns whether all of it is there.
+//! whole, and its answer does not say whether all of it is stored.
 
 use prost::Message;
 

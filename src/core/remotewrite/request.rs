@@ -156,7 +156,7 @@ impl StepBatch {
         out
     }
 
-    /// Reads what [`StepBatch::encode_all`] wrote. Nobody knows any more whether they have been delivered.
+    /// Reads what [`StepBatch::encode_all`] wrote. Whether the batches were delivered is not known any more.
     ///
     /// # Errors
     /// When the bytes are not that.

@@ -26,7 +26,7 @@ pub struct SanitizeError {
 #[derive(Debug)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
-    /// Locked only while a rule replaces; there is one owner, so nobody waits.
+    /// Locked only while a rule replaces; it has one owner, so no thread waits.
     scratch: Mutex<Scratch>,
 }
 

@@ -128,7 +128,7 @@ fn heap(bytes: usize) -> usize {
 // === impl SeriesSettings ===
 
 impl SeriesSettings {
-    /// The same with a seed that nobody knows.
+    /// The same with a seed that no sender knows.
     #[must_use]
     pub fn seeded(self, seed: Seed) -> Self {
         Self { seed, ..self }

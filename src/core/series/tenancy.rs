@@ -1,6 +1,6 @@
 //! Which tenants have series of their own, when their number is limited.
 //!
-//! Record keys, headers and attributes make tenants, so anybody who writes spans can. Beyond `limits.max_tenants`, further
+//! Record keys, headers and attributes make tenants, so any producer of spans can. Beyond `limits.max_tenants`, further
 //! ones are counted together, as the tenant [`OVERFLOW_TENANT`]: one label set per family and shard.
 //!
 //! Every shard decides alike, without asking another. The shares of a step tell all shards which tenants the step has

@@ -243,12 +243,12 @@ impl TenantBook {
         self.defaults.limits == other.defaults.limits && pairs.all(|(a, b)| a.limits == b.limits)
     }
 
-    /// Whether anybody wants exemplars.
+    /// Whether the settings of any tenant ask for exemplars.
     pub(super) fn exemplars(&self) -> bool {
         self.any(|own| own.exemplars)
     }
 
-    /// Whether anybody's settings are such.
+    /// Whether the defaults or the settings of any tenant match.
     pub(super) fn any(&self, such: impl Fn(&TenantSeries) -> bool) -> bool {
         such(&self.defaults) || self.overridden.values().any(|own| such(own))
     }

@@ -217,7 +217,8 @@ impl Pairing {
     }
 
     /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as it would
-    /// have waited. None where that is not asked for, or where a producer is gone once it has met somebody.
+    /// have waited. `None` where the settings do not ask for that, or where a producer is removed once it has met a
+    /// consumer.
     fn received(&self, client: &Edge, server: &Edge, pairs: Pairs) -> Option<EdgeKey> {
         let asked = pairs.receive_once && pairs.fan_out && server.kind == EdgeKind::Consumer;
         let id = || [&client.key.span_id[..], self.names.get(server.server)].concat();
@@ -266,8 +267,8 @@ fn is_named_server(edge: &Edge) -> bool {
     !edge.has_client() && !edge.server.is_empty() && edge.is_pending()
 }
 
-/// The edges of a server: with its parent, and with what it links to if it is a consumer. A consumer with links whose
-/// parent is nobody has no edge with nobody.
+/// The edges of a server: with its parent, and with what it links to if it is a consumer. A consumer with links and
+/// without a parent has no edge for the missing parent.
 pub(super) fn keys_of(block: &EdgeBlock<'_>, side: &Side<'_>, out: &mut Vec<(u16, EdgeKey)>) {
     out.clear();
     out.push((0, side.key));

@@ -103,8 +103,8 @@ pub(super) const MET: u8 = 8;
 pub(super) const MOVED: u8 = 16;
 /// Of a client: another call of its service, around or inside of it, counts in its place.
 pub(super) const NESTED: u8 = MOVED;
-/// A call that meets nobody any more, and stays to be seen by those around and inside of it: of a database, or with [`MET`] one that is
-/// counted. It is no pending edge.
+/// A call that meets no server any more, and stays so that calls around and inside of it still see it: a database call,
+/// or with [`MET`] one that is counted. It is no pending edge.
 pub(super) const HELD: u8 = 32;
 
 // === impl EdgeKey ===
@@ -125,7 +125,7 @@ impl EdgeKey {
     }
 }
 
-/// The tenant is skipped: its number changes when names are renumbered. IDs are random already, unless somebody makes
+/// The tenant is skipped: its number changes when names are renumbered. IDs are random already, unless a producer makes
 /// them by hand; so all bits are multiplied and folded, with a seed.
 #[inline]
 pub(super) fn hash_of(trace_id: &[u8; 16], span_id: &[u8; 8], seed: Seed) -> u64 {

@@ -188,7 +188,7 @@ impl Edges {
         edge
     }
 
-    /// Removes an edge that nobody needs to see again.
+    /// Removes an edge that no later span needs to see.
     pub(super) fn forget(&mut self, slot: u32) {
         self.store.remove(slot);
         if !self.wide.is_empty() {
@@ -367,7 +367,7 @@ impl Bits {
 
 impl Places {
     /// The number of a place, which is that of the newest edge or a new one. `oldest` is the place of the oldest edge:
-    /// nobody needs what lies before it.
+    /// no edge needs what lies before it.
     #[inline]
     fn number(&mut self, place: RecordOrigin, oldest: Option<u32>) -> u32 {
         if self.places.back() != Some(&place) {

@@ -112,7 +112,8 @@ fn observe(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) {
     }
 }
 
-/// How long a message was under way. False when it ended before it began, or took longer than anybody believes; a message without one of its sides has no time.
+/// Counts how long a message was in flight. Returns false if it ended before it began, or took longer than the
+/// plausible maximum; a message without one of its sides has no time.
 fn observe_messaging(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) -> bool {
     let (Some(server), Some(client)) = (edge.half(End::Server), edge.half(End::Client)) else { return true };
     let took = server.start_ns.checked_sub(client.end_ns).filter(|ns| *ns > 0 && *ns <= rules.longest);

@@ -2,8 +2,8 @@
 //!
 //! As in Tempo: a dropped span takes a pending edge of its peer with it, and is remembered by a mark, for as long as
 //! a pending edge waits, so that its peer opens none. A mark is renewed by every further span that is dropped on the
-//! same side of the same edge. A dropped span speaks to its direct counterpart only: over `links` and `ancestors` nobody
-//! hears of it.
+//! same side of the same edge. A dropped span affects its direct counterpart only, not those that it reaches over
+//! `links` and `ancestors`.
 
 use super::edge::{Edge, EdgeKey, End, MET, Mark};
 use super::live::EdgeOrigin;

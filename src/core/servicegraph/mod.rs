@@ -38,12 +38,13 @@
 //! The same holds for everything else that waits:
 //!
 //! - **Halves apart.** A server half is one span, which nothing updates; a client half takes further client spans with its
-//!   ID, and it is the only one of its key while it lives. That a client has met somebody cannot be seen from where it was
-//!   opened on, as the servers may have come earlier; so the list says it, one bit. Where a server half has climbed to
-//!   cannot be seen either, as the relays on its path may be gone before it is; so the list says it, eight bytes for those
-//!   that have climbed. One consumer span may have opened several halves; the list says which of its links each one is.
-//!   A consumer that has met its producer stays with that bit (`receive_once`), and where it has climbed to is a key made of
-//!   the producer and its own service. Nothing meets while it is being rebuilt: whatever met before the commit is not on the list, or has its bit.
+//!   ID, and it is the only one of its key while it lives. That a client has met a server cannot be seen from where it
+//!   was opened on, as the servers may have come earlier; so the list says it, one bit. Where a server half has climbed
+//!   to cannot be seen either, as the relays on its path may be gone before it is; so the list says it, eight bytes for
+//!   those that have climbed. One consumer span may have opened several halves; the list says which of its links each
+//!   one is. A consumer that has met its producer stays with that bit (`receive_once`), and where it has climbed to is
+//!   a key made of the producer and its own service. Nothing meets while it is being rebuilt: whatever met before the
+//!   commit is not on the list, or has its bit.
 //! - **Calls** (`nested_once`). Who has lost to the call around or inside of it has the bit of a half that has climbed, which no
 //!   client can have; who has met a server and stays to be seen has the bit of one that has met. See `nested`.
 //! - **Marks** of filtered spans. A mark does one thing: it keeps its peer from opening an edge. While edges are being

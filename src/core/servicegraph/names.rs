@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use crate::core::model::Seed;
 
-/// Names may take this many bytes before anybody asks which of them are still in use.
+/// Names may take this many bytes before a check of which of them are still in use.
 const SMALL: usize = 1 << 20;
 /// What a name costs besides its bytes, roughly.
 const OVERHEAD: usize = 48;

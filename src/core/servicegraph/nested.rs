@@ -2,9 +2,10 @@
 //! `nested_once`, spans of one service of which one is the parent of the other are one call, and it counts once.
 //!
 //! Whichever meets a real server counts. Otherwise the one counts whose name is better: that of a database before that of
-//! another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one. So nobody
-//! can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to be seen by those
-//! around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own server.
+//! another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one. So
+//! no call can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to be
+//! seen by those around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own
+//! server.
 //!
 //! A new owner finds the same. What waits is on the list like any pending edge; who has lost is one bit of it, because the call that
 //! won may be gone; everything else follows from the span, which is read again.
@@ -13,7 +14,7 @@ use super::edge::{Edge, EdgeKey, EdgeKind, HELD, MET, NESTED};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, valid_id};
 use crate::core::model::Tally;
 
-/// Nobody looks further up. It is for loops: spans that are each other's parents.
+/// The search stops after so many parents. It is for loops: spans that are each other's parents.
 const MAX_CLIMB: usize = 16;
 
 /// What is known of a client span besides its edge.

@@ -111,7 +111,7 @@ pub struct SpanBlock<'a> {
 struct CountedSpan {
     weight: Weight,
     took: u64,
-    /// It took longer than anybody believes.
+    /// It took longer than the plausible maximum.
     too_long: bool,
     /// The span's end and trace ID; `None` without exemplars.
     example: Option<(Millis, [u8; 16])>,

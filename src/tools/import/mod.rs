@@ -91,7 +91,7 @@ pub enum Fate {
     Refused,
     /// It has nothing to say here.
     Ignored,
-    /// Nobody knows it.
+    /// The product has no such key.
     Unknown,
 }
 

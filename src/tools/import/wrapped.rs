@@ -3,7 +3,7 @@
 use super::tree::{Tree, TreeEntry, TreeValue};
 use super::{Fate, Finding, Input};
 
-/// Deeper than this, nobody nests a chart in charts.
+/// Charts are not nested deeper than this in practice.
 const DEPTH: usize = 4;
 const CONNECTORS: [&str; 4] = ["span_metrics", "spanmetrics", "service_graph", "servicegraph"];
 /// What a key of the charts does that is none of Tempo's.

@@ -92,9 +92,9 @@ pub(super) struct EntryPoint {
 /// Who is before the first span of a trace.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Caller {
-    /// Nobody: the span is a root of an edge kind, its client a virtual node.
+    /// No service: the span is a root of an edge kind, its client a virtual node.
     Outside { edge: usize },
-    /// Nobody: the span is a root of no edge kind.
+    /// No service: the span is a root of no edge kind.
     Nobody,
     /// A span that never arrives.
     Lost,

@@ -239,7 +239,7 @@ fn stretch(scanner: &Scanner, topic: &str, partition: i32, (from, to): (At, At))
     let begins = if begin.max(low) < end { scanner.timestamp_at(topic, partition, begin.max(low))? } else { None };
     let cut = match from {
         At::Offset(wanted) => wanted < low,
-        // Nobody can say when a deleted record was.
+        // The time of a deleted record is unknown.
         At::Time(wanted) => low > 0 && begin == low && begins.is_some_and(|begins| begins > wanted),
         At::Earliest | At::Now => false,
     };

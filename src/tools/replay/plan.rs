@@ -63,7 +63,7 @@ pub fn settings_of(loaded: &Loaded) -> Vec<String> {
     all.filter(|e| counts(of_tenant(loaded, &e.path))).map(|e| format!("{} = {}", e.path, e.value)).collect()
 }
 
-/// Whether a key decides a number of a run. One that nobody has thought about does.
+/// Whether a key decides a number of a run. A key without a declared reach does.
 fn counts(path: &str) -> bool {
     !FREE.contains(&path) && reach(path).is_none_or(Reach::counts)
 }
@@ -79,7 +79,7 @@ fn path_of(line: &str) -> &str {
     line.split_once(" = ").map_or(line, |(path, _)| path)
 }
 
-/// What the settings would be if nobody gave any.
+/// The settings if no source sets any.
 fn defaults() -> Vec<String> {
     let nothing = Sources { file: None, env: &[], set: &[], read_file: &|_| Err(std::io::ErrorKind::NotFound.into()) };
     load(&nothing).map_or_else(|_| Vec::new(), |loaded| settings_of(&loaded))

@@ -59,7 +59,7 @@ pub enum ClaimError {
         /// What is different.
         difference: String,
     },
-    /// Nobody knows whose it is.
+    /// The run that the segments belong to is unknown.
     #[error("{0}: keeps samples of an unknown run; use another directory with --spool, or remove this one")]
     Unknown(PathBuf),
     /// Another process is at it.
@@ -205,7 +205,7 @@ impl Claim {
     }
 }
 
-/// Removes segments, unless somebody is writing to one.
+/// Removes segments, unless another process is writing to one.
 fn remove(segments: &[PathBuf], dir: &Path) -> Result<(), ClaimError> {
     for path in segments {
         let failed = |source| ClaimError::File { path: path.clone(), source };

@@ -50,7 +50,7 @@ pub enum SpoolError {
         /// What is different.
         difference: String,
     },
-    /// Nobody can say whose it is.
+    /// The run that the segments belong to cannot be determined.
     #[error(transparent)]
     Identity(#[from] ClaimError),
     /// A segment is damaged.

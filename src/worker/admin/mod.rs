@@ -61,7 +61,7 @@ pub enum AdminError {
 pub struct Probes {
     /// Whether the main loop still turns.
     pub alive: Box<dyn Fn() -> bool + Send + Sync>,
-    /// How long ago somebody looked whether the conditions of being ready are met.
+    /// How long ago the readiness conditions were last checked.
     pub judged: Box<dyn Fn() -> Duration + Send + Sync>,
 }
 

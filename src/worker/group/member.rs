@@ -1,5 +1,5 @@
 //! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
-//! housekeeping that belongs to nobody else (group offsets, trimming, new source partitions).
+//! housekeeping that no other thread does (group offsets, trimming, new source partitions).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ struct Ends {
     last: Option<TaskId>,
 }
 
-/// What nobody needs any more, and when it may be deleted.
+/// Records that no task needs any more, and when they may be deleted.
 #[derive(Default)]
 struct KeptBack {
     /// What may go at its time, and how far.

@@ -53,8 +53,8 @@ impl Membership {
         }
     }
 
-    /// Leaves the groups for a while if the worker is `unsteady` and somebody else can do its part; joins them again when the
-    /// rest is over.
+    /// Leaves the groups for a while if the worker is `unsteady` and another worker can do its part; joins them again
+    /// after the backoff.
     pub(super) fn rest_if(&mut self, unsteady: bool, telemetry: &Telemetry) {
         if self.rests_until.is_some_and(|until| Instant::now() >= until) {
             self.rests_until = None;

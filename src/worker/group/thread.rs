@@ -49,7 +49,7 @@ enum TaskSlot {
 enum Rows {
     /// It is acquired again.
     Stay,
-    /// Somebody else has it, in order.
+    /// Another worker has acquired it, in order.
     Go,
     /// The group has given it away, and who has it is not known.
     Lost,

@@ -25,7 +25,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// This worker has nothing to send: its shards are somebody else's.
+    /// This worker has nothing to send: other workers own its shards.
     pub(super) fn forget(&mut self) {
         (self.waits, self.refused) = (None, None);
     }

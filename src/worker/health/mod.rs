@@ -1,7 +1,7 @@
 //! The watch over what a worker needs: twice a second it looks at everything, and says what does not hold.
 //!
-//! It runs on a thread of its own and asks nobody: what it judges by is what others have seen. So it continues while brokers,
-//! receivers and all other threads stand still.
+//! It runs on a thread of its own and sends no requests: it judges by what other threads have seen. So it continues
+//! while brokers, receivers and all other threads stand still.
 //!
 //! *In:* the board, the conditions, the groups, and what the clients have counted. *Out:* conditions of being ready. *Owner:* the thread
 //! `health`. *Never:* a question to a broker or a receiver. *Next:* [`crate::worker::admin`], which answers by the conditions.

@@ -36,7 +36,7 @@ impl Records {
     /// Learns what the board says; says what is wrong, by topic.
     pub(super) fn judge(&mut self, board: &[(TaskId, TaskStatus)], present: Instant) -> BTreeMap<String, String> {
         self.known.retain(|id, _| board.iter().any(|(other, _)| other == id));
-        // What is somebody else's is not judged here any more.
+        // This worker does not judge topics that it does not own any more.
         self.topics.retain(|topic, _| board.iter().any(|(id, _)| id.kind == TaskKind::Span && id.topic == *topic));
         let span = board.iter().filter(|(id, s)| id.kind == TaskKind::Span && s.shown && s.state == TaskState::Running);
         for (id, s) in span {

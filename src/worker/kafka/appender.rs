@@ -57,8 +57,8 @@ struct Writes {
     failures: BTreeMap<TopicPartition, (String, Instant)>,
 }
 
-/// A failure that does not come again within this time is somebody else's matter: the task that met it is gone. One that stays
-/// tries again twice as often.
+/// A failure that does not recur within this time belongs to another task: the task that met it is gone. One that
+/// persists recurs twice as often.
 const FAILS_AGAIN: Duration = Duration::from_secs(90);
 
 /// A record in flight.
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(writes.troubles(patience, at(9)).len(), 1);
         writes.end(again, None, at(9));
         assert!(writes.troubles(patience, at(9)).is_empty());
-        // The task that met a failure is somebody else's by now.
+        // Another worker owns the task that met a failure by now.
         let last = writes.begin("deltas", 0, at(10));
         writes.end(last, Some("timed out".to_owned()), at(10));
         assert_eq!(writes.troubles(patience, at(99)).len(), 1);

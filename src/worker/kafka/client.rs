@@ -115,7 +115,7 @@ const SILENT: [RDKafkaErrorCode; 6] = [
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill");
-    // Why a broker hangs up is said there; whether anybody is to read that is decided by `log`.
+    // At this level librdkafka logs why a broker closes a connection; `log` decides what reaches the log of the worker.
     config.set_log_level(RDKafkaLogLevel::Info);
     // Looking a topic up must not create it: a broker would give an internal topic its default retention.
     config.set("allow.auto.create.topics", "false");
@@ -348,7 +348,7 @@ impl ClientContext for Heard {
 impl ConsumerContext for Heard {}
 
 /// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets that
-/// are not committed, which are for dashboards only; and brokers close connections that nobody uses.
+/// are not committed, which are for dashboards only; and brokers close idle connections.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as L;
     let text = trouble::plain(text);

@@ -74,7 +74,7 @@ pub struct Fetcher {
 struct FetchEvents {
     on_seen: OnSeen,
     ids: TopicIds,
-    /// Whether librdkafka has said something that nobody has listened to.
+    /// Whether librdkafka has reported something that the worker has not handled yet.
     news: AtomicBool,
     /// How often it was listened to.
     heard: AtomicU64,

@@ -34,7 +34,7 @@ pub struct Partition {
 pub enum GroupOffset {
     /// This program wrote it, after the journal had accepted that much.
     Ours(i64),
-    /// Somebody else did: an instruction.
+    /// Another program wrote it: an instruction.
     Foreign(i64),
 }
 
@@ -42,7 +42,7 @@ pub enum GroupOffset {
 pub trait OnChange: Send + Sync {
     /// These partitions are now ours.
     fn assigned(&self, partitions: Vec<Partition>);
-    /// These partitions are to be handed over; `lost` when they already belong to somebody else.
+    /// These partitions are to be handed over; `lost` when another worker already owns them.
     fn revoked(&self, partitions: Vec<Partition>, lost: bool);
 }
 

@@ -1,8 +1,8 @@
 //! Whether a name still stands for the same topic.
 //!
 //! librdkafka fetches on from a topic that was deleted and re-created as if nothing had happened, if that reaches further
-//! than the old one was read. It knows the ID of the topic, asks the broker by it, and tells nobody when it learns another
-//! one, except in its log. That line comes before the first record that is fetched by the new ID.
+//! than the old one was read. It knows the ID of the topic and asks the broker by it. When it learns another ID, it
+//! reports that only in its log. That line comes before the first record that is fetched by the new ID.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -241,7 +241,7 @@ impl Topics {
         }
     }
 
-    /// Makes sure that the topic of dead letters exists. It is nobody's truth: how long it keeps them is the broker's
+    /// Makes sure that the topic of dead letters exists. No task depends on it: how long it keeps them is the broker's
     /// default, or whatever it was created with.
     ///
     /// # Errors
@@ -285,7 +285,7 @@ impl Topics {
         let all: Vec<_> = settings.into_iter().chain([stamped]).chain(insync).collect();
         match self.create_with(topic, partitions, &all)? {
             None => {}
-            // Some clouds let nobody choose them. The check says what they are.
+            // Some clouds do not let clients choose these settings. The check reports what they are.
             Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation) => {
                 if let Some(code) = self.create_with(topic, partitions, &settings)? {
                     return Err(not_created(topic, partitions, code));
@@ -424,7 +424,8 @@ impl Topics {
                 }
                 Ok(resource) => match self.metadata(topic, DESCRIBE_TIMEOUT) {
                     Ok(metadata) => self.checked(topic, &resource, &metadata)?,
-                    // Nobody answers any more, so the others would only wait in vain: they are asked about again as well.
+                    // The brokers do not answer any more, so asking about the others would only wait in vain: they are
+                    // retried as well.
                     Err(error) => return Ok(Some(untold(&error))),
                 },
                 Err(code) => last = Some((Some(code), code.to_string())),

@@ -1,5 +1,5 @@
-//! What speaks against a state that was restored from a journal: the journal is somebody else's, the group's offset is further
-//! than the journal, or the source is another one than the one that was read.
+//! What speaks against a state that was restored from a journal: the journal belongs to another group, the group's
+//! offset is further than the journal, or the source is another one than the one that was read.
 //!
 //! All are logged as errors, and the task does not run. A journal without its end would have its commits numbered again, and
 //! shards take numbers that they know for repetitions; a topic that was re-created would be read on from its middle.

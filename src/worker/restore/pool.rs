@@ -23,7 +23,7 @@ struct Job {
     task: TaskId,
     life: Life,
     inbox: Inbox,
-    /// Gone when nobody waits for the task any more.
+    /// Gone when no thread waits for the task any more.
     wanted: Weak<()>,
 }
 

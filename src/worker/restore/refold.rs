@@ -118,7 +118,7 @@ impl Refold<'_> {
             named.push(format!("{topic}[{partition}] from commit {k} on{remedy}"));
         }
         if let (true, Some(to)) = (named.is_empty(), self.again.reaches()) {
-            // A mark of an earlier version names no shares that anybody could be asked for.
+            // A mark of an earlier version does not name the shares, so no owner can be asked for them.
             named.push(format!("records below offset {to}; restore the deltas topic"));
         }
         let error = TakeoverError::Lacks { shard: self.id.partition, lacks: named.join(", ") };

@@ -257,8 +257,8 @@ impl Delivery<'_> {
     }
 }
 
-/// Whether a failed attempt may have stored something all the same: nobody answered, or the receiver gave up on the way, as one
-/// that is overloaded does. Who refuses at the door, for a credential or an address, has stored nothing.
+/// Whether a failed attempt may have stored something all the same: no answer came, or the receiver gave up on the way,
+/// as one that is overloaded does. A receiver that refuses a credential or an address has stored nothing.
 fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
     match tried {
         Ok(answer) => matches!(answer.status, 408 | 429 | 500..=599) || is_unread(answer),

@@ -42,7 +42,7 @@ pub(super) struct Endpoint {
     pub(super) settings: RemoteWrite,
 }
 
-/// The tenants of an endpoint, as long as somebody sends to them.
+/// The tenants of an endpoint that shards currently send to.
 #[derive(Default)]
 struct Recipients {
     known: BTreeMap<Arc<str>, Weak<Recipient>>,

@@ -48,7 +48,7 @@ pub struct Lane {
 #[derive(Default)]
 struct Tracks {
     by_tenant: BTreeMap<Arc<str>, Track>,
-    /// With so many it is time to take away those that nobody uses.
+    /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
 
@@ -174,7 +174,7 @@ impl std::fmt::Debug for Lane {
 // === impl Tracks ===
 
 impl Tracks {
-    /// Takes away the tracks that nobody uses any more, now and then.
+    /// Removes unused tracks, now and then.
     fn tidy(&mut self) {
         if self.by_tenant.len() >= self.tidy_at.max(MANY) {
             let is_used = |track: &Track| track.unsettled.load(Ordering::Relaxed) > 0 || track.used.elapsed() < UNUSED;

@@ -20,7 +20,7 @@ pub struct Outbox {
 // === impl Outbox ===
 
 impl Outbox {
-    /// Of a lane that nobody else sends on.
+    /// Of a lane that no other task sends on.
     #[must_use]
     pub fn new(lane: Lane) -> Self {
         Self { lane, waiting: BTreeMap::new() }

@@ -52,7 +52,7 @@ enum Hint {
     Amazon,
     /// The path of Mimir and Cortex.
     Mimir,
-    /// Anybody.
+    /// Any receiver.
     None,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! All shards share what they learn. While a recipient fails, it is asked by one request at a time, with pauses that grow;
 //! the first answer that is none of failure lets all tracks continue. So a tenant over its limit, or whose receiver is away,
-//! costs one request per pause and stops nobody else.
+//! costs one request per pause and does not block other tenants.
 #![allow(clippy::disallowed_methods, reason = "how long a receiver has been failing is a matter of the clock")]
 
 use std::collections::BTreeSet;
@@ -48,7 +48,7 @@ struct State {
 pub(super) struct Trouble {
     /// In one word, for metrics.
     pub(super) reason: &'static str,
-    /// In full; it may hold what somebody else wrote.
+    /// In full; it may hold text of the receiver.
     pub(super) why: String,
     pub(super) remedy: &'static str,
     /// The pause that the receiver asks for.
@@ -90,7 +90,7 @@ impl Recipient {
             Some(after) => after + backoff.delay(1, random()),
             None => backoff.delay(state.failures, random()),
         };
-        // Never sooner than somebody has asked for.
+        // Never sooner than another failure has asked for.
         state.not_before = state.not_before.max(now.checked_add(pause));
         match trouble.reason {
             // What to widen, and how far, is in its words.

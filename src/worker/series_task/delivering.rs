@@ -6,11 +6,11 @@
 //!
 //! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not hold
 //! them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not written for
-//! it, and the mark of the step says so. Whether its receiver answers others is told by their batches: those that have
-//! everything get one step more, so that somebody asks; should nobody be answered, the others have lost that step's samples,
-//! and the next ones tell them all totals. The batches that wait already are *carried*: the next snapshot holds them, so that
-//! their steps can be called acknowledged, and a new owner sends them again. When the receiver is back, the next step tells
-//! it all totals.
+//! it, and the mark of the step says so. Whether its receiver answers others is known from their batches: those that
+//! have everything get one step more, so that there is a request; if no request is answered, the others have lost that
+//! step's samples, and their next steps carry all totals. The batches that wait already are *carried*: the next
+//! snapshot holds them, so that their steps can be called acknowledged, and a new owner sends them again. When the
+//! receiver is back, the next step tells it all totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn one_tenant_that_is_refused_is_left_out_when_the_others_have_all_steps_and_do_not_ask_any_more() {
         let mut d = Delivering::default();
-        // A backlog: these steps are closed at once, so nobody's answer comes later than the first failure.
+        // A backlog: these steps are closed at once, so no answer comes later than the first failure.
         for step in 1..=3 {
             deliver(&mut d, step, &["a", "b"]);
             d.settled(step, "b");

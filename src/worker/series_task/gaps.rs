@@ -2,7 +2,7 @@
 //!
 //! A share that is ahead of the next one means that something before it is missing. Mostly its sender knows that and is about
 //! to send both again. If not, the deltas topic has lost it. Nothing at all from a source that holds the others back may
-//! mean the same, or that nobody owns it.
+//! mean the same, or that no worker owns it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -65,7 +65,8 @@ impl Gaps {
         !self.open.is_empty() && self.open.remove(source).is_some_and(|gap| gap.said)
     }
 
-    /// Nobody reads these sources any more, so what they miss does not come. Tells of which that has been said.
+    /// No worker reads these sources any more, so what they miss does not come. Returns those whose gap has been
+    /// logged.
     pub(super) fn give_up<'a>(&mut self, sources: &'a [Source]) -> Vec<&'a Source> {
         sources.iter().filter(|source| self.moved(source)).collect()
     }

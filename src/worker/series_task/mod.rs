@@ -132,7 +132,7 @@ struct Writing {
     begins: Option<i64>,
     /// Its bytes, which the producer holds until they are stored.
     bytes: usize,
-    /// One shard of a worker after the other; none at a hand-over, which waits for nobody.
+    /// Turns of the shards of a worker, one after the other; none at a hand-over, which does not wait.
     _turn: Option<turns::Turn>,
 }
 

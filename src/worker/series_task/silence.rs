@@ -43,7 +43,7 @@ mod tests {
         assert!(!silence.is_over(std::slice::from_ref(&slow), at(60), grace));
         silence.heard(&slow);
         assert!(!silence.is_over(std::slice::from_ref(&slow), at(120), grace));
-        // One that nobody advances is waited for once, and not once per step.
+        // A source that no worker advances is waited for once, and not once per step.
         assert!(!silence.is_over(std::slice::from_ref(&gone), at(180), grace));
         assert!(silence.is_over(std::slice::from_ref(&gone), at(210), grace));
         assert!(silence.is_over(std::slice::from_ref(&gone), at(240), grace));

@@ -216,7 +216,7 @@ impl Commits {
         self.hear(context, &notices)
     }
 
-    /// Lets what nobody needs be deleted from the journal.
+    /// Lets what no task needs any more be deleted from the journal.
     fn trim(&mut self, context: &TaskContext<'_>) {
         if let Some(offset) = self.needs.oldest(self.settled) {
             context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);

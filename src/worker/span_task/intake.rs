@@ -157,7 +157,7 @@ impl Intake {
         offered: Option<i64>,
         work: impl FnOnce(&mut SpanTask) -> T,
     ) -> Result<T, Ended> {
-        // What a panic leaves behind is dropped with the task, and looked at by nobody.
+        // What a panic leaves behind is dropped with the task, unread.
         catch_unwind(AssertUnwindSafe(|| work(task))).map_err(|panic| {
             let text = text_of(&*panic);
             let Some(offset) = task.counting().or(offered) else { return Ended::Panicked(text) };

@@ -444,7 +444,7 @@ impl SpanRunner {
         let silent = self.at_end.is_some_and(|since| since.elapsed() >= idle);
         let present = context.clock.present();
         if !context.mode.time_passes() || context.clock.is_off().is_some() {
-            // Time passes in the data alone; or nobody knows how much has passed.
+            // Time passes in the data alone; or how much has passed is unknown.
             self.asked = None;
             return Ok(());
         }

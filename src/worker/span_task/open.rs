@@ -1,5 +1,5 @@
 //! Open transactions of producers. What lies behind the first one is in the log and cannot be read: the partition is neither
-//! stuck nor silent, and one that nobody ends holds it up for ever.
+//! stuck nor silent, and one that its producer never ends blocks it for ever.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
 //! A batch that cannot be decompressed: it is damaged, or it unpacks to more than the consumer allows.
 //!
 //! librdkafka asks for such a batch repeatedly, for ever. A batch that fails [`TRIES`] times is skipped instead, so
-//! that it costs itself and not its partition. Where it ends, nobody says. But each failure tells where the batch begins that
-//! failed, and an offset leads to the batch that holds it: so a few single offsets are asked for, until the last one that
-//! leads to this batch is known. What is skipped is this batch and nothing else.
+//! that it costs itself and not its partition. Where it ends is not reported. But each failure says where the batch
+//! begins that failed, and an offset leads to the batch that holds it: so a few single offsets are asked for, until the
+//! last one that leads to this batch is known. What is skipped is this batch and nothing else.
 
 use crate::worker::kafka::fetch::Undecompressed;
 use crate::worker::telemetry::TaskId;

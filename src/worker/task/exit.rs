@@ -8,7 +8,7 @@ use crate::worker::kafka::KafkaError;
 /// Why a running task has to end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    /// Somebody else claimed the journal. The group has given, or will give, the partition away.
+    /// Another worker has claimed the journal. The group has given, or will give, the partition away.
     #[error("another worker has claimed its journal")]
     Fenced,
     /// It is not known what the journal accepted: take over again.

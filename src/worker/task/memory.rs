@@ -175,7 +175,7 @@ impl Held {
     /// The task now holds this much of a kind.
     pub(crate) fn set(&mut self, part: Part, bytes: usize) {
         let (before, account) = (&mut self.amounts[part as usize], &self.memory.parts[part as usize]);
-        // Never below zero in between: nobody else takes what is this task's own.
+        // Never below zero in between: no other task takes this task's own bytes.
         if bytes >= *before {
             account.fetch_add(bytes - *before, Ordering::Relaxed);
         } else {

@@ -1,5 +1,5 @@
 //! What is different when history is replayed: every partition has a beginning and an end, time passes in the data alone, and
-//! nobody runs too far ahead of the slowest.
+//! no partition runs too far ahead of the slowest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -50,7 +50,7 @@ pub enum TaskState {
     Running,
     /// Commits a last time.
     Closing,
-    /// The group has given it away without asking: this worker was not heard of in time. Perhaps somebody else has it.
+    /// The group has given it away without asking: this worker was not heard of in time. Another worker may have it.
     Lost,
 }
 
@@ -127,7 +127,7 @@ pub struct LimitsStatus {
 pub struct SettingsStatus {
     /// How many source partitions.
     pub sources: usize,
-    /// By the fingerprint of their settings: what is different, key by key; empty while nobody has told.
+    /// By the fingerprint of their settings: what is different, key by key; empty until a source has reported it.
     pub others: BTreeMap<u64, Vec<String>>,
 }
 
@@ -278,7 +278,7 @@ impl Board {
         self.update(id, |known| known.state = TaskState::Lost);
     }
 
-    /// The group has this worker again: what was lost at least so long ago, and has not come back, is somebody else's.
+    /// The group has this worker again: another worker owns what was lost at least so long ago and has not come back.
     pub fn forget_lost(&self, kind: TaskKind, ago: Duration) {
         let old = |status: &TaskStatus| status.since.is_none_or(|since| since.elapsed() >= ago);
         self.0.tasks.retain(|id, status| id.kind != kind || status.state != TaskState::Lost || !old(status));

@@ -137,7 +137,7 @@ impl Conditions {
         Self(Arc::new(Inner { states: Mutex::new(states), met, ready }))
     }
 
-    /// Somebody who speaks about one place of a condition: a task, a shard, an endpoint.
+    /// A reporter for one place of a condition: a task, a shard, an endpoint.
     #[must_use]
     pub fn reporter(&self, condition: Condition, place: impl Into<String>) -> Reporter {
         Reporter { conditions: self.clone(), condition, place: place.into() }

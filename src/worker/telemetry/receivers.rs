@@ -24,7 +24,7 @@ pub(crate) type ReceiverId = u64;
 pub struct ReceiverStatus {
     /// The address, without what may be secret in it.
     pub url: String,
-    /// The tenant. Somebody else chose the name: escape it.
+    /// The tenant. Its name comes from outside: escape it.
     pub tenant: Arc<str>,
     /// When something was stored last.
     pub last_success: Option<SystemTime>,
@@ -126,7 +126,7 @@ impl Receivers {
         });
     }
 
-    /// An answer has come; `over` when nobody waits any more.
+    /// An answer has come; `over` when no sender waits any more.
     pub(crate) fn answers(&self, id: ReceiverId, stored: bool, over: bool) {
         self.change(id, |status| {
             if stored {

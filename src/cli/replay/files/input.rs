@@ -120,7 +120,7 @@ impl Inputs {
     pub(super) fn described(&self) -> Vec<String> {
         let one = |path: &PathBuf| {
             if path.as_os_str() == STDIN {
-                // Nobody knows whether it is the same as before.
+                // Whether the input is the same as before is unknown.
                 return format!("standard input, read by {:016x}", RandomState::new().build_hasher().finish());
             }
             let meta = fs::metadata(path).ok();

@@ -97,7 +97,7 @@ fn run(mut merge: Merge, chunks: &SyncSender<Taken>, stop: &AtomicBool) {
             }
         }
     }
-    // Nobody listens any more if the run was stopped.
+    // The receiving thread is gone if the run was stopped.
     drop(chunks.send(taken));
 }
 

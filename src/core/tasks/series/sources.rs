@@ -30,7 +30,7 @@ pub(super) struct Source {
     pub(super) respell_after: Option<Millis>,
     /// The fingerprint of its sender's settings.
     pub(super) settings: Option<u64>,
-    /// Nobody reads it any more.
+    /// No worker reads it any more.
     pub(super) gone: bool,
 }
 

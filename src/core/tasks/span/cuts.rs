@@ -85,7 +85,7 @@ impl SpanTask {
     pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
         let position = self.position.filter(|_| self.would_tick(to))?;
         if !self.doubt.is_empty() {
-            // What is not later than this takes nobody further along than the tick does.
+            // A record that is not later than this advances stream time no further than the tick does.
             return self.believe(Patience::Decided(to)).or_else(|| self.tick(to));
         }
         let cut = match self.stream_time {

@@ -4,7 +4,8 @@
 //! hour. Its timestamp does not tell; the records after it do. After silence they are as late as it is, and if it alone is
 //! ahead they continue where those before it were. So a record that is further ahead than [`slack`](Doubt::new) waits here,
 //! with what follows it. Whichever kind is [`LEAD`] records ahead of the other has decided, or after [`MOST`] records or
-//! [`MOST_BYTES`] the one that has more. A record that nobody follows is believed, unless it is ahead of the present.
+//! [`MOST_BYTES`] the one that has more. A record without records after it is believed, unless it is ahead of the
+//! present.
 //!
 //! At the beginning of a partition, records that tell no time at all wait for the first one that does, but not for more than
 //! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record says what time it is.
@@ -42,7 +43,7 @@ pub(super) enum Patience {
     Clear,
     /// Nothing else will come, or not for long.
     Over,
-    /// The same, and stream time continues to this in any case: what is not later takes nobody along.
+    /// The same, and stream time advances to this in any case: a record that is not later cannot advance it.
     Decided(Millis),
 }
 
@@ -57,7 +58,8 @@ pub(super) struct Doubt {
     spare: Vec<Batch>,
 }
 
-/// What the records behind a doubtful one have said so far. More come behind them only, so nobody is asked twice.
+/// What the records behind a doubtful one have said so far. More come behind them only, so no record is looked at
+/// twice.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     /// The offset of the doubtful one, and stream time.
@@ -278,13 +280,13 @@ impl Doubt {
 // === impl Asked ===
 
 impl Asked {
-    /// Nobody was asked about a record of so many bytes.
+    /// No record was asked about a record of so many bytes.
     fn about(about: (i64, Option<Millis>), bytes: usize) -> Self {
         let (_, without) = about;
         Self { about, records: 0, bytes, as_late: 0, earlier: 0, without }
     }
 
-    /// Whether nobody else needs to be asked.
+    /// Whether no further record needs to be asked.
     fn is_enough(&self) -> bool {
         let far = self.as_late.abs_diff(self.earlier) >= LEAD;
         self.records > 0 && (far || self.records >= MOST || self.bytes >= MOST_BYTES)

@@ -198,7 +198,7 @@ pub struct StepCut {
 // === impl SpanSettings ===
 
 impl SpanSettings {
-    /// The same with a seed that nobody knows.
+    /// The same with a seed that no sender knows.
     #[must_use]
     pub fn seeded(self, seed: Seed) -> Self {
         Self { seed, ..self }

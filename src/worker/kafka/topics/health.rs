@@ -115,7 +115,7 @@ impl Health {
         state.untold.iter().cloned().collect()
     }
 
-    /// Nobody answered: the next look is a long one away.
+    /// No broker answered: the next check waits for the longest interval.
     pub(super) fn look_later(&self, present: Instant) {
         self.state().again = Some((present + AGAIN_AT_MOST, AGAIN_AT_MOST));
     }

@@ -63,7 +63,7 @@ fn a_shard_that_has_nothing_to_write_tells_how_far_all_sources_are() {
     assert_eq!((closed.samples, task.idle_until(&sources(2))), (0, None));
     silent(&mut task, 1, 9 * W);
     assert_eq!(task.idle_until(&sources(2)), Some(9 * W));
-    // Somebody speaks, and what was closed has changed nothing.
+    // A source sends a share, and the closed steps have changed nothing.
     let mut busy = Source::new(2, 3 * W);
     busy.see(&span("a", 1));
     task.apply(&busy.cut(8 * W, 9 * W).remove(0)).expect("a share");

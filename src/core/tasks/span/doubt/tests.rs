@@ -66,7 +66,7 @@ fn a_record_from_the_future_moves_nothing_but_itself_and_each_step_keeps_its_spa
         for ahead in [15_000, 60_000, HOUR / 2, 10 * HOUR, 1_000 * 24 * HOUR] {
             let mut times = hour();
             times[at] += ahead;
-            // Nobody follows that could tell.
+            // No record follows that could tell.
             let told = at < 3_599 || ahead > 100 * 24 * HOUR;
             let (mut steps, moved) = replay(&settings(), &times, &[]);
             if told {
