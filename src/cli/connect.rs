@@ -26,7 +26,7 @@ struct Found {
     findings: Vec<Finding>,
 }
 
-/// Asks brokers and receivers, and writes what they say. Tells whether nothing speaks against a worker.
+/// Queries brokers and receivers, and writes the findings. Returns whether a worker could run.
 ///
 /// # Errors
 /// Only those of writing to `out`.
@@ -49,7 +49,7 @@ pub(super) fn connect(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> 
     Ok(!all.iter().any(|found| found.findings.iter().any(Finding::is_refusal)))
 }
 
-/// Looks at brokers, topics and groups; tells the time of the oldest record that a worker would read.
+/// Looks at brokers, topics and groups; returns the time of the oldest record that a worker would read.
 fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError> {
     let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
     let inspector = Inspector::new(kafka, &kafka.group)?;

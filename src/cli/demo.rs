@@ -181,7 +181,7 @@ fn load(
 impl Demo<'_> {
     fn run(&mut self, load: JoinHandle<Result<Expectation, ProduceError>>) -> Result<bool, DemoError> {
         while !load.is_finished() {
-            // A worker that ended by itself tells why when it is stopped.
+            // The reason of a worker that ended by itself is known when it is stopped.
             if !self.house.alive() {
                 self.stop.store(true, Ordering::Relaxed);
             }

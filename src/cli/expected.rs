@@ -42,7 +42,8 @@ pub(super) struct ExpectedArgs {
     tolerance: f64,
 }
 
-/// Compares until nothing differs, or the time is over; tells whether nothing does. `None` when nothing was asked for.
+/// Compares until nothing differs, or the time is over; returns whether nothing does. `None` if no comparison was
+/// requested.
 ///
 /// # Errors
 /// Only those of writing to `out`.

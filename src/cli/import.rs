@@ -42,7 +42,7 @@ pub enum Whose {
 
 /// A stream, and whether it shows colors.
 pub struct Stream<'a> {
-    /// Takes what is said.
+    /// Receives the report.
     pub to: &'a mut dyn Write,
     /// Whether it is a terminal that wants colors.
     pub colors: bool,

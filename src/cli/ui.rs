@@ -21,7 +21,7 @@ use crate::worker::kafka;
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::telemetry;
 
-/// Where a page listens unless it is told otherwise.
+/// The default address of a page.
 pub(super) const LISTEN: &str = "127.0.0.1:4900";
 /// Points of a history at most; a step of a minute fills 24 hours.
 const POINTS: usize = 1440;

@@ -9,7 +9,7 @@ use super::problem::Location;
 use super::value::{show, show_text};
 use super::{Effective, Loaded, ValueOrigin};
 
-/// librdkafka properties that tell an operator something and an attacker nothing. All others print as `***`, so that
+/// librdkafka properties that help an operator and not an attacker. All others print as `***`, so that
 /// a property that is missing here is not the one that leaks.
 const HARMLESS: [&str; 14] = [
     "client.id",

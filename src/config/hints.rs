@@ -1,4 +1,5 @@
-//! What is well-formed and in all likelihood not what was meant: said by `check`, and no error, because it may be.
+//! What is well-formed and probably not what was meant: `check` reports it, and not as an error, because it may be
+//! meant.
 
 use super::Tenants;
 use super::problem::quoted;
@@ -36,7 +37,8 @@ const OF_RESOURCES: [&str; 3] = ["service.name", "service.namespace", "service.i
 /// Intrinsics of a span, as they might be written if they were attributes.
 const INTRINSICS: [&str; 3] = ["kind", "name", "status"];
 
-/// Everything that looks odd, for everybody and for single tenants, one line each: the key, and what to write instead.
+/// Everything that looks odd, in the defaults and for single tenants, one line each: the key, and what to write
+/// instead.
 #[must_use]
 pub fn hints(tenants: &Tenants) -> Vec<String> {
     let all = of(tenants.defaults());

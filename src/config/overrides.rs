@@ -1,6 +1,6 @@
 //! The file of overrides: for some tenants, other values of some keys.
 //!
-//! A tenant starts from the settings of everybody and replaces them key by key, maps entry by entry. All or nothing: one
+//! A tenant starts from the defaults and replaces them key by key, maps entry by entry. All or nothing: one
 //! mistake, and no tenant changes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use super::tenants::Tenants;
 use super::yaml::{Body, MapEntry, Node, Pos};
 use super::{Effective, Problems, ReadFile};
 
-/// Reads the text of an overrides file over the settings of everybody.
+/// Reads the text of an overrides file over the defaults.
 ///
 /// # Errors
 /// Everything that is wrong with it, for all tenants.
@@ -56,7 +56,7 @@ pub(super) fn read(
     }
 }
 
-/// Lays `path=value` settings over those of everybody and of every tenant, and then some over those of single tenants.
+/// Lays `path=value` settings over the defaults and those of every tenant, and then some over those of single tenants.
 ///
 /// # Errors
 /// Everything that is wrong with them.
@@ -168,7 +168,7 @@ impl Layers<'_> {
         self.end()
     }
 
-    /// What follows is said for this tenant, or for everybody.
+    /// The following settings are for this tenant, or defaults.
     fn begin(&mut self, tenant: Option<&str>, defaults: &Config) {
         self.tenant = tenant.map(str::to_owned);
         self.draft = Draft::of(defaults);
@@ -176,7 +176,7 @@ impl Layers<'_> {
         self.unread.clear();
     }
 
-    /// All is said.
+    /// All settings are read.
     fn end(&mut self) -> Config {
         let draft = self.draft.clone();
         let auth = if self.tenant.is_some() { self.check_tenant_of(&draft) } else { self.check() };

@@ -1,4 +1,4 @@
-//! What is wrong with the settings, said so that it can be put right without reading the manual.
+//! What is wrong with the settings, worded so that a user can fix it without the manual.
 //!
 //! *Out:* one line per problem: where, which key, what, and the remedy; then the line of the file with everything
 //! blanked that is not known to be harmless, because a mistyped `pasword:` is followed by a password.

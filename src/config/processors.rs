@@ -1,4 +1,4 @@
-//! Rules about what is computed from spans, for everybody or for one tenant.
+//! Rules about what is computed from spans, as defaults or for one tenant.
 
 use super::draft::Draft;
 use super::layers::Layers;

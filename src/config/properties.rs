@@ -1,5 +1,5 @@
 //! Which librdkafka properties are the user's to set. What the protocol relies on is not, nor are values with which a worker
-//! could start and then stand still: `check` says so, with the place, instead of a run that does nothing.
+//! could start and then stand still: `check` reports them, with the place, instead of a run that does nothing.
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,8 @@ pub enum Reach {
     /// It decides what a record adds to, from the first commit of a worker that has it. What is added, and the layout of it,
     /// is in the commit.
     Commit,
-    /// It decides what a step says of a shard, from the step behind which a worker that has it takes over. The mark says so.
+    /// It decides what a step says of a shard, from the step behind which a worker that has it takes over. The mark
+    /// records it.
     Step,
 }
 

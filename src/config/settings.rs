@@ -128,7 +128,7 @@ pub struct RemoteWrite {
     /// `protocol`: the version of remote write. Default auto.
     pub protocol: Protocol,
     /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it would keep
-    /// them; what it would throw away waits. Default true.
+    /// them; what it would reject waits. Default true.
     pub preflight: bool,
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Body {
     Refused,
 }
 
-/// How a scalar was written: where the type is the reader's to tell, `11` is a number and `"11"` is text.
+/// How a scalar was written: where the reader decides on the type, `11` is a number and `"11"` is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,

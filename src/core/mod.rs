@@ -7,7 +7,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
-//! | [`settings`] | what the core is told |
+//! | [`settings`] | settings of the core |
 //! | [`formats`] | records in other formats → OTLP bytes |
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`filter`] | policies → which spans are kept |

@@ -1,6 +1,6 @@
 //! Cases: small scenarios of spans and what must come of them, in a language that can be read.
 //!
-//! *In:* the text of a case. *Out:* a [`Report`]. *Owner:* the test suite, and everybody who wants to pin down what their
+//! *In:* the text of a case. *Out:* a [`Report`]. *Owner:* the test suite, and users who want to pin down what their
 //! own spans become. *Never:* a file, a clock.
 //!
 //! # The language
@@ -41,7 +41,7 @@
 //! The VALUE of a key is the rest of the line, such as `[a, {name: b, default: none}]`; it may stand in quotes.
 //!
 //! A bucket of a native histogram is asked for as `NAME{..., native="SCHEMA", bucket="INDEX"}`, the one of zero as
-//! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` tell the rest, as of classic histograms.
+//! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` give the rest, as of classic histograms.
 //!
 //! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
 //! it takes no time; without `parent` it is a root; without `id` it has none.

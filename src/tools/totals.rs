@@ -38,8 +38,8 @@ pub struct Sum {
 
 /// A series by name and labels. Shown as `name{a="x", b="y"}`.
 ///
-/// A bucket of a native histogram is told as if it were a series: with the resolution as label `native` and its index, or
-/// `zero`, as label `bucket`; its value is not cumulative. Count and sum are told as those of a classic histogram are.
+/// A bucket of a native histogram is shown as if it were a series: with the resolution as label `native` and its index,
+/// or `zero`, as label `bucket`; its value is not cumulative. Count and sum are shown as those of a classic histogram.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
     /// The metric name.

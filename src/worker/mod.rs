@@ -104,7 +104,7 @@ impl Worker {
         Ok(Self { parts, member, overrides, health })
     }
 
-    /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] tells why.
+    /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] returns the reason.
     #[must_use]
     pub fn alive(&self) -> bool {
         !self.member.is_finished()

@@ -10,7 +10,7 @@ use signal_hook::consts::SIGWINCH;
 
 use super::view::{StyledLine, paint};
 
-/// The size of a terminal that does not tell its own.
+/// The size of a terminal that does not report its own.
 const USUAL: Size = Size { rows: 24, columns: 80 };
 /// Where there is no terminal nothing has to be cut.
 const ENDLESS: Size = Size { rows: usize::MAX, columns: usize::MAX };

@@ -56,7 +56,7 @@ impl Sink {
         config
             .set("bootstrap.servers", target.brokers)
             .set("client.id", "spanmill-produce")
-            // Why a broker hangs up is said there.
+            // At this level librdkafka logs why a broker closes a connection.
             .set_log_level(RDKafkaLogLevel::Info)
             // Looking the topic up must not create it with the broker's default number of partitions.
             .set("allow.auto.create.topics", "false");

@@ -83,7 +83,8 @@ struct Differ<'a> {
     metrics: BTreeMap<(String, String), BTreeSet<Millis>>,
 }
 
-/// Compares the spool `dirs` with the server at `url`. `progress` is told how many samples of the spool are done.
+/// Compares the spool `dirs` with the server at `url`. `progress` is called with how many samples of the spool are
+/// done.
 ///
 /// # Errors
 /// When the spool cannot be read, or the server does not answer.

@@ -277,7 +277,7 @@ fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Resul
     Ok(u8::from(unreadable.count > 0))
 }
 
-/// The configuration of the run. Files have no record timestamps, so spans tell the time themselves, unless a flag says
+/// The configuration of the run. Files have no record timestamps, so the spans give the time, unless a flag says
 /// otherwise: then the first end in a record is its timestamp.
 fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
     let source = std::iter::once("time.source=span_end".to_owned());
@@ -287,8 +287,8 @@ fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::confi
     target.load(&ConfigArgs { config: config.config.clone(), set })
 }
 
-/// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is told to stop; then it
-/// waits a little for what has been sent. Whatever happens, the summary says what was read.
+/// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is stopped; then it
+/// waits briefly for the answers. In any case, the summary says what was read.
 ///
 /// # Errors
 /// When a path cannot be read at all, or nothing says whose the spans are.
@@ -348,7 +348,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits a little for answers. Says so when a disk has taken nothing for too long.
+    /// Waits briefly for answers. Reports a disk that has written nothing for too long.
     fn wait(&mut self) -> Result<(), FilesError> {
         self.sending.wait(POLL);
         self.show();
@@ -414,8 +414,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits for the answers to everything that has been sent. If it was told to stop, only for a while, and not at all for
-    /// a disk that takes nothing.
+    /// Waits for the answers to everything that has been sent. If the run was stopped, only for a while, and not at all
+    /// for a disk that takes nothing.
     fn settle(&mut self) -> Result<(), FilesError> {
         let mut told = None;
         while self.sending.waiting() > 0 {

@@ -44,8 +44,8 @@ pub struct Finished {
     pub text: String,
 }
 
-/// Does with the complete spool `dirs` what the arguments say. `progress` is told how many of its samples have been read; the
-/// spool is read once for files, and once for a comparison.
+/// Does with the complete spool `dirs` what the arguments say. `progress` is called with how many of its samples have
+/// been read; the spool is read once for files, and once for a comparison.
 ///
 /// # Errors
 /// When the spool cannot be read, files cannot be written, or the server does not answer.

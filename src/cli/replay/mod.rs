@@ -38,7 +38,7 @@ pub struct ReplayArgs {
     report: ReportArgs,
 }
 
-/// What to tell.
+/// What to report.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Print only the summary, as JSON, to standard output

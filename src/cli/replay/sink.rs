@@ -173,7 +173,8 @@ impl Conversion {
 }
 
 /// Writes everything in the spool `dirs` to files of `format` below `out`, which must not be there or be empty: one per
-/// window of `width` and tenant. Nothing is at `out` before all is written. `progress` is told how many samples are done.
+/// window of `width` and tenant. Nothing is at `out` before all is written. `progress` is called with how many samples
+/// are done.
 ///
 /// # Errors
 /// When the spool cannot be read or contradicts itself, when the format cannot carry its series, or files cannot be

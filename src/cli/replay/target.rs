@@ -54,7 +54,7 @@ pub enum TargetError {
     /// The spool cannot be made.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// The receiver would throw samples away.
+    /// The receiver would reject samples.
     #[error("{target} would not keep these samples; none were sent:\n{reasons}\n(--skip-preflight sends them anyway)")]
     Refused {
         /// Who was asked.
@@ -166,7 +166,8 @@ impl TargetArgs {
         }
     }
 
-    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments say. What fails is told in the answer.
+    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments
+    /// say. The answer holds what fails.
     #[must_use]
     pub fn finish(&self, config: &Config, claim: Option<Claim>, shared: bool) -> Finished {
         let Some(claim) = claim else { return Finished::default() };

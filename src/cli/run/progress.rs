@@ -10,7 +10,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What has been said so far.
+/// What has been reported so far.
 #[derive(Debug)]
 pub(super) struct RunProgress {
     looked: Instant,

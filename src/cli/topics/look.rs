@@ -14,7 +14,7 @@ use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, TopicNames};
 
-/// Asks Kafka, as often as it is told to.
+/// Queries Kafka, as often as the flags say.
 pub(super) struct Looker {
     topics: Topics,
     scanner: Scanner,
@@ -36,7 +36,7 @@ struct Held<T> {
     written: Option<Millis>,
 }
 
-/// Who owns which partition; nothing is known of it where the brokers do not tell.
+/// Who owns which partition; nothing is known of it where the brokers do not report it.
 type Owners = Option<BTreeMap<(String, i32), String>>;
 
 // === impl Looker ===

@@ -37,7 +37,7 @@ pub(super) struct Row {
     kind: Kind,
     topic: String,
     partition: i32,
-    /// The member that owns it: client ID and host. None if no member does, or the brokers do not tell.
+    /// The member that owns it: client ID and host. `None` if no member does, or the brokers do not report it.
     owner: Option<String>,
     #[serde(skip)]
     owner_known: bool,

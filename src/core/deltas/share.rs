@@ -309,7 +309,7 @@ impl PartBuilder {
         }
     }
 
-    /// The latest step that anything is said about.
+    /// The latest step that the share mentions.
     pub(super) fn latest(&self) -> Option<Millis> {
         let parts = self.done.iter().chain(Some(&self.open).filter(|open| open.says_something()));
         parts.map(|part| part.step).max()

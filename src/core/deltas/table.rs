@@ -91,7 +91,7 @@ pub struct DeltaTable {
     announced: Vec<u64>,
     fetched: Vec<u32>,
     layouts: Vec<Arc<Layout>>,
-    /// What shares say of their sender; `told` once.
+    /// What shares hold about their sender; `told` once.
     sender: Sender,
     limited: Limited,
     /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
@@ -107,10 +107,10 @@ pub struct DeltaTable {
     known: usize,
 }
 
-/// Which tenants have a limit on all their series. Shares tell the shards how many label sets those have.
+/// Which tenants have a limit on all their series. Shares carry how many label sets those have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limited {
-    /// Everybody who is not named.
+    /// All tenants that are not named.
     pub others: bool,
     /// Some tenants.
     pub named: BTreeMap<String, bool>,
@@ -220,7 +220,7 @@ impl Limited {
 // === impl DeltaTable ===
 
 impl DeltaTable {
-    /// An empty table, for tests: as [`DeltaTable::seeded`], of the default group, with a seed that everybody knows.
+    /// An empty table, for tests: as [`DeltaTable::seeded`], of the default group, with a fixed seed.
     #[must_use]
     pub fn new(respell_after: Millis) -> Self {
         Self::seeded(respell_after, Seed::default(), Namer::default())

@@ -75,7 +75,7 @@ fn begins_json(value: &[u8]) -> bool {
     }
 }
 
-/// What encodes a text that is JSON, or should be; OTLP if it does not tell.
+/// What encodes a text that is JSON, or should be; OTLP if that is unclear.
 #[must_use]
 pub fn json_encoding(value: &[u8]) -> Encoding {
     match json_kind(value) {
@@ -90,7 +90,8 @@ pub(super) fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(BOM).unwrap_or(text)
 }
 
-/// What kind of JSON a text is, by the first of its keys that tells. What lies behind that key is not looked at.
+/// What kind of JSON a text is, by the first of its keys that identifies it. What lies behind that key is not looked
+/// at.
 pub(super) fn json_kind(text: &[u8]) -> JsonKind {
     let mut found = None;
     let mut r = Reader::new(without_bom(text));

@@ -18,8 +18,8 @@
 //!
 //! **Shared span IDs.** Client and server of a Zipkin call may share one ID. Then the server's span gets an ID of its own,
 //! made of the shared one, and the shared one as its parent; so the two are an edge, as in OTLP. Its children name the shared ID as
-//! their parent: those in the same record and of the same service get the new one. Elsewhere nothing tells them from children of
-//! the client, and they stay below it.
+//! their parent: those in the same record and of the same service get the new one. Elsewhere nothing distinguishes them
+//! from children of the client, and they stay below it.
 
 mod detect;
 mod error;

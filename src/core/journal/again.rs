@@ -2,7 +2,7 @@
 //!
 //! A mark names what its step counts ([`Basis`]). Records within that are counted; what lies beyond is held back until the
 //! step is closed, by reading it once more. So it does not matter that the topic has lost records since and got them again
-//! in other places. A mark of an earlier version tells an offset only.
+//! in other places. A mark of an earlier version holds an offset only.
 
 use std::collections::VecDeque;
 
@@ -74,7 +74,7 @@ impl Again {
     /// Whether this share record counts now. One that does not may count for a later mark.
     pub fn takes(&mut self, offset: i64, topic: &str, partition: i32, (k, part): (u64, u32)) -> bool {
         let Some((_, mark)) = self.marks.front() else {
-            // Reading goes on with it.
+            // Reading continues with it.
             self.held_back.get_or_insert(offset);
             return false;
         };

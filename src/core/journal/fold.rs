@@ -1,4 +1,4 @@
-//! The fold: which frames of a journal count. Everybody who reads a journal comes to the same answer.
+//! The fold: which frames of a journal count. Every reader of a journal comes to the same answer.
 //!
 //! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that counts
 //! ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with no claim

@@ -15,7 +15,7 @@ const VERSION: u8 = 3;
 /// Of a [`super::Notice`], in which nothing is new.
 const NOTICE_VERSION: u8 = 2;
 
-/// Body bytes per record. Larger bodies are split; a broker takes 1 MB per record unless told otherwise.
+/// Body bytes per record. Larger bodies are split; a broker accepts 1 MB per record by default.
 pub const MAX_PART: usize = 900_000;
 
 /// One incarnation of a task on one worker: random, and never used twice.
@@ -86,7 +86,7 @@ pub enum FrameError {
     Damaged(#[from] Malformed),
 }
 
-/// The record that claims a journal. `note` tells operators who claims and why; nothing reads it back.
+/// The record that claims a journal. `note` is for operators: who claims and why; nothing reads it back.
 #[must_use]
 pub fn claim(owner: Owner, note: &str) -> Vec<u8> {
     claim_bytes(owner, note, &[])
@@ -139,7 +139,7 @@ impl<'a> Frame<'a> {
         let Header { owner, kind, seq, k, from, to, part, parts } = self.header;
         let mut out = Vec::with_capacity(self.body.len() + self.identity.len() + 80);
         out.extend_from_slice(&MAGIC);
-        // Notices also reach journals whose owner has the previous version, which must go on.
+        // Notices also reach journals whose owner has the previous version, which must continue.
         out.push(if owner == super::notice::SHARDS { NOTICE_VERSION } else { VERSION });
         out.push(kind as u8);
         out.extend_from_slice(&owner.0.to_le_bytes());

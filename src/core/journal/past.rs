@@ -1,5 +1,5 @@
-//! What the journals of a live group tell of the past, for a replay that repeats it: where the wall clock has moved the
-//! stream time of a silent partition, and what came too late for a shard that had closed its step on stall timeout.
+//! What the journals of a live group hold about the past, for a replay that repeats it: where the wall clock has moved
+//! the stream time of a silent partition, and what came too late for a shard that had closed its step on stall timeout.
 //!
 //! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their order.
 //! *Owner:* the planner of a replay. *Never:* a number of a commit in what comes out: a replay cuts its commits elsewhere.
@@ -26,8 +26,8 @@ use super::span::{Cause, SpanCommit};
 use super::{JournalError, decode_at};
 use crate::core::model::{Millis, StepWidth};
 
-/// Something that happened to a partition before the record at or after an offset, and that no record tells. As JSON, it
-/// stands in the plan of a replay.
+/// Something that happened to a partition before the record at or after an offset, and that no record holds. As JSON,
+/// it stands in the plan of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Event {
@@ -154,7 +154,7 @@ impl ForcedCloses {
         *last = step.max(*last);
     }
 
-    /// Whose journal the present one is, if a frame says so.
+    /// Whose journal the present one is, if a frame names its owner.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.fold.identity()
@@ -237,7 +237,7 @@ impl Past {
         }
     }
 
-    /// Whose journal it is, if a frame says so.
+    /// Whose journal it is, if a frame names its owner.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.fold.identity()
@@ -326,7 +326,7 @@ mod tests {
         let all = missed([0, 1, 2, 3, 4, 5, 6].map(|k| (k, k as u32, 15)));
         let expected = [
             at(10, 0, true, Millis::MIN),
-            // Cut for its size: the step goes on.
+            // Cut for its size: the step continues.
             at(15, 1, true, 1_001),
             // Cut by the record at 20, in a later step; what expires by it follows.
             Event::Tick(20, 15_000),

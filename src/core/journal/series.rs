@@ -41,7 +41,7 @@ pub struct EmitMark {
     pub left_out: Vec<String>,
     /// The sources that the step was closed without, if it was on stall timeout. A mark of an earlier version names none.
     pub behind: Vec<Behind>,
-    /// What the step's values count. A mark of an earlier version does not tell, and its `to` has to do.
+    /// What the step's values count. A mark of an earlier version does not hold it; its `to` is used instead.
     pub basis: Option<Basis>,
     /// What changes with the step; nothing does with a mark of an earlier version.
     pub change: Change,
@@ -103,7 +103,7 @@ pub struct SeriesSnapshot {
 pub struct SeriesState {
     /// The latest claimer.
     pub owner: Option<Owner>,
-    /// Whose journal it is; `None` when no frame says so.
+    /// Whose journal it is; `None` if no frame names its owner.
     pub identity: Option<Identity>,
     /// The latest snapshot.
     pub snapshot: Option<SeriesSnapshot>,
@@ -138,7 +138,7 @@ impl EmitMark {
         let mut out = vec![self.cause as u8];
         put_i64(&mut out, self.step);
         put_option(&mut out, self.acknowledged);
-        // What follows is there as far as anything is said in it or behind it.
+        // What follows is there only up to the last part that is not empty.
         let change = self.change != Change::default();
         let more = change || self.basis.is_some();
         if more || !self.left_out.is_empty() || !self.behind.is_empty() {

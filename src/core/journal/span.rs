@@ -57,9 +57,9 @@ pub struct SpanCommit {
 pub struct SpanState {
     /// The latest claimer.
     pub owner: Option<Owner>,
-    /// Whose journal it is; `None` when no frame says so.
+    /// Whose journal it is; `None` if no frame names its owner.
     pub identity: Option<Identity>,
-    /// The ID that the source topic had at the last commit, if that tells it.
+    /// The ID that the source topic had at the last commit, if the commit holds it.
     pub topic_id: Option<String>,
     /// The source offset to continue from; `None` when nothing was ever committed.
     pub next: Option<i64>,
@@ -75,7 +75,7 @@ pub struct SpanState {
     pub live: Vec<u8>,
     /// The ledger at `next`.
     pub ledger: Ledger,
-    /// A source record before `next`, to tell the topic by.
+    /// A source record before `next`, to identify the topic by.
     pub witness: Option<Witness>,
     /// Every shard has acknowledged all shares of commits below this number.
     pub forwarded: u64,
@@ -90,7 +90,7 @@ pub struct SpanState {
 /// Which commits of a journal are still needed by the shards, and where they begin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// How many shards there are, once a commit has told.
+    /// How many shards there are, once a commit has named them.
     shards: u32,
     /// By shard: its snapshots hold its shares of all commits below this number.
     held: BTreeMap<u32, u64>,
@@ -395,7 +395,7 @@ impl Needs {
 // === impl Regained ===
 
 impl Regained {
-    /// What the shards lack, by shard and from which commit on, of the commits below `until`. `cut` tells whether the
+    /// What the shards lack, by shard and from which commit on, of the commits below `until`. `cut` is whether the
     /// beginning of the journal was deleted.
     #[must_use]
     pub fn new(lacked: BTreeMap<u32, u64>, until: u64, cut: bool) -> Self {

@@ -67,7 +67,7 @@ fn a_stored_journal_gives_the_state_that_it_gave() {
     assert_eq!((state.owner, state.next, state.next_k), (Some(OWNERS[2]), Some(60), 3));
     assert_eq!((state.stream_time, state.step, state.reread_from), (Some(44_999), Some(45_000), Some(35)));
     assert_eq!((state.live.as_slice(), state.ledger.get(Tally::SpansRead)), (&[3, 4][..], 45_000));
-    // No shard had said what its snapshots hold, then.
+    // At that time, no shard had reported what its snapshots hold.
     assert_eq!((state.forwarded, state.oldest_needed), (1, Some(1)));
     let share = |k: u8| vec![vec![vec![k; 40], vec![k; 3]], vec![vec![]]];
     assert_eq!(state.unforwarded, VecDeque::from([(1, share(1)), (2, share(2))]));

@@ -50,7 +50,7 @@ enum Stop {
     Unknown,
 }
 
-/// A frame that everybody will count.
+/// A frame that every reader will count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptedFrame {
     /// What it is.

@@ -101,7 +101,7 @@ tallies! {
     EdgesDroppedFull = "edges_dropped_full" in "spanmill_edges_closed_total" outcome "dropped_full",
     /// Edges dropped because a label value is not UTF-8.
     EdgesDroppedInvalidUtf8 = "edges_dropped_invalid_utf8" in "spanmill_edges_closed_total" outcome "dropped_invalid_utf8",
-    /// Records from the future, as the present or those after them tell: they were counted where stream time was.
+    /// Records from the future, as the present or the records after them show: they were counted where stream time was.
     RecordsFromFuture = "records_from_future" in "spanmill_records_from_future_total",
     /// Pending edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
     EdgesLost = "edges_lost" in "spanmill_edges_closed_total" outcome "lost",

@@ -51,7 +51,7 @@ pub fn from_rfc3339(text: &str) -> Option<Millis> {
 }
 
 /// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream time:
-/// so it holds no step back, and still tells up to where there is something to close.
+/// so it holds no step back, and still shows up to where there is something to close.
 const END: Millis = 1 << 52;
 
 /// Times are at most this far from the epoch, so that adding a duration cannot overflow.

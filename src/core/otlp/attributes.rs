@@ -89,7 +89,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// Calls `found` for keys and values where the bit of the key's length is set in `lengths`, until it says so.
+    /// Calls `found` for keys and values where the bit of the key's length is set in `lengths`, until it returns true.
     #[inline]
     pub(super) fn of_lengths(
         &self,

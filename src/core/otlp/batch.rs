@@ -101,7 +101,7 @@ pub(super) struct Row {
     pub(super) name: ByteRange,
     pub(super) status_message: ByteRange,
     pub(super) attributes: ByteRange,
-    /// The stretch of the batch's index that tells where each attribute lies; `None`: one has to walk over them.
+    /// The stretch of the batch's index that holds where each attribute lies; `None`: the reader has to walk over them.
     pub(super) index: Option<ByteRange>,
     /// Where events and links lie, among other fields.
     pub(super) rest: ByteRange,

@@ -157,7 +157,7 @@ fn part(bytes: &[u8], at: usize, len: usize) -> &[u8] {
 }
 
 /// Walks over attributes, fields with the key byte `field_key`, and notes where each of them lies. Returns what follows
-/// them. `None`: not all of them are plain, or it takes a closer look to tell.
+/// them. `None`: not all of them are plain, or that needs a closer look.
 ///
 /// Nearly every attribute is shorter than 128 bytes and has a key and a text. Its fixed bytes are then looked at two
 /// times four at once. Never inlined, because this loop needs all registers.

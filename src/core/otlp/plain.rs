@@ -1,4 +1,4 @@
-//! Checks any message against its table, and tells whether it is already as long as its canonical encoding.
+//! Checks any message against its table, and returns whether it is already as long as its canonical encoding.
 
 use super::DecodeError;
 use super::fast;

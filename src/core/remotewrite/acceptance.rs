@@ -49,7 +49,7 @@ pub enum Finding {
     Warning(String),
     /// Nothing would be stored and nothing be lost: delivery would wait for the receiver. Holds the remedy.
     Waits(String),
-    /// Samples would be thrown away. Tells what to do.
+    /// Samples would be rejected. Holds the remedy.
     Refusal(String),
 }
 
@@ -77,7 +77,7 @@ pub struct Victoria {
     pub retention: Option<Millis>,
     /// `-dedup.minScrapeInterval`.
     pub deduplication: Millis,
-    /// Its version, such as 1.151, if it tells one.
+    /// Its version, such as 1.151, if it reports one.
     pub version: Option<(u32, u32)>,
 }
 
@@ -275,7 +275,8 @@ fn short_version(line: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// What a Mimir would do. Its `/api/v1/user_limits` tells how long a tenant's samples are kept, not how old they may be.
+/// What a Mimir would do. Its `/api/v1/user_limits` reports how long a tenant's samples are kept, not how old they may
+/// be.
 #[must_use]
 pub fn judge_mimir(run: &Run, limits: Option<&[u8]>) -> Vec<Finding> {
     let limits: Value = limits.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();

@@ -174,7 +174,7 @@ impl SeriesWriter {
         self.raw.capacity() + self.compressor.bytes()
     }
 
-    /// Gives memory back until the next step: a step's worth of text is much for a shard that rests.
+    /// Gives memory back until the next step: a step's worth of text is much for an idle shard.
     pub fn rest(&mut self) {
         self.raw = Vec::new();
         self.compressor.rest();

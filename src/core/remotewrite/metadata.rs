@@ -1,7 +1,7 @@
 //! What a metric is about: its kind, a sentence and its unit, as receivers show them.
 //!
-//! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics tell their kind, as
-//! `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series.
+//! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics show
+//! their kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series.
 
 /// The kinds that there are here, by their numbers in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|
 //! | 2xx | acknowledged | acknowledged | acknowledged | stored |
 //! | 400 | split | split | already there, see below | some series cannot be stored |
-//! | 409 | split | already there | already there | Thanos says so to what it has, and stores the rest |
+//! | 409 | split | already there | already there | Thanos answers so to what it has, and stores the rest |
 //! | 413 | split | split | split | the request is too large |
 //! | 422 | split | split | split | some series cannot be stored |
 //! | 429, 5xx | wait | wait | wait | busy, or broken |
@@ -40,12 +40,12 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub enum Verdict {
     /// Stored.
     Acknowledged,
-    /// Send the same bytes again, not before `after` if the receiver said so.
+    /// Send the same bytes again, not before `after` if the receiver asks for that.
     Wait {
         /// The pause that the receiver asks for, greater than zero.
         after: Option<Duration>,
     },
-    /// Refused because of a part: halve it, and set aside what is still refused in the end.
+    /// Refused because of a part: halve it, and reject what is still refused in the end.
     Split,
     /// The same of a resent request: what is still refused in the end was probably stored before.
     SplitResent,

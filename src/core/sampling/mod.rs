@@ -85,7 +85,7 @@ fn written(kind: ValueKind<'_>) -> Option<f64> {
     }
 }
 
-/// The weight that a W3C trace state tells, if it tells one.
+/// The weight in a W3C trace state, if it has one.
 fn of_tracestate(state: &[u8]) -> Option<Weight> {
     let mut members = state.split(|b| *b == b',').map(<[u8]>::trim_ascii);
     let ours = members.find_map(|member| member.strip_prefix(b"ot="))?;

@@ -28,7 +28,7 @@
 //!   lacks the first step by a count that has it. It lies in the step of the value, and not in the minute before.
 //! - A series that ends gets a stale marker.
 //! - An exemplar keeps its trace ID as 32 hex characters, leading zeros included, and the time of its own span. A time
-//!   that is not later than the last one told of the same histogram is skipped, because some receivers would refuse the
+//!   that is not later than the last one sent of the same histogram is skipped, because some receivers would refuse the
 //!   whole sample; so is one far ahead of its step.
 //!
 //! # Why a share never names a forgotten set
@@ -41,10 +41,10 @@
 //! freed only when `t > last_mentioned + max(r, memory)` for every source, each with its own `t` and `r`, which cannot hold
 //! for this one then. Steps do not occur in the argument, so it covers forced closes, too.
 //!
-//! A source that does not tell its `r`, because an earlier version owns it, holds all freeing back. So does one that is
-//! silent, until it is forgotten: when it is no longer configured and its memory is over. Should it come back after that, a
-//! new owner spells everything. Only shares that its last owner had committed and not yet forwarded may name what is
-//! freed by then.
+//! A source that does not report its `r`, because an earlier version owns it, holds all freeing back. So does one that
+//! is silent, until it is forgotten: when it is no longer configured and its memory is over. Should it come back after
+//! that, a new owner spells everything. Only shares that its last owner had committed and not yet forwarded may name
+//! what is freed by then.
 //!
 //! # Why results do not depend on the order of arrival
 //!
@@ -97,8 +97,9 @@ pub use tenant::{TenantBook, TenantSeries};
 
 use crate::core::model::{Millis, Namer, Seed, StepWidth};
 
-/// What a series task needs of the configuration: all of it decides what is said. So it is journaled when it changes, and
-/// an owner that closes a step again does so by the settings by which it was closed first. Durations are milliseconds.
+/// What a series task needs of the configuration: all of it decides what is sent. So it is journaled when it changes,
+/// and an owner that closes a step again does so by the settings by which it was closed first. Durations are
+/// milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesSettings {
     /// `time.step`

@@ -163,7 +163,7 @@ impl Registry {
         self.active_series
     }
 
-    /// Tells every label set: its name, tenant, family and label block, and when a delta mentioned it last.
+    /// Passes every label set to `tell`: its name, tenant, family and label block, and when a delta mentioned it last.
     pub fn each_label_set(&self, tell: &mut dyn FnMut(SetName, &str, Family, &[u8], Millis)) {
         for set in self.sets.iter() {
             tell(set.name, self.tenants.of(set.tenant), self.layouts.family(set.layout), set.block(), set.mentioned);
@@ -296,7 +296,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The labels of a set have been sent in full: what waited for them counts in the open step that said so.
+    /// The labels of a set have been sent in full: what waited for them counts in the open step that sent them.
     fn add_unnamed(&mut self, id: u32, name: SetName, step: Millis) {
         if self.unnamed.len() == 0 {
             return;

@@ -1,7 +1,7 @@
 //! The settings of a shard as bytes, for its journal.
 //!
 //! ```text
-//! version | step | stale after | forget after | zero offset | shards | everybody's | tenants: n, then n x (name, own)
+//! version | step | stale after | forget after | zero offset | shards | defaults | tenants: n, then n x (name, own)
 //! ```
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! Record keys, headers and attributes make tenants, so any producer of spans can. Beyond `limits.max_tenants`, further
 //! ones are counted together, as the tenant [`OVERFLOW_TENANT`]: one label set per family and shard.
 //!
-//! Every shard decides alike, without asking another. The shares of a step tell all shards which tenants the step has
+//! Every shard decides alike, without asking another. The shares of a step inform all shards which tenants the step has
 //! touched anywhere, and a step closes when all its shares are there. Then its new tenants are let in by the order of their
 //! names, while there is room; and who has not been touched anywhere for as long as series are remembered leaves its place.
 //! What has series already, as when the limit is new, keeps them. So neither the order of arrival nor cuts nor restarts decide.

@@ -1,7 +1,7 @@
 //! What differs between the tenants of a shard when a step is written.
 //!
-//! Settings decide only what is said, never what is counted: values, lives and zeros of all tenants continue alike. So a
-//! snapshot holds no settings, and a tenant that is written again continues where it stands.
+//! Settings decide only what is sent, never what is counted: values, lives and zeros of all tenants continue alike. So
+//! a snapshot holds no settings, and a tenant that is written again continues where it stands.
 //!
 //! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written: the
 //!   zero of a series that began in between comes with its first value, and so does the kept value of one that came back.
@@ -11,7 +11,7 @@
 //!   skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between; and the
 //!   last counts of a series that ends before its receiver is back and never returns.
 //! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start: what was
-//!   not said is no sudden increase.
+//!   not sent is no sudden increase.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,7 +225,7 @@ impl TenantBook {
         Ok(Self { defaults, overridden: Arc::new(overridden) })
     }
 
-    /// The settings of everybody without own ones, by key.
+    /// The settings of all tenants without overrides, by key.
     pub(super) fn lines(&self) -> BTreeMap<&'static str, String> {
         self.defaults.lines()
     }

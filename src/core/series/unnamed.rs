@@ -62,7 +62,7 @@ impl Unnamed {
         found
     }
 
-    /// Gives up what no source has named since `memory` before the `watermark`; tells how many that are.
+    /// Gives up what no source has named since `memory` before the `watermark`; returns how many that are.
     pub(super) fn give_up(&mut self, watermark: Millis, memory: Millis) -> u64 {
         let before = self.0.len();
         self.0.retain(|_, waiting| watermark.saturating_sub(waiting.mentioned) <= memory);

@@ -14,7 +14,8 @@ pub(super) struct EdgeKey {
     pub(super) span_id: [u8; 8],
 }
 
-/// What a label says about how the two sides are connected. Of what the two halves of an edge say, the greatest tells most.
+/// What a label says about how the two sides are connected. Of the values of the two halves of an edge, the greatest
+/// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Connection {

@@ -66,7 +66,7 @@ impl Pairing {
     }
 }
 
-/// The side that has a name, as Tempo tells it.
+/// The side that has a name, as Tempo determines it.
 fn edge_end(edge: &Edge) -> End {
     if edge.server.is_empty() { End::Client } else { End::Server }
 }

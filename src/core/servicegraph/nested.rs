@@ -88,7 +88,7 @@ impl Pairing {
         }
     }
 
-    /// Whether an edge whose wait is over counts, or is told of by another one. Its slot is still taken.
+    /// Whether an edge whose wait is over counts, or is counted by another one. Its slot is still taken.
     pub(super) fn counts(&mut self, slot: u32, edge: &Edge, sink: &mut Sink<'_>) -> bool {
         if self.edges.call(slot).is_none() {
             return true;

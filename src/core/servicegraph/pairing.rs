@@ -96,7 +96,7 @@ pub(super) struct Side<'a> {
 }
 
 impl Pairing {
-    /// Nothing pending, for tests: as [`Pairing::seeded`], with a seed that everybody knows.
+    /// Nothing pending, for tests: as [`Pairing::seeded`], with a fixed seed.
     #[must_use]
     pub fn new(tenants: &Tenants) -> Self {
         Self::seeded(tenants, Seed::default())

@@ -53,8 +53,8 @@ const CONSUMES: [&[u8]; 2] = [b"receive", b"process"];
 
 /// The attribute keys that matter, and what they mean.
 ///
-/// Most attributes of most spans mean nothing here, so they are looked at once: [`Rules::sieve`] tells which of the keys
-/// may be present, and only those are looked up.
+/// Most attributes of most spans mean nothing here, so they are looked at once: [`Rules::sieve`] finds which of the
+/// keys may be present, and only those are looked up.
 #[derive(Debug)]
 pub(super) struct Rules {
     keys: Keys,

@@ -1,4 +1,4 @@
-//! What the core is told, as plain values: every key of `config/spanmill.yaml` that decides a number.
+//! The settings of the core, as plain values: every key of `config/spanmill.yaml` that decides a number.
 //!
 //! Durations are milliseconds unless the name says otherwise; histogram bounds are nanoseconds, strictly ascending.
 
@@ -101,7 +101,7 @@ pub enum TimeSource {
 /// `limits:` what a tenant may cost. 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// `max_tenants`, over all workers; further ones share a tenant. The same for everybody. Default 0.
+    /// `max_tenants`, over all workers; further ones share a tenant. Not per tenant. Default 0.
     pub max_tenants: u64,
     /// `max_active_series` of the tenant, over all workers. Default 0.
     pub max_active_series: u64,

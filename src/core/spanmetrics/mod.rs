@@ -179,7 +179,7 @@ impl SpanMetrics {
         if self.plan.intrinsic.service {
             put_bytes(&mut self.key, self.plan.cut(block.service));
         }
-        // Of a service that is cut, or that is no label, the buckets are not told by the key.
+        // If the service is cut, or is no label, the key does not determine the buckets.
         self.buckets.put_choice(&mut self.key);
         if let Some(origin) = &mut self.origin {
             origin.read(block);

@@ -336,8 +336,8 @@ impl SeriesTask {
         self.sources.iter().filter(|(_, _, source)| !source.gone).map(|(topic, p, source)| (topic, p, source.at))
     }
 
-    /// The sources (topic, partition) whose shares say by which settings they are counted: the fingerprint, and what the
-    /// settings are, if that was told.
+    /// The sources (topic, partition) whose shares name the settings that they are counted by: the fingerprint, and the
+    /// settings themselves, if the shares hold them.
     pub fn senders(&self) -> impl Iterator<Item = (&str, i32, u64, Option<&str>)> {
         self.sources.senders()
     }
@@ -384,7 +384,7 @@ impl SeriesTask {
         self.registry.bytes()
     }
 
-    /// Tells every label set: its name, tenant, family and label block, and when a delta mentioned it last.
+    /// Passes every label set to `tell`: its name, tenant, family and label block, and when a delta mentioned it last.
     pub fn each_label_set(&self, tell: &mut dyn FnMut(SetName, &str, Family, &[u8], Millis)) {
         self.registry.each_label_set(tell);
     }

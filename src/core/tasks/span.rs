@@ -15,11 +15,11 @@
 //! through a gap, stream time stops in every step that has such an edge.
 //!
 //! With `time.source: span_end`, record timestamps mean nothing. A record then has the time of its spans instead: their
-//! earliest end, a tenth of them skipped, less `time.lateness`. It takes its place in all that is said above, so stream
-//! time is journaled, ticks, and pending edges wait as ever. What differs is where deltas go: each span to the step of its
-//! own end. So several steps are open at once, and every commit holds what it adds to all of them. A span whose step is
-//! over, or that comes from the future, goes to the oldest open one and is tallied. An edge belongs to the step of the span
-//! that completes it; one that expires to that in which the wait after its span ends.
+//! earliest end, a tenth of them skipped, less `time.lateness`. It takes the place of the timestamp in all of the
+//! above, so stream time is journaled, ticks, and pending edges wait as ever. What differs is where deltas go: each
+//! span to the step of its own end. So several steps are open at once, and every commit holds what it adds to all of
+//! them. A span whose step is over, or that comes from the future, goes to the oldest open one and is tallied. An edge
+//! belongs to the step of the span that completes it; one that expires to that in which the wait after its span ends.
 //!
 //! # Taking over
 //!
@@ -116,7 +116,7 @@ impl SpanTask {
         let s = settings;
         let mut processors = Processors::new(s, restored.ledger);
         let mut reread = None;
-        // Nothing comes any more that half edges could meet.
+        // No span follows that could complete pending edges.
         let ended = restored.stream_time.and_then(last_step).is_some();
         if !restored.live.is_empty() && !ended {
             let begun = processors.pairing.begin_rebuild(restored.reread_from, &restored.live);
@@ -199,7 +199,7 @@ impl SpanTask {
 
     /// Offers the next record; `now` is the present time. Records that a commit covers already are skipped.
     pub fn offer(&mut self, record: &Record<'_>, now: Millis) -> Offer {
-        // One that is offered again, because a cut came first, waits already: what was said of it stands.
+        // One that is offered again, because a cut came first, waits already: its verdict stands.
         if self.doubt.last_offset() != Some(record.offset) {
             self.refusal = None;
         }
@@ -326,7 +326,7 @@ impl SpanTask {
         if self.position.is_none_or(|position| position >= offset) {
             return;
         }
-        // Before the position moves: half edges are rebuilt from records below it only.
+        // Before the position moves: pending edges are rebuilt from records below it only.
         self.reached(offset);
         self.processors.ledger.add(tally, n);
         self.position = Some(offset);

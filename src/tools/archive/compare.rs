@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::query::Sampled;
 use crate::core::model::Millis;
 
-/// So many series are told about in words; the rest is counted.
+/// So many series are listed; further ones are counted.
 const TOLD: usize = 100;
 
 /// How to compare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rules {
-    /// Labels that do not count, such as one that tells a replay from the live series.
+    /// Labels that do not count, such as one that distinguishes a replay from the live series.
     pub ignore: Vec<String>,
     /// Values that differ by no more than this part of the greater one are equal.
     pub tolerance: f64,

@@ -29,7 +29,7 @@ pub struct Sampled {
     pub values: Vec<(Millis, f64)>,
 }
 
-/// The label that tells the count of a native histogram from its sum, where both are looked at as series.
+/// The label that distinguishes the count of a native histogram from its sum, where both are looked at as series.
 pub const PART: &str = "__native__";
 
 /// Why an answer cannot be used.

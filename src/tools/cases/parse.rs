@@ -9,7 +9,7 @@ use crate::core::model::{Exemplar, Millis, Tally};
 use crate::core::settings::SINGLE_TENANT;
 use crate::core::tasks::span::SpanSettings;
 
-/// What the lines so far have said.
+/// What the lines so far have set.
 struct Parser<'b> {
     /// The settings before the first line.
     base: &'b Tenants,

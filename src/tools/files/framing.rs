@@ -44,7 +44,7 @@ pub enum Flaw {
     /// The file ends inside an array of messages.
     #[error("the file ends inside an array: the rest is missing")]
     OpenArray,
-    /// A length above [`MAX_MESSAGE`]. Whatever it is, nothing tells where the next message begins.
+    /// A length above [`MAX_MESSAGE`]. Where the next message begins is unknown.
     #[error(
         "a message of {0} bytes would be longer than {MAX_MESSAGE}, and the rest of the file cannot be read; \
              check that the file is OTLP"
@@ -81,7 +81,7 @@ pub fn is_utf16(head: &[u8]) -> bool {
 }
 
 /// How the messages of a file follow each other, by its first bytes: 8 are enough, unless it begins with blanks. `None` when they
-/// cannot be told.
+/// cannot be determined.
 #[must_use]
 pub fn framing(head: &[u8]) -> Option<Framing> {
     let text = head.strip_prefix(&BOM).unwrap_or(head).trim_ascii_start();

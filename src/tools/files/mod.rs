@@ -15,8 +15,9 @@
 //! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
 //!
 //! In place of a request there may be a message of any other format. JSON may also be spread over lines, as tools write it for people, and
-//! an array stands for its elements. Someone may have compressed a whole file afterwards. All of it is told apart by its first bytes ([`framing`],
-//! [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a word of the user.
+//! an array stands for its elements. A whole file may have been compressed afterwards. All forms are told apart by
+//! their first bytes ([`framing`], [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a
+//! word of the user.
 //!
 //! Rotated files are put in order by their names ([`rotation`]).
 

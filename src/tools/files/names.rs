@@ -10,7 +10,7 @@ const COMPRESSED: [&str; 3] = [".zst", ".zstd", ".gz"];
 /// Where a file belongs among those that a Collector has written one after the other. They are in the order of this type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rotation {
-    /// The name without the time and without what tells of compression: the same for all of them.
+    /// The name without the time and without the compression suffix: the same for all of them.
     pub of: String,
     /// The one that is still being written, which comes last.
     pub current: bool,

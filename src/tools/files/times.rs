@@ -3,7 +3,7 @@
 use crate::core::model::Millis;
 use crate::core::otlp::{Batch, Span};
 
-/// No span is older: what says so was written in another unit. Milliseconds of today, taken for nanoseconds, are in the
+/// No span is older: such a time was written in another unit. Milliseconds of today, taken for nanoseconds, are in the
 /// first hour of 1970, and microseconds in its first month.
 const EARLIEST: Millis = 365 * 86_400_000;
 
@@ -15,11 +15,11 @@ pub struct Times {
     pub at: Option<Millis>,
     /// Spans without an end.
     pub unfinished: u64,
-    /// Spans with a time in another unit, beside others that tell the time of the record.
+    /// Spans with a time in another unit, beside others that give the time of the record.
     pub odd: u64,
 }
 
-/// A record whose spans tell no time that can be.
+/// A record whose spans hold no plausible time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimeError {
@@ -41,10 +41,10 @@ pub enum TimeError {
 }
 
 /// Asks the spans of a record that was decoded from `value`. Those that end or begin after `latest` say nothing, and nor do those
-/// with a time in another unit; what is wrong with the first of these is told beside.
+/// with a time in another unit; what is wrong with the first of these is returned as well.
 ///
 /// # Errors
-/// When no span tells a time.
+/// When no span gives a time.
 pub fn times(batch: &Batch, value: &[u8], latest: Millis) -> Result<(Times, Option<TimeError>), TimeError> {
     let (mut times, mut begun, mut first, mut odd) = (Times::default(), None, None, None);
     for span in batch.resources(value).flat_map(|resource| resource.spans()) {
@@ -117,7 +117,7 @@ mod tests {
     /// Noon of a day in 2025.
     const NOON: u64 = 1_750_000_000_000;
 
-    /// What spans with these starts and ends, in nanoseconds, tell at two minutes after noon.
+    /// What spans with these starts and ends, in nanoseconds, give at two minutes after noon.
     fn told(spans: &[(u64, u64)]) -> Result<Times, TimeError> {
         asked(spans).map(|(times, _)| times)
     }

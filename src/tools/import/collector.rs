@@ -437,7 +437,7 @@ pub(super) fn namespace(importer: &mut Importer, at: &At<'_>) {
     importer.set(at.row.ours, YamlValue::Flow(show_text(name)), at);
 }
 
-/// Which attributes tell resources apart.
+/// Which attributes identify resources.
 pub(super) fn attributes(importer: &mut Importer, at: &At<'_>) {
     importer.said(at);
     let named = names(at.tree).unwrap_or_default();

@@ -77,7 +77,7 @@ fn switch(importer: &mut Importer, at: &At<'_>, means: bool) {
     }
 }
 
-/// Puts together what single keys said about security. `tls`: whether a section about it makes it spoken.
+/// Puts together the settings of single keys about security. `tls`: whether a TLS section enables TLS.
 pub(super) fn secure(importer: &mut Importer, tls: bool) {
     let said = importer.draft.sets.iter().find(|set| set.path == PROTOCOL).cloned();
     let user = importer.draft.sets.iter().find(|set| set.path == USERNAME || set.path == MECHANISM).cloned();

@@ -57,7 +57,7 @@ enum Token {
 /// The policies that drop what a condition drops.
 ///
 /// # Errors
-/// What is not understood, or cannot be said as a policy.
+/// What is not understood, or cannot be expressed as a policy.
 pub(super) fn policies(condition: &str) -> Result<Vec<Policy>, String> {
     let mut parser = Parser { tokens: tokens(condition)?, at: 0 };
     let expression = parser.any()?;

@@ -50,7 +50,7 @@ pub(super) fn settle(
     Imported { kind, config: head(kind, request) + &main.render(&[], 0).text, overrides, list }
 }
 
-/// Everybody's interval is the step, that of a tenant a multiple of it.
+/// The default interval is the step, that of a tenant a multiple of it.
 fn steps(importer: &mut Importer, tenants: &mut [Tenant]) {
     const USUAL: i128 = 15_000_000_000;
     let ns = |set: &Set| duration(&set.value.flow()).unwrap_or(USUAL);
@@ -86,7 +86,7 @@ fn steps(importer: &mut Importer, tenants: &mut [Tenant]) {
     }
 }
 
-/// Takes out what does not load, and says so in the list.
+/// Removes what does not load, and records that in the list.
 fn repair(draft: &mut Draft, list: &mut Vec<Finding>, order: &[String], switches: bool) {
     // Every round takes out something.
     loop {
@@ -208,7 +208,7 @@ fn effective(draft: &Draft) -> BTreeMap<String, String> {
     found
 }
 
-/// What a tenant's settings must say over those of everybody.
+/// What a tenant's settings must say over the defaults.
 fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draft, order: &[String]) -> Draft {
     let mut out = Draft::default();
     let own = effective(tenant);

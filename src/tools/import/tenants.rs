@@ -137,7 +137,7 @@ fn others(importer: &mut Importer, tree: &Tree) {
     }
 }
 
-/// The entry for everybody hides the defaults.
+/// The entry for all tenants hides the defaults.
 fn beside(importer: &mut Importer) {
     let row = OVERRIDES.case("(an entry for *)", "(defaults beside it)").expect("the case has a row");
     let defaults = importer.list.iter_mut().filter(|finding| {

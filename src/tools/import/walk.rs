@@ -29,7 +29,7 @@ pub(super) struct Importer {
     pub(super) names: Vec<(String, String)>,
 }
 
-/// Something that a key alone does not tell.
+/// Something that a key alone does not determine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fact {
     /// The span metrics of the Collector are delta.
@@ -71,7 +71,7 @@ impl Importer {
         } else if !table.leads(path) {
             self.find(key, line, "", Fate::Unknown, "unknown key; check its spelling");
         } else if let Some(row) = table.case(path, PRESENT).filter(|_| tree.is_empty()) {
-            // For some keys, to be there says something.
+            // The presence of some keys has a meaning.
             self.seen.insert((table.name, path.to_owned()));
             self.carry(&At { table, row, tree, key, line });
         } else if tree.entries().is_empty() {

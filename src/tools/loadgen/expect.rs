@@ -54,7 +54,7 @@ enum ExpectedValue {
 #[derive(Debug, Default)]
 pub(super) struct Series(BTreeMap<String, ExpectedValue>);
 
-/// Begins a line that tells the steps of a series.
+/// Begins a line with the steps of a series.
 pub(super) const STEPS: &str = "# steps ";
 
 /// The upper bound of a bucket: nanoseconds, and `le`.

@@ -175,14 +175,14 @@ impl Generator {
         self
     }
 
-    /// Tells each series that span metrics and completed edges make, sorted by their labels, with its value at the end of
-    /// every step in which it changes: exact once the iterator has ended. What belongs to which step follows from the
-    /// timestamps of records, which ascend: a span is in the step of its record, an edge in that of the record that
-    /// completes it. Edges with a virtual node are skipped: they belong to the step in which their wait is over, which the
-    /// other records of their partition decide. Nothing without [`Generator::with_steps`].
+    /// Passes to `each` every series that span metrics and completed edges make, sorted by their labels, with its value
+    /// at the end of every step in which it changes: exact once the iterator has ended. What belongs to which step
+    /// follows from the timestamps of records, which ascend: a span is in the step of its record, an edge in that of
+    /// the record that completes it. Edges with a virtual node are skipped: they belong to the step in which their wait
+    /// is over, which the other records of their partition decide. Nothing without [`Generator::with_steps`].
     ///
     /// # Errors
-    /// Whatever `each` returns; it ends the tale.
+    /// Whatever `each` returns; it ends the iteration.
     pub fn each_step<E>(&self, each: impl FnMut(&str, &[(Millis, f64)]) -> Result<(), E>) -> Result<(), E> {
         match &self.count.steps {
             Some(steps) => steps.each_series(&self.topology, self.count.edge_bounds, each),

@@ -1,4 +1,4 @@
-//! A web shop that one could believe in, with everything that a service graph has to tell apart.
+//! A realistic web shop, with everything that a service graph has to tell apart.
 
 use super::dice::Dice;
 use super::template::{Attrs, ID};

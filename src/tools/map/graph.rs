@@ -99,7 +99,7 @@ impl Moment {
     }
 }
 
-/// The side that tells the latency of an edge: the client, unless it sends no spans.
+/// The side that gives the latency of an edge: the client, unless it sends no spans.
 pub(super) fn side_of(connection: Connection) -> usize {
     if connection == Connection::VirtualClient { SERVER } else { CLIENT }
 }

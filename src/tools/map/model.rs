@@ -185,7 +185,7 @@ impl Map {
         self.gaps.insert(gap);
     }
 
-    /// Something is missing that deltas do not tell.
+    /// Something is missing that deltas do not show.
     pub fn lacks(&mut self, gap: Gap) {
         self.gaps.insert(gap);
     }

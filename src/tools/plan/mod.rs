@@ -1,7 +1,7 @@
 //! What a load will take: cores, workers, memory, traffic.
 //!
 //! *In:* a [`Load`], a [`Fleet`], measured [`Coefficients`]. *Out:* a [`CapacityPlan`]: every number with the reckoning behind it.
-//! *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` tells how they were.
+//! *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` describes how they were.
 //!
 //! The work of a second has five parts, and each grows with something else:
 //!

@@ -94,7 +94,7 @@ pub enum RunError {
     OtherSettings(String),
 }
 
-/// What a user has said about a run. Its plan, once there is one, says the same.
+/// What a user has set for a run. Its plan, once there is one, holds the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
     /// Where it begins; empty for everything that the topics hold.

@@ -1,4 +1,4 @@
-//! What a live group did that its topic does not tell: ticks, and steps that it closed on stall timeout.
+//! What a live group did that its topic does not hold: ticks, and steps that it closed on stall timeout.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -24,7 +24,7 @@ struct Log<'a> {
     cut: bool,
 }
 
-/// Adds to a plan what `group` did. What its journals do not tell any more is a warning.
+/// Adds to a plan what `group` did. What its journals do not hold any more is a warning.
 ///
 /// # Errors
 /// When Kafka does not answer, there is no such group, or the replay has another number of shards and needs the same.
@@ -124,7 +124,7 @@ fn add_past(
     // One at the end itself advances time behind the last record.
     let events = past.found().into_iter().filter(|event| event.offset() <= planned.to);
     let (before, within): (Vec<_>, Vec<_>) = events.partition(|event| event.offset() < planned.from);
-    // The first record tells the time anew, but what was missed stays missed.
+    // The first record sets the time again, but what was missed stays missed.
     let mut missed: BTreeMap<u32, (Millis, Event)> = BTreeMap::new();
     for event in before {
         if let Event::Missed { shard, step, .. } = event {

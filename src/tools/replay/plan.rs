@@ -85,7 +85,7 @@ fn defaults() -> Vec<String> {
     load(&nothing).map_or_else(|_| Vec::new(), |loaded| settings_of(&loaded))
 }
 
-/// The key that a path sets, for everybody or for a tenant. The name of a tenant may hold dots.
+/// The key that a path sets, as a default or for a tenant. The name of a tenant may hold dots.
 fn of_tenant<'p>(loaded: &Loaded, path: &'p str) -> &'p str {
     let key = |name: &str| path.strip_prefix("tenants.")?.strip_prefix(name)?.strip_prefix('.');
     // Of two names that fit, the longer one is meant, so what is left is the shorter one.
@@ -171,7 +171,7 @@ impl ReplayPlan {
         self.partitions.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// What a worker is told.
+    /// The settings of a worker.
     #[must_use]
     pub fn replay(&self, lead: Millis, bytes_per_second: Option<u64>) -> Replay {
         let range = |p: &Planned| {

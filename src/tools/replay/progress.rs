@@ -42,7 +42,7 @@ pub struct PartitionProgress {
     pub next: Option<i64>,
     /// The step of the last commit.
     pub step: Option<Millis>,
-    /// Whether all of its stretch is committed, and it has told all shards so.
+    /// Whether all of its stretch is committed, and it has reported that to all shards.
     pub over: bool,
     /// What became of its records.
     pub ledger: Ledger,

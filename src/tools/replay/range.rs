@@ -37,7 +37,7 @@ pub struct Bound {
 )]
 pub struct BoundError(String);
 
-/// One end of the range: what is said more precisely counts.
+/// One end of the range: the most specific one counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
     bounds: Vec<Bound>,

@@ -143,7 +143,7 @@ impl Claim {
                     return Err(ClaimError::Foreign { dir: dir.to_owned(), difference });
                 }
             }
-            // Of whatever run they are, also for one that goes on: it may have been refused here before.
+            // Of whatever run they are, also for one that continues: it may have been refused here before.
             None if !kept.is_empty() => {
                 drop(std::fs::remove_file(&path));
                 return Err(ClaimError::Unknown(dir.to_owned()));
@@ -278,7 +278,7 @@ mod tests {
     fn segments_that_nobody_has_claimed_are_left_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(segment(dir.path()), b"samples").expect("a file");
-        // A run that was refused once goes on the second time.
+        // A run that was refused once continues the second time.
         for anew in [true, false] {
             let unknown = Claim::take(dir.path(), identity("r", "a", "x"), anew);
             assert!(matches!(unknown, Err(ClaimError::Unknown(_))), "{unknown:?}");

@@ -124,7 +124,7 @@ impl Thread {
         }
         let until = Instant::now() + PAUSE;
         while !self.stopped() && Instant::now() < until {
-            // Nothing tells when a broker is back.
+            // No event reports that a broker is back.
             std::thread::sleep(Duration::from_millis(50));
         }
     }

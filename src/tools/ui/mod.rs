@@ -3,7 +3,7 @@
 //! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the command;
 //!   it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
 //!
-//! A client that reaches the port sees all tenants: it listens on the loopback interface unless it is told otherwise, and answers
+//! A client that reaches the port sees all tenants: it listens on the loopback interface by default, and answers
 //! there only to names of this machine, so that no page of others can read it through a browser.
 
 mod answer;
@@ -31,7 +31,7 @@ pub const TRACE_ID: &str = "{trace_id}";
 #[derive(Debug, Clone)]
 pub struct SharedMap(Arc<Mutex<Map>>);
 
-/// What a page is told besides the map.
+/// What a page receives besides the map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageSettings {
     /// Where the map comes from, in words.

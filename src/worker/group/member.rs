@@ -210,7 +210,7 @@ fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Ve
     sources
 }
 
-/// Follows the source topics; tells whether all of their partitions can be worked on.
+/// Follows the source topics; returns whether all of their partitions can be worked on.
 fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) -> bool {
     if !parts.mode.follows_changes() {
         // What has been added to a topic since is not part of it.

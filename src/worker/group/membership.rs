@@ -8,8 +8,8 @@ use crate::worker::kafka::members::{Member, OnChange, Partition};
 use crate::worker::task::{Clients, Groups};
 use crate::worker::telemetry::{Telemetry, flood};
 
-/// How long an unsteady worker rests, at the least. Half as much may be added by chance, so that several do not come back
-/// together.
+/// How long an unsteady worker backs off from the groups, at the least. Half as much may be added by chance, so that
+/// several do not come back together.
 const REST: Duration = Duration::from_secs(30);
 
 /// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
@@ -17,7 +17,7 @@ const REST: Duration = Duration::from_secs(30);
 pub(super) struct Membership {
     spans: Arc<Member>,
     shards: Arc<Member>,
-    /// When it joins again, while it rests.
+    /// When it joins again, while it backs off.
     rests_until: Option<Instant>,
 }
 
@@ -109,7 +109,7 @@ impl Membership {
         [self.spans.owned(), self.shards.owned()].concat()
     }
 
-    /// Tells the groups how far the tasks are.
+    /// Commits the positions of the tasks to the groups.
     pub(super) fn commit(&self, positions: &[(Partition, i64)]) {
         for member in self.both() {
             let owned = member.owned();

@@ -161,7 +161,7 @@ impl Threads {
         self.running.iter().map(|(inbox, _)| inbox.clone()).collect()
     }
 
-    /// Whether all threads are alive. They end only when told to, or by a bug.
+    /// Whether all threads are alive. They end only when they are stopped, or by a bug.
     pub(crate) fn alive(&self) -> bool {
         self.running.iter().all(|(_, handle)| !handle.is_finished())
     }
@@ -281,7 +281,7 @@ impl Thread {
             Some(TaskSlot::TakingOver { life: current, .. }) => *current == life,
             Some(_) => false,
             None => {
-                // It was let go meanwhile, and its take-over has shown itself on the board since.
+                // It was closed meanwhile, and its take-over has written to the board since.
                 self.parts.clients.telemetry.board().remove(task);
                 false
             }
@@ -323,7 +323,7 @@ impl Thread {
         }
     }
 
-    /// Gives every running task a turn; tells whether one of them has more to do.
+    /// Gives every running task a turn; returns whether one of them has more to do.
     fn turn(&mut self) -> bool {
         let context = self.parts.context(&self.gear);
         let (mut busy, mut ended, mut due) = (false, Vec::new(), Vec::new());
@@ -395,7 +395,7 @@ impl Thread {
         self.closing.push(Closing { request, deadline: Instant::now() + drained });
     }
 
-    /// Drops what has drained or has run out of time, and tells those who wait.
+    /// Drops what has drained or has run out of time, and notifies the waiting threads.
     fn let_go(&mut self) {
         for mut closing in std::mem::take(&mut self.closing) {
             let late = Instant::now() >= closing.deadline;

@@ -97,7 +97,7 @@ mod tests {
         assert!(delivery.judge(s, at(start, 501)).is_some(), "what was there already does not make up for it");
         s.acknowledged += 50_000;
         assert_eq!(delivery.judge(s, at(start, 501)), None);
-        // One poisoned series is no reason.
+        // One rejected series is no reason.
         for second in 502..600 {
             (s.acknowledged, s.rejected) = (s.acknowledged + 50, s.rejected + 1);
             assert_eq!(delivery.judge(s, at(start, second)), None);

@@ -26,11 +26,12 @@ use crate::worker::telemetry::{Condition, Conditions, TaskId, TaskKind, TaskStat
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A broker that is asked for records answers ten times a second, and that is told every [`fetch::TELL_EVERY`].
+/// A broker that is asked for records answers ten times a second, and librdkafka reports that every
+/// [`fetch::TELL_EVERY`].
 const SILENCE: Duration = Duration::from_secs(5 + fetch::TELL_EVERY.as_secs());
 /// How long an append may wait for its acknowledgement.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// How long the rows of lost tasks stay after the group has this worker again. What it tells comes once a second.
+/// How long the rows of lost tasks stay after the group has this worker again. Its reports come once a second.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
 /// What the watch looks at.
@@ -87,7 +88,7 @@ impl Watch {
         let kinds = [TaskKind::Span, TaskKind::Series];
         let groups = kinds.map(|kind| (kind, self.look_at_group(watched, kind, present)));
         let board = watched.clients.telemetry.board().snapshot();
-        // Why brokers do not answer, if librdkafka has said so.
+        // Why brokers do not answer, if librdkafka has reported it.
         let cause = client::cause();
         let lacks = lacks(&board, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
         conditions.report_all(Condition::Tasks, lacks.tasks);
@@ -131,7 +132,7 @@ impl Watch {
         if trouble.is_some() || !pulse.is_settled() {
             self.back.remove(&kind);
         } else if present.saturating_duration_since(*self.back.entry(kind).or_insert(present)) > FORGET_AFTER {
-            // What was lost a moment ago: librdkafka has not told yet that the member has lost its place, too.
+            // What was lost a moment ago: librdkafka has not reported yet that the member has lost its place, too.
             telemetry.board().forget_lost(kind, FORGET_AFTER);
         }
         trouble
@@ -154,7 +155,7 @@ fn lacks(board: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, caus
         if let Some(trouble) = &s.trouble {
             out.tasks.insert(name.clone(), format!("{id}: {trouble}"));
         }
-        // What was heard before a task was taken over again says nothing about now.
+        // What was heard before a task was acquired again says nothing about the present.
         let silent = since(s.heard.max(s.since)).filter(|silent| *silent > SILENCE);
         if let Some(trouble) = s.fetch_trouble.clone().or_else(|| silent.map(|silent| silence(id, silent, cause))) {
             out.fetch.insert(name.clone(), trouble);

@@ -17,13 +17,14 @@ use super::client::{self, KafkaError};
 use crate::config::settings::Kafka;
 use crate::core::model::Millis;
 
-/// How long the brokers may take to tell what they know of a topic.
+/// How long the brokers may take to return the metadata of a topic.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// The fate of one appended record: its offset when the broker told it, or the error after which it may or may not be stored.
-/// `Ok(None)` is no better than an error: librdkafka says so of a retry that the broker recognized, but also of whatever it
-/// had to send again when a later record was stored meanwhile. That later record proves nothing when the broker has not heard
-/// of this producer before: it takes any sequence number from a stranger, and what came before it is lost.
+/// The fate of one appended record: its offset if the broker returned it, or the error after which it may or may not be
+/// stored. `Ok(None)` is no better than an error: librdkafka returns it for a retry that the broker recognized, but
+/// also for everything that it had to send again when a later record was stored meanwhile. That later record proves
+/// nothing when the broker has not heard of this producer before: it takes any sequence number from a stranger, and
+/// what came before it is lost.
 pub type Fate = Result<Option<i64>, RdError>;
 
 /// Called once with the fate of a record, on the producer's own thread: it must only hand the news on.
@@ -173,7 +174,7 @@ impl Appender {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How far this machine's clock is ahead of the brokers', by what the acknowledgements tell.
+    /// How far this machine's clock is ahead of the brokers', by the timestamps of acknowledgements.
     #[must_use]
     pub fn clock_ahead(&self, present: Now) -> Option<Millis> {
         self.producer().client().context().clock.ahead(present)

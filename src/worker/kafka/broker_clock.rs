@@ -1,4 +1,4 @@
-//! The brokers' clock, as the acknowledgements of internal topics tell it.
+//! The brokers' clock, as the acknowledgements of internal topics show it.
 //!
 //! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a broker says when it has stored a record.
 //! That was after the record had been sent and before its acknowledgement came. A clock of this machine that says otherwise
@@ -20,7 +20,8 @@ const SET: Millis = 1_000;
 /// wrong, and would never be heard of again. An idle worker keeps what it knows.
 const STALE: Duration = Duration::from_secs(300);
 
-/// 2020. What is told as earlier is no time of day: librdkafka's embedded broker, which `demo` has, tells how long it runs.
+/// 2020. An earlier timestamp is no time of day: librdkafka's embedded broker, which `demo` has, reports how long it
+/// runs.
 const EARLIEST: Millis = 1_577_836_800_000;
 
 /// Both clocks of this machine, at one moment.
@@ -97,7 +98,7 @@ impl BrokerClock {
     }
 
     /// By how many milliseconds the clock of this machine is ahead; negative when it is behind. `None` while no broker has
-    /// said what time it is.
+    /// reported its time.
     #[must_use]
     pub fn ahead(&self, now: Now) -> Option<Millis> {
         let readings = self.readings();

@@ -40,7 +40,7 @@ pub enum KafkaError {
         what: Box<str>,
         /// librdkafka's words.
         source: rdkafka::error::KafkaError,
-        /// Why no broker answers and what to do, if librdkafka has said so.
+        /// Why no broker answers and what to do, if librdkafka has reported it.
         why: Box<str>,
     },
     /// No answer within the time allowed.
@@ -282,8 +282,8 @@ fn address(text: &str) -> Result<(), KafkaError> {
     Err(KafkaError::Address { address: text.to_owned(), why })
 }
 
-/// Wraps a request that had no answer with the reason. librdkafka tells that to those only who listen to it, which not every kind
-/// of client does: so it is asked once more by one that does.
+/// Wraps a request that had no answer with the reason. librdkafka reports that only to clients that listen to it, which
+/// not every kind of client does: so a client that does repeats the request.
 pub(crate) fn unanswered(kafka: &Kafka, what: impl Into<String>, source: rdkafka::error::KafkaError) -> KafkaError {
     let silent = source.rdkafka_error_code().is_some_and(|code| SILENT.contains(&code));
     if silent && trouble::last().is_none() {
@@ -303,12 +303,12 @@ fn listen(kafka: &Kafka) {
     }
 }
 
-/// Why brokers do not answer and what to do, if librdkafka has told it within the last minute.
+/// Why brokers do not answer and what to do, if librdkafka has reported it within the last minute.
 pub(crate) fn cause() -> Option<String> {
     trouble::last()
 }
 
-/// What to say about brokers that do not answer; `None` if librdkafka's code says something else.
+/// The message about brokers that do not answer; `None` if librdkafka's code is another one.
 #[must_use]
 pub fn unreachable(code: Option<RDKafkaErrorCode>, brokers: &str) -> Option<String> {
     code.filter(|code| SILENT.contains(code)).map(|_| {
@@ -370,7 +370,8 @@ pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
     }
 }
 
-/// Why something has failed: the cause and its remedy where librdkafka has told them, its words for this failure otherwise.
+/// Why something has failed: the cause and its remedy where librdkafka has reported them, its words for this failure
+/// otherwise.
 pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
     match (trouble::of(words), error.rdkafka_error_code()) {
         (Some(trouble), _) => format!("{words}; {}", trouble.remedy),
@@ -379,7 +380,7 @@ pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
     }
 }
 
-/// Every client of this process meets the same broker, and says so repeatedly: a line for each cause and minute.
+/// Every client of this process meets the same broker, and reports that repeatedly: a line for each cause and minute.
 fn say(level: Level, text: &str) {
     let trouble = trouble::of(text);
     let (cause, remedy) = match trouble {

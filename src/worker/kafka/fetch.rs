@@ -18,10 +18,10 @@ use super::client::{self, KafkaError};
 use super::topic_ids::{self, Incarnation, TopicIds};
 use crate::config::settings::Kafka;
 
-/// Told from time to time how a partition is: topic, partition, and what is seen of it.
+/// Called from time to time with the state of a partition: topic, partition, and what is seen of it.
 pub type OnSeen = Box<dyn Fn(&str, i32, FetchView) + Send + Sync>;
 
-/// How often librdkafka tells how far partitions reach, and of its brokers.
+/// How often librdkafka reports how far partitions reach, and the state of its brokers.
 pub const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// What is seen of a partition.
@@ -94,8 +94,8 @@ pub struct Undecompressed {
 }
 
 impl Undecompressed {
-    /// Reads librdkafka's words, which alone tell the place: `Decompression (codec 0x4) of message at 17 of 11393 bytes
-    /// failed: Local: Invalid compressed data`.
+    /// Parses librdkafka's message, the only source of the place:
+    /// `Decompression (codec 0x4) of message at 17 of 11393 bytes failed: Local: Invalid compressed data`.
     fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("Decompression (codec ")?;
         let (begin, rest) = rest.split_once(" of message at ")?.1.split_once(" of ")?;
@@ -170,7 +170,7 @@ impl Fetcher {
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka, buffer_bytes: usize, on_seen: OnSeen) -> Result<Self, KafkaError> {
         let mut config = topic_ids::told(client::reader(kafka, buffer_bytes));
-        // They tell how far partitions reach.
+        // They report how far partitions reach.
         config.set("statistics.interval.ms", TELL_EVERY.as_millis().to_string());
         let context = FetchEvents {
             on_seen,
@@ -225,7 +225,7 @@ impl Fetcher {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
             .and_then(|()| self.consumer.incremental_unassign(&list))
-            // The queue stays: it is split off for good.
+            // The queue stays: it is split off permanently.
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|e| KafkaError::request(what(), e))
     }
@@ -254,7 +254,7 @@ impl Queue {
     pub fn poll(&self) -> Option<Result<BorrowedMessage<'_>, NoRecord>> {
         let context = self.consumer.context();
         let polled = self.records.poll(Duration::ZERO).map(|polled| polled.map_err(|error| context.judge(error)));
-        // What has come may be of another topic, and librdkafka has said so before.
+        // What has come may be of another topic, and librdkafka has reported that before.
         if context.news.load(Ordering::Acquire) {
             listen(&self.consumer);
         }

@@ -1,4 +1,4 @@
-//! What a worker would meet at its brokers, as far as that can be told without changing anything.
+//! What a worker would meet at its brokers, as far as that can be found without changing anything.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::config::settings::Kafka;
 
 /// How long a partition may take to say that it has nothing more, or that it may not be read.
 const READS_WITHIN: Duration = Duration::from_secs(10);
-/// How long a group may take to tell an offset.
+/// How long a group may take to return an offset.
 const TELLS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A consumer without a place in any group, which asks in the name of one.
@@ -66,7 +66,7 @@ impl Inspector {
     /// The members that own the partitions of a group: client ID and host, by topic and partition.
     ///
     /// # Errors
-    /// When the brokers do not tell, as those before Kafka 0.9, or the group may not be described.
+    /// When the brokers do not report them, as those before Kafka 0.9, or the group may not be described.
     pub fn owners(&self, group: &str) -> Result<BTreeMap<(String, i32), String>, KafkaError> {
         let what = || format!("describe the group {group}");
         let list = self.consumer.fetch_group_list(Some(group), TELLS_WITHIN);

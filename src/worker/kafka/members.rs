@@ -17,7 +17,7 @@ use crate::config::settings::Kafka;
 /// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
 /// for lag dashboards, for an operator's instructions, and a witness of how far the journal once was.
 const COMMIT_MARK: &str = "spanmill";
-/// How long the group may take to tell an offset.
+/// How long the group may take to return an offset.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A partition of a topic.
@@ -209,7 +209,7 @@ impl Member {
         &self.group
     }
 
-    /// Tells the group how far the journals are, for lag dashboards.
+    /// Commits the positions of the journals to the group, for lag dashboards.
     pub fn commit(&self, positions: &[(Partition, i64)]) {
         let mut list = TopicPartitionList::new();
         for (p, offset) in positions {

@@ -11,7 +11,7 @@ use rdkafka::statistics::Statistics;
 
 use crate::config::settings::Kafka;
 
-/// How often librdkafka tells.
+/// How often librdkafka reports statistics.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 /// What continues for longer silently of librdkafka is not known: the thread that listens may be busy letting tasks go.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const HEARD_WITHIN: Duration = Duration::from_secs(30);
 pub struct Pulse {
     heartbeat: Duration,
     session: Duration,
-    /// When librdkafka last told.
+    /// When librdkafka last reported.
     told: Instant,
     /// When the coordinator was last heard of, while there is a connection to it.
     heard: Option<Instant>,
@@ -29,7 +29,7 @@ pub struct Pulse {
     well: Option<Instant>,
     /// In librdkafka's words.
     state: String,
-    /// What failed since, and when librdkafka had last told by then.
+    /// What failed since, and when librdkafka had last reported by then.
     failure: Option<(String, Instant)>,
     /// Whether it was asked to leave for a while.
     left: bool,
@@ -55,7 +55,7 @@ impl Pulse {
         }
     }
 
-    /// Learns what librdkafka tells.
+    /// Takes in a report of librdkafka.
     pub(super) fn learn(&mut self, told: &Statistics, present: Instant) {
         self.told = present;
         let Some(group) = &told.cgrp else { return };
@@ -74,11 +74,11 @@ impl Pulse {
         }
     }
 
-    /// Something has failed: what the broker or the group says. That all brokers are down follows from what was said of each
-    /// of them, and tells less.
+    /// Something has failed: the error of a broker or of the group. That all brokers are down follows from the errors
+    /// of each of them, and is less precise.
     pub(super) fn failed(&mut self, error: &RdError, why: String) {
         let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        // What a broker has said is said again as long as it holds.
+        // librdkafka repeats the error of a broker as long as it holds.
         let holds = |(_, said): &(String, Instant)| self.told.saturating_duration_since(*said) <= HEARD_WITHIN;
         if !(follows && self.failure.as_ref().is_some_and(holds)) {
             self.failure = Some((why, self.told));
@@ -94,7 +94,7 @@ impl Pulse {
         self.heartbeat * 2 + TELL_EVERY
     }
 
-    /// Whether the group has settled, as far as librdkafka has told: no rebalance is under way.
+    /// Whether the group has settled, as far as librdkafka has reported: no rebalance is under way.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.state == "steady"
@@ -180,7 +180,7 @@ mod tests {
         // Nor does it confirm anything.
         assert!(pulse.is_of_now(start + seconds(1)) && !pulse.is_of_now(start + seconds(10)));
         assert!(!is_well(&pulse, start + seconds(31)), "too long to know");
-        // What is told then counts again.
+        // Later reports count again.
         pulse.learn(&told("steady", "UP", seconds(31)), start + seconds(31));
         assert!(!is_well(&pulse, start + seconds(31)));
     }
@@ -221,7 +221,7 @@ mod tests {
             pulse.learn(&told("wait-join", "UP", seconds(at)), start + seconds(at));
             assert_eq!(is_well(&pulse, start + seconds(at)), at <= 10, "{at}");
         }
-        // A refusal is told earlier, and with its reason.
+        // A refusal is reported earlier, and with its reason.
         pulse.learn(&told("steady", "UP", seconds(0)), start + seconds(20));
         let refused = RdError::Global(RDKafkaErrorCode::GroupAuthorizationFailed);
         pulse.failed(&refused, "Group authorization failed".to_owned());

@@ -29,7 +29,7 @@ pub(super) struct TopicIds(Mutex<BTreeMap<String, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// `None` as long as no broker has told it.
+    /// `None` as long as no broker has reported it.
     id: Option<String>,
     changes: Arc<AtomicU64>,
 }
@@ -44,8 +44,9 @@ pub(super) struct Incarnation {
 // === impl TopicIds ===
 
 impl TopicIds {
-    /// Reads a line of librdkafka's log: `Topic spans changed id from jX8mT4WhRiOtZuJkVYVrCQ to 3qWc0V5BQ7mVvWQJ8xHnUw`. Tells
-    /// the topic if its name has come to stand for another one.
+    /// Reads a line of librdkafka's log:
+    /// `Topic spans changed id from jX8mT4WhRiOtZuJkVYVrCQ to 3qWc0V5BQ7mVvWQJ8xHnUw`. Returns the topic if its name
+    /// now stands for another one.
     pub(super) fn hear<'a>(&self, line: &'a str) -> Option<&'a str> {
         let (topic, id) = parse(line).filter(|(_, id)| *id != NO_ID)?;
         let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);

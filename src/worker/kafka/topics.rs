@@ -121,7 +121,7 @@ impl Topics {
     /// The number of partitions of a topic; `None` when it does not exist.
     ///
     /// # Errors
-    /// When no broker answers, or one refuses to tell.
+    /// When no broker answers, or one refuses the request.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, KafkaError> {
         let metadata = self.look_up(topic)?;
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
@@ -159,8 +159,8 @@ impl Topics {
     }
 
     /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
-    /// partition counts. Tells those whose journals could not be made to follow, with the partitions that these have: the rest
-    /// cannot be worked on until that has been retried.
+    /// partition counts. Returns those whose journals could not be extended, with the partitions that these have: the
+    /// rest cannot be worked on until that has been retried.
     ///
     /// # Errors
     /// When a topic cannot be created, or exists with properties under which data would be lost.
@@ -296,7 +296,8 @@ impl Topics {
         self.wait_until_visible(topic)
     }
 
-    /// Creates a topic with these settings; tells why it was refused. One that another worker was faster with is created.
+    /// Creates a topic with these settings; returns why that was refused. A topic that another worker has created
+    /// meanwhile counts as created.
     fn create_with(
         &self,
         topic: &str,
@@ -330,7 +331,7 @@ impl Topics {
         }
     }
 
-    /// How many copies a new topic has; 0 when the brokers decide and do not tell.
+    /// How many copies a new topic has; 0 if the brokers decide and do not report it.
     fn copies(&self) -> i32 {
         if self.replication > 0 {
             return self.replication;
@@ -356,7 +357,7 @@ impl Topics {
         Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 60 })
     }
 
-    /// Gives a journal the partitions of its source; false when that is refused, which is said.
+    /// Gives a journal the partitions of its source; false if that is refused, which is logged.
     fn grow(&self, topic: &str, found: i32, wanted: i32) -> Result<bool, KafkaError> {
         tracing::debug!(topic, from = found, to = wanted, "source topic has new partitions");
         let grown = NewPartitions::new(topic, wanted as usize);
@@ -383,14 +384,14 @@ impl Topics {
         Ok(false)
     }
 
-    /// Refuses topics that would lose what spanmill still needs, and warns of those that might. Brokers that do not tell are
-    /// asked again later, by [`Topics::check_again`].
+    /// Refuses topics that would lose what spanmill still needs, and warns of those that might. Brokers that do not
+    /// report the settings are asked again later, by [`Topics::check_again`].
     fn check(&self, topics: &[String]) -> Result<(), KafkaError> {
         self.health.to_check(topics);
         self.check_again()
     }
 
-    /// Looks at the settings of topics that no broker has told yet.
+    /// Looks at the settings of topics that no broker has reported yet.
     ///
     /// # Errors
     /// When one of them would lose what spanmill still needs.
@@ -424,8 +425,8 @@ impl Topics {
                 }
                 Ok(resource) => match self.metadata(topic, DESCRIBE_TIMEOUT) {
                     Ok(metadata) => self.checked(topic, &resource, &metadata)?,
-                    // The brokers do not answer any more, so asking about the others would only wait in vain: they are
-                    // retried as well.
+                    // The brokers do not answer any more, so requests for the other topics would only time out: they
+                    // are retried as well.
                     Err(error) => return Ok(Some(untold(&error))),
                 },
                 Err(code) => last = Some((Some(code), code.to_string())),
@@ -463,7 +464,7 @@ impl Topics {
 
     fn say_untold(&self, denied: bool, why: &str) {
         if !denied {
-            // Who waits for an answer in vain does not wait often.
+            // A request that times out is not repeated often.
             self.health.look_later(Instant::now());
         }
         let lasts = self.health.fails(Request::DescribeConfigs, &self.telemetry) == Failing::ForLong;
@@ -523,7 +524,7 @@ impl Topics {
         below.into_iter().filter(left).collect()
     }
 
-    /// Says that records could not be deleted, if that is for long or permanently; tells whether to try again.
+    /// Logs that records could not be deleted, if that is for long or permanently; returns whether to retry.
     fn not_trimmed(&self, code: Option<RDKafkaErrorCode>, why: &str) -> bool {
         if code.is_some_and(|code| cannot(code) || is_gone(code)) {
             tracing::debug!(error = why, "no records to delete, or the brokers do not support deletion");

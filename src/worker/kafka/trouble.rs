@@ -1,15 +1,16 @@
 //! What librdkafka says when it cannot talk to a broker, as a cause with a remedy.
 //!
-//! *In:* lines of its log and its errors, whose words alone tell the cause. *Out:* the kind of trouble and what to do about it.
-//! What was met last is kept for a while, so that a request that merely had no answer can say why.
+//! *In:* lines of its log and its errors, whose text is the only source of the cause. *Out:* the kind of trouble and
+//! what to do about it. What was met last is kept for a while, so that a request that merely had no answer can say why.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was met so long ago says nothing about a request that fails now: librdkafka tells the same failure of a broker every
-/// 30 s.
+/// What was met so long ago says nothing about a request that fails now: librdkafka reports the same failure of a
+/// broker every 30 s.
 const KEPT: Duration = Duration::from_secs(45);
-/// A connection that a broker closes within this time after it has let us in, in milliseconds, was closed for what we said.
+/// A connection that a broker closes within this time after it has accepted it, in milliseconds, was closed because of
+/// the first request.
 const AT_ONCE: u64 = 2_000;
 
 /// A kind of trouble with a broker.
@@ -148,7 +149,7 @@ pub(crate) fn met(trouble: Trouble, text: &str) {
     *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), told));
 }
 
-/// Why brokers do not answer, as far as it was said within the last minute, with the remedy.
+/// Why brokers do not answer, as far as it was reported within the last minute, with the remedy.
 pub(crate) fn last() -> Option<String> {
     let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     last.as_ref().filter(|(at, _)| at.elapsed() < KEPT).map(|(_, told)| told.clone())

@@ -93,7 +93,7 @@ fn last_share(means: &Means, reader: &LogReader, id: &TaskId) -> Result<u64, Tak
 /// What the source partition is, compared with the one that the journal was written for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The same, as far as anything tells.
+    /// The same, as far as there is evidence.
     Same,
     /// It holds another record than the one that was read at this offset.
     OtherRecord(i64),
@@ -107,7 +107,7 @@ pub(super) enum Found {
 }
 
 /// Compares the partition, which holds `[low, high)`, with the one that the journal was written for. A witness that is no longer
-/// there speaks neither for nor against it. One that is there speaks louder than an ID: a topic that was copied record by
+/// there speaks neither for nor against it. One that is there outweighs an ID: a topic that was copied record by
 /// record has another one. So does an end before what was read, which the caller sees.
 pub(super) fn compare(
     means: &Means,

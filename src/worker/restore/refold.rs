@@ -61,7 +61,7 @@ pub(super) fn refold(
 // === impl Refold ===
 
 impl Refold<'_> {
-    /// Reads a stretch and closes what can be closed. Tells whether nothing is left.
+    /// Reads a stretch and closes what can be closed. Returns whether nothing is left.
     fn pass(&mut self, from: i64, to: i64) -> Result<bool, TakeoverError> {
         let (reader, means, id) = (self.reader, self.means, self.id);
         let stretch = Stretch { topic: &id.topic, partition: id.partition, from, to };

@@ -93,7 +93,7 @@ impl Instruction {
 
     /// Puts spanmill's mark on the group's offset: it has been followed.
     pub(super) fn confirm(&self, means: &Means) -> Result<(), TakeoverError> {
-        // Without a member there is no group that could be told: the worker is stopping.
+        // Without a member there is no group to commit to: the worker is stopping.
         let member = means.groups.member(TaskKind::Span).ok_or(KafkaError::Stopping)?;
         Ok(member.mark(&self.partition, self.to)?)
     }

@@ -17,7 +17,7 @@ use crate::worker::telemetry::{TaskId, TaskState};
 pub(super) fn take_span(means: &Means, reader: &LogReader, id: &TaskId) -> Result<TakenSpan, TakeoverError> {
     let journal = means.clients.names.journal(&id.topic);
     let topic_id = match reader.topic_id(&id.topic, id.partition, &means.stop) {
-        // It is told by what is fetched, which a quota may keep back. Then the record that was read must do.
+        // Fetched records reveal it, and a quota may keep them back. Then the record that was read must do.
         Err(KafkaError::Timeout { .. }) => {
             tracing::warn!(task = %id, "the brokers do not report topic IDs; a re-created topic is not detected by \
                                         its ID");

@@ -1,4 +1,4 @@
-//! Who we are, said in headers: nothing, basic, bearer, or a SigV4 signature computed for every attempt.
+//! The credentials of the worker, in headers: none, basic, bearer, or a SigV4 signature computed for every attempt.
 
 use std::time::SystemTime;
 

@@ -1,6 +1,6 @@
-//! Why an attempt did not come to an answer, as the words of the libraries tell it, and what to do about that.
+//! Why an attempt did not come to an answer, by the error texts of the libraries, and its remedy.
 
-/// What is wrong, as far as words tell it, and what to do. The first that is found counts.
+/// Parts of error texts, and the remedy. The first that is found counts.
 const WORDS: &[(&str, &str)] = &[
     (
         "InvalidContentType",
@@ -43,7 +43,7 @@ const PLAIN: [&str; 3] = [
     "speaking plain HTTP to an SSL-enabled",
 ];
 
-/// What to do where the words tell it.
+/// The remedy for an error text, if it is known.
 pub(super) fn remedy(words: &str) -> Option<&'static str> {
     WORDS.iter().find(|(word, _)| words.contains(word)).map(|(_, remedy)| *remedy)
 }

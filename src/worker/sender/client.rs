@@ -22,7 +22,7 @@ use super::{ExportError, millis};
 
 /// So much of an answer's text is read, for the log.
 const MAX_TEXT: usize = 1024;
-/// Why samples wait that a receiver would throw away, and what to do.
+/// Why samples wait that a receiver would reject, and the remedy.
 pub(super) const WOULD_BE_LOST: &str = "would_be_lost";
 const TAKE_THEM: &str =
     "configure the receiver to accept them, and they are sent; remote_write.preflight: false drops them";
@@ -46,13 +46,13 @@ pub(super) struct Client {
     auth: Authorizer,
 }
 
-/// What a receiver said.
+/// The answer of a receiver.
 #[derive(Default)]
 pub(super) struct Answer {
     /// In which version it was asked.
     pub(super) version: Version,
     pub(super) status: u16,
-    /// What it says that it has stored, if it says so.
+    /// The number of samples that it reports as stored, if it reports one.
     pub(super) written: Option<Written>,
     pub(super) retry_after: Option<String>,
     /// The beginning of its text, printable, in one line.
@@ -195,7 +195,7 @@ pub(super) fn tenant_header(cfg: &RemoteWrite) -> Result<Option<HeaderName>, Exp
     if name.is_empty() { Ok(None) } else { HeaderName::from_bytes(name.as_bytes()).map(Some).map_err(illegal) }
 }
 
-/// Says whose samples a request is about, unless it says so already.
+/// Adds the tenant's header to a request, unless it has one.
 pub(super) fn put_tenant(
     headers: &mut HeaderMap,
     name: Option<&HeaderName>,

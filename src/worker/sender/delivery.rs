@@ -192,7 +192,7 @@ impl Delivery<'_> {
         );
     }
 
-    /// Looks where the tenant's samples go now; tells whether that is another receiver.
+    /// Looks where the tenant's samples go now; returns whether that is another receiver.
     fn is_rerouted(&mut self) -> bool {
         let To::Receiver(endpoint) = self.lane.shared.destination.of(&self.batch.tenant) else { return false };
         self.way.turn(endpoint, self.lane)

@@ -20,7 +20,7 @@ use super::client::{Answer, Client, Failure};
 
 /// How long an endpoint that does not take 2.0 is left alone.
 const AGAIN: Duration = Duration::from_secs(3_600);
-/// The same for one that has not said whether it takes it.
+/// The same for one that has not shown yet whether it accepts it.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A version of remote write.
@@ -82,7 +82,8 @@ impl Dialect {
         self.state().version
     }
 
-    /// An answer to samples has come. Tells whether they must be sent again in 1.0, and at once: the endpoint does not take 2.0.
+    /// An answer to samples has come. Returns whether they must be sent again in 1.0, and at once: the endpoint does
+    /// not take 2.0.
     pub(super) fn falls_back(&self, answer: &Result<Answer, Failure>, url: &str) -> bool {
         let Ok(answer) = answer else { return false };
         if self.wanted != Protocol::Auto {

@@ -20,7 +20,7 @@ use super::outage::Outage;
 use super::recipient::Recipient;
 use super::{ExportError, millis};
 
-/// Tells endpoints apart for as long as the process lives.
+/// Identifies endpoints for as long as the process lives.
 pub(super) type EndpointId = u64;
 
 /// One receiver, and how it is spoken to.
@@ -103,7 +103,7 @@ impl Endpoint {
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// One endpoint for everybody.
+    /// One endpoint for all tenants.
     pub(super) async fn new(defaults: &RemoteWrite) -> Result<Self, ExportError> {
         let defaults = Arc::new(Endpoint::new(0, defaults).await?);
         let routes = Arc::new(Routes { defaults, overridden: BTreeMap::new() });

@@ -1,5 +1,5 @@
-//! Asks a receiver, before old samples go to it, whether it would keep them. What it would throw away waits as at an outage, so
-//! that it is there once the receiver takes it. Samples of the present pass without a question.
+//! Asks a receiver, before old samples go to it, whether it would keep them. What it would reject waits as at an
+//! outage, so that it is there once the receiver takes it. Samples of the present pass without a question.
 #![allow(clippy::disallowed_methods, reason = "how old samples are is a matter of the clock")]
 
 use std::sync::OnceLock;
@@ -24,7 +24,7 @@ const BAD_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Guard(OnceLock<(Millis, bool)>);
 
-/// What a recipient has said.
+/// The answers of a recipient.
 #[derive(Debug, Default)]
 pub(super) struct Asked(Mutex<Option<GuardAnswer>>);
 
@@ -33,7 +33,7 @@ struct GuardAnswer {
     at: Instant,
     /// The oldest sample that it was asked about.
     from: Millis,
-    /// Why it would throw it away, if it would.
+    /// Why it would reject it, if it would.
     loss: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Guard {
         let ask = move || {
             let range = (step, step);
             let plan = Plan { cfg: &cfg, query_url: None, tenant: &tenant, range, step: width, native, both: false };
-            // What is wrong with the settings has been said at the start.
+            // Problems of the settings were logged at the start.
             foresee(&plan).ok().and_then(|outcome| outcome.loss())
         };
         let loss = tokio::task::spawn_blocking(ask).await.unwrap_or_default();

@@ -2,8 +2,9 @@
 //!
 //! A rejected series is found by halving, and the rest is stored. But a receiver that refuses everything, at every step, must not be
 //! asked about every half at every step. So a request of which nothing has been taken yet gets a few halvings only; and after
-//! one that has spent them all in vain, the next ones are refused as they are, until a pause is over, which grows. A small
-//! request starts no pause: its own series alone were bad, and the next one may hold a single bad series among good ones.
+//! one that has spent them all without success, the next ones are refused as they are, until a pause is over, which
+//! grows. A small request starts no pause: its own series alone were bad, and the next one may hold a single bad series
+//! among good ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -49,7 +50,8 @@ impl Refusals {
         Halving { parts: VecDeque::from([request]), halved: 0, allowed, taken: false, refused: false }
     }
 
-    /// A request is settled. Tells whether everything was refused, or something taken, if either.
+    /// A request is settled. Returns whether everything was refused (`true`) or something was accepted, if either is
+    /// known.
     pub(super) fn end(&mut self, halving: &Halving, now: Instant) -> Option<bool> {
         if halving.taken {
             *self = Self::default();

@@ -34,7 +34,7 @@ const QUEUE: usize = 2;
 const UNUSED: Duration = Duration::from_secs(600);
 const MANY: usize = 64;
 
-/// Told what became of a batch.
+/// Called with what became of a batch.
 pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
 
 /// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.

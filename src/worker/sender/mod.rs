@@ -134,7 +134,7 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// Sets up the client for everybody. Nothing is sent yet, and the receiver need not be there. Call it outside of any
+    /// Sets up the default client. Nothing is sent yet, and the receiver need not be there. Call it outside of any
     /// async runtime.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Exporter {
     }
 
     /// From now on, asks receivers before old samples go to them whether they would keep them, if the settings say so: what would
-    /// be thrown away waits. `step` is the collection interval, `native` whether there are native histograms.
+    /// be rejected waits. `step` is the collection interval, `native` whether there are native histograms.
     pub fn look_ahead(&self, step: Millis, native: bool) {
         self.0.shared.guard.arm(step, native);
     }

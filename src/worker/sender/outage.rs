@@ -1,5 +1,5 @@
-//! What is wrong with an endpoint, said once a minute: however many shards and tenants meet it, and however often. Its end is
-//! said when its beginning was: an endpoint that comes and goes does not fill the log.
+//! Logs what is wrong with an endpoint once a minute, however many shards and tenants meet it, and however often. Its
+//! end is logged only if its beginning was: an endpoint that comes and goes does not fill the log.
 #![allow(clippy::disallowed_methods, reason = "how often a line is logged is a matter of the clock")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,7 +84,7 @@ impl Outage {
         self.state().dark_since = None;
     }
 
-    /// A tenant does not wait any more. Says so when it was the last one.
+    /// A tenant does not wait any more. Logs the end if it was the last one.
     pub(super) fn over(&self, url: &str) {
         let mut state = self.state();
         state.waiting = state.waiting.saturating_sub(1);

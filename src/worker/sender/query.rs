@@ -36,7 +36,7 @@ pub struct Inquirer {
     runtime: Runtime,
 }
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryAnswer {
     /// The status.
@@ -166,7 +166,7 @@ pub fn probe(cfg: &RemoteWrite, tenant: &str, request: &Request) -> Result<(u16,
                     continue;
                 }
                 Ok(answer) if answer.status != 429 && answer.status < 500 => return Ok((answer.status, answer.text)),
-                // An old Prometheus says so to a sample that is too old.
+                // An old Prometheus answers so to a sample that is too old.
                 Ok(answer) if attempt + 1 == ATTEMPTS => return Ok((answer.status, answer.text)),
                 Ok(answer) => format!("status {}: {}", answer.status, answer.text),
                 Err(failure) => match failure.trouble() {

@@ -26,7 +26,7 @@ pub(super) struct Recipient {
     /// Who may ask while it fails.
     pub(super) probe: Semaphore,
     pub(super) refusals: Mutex<Refusals>,
-    /// What it has said about old samples.
+    /// What it has answered about old samples.
     pub(super) asked: Asked,
     receivers: Receivers,
     id: ReceiverId,
@@ -75,7 +75,7 @@ impl Recipient {
         self.state().since
     }
 
-    /// An attempt for a shard has failed. Tells whether it is the first one to fail, of all that wait.
+    /// An attempt for a shard has failed. Returns whether it is the first one to fail, of all that wait.
     pub(super) fn failed(&self, shard: u32, trouble: &Trouble, backoff: Backoff) -> bool {
         let now = Instant::now();
         let mut state = self.state();
@@ -86,7 +86,7 @@ impl Recipient {
         }
         state.since.get_or_insert(now);
         let pause = match trouble.after {
-            // A little jitter, so that not everybody comes back at once.
+            // A little jitter, so that not all shards retry at once.
             Some(after) => after + backoff.delay(1, random()),
             None => backoff.delay(state.failures, random()),
         };
@@ -102,7 +102,7 @@ impl Recipient {
         first
     }
 
-    /// An attempt for a shard has got an answer that is none of failure. Tells whether it was the last one that waited.
+    /// An attempt for a shard has got an answer that is no failure. Returns whether it was the last one that waited.
     pub(super) fn answered(&self, shard: u32, stored: bool) -> bool {
         let mut state = self.state();
         (state.failures, state.since, state.not_before) = (0, None, None);
@@ -113,7 +113,7 @@ impl Recipient {
         waited && over
     }
 
-    /// A shard has stopped sending. Tells whether it was the last one that waited.
+    /// A shard has stopped sending. Returns whether it was the last one that waited.
     pub(super) fn leave(&self, shard: u32) -> bool {
         let mut state = self.state();
         let left = state.waiting.remove(&shard) && state.waiting.is_empty();

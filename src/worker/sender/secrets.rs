@@ -25,7 +25,7 @@ pub(super) struct SecretHeader {
 struct Current {
     value: String,
     header: HeaderValue,
-    /// What is wrong with the file, said once.
+    /// What is wrong with the file, logged once.
     wrong: Option<String>,
 }
 

@@ -89,7 +89,8 @@ impl Stored {
         let mut attempt = 0u32;
         loop {
             let started = Instant::now();
-            // The other thread of the exporter goes on meanwhile. A lane that is dropped falls silent after this batch.
+            // The other thread of the exporter continues meanwhile. A lane that is dropped falls silent after this
+            // batch.
             let kept = tokio::task::block_in_place(|| writer.write(batch));
             meters.seconds.observe(started.elapsed().as_secs_f64());
             let Err(error) = kept else { break };

@@ -2,7 +2,7 @@
 //! hears all sources, and so all workers that read any.
 //!
 //! While workers are replaced one after the other they differ, and nothing is lost by that: see [`crate::config::Reach`]. So
-//! a difference is said, and is no reason not to be ready.
+//! a difference is logged, and the worker stays ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::config::Agreed;
 use crate::core::tasks::series::SeriesTask;
 use crate::worker::telemetry::SettingsStatus;
 
-/// How often the same difference is said.
+/// How often the same difference is logged.
 const SAY_EVERY: Duration = Duration::from_secs(600);
 /// For how long the settings of tenants may differ, beyond the time in which their file is looked at twice.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ impl Agreement {
         }
     }
 
-    /// Whether a difference is to be said now.
+    /// Whether a difference is to be logged now.
     fn is_due(&self, fingerprint: u64, differences: &[String], reload_every: Duration, present: Instant) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What was not there for a while is news when it comes back.
@@ -71,7 +71,7 @@ impl Agreement {
         let heard = heard.entry(fingerprint).or_insert(new);
         heard.last = present;
         let patience = match Agreed::are_overrides(differences) {
-            // Also when nothing is told of them yet.
+            // Also while no source has reported them yet.
             true => SETTLED_AFTER + 2 * reload_every,
             false => Duration::ZERO,
         };

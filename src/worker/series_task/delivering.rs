@@ -6,11 +6,11 @@
 //!
 //! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not hold
 //! them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not written for
-//! it, and the mark of the step says so. Whether its receiver answers others is known from their batches: those that
-//! have everything get one step more, so that there is a request; if no request is answered, the others have lost that
-//! step's samples, and their next steps carry all totals. The batches that wait already are *carried*: the next
+//! it, and the mark of the step records that. Whether its receiver answers others is known from their batches: those
+//! that have everything get one step more, so that there is a request; if no request is answered, the others have lost
+//! that step's samples, and their next steps carry all totals. The batches that wait already are *carried*: the next
 //! snapshot holds them, so that their steps can be called acknowledged, and a new owner sends them again. When the
-//! receiver is back, the next step tells it all totals.
+//! receiver is back, the next step carries all totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Delivering {
     pub(super) fn look(&mut self, is_down: impl Fn(&str) -> bool, is_dark: impl Fn(&str) -> bool) {
         self.down = self.tenants.keys().filter(|tenant| is_down(tenant)).cloned().collect();
         // One that has nothing to say at the moment is no sign that its receiver answers. But one that has its part of the
-        // newest step does not ask any more: only the next step can tell whether it would still be answered.
+        // newest step does not ask any more: only the next step shows whether it would still be answered.
         let newest = self.seen.values().max();
         let has_all = |tenant: &Arc<str>| self.seen.get(tenant) == newest && !self.tenants.contains_key(tenant);
         let answers = |tenant: &Arc<str>| !self.down.contains(tenant) && (!is_dark(tenant) || has_all(tenant));

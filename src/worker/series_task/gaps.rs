@@ -19,7 +19,7 @@ const ASK_SILENT_AFTER: Duration = Duration::from_secs(20);
 /// When to ask again; twice as long each time, up to the greatest.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(300);
-/// A gap that lasts for longer is said, and the worker is not ready.
+/// A gap that lasts for longer is logged, and the worker is not ready.
 pub(super) const LASTS: Duration = Duration::from_secs(30);
 
 /// The sources that a shard waits for.
@@ -36,7 +36,7 @@ struct Gap {
     ahead: bool,
     /// When it may be asked for, and how long to wait then.
     ask: (Instant, Duration),
-    /// That it lasts has been said.
+    /// That it lasts has been logged.
     said: bool,
 }
 
@@ -60,7 +60,7 @@ impl Gaps {
         }
     }
 
-    /// The next share of the source has come. Tells whether that it was missing has been said.
+    /// The next share of the source has come. Returns whether the gap has been logged.
     pub(super) fn moved(&mut self, source: &Source) -> bool {
         !self.open.is_empty() && self.open.remove(source).is_some_and(|gap| gap.said)
     }

@@ -350,7 +350,7 @@ impl SeriesRunner {
         }
     }
 
-    /// Asks for shares that do not come, and says so when that lasts.
+    /// Asks for shares that do not come, and logs a gap that lasts.
     fn look_for_gaps(&mut self, context: &TaskContext<'_>) {
         let present = Instant::now();
         if !self.gaps.is_due(present) {
@@ -398,8 +398,8 @@ impl SeriesRunner {
         }
     }
 
-    /// In a replay: tells the span tasks how far the slowest of them is; and when all sources have ended and everything is
-    /// closed and acknowledged, says so in the journal.
+    /// In a replay: reports to the span tasks how far the slowest of them is. When all sources have ended and
+    /// everything is closed and acknowledged, it records that in the journal.
     fn end_replay(&mut self, context: &TaskContext<'_>) {
         let Some(replaying) = context.mode.replaying() else { return };
         let sources = context.sources.all();
@@ -478,7 +478,7 @@ impl SeriesRunner {
         self.journal.append(context, records, None);
     }
 
-    /// Says what has waited in vain for the labels of its set.
+    /// Logs the deltas that never received the labels of their set.
     fn tell_given_up(&mut self, context: &TaskContext<'_>) {
         let lost = self.task.given_up() - self.given_up;
         if lost > 0 {
@@ -654,7 +654,8 @@ impl SeriesRunner {
         self.shards.agreement.tell(&status.settings, own, reload_every, Instant::now());
     }
 
-    /// Says what limits refuse, and who makes the series. That takes a look at all label sets, so it is not said often.
+    /// Reports what limits refuse, and which labels make the series. That needs a look at all label sets, so it is not
+    /// done often.
     fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
         let refused = self.task.refused();
         let limits = &mut status.limits;

@@ -26,7 +26,7 @@ pub(super) struct Commits {
     life: Life,
     /// Reminds of the number of a commit when that begins.
     journal: JournalEnd<u64>,
-    /// A record that was read, to tell the topic by; a younger one follows each commit.
+    /// A record that was read, to identify the topic by; a younger one follows each commit.
     witness: Option<Witness>,
     renew_witness: bool,
     /// Appended commits that are not yet known to count.
@@ -120,12 +120,12 @@ impl Commits {
         &self.journaled
     }
 
-    /// Whether a record is wanted to tell the topic by: one for each commit.
+    /// Whether a record is wanted to identify the topic by: one for each commit.
     pub(super) fn wants_witness(&mut self) -> bool {
         std::mem::take(&mut self.renew_witness)
     }
 
-    /// A younger record to tell the topic by. For commits of records up to it.
+    /// A younger record to identify the topic by. For commits of records up to it.
     pub(super) fn set_witness(&mut self, witness: Option<Witness>) {
         self.witness = witness.or(self.witness);
     }
@@ -236,7 +236,7 @@ impl Commits {
     }
 
     fn shared(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
-        // A share that is missing would hold its shard back for good: take over again and send it again.
+        // A missing share would block its shard permanently: restart the task and send it again.
         self.outgoing.learn(sent, fate).map_err(|unsure| Ended::Unknown(unsure.to_string()))?;
         let next = self.pending.front().map_or(self.journal.writer.next_k(), |pending| pending.k);
         // What is sent again lies before it.

@@ -7,7 +7,7 @@ use crate::core::tasks::span::{Repeat, SpanTask, StepCut};
 use crate::worker::task::{Mode, ReplayRange};
 use crate::worker::telemetry::TaskId;
 
-/// How often it is said that the log ends too early.
+/// How often it is logged that the log ends too early.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What a task replays; nothing in a worker that lives in the present.
@@ -22,7 +22,7 @@ struct Replayed {
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
     waits: bool,
-    /// Where the log ends, if that is too early, and when that was said last.
+    /// Where the log ends, if that is too early, and when that was logged last.
     ends_early: Option<(i64, Instant)>,
 }
 
@@ -58,7 +58,7 @@ impl History {
         Self(range.map(|range| Replayed::new(range, task)))
     }
 
-    /// Looks how far the task is; tells whether it has read all of its range.
+    /// Looks how far the task is; returns whether it has read all of its range.
     pub(super) fn is_over(&mut self, mode: &Mode, task: &SpanTask) -> bool {
         let (Some(replaying), Some(replayed)) = (mode.replaying(), &mut self.0) else { return false };
         replayed.waits = task.stream_time().is_some_and(|now| {

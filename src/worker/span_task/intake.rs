@@ -18,7 +18,7 @@ use crate::worker::kafka::{DeadLetters, KafkaError, tenant};
 use crate::worker::task::{Clients, Ended, TaskContext, text_of};
 use crate::worker::telemetry::TaskId;
 
-/// How often it is said of a topic that its records are not read.
+/// How often it is logged for a topic that its records are not read.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How often a record may make the code panic before it is skipped.
 const TRIES: u32 = 3;
@@ -27,7 +27,7 @@ const TRIES: u32 = 3;
 pub(crate) struct Intake {
     /// The records that made the code panic.
     isolation: Isolation,
-    /// What was said of records that are not read.
+    /// What was logged about records that are not read.
     refusals: Refusals,
     /// Where copies of records go that cannot be read, if anywhere.
     dead_letters: Option<DeadLetters>,
@@ -41,14 +41,14 @@ struct Isolation {
     records: Mutex<BTreeMap<(String, i32, i64), Panics>>,
 }
 
-/// Records that were not read since that was last said, and when it was said, by topic and kind.
+/// Records that were not read since that was last logged, and when it was logged, by topic and kind.
 #[derive(Debug, Default)]
 struct Refusals(Mutex<BTreeMap<(String, &'static str), (Instant, u64)>>);
 
 // === impl Refusals ===
 
 impl Refusals {
-    /// Notes one. If it is time to say so, returns how many there were since it was said the last time.
+    /// Counts one. If it is time to log, returns how many there were since the last time.
     fn note(&self, topic: &str, kind: &'static str, present: Instant) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((said, since)) = known.get_mut(&(topic.to_owned(), kind)) else {

@@ -38,7 +38,7 @@ use crate::worker::telemetry::{Condition, Reporter, TaskId, TaskState, TaskStatu
 const RECORDS_PER_TURN: usize = 64;
 /// How often progress is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// How often it is said that records come from the future.
+/// How often it is logged that records come from the future.
 const SAY_MOVED_EVERY: Duration = Duration::from_secs(60);
 /// After so many milliseconds without an answer, a partition is asked again whether it is silent.
 const ASK_AGAIN: Millis = 30_000;
@@ -61,7 +61,8 @@ pub(crate) struct SpanRunner {
     at_end: Option<Instant>,
     /// When the broker was asked whether the partition still ends there, while there is no answer.
     asked: Option<Millis>,
-    /// Records that were not counted at their own time, of which nothing has been said, and when something was said last.
+    /// Records that were not counted at their own time, of which nothing has been logged, and the time of the last log
+    /// line.
     moved: Option<Moved>,
     said_moved: Option<Instant>,
     /// Says that stream time is in the future.
@@ -397,7 +398,7 @@ impl SpanRunner {
         self.unread = None;
         self.at_end.get_or_insert_with(Instant::now);
         if self.task.rebuilding() || !context.mode.time_passes() {
-            // The last offsets may hold no record; the end of the log tells that none follows.
+            // The last offsets may hold no record; the end of the log shows that none follows.
             let (_, end) = context.reader.bounds(&self.id.topic, self.id.partition)?;
             self.task.reached(end);
             if self.history.is_past(end) {
@@ -414,7 +415,7 @@ impl SpanRunner {
         self.tick(context)
     }
 
-    /// Tells which traces this partition holds some of; only service graphs need each in one partition.
+    /// Reports which traces this partition holds spans of; only service graphs need each in one partition.
     fn name_traces(&mut self, context: &TaskContext<'_>) {
         let traces = self.task.take_traces();
         if self.task.pairs() {

@@ -16,7 +16,8 @@ pub(super) struct Open {
 // === impl Open ===
 
 impl Open {
-    /// The first open transaction begins at `from`, if there is one; tells once if that has been so for longer than `patience`.
+    /// The first open transaction begins at `from`, if there is one; returns true once that has lasted for longer than
+    /// `patience`, and only once.
     pub(super) fn see(&mut self, from: Option<i64>, patience: Duration, present: Instant) -> bool {
         let Some(from) = from else {
             *self = Self::default();

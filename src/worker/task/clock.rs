@@ -12,7 +12,7 @@ use crate::worker::telemetry::Condition;
 /// A clock that differs from the brokers' by more than so many milliseconds advances no silent partition.
 pub(crate) const MAX_OFF: Millis = 10_000;
 
-/// The clock of a worker. The member thread compares it with the brokers' now and then; everybody asks it.
+/// The clock of a worker. The member thread compares it with the brokers' now and then; all threads read it.
 pub(crate) struct Clock {
     clients: Arc<Clients>,
     /// By how many milliseconds the clock of this machine is ahead of the brokers', as it was looked at last.

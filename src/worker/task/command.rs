@@ -16,7 +16,7 @@ pub(crate) type Life = u64;
 pub(crate) enum Command {
     /// Take these tasks over.
     Open(Vec<TaskId>),
-    /// Let these tasks go, then tell `done`.
+    /// Close these tasks, then notify `done`.
     Close(Close),
     /// A take-over is complete.
     Ready(TaskId, Life, Box<Taken>),
@@ -34,7 +34,7 @@ pub(crate) struct Close {
     pub(crate) tasks: Vec<TaskId>,
     /// Whether to drain first: the last commit, the release. Otherwise they are dropped as they are.
     pub(crate) drain: bool,
-    /// Told when all are gone.
+    /// Notified when all are gone.
     pub(crate) done: SyncSender<()>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum News {
     Delivered(Millis, Arc<str>),
 }
 
-/// A share record on its way, told back with its fate.
+/// A share record in flight, returned with its fate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) k: u64,

@@ -27,11 +27,11 @@ pub(crate) struct JournalEnd<M> {
     known: i64,
 }
 
-/// What one acknowledgement has told.
+/// What one acknowledgement has confirmed.
 pub(crate) struct Told<M> {
     /// A frame begins at this offset.
     pub(crate) begins: Option<(M, i64)>,
-    /// Frames that everybody will count, in the order of the journal.
+    /// Frames that every reader will count, in the order of the journal.
     pub(crate) accepted: Vec<AcceptedFrame>,
     /// What shards have written in between.
     pub(crate) notices: Vec<Notice>,

@@ -6,7 +6,7 @@
 //!
 //! Waiting helps only as long as something is on its way out. Pending edges end in stream time, which only reading advances,
 //! and series are there to stay. So when nothing is on its way out and it is still too much, reading continues step by step:
-//! one record, and its commit. Slow and above the limit is better than standing still for ever, and the gauge says so.
+//! one record, and its commit. Slow progress above the limit is better than none, and the gauge shows it.
 //!
 //! There is an end to that, too. Label sets stay for an hour or more, and in an explosion every record brings new ones: when
 //! they alone are above [`CEILING`] of the limit, nothing more is read, which is logged as an error. Running out of memory would be worse: the worker that
@@ -73,7 +73,7 @@ pub(crate) struct Memory {
     limit: usize,
     parts: [AtomicUsize; PARTS.len()],
     throttled: AtomicBool,
-    /// Whether it was said in the log that spans wait.
+    /// Whether the log reports that reading is paused.
     told: AtomicBool,
     telemetry: Telemetry,
 }
@@ -266,7 +266,7 @@ mod tests {
         span.set(Part::Known, 700);
         series.set(Part::Series, 800);
         assert_eq!(span.leave(&"it"), Leave::Step);
-        // Half edges end by reading.
+        // Pending edges end by reading.
         span.set(Part::Edges, 5_000);
         assert_eq!(span.leave(&"it"), Leave::Step);
         series.set(Part::Series, 801);

@@ -57,8 +57,8 @@ impl Mode {
         matches!(self, Self::Live)
     }
 
-    /// How long a shard rests between two snapshots, by the clock. Replays run through event time at great speed and would do little but
-    /// write them.
+    /// The minimum time between two snapshots of a shard, by the clock. Replays run through event time at great speed
+    /// and would do little but write them.
     pub(crate) fn rest_between_snapshots(&self) -> Duration {
         match self {
             Self::Live => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! How far tasks have come, for the member thread: what the groups are told, and what may be deleted.
+//! How far tasks have come, for the member thread: what is committed to the groups, and what may be deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

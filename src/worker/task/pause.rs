@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Sleeps in small pieces until `what` or until `stop` is raised; tells whether it was not stopped.
+/// Sleeps in small pieces until `what` or until `stop` is raised; returns whether it was not stopped.
 pub(crate) fn pause(stop: &AtomicBool, what: Duration) -> bool {
     let until = Instant::now() + what;
     while Instant::now() < until {

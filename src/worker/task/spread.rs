@@ -1,5 +1,5 @@
-//! Whether the spans of a trace lie in one partition. Service graphs need that, and nothing else tells when it is not so: edges would
-//! just be fewer, and some of them wrong.
+//! Whether the spans of a trace lie in one partition. Service graphs need that, and nothing else shows when it is not
+//! so: edges would just be fewer, and some of them wrong.
 //!
 //! Span tasks name a sample of their traces ([`SpanTask::take_traces`]), the same one in every partition. A worker that owns
 //! several partitions finds a trace in more than one of them; on a topic that is not partitioned by trace ID, that is soon.

@@ -103,7 +103,7 @@ pub struct TaskStatus {
     pub heard: Option<Instant>,
     /// The bytes that are fetched and not taken yet.
     pub fetched: u64,
-    /// Since when there are records to read while none tells how old they are, in milliseconds since the epoch.
+    /// Since when there are records to read while none shows how old they are, in milliseconds since the epoch.
     pub waiting_since: Option<Millis>,
     /// Since when it is in its state.
     pub since: Option<Instant>,

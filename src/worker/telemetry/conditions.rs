@@ -1,12 +1,13 @@
 //! What must hold for the worker to be ready: named conditions, and what speaks against each of them now.
 //!
-//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy, and says so again
-//! when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow by themselves:
+//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy,
+//! and reports again when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow
+//! by themselves:
 //!
 //! ```
 //! # use spanmill::worker::telemetry::{Condition, Telemetry};
 //! let telemetry = Telemetry::new();
-//! // Keep a reporter where the trouble is found: one for each place. Dropping it withdraws what it has said.
+//! // Keep a reporter where the trouble is found: one for each place. Dropping it withdraws its report.
 //! let reporter = telemetry.conditions().reporter(Condition::Ends, "shard 3");
 //! reporter.unmet("shard 3 lacks delta record 514 of spans[0]; restore the deltas topic, or ...");
 //! assert!(!telemetry.conditions().ready());
@@ -104,7 +105,7 @@ struct State {
     troubles: BTreeMap<String, String>,
 }
 
-/// What is said about one place of one condition. Dropping it withdraws that.
+/// Reports about one place of one condition. Dropping it withdraws the last report.
 #[derive(Debug)]
 pub struct Reporter {
     conditions: Conditions,
@@ -172,12 +173,12 @@ impl Conditions {
         }
     }
 
-    /// Says everything about a condition at once: what speaks against it, by place. What was said before is over.
+    /// Replaces all reports about a condition at once: what speaks against it, by place.
     pub fn report_all(&self, condition: Condition, troubles: BTreeMap<String, String>) {
         let said: Vec<String> =
             self.states().get(&condition).map(|state| state.troubles.keys().cloned().collect()).unwrap_or_default();
         let over: Vec<String> = said.into_iter().filter(|place| !troubles.contains_key(place)).collect();
-        // What goes on comes first, so that the condition is not met in between.
+        // What continues comes first, so that the condition is not met in between.
         troubles.into_iter().for_each(|(place, text)| self.report(condition, &place, Some(text)));
         over.iter().for_each(|place| self.report(condition, place, None));
     }
@@ -226,7 +227,7 @@ impl State {
 // === impl Reporter ===
 
 impl Reporter {
-    /// The condition is not met here; `trouble` is a sentence that names the remedy. It may be said repeatedly.
+    /// The condition is not met here; `trouble` is a sentence that names the remedy. It may be reported repeatedly.
     pub fn unmet(&self, trouble: impl Into<String>) {
         self.conditions.report(self.condition, &self.place, Some(trouble.into()));
     }

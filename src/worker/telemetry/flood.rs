@@ -1,4 +1,4 @@
-//! Lines that say the same repeatedly: each cause is said once a minute, with how often it was held back meanwhile.
+//! Rate-limits repeated log lines: each cause is logged once a minute, with how often it was suppressed meanwhile.
 //!
 //! Code that may log something often asks first, and logs how often it has kept quiet:
 //!
@@ -22,7 +22,7 @@ const CAUSES: usize = 200;
 /// Of this process: many clients meet the same broker, and know nothing of each other.
 static PROCESS: Flood = Flood::new();
 
-/// What has been said, by cause.
+/// What has been logged, by cause.
 #[derive(Debug, Default)]
 pub struct Flood(Mutex<BTreeMap<String, LastLogged>>);
 
@@ -32,7 +32,7 @@ struct LastLogged {
     held_back: u64,
 }
 
-/// Whether something may be said for this cause now: then, how often it was held back since it was said last.
+/// Whether this cause may be logged now: if so, how often it was suppressed since it was logged last.
 #[must_use]
 pub fn may_say(cause: &str) -> Option<u64> {
     PROCESS.lets(cause, Instant::now())
@@ -57,7 +57,7 @@ pub fn gist(text: &str) -> String {
 // === impl Flood ===
 
 impl Flood {
-    /// Nothing has been said.
+    /// Nothing has been logged.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))

@@ -40,7 +40,7 @@ macro_rules! metrics {
 macro_rules! ledger {
     ($($name:literal [$($label:literal)?] $help:literal;)*) => {
         /// The ledger of a source partition since the beginning of its journal, as far as it is journaled. Which tallies a
-        /// metric shows is said beside them (`Tally::metric`).
+        /// metric shows is defined beside them (`Tally::metric`).
         pub const LEDGER: &[Metric] = &[$(
             Metric { name: $name, kind: Kind::Counter, labels: &[$($label,)? "topic", "partition", "state"], help: $help },
         )*];

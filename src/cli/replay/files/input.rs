@@ -62,7 +62,7 @@ pub(super) struct FileRecord {
     pub(super) at: FilePosition,
     /// How many of its spans have no end.
     pub(super) unfinished: u64,
-    /// How many of them tell a time that cannot be, and what is wrong with the first.
+    /// How many of them hold an implausible time, and what is wrong with the first.
     pub(super) odd: Option<(u64, TimeError)>,
     /// The bytes of all files that had been read with it.
     pub(super) read: u64,
@@ -177,7 +177,7 @@ fn walk(path: &Path, named: bool, found: &mut Vec<PathBuf>, bytes: &mut Option<u
 // === impl Stream ===
 
 impl Stream {
-    /// The next record. What cannot be read on the way to it is told.
+    /// The next record. What cannot be read on the way to it is added to `problems`.
     pub(super) fn next(&mut self, problems: &mut Problems) -> Option<FileRecord> {
         loop {
             let Some(open) = &mut self.open else {
@@ -238,7 +238,7 @@ impl Stream {
         }
         let seen = files::framing(&head);
         let named = || files::hint(&path.to_string_lossy());
-        // Both kinds may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
+        // Both kinds may have lengths, and JSON may be broken into lines or not; the flags decide the rest.
         let told = match self.encoding {
             Encoding::Auto => None,
             encoding => seen.filter(|_| files::is_json(encoding)).or(Some(files::framing_of(encoding))),

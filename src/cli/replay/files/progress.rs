@@ -22,7 +22,7 @@ const BAR_WIDTH: usize = 38;
 /// Records that lie closer together are one place.
 const PLACE: Millis = 1_000;
 
-/// Tells how far a replay is, on standard error.
+/// Reports the progress of a replay on standard error.
 #[derive(Debug)]
 pub(super) struct FilesProgress {
     bar: Option<ProgressBar>,
@@ -65,7 +65,7 @@ impl Delivered {
 // === impl FilesProgress ===
 
 impl FilesProgress {
-    /// Draws on `bars`, if there is a terminal; without one, tells something `every` so often.
+    /// Draws on `bars`, if there is a terminal; without one, reports once per interval `every`.
     pub(super) fn new(total: Option<u64>, bars: Option<&MultiProgress>, every: Duration, begin: Instant) -> Self {
         let bar = bars.map(|bars| bars.add(bar(total)));
         let every = if bar.is_some() { BAR_EVERY } else { every };
@@ -80,7 +80,7 @@ impl FilesProgress {
         }
     }
 
-    /// Tells it, if it is time.
+    /// Reports the progress, if it is time.
     pub(super) fn show(&mut self, summary: &Summary, local: &Local, sending: &Sending, stuck: Option<&str>) {
         if self.every.is_zero() || self.told.elapsed() < self.every {
             return;

@@ -15,7 +15,7 @@ use crate::tools::files::FilePosition;
 use crate::tools::local::Local;
 use crate::worker::sender::Delivered;
 
-/// Problems that are told one by one; the rest is counted.
+/// Problems that are listed one by one; further ones are counted.
 const TOLD: usize = 20;
 
 /// What was read, what it gave, and what became of that.
@@ -33,7 +33,7 @@ pub struct Summary {
     pub spans: u64,
     /// Those of them that have no end.
     pub unfinished: u64,
-    /// Those of them that tell a time that cannot be; they count at the time of their message.
+    /// Those of them that hold an implausible time; they count at the time of their message.
     pub odd_times: Problems,
     /// The times of the first and of the last record, in milliseconds.
     pub times: Option<(Millis, Millis)>,
@@ -72,7 +72,7 @@ pub struct Problem {
     pub what: String,
 }
 
-/// Problems, the first of which are told one by one.
+/// Problems, the first of which are listed one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Problems {
     /// How many there are.

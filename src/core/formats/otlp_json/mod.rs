@@ -55,7 +55,7 @@ pub(super) fn put_proto(text: &[u8], out: &mut Vec<u8>) -> Result<(), MessageErr
     }
 }
 
-/// What the keys of a message tell.
+/// What the keys of a message show.
 #[derive(Debug, Default)]
 struct FieldsSeen {
     any: bool,

@@ -124,7 +124,7 @@ impl Sources {
     }
 
     /// After a restore: those that the chain has and nothing else is known of are in their first share. How far that is, a
-    /// snapshot of an earlier version does not tell: about as far as the others, or as the shard at `closed`.
+    /// snapshot of an earlier version does not hold: about as far as the others, or as the shard at `closed`.
     pub(super) fn begin(&mut self, chain: &ShareChain, closed: Millis) {
         let respell_after = self.iter().filter_map(|(_, _, source)| source.respell_after).max();
         let times = self.iter().map(|(_, _, source)| source.at).filter(|at| last_step(*at).is_none());

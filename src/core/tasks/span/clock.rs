@@ -11,10 +11,10 @@ const OLDEST_ONE_IN: usize = 10;
 /// future. The present is not asked: a replay must come to the same.
 const MAX_SPREAD: Millis = 86_400_000;
 
-/// A record of today does not hold spans of 1970: what says so is no time, or one in milliseconds or microseconds.
+/// A record of today does not hold spans of 1970: such a value is no time, or one in milliseconds or microseconds.
 const EARLIEST: Millis = 365 * 86_400_000;
 
-/// Tells time by the ends of spans.
+/// Derives stream time from the ends of spans.
 #[derive(Debug)]
 pub(super) struct SpanClock {
     width: StepWidth,

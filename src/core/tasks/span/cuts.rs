@@ -37,9 +37,10 @@ impl SpanTask {
         (open && !self.rebuilding()).then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
     }
 
-    /// Ends the partition: nothing more will be offered. The last cut says so to the shards, which then need not wait for
-    /// this source. With `settle`, the pending edges get the rest of their wait first, as if the partition stayed
-    /// silent; without, they stay open. Nothing while pending edges are being rebuilt, and nothing the second time.
+    /// Ends the partition: nothing more will be offered. The last cut reports that to the shards, which then need not
+    /// wait for this source. With `settle`, the pending edges get the rest of their wait first, as if the partition
+    /// stayed silent; without, they stay open. Nothing while pending edges are being rebuilt, and nothing the second
+    /// time.
     pub fn finish(&mut self, settle: bool) -> Vec<StepCut> {
         let mut cuts = Vec::new();
         if self.rebuilding() || self.has_ended() {
@@ -56,7 +57,7 @@ impl SpanTask {
             self.advance(over);
         }
         if self.processors.table.has_earliest() || waiting.is_some() && self.clock.is_some() {
-            // Which steps it counts in is known once it is cut, and the end tells the last one.
+            // Which steps it counts in is known once it is cut, and the end determines the last one.
             cuts.extend(self.cut());
         }
         let step = self.step_of_time();
@@ -111,8 +112,9 @@ impl SpanTask {
         passes && self.position.is_some() && !self.rebuilding()
     }
 
-    /// Continues at `to`, because an operator says so; the cut tells it to the journal. For a task without pending edges, and
-    /// without records since the last cut. Stream time stays: what is read again belongs to the present step.
+    /// Continues at `to`, because an operator has moved the group's offset; the cut records that in the journal. For a
+    /// task without pending edges, and without records since the last cut. Stream time stays: what is read again
+    /// belongs to the present step.
     pub fn move_to(&mut self, to: i64) -> StepCut {
         let from = self.position.unwrap_or(to);
         let tally = if to < from { Tally::RecordsReadAgain } else { Tally::RecordsPassedOver };

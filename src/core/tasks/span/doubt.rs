@@ -1,18 +1,19 @@
 //! Records that would take stream time far ahead, until those after them say whether that is right.
 //!
 //! A record may come from the future: the clock of its producer is wrong. It may as well be the first one after a silent
-//! hour. Its timestamp does not tell; the records after it do. After silence they are as late as it is, and if it alone is
-//! ahead they continue where those before it were. So a record that is further ahead than [`slack`](Doubt::new) waits here,
-//! with what follows it. Whichever kind is [`LEAD`] records ahead of the other has decided, or after [`MOST`] records or
-//! [`MOST_BYTES`] the one that has more. A record without records after it is believed, unless it is ahead of the
-//! present.
+//! hour. Its timestamp does not show which; the records after it do. After silence they are as late as it is, and if it
+//! alone is ahead they continue where those before it were. So a record that is further ahead than
+//! [`slack`](Doubt::new) waits here, with what follows it. Whichever kind is [`LEAD`] records ahead of the other has
+//! decided, or after [`MOST`] records or [`MOST_BYTES`] the one that has more. A record without records after it is
+//! believed, unless it is ahead of the present.
 //!
-//! At the beginning of a partition, records that tell no time at all wait for the first one that does, but not for more than
+//! At the beginning of a partition, records without any time wait for the first one with a time, but not for more than
 //! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record says what time it is.
 //!
 //! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the log ended
-//! while it waited. What waits is in no commit, and is read again by a new owner, who is free to decide otherwise: nothing has
-//! been said of it. A replay does not know where the log once ended, so it may decide otherwise than a live worker did.
+//! while it waited. What waits is in no commit, and a new owner reads it again and is free to decide otherwise: no task
+//! has published anything of it. A replay does not know where the log once ended, so it may decide otherwise than a
+//! live worker did.
 
 use std::collections::VecDeque;
 
@@ -58,7 +59,7 @@ pub(super) struct Doubt {
     spare: Vec<Batch>,
 }
 
-/// What the records behind a doubtful one have said so far. More come behind them only, so no record is looked at
+/// What the records behind a doubtful one have shown so far. More come behind them only, so no record is looked at
 /// twice.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
@@ -80,7 +81,7 @@ pub(super) struct Doubted {
     pub(super) timestamp: Millis,
     pub(super) tenant: Option<Box<str>>,
     pub(super) value: Box<[u8]>,
-    /// The time that it tells, if any.
+    /// The time that it holds, if any.
     pub(super) told: Option<Millis>,
     /// Why it is not going to be read, if it is not.
     pub(super) fate: Fate,
@@ -200,7 +201,7 @@ impl Doubt {
     fn begin(&mut self, ceiling: Millis, patience: Patience) -> Option<Option<Millis>> {
         let mut times = self.records.iter().enumerate().filter_map(|(at, record)| Some((at, record.told?)));
         let Some((at, told)) = times.next() else {
-            // No record tells a time. More of them cost memory and say no more.
+            // No record has a time. More of them cost memory and do not help.
             let enough = self.records.len() > MOST || self.bytes >= MOST_BYTES;
             return (patience.is_last() || enough).then_some(None);
         };

@@ -31,7 +31,7 @@ pub(super) struct Processors {
 struct ByTenant {
     /// The resource attribute that names the tenant, if one does.
     attribute: Option<Box<[u8]>>,
-    /// The first is for everybody without overrides.
+    /// The first is for all tenants without overrides.
     rooms: Vec<Rooms>,
     overridden: BTreeMap<String, usize>,
 }

@@ -1,4 +1,4 @@
-//! Does again what happened to a partition in life and what no record tells; see [`crate::core::journal::past`].
+//! Repeats what happened to a live partition and what no record holds; see [`crate::core::journal::past`].
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Repeat {
 
     /// Lets happen what happened before the record at `offset`; all records below it have been offered.
     pub fn before(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
-        // A task that still rebuilds half edges would take no tick.
+        // A task that still rebuilds pending edges would take no tick.
         task.reached(offset);
         let mut cuts = Vec::new();
         while let Some(&event) = self.events.get(self.done).filter(|event| event.offset() <= offset) {

@@ -18,7 +18,7 @@ impl SpanTask {
         Offer::Taken
     }
 
-    /// The time that a record tells, if any; and what reading it gave, where its spans had to be asked.
+    /// The time that a record holds, if any; and what reading it gave, where its spans had to be asked.
     pub(super) fn time_of<'a>(&mut self, record: &Record<'a>) -> (Option<Read<'a>>, Option<Millis>) {
         if self.clock.is_none() {
             return (None, Some(record.timestamp.clamp(0, MAX_TIME)));
@@ -28,7 +28,7 @@ impl SpanTask {
         (Some(read), spans.and_then(|clock| clock.time_of(&self.batch, record.timestamp)))
     }
 
-    /// Stream time at the beginning where no span tells it: that of the record itself.
+    /// Stream time at the beginning where no span gives it: that of the record itself.
     pub(super) fn time_of_record(&self, timestamp: Millis) -> Millis {
         let behind = self.clock.as_ref().map_or(0, SpanClock::lateness);
         (timestamp - behind).clamp(0, MAX_TIME)

@@ -149,7 +149,7 @@ pub(super) const EDGE: usize = 128;
 pub struct Moved {
     /// The offset of the first.
     pub offset: i64,
-    /// The time that it told.
+    /// The time that it held.
     pub told: Millis,
     /// Stream time as it was counted.
     pub counted_at: Millis,

@@ -25,9 +25,9 @@ pub enum Risk {
     UncleanElection,
     /// There is only one copy, though there are brokers for more.
     OneCopy,
-    /// Records do not tell the brokers' time.
+    /// Records do not hold the brokers' time.
     NoBrokerTime,
-    /// The brokers do not tell the settings.
+    /// The brokers do not report the settings.
     Unknown,
 }
 

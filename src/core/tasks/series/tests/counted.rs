@@ -22,7 +22,8 @@ fn what_was_counted_is_told_alike_for_any_order_of_sources_and_not_for_other_sha
     let (one, two) = (basis_of(&[&mine]), basis_of(&[&other]));
     assert_eq!(one.chain, two.chain);
     assert_ne!(one.digest, two.digest, "another share of the same number");
-    // An owner that goes on from a snapshot, or from one before because that was lost on its way, comes to the same.
+    // An owner that continues from the last snapshot, or from an earlier one because the last was lost, computes the
+    // same.
     let mut task = SeriesTask::new(settings());
     task.apply(&mine).expect("a share");
     let mut next = SeriesTask::restore(settings(), &task.snapshot()).expect("our own snapshot");
@@ -41,7 +42,7 @@ fn another_share_of_a_number_that_was_counted_is_noticed() {
     let counted = before.cut(W, W).remove(0);
     assert!(!task.apply(&counted).expect("a share").other);
     assert!(!task.apply(&counted).expect("a share").other, "sent again");
-    // A journal that has lost its end numbers what follows anew.
+    // A journal that has lost its end numbers what follows from the start.
     anew.see(&span("b", 1));
     let applied = task.apply(&anew.cut(W, W).remove(0)).expect("a share");
     assert_eq!((applied.verdict, applied.other), (ChainVerdict::Duplicate, true));

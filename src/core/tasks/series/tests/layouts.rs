@@ -198,7 +198,7 @@ fn a_native_histogram_tells_its_ten_latest_exemplars_by_ascending_time() {
     let mut one = One::new(settings());
     one.source.how = native(3);
     let example = |i: u64, at| Seen { example: Some((at, [i as u8; 16])), ..span("a", 1 << (2 * i)) };
-    // Two at the same time, of which one may be told.
+    // Two at the same time, of which one may be sent.
     let seen: Vec<_> = (1..=14).map(|i| example(i, 9_000 + i as i64 / 2 * 2)).collect();
     let closed = one.step(10 * W, &seen);
     let told = &closed[0].1[&key("traces_spanmetrics_latency")].1;

@@ -1,4 +1,4 @@
-//! Shares and snapshots of format version 1, as a worker of that version wrote them, and what it then said.
+//! Shares and snapshots of format version 1, as a worker of that version wrote them, and what it then sent.
 
 use super::*;
 
