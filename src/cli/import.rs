@@ -56,8 +56,8 @@ struct Output<'a> {
     fresh: bool,
 }
 
-/// Imports. Returns the exit code: 0 also if something was refused, the list says so; 64 if the input cannot be read, or a
-/// file that is there would be lost.
+/// Imports. Returns the exit code: 0 even if something was refused, which the list reports; 64 if the input cannot be
+/// read, or a file that is there would be lost.
 ///
 /// # Errors
 /// Those of writing.

@@ -39,7 +39,7 @@ pub struct UiArgs {
     /// Time of one point of the history; rounded up to a multiple of time.step
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     resolution: Duration,
-    /// Memory for the map in MiB; above it the oldest points are dropped, and the page says so
+    /// Memory for the map in MiB; above it the oldest points are dropped, and the page reports it
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..))]
     memory: u32,
 }

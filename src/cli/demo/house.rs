@@ -34,7 +34,7 @@ const POINTS: usize = 450;
 /// Bytes for the map.
 const MEMORY: usize = 256 << 20;
 
-/// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be told apart.
+/// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be distinguished.
 pub(super) const EDGE_BOUNDS: [Bound; 12] = [
     (5_000_000, "0.005"),
     (10_000_000, "0.01"),

@@ -1,7 +1,7 @@
 //! What a record is, by its first bytes.
 //!
 //! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of the fields
-//! 1 to 3. What is told apart from it begins with a byte that is no key of a field, with other fields than field 1, or with a
+//! 1 to 3. Other formats begin with a byte that is no key of a field, with other fields than field 1, or with a
 //! first message that has a field above 3 behind fields as long as IDs.
 
 use super::otlp_json::{JsonError, Reader};

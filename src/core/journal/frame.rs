@@ -28,7 +28,7 @@ pub struct Owner(pub u128);
 pub enum FrameKind {
     /// From here on, only this owner's frames count.
     Claim = 1,
-    /// Moves the task from one input offset to another. A tick is a commit whose body says so.
+    /// Moves the task from one input offset to another. A tick is a commit whose body marks it as one.
     Commit = 2,
     /// The whole state of the task at this point of the journal.
     Snapshot = 3,

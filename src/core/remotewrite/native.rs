@@ -132,7 +132,7 @@ fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
     let mut next = 0i32;
     for run in buckets.chunk_by(|(a, _), (b, _)| a.checked_add(1) == Some(*b)) {
         let offset = zigzag(run[0].0.wrapping_sub(next).into());
-        // A field with the default value is left out.
+        // A field with the default value is omitted.
         let offset_len = if offset == 0 { 0 } else { 1 + varint_len(offset) };
         out.push(SPAN);
         put_u64(out, (offset_len + 1 + varint_len(run.len() as u64)) as u64);

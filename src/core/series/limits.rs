@@ -211,7 +211,8 @@ impl Registry {
     fn put(&mut self, at: Millis, set: u32, delta: &Delta, scratch: &mut Scratch) -> bool {
         let metrics = self.layouts.of(delta.layout());
         scratch.unpack(at, delta);
-        // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
+        // The label sets that were sent in full last define nothing for others: a new owner of a source sends
+        // everything in full again.
         let (spelled, natives) = (delta.spelled() && set == delta.set, &delta.natives);
         let gain = Gain { spelled, cells: &scratch.gained, natives, exemplars: &scratch.exemplars };
         self.open.entry(at).or_default().put((set, delta.layout()), at, metrics, &gain, &mut self.scratch)

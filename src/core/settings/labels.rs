@@ -52,7 +52,7 @@ pub fn spelling(profile: Profile) -> Spelling {
     }
 }
 
-/// The labels of an edge that a dimension becomes, one for each side if they are told apart.
+/// The labels of an edge that a dimension becomes, one for each side if the settings distinguish them.
 #[must_use]
 pub fn edge_labels(settings: &Settings, name: &str) -> Vec<String> {
     let profile = settings.naming.profile;

@@ -104,7 +104,7 @@ pub struct Report {
     pub max_absolute: f64,
     /// The greatest difference as a part of the greater value.
     pub max_relative: f64,
-    /// Series that cannot be told apart without the labels that do not count; they are compared as one.
+    /// Series that cannot be distinguished without the labels that do not count; they are compared as one.
     pub ambiguous: Vec<String>,
     /// The series that are not the same: the first hundred by tenant and labels.
     pub differences: Vec<Different>,

@@ -15,7 +15,7 @@
 //! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
 //!
 //! In place of a request there may be a message of any other format. JSON may also be spread over lines, as tools write it for people, and
-//! an array stands for its elements. A whole file may have been compressed afterwards. All forms are told apart by
+//! an array stands for its elements. A whole file may have been compressed afterwards. All forms are recognized by
 //! their first bytes ([`framing`], [`is_zstd`], [`is_gzip`]); only a file that begins with damage needs its name or a
 //! word of the user.
 //!

@@ -221,7 +221,7 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
         }
         match given {
             Some(set) => out.sets.push(set.clone()),
-            // Where nothing is made, nothing needs to be spelled out.
+            // Where no metrics are made, nothing needs to be set.
             None if entry_of(path).is_none() && value != "{}" && !off => {
                 out.put(
                     path,

@@ -134,7 +134,7 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
 /// reference load (lz4, batches of 1 MB before compression, 4 partitions, 5 runs in turns, `benches/throughput`) a consumer
 /// took, in CPU seconds and page faults:
 ///
-/// | 1 MiB | 256 KiB | 128 KiB | 1 MiB, checking CRCs | 1 MiB, allocator told to keep memory |
+/// | 1 MiB | 256 KiB | 128 KiB | 1 MiB, checking CRCs | 1 MiB, allocator that keeps memory |
 /// |---|---|---|---|---|
 /// | 0.30 to 0.37, 75,000 | 0.29 to 0.33, 36,000 | 0.16, 1,400 | 0.40, 63,000 | 0.19, 7,000 |
 ///

@@ -66,7 +66,7 @@ fn retrying(error: &RdError, topic: &str) {
 
 impl ClientContext for ReaderEvents {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        // The one that fetches says it if a topic has been made again.
+        // The consumer that fetches reports if a topic has been re-created.
         self.ids.hear(text);
         client::log(level, facility, text);
     }

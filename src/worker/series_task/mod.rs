@@ -209,7 +209,7 @@ impl SeriesRunner {
         self.outbox.send();
         let patience =
             Duration::from_millis(context.clients.config.core.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
-        // A replay waits for every receiver: no step of history may be left out.
+        // A replay waits for every receiver: no step of history may be skipped.
         if context.mode.leaves_out() {
             let (is_down, is_dark) = (
                 |tenant: &str| self.outbox.is_down(tenant, patience),

@@ -53,7 +53,7 @@ struct EscapedJson<W>(W);
 
 impl<'w> FormatFields<'w> for Escaped {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        // Without colors: the colors of foreign text could not be told from those of the log.
+        // Without colors: the colors of foreign text would look like those of the log.
         let mut text = String::new();
         self.0.format_fields(Writer::new(&mut text), fields)?;
         write!(writer, "{}", Shown(&text))
