@@ -27,7 +27,7 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 /// what came before it is lost.
 pub type Fate = Result<Option<i64>, RdError>;
 
-/// Called once with the fate of a record, on the producer's own thread: it must only hand the news on.
+/// Called once with the fate of a record, on the producer's own thread: it must only pass it on.
 pub type OnFate = Box<dyn FnOnce(Fate) + Send + Sync>;
 
 /// Appends records to single partitions; one per worker, shared by its threads.
@@ -36,7 +36,7 @@ pub struct Appender {
     producer: RwLock<Arc<ThreadedProducer<ProducerEvents>>>,
 }
 
-/// Learns the fates.
+/// Receives the fates.
 #[derive(Default)]
 struct ProducerEvents {
     writes: Mutex<Writes>,
@@ -53,8 +53,8 @@ struct Writes {
     next: u64,
     /// The records without a fate: where they go, and since when.
     waiting: BTreeMap<u64, (TopicPartition, Instant)>,
-    /// Why a partition took nothing the last time, and when that was. What another one takes, with another leader, changes
-    /// nothing about it.
+    /// Why the last append to a partition failed, and when that was. A success at another partition, with another
+    /// leader, does not clear it.
     failures: BTreeMap<TopicPartition, (String, Instant)>,
 }
 
@@ -157,8 +157,8 @@ impl Appender {
         Ok(Self { kafka: kafka.clone(), producer: RwLock::new(connect(kafka)?) })
     }
 
-    /// Puts a fresh producer in the place of one that has met a [fatal](Self::fatal) error: what a broker has lost, it misses in
-    /// the numbers of the records that follow, and takes no more from their task. What is in flight has failed.
+    /// Replaces a producer that has met a [fatal](Self::fatal) error: the broker misses the sequence numbers of records
+    /// that it has lost, and accepts no more from that producer. Appends in flight fail.
     ///
     /// # Errors
     /// When a setting is wrong.
@@ -180,8 +180,8 @@ impl Appender {
         self.producer().client().context().clock.ahead(present)
     }
 
-    /// Appends one record; `on_fate` is called later, also when the local queue refuses the record permanently.
-    /// A full local queue is waited for: it empties at the broker's pace.
+    /// Appends one record; `on_fate` is called later, also when the local queue refuses the record permanently. Waits
+    /// while the local queue is full: it empties at the broker's pace.
     pub fn append(&self, topic: &str, partition: i32, value: &[u8], on_fate: OnFate) {
         let producer = self.producer();
         let context = producer.client().context();
@@ -225,7 +225,7 @@ impl Appender {
         }
     }
 
-    /// Looks a topic up again: it may have got partitions that this producer does not know, and would not for minutes.
+    /// Refreshes the metadata of a topic: it may have partitions that this producer would learn of only minutes later.
     ///
     /// # Errors
     /// When no broker answers.
@@ -240,7 +240,7 @@ impl Appender {
         self.producer().client().context().writes().troubles(patience, Instant::now())
     }
 
-    /// An error after which this producer can append nothing any more.
+    /// An error after which this producer cannot append any more.
     #[must_use]
     pub fn fatal(&self) -> Option<String> {
         self.producer().client().fatal_error().map(|(_, text)| text)

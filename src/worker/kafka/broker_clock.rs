@@ -1,9 +1,9 @@
 //! The brokers' clock, as the acknowledgements of internal topics show it.
 //!
 //! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a broker says when it has stored a record.
-//! That was after the record had been sent and before its acknowledgement came. A clock of this machine that says otherwise
-//! is off by as much at the least. Between two acknowledgements, the monotonic clock carries the reading on, so a clock that
-//! is set while the worker runs is noticed at once.
+//! That was after the record had been sent and before its acknowledgement came. A clock of this machine that disagrees
+//! is wrong by at least the difference. Between two acknowledgements, the monotonic clock extends the reading, so a
+//! clock that is set while the worker runs is noticed at once.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "sabotage")]
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::model::Millis;
 
-/// A clock that is set by more than this makes what was read before worthless.
+/// A clock change by more than this invalidates the earlier readings.
 const SET: Millis = 1_000;
 
-/// A reading that is older than the last one by more is of a partition that this worker writes no more: its broker may have been
-/// wrong, and would never be heard of again. An idle worker keeps what it knows.
+/// A reading that is older than the last one by more than this belongs to a partition that this worker no longer
+/// writes: its broker may have been wrong, and sends no further readings. An idle worker keeps its readings.
 const STALE: Duration = Duration::from_secs(300);
 
 /// 2020. An earlier timestamp is no time of day: librdkafka's embedded broker, which `demo` has, reports how long it
@@ -39,7 +39,8 @@ pub struct BrokerClock(Mutex<Readings>);
 
 #[derive(Debug, Default)]
 struct Readings {
-    /// The last reading of each partition, and when it was made. One broker may have a wrong clock; all of them have not.
+    /// The last reading of each partition, and when it was made. One broker may have a wrong clock, but not all of
+    /// them.
     ahead: BTreeMap<(String, i32), (Millis, Instant)>,
     /// When the last one was made.
     last: Option<Now>,
@@ -78,7 +79,7 @@ impl Now {
 // === impl BrokerClock ===
 
 impl BrokerClock {
-    /// A record of a partition was sent, was stored at `stored` as its broker says, and is acknowledged.
+    /// A record of a partition was sent, was stored at `stored` by its broker's clock, and is acknowledged.
     pub fn learn(&self, topic: &str, partition: i32, sent: Millis, stored: Millis, now: Now) {
         if stored < EARLIEST {
             return;

@@ -22,10 +22,10 @@ pub enum KafkaError {
     Client {
         /// What the client is for.
         role: &'static str,
-        /// librdkafka's words.
+        /// librdkafka's message.
         source: rdkafka::error::KafkaError,
     },
-    /// No client finds a broker there.
+    /// An address where no broker can be.
     #[error("kafka.brokers: {address:?} {why}; write host:port, several of them separated by commas")]
     Address {
         /// One of the addresses.
@@ -38,7 +38,7 @@ pub enum KafkaError {
     Request {
         /// What was asked.
         what: Box<str>,
-        /// librdkafka's words.
+        /// librdkafka's error.
         source: rdkafka::error::KafkaError,
         /// Why no broker answers and what to do, if librdkafka has reported it.
         why: Box<str>,
@@ -48,7 +48,7 @@ pub enum KafkaError {
     Timeout {
         /// What was asked.
         what: String,
-        /// How long it was waited for.
+        /// How long the client waited.
         seconds: u64,
     },
     /// A log lacks a record.
@@ -61,7 +61,7 @@ pub enum KafkaError {
         /// The one that came.
         found: i64,
     },
-    /// An internal topic is not as it must be.
+    /// An internal topic does not meet the requirements.
     #[error("{0}")]
     Topic(String),
     /// The worker is stopping.
@@ -70,7 +70,7 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
-    /// Wraps a failed creation of a client. librdkafka repeats the value that it does not like, which may be a secret
+    /// Wraps a failed creation of a client. librdkafka repeats the value that it rejects, which may be a secret
     /// under a misspelled name.
     pub(crate) fn client(role: &'static str, source: rdkafka::error::KafkaError) -> Self {
         let source = match source {
@@ -99,9 +99,9 @@ impl KafkaError {
     }
 }
 
-/// How long librdkafka may take to say why no broker answers.
+/// How long librdkafka may take to report why no broker answers.
 const LISTENS: Duration = Duration::from_secs(3);
-/// Codes that say no more than that there was no answer.
+/// Codes that only say that no answer came.
 const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::BrokerTransportFailure,
     RDKafkaErrorCode::AllBrokersDown,
@@ -111,7 +111,7 @@ const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::SSL,
 ];
 
-/// What every client shares: brokers, identity, and the user's own properties, which come last and win.
+/// What every client shares: brokers, identity, and the user's own properties, which come last and take precedence.
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill");
@@ -139,7 +139,7 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
 /// | 0.30 to 0.37, 75,000 | 0.29 to 0.33, 36,000 | 0.16, 1,400 | 0.40, 63,000 | 0.19, 7,000 |
 ///
 /// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a slower
-/// network, `kafka.properties` may say more.
+/// network, raise it in `kafka.properties`.
 const FETCH_AT_ONCE: usize = 128 << 10;
 /// A queue is asked to hold at least so many answers, so that one more does not make it far too long.
 const ANSWERS: usize = 8;
@@ -167,8 +167,8 @@ pub(crate) fn queue_within(memory: usize) -> usize {
     small.max(large)
 }
 
-/// A consumer that is assigned by hand and never commits. Nothing may be skipped in silence: records that were deleted
-/// under its feet are an error of their partition.
+/// A consumer that is assigned by hand and never commits. Nothing may be skipped silently: a fetch of records that were
+/// deleted meanwhile is an error of their partition.
 pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     let kbytes = (buffer_bytes / 1024).max(1).to_string();
     let fetched = answer(buffer_bytes).to_string();
@@ -182,7 +182,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             // Bounds every split queue on its own.
             ("queued.max.messages.kbytes", &kbytes),
             ("fetch.message.max.bytes", &fetched),
-            // librdkafka's default, and meant: checking took 8 % more CPU. Who wants it sets it in `kafka.properties`.
+            // librdkafka's default, set on purpose: checking took 8 % more CPU. `kafka.properties` can enable it.
             ("check.crcs", "false"),
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
             ("fetch.queue.backoff.ms", "10"),
@@ -194,7 +194,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     config
 }
 
-/// How often a member sends a heartbeat, and how long the group waits for one, unless the user says otherwise.
+/// How often a member sends a heartbeat, and how long the group waits for one, by default.
 pub(crate) const HEARTBEAT_MS: u64 = 3_000;
 pub(crate) const SESSION_MS: u64 = 10_000;
 
@@ -249,14 +249,15 @@ pub(crate) fn dead_letters(kafka: &Kafka) -> ClientConfig {
     )
 }
 
-/// Whether librdkafka takes the properties, one by one and together; asks no broker.
+/// Checks that librdkafka accepts the properties, one by one and together, without a broker.
 ///
 /// # Errors
 /// Names the property that it refuses.
 pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     kafka.brokers.split(',').try_for_each(address)?;
     base(kafka, &[]).create_native_config().map(drop).map_err(|e| KafkaError::client("client", e))?;
-    // Some properties are refused beside others only, and only once there is a client: each kind is made, without brokers.
+    // librdkafka refuses some combinations only when a client is created: each kind of client is created, without
+    // brokers.
     let alone = Kafka { brokers: String::new(), ..kafka.clone() };
     for (role, config) in [("consumer", reader(&alone, 1 << 20)), ("group member", member(&alone, &alone.group))] {
         config.create::<BaseConsumer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
@@ -267,7 +268,7 @@ pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     Ok(())
 }
 
-/// Whether an address can be a broker's. librdkafka takes any text, and then looks for it for ever.
+/// Whether an address can be a broker's. librdkafka accepts any text, and then tries to resolve it for ever.
 fn address(text: &str) -> Result<(), KafkaError> {
     const SCHEMES: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
     let text = text.trim();
@@ -297,7 +298,7 @@ fn listen(kafka: &Kafka) {
     let Ok(consumer): Result<BaseConsumer<Heard>, _> = created else { return };
     let begin = Instant::now();
     while trouble::last().is_none() && begin.elapsed() < LISTENS {
-        // It connects to answer, and says there why it cannot.
+        // This client connects to get an answer, and logs why it cannot.
         drop(consumer.fetch_metadata(None, Duration::from_millis(200)));
         while consumer.poll(Duration::from_millis(10)).is_some() {}
     }
@@ -331,7 +332,7 @@ pub(crate) fn bounds<C: ConsumerContext>(
         .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
 }
 
-/// What librdkafka says to a client that has nothing to do with it: its log is heard, and no more.
+/// The context of a client without callbacks of its own: it handles only librdkafka's log.
 #[derive(Debug, Default)]
 pub(crate) struct Heard;
 
@@ -363,14 +364,15 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
-/// What librdkafka reports beside the point. The end of a partition is no error, and what matters also fails a request.
+/// Errors that librdkafka reports outside of a request. The end of a partition is no error, and an error that matters
+/// also fails a request.
 pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
         say(Level::WARN, reason);
     }
 }
 
-/// Why something has failed: the cause and its remedy where librdkafka has reported them, its words for this failure
+/// Why something has failed: the cause and its remedy where librdkafka has reported them, its message for this failure
 /// otherwise.
 pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
     match (trouble::of(words), error.rdkafka_error_code()) {

@@ -14,8 +14,8 @@ use super::client::{self, KafkaError};
 use super::pulse::{self, Pulse};
 use crate::config::settings::Kafka;
 
-/// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
-/// for lag dashboards, for an operator's instructions, and a witness of how far the journal once was.
+/// Marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
+/// for lag dashboards, for an operator's instructions, and as evidence of how far the journal once reached.
 const COMMIT_MARK: &str = "spanmill";
 /// How long the group may take to return an offset.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +38,8 @@ pub enum GroupOffset {
     Foreign(i64),
 }
 
-/// What the group decides. Called on the thread that polls; a revocation must return only once the partitions are closed.
+/// Receives the decisions of the group, on the thread that polls. A revocation must return only after the partitions
+/// are closed.
 pub trait OnChange: Send + Sync {
     /// These partitions are now ours.
     fn assigned(&self, partitions: Vec<Partition>);
@@ -160,8 +161,8 @@ impl Member {
         Ok(member)
     }
 
-    /// Leaves the group until [`Self::rejoin`]; what is owned is revoked while the group is served. A static member does not
-    /// say that it leaves: its session has to run out.
+    /// Leaves the group until [`Self::rejoin`]; owned partitions are revoked while the group is served. A static member
+    /// does not send a leave request: its session has to expire.
     pub fn leave(&self) {
         self.consumer.context().pulse(|pulse| pulse.leaves(true));
         self.consumer.unsubscribe();
@@ -189,7 +190,7 @@ impl Member {
         Ok(group.map_or(0, |group| group.members().len()))
     }
 
-    /// Serves the group for up to `timeout`: heartbeats, rebalances. To be called repeatedly by one thread.
+    /// Serves the group for up to `timeout`: heartbeats, rebalances. One thread calls it repeatedly.
     pub fn serve(&self, timeout: Duration) -> Option<RdError> {
         let error = self.consumer.poll(timeout)?.err()?;
         let why = client::told(&error, &error.to_string());
@@ -197,7 +198,7 @@ impl Member {
         Some(error)
     }
 
-    /// What it knows of its place in the group.
+    /// The state of the membership as far as it is known.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         self.consumer.context().pulse.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -246,7 +247,7 @@ impl Member {
     /// Commits an offset with this program's mark, and waits for it.
     ///
     /// # Errors
-    /// When the group refuses it, for instance because the partition has moved on.
+    /// When the group refuses it, for instance because another member has the partition.
     pub fn mark(&self, p: &Partition, offset: i64) -> Result<(), KafkaError> {
         let what = || format!("commit the group's offset of {}[{}]", p.topic, p.partition);
         let mut list = TopicPartitionList::new();
@@ -268,7 +269,7 @@ impl Member {
         self.consumer.client().fatal_error().map(|(_, text)| text)
     }
 
-    /// Whether the group has let this member in: it has an assignment, possibly an empty one.
+    /// Whether the member has joined the group: it has an assignment, possibly an empty one.
     #[must_use]
     pub fn joined(&self) -> bool {
         !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::None)

@@ -3,7 +3,7 @@
 //! *In:* settings, commands of the worker. *Out:* records, acknowledgements, assignments. *Owner:* the worker.
 //! *Never:* what a record means.
 //!
-//! Membership and fetching are separate consumers. The group decides who works on what, and nothing else: its consumer
+//! Membership and fetching are separate consumers. The group only assigns partitions: its consumer
 //! never fetches. Each worker thread fetches with a consumer of its own, assigned by hand at the offsets that the journals
 //! name. So a rebalance cannot leak records into the wrong queue, and takes no longer than its callback.
 

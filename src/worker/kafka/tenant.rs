@@ -1,4 +1,4 @@
-//! Whose record it is.
+//! The tenant of a record.
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 

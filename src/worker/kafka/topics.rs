@@ -32,10 +32,11 @@ use crate::config::settings::Kafka;
 use crate::worker::telemetry::Telemetry;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Of the internal topics. Deleted records give their space back by whole segments only, and the brokers' default is 1 GiB
-/// for each partition.
+/// Segment size of the internal topics. Deleted records free their space by whole segments only, and the brokers'
+/// default is 1 GiB for each partition.
 const SEGMENT_BYTES: &str = "67108864";
-/// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
+/// The timeout of a describe request. Brokers that cannot describe topics may not even refuse to, and must not delay
+/// the start of a worker for long.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the settings of a topic are not known.
@@ -78,8 +79,8 @@ impl TopicNames {
         format!("{}-deltas", self.group)
     }
 
-    /// The group that shares out the shards. The assignor balances the partitions of a group by their number alone: in one
-    /// group a worker could be given all the light shards and another all the heavy source partitions.
+    /// The group that assigns the shards. The assignor balances the partitions of a group by their number alone: in a
+    /// single group, one worker could get all the light shards and another all the heavy source partitions.
     #[must_use]
     pub fn shards_group(&self) -> String {
         format!("{}-shards", self.group)
@@ -112,7 +113,7 @@ impl Topics {
         Ok(Self { admin, kafka: kafka.clone(), names, replication, telemetry: None, health: Health::default() })
     }
 
-    /// Counts in `telemetry` what fails and what is at risk.
+    /// Counts failures and risks in `telemetry`.
     #[must_use]
     pub fn watched(self, telemetry: &Telemetry) -> Self {
         Self { telemetry: Some(telemetry.clone()), ..self }
@@ -188,7 +189,7 @@ impl Topics {
         Ok(short)
     }
 
-    /// Makes sure that the topic of a replay's plan exists.
+    /// Ensures that the topic of a replay's plan exists.
     ///
     /// # Errors
     /// As [`Topics::ensure`].
@@ -280,7 +281,7 @@ impl Topics {
             ("segment.bytes", SEGMENT_BYTES),
         ];
         let insync = fit::needs_two(self.copies()).then_some((fit::MIN_INSYNC, "2"));
-        // The broker says when it has stored a frame: workers compare their clocks with that.
+        // The broker stamps every frame with its own time: workers compare their clocks with that.
         let stamped = (fit::TIMESTAMPS, fit::OF_BROKER);
         let all: Vec<_> = settings.into_iter().chain([stamped]).chain(insync).collect();
         match self.create_with(topic, partitions, &all)? {
@@ -315,7 +316,7 @@ impl Topics {
         Ok(refused.filter(|code| *code != RDKafkaErrorCode::TopicAlreadyExists))
     }
 
-    /// Whether a topic could be created, by the brokers' word: it is not.
+    /// Asks the brokers whether a topic could be created; it is not created.
     ///
     /// # Errors
     /// When it could not.
@@ -345,9 +346,9 @@ impl Topics {
         value.unwrap_or_default()
     }
 
-    /// A created topic takes a moment until every broker knows it.
+    /// A created topic takes a while until every broker knows it.
     fn wait_until_visible(&self, topic: &str) -> Result<(), KafkaError> {
-        // With hundreds of partitions a busy broker has taken more than ten seconds.
+        // With hundreds of partitions, a busy broker took more than ten seconds.
         for _ in 0..600 {
             if self.partitions(topic)?.is_some() {
                 return Ok(());
@@ -369,7 +370,7 @@ impl Topics {
             tracing::info!(topic, from = found, to = wanted, "grew the journal with its source topic");
             return Ok(true);
         };
-        // Another worker may have been faster.
+        // Another worker may have created them first.
         if self.partitions(topic)?.is_some_and(|n| n >= wanted) {
             return Ok(true);
         }
@@ -418,7 +419,7 @@ impl Topics {
         let mut last = None;
         for (topic, found) in topics.iter().zip(described) {
             match found {
-                // The client library hides that a right is missing: there are no settings in the answer.
+                // The client library hides a missing right: the answer has no settings.
                 Ok(resource) if resource.entries.is_empty() => {
                     let code = RDKafkaErrorCode::TopicAuthorizationFailed;
                     last = Some((Some(code), code.to_string()));
@@ -444,7 +445,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Says what a look at the settings has come to.
+    /// Logs the result of a check of the settings.
     fn say_checked(&self, untold: Option<Untold>) {
         match untold {
             None if self.health.works(Request::DescribeConfigs) => {
@@ -538,7 +539,7 @@ impl Topics {
                 "this worker may not delete records of internal topics, which grow without limit: {why}. Grant \
                  Delete on topics with the prefix {group}-. Retrying"
             ),
-            // A leader that moves is no news.
+            // A leader that moves is normal.
             Failing::ForLong => tracing::warn!(
                 "old records of internal topics cannot be deleted: {why}. The topics grow meanwhile; retrying"
             ),
@@ -553,16 +554,17 @@ fn is_denied(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)
 }
 
-/// Whether the brokers do not know the request: those inside this process know few.
+/// Whether the brokers do not support the request: the embedded brokers support few.
 fn cannot(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
 }
 
-/// Whether there is nothing to delete: a topic that was re-created does not reach so far, or is not there yet. An offset of the
-/// old one would be in the way of those of the new one, and delete what is needed once the topic has grown that far.
+/// Whether there is nothing to delete: a topic that was re-created does not reach so far, or does not exist yet. An
+/// offset of the old topic would replace those of the new one, and delete records that are needed once the topic has
+/// grown that far.
 fn is_gone(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
-    // The client library has codes of its own for what it finds out itself.
+    // The client library has codes of its own for errors that it detects itself.
     matches!(code, OffsetOutOfRange | UnknownTopicOrPartition | UnknownTopic | UnknownPartition)
 }
 

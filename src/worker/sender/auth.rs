@@ -16,7 +16,7 @@ use super::ExportError;
 use super::credentials::{Chain, Renewing, Source};
 use super::secrets::SecretHeader;
 
-/// Adds what proves who we are.
+/// Adds the credentials.
 pub(super) enum Authorizer {
     /// Nothing.
     Nobody,
@@ -51,7 +51,7 @@ impl Authorizer {
             }
             Auth::SigV4 { region, service, profile, role_arn } => {
                 let chain = Chain { region: region.clone(), profile: profile.clone(), role: role_arn.clone() };
-                // Whatever cannot be set up ends the start, and not a later attempt.
+                // Settings that cannot be used must fail the start, and not a later attempt.
                 drop(chain.provider().await);
                 Ok(Self::SigV4(Box::new(Signer::new(region, service, Source::Chain(chain)))))
             }
@@ -80,7 +80,7 @@ impl Authorizer {
         Ok(())
     }
 
-    /// The receiver does not believe that we are who we say: what proves it may have been renewed.
+    /// The receiver has rejected the credentials: they may have been renewed.
     pub(super) fn distrust(&self) {
         if let Self::SigV4(signer) = self {
             signer.credentials.distrust(now());

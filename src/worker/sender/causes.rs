@@ -1,4 +1,4 @@
-//! Why an attempt did not come to an answer, by the error texts of the libraries, and its remedy.
+//! Why an attempt got no answer, by the error texts of the libraries, and its remedy.
 
 /// Parts of error texts, and the remedy. The first that is found counts.
 const WORDS: &[(&str, &str)] = &[
@@ -36,7 +36,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What servers for HTTPS say to who speaks plain HTTP, with status 400. It is about no sample.
+/// The answer of HTTPS servers to plain HTTP, with status 400. It is not about samples.
 const PLAIN: [&str; 3] = [
     "HTTP request to an HTTPS server",
     "plain HTTP request was sent to HTTPS port",

@@ -1,4 +1,4 @@
-//! One attempt: a POST with the headers of remote write, and what came back.
+//! One attempt: a POST with the headers of remote write, and its answer.
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -40,7 +40,7 @@ pub(super) struct Client {
     http: Connector,
     url: Url,
     headers: HeaderMap,
-    /// Those that may be renewed.
+    /// The secrets that may be renewed.
     secrets: Vec<(HeaderName, SecretHeader)>,
     tenant_header: Option<HeaderName>,
     auth: Authorizer,
@@ -49,13 +49,13 @@ pub(super) struct Client {
 /// The answer of a receiver.
 #[derive(Default)]
 pub(super) struct Answer {
-    /// In which version it was asked.
+    /// The version of the request.
     pub(super) version: Version,
     pub(super) status: u16,
     /// The number of samples that it reports as stored, if it reports one.
     pub(super) written: Option<Written>,
     pub(super) retry_after: Option<String>,
-    /// The beginning of its text, printable, in one line.
+    /// The beginning of its text, printable, on one line.
     pub(super) text: String,
 }
 
@@ -63,9 +63,9 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// The request cannot have arrived.
     NotSent(String),
-    /// The port is for TLS, and plain HTTP has been spoken: nothing has arrived.
+    /// The port is for TLS, and the request was plain HTTP: nothing has arrived.
     WantsTls(String),
-    /// There is nothing yet that proves who we are.
+    /// There are no credentials yet.
     NoCredentials(String),
     /// It may have arrived.
     NoAnswer(String),
@@ -136,7 +136,7 @@ impl Client {
         Ok(Self { http, url, headers, secrets, tenant_header, auth: Authorizer::new(&cfg.auth).await? })
     }
 
-    /// The URL for logs: it holds no user, and its query may be a secret.
+    /// The URL for logs: without the user, and without the query, which may be a secret.
     pub(super) fn shown(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -244,7 +244,7 @@ pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, Expo
     };
     let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
     if matches!(cfg.auth, Auth::SigV4 { .. }) {
-        // The credential chain talks TLS on its own account, and does not take a machine without CA certificates well.
+        // The credential chain has a TLS client of its own, and fails badly on a machine without CA certificates.
         reqwest::Client::builder().build().map_err(failed)?;
     }
     match builder()?.build() {

@@ -18,7 +18,7 @@ use super::halving::Halving;
 use super::lane::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
 
-/// What a track knows.
+/// The state of a track.
 pub(super) struct Sending {
     pub(super) shard: u32,
     pub(super) shared: Arc<SenderState>,
@@ -33,7 +33,7 @@ struct Delivery<'a> {
     way: &'a mut Way,
     ticket: Ticket,
     out: Delivered,
-    /// The receiver has later steps: so it has this one.
+    /// The receiver has later steps, so it also has this one.
     overtaken: bool,
 }
 
@@ -58,7 +58,8 @@ impl Sending {
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
         let mut delivery = Delivery { lane: self, batch, way, ticket, out, overtaken: false };
-        // See `remotewrite/phases.rs`. What is made for a phase is dropped once it is settled: at a start it is much.
+        // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
+        // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
             delivery.settle(before, false).await;
         }
@@ -109,7 +110,7 @@ impl Delivery<'_> {
             Verdict::AlreadyThere | Verdict::Overtaken => self.is_there(part),
             Verdict::Split | Verdict::SplitResent if halving.halve(part) => {}
             Verdict::SplitResent => self.is_there(part),
-            // A verdict to wait is none that `send` returns.
+            // `send` never returns a verdict to wait.
             Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
                 halving.rejected();
                 self.reject(part, verdict::reason(answer.status, &answer.text), answer);
@@ -192,13 +193,13 @@ impl Delivery<'_> {
         );
     }
 
-    /// Looks where the tenant's samples go now; returns whether that is another receiver.
+    /// Looks up the receiver of the tenant's samples; returns whether it is another one.
     fn is_rerouted(&mut self) -> bool {
         let To::Receiver(endpoint) = self.lane.shared.destination.of(&self.batch.tenant) else { return false };
         self.way.turn(endpoint, self.lane)
     }
 
-    /// `None`: not yet, but it is time to look where to.
+    /// `None`: the pause is not over yet, but the receiver must be looked up again.
     async fn attempt(&self, part: &Request, attempt: u32) -> Option<Result<Answer, Failure>> {
         let shared = &self.lane.shared;
         let _leave = self.way.leave(&self.lane.failing).await?;
@@ -209,7 +210,7 @@ impl Delivery<'_> {
         shared.pace.wait(u64::from(part.samples)).await;
         let endpoint = &self.way.endpoint;
         let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
-            // What cannot be translated is not ours, and goes as it is.
+            // A body that cannot be translated did not come from the encoder, and is sent as it is.
             Version::Second => v2::body(part, shared.seed)
                 .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
             Version::First => (Version::First, part.body.clone()),
@@ -235,7 +236,7 @@ impl Delivery<'_> {
         self.out.rejected += samples;
         self.ticket.settle(samples);
         let url = self.way.endpoint.client.shown();
-        // All shards meet the same refusal at every step; the counters have all of it.
+        // All shards meet the same refusal at every step; the log has it once, the counters have all.
         let cause = format!("refused {url} {:?} {} {reason}", self.batch.tenant, answer.status);
         let Some(held_back) = flood::may_say(&cause) else { return };
         tracing::error!(
@@ -266,7 +267,7 @@ fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
     }
 }
 
-/// Counts a request out of flight, also when its lane is dropped meanwhile.
+/// Decrements the requests in flight, also when its lane is dropped meanwhile.
 struct Landing<'a>(&'a SenderState);
 
 impl Drop for Landing<'_> {

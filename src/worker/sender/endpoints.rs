@@ -23,18 +23,18 @@ use super::{ExportError, millis};
 /// Identifies endpoints for as long as the process lives.
 pub(super) type EndpointId = u64;
 
-/// One receiver, and how it is spoken to.
+/// One receiver, and the state of its connection.
 pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) client: Client,
-    /// In which version of remote write.
+    /// The version of remote write.
     pub(super) dialect: Dialect,
     pub(super) backoff: Backoff,
-    /// What the user wants at an answer, if not the usual.
+    /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
     /// Requests under way.
     pub(super) slots: Semaphore,
-    /// Those among them to recipients that fail: they may hang, and must leave room for the others.
+    /// Requests in flight to recipients that fail: they may hang, and must leave room for the others.
     pub(super) probes: Semaphore,
     pub(super) outage: Outage,
     recipients: Mutex<Recipients>,
@@ -46,7 +46,7 @@ pub(super) struct Endpoint {
 #[derive(Default)]
 struct Recipients {
     known: BTreeMap<Arc<str>, Weak<Recipient>>,
-    /// With so many it is time to forget those that are gone.
+    /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Endpoints {
     next: AtomicU64,
 }
 
-/// Who goes where.
+/// The endpoint of every tenant.
 pub(super) struct Routes {
     defaults: Arc<Endpoint>,
     overridden: BTreeMap<String, Arc<Endpoint>>,
@@ -162,8 +162,8 @@ impl Routes {
     }
 }
 
-/// The settings without those that shape requests: they make no other receiver. Nor does what a file with a secret holds at
-/// the moment.
+/// The settings that identify a receiver: without those that only shape requests, and without the current content of a
+/// file with a secret.
 fn identity(settings: &RemoteWrite) -> RemoteWrite {
     let secret = |secret: &Secret| secret.file().map_or_else(|| secret.clone(), |file| Secret::of_file("", file));
     let auth = match &settings.auth {

@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     in_a_row: u32,
-    /// No halving before.
+    /// The earliest time of the next halving.
     not_before: Option<Instant>,
 }
 
@@ -34,10 +34,10 @@ pub(super) struct Refusals {
 pub(super) struct Halving {
     parts: VecDeque<Request>,
     halved: u32,
-    /// Whether halving makes sense now.
+    /// Whether halving is useful now.
     allowed: bool,
     taken: bool,
-    /// Whether samples were given up.
+    /// Whether samples were rejected.
     refused: bool,
 }
 
@@ -77,12 +77,12 @@ impl Halving {
         self.parts.pop_front()
     }
 
-    /// Something of it was taken.
+    /// A part of it was accepted.
     pub(super) fn taken(&mut self) {
         self.taken = true;
     }
 
-    /// Samples of it were given up: they neither can be stored nor are there already.
+    /// Samples of it were rejected: they cannot be stored, and are not stored already.
     pub(super) fn rejected(&mut self) {
         self.refused = true;
     }

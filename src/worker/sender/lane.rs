@@ -30,7 +30,7 @@ use super::store::Stored;
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
-/// A track on which nothing has been for so long is taken away, once there are many.
+/// A track that was unused for so long is removed, once there are many.
 const UNUSED: Duration = Duration::from_secs(600);
 const MANY: usize = 64;
 
@@ -72,7 +72,7 @@ pub(super) struct SenderState {
     pub(super) telemetry: Telemetry,
     pub(super) pace: Pace,
     pub(super) guard: Guard,
-    /// What strings of requests are found by.
+    /// The seed of the string table of a request.
     pub(super) seed: Seed,
     pending: watch::Sender<usize>,
     handle: Handle,
@@ -115,10 +115,10 @@ impl Lane {
         Self { shard, done, shared, tracks: Mutex::default() }
     }
 
-    /// Hands a batch over. Never blocks.
+    /// Enqueues a batch. Never blocks.
     ///
     /// # Errors
-    /// Gives the batch back when two are waiting on its track already, or when the exporter has stopped.
+    /// Returns the batch when two are waiting on its track already, or when the exporter has stopped.
     pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
         let tenant = self.shared.destination.track(&batch.tenant);
         let mut tracks = lock(&self.tracks);
@@ -135,14 +135,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Whether nothing but failures has come to a tenant's batches for `patience`.
+    /// Whether all attempts for a tenant's batches have failed for `patience`.
     #[must_use]
     pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
         let tenant = self.shared.destination.track(&Arc::from(tenant));
         lock(&self.tracks).by_tenant.get(&tenant).is_some_and(|track| track.failing.longer_than(patience))
     }
 
-    /// Whether nothing but failures has come from a tenant's receiver for `patience`, of whichever tenant the samples were.
+    /// Whether all attempts at a tenant's receiver have failed for `patience`, for any tenant's samples.
     #[must_use]
     pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
         match self.shared.destination.of(tenant) {
@@ -174,7 +174,7 @@ impl std::fmt::Debug for Lane {
 // === impl Tracks ===
 
 impl Tracks {
-    /// Removes unused tracks, now and then.
+    /// Removes unused tracks, from time to time.
     fn tidy(&mut self) {
         if self.by_tenant.len() >= self.tidy_at.max(MANY) {
             let is_used = |track: &Track| track.unsettled.load(Ordering::Relaxed) > 0 || track.used.elapsed() < UNUSED;
@@ -193,7 +193,7 @@ impl Drop for Track {
 // === impl Failing ===
 
 impl Failing {
-    /// An attempt has failed, or is not even made, because all have failed since `since`.
+    /// An attempt has failed, or is not even made, because all attempts since `since` have failed.
     pub(super) fn failed(&self, since: Option<Instant>) {
         lock(&self.0).get_or_insert_with(|| since.unwrap_or_else(Instant::now));
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::recipient::Trouble;
 
-/// Between two lines.
+/// The interval between two log lines.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// The failures of an endpoint.
@@ -18,7 +18,7 @@ pub(super) struct Outage(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when nothing but failures has come from the endpoint.
+    /// Since when all attempts at the endpoint have failed.
     dark_since: Option<Instant>,
     /// Tenants that wait.
     waiting: usize,
@@ -29,7 +29,7 @@ struct State {
     said: Option<Instant>,
 }
 
-/// Whom a failed attempt was for.
+/// The tenant and shard of a failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutageSite<'a> {
     pub(super) url: &'a str,
@@ -41,7 +41,7 @@ pub(super) struct OutageSite<'a> {
 // === impl Outage ===
 
 impl Outage {
-    /// Since when nothing but failures has come from the endpoint.
+    /// Since when all attempts at the endpoint have failed.
     pub(super) fn dark_since(&self) -> Option<Instant> {
         self.state().dark_since
     }
@@ -79,7 +79,7 @@ impl Outage {
         );
     }
 
-    /// An attempt has got an answer that is none of failure.
+    /// An attempt has got an answer that is no failure.
     pub(super) fn answered(&self) {
         self.state().dark_since = None;
     }

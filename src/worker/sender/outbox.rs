@@ -1,6 +1,6 @@
 //! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are sent.
 //!
-//! A track takes two batches and gives back what is too much. What it gives back is the next one that it is offered.
+//! A track accepts two batches and returns further ones. A returned batch is the next one that it is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Outbox {
         self.waiting.entry(Arc::clone(&batch.tenant)).or_default().push_back(batch);
     }
 
-    /// Hands batches over, in order, until no track takes more. Never blocks.
+    /// Enqueues batches, in order, until no track accepts more. Never blocks.
     pub fn send(&mut self) {
         let lane = &self.lane;
         self.waiting.retain(|_, waiting| {

@@ -1,8 +1,8 @@
-//! One tenant at one endpoint: since when it has to be waited for, and when it may be asked again.
+//! One tenant at one endpoint: since when it fails, and when it may be retried.
 //!
-//! All shards share what they learn. While a recipient fails, it is asked by one request at a time, with pauses that grow;
-//! the first answer that is none of failure lets all tracks continue. So a tenant over its limit, or whose receiver is away,
-//! costs one request per pause and does not block other tenants.
+//! All shards share this state. While a recipient fails, it gets one request at a time, with growing pauses; the first
+//! answer that is no failure lets all tracks continue. So a tenant over its limit, or whose receiver is down, costs one
+//! request per pause and does not block other tenants.
 #![allow(clippy::disallowed_methods, reason = "how long a receiver has been failing is a matter of the clock")]
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use super::halving::Refusals;
 /// One tenant at one endpoint.
 pub(super) struct Recipient {
     state: Mutex<State>,
-    /// Who may ask while it fails.
+    /// Admits one request while it fails.
     pub(super) probe: Semaphore,
     pub(super) refusals: Mutex<Refusals>,
     /// What it has answered about old samples.
@@ -34,7 +34,7 @@ pub(super) struct Recipient {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Failures in a row, one for each pause: what fails meanwhile was under way before, and says nothing new.
+    /// Failures in a row, one for each pause: requests that fail meanwhile were in flight before, and do not count.
     failures: u32,
     /// The first of them.
     since: Option<Instant>,
@@ -65,7 +65,7 @@ impl Recipient {
         Self { state, probe, refusals, asked, receivers: receivers.clone(), id }
     }
 
-    /// Until when it should be left alone, if it fails.
+    /// The end of the pause, if it fails.
     pub(super) fn pause(&self) -> Option<Instant> {
         self.state().not_before
     }
@@ -93,7 +93,7 @@ impl Recipient {
         // Never sooner than another failure has asked for.
         state.not_before = state.not_before.max(now.checked_add(pause));
         match trouble.reason {
-            // What to widen, and how far, is in its words.
+            // The reason names the setting to raise, and the value.
             WOULD_BE_LOST => {
                 self.receivers.waits(self.id, trouble.reason, &format!("{}; {}", trouble.why, trouble.remedy));
             }
@@ -108,7 +108,7 @@ impl Recipient {
         (state.failures, state.since, state.not_before) = (0, None, None);
         let waited = state.waiting.remove(&shard);
         let over = state.waiting.is_empty();
-        // Under the lock, so that it does not come after what another shard says later.
+        // Under the lock, so that it does not come after a later report of another shard.
         self.receivers.answers(self.id, stored, over);
         waited && over
     }
@@ -123,7 +123,7 @@ impl Recipient {
         left
     }
 
-    /// Everything in a request was refused, or something of it was taken.
+    /// A request is settled: all of it was refused, or a part was accepted.
     pub(super) fn refused(&self, refused: bool) {
         self.receivers.refuses(self.id, refused);
     }

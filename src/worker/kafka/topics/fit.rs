@@ -1,4 +1,4 @@
-//! Whether an internal topic is fit to hold the only state that there is: what its settings would lose, for certain or at risk.
+//! Whether an internal topic can hold the only copy of the state: which of its settings would lose records, or risk it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use super::super::client::KafkaError;
 
 /// How many brokers must have a record before it counts, where a topic has three copies or more.
 pub(super) const MIN_INSYNC: &str = "min.insync.replicas";
-/// Whose time a record has, and that it is the broker's.
+/// Which timestamp a record has: it must be the broker's.
 pub(super) const TIMESTAMPS: &str = "message.timestamp.type";
 pub(super) const OF_BROKER: &str = "LogAppendTime";
 const UNCLEAN: &str = "unclean.leader.election.enable";
-/// So many copies and more can lose one and still take records.
+/// With at least so many copies, a topic can lose one and still accept records.
 const COPIES: usize = 3;
 
-/// What may take acknowledged records from a topic, or keeps workers from checking their clocks with it.
+/// A setting that may lose acknowledged records, or keeps workers from checking their clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Risk {
-    /// One broker alone may acknowledge a record, and be lost.
+    /// A single broker may acknowledge a record, and then be lost.
     OneSuffices,
     /// A broker that lacks records may become the leader.
     UncleanElection,
@@ -31,7 +31,7 @@ pub enum Risk {
     Unknown,
 }
 
-/// What the brokers say of a topic.
+/// A topic as the brokers describe it.
 pub(super) struct Described<'a> {
     pub(super) topic: &'a str,
     /// The copies of each partition.
@@ -99,7 +99,7 @@ impl<'a> Described<'a> {
         self.settings.get(key).copied().unwrap_or_default()
     }
 
-    /// That it does not lose what is still needed.
+    /// Checks that the topic keeps what is still needed.
     pub(super) fn keeps(&self) -> Result<(), KafkaError> {
         let topic = self.topic;
         if self.value("cleanup.policy").contains("compact") {
@@ -119,7 +119,7 @@ impl<'a> Described<'a> {
         Ok(())
     }
 
-    /// What speaks against it without forbidding it.
+    /// The risks of a topic that is accepted nevertheless.
     pub(super) fn risks(&self) -> Vec<Risk> {
         let needed = self.value(MIN_INSYNC).parse::<usize>().ok();
         let risks = [

@@ -10,10 +10,10 @@ use crate::worker::telemetry::{Telemetry, hazards};
 /// How soon topics are looked at again whose settings no broker has reported. It doubles each time.
 const AGAIN: Duration = Duration::from_secs(15);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
-/// So many times in a row, a failure is more than a leader that moves.
+/// After so many failures in a row, a failure is more than a leader that moves.
 const LONG: u32 = 3;
 
-/// A request that is re-created and again, whether it fails or not.
+/// A request that the worker repeats, whether it fails or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Request {
     CreatePartitions,
@@ -26,13 +26,13 @@ pub(super) enum Request {
 pub(super) enum Failing {
     /// For the first time since it worked.
     Anew,
-    /// Once more.
+    /// A further time.
     Again,
-    /// It is the last time that this should pass in silence.
+    /// For so long that it must be logged.
     ForLong,
 }
 
-/// Behind a lock only because several threads may hold the client.
+/// Behind a lock only because several threads may share the client.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 
@@ -44,7 +44,7 @@ struct State {
     denied: BTreeSet<Request>,
     /// Topics whose settings no broker has reported.
     untold: BTreeSet<String>,
-    /// When these are looked at again, and how long that is from the last time.
+    /// When these are checked again, and the interval.
     again: Option<(Instant, Duration)>,
     risks: BTreeMap<Risk, BTreeSet<String>>,
     /// The risks that have been logged.
@@ -152,7 +152,7 @@ impl Health {
         to_say
     }
 
-    /// Shows how many topics are at risk.
+    /// Exports how many topics are at risk.
     pub(super) fn show(&self, telemetry: Option<&Telemetry>) {
         let Some(telemetry) = telemetry else { return };
         let state = self.state();
