@@ -20,15 +20,16 @@ use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState
 
 /// How often the group learns the positions, for lag dashboards.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-/// How often source topics are looked at for new partitions, and old records are deleted, at the least. Snapshots that come
-/// more often make more records deletable.
+/// How often source topics are checked for new partitions, and old records are deleted, at the least. More frequent
+/// snapshots make more records deletable.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon again, when the group knows of partitions that this worker does not; and when their journals could not follow.
+/// The shorter interval, when the group knows of partitions that this worker does not, or their journals could not be
+/// extended.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// Partitions whose end is looked up at a time.
+/// The number of partitions whose end is looked up at a time.
 const LOOKS: usize = 16;
 
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
@@ -37,25 +38,25 @@ struct Crew {
     inboxes: Vec<Inbox>,
     storm: Mutex<Storm>,
     losses: Mutex<Losses>,
-    /// Whether this worker is back from having been evicted once too often.
+    /// Whether this worker has rejoined after too many evictions.
     wants_rest: AtomicBool,
 }
 
-/// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
+/// Looks up the ends of partitions independently of fetching: a partition that is not fetched shows no records.
 #[derive(Default)]
 struct Ends {
-    /// Where the tasks stood at the last look.
+    /// The positions of the tasks at the last check.
     positions: BTreeMap<TaskId, i64>,
-    /// The task that was looked at last, if there may be more.
+    /// The task that was checked last, if there may be more.
     last: Option<TaskId>,
 }
 
 /// Records that no task needs any more, and when they may be deleted.
 #[derive(Default)]
 struct KeptBack {
-    /// What may go at its time, and how far.
+    /// What may be deleted at a time, and below which offset.
     waiting: VecDeque<(Option<Instant>, Partition, i64)>,
-    /// What was to go and did not, and how far.
+    /// Deletions that failed, and below which offset.
     failed: BTreeMap<Partition, i64>,
 }
 
@@ -111,7 +112,7 @@ fn serve(
             return Err(WorkerError::Fatal("a worker thread died; please report this bug with the log".to_owned()));
         }
         if let Some(text) = parts.clients.appender.fatal() {
-            // Tasks whose records it had claim again, as after any other failure.
+            // Tasks with appends in flight claim again, as after any other failure.
             tracing::error!(error = text, "the producer failed permanently, replacing it");
             parts.clients.appender.renew()?;
         }
@@ -133,7 +134,7 @@ fn serve(
                 |topic| parts.clients.is_journal(topic),
                 Instant::now() + retention,
             );
-            // Each of these may wait for a broker that does not answer, which is no reason to be called dead.
+            // Each of these may wait for a broker that does not answer, and liveness must not fail because of that.
             let left = topics.trim(kept_back.due(Instant::now()));
             kept_back.again(left);
             parts.liveness.beat();
@@ -186,8 +187,8 @@ fn look_up_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>,
     Ok(sources)
 }
 
-/// By source topic, the first partition that the group has not known so far: its journal ends there. A group without a
-/// journal knows all that there are.
+/// By source topic, the first partition that the group has not known so far: the journal has no partition for it. A
+/// group without a journal knows all existing partitions.
 fn grown(parts: &Parts, topics: &Topics, sources: &[(String, i32)]) -> Result<BTreeMap<String, i32>, KafkaError> {
     let known = |(topic, partitions): &(String, i32)| {
         let journal = topics.partitions(&parts.clients.names.journal(topic))?;
@@ -202,7 +203,7 @@ fn publish(parts: &Parts, sources: &[(String, i32)]) {
     parts.sources.set(all);
 }
 
-/// The source topics with the partitions that can be worked on: those that have a journal.
+/// The source topics with the partitions that can be processed: those that have a journal.
 fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
     for (topic, partitions) in &mut sources {
         *partitions = short.get(topic).map_or(*partitions, |found| *found.min(partitions));
@@ -210,10 +211,10 @@ fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Ve
     sources
 }
 
-/// Follows the source topics; returns whether all of their partitions can be worked on.
+/// Follows changes of the source topics; returns whether all of their partitions can be processed.
 fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) -> bool {
     if !parts.mode.follows_changes() {
-        // What has been added to a topic since is not part of it.
+        // A replay ignores partitions that were added to a topic since it was planned.
         return true;
     }
     let found = match look_up_sources(parts, topics) {
@@ -240,7 +241,7 @@ fn keep_house(parts: &Parts, topics: &Topics, sources: &mut Vec<(String, i32)>) 
     short.is_empty()
 }
 
-/// The topic of dead letters, which may have to wait for a right.
+/// The topic of dead letters, which may have to wait for a permission.
 struct Letters {
     wanted: bool,
     failed: bool,
@@ -279,7 +280,8 @@ impl Letters {
 // === impl KeptBack ===
 
 impl KeptBack {
-    /// These records are not needed any more. Those of partitions that are to be `kept` may go at `later`, the others now.
+    /// These records are not needed any more. Those of partitions that are to be `kept` may be deleted at `later`, the
+    /// others now.
     fn add(&mut self, below: Vec<(Partition, i64)>, kept: impl Fn(&str) -> bool, later: Instant) {
         for (partition, offset) in below {
             let due = kept(&partition.topic).then_some(later);
@@ -287,7 +289,7 @@ impl KeptBack {
         }
     }
 
-    /// What may go now.
+    /// What may be deleted now.
     fn due(&mut self, present: Instant) -> Vec<(Partition, i64)> {
         let (due, rest) = self.waiting.drain(..).partition(|(due, ..)| due.is_none_or(|due| due <= present));
         self.waiting = rest;
@@ -300,7 +302,7 @@ impl KeptBack {
         below.into_iter().collect()
     }
 
-    /// These did not go: they are due again.
+    /// These deletions failed: they are due again.
     fn again(&mut self, failed: Vec<(Partition, i64)>) {
         self.failed.extend(failed);
     }
@@ -309,7 +311,7 @@ impl KeptBack {
 // === impl Ends ===
 
 impl Ends {
-    /// Looks up the ends of some source partitions whose tasks have stood still since the last look.
+    /// Looks up the ends of some source partitions whose tasks have not advanced since the last check.
     fn look(&mut self, parts: &Parts, topics: &Topics) {
         let board = parts.clients.telemetry.board().snapshot();
         let tasks: Vec<_> = board.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
@@ -319,7 +321,7 @@ impl Ends {
             still.filter(|(id, s)| s.state == TaskState::Running && self.positions.get(id) == Some(&s.position));
         for (id, _) in still.take(LOOKS) {
             match topics.end(&id.topic, id.partition) {
-                // A task that has gone meanwhile must not come back to the board.
+                // A task that was closed meanwhile must not come back to the board.
                 Ok(end) => parts.clients.telemetry.board().update_known(id, |s| s.end_offset = s.end_offset.max(end)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot look up the ends of partitions, retrying later");
@@ -354,7 +356,7 @@ impl Crew {
         out
     }
 
-    /// Partitions have come or gone. A group that never settles does little else.
+    /// Counts a change of the assignment. A group that never settles does little else.
     fn moved(&self) {
         let Some(times) = self.storm.lock().ok().and_then(|mut storm| storm.moved(Instant::now())) else { return };
         self.parts.clients.telemetry.rebalance_storm();
@@ -366,7 +368,7 @@ impl Crew {
         );
     }
 
-    /// Closes tasks and waits until they are gone: span tasks first, so that their last shares are out.
+    /// Closes tasks and waits until they are closed: span tasks first, so that their last shares are sent.
     fn let_go(&self, partitions: &[Partition], drain: bool) {
         for kind in [TaskKind::Span, TaskKind::Series] {
             let (done, all_done) = sync_channel(self.inboxes.len());

@@ -1,4 +1,4 @@
-//! The groups that a worker belongs to, and the rest that it takes from them when they keep evicting it.
+//! The groups that a worker belongs to, and its backoff from them when they evict it repeatedly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::worker::telemetry::{Telemetry, flood};
 /// several do not come back together.
 const REST: Duration = Duration::from_secs(30);
 
-/// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
+/// The groups that this worker belongs to: one assigns the source partitions, the other the shards, so that every
 /// worker gets its part of both.
 pub(super) struct Membership {
     spans: Arc<Member>,
@@ -24,7 +24,7 @@ pub(super) struct Membership {
 // === impl Membership ===
 
 impl Membership {
-    /// Joins both groups; each decision of theirs goes to an `on_change` of its own.
+    /// Joins both groups; each group has an `on_change` of its own.
     pub(super) fn join(
         clients: &Clients,
         groups: &Groups,
@@ -42,11 +42,11 @@ impl Membership {
         Ok(membership)
     }
 
-    /// Serves both groups for a moment.
+    /// Polls both groups once.
     pub(super) fn serve(&self) {
         let errors = self.both().map(|member| member.serve(Duration::from_millis(50)));
         for error in errors.into_iter().flatten().map(|error| error.to_string()) {
-            // As long as it lasts, they say it every second.
+            // librdkafka repeats a lasting error every second.
             if let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&error))) {
                 tracing::warn!(error, held_back, "group consumer error");
             }
@@ -89,12 +89,12 @@ impl Membership {
         })
     }
 
-    /// Why this worker is out of a group permanently.
+    /// The error by which this worker has left a group permanently.
     pub(super) fn fatal(&self) -> Option<String> {
         self.both().into_iter().find_map(Member::fatal)
     }
 
-    /// Whether both groups have let the worker in.
+    /// Whether the worker has joined both groups.
     pub(super) fn joined(&self) -> bool {
         self.rests_until.is_none() && self.both().into_iter().all(Member::joined)
     }

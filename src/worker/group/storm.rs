@@ -22,8 +22,8 @@ pub(super) struct Storm {
     told: Option<Instant>,
 }
 
-/// Remembers when the groups of span and of series tasks gave this worker's partitions away without asking, because they
-/// had not heard of it.
+/// Remembers when the groups of span and of series tasks evicted this worker because its heartbeats did not arrive in
+/// time.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     spans: VecDeque<Instant>,
@@ -34,7 +34,7 @@ pub(super) struct Losses {
 // === impl Losses ===
 
 impl Losses {
-    /// It happened again. When it was too often, the worker is unsteady, and the count begins again.
+    /// The worker was evicted again. If that was too often, the worker is unsteady, and the count restarts.
     pub(super) fn lost(&mut self, kind: TaskKind, present: Instant) {
         let times = match kind {
             TaskKind::Span => &mut self.spans,

@@ -18,7 +18,7 @@ use crate::worker::task::{
 };
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus, flood};
 
-/// Commands that may wait. Far above what the tasks of one thread can have in flight.
+/// The capacity of the inbox. Far above what the tasks of one thread can have in flight.
 const INBOX: usize = 1 << 16;
 /// How long a thread without work sleeps at most; a record, a fate or a command wakes it earlier.
 const NAP: Duration = Duration::from_millis(20);
@@ -51,7 +51,7 @@ enum Rows {
     Stay,
     /// Another worker has acquired it, in order.
     Go,
-    /// The group has given it away, and who has it is not known.
+    /// The group has given it away, and its owner is not known.
     Lost,
 }
 
@@ -68,7 +68,7 @@ struct Thread {
     /// Numbers the lives of the tasks of this thread.
     lives: Life,
     slots: BTreeMap<TaskId, TaskSlot>,
-    /// How often tasks have failed in a row, kept over their take-overs.
+    /// How often tasks have failed in a row, kept across restarts.
     failures: BTreeMap<TaskId, u32>,
     closing: Vec<Closing>,
     shown: Instant,
@@ -188,7 +188,7 @@ impl Thread {
             let kind = if topic == deltas { TaskKind::Series } else { TaskKind::Span };
             let id = TaskId { kind, topic: topic.to_owned(), partition };
             let present = Instant::now();
-            // Nothing is asked for while there is enough to take.
+            // The thread sends no fetch request while enough records wait.
             let heard = if seen.fetched > 0 { Some(Duration::ZERO) } else { seen.heard };
             telemetry.board().update_known(&id, |s| {
                 s.end_offset = seen.end.map_or(s.end_offset, |end| s.end_offset.max(end));
@@ -225,7 +225,7 @@ impl Thread {
         }
     }
 
-    /// Carries out all waiting commands; false ends the thread.
+    /// Executes all waiting commands; false ends the thread.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
@@ -254,8 +254,8 @@ impl Thread {
         self.slots.insert(task, TaskSlot::TakingOver { life, _wanted: wanted });
     }
 
-    /// Puts a task that cannot run aside, for longer each time. Tells the reason, of all tasks together where it lies with
-    /// the brokers.
+    /// Delays the restart of a task that cannot run, for longer each time. Logs the reason, once for all tasks if the
+    /// brokers are the cause.
     fn wait(&mut self, task: TaskId, why: &dyn std::fmt::Display, of_brokers: bool) {
         let failures = self.failures.entry(task.clone()).or_default();
         *failures += 1;
@@ -395,7 +395,7 @@ impl Thread {
         self.closing.push(Closing { request, deadline: Instant::now() + drained });
     }
 
-    /// Drops what has drained or has run out of time, and notifies the waiting threads.
+    /// Drops tasks that have drained or timed out, and notifies the waiting threads.
     fn let_go(&mut self) {
         for mut closing in std::mem::take(&mut self.closing) {
             let late = Instant::now() >= closing.deadline;
@@ -410,7 +410,7 @@ impl Thread {
                 _ => false,
             });
             if closing.request.tasks.is_empty() {
-                // The waiting thread may have given up; then the news is not needed.
+                // The waiting thread may have given up; then it does not need the notification.
                 closing.request.done.send(()).unwrap_or_default();
             } else {
                 self.closing.push(closing);
@@ -424,7 +424,7 @@ impl Thread {
         }
         self.parts.mode.has_closed(task);
         let board = self.parts.clients.telemetry.board();
-        // What was read ahead is gone, and would count as memory until the task reads again.
+        // Prefetched records are gone, and would count as memory until the task reads again.
         board.update_known(task, |s| s.fetched = 0);
         match rows {
             Rows::Stay => {}

@@ -1,18 +1,18 @@
-//! Whether samples arrive, judged by what has become of them all.
+//! Whether samples arrive, by the counts of all samples together.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::worker::telemetry::Samples;
 
-/// What has happened within this time decides.
+/// The window of the judgment.
 const WINDOW: Duration = Duration::from_secs(60);
 /// How long nothing may be settled while something waits.
 const STALLED: Duration = Duration::from_secs(10);
-/// So many samples of ten are nearly all.
+/// From so many samples of ten on, nearly all are refused.
 const NEARLY_ALL: u64 = 9;
 
-/// The counts of the last while.
+/// The counts of the recent past.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// When the counts changed, and what they were before.
@@ -20,7 +20,7 @@ pub(super) struct Delivery {
     last: Samples,
     /// Since when nothing has been settled while something waits.
     waits: Option<Instant>,
-    /// Whether nearly everything was refused, as of the last that was settled.
+    /// The reason if nearly all of the last settled samples were refused.
     refused: Option<String>,
 }
 
@@ -30,7 +30,7 @@ impl Delivery {
         (self.waits, self.refused) = (None, None);
     }
 
-    /// Learns the counts; says what is wrong.
+    /// Takes the counts; returns the problem, if there is one.
     pub(super) fn judge(&mut self, now: Samples, present: Instant) -> Option<String> {
         let settled = |s: &Samples| s.acknowledged + s.already_there + s.rejected;
         let moved = settled(&now) != settled(&self.last);
@@ -38,7 +38,7 @@ impl Delivery {
             self.changes.push_back((present, self.last));
             while self.changes.pop_front_if(|(at, _)| present.saturating_duration_since(*at) > WINDOW).is_some() {}
             let before = self.changes.front().map_or(self.last, |(_, before)| *before);
-            // Resent samples that were there already say nothing: that is what a refusal of them is taken for.
+            // Resent samples that are stored already do not count: the receiver refuses them as duplicates.
             let rejected = now.rejected - before.rejected;
             let all = rejected + now.acknowledged - before.acknowledged;
             let nearly_all = rejected.saturating_mul(10) >= all.saturating_mul(NEARLY_ALL);

@@ -1,4 +1,5 @@
-//! The watch over what a worker needs: twice a second it looks at everything, and says what does not hold.
+//! The health check of a worker: twice a second it checks everything that the worker needs, and reports what does not
+//! hold.
 //!
 //! It runs on a thread of its own and sends no requests: it judges by what other threads have seen. So it continues
 //! while brokers, receivers and all other threads stand still.
@@ -31,7 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(5 + fetch::TELL_EVERY.as_secs());
 /// How long an append may wait for its acknowledgement.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// How long the rows of lost tasks stay after the group has this worker again. Its reports come once a second.
+/// How long the rows of lost tasks stay after the group has this worker again. The reports of lost tasks come once a
+/// second.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
 /// What the watch looks at.
@@ -43,7 +45,7 @@ pub(crate) struct Watched {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// What it remembers between two looks.
+/// The state between two checks.
 #[derive(Debug, Default)]
 struct Watch {
     delivery: Delivery,
@@ -61,7 +63,7 @@ struct Lacks {
     labels: BTreeMap<String, String>,
 }
 
-/// Before anything else: what does not hold yet is no news.
+/// Runs before anything else: conditions that are not met yet at the start are no news.
 pub(crate) fn begin(conditions: &Conditions) {
     conditions.expect(Condition::Group, "start", "the worker has not joined its groups yet");
 }
@@ -155,7 +157,7 @@ fn lacks(board: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, caus
         if let Some(trouble) = &s.trouble {
             out.tasks.insert(name.clone(), format!("{id}: {trouble}"));
         }
-        // What was heard before a task was acquired again says nothing about the present.
+        // What was heard before a task was acquired again is no evidence of the present.
         let silent = since(s.heard.max(s.since)).filter(|silent| *silent > SILENCE);
         if let Some(trouble) = s.fetch_trouble.clone().or_else(|| silent.map(|silent| silence(id, silent, cause))) {
             out.fetch.insert(name.clone(), trouble);

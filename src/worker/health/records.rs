@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::core::model::{Ledger, Tally};
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus};
 
-/// So many records are enough to judge; fewer when they are all that came within [`WAIT`].
+/// So many records are enough for a judgment; fewer if no more came within [`WAIT`].
 const ENOUGH: u64 = 20;
 const WAIT: Duration = Duration::from_secs(30);
-/// So many records of ten are nearly all.
+/// From so many records of ten on, nearly all are unreadable.
 const NEARLY_ALL: u64 = 9;
 
-/// What has come of late.
+/// The recent records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// What was counted when each task was last looked at.
+    /// The ledger of each task at the last check.
     known: BTreeMap<TaskId, Ledger>,
     topics: BTreeMap<String, Block>,
 }
@@ -33,14 +33,14 @@ struct Block {
 // === impl Records ===
 
 impl Records {
-    /// Learns what the board says; says what is wrong, by topic.
+    /// Takes the state of the board; returns the problems, by topic.
     pub(super) fn judge(&mut self, board: &[(TaskId, TaskStatus)], present: Instant) -> BTreeMap<String, String> {
         self.known.retain(|id, _| board.iter().any(|(other, _)| other == id));
         // This worker does not judge topics that it does not own any more.
         self.topics.retain(|topic, _| board.iter().any(|(id, _)| id.kind == TaskKind::Span && id.topic == *topic));
         let span = board.iter().filter(|(id, s)| id.kind == TaskKind::Span && s.shown && s.state == TaskState::Running);
         for (id, s) in span {
-            // What was counted before this worker had the partition says nothing about now.
+            // Records that were counted before this worker had the partition are no evidence of the present.
             let before = self.known.insert(id.clone(), s.ledger.clone()).or_else(|| s.begun.clone());
             let new = |tally| s.ledger.get(tally).saturating_sub(before.as_ref().map_or(0, |before| before.get(tally)));
             let block = self.topics.entry(id.topic.clone()).or_insert_with(|| Block::new(present));

@@ -1,4 +1,4 @@
-//! Claiming a journal, and what says that it is not ours.
+//! Claiming a journal, and the evidence that it belongs to another group or topic.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Claim<'_> {
         })
     }
 
-    /// Checks that the journal does not belong to another group, which may have claimed it at the same moment.
+    /// Checks that the journal does not belong to another group or topic, which may have claimed it at the same moment.
     fn is_of_ours(&self, owner: Option<&Identity>) -> Result<(), TakeoverError> {
         is_ours(self.journal, self.partition, &self.identity, owner)
     }
@@ -86,7 +86,7 @@ impl Claim<'_> {
 }
 
 /// Appends a claim of a fresh owner and waits for its offset. An unknown outcome means: claim again. A journal that
-/// begins with the frames of another group is not claimed: a claim would take it from that group.
+/// begins with the frames of another group or topic is not claimed: a claim would take it from that group.
 pub(super) fn stake_claim<'a>(
     means: &Means,
     reader: &LogReader,
@@ -121,8 +121,8 @@ pub(super) fn stake_claim<'a>(
     Err(last.unwrap_or(timeout).into())
 }
 
-/// Checks that a journal does not begin with the frames of another group. Frames of an earlier version name no group,
-/// and an empty journal has none.
+/// Checks that a journal does not begin with the frames of another group or topic. Frames of an earlier version do not
+/// name them, and an empty journal has none.
 fn begins_as_ours(
     means: &Means,
     reader: &LogReader,
@@ -136,7 +136,7 @@ fn begins_as_ours(
     }
     let stretch = Stretch { topic, partition, from: low, to: low + 1 };
     let identity = |record: &BorrowedMessage<'_>| {
-        // What is no frame is reported where the whole journal is read.
+        // Bytes that are no frame are reported when the whole journal is read.
         let frame = Frame::decode(record.payload().unwrap_or_default()).ok()?;
         Identity::decode(frame.identity).ok().flatten()
     };

@@ -1,4 +1,4 @@
-//! The threads that take tasks over.
+//! The threads that acquire tasks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +13,7 @@ use crate::worker::kafka::LogReader;
 use crate::worker::task::{Command, Failure, Held, Inbox, Life, Part, Taken, WorkerError, text_of};
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState};
 
-/// The threads that take tasks over.
+/// The threads that acquire tasks.
 pub(crate) struct Pool {
     jobs: Sender<Job>,
     threads: Vec<JoinHandle<()>>,
@@ -31,7 +31,7 @@ struct Job {
 
 impl Pool {
     pub(crate) fn start(means: &Means) -> Result<Arc<Self>, WorkerError> {
-        // As many jobs as tasks: bounded by what the group assigns.
+        // As many jobs as tasks: bounded by the assignment of the group.
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let mut threads = Vec::new();
@@ -47,8 +47,8 @@ impl Pool {
         Ok(Arc::new(Self { jobs, threads }))
     }
 
-    /// Takes `task` over; the outcome goes to `inbox`. Drop what is returned to call it off, if it has not begun: a claim
-    /// for a task that has moved on would only fence its new owner.
+    /// Acquires `task`; the outcome goes to `inbox`. Dropping the returned value cancels it, if it has not begun: a
+    /// claim for a task that has been moved would only fence its new owner.
     pub(crate) fn submit(&self, task: TaskId, life: Life, inbox: Inbox) -> Arc<()> {
         let wanted = Arc::new(());
         if self.jobs.send(Job { task, life, inbox, wanted: Arc::downgrade(&wanted) }).is_err() {
@@ -57,7 +57,7 @@ impl Pool {
         wanted
     }
 
-    /// Ends the threads. Take-overs under way are given up.
+    /// Ends the threads. Acquisitions in progress are abandoned.
     pub(crate) fn end(self: Arc<Self>) {
         let Some(pool) = Arc::into_inner(self) else { return };
         drop(pool.jobs);
@@ -83,7 +83,7 @@ fn work(means: &Means, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
         let mut held = Held::new(&means.clients.memory);
         held.set(Part::Readers, reader.memory());
         means.clients.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
-        // A bug ends the attempt and not the thread, which others need.
+        // A panic ends the attempt and not the thread, which other tasks need.
         let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
             TaskKind::Span => take_span(means, reader, &task).map(|t| Taken::Span(Box::new(t))),
             TaskKind::Series => take_series(means, reader, &task, &mut held).map(|t| Taken::Series(Box::new(t))),

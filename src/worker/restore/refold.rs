@@ -1,5 +1,5 @@
-//! Bringing a shard to where its journal says that it stands: the snapshot, then the deltas, with every mark closing its step
-//! again of the shares of which it was closed first, wherever in the deltas topic they lie by now.
+//! Restores a shard to the state of its journal: the snapshot, then the deltas. Every mark closes its step again from
+//! the shares that it was first closed with, wherever they lie in the deltas topic by now.
 
 use super::error::TakeoverError;
 use super::means::Means;
@@ -45,7 +45,7 @@ pub(super) fn refold(
     if low > from {
         return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low, needed: from });
     }
-    // A topic that ends before has lost its end, and what is there may be anywhere.
+    // A topic that ends earlier has lost its end, and the shares may lie anywhere.
     let from = if from <= high { from } else { low };
     let (acknowledged, resend) = (state.acknowledged, Vec::new());
     let again = Again::new(state.marks.clone(), from);
@@ -77,7 +77,7 @@ impl Refold<'_> {
         Ok(self.again.is_done())
     }
 
-    /// Looks for shares that are not where they were, as often as that closes another step.
+    /// Searches for shares that are not where they were, as long as that closes another step.
     fn search(&mut self, low: i64, high: i64) -> Result<(), TakeoverError> {
         self.again.go_on();
         let mut from = low;
@@ -109,7 +109,7 @@ impl Refold<'_> {
         }
     }
 
-    /// Asks for what is not there.
+    /// Asks the owners for the missing shares.
     fn ask(&self) -> TakeoverError {
         let mut named = Vec::new();
         for (topic, partition, k) in self.again.lacks(self.task.counted().0) {

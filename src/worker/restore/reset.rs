@@ -23,7 +23,7 @@ pub(super) struct Instruction {
     to: i64,
 }
 
-/// The instruction in what the group has for a partition that holds `[low, high)`, if it is one.
+/// The instruction in the group's offset of a partition that holds `[low, high)`, if it is one.
 pub(super) fn instruction(said: GroupOffset, id: &TaskId, (low, high): (i64, i64)) -> Option<Instruction> {
     let GroupOffset::Foreign(to) = said else { return None };
     let partition = Partition { topic: id.topic.clone(), partition: id.partition };
@@ -38,7 +38,7 @@ impl Instruction {
         self.to
     }
 
-    /// Gives up what the pending edges were rebuilt from. Before the task is made.
+    /// Drops what the pending edges would be rebuilt from. Called before the task is created.
     pub(super) fn prepare(&self, restored: &mut Restored) {
         let waiting = u64::try_from(restored.ledger.pending_edges()).unwrap_or(0);
         restored.ledger.add(Tally::EdgesLost, waiting);
@@ -86,12 +86,13 @@ impl Instruction {
         }
         match progress {
             AppendProgress::Accepted(_) => Ok((k, commit.shares)),
-            // Another owner came in between, or it is unknown: the next take-over finds the instruction again.
+            // Another owner claimed the journal meanwhile, or the outcome is unknown: the next owner finds the
+            // instruction again.
             _ => Err(TakeoverError::Overtaken { topic: journal, partition: *partition }),
         }
     }
 
-    /// Puts spanmill's mark on the group's offset: it has been followed.
+    /// Marks the group's offset as written by spanmill: the instruction was followed.
     pub(super) fn confirm(&self, means: &Means) -> Result<(), TakeoverError> {
         // Without a member there is no group to commit to: the worker is stopping.
         let member = means.groups.member(TaskKind::Span).ok_or(KafkaError::Stopping)?;

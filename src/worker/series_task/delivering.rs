@@ -20,7 +20,7 @@ use crate::core::remotewrite::StepBatch;
 
 /// Steps that may be under way to a tenant: then reading pauses, or it is skipped.
 const STEPS_UNDER_WAY: usize = 3;
-/// A tenant without a batch for so long, in event time, has nothing to say.
+/// A tenant without a batch for so long, in event time, has no samples.
 const UNUSED_AFTER: Millis = 3_600_000;
 
 /// The closed steps that count and are not acknowledged.
@@ -34,7 +34,7 @@ pub(super) struct Delivering {
     tenants: BTreeMap<Arc<str>, (usize, usize)>,
     /// The tenants in use, each with the newest step that had a batch for it.
     seen: BTreeMap<Arc<str>, Millis>,
-    /// Those whose samples are not taken while others' are.
+    /// Tenants whose samples are not accepted while those of others are.
     down: BTreeSet<Arc<str>>,
     /// The steps that the slowest tenant lacks, of those that are not skipped.
     lacking: usize,
@@ -72,12 +72,12 @@ impl Delivering {
         })
     }
 
-    /// Looks which tenants' samples are not taken. `is_down` is about the tenant's own batches, `is_dark` about its
-    /// receiver, for whichever tenant.
+    /// Checks which tenants' samples are not accepted. `is_down` is about the tenant's own batches, `is_dark` about its
+    /// receiver, for any tenant.
     pub(super) fn look(&mut self, is_down: impl Fn(&str) -> bool, is_dark: impl Fn(&str) -> bool) {
         self.down = self.tenants.keys().filter(|tenant| is_down(tenant)).cloned().collect();
-        // One that has nothing to say at the moment is no sign that its receiver answers. But one that has its part of the
-        // newest step does not ask any more: only the next step shows whether it would still be answered.
+        // A tenant without samples at the moment does not show that its receiver answers. But one that has its part of
+        // the newest step sends no more requests: only the next step shows whether it would still be answered.
         let newest = self.seen.values().max();
         let has_all = |tenant: &Arc<str>| self.seen.get(tenant) == newest && !self.tenants.contains_key(tenant);
         let answers = |tenant: &Arc<str>| !self.down.contains(tenant) && (!is_dark(tenant) || has_all(tenant));
@@ -88,7 +88,7 @@ impl Delivering {
     }
 
     fn measure(&mut self) {
-        // What is carried does not count: a new owner must close steps to learn which receivers there are.
+        // Carried batches do not count: a new owner must close steps to find out which receivers are up.
         let up = self.tenants.iter().filter(|(tenant, _)| !self.down.contains(*tenant));
         self.lacking = up.map(|(_, (steps, _))| *steps).max().unwrap_or_default();
     }

@@ -49,13 +49,13 @@ const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 
-/// A receiver from which nothing but failures has come for as long as this many steps is down.
+/// A receiver is down if all attempts have failed for as long as this many steps.
 const STEPS_UNTIL_DOWN: u64 = 2;
 
-/// What the shards of a worker know together.
+/// What the shards of a worker share.
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
-    /// Which of them writes a snapshot next.
+    /// The order in which they write snapshots.
     snapshots: Arc<Turns>,
     /// What is known of the settings of other workers.
     agreement: Agreement,
@@ -66,10 +66,10 @@ pub(crate) struct SeriesRunner {
     id: TaskId,
     shards: Arc<Shards>,
     task: SeriesTask,
-    /// Of the settings that the worker has.
+    /// The generation of the worker's settings.
     generation: u64,
     terms: Terms,
-    /// How much the task has given up that is known.
+    /// How many given-up deltas have been reported.
     given_up: u64,
     /// Reminds of a snapshot when that begins.
     journal: JournalEnd<SnapshotBegins>,
@@ -77,7 +77,8 @@ pub(crate) struct SeriesRunner {
     held: Held,
     /// The offset after the last share record that was applied.
     position: i64,
-    /// Where the last mark ended. A topic that has lost its end may be read from further back again; marks are not.
+    /// Where the last mark ended. A topic that has lost its end may be read again from an earlier offset; marks are
+    /// not.
     marked: i64,
     /// Closed steps whose marks are not yet known to count.
     pending: VecDeque<(u64, ClosedStep)>,
@@ -88,19 +89,19 @@ pub(crate) struct SeriesRunner {
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
     writing: Option<Writing>,
-    /// When the last one was begun here.
+    /// When this owner began the last one.
     saved: Instant,
-    /// The first step that was closed here.
+    /// The first step that this owner closed.
     first: Option<Millis>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
-    /// Why nothing can be read, if that is so.
+    /// Why the deltas cannot be read, if that is so.
     unread: Option<Unread>,
     silence: Silence,
     gaps: Gaps,
-    /// Says that shares are missing for too long.
+    /// Reports that shares are missing for too long.
     ends: Reporter,
-    /// Says that a source contradicts itself, which does not pass.
+    /// Reports that a source contradicts itself, which needs an operator.
     contradicted: Reporter,
     ending: Ending,
     leaving: Leaving,
@@ -111,7 +112,7 @@ pub(crate) struct SeriesRunner {
 enum Ending {
     /// Something may still come.
     Open,
-    /// The mark that says that everything is closed and acknowledged is under way, as this commit.
+    /// The mark that everything is closed and acknowledged is in flight, as this commit.
     Marked(u64),
     /// The mark counts.
     Over,
@@ -137,7 +138,7 @@ struct Writing {
 }
 
 impl SeriesRunner {
-    /// Starts fetching, and sends again what the receiver may not have.
+    /// Starts fetching, and resends what the receiver may not have.
     pub(crate) fn start(
         context: &TaskContext<'_>,
         shards: &Arc<Shards>,
@@ -152,7 +153,7 @@ impl SeriesRunner {
             };
             Outbox::new(context.clients.exporter.open(id.partition.unsigned_abs(), Box::new(done)))
         };
-        // A snapshot may have read on after the last mark.
+        // A snapshot may have read beyond the last mark.
         let marked = taken.writer.next().unwrap_or(taken.start);
         let journal = JournalEnd::new(taken.writer, context.clients.names.series_journal(), id.clone(), life);
         let conditions = context.clients.telemetry.conditions();
@@ -198,7 +199,7 @@ impl SeriesRunner {
         Ok(runner)
     }
 
-    /// Takes some share records and closes what can be closed.
+    /// Applies some share records and closes the steps that can be closed.
     pub(crate) fn turn(&mut self, context: &TaskContext<'_>) -> Result<Turn, Ended> {
         let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
         let closed: usize = closed.map(|request| request.body.len()).sum();
@@ -262,7 +263,7 @@ impl SeriesRunner {
         Ok(Turn::Busy)
     }
 
-    /// What changes with `step`, which has just been closed.
+    /// Applies the changes that take effect with `step`, which has just been closed.
     fn change(&mut self, context: &TaskContext<'_>, step: Millis, gone: Vec<(String, i32)>) -> Change {
         let (settings, changes) = self.terms.change(&mut self.task);
         if !changes.is_empty() {
@@ -294,8 +295,8 @@ impl SeriesRunner {
         gone
     }
 
-    /// Whether enough steps are under way. Also when a snapshot is long overdue: in a backlog the receiver never has
-    /// everything unless closing pauses for a moment.
+    /// Whether enough steps are in flight, or a snapshot is long overdue: in a backlog the receiver never has
+    /// everything unless closing pauses briefly.
     fn full(&self, context: &TaskContext<'_>) -> bool {
         let overdue = self.is_unsaved_for(2, context);
         self.delivering.full(self.pending.len())
@@ -308,8 +309,8 @@ impl SeriesRunner {
         closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
     }
 
-    /// Whether the last snapshot is so many times as far back as snapshots should be apart. A replay runs through event time
-    /// at great speed and would do little but write them, so there the clock counts as well.
+    /// Whether the event time since the last snapshot exceeds `times` snapshot intervals. A replay runs through event
+    /// time at high speed and would do little but write snapshots, so there the clock counts as well.
     fn is_unsaved_for(&self, times: i64, context: &TaskContext<'_>) -> bool {
         let rests = self.saved.elapsed() < context.mode.rest_between_snapshots();
         !rests
@@ -345,7 +346,7 @@ impl SeriesRunner {
                 }
             }
             ChainVerdict::Duplicate => self.silence.heard(source),
-            // It is as good as none: what is missing may never come.
+            // The share cannot be used: the missing one may never come.
             ChainVerdict::Ahead => self.gaps.ahead(source, Instant::now()),
         }
     }
@@ -384,8 +385,8 @@ impl SeriesRunner {
         }
     }
 
-    /// Closes steps of a shard that has nothing to write, as often as snapshots are written, so that what has been read may be
-    /// deleted.
+    /// Closes steps of a shard that has no samples, as often as snapshots are written, so that the deltas that it has
+    /// read may be deleted.
     fn close_idle(&mut self, context: &TaskContext<'_>) {
         let every = context.clients.config.core.series.snapshot_every;
         if self.full(context) || self.ending != Ending::Open {
@@ -492,8 +493,8 @@ impl SeriesRunner {
         }
     }
 
-    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
-    /// receiver that is down does not have goes with it.
+    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. Batches
+    /// for a receiver that is down are part of it.
     fn write_snapshot(&mut self, context: &TaskContext<'_>) {
         let Some(closed) = self.task.closed().filter(|_| self.ending == Ending::Open) else { return };
         let due = self.snapshot.is_none() || self.is_unsaved_for(1, context);
@@ -526,7 +527,7 @@ impl SeriesRunner {
         self.journal.append(context, records, Some(SnapshotBegins));
     }
 
-    /// Learns the fate of a mark, or that a batch is settled.
+    /// Handles the fate of a mark, or the settlement of a batch.
     pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(number, fate) => self.journaled(context, number, fate),
@@ -598,7 +599,7 @@ impl SeriesRunner {
         }
     }
 
-    /// Stops reading; what was closed is delivered if the receiver takes it in time.
+    /// Stops reading; closed steps are delivered if the receiver accepts them in time.
     pub(crate) fn drain(&mut self) {
         self.leaving.drain();
     }
@@ -613,7 +614,7 @@ impl SeriesRunner {
         self.journal.append(context, records, None);
     }
 
-    /// Whether the task is on its way out.
+    /// Whether the task is closing.
     pub(crate) fn draining(&self) -> bool {
         self.leaving.is_under_way()
     }
@@ -645,7 +646,7 @@ impl SeriesRunner {
         self.show_settings(status, context);
     }
 
-    /// Says which sources are counted by other settings than this worker's.
+    /// Reports which sources are counted by other settings than this worker's.
     fn show_settings(&self, status: &mut TaskStatus, context: &TaskContext<'_>) {
         let in_force = context.tenants.in_force();
         let own = in_force.tenants.agreed();

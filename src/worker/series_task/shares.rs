@@ -1,4 +1,4 @@
-//! Adding share records to a shard, and saying what became of those that cannot be added.
+//! Adding share records to a shard, and logging those that cannot be added.
 
 use crate::core::deltas::ShareError;
 use crate::core::tasks::series::{Applied, ApplyError, SeriesTask};
@@ -22,8 +22,8 @@ pub(super) fn apply(
     told(task.apply(record).map(Some), shard, offset)
 }
 
-/// Logs as an error what cannot be added. A record that is no share is skipped by every worker alike: it would block its shard
-/// permanently. Should it have been one, its source does not get past it.
+/// Logs records that cannot be added as errors. Every worker skips a record that is no share: it would block its shard
+/// permanently. If it was a share, its source does not advance beyond it.
 pub(crate) fn told(
     applied: Result<Option<Applied>, ApplyError>,
     shard: i32,

@@ -1,4 +1,4 @@
-//! One record on its way into a span task: whose it is, what becomes of it if it cannot be read, and what if it hurts.
+//! One record on its way into a span task: its tenant, and what happens if it cannot be read or causes a panic.
 //!
 //! No record may make the code panic. Should one do so all the same, the task's state is not to be trusted any more: it is
 //! dropped and the task is restarted, which reads the record again. A record at which that happened [`TRIES`] times is skipped
@@ -23,7 +23,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How often a record may make the code panic before it is skipped.
 const TRIES: u32 = 3;
 
-/// What the span tasks of a worker know together of records that are not read.
+/// What the span tasks of a worker share about records that are not read.
 pub(crate) struct Intake {
     /// The records that made the code panic.
     isolation: Isolation,
@@ -36,7 +36,7 @@ pub(crate) struct Intake {
 /// The records that made the code panic in this process.
 #[derive(Debug, Default)]
 struct Isolation {
-    /// Whether there is any, to be looked at without a lock.
+    /// Whether there is any, readable without a lock.
     some: AtomicBool,
     records: Mutex<BTreeMap<(String, i32, i64), Panics>>,
 }
@@ -74,7 +74,7 @@ struct Panics {
 // === impl Isolation ===
 
 impl Isolation {
-    /// Notes a panic at a record; returns how many there were.
+    /// Counts a panic at a record; returns how many there were.
     fn note(&self, task: &TaskId, offset: i64, text: &str) -> u32 {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let panics = records.entry((task.topic.clone(), task.partition, offset)).or_default();
@@ -138,8 +138,8 @@ impl Intake {
         Ok(cuts)
     }
 
-    /// Does something that counts records which waited, because their time was doubted. A panic is noted at the record that
-    /// was being counted, so that it is skipped like one that hurts when it is offered.
+    /// Runs code that counts records which waited, because their time was doubtful. A panic is attributed to the record
+    /// that was being counted, so that it is skipped like one that causes a panic when it is offered.
     pub(super) fn counting<T>(
         &self,
         id: &TaskId,
@@ -149,7 +149,7 @@ impl Intake {
         self.watched(id, task, None, work)
     }
 
-    /// The same, where a panic is the fault of the record at `offered` if no other is being counted.
+    /// The same; a panic is attributed to the record at `offered` if no other is being counted.
     fn watched<T>(
         &self,
         id: &TaskId,
@@ -166,7 +166,8 @@ impl Intake {
         })
     }
 
-    /// Says that a record is not read: one of a kind and topic in a minute, with a sample, and how many there were meanwhile.
+    /// Logs that a record is not read: one line per kind, topic and minute, with an example, and how many there were
+    /// meanwhile.
     fn tell(&self, id: &TaskId, record: &Record<'_>, refusal: Refusal) {
         let (offset, reason) = (record.offset, refusal.describe(record.value));
         match self.refusals.note(&id.topic, refusal.name(), Instant::now()) {

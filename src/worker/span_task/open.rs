@@ -1,11 +1,11 @@
-//! Open transactions of producers. What lies behind the first one is in the log and cannot be read: the partition is neither
-//! stuck nor silent, and one that its producer never ends blocks it for ever.
+//! Open transactions of producers. Records past the first one are in the log and cannot be read: the partition is
+//! neither stuck nor silent. A transaction that its producer never ends blocks the partition for ever.
 
 use std::time::{Duration, Instant};
 
 use crate::worker::telemetry::TaskId;
 
-/// What is known of an open transaction.
+/// The state of an open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// Where it begins, and since when that is so.

@@ -1,4 +1,5 @@
-//! The shares that are on their way to the shards: which commits still wait for some, and whether they are stored as sent.
+//! The shares in flight to the shards: which commits still wait for some, and whether they are stored in the order
+//! sent.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use crate::core::journal::Shares;
 use crate::worker::kafka::appender::Fate;
 use crate::worker::task::Sent;
 
-/// The shares that no acknowledgement has come for.
+/// The shares without an acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     commits: BTreeMap<u64, Left>,
@@ -28,7 +29,7 @@ struct Line {
     last: Option<i64>,
 }
 
-/// Why it is not known that a shard has everything: it must be sent again.
+/// Why a shard may lack shares, so that they must be sent again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsure {
     #[error("a delta record was not stored: {0}")]
@@ -58,7 +59,7 @@ impl Outgoing {
         }
     }
 
-    /// Learns the fate of a record.
+    /// Handles the fate of a record.
     ///
     /// # Errors
     /// When the shard may lack it.

@@ -11,14 +11,14 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::telemetry::TaskId;
 
-/// One per running task. `M` is what the task wants to be reminded of when a frame's first record has its offset.
+/// One per running task. `M` is what the task gets back when a frame's first record has its offset.
 pub(crate) struct JournalEnd<M> {
-    /// Draws up the frames and judges the acknowledgements.
+    /// Encodes the frames and judges the acknowledgements.
     pub(crate) writer: JournalWriter,
     topic: String,
     id: TaskId,
     life: Life,
-    /// One entry for each record on its way, in the order of appending.
+    /// One entry for each record in flight, in the order of appending.
     under_way: VecDeque<Option<M>>,
     /// How many records have been appended, and of how many the fate is known.
     appended: u64,
@@ -60,8 +60,8 @@ impl<M> JournalEnd<M> {
         }
     }
 
-    /// Learns the fate of the oldest record that is under way. The writer takes an offset for that record's: of another one, it
-    /// would call accepted what no reader counts.
+    /// Handles the fate of the oldest record in flight. The writer takes an offset for that record's: with another
+    /// one's, it would accept a frame that no reader counts.
     pub(crate) fn learn(&mut self, context: &TaskContext<'_>, number: u64, fate: Fate) -> Result<Told<M>, Ended> {
         if number != self.learned {
             return Err(Ended::Unknown(format!("record {number} was acknowledged before record {}", self.learned)));

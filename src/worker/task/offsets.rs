@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use crate::worker::kafka::members::Partition;
 
-/// Written by tasks, taken by the member thread.
+/// Tasks write it, the member thread reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
-    /// How far the journal of a partition has accepted, for the group's lag dashboards.
+    /// How far the journal of a partition has accepted records, for the group's lag dashboards.
     positions: Mutex<BTreeMap<Partition, i64>>,
     /// Below which offset a partition of an internal topic is not needed any more.
     trims: Mutex<BTreeMap<Partition, i64>>,

@@ -50,7 +50,8 @@ pub enum TaskState {
     Running,
     /// Commits a last time.
     Closing,
-    /// The group has given it away without asking: this worker was not heard of in time. Another worker may have it.
+    /// The group has given it away without asking: the heartbeats of this worker did not arrive in time. Another worker
+    /// may have it.
     Lost,
 }
 
@@ -75,7 +76,7 @@ pub struct TaskStatus {
     pub lag_millis: Millis,
     /// The ledger of a span task, with what is not journaled yet; empty for a series task.
     pub ledger: Ledger,
-    /// The ledger with which this worker took the partition over.
+    /// The ledger when this worker acquired the partition.
     pub begun: Option<Ledger>,
     /// The ledger as the journal has it, once that is known. It never goes down, also when the owner changes.
     pub journaled: Option<Ledger>,
@@ -91,7 +92,7 @@ pub struct TaskStatus {
     pub unnamed: usize,
     /// Which sources of a series task are counted by other settings than this worker's.
     pub settings: SettingsStatus,
-    /// Whether it has caught up with what its predecessor had done.
+    /// Whether it has caught up with its predecessor.
     pub restored: bool,
     /// In a replay: whether its stretch is read, or everything is closed, and all of it is journaled and acknowledged.
     pub done: bool,
@@ -99,7 +100,7 @@ pub struct TaskStatus {
     pub trouble: Option<String>,
     /// Why its partition cannot be read, if that is so.
     pub fetch_trouble: Option<String>,
-    /// When the broker of its partition was last heard of, or there was something left to take in.
+    /// When the broker of its partition last answered, or unread records were in the buffer.
     pub heard: Option<Instant>,
     /// The bytes that are fetched and not taken yet.
     pub fetched: u64,
@@ -143,7 +144,7 @@ struct Inner {
     confirmed: [AtomicU64; 2],
 }
 
-/// For how long a confirmed membership is believed in. A worker that was frozen must not call anything its own when it wakes up.
+/// How long a membership counts as confirmed. A worker that was frozen must not claim to own anything when it wakes up.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3);
 
 /// Makes metrics from the board.
@@ -284,8 +285,8 @@ impl Board {
         self.0.tasks.retain(|id, status| id.kind != kind || status.state != TaskState::Lost || !old(status));
     }
 
-    /// Whether this worker's membership in the group of this kind of task is confirmed by its heartbeats. To be renewed
-    /// repeatedly.
+    /// Sets whether this worker's membership in the group of this kind of task is confirmed by its heartbeats. The
+    /// caller renews it repeatedly.
     pub fn confirm(&self, kind: TaskKind, confirmed: bool) {
         let until = if confirmed { (self.0.age() + CONFIRMED_FOR).as_millis() } else { 0 };
         self.0.confirmed[kind as usize].store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -305,7 +306,7 @@ impl Board {
         all
     }
 
-    /// What the rows of a task are worth.
+    /// The value of the label `state` of a task.
     fn worth(&self, id: &TaskId, status: &TaskStatus) -> &'static str {
         match status.state {
             TaskState::Lost => "lost",

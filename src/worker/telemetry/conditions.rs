@@ -1,4 +1,4 @@
-//! What must hold for the worker to be ready: named conditions, and what speaks against each of them now.
+//! What must hold for the worker to be ready: named conditions, and the present problems of each.
 //!
 //! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy,
 //! and reports again when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow
@@ -15,8 +15,8 @@
 //! assert!(telemetry.conditions().ready());
 //! ```
 //!
-//! A condition is about being *ready*, never about being *alive*: no orchestrator may end a worker because its broker or its
-//! receiver is down.
+//! A condition is about being *ready*, never about being *alive*: no orchestrator may restart a worker because its
+//! broker or its receiver is down.
 #![allow(clippy::disallowed_methods, reason = "since when something does not hold is a matter of the clock")]
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ use super::{keep, names, opts};
 use crate::core::model::Millis;
 use crate::core::model::text::Shown;
 
-/// An answer and a log line name at most so many places of one condition.
+/// The maximum number of places of one condition in an answer and in a log line.
 const MAX_NAMED: usize = 20;
 
 macro_rules! conditions {
@@ -101,7 +101,7 @@ struct State {
     since_millis: Millis,
     /// Whether it has been met in this process.
     was_met: bool,
-    /// What speaks against it, by place.
+    /// Its problems, by place.
     troubles: BTreeMap<String, String>,
 }
 
@@ -122,7 +122,7 @@ pub struct Report {
     pub since: Millis,
     /// For how many seconds.
     pub seconds: u64,
-    /// What speaks against it, a sentence with the remedy each; it is met when there is nothing.
+    /// The problems, a sentence with the remedy each; the condition is met if there is none.
     pub troubles: Vec<String>,
 }
 
@@ -144,8 +144,8 @@ impl Conditions {
         Reporter { conditions: self.clone(), condition, place: place.into() }
     }
 
-    /// Says what speaks against a condition at one place, or that nothing does. Control characters are escaped: a part of the
-    /// sentence may come from outside.
+    /// Reports a problem of a condition at one place, or that there is none. Control characters are escaped: a part of
+    /// the sentence may come from outside.
     pub fn report(&self, condition: Condition, place: &str, trouble: Option<String>) {
         let trouble = trouble.map(|text| Shown(&text).to_string());
         let mut states = self.states();
@@ -173,7 +173,7 @@ impl Conditions {
         }
     }
 
-    /// Replaces all reports about a condition at once: what speaks against it, by place.
+    /// Replaces all reports about a condition at once: its problems, by place.
     pub fn report_all(&self, condition: Condition, troubles: BTreeMap<String, String>) {
         let said: Vec<String> =
             self.states().get(&condition).map(|state| state.troubles.keys().cloned().collect()).unwrap_or_default();
@@ -183,7 +183,7 @@ impl Conditions {
         over.iter().for_each(|place| self.report(condition, place, None));
     }
 
-    /// A condition has not been met so far, which is no news: a worker begins that way.
+    /// Marks a condition as never met so far, which is no news: a worker starts that way.
     pub fn expect(&self, condition: Condition, place: &str, trouble: &str) {
         if let Some(state) = self.states().get_mut(&condition) {
             state.was_met = false;
@@ -237,7 +237,7 @@ impl Reporter {
         self.conditions.report(self.condition, &self.place, None);
     }
 
-    /// One or the other.
+    /// Reports a problem, or that there is none.
     pub fn says(&self, trouble: Option<String>) {
         self.conditions.report(self.condition, &self.place, trouble);
     }

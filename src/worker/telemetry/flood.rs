@@ -1,6 +1,6 @@
 //! Rate-limits repeated log lines: each cause is logged once a minute, with how often it was suppressed meanwhile.
 //!
-//! Code that may log something often asks first, and logs how often it has kept quiet:
+//! Code that may log a line often asks first, and logs how many lines were suppressed:
 //!
 //! ```
 //! # let error = "Connection refused";
@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two lines of one cause.
+/// The interval between two lines of one cause.
 pub const EVERY: Duration = Duration::from_secs(60);
-/// So many causes are kept apart; more are one.
+/// The maximum number of distinct causes; further ones count as one.
 const CAUSES: usize = 200;
 
-/// Of this process: many clients meet the same broker, and know nothing of each other.
+/// Of this process: many clients use the same broker, independently of each other.
 static PROCESS: Flood = Flood::new();
 
 /// What has been logged, by cause.
@@ -38,8 +38,8 @@ pub fn may_say(cause: &str) -> Option<u64> {
     PROCESS.lets(cause, Instant::now())
 }
 
-/// What a text of others is about: without numbers, addresses and remarks in parentheses at its end, which differ from one time
-/// to the next.
+/// The gist of a foreign text: without numbers, addresses and remarks in parentheses at its end, which differ from one
+/// time to the next.
 #[must_use]
 pub fn gist(text: &str) -> String {
     let text = text.split(" (after ").next().unwrap_or(text);

@@ -1,4 +1,4 @@
-//! The meters of what should not happen, and of what keeps it from doing harm.
+//! The metrics of failures, and of what limits their damage.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 

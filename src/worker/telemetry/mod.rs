@@ -34,13 +34,13 @@ use settings::SettingsMeters;
 
 use crate::core::remotewrite::verdict::REASONS;
 
-/// Under which reason samples are rejected whose tenant cannot stand in a header.
+/// The reason under which samples are rejected whose tenant is not legal in a header.
 pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
 
-/// All that [`class_of`] says.
+/// All values that [`class_of`] returns.
 const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
 
-/// Under which class an answer is counted; 0 is none.
+/// The class that an answer is counted under; 0 is no answer.
 pub(crate) fn class_of(status: u16) -> &'static str {
     match status {
         200..=299 => "2xx",
@@ -59,11 +59,11 @@ const RESTORE_BOUNDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60
 /// What happened in a rebalance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rebalance {
-    /// Partitions came.
+    /// Partitions were assigned.
     Assigned,
-    /// Partitions went, in order.
+    /// Partitions were revoked, in order.
     Revoked,
-    /// Partitions had gone before the worker knew.
+    /// Partitions were lost before the worker knew.
     Lost,
 }
 
@@ -196,7 +196,7 @@ impl Telemetry {
         &self.0.board
     }
 
-    /// Where samples go, and how that stands.
+    /// The receivers, and their state.
     #[must_use]
     pub fn receivers(&self) -> &Receivers {
         &self.0.receivers
@@ -306,7 +306,7 @@ impl Telemetry {
         self.0.hazards.storms.inc();
     }
 
-    /// Counts a rest of this worker.
+    /// Counts a backoff of this worker from the groups.
     pub fn rests(&self) {
         self.0.hazards.rests.inc();
     }
@@ -331,7 +331,7 @@ impl Telemetry {
         self.0.hazards.reserved.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Shows whether spans wait because too much is held.
+    /// Shows whether reading is throttled by the memory limit.
     pub fn memory_throttled(&self, throttled: bool) {
         self.0.hazards.throttled.set(i64::from(throttled));
     }
@@ -341,7 +341,7 @@ impl Telemetry {
         self.0.hazards.clock_ahead.set(millis as f64 / 1000.0);
     }
 
-    /// Settings of tenants have are applied.
+    /// Settings of tenants were applied.
     pub fn overrides_loaded(&self, version: String, tenants: Vec<String>) {
         self.0.overrides.loaded(version, tenants);
     }
@@ -357,7 +357,7 @@ impl Telemetry {
         self.0.overrides.shown()
     }
 
-    /// This worker counts by these settings from now on.
+    /// Sets the settings by which this worker counts from now on.
     pub fn settings_in_force(&self, fingerprint: u64, text: &str) {
         self.0.settings.in_force(fingerprint, text);
     }
@@ -368,7 +368,7 @@ impl Telemetry {
         self.0.settings.shown()
     }
 
-    /// A shard continues by other settings.
+    /// A shard has switched to other settings.
     pub fn settings_changed(&self) {
         self.0.settings.changes.inc();
     }
@@ -436,7 +436,7 @@ fn counter(registry: &Registry, m: Metric) -> IntCounter {
     keep(registry, IntCounter::with_opts(opts(m)))
 }
 
-/// Counters by the value of one label. Those that are known are there from the start: `increase()` does not see the first event
+/// Counters by the value of one label. The known values exist from the start: `increase()` does not see the first event
 /// of a series that begins with it, so an alert would miss it.
 fn counters(registry: &Registry, m: Metric, known: impl IntoIterator<Item = &'static str>) -> IntCounterVec {
     let counters = keep(registry, IntCounterVec::new(opts(m), m.labels));

@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// One metric: its name, its kind, its labels and what it says.
+/// One metric: its name, its kind, its labels and its help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// The full name.
