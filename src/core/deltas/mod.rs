@@ -2,7 +2,7 @@
 //!
 //! *In:* label sets and observations from the processors. *Out:* at a cut, the share records of every shard.
 //! *Owner:* one span task. *Never:* a float, a map whose order reaches the output.
-//! *Next:* [`crate::core::journal`] stores the cut in a commit, [`crate::core::series`] adds what it reads.
+//! *Next:* [`crate::core::journal`] stores the cut in a commit, [`crate::core::series`] adds up the shares.
 //!
 //! # Which shard owns a label set
 //!

@@ -1,4 +1,4 @@
-//! The deltas of the open steps: label sets found by a raw key, and the cells that they have added since the last cut.
+//! The deltas of the open steps: label sets found by a raw key, and the cells that have grown since the last cut.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::core::model::{
 /// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
 
-/// With more label sets than this they do not fit the cache of a core, and [`DeltaTable::announce`] pays.
+/// More label sets than this do not fit into the cache of a core, and [`DeltaTable::announce`] pays off.
 const SCATTERED: usize = 10_000;
 
 /// What one native bucket and one exemplar take in memory.
@@ -27,7 +27,7 @@ const EXEMPLAR: usize = size_of::<(u32, Exemplar)>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetId(u32);
 
-/// What a processor says about a label set that the table sees for the first time.
+/// How a processor defines a label set that the table sees for the first time.
 #[derive(Debug, Clone)]
 pub struct Define {
     /// The tenant.
@@ -38,8 +38,9 @@ pub struct Define {
 
 /// What decides the shard of a label set: the service that its labels name, so that a limit finds all label sets of a
 /// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is cut
-/// short, must not part equal labels, or a series would get two writers. The hash is a public one and must stay: workers of
-/// all versions agree on it. Who makes services that meet in one shard has no more of it than who makes one large service.
+/// short, must not separate equal labels, or a series would get two writers. The hash is a public one and must stay:
+/// workers of all versions agree on it. A sender that constructs services in one shard gains no more than with one
+/// large service.
 fn route(tenant: &str, family: Family, block: &[u8]) -> u64 {
     let service = service_of(family, block);
     xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
@@ -87,7 +88,7 @@ pub struct DeltaTable {
     builder: LabelBuilder,
     /// A raw key under construction.
     key: Vec<u8>,
-    /// The hashes of keys that are going to be looked for, and the sets that they may lead to.
+    /// The hashes of keys that will be looked up, and the sets that they may lead to.
     announced: Vec<u64>,
     fetched: Vec<u32>,
     layouts: Vec<Arc<Layout>>,
@@ -96,9 +97,9 @@ pub struct DeltaTable {
     limited: Limited,
     /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
     earliest: Vec<Millis>,
-    /// How long after the oldest open step the one ends whose label sets are found now.
+    /// How long after the oldest open step the step of the present label sets ends.
     ahead: Millis,
-    /// Parts the raw keys of steps: a step's own number, zero for the oldest.
+    /// Separates the raw keys of steps: a step's own number, zero for the oldest.
     salt: u64,
     /// Whether more than the oldest open step was turned to since the last cut.
     spread: bool,
@@ -125,7 +126,7 @@ struct Set {
     block: Box<[u8]>,
     layout: usize,
     route: u64,
-    /// How long after the oldest open step its own one ends.
+    /// How long after the oldest open step its own step ends.
     ahead: Millis,
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
@@ -162,7 +163,7 @@ impl Set {
 // === impl Growing ===
 
 impl Growing<'_> {
-    /// What grows belongs to the open stretch. The first time only.
+    /// Adds the set to the open stretch, the first time it grows.
     #[inline]
     fn touch(&mut self) {
         if !self.set.touched {
@@ -226,8 +227,8 @@ impl DeltaTable {
         Self::seeded(respell_after, Seed::default(), Namer::default())
     }
 
-    /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is spelled again. The
-    /// shares say so, and shards remember sets for at least as long.
+    /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is sent in full
+    /// again. The shares carry that time, and shards remember sets for at least as long.
     #[must_use]
     pub fn seeded(respell_after: Millis, seed: Seed, namer: Namer) -> Self {
         Self {
@@ -263,7 +264,7 @@ impl DeltaTable {
         self.spread |= ahead != 0;
     }
 
-    /// Makes `prefix` what raw keys of this table begin with.
+    /// Sets the prefix of raw keys of this table.
     pub fn begin(&self, prefix: &mut Prefix, bytes: &[u8]) {
         prefix.set(bytes, self.seed);
     }
@@ -333,7 +334,7 @@ impl DeltaTable {
         self.announced.push(prefix.hash_of(key) ^ self.salt);
     }
 
-    /// Reads what the announced keys lead to, so that it comes into the cache at once. One span after the other would wait
+    /// Prefetches what the announced keys lead to into the cache, all at once. One span after the other would wait
     /// for memory five times: for the index, the set, its key, its cells and its exemplars.
     pub fn fetch(&mut self) {
         let Self { index, sets, announced, fetched, .. } = self;
@@ -404,7 +405,7 @@ impl DeltaTable {
         self.at(id).count(counter, weight);
     }
 
-    /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
+    /// Sets gauge `gauge` (a counter of the layout) to 1 for the set.
     pub fn mark(&mut self, id: SetId, gauge: usize) {
         self.at(id).add(gauge, 1);
     }
@@ -426,30 +427,30 @@ impl DeltaTable {
         self.at(id).exemplify(counter, value_ns, example);
     }
 
-    /// Says which tenants have a limit.
+    /// Sets which tenants have a limit.
     pub fn set_limited(&mut self, limited: Limited) {
         self.limited = limited;
     }
 
-    /// Says which settings decide what is counted here: their fingerprint, and what they are.
+    /// Sets the settings that decide what is counted here: their fingerprint and text.
     pub fn set_settings(&mut self, fingerprint: u64, told: Arc<str>) {
         if self.sender.settings != fingerprint {
             (self.sender.settings, self.sender.told) = (fingerprint, Some(told));
         }
     }
 
-    /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
+    /// Makes every raw key unknown, because the meaning of keys has changed. Counts stay.
     pub fn forget_keys(&mut self) {
         self.index.clear();
     }
 
-    /// The bytes that the label sets of the open stretch hold: what a cut would send is less.
+    /// The bytes that the label sets of the open stretch hold: a cut would send less.
     #[must_use]
     pub fn estimate(&self) -> usize {
         self.estimate
     }
 
-    /// The bytes that interned label sets take, besides what [`DeltaTable::estimate`] says.
+    /// The bytes that interned label sets take, besides [`DeltaTable::estimate`].
     #[must_use]
     pub fn known_bytes(&self) -> usize {
         self.known
@@ -488,7 +489,7 @@ impl DeltaTable {
             rest = later;
         }
         let (sets, latest) = (touched.len(), parts.iter().filter_map(PartBuilder::latest).max());
-        // Its memory is needed again.
+        // Keeps its memory for the next stretch.
         self.touched = touched;
         self.touched.clear();
         self.estimate = 0;
@@ -502,7 +503,7 @@ impl DeltaTable {
         Cut { shares, sets, latest }
     }
 
-    /// From the next cut on, what goes to `shard` counts in no step that ends before `step`. Only in a replay of what live
+    /// From the next cut on, deltas for `shard` count in no step that ends before `step`. Only in a replay of what live
     /// shards did: see [`crate::core::journal::past`].
     pub fn not_before(&mut self, shard: u32, step: Millis) {
         let shard = shard as usize;
@@ -512,13 +513,13 @@ impl DeltaTable {
         self.earliest[shard] = self.earliest[shard].max(step);
     }
 
-    /// Whether there is a step that something may not count before.
+    /// Whether deltas of some shard must not count before a step.
     #[must_use]
     pub fn has_earliest(&self) -> bool {
         !self.earliest.is_empty()
     }
 
-    /// Takes out what was touched, the oldest step first, and turns to that.
+    /// Takes out the touched sets, the oldest step first, and switches to that step.
     fn by_step(&mut self) -> Vec<u32> {
         self.turn_to(0);
         let mut touched = std::mem::take(&mut self.touched);
@@ -532,7 +533,7 @@ impl DeltaTable {
         self.sets[id as usize].as_ref().map_or(0, |set| set.ahead)
     }
 
-    /// Encodes what was touched in one step, and resets it.
+    /// Encodes the sets that were touched in one step, and resets them.
     fn fill(&mut self, touched: &[u32], stream_time: Millis, parts: &mut [PartBuilder]) {
         let mut natives = Vec::new();
         let shards = parts.len() as u32;

@@ -1,6 +1,6 @@
 //! What can be wrong with policies.
 
-/// A filter policy that makes no sense: where, what, and what to write instead.
+/// An invalid filter policy: place, problem and remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("policy {policy}{}: {problem}", self.place())]
 pub struct FilterError {

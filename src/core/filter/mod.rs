@@ -4,7 +4,7 @@
 //! filters; a [`Filter`] never changes. *Never:* an allocation per span, an error after the start.
 //! *Next:* [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
 //!
-//! # The order of judging
+//! # The order of evaluation
 //!
 //! The blocks of all policies lie in one pool:
 //!
@@ -85,7 +85,7 @@ impl Filter {
         self.exclude.is_empty() && self.include_any.is_empty() && self.include.is_empty()
     }
 
-    /// Looks at a resource, once for all its spans.
+    /// Evaluates a resource, once for all its spans.
     #[must_use]
     pub fn resource(&self, resource: &Attributes<'_>) -> ResourceVerdict {
         let blocks = self.exclude.iter().chain(&self.include_any).chain(&self.include);

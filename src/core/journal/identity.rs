@@ -1,5 +1,5 @@
-//! Whose journal it is. The names of a group and of a source topic are not enough: group `x` with topic `y-z` and group
-//! `x-y` with topic `z` come to one name of a journal. So claims and all frames that count name their owner.
+//! The owner of a journal. The names of a group and of a source topic are not enough: group `x` with topic `y-z` and
+//! group `x-y` with topic `z` lead to the same journal name. So claims and all frames that count name their owner.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whatever stands in a foreign journal goes to a log.
+        // The content of a foreign journal goes to a log, so it is escaped.
         let group = self.group.escape_debug();
         match &self.topic {
             Some(topic) => write!(f, "topic {} of group {group}", topic.escape_debug()),

@@ -1,19 +1,20 @@
 //! What the journals of a live group hold about the past, for a replay that repeats it: where the wall clock has moved
-//! the stream time of a silent partition, and what came too late for a shard that had closed its step on stall timeout.
+//! the stream time of a silent partition, and which shares came too late for a shard that had closed its step on stall
+//! timeout.
 //!
 //! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their order.
-//! *Owner:* the planner of a replay. *Never:* a number of a commit in what comes out: a replay cuts its commits elsewhere.
-//! *Next:* [`crate::core::tasks::span::Repeat`] does again what happened.
+//! *Owner:* the planner of a replay. *Never:* a number of a commit in the output: a replay cuts its commits elsewhere.
+//! *Next:* [`crate::core::tasks::span::Repeat`] repeats the events.
 //!
-//! # Why this is all that a forced close does
+//! # Why a forced close has no other effect
 //!
-//! A shard counts a share in its own step, or in the oldest open one if that is later. So whatever comes after step T was
-//! closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a forced close
-//! says of every source that it was closed without how many commits of it had been counted. The journal of the source says
-//! at which offset the next one begins. From that offset on, its deltas for that shard count in no step before T + 1. A
-//! source that had passed T has nothing to say about T any more, and a step that is closed by watermark has all
-//! sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where they would
-//! say less, and its shards need to know nothing of it.
+//! A shard counts a share in its own step, or in the oldest open one if that is later. So a share that comes after step
+//! T was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a
+//! forced close holds, for every source that it was closed without, how many commits of it had been counted. The
+//! journal of the source says at which offset the next one begins. From that offset on, its deltas for that shard count
+//! in no step before T + 1. A source that had passed T has no more deltas for T, and a step that is closed by watermark
+//! has all sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where
+//! they would be earlier, and its shards need to know nothing of it.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ use crate::core::model::{Millis, StepWidth};
 pub enum Event {
     /// At the offset, stream time advanced to the time.
     Tick(i64, Millis),
-    /// What follows came after a shard had closed a step without it.
+    /// The following records came after a shard had closed a step without them.
     Missed {
         /// The offset.
         offset: i64,
@@ -41,9 +42,9 @@ pub enum Event {
         shard: u32,
         /// The end of the last step that it had closed.
         step: Millis,
-        /// Whether a commit ended here that no tick had ended.
+        /// Whether a commit ended here that did not end by a tick.
         cut: bool,
-        /// A partition that is at the offset and has this stream time, or a later one, has it behind it.
+        /// The event is in the past of a partition that is at the offset and has at least this stream time.
         passed: Millis,
     },
 }
@@ -92,7 +93,7 @@ struct Last {
     tick: bool,
     /// Stream time after it.
     time: Millis,
-    /// Whether that is in another step than the commit: then what expires by it is in the next one.
+    /// Whether that is in another step than the commit: then the edges that expire by it are in the next one.
     crossing: bool,
     /// Whether it holds no record.
     empty: bool,
@@ -121,7 +122,7 @@ impl Event {
 // === impl ForcedCloses ===
 
 impl ForcedCloses {
-    /// Turns to the journal of `shard`, which is there from its first record on, or is `cut`.
+    /// Continues with the journal of `shard`, which is complete, or `cut` at its beginning.
     pub fn turn_to(&mut self, shard: u32, cut: bool) {
         self.fold = if cut { Fold::after_cut() } else { Fold::new() };
         (self.shard, self.begins) = (shard, None);
@@ -166,7 +167,7 @@ impl ForcedCloses {
         self.begins
     }
 
-    /// What each source, topic and partition, came too late for.
+    /// By source (topic and partition): the steps that its shares came too late for.
     #[must_use]
     pub fn missed(&self) -> &BTreeMap<(String, i32), Missed> {
         &self.missed
@@ -178,7 +179,7 @@ impl ForcedCloses {
         &self.torn
     }
 
-    /// Forced closes, as shard and step, of an earlier version, which did not say what they were without.
+    /// Forced closes, as shard and step, of an earlier version, which did not record the missing sources.
     #[must_use]
     pub fn unsaid(&self) -> &[(u32, Millis)] {
         &self.unsaid
@@ -217,7 +218,7 @@ impl Past {
         Ok(())
     }
 
-    /// Commits begin at `offset` that came too late for something. What is `left` begins later.
+    /// Commits begin at `offset` whose shares came too late for a step. Those in `left` begin later.
     fn place(&mut self, offset: i64, left: Missed) {
         let missed = std::mem::replace(&mut self.missed, left);
         if missed.is_empty() {
@@ -226,8 +227,8 @@ impl Past {
         let (mut cut, mut passed) = (true, Millis::MIN);
         if let Some(Last { tick, time, crossing, empty }) = self.last {
             if !tick && (empty || crossing) {
-                // The next record had taken stream time there: what expired on the way was committed before it, in its
-                // own step, and what expires there is not.
+                // The next record moved stream time there: edges that expired on the way were committed before it, in
+                // their own step, and those that expire there are not.
                 self.found.push(Event::Tick(offset, time));
             }
             (cut, passed) = (!tick && !crossing, if crossing { time } else { time + 1 });
@@ -243,13 +244,13 @@ impl Past {
         self.fold.identity()
     }
 
-    /// The source offset from which on everything is known; `None` when the journal has no commit.
+    /// The source offset from which on all events are known; `None` if the journal has no commit.
     #[must_use]
     pub fn begins(&self) -> Option<i64> {
         self.begins
     }
 
-    /// The events, in their order. What was missed by a commit that the journal does not have yet follows its last one.
+    /// The events, in their order. Steps that a later commit has missed follow the last commit of the journal.
     #[must_use]
     pub fn found(mut self) -> Vec<Event> {
         let next = self.fold.next().unwrap_or_default();

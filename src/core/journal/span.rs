@@ -1,4 +1,4 @@
-//! What the journal of a span task says: source offsets, stream time, pending edges to re-read, and the shares.
+//! The journal of a span task: source offsets, stream time, pending edges to re-read, and the shares.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,12 +47,12 @@ pub struct SpanCommit {
     pub ledger: Ledger,
     /// The shares, one per shard, empty ones too.
     pub shares: Shares,
-    /// A record that was read before the cut, if there was any since the position was last moved by hand. Journals of
+    /// A record that was read before the cut, if there was any since an operator last moved the position. Journals of
     /// frame version 1 have none.
     pub witness: Option<Witness>,
 }
 
-/// Where a span task stands: what a new owner starts from.
+/// The state of a span task that a new owner starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SpanState {
     /// The latest claimer.
@@ -94,9 +94,9 @@ pub struct Needs {
     shards: u32,
     /// By shard: its snapshots hold its shares of all commits below this number.
     held: BTreeMap<u32, u64>,
-    /// By shard: it lacks shares from this commit on, and no owner has come since.
+    /// By shard: it lacks shares from this commit on, and there was no new owner since.
     lacked: BTreeMap<u32, u64>,
-    /// Of those, what was there when the present owner came: it has sent them all again once it commits.
+    /// Those that the present owner found when it claimed the journal: it has sent them all again once it commits.
     answered: BTreeMap<u32, u64>,
     /// Where commits begin.
     begins: BTreeMap<u64, i64>,
@@ -186,7 +186,7 @@ impl SpanCommit {
 }
 
 fn shares(r: &mut Reader<'_>) -> Result<Shares, Malformed> {
-    // The lengths may lie, so nothing is allocated by them.
+    // The lengths may be forged, so they do not size an allocation.
     let mut shares = Vec::new();
     for _ in 0..r.u64()? {
         let mut parts = Vec::new();
@@ -325,14 +325,14 @@ impl Needs {
         self.answered.clear();
     }
 
-    /// A shard has written something into the journal.
+    /// A shard has written a notice into the journal.
     pub fn hear(&mut self, Notice { shard, what, k }: Notice) {
         self.counted = self.counted.max(k);
         match what {
             What::Holds => {
                 let held = self.held.entry(shard).or_insert(k);
                 *held = k.max(*held);
-                // What it lacked before has come, or was on its way.
+                // The shares that it lacked before have arrived, or were in flight.
                 for lacked in [&mut self.lacked, &mut self.answered] {
                     lacked.retain(|other, lacked| *other != shard || *lacked >= k);
                 }
@@ -344,7 +344,7 @@ impl Needs {
         }
     }
 
-    /// There is a new owner, which sends again what was lacked until now.
+    /// There is a new owner, which resends the shares that were missing until now.
     fn claimed(&mut self) {
         for (shard, k) in std::mem::take(&mut self.lacked) {
             let answered = self.answered.entry(shard).or_insert(k);
@@ -369,7 +369,7 @@ impl Needs {
     #[must_use]
     pub fn oldest(&self, forwarded: u64) -> Option<i64> {
         let held = (0..self.shards).map(|shard| self.held.get(&shard).copied().unwrap_or_default()).min()?;
-        // The last commit says where the task stands.
+        // The last commit holds the state of the task.
         let last = self.begins.keys().next_back()?;
         self.begins.get(&held.min(forwarded).min(*last)).copied()
     }
@@ -385,7 +385,7 @@ impl Needs {
         self.begins.retain(|_, begins| *begins >= offset);
     }
 
-    /// The first commit that is known to be there.
+    /// The first commit whose place is known.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
         self.begins.keys().next().copied()

@@ -1,4 +1,4 @@
-//! Journals of span tasks as they were written once, kept as bytes: every later version must continue reading these.
+//! Journals of span tasks in past formats, kept as bytes: every later version must be able to read them.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,8 @@ use super::{FrameKind, Ignored, JournalError, Notice, Owner, Ruling, SpanFold, S
 use crate::core::journal::frame::Frame;
 use crate::core::model::Tally;
 
-/// One record per line, in hex, from offset 0 on: two owners who commit in several records, a frame that the second one
-/// tears, its end as a zombie's, a release, a third owner.
+/// One record per line, in hex, from offset 0 on: two owners that commit in several records, a frame that the second
+/// one interrupts, the rest of it from a zombie, a release, a third owner.
 const SPAN: &str = include_str!("stored/span.txt");
 
 /// The same of version 2: one commit, which names a record that was read.

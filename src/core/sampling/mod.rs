@@ -8,7 +8,7 @@
 //! 1. If `tracestate` is read: the first member `ot=` of the span's trace state holds a threshold `th:`, up to 14
 //!    hexadecimal digits. They are the first digits of a fraction: spans whose randomness is below it were dropped.
 //! 2. If a key is given: the first attribute with it that is a double above zero, on the span and then on the resource,
-//!    is the share that was kept. Integers and texts are ignored, as in Tempo, unless they are asked for.
+//!    is the fraction that was kept. Integers and texts are ignored, as in Tempo, unless they are asked for.
 //! 3. Otherwise a span stands for itself.
 //!
 //! # Where this differs from Tempo
@@ -27,9 +27,9 @@ const DIGITS: usize = 14;
 /// Where the weights of spans are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampling {
-    /// The attribute with the kept share; empty if there is none.
+    /// The attribute with the kept fraction; empty if there is none.
     key: Box<[u8]>,
-    /// The share may also be text or a whole number.
+    /// The fraction may also be text or a whole number.
     of_text: bool,
     tracestate: bool,
 }
@@ -76,7 +76,7 @@ impl Sampling {
     }
 }
 
-/// A share that is not a double.
+/// A fraction that is not a double.
 fn written(kind: ValueKind<'_>) -> Option<f64> {
     match kind {
         ValueKind::Int(share) => Some(share as f64),

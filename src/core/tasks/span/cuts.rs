@@ -1,4 +1,4 @@
-//! When a range of the source ends, and the commit that comes of it.
+//! When a range of the source ends, and the commit for it.
 
 use super::doubt::Patience;
 use super::{SpanTask, StepCut};
@@ -18,8 +18,8 @@ impl SpanTask {
         (size > 0 && size >= self.max_commit_bytes).then(|| self.end_stretch(offset, step, current))
     }
 
-    /// Ends the open step because stream time continues to `toward`, in a later one. A wait that ends before is over in its
-    /// own step: stream time stops at each of those that has one.
+    /// Ends the open step because stream time continues to `toward`, in a later one. A wait that ends before that is
+    /// over in its own step: stream time stops at each of those that has one.
     pub(super) fn end_step(&mut self, offset: i64, step: Millis, toward: Millis) -> StepCut {
         self.processors.expire(step - 1, self.clock.as_ref());
         let due = self.processors.pairing.next_due();
@@ -80,7 +80,7 @@ impl SpanTask {
     }
 
     /// Advances the stream time of a silent partition toward `to`. Returns a cut when that passes the end of a step;
-    /// otherwise nothing happens, as a time that no journal knows must not decide anything. The same while the start
+    /// otherwise nothing happens, as a time that is in no journal must not decide anything. The same while the start
     /// is unknown or pending edges are being rebuilt. Ask again until it returns nothing: on the way there may be steps in
     /// which pending edges have waited long enough.
     pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
