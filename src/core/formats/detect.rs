@@ -1,4 +1,4 @@
-//! What a record is, by its first bytes.
+//! The format of a record, by its first bytes.
 //!
 //! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of the fields
 //! 1 to 3. Other formats begin with a byte that is no key of a field, with other fields than field 1, or with a
@@ -25,7 +25,7 @@ pub(super) enum JsonKind {
     List,
 }
 
-/// What encodes a record. `Auto` when it is wrapped, so that one has to look inside.
+/// What encodes a record. `Auto` if it is wrapped, so that the content must be examined.
 #[inline]
 pub(super) fn detect(value: &[u8]) -> Encoding {
     match value.first() {

@@ -1,4 +1,4 @@
-//! What is asked of protobuf before it is decoded to messages that take memory.
+//! Checks of protobuf before it is decoded to messages that take memory.
 
 use super::FormatError;
 use crate::core::model::wire::Reader;

@@ -1,4 +1,4 @@
-//! The ledger: what became of every record, span and edge of a source partition.
+//! The ledger: the outcome of every record, span and edge of a source partition.
 //!
 //! It is part of every commit, so it is as exact as the counts. Two equations must always hold:
 //!
@@ -19,7 +19,8 @@ use super::wire::{Malformed, Reader, put_u64};
 pub struct TallyMetric {
     /// The name of the metric.
     pub name: &'static str,
-    /// The label that tells the tallies of the metric apart, and its value for this one; `None` if the metric has one tally.
+    /// The label that distinguishes the tallies of the metric, and its value for this one; `None` if the metric has one
+    /// tally.
     pub label: Option<(&'static str, &'static str)>,
 }
 

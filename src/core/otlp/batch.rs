@@ -10,8 +10,8 @@ use super::{DecodeError, fast};
 
 /// The positions of everything in one record. Made to be reused: after the first few records it allocates nothing.
 ///
-/// It borrows nothing; the record's bytes are handed in again for reading. Handing in other bytes than were decoded
-/// gives nonsense, but no panic.
+/// It borrows nothing; the record's bytes are passed again for reading. Other bytes than were decoded
+/// give wrong results, but no panic.
 #[derive(Debug, Default)]
 pub struct Batch {
     resources: Vec<ResourceRow>,
@@ -23,7 +23,7 @@ pub struct Batch {
     rewritten: Vec<u8>,
     /// The request, if it was not the record itself.
     own: Option<Vec<u8>>,
-    /// Whether its sender wants no metrics of it.
+    /// Whether its sender has excluded it from metrics.
     excluded: bool,
 }
 
@@ -45,7 +45,7 @@ pub struct ResourceSpans<'a> {
 /// An instrumentation scope. Neither text is checked to be UTF-8.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Scope<'a> {
-    /// The library, such as `io.opentelemetry.jdbc`; empty if the record does not say.
+    /// The library, such as `io.opentelemetry.jdbc`; empty if the record has none.
     pub name: &'a [u8],
     /// Its version; may be empty.
     pub version: &'a [u8],
@@ -126,8 +126,8 @@ struct ResourceRow {
     scopes: (usize, usize),
 }
 
-/// A scope: the spans from `first` on, up to the next scope, are its own. So a span need not know its scope, and who
-/// does not ask for scopes pays nothing.
+/// A scope: the spans from `first` on, up to the next scope, are its own. So a span need not know its scope, and a
+/// caller that does not read scopes has no cost.
 #[derive(Debug)]
 struct ScopeRow {
     first: u32,
@@ -181,7 +181,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether the record's sender wants no metrics of it. It has no spans then.
+    /// Whether the record's sender has excluded it from metrics. It has no spans then.
     #[must_use]
     pub fn is_excluded(&self) -> bool {
         self.excluded
@@ -523,7 +523,7 @@ impl ByteRange {
 /// for. The walk has to know one length before it finds the next, and would wait for each line alone.
 fn touch(bytes: &[u8]) {
     const LINE: usize = 64;
-    /// What is touched and not yet walked over should not push out what is in use.
+    /// Lines that are touched and not walked over yet should not evict lines in use.
     const AHEAD: usize = 256 << 10;
     let ahead = &bytes[..bytes.len().min(AHEAD)];
     std::hint::black_box(ahead.iter().step_by(LINE).fold(0, |all, byte| all ^ byte));

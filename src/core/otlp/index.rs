@@ -89,8 +89,8 @@ impl Keys {
         None
     }
 
-    /// Calls `found` for the attributes with one of these keys, in order, with the number of the key, until it says that
-    /// it has enough.
+    /// Calls `found` for the attributes with one of these keys, in order, with the number of the key, until it returns
+    /// that it has enough.
     #[inline]
     pub fn visit<'a>(
         &self,

@@ -9,7 +9,7 @@
 pub enum MetricKind {
     /// It only grows.
     Counter = 1,
-    /// It is what it is.
+    /// It may rise and fall.
     Gauge = 2,
     /// Classic or native.
     Histogram = 3,
@@ -47,7 +47,7 @@ const HELP: &[(&str, &str)] = &[
 const UNITS: &[(&str, &str)] =
     &[("_seconds", "seconds"), ("_latency", "seconds"), ("_milliseconds", "milliseconds"), ("size_total", "bytes")];
 
-/// The metric that a series of this name belongs to. `native` says whether its samples are native histograms.
+/// The metric that a series of this name belongs to. `native` is whether its samples are native histograms.
 #[must_use]
 pub fn describe(name: &str, native: bool) -> Description {
     let part = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));

@@ -1,4 +1,4 @@
-//! What of a name is data: each function looks at the text from one place on and says where the data ends.
+//! Detects data in names: each function reads the text from one place on and returns where the data ends.
 //!
 //! A *random token* has at least 16 ASCII letters and digits, of both, and one of these:
 //! - more than a quarter of it are digits;

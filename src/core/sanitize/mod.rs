@@ -1,4 +1,4 @@
-//! Span names without what is different in every request.
+//! Span names without the parts that differ in every request.
 //!
 //! *In:* the name of a span. *Out:* the pattern it belongs to, such as `GET /users/<_>`. *Owner:* the code that builds labels; a
 //! [`Sanitizer`] never changes. *Never:* learning: a name becomes the same pattern on every worker, in any order, after any
@@ -34,7 +34,7 @@
 //! Letters and digits in one token are a word: `v1`, `http2`, `s3`, `oauth2` and `utf8` stay, and so does `v2.0`, with up
 //! to two digits behind each dot.
 //!
-//! # Why twice is once
+//! # Why sanitizing is idempotent
 //!
 //! What is a token by itself is judged by its characters alone. What spans several tokens is judged from its first
 //! character on, and ends where no letter or digit follows, or between signs that `<_>` does not contain. So nothing that
@@ -56,7 +56,7 @@ use self::rules::Rules;
 use self::scan::OnRequest;
 use crate::core::settings::SpanNames;
 
-/// What stands for everything that was taken out of a name.
+/// The placeholder for everything that was removed from a name.
 pub const PLACEHOLDER: &str = "<_>";
 
 /// Turns span names into patterns.
@@ -81,7 +81,7 @@ pub struct Merge {
 // === impl Sanitizer ===
 
 impl Sanitizer {
-    /// Compiles the rules. The mode does not matter here: the caller heeds it.
+    /// Compiles the rules. The mode does not matter here: the caller applies it.
     ///
     /// # Errors
     /// For the first rule that cannot be understood.

@@ -1,7 +1,7 @@
 //! What differs between the tenants of a shard when a step is written.
 //!
 //! Settings decide only what is sent, never what is counted: values, lives and zeros of all tenants continue alike. So
-//! a snapshot holds no settings, and a tenant that is written again continues where it stands.
+//! a snapshot holds no settings, and a tenant that is written again continues from its present state.
 //!
 //! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written: the
 //!   zero of a series that began in between comes with its first value, and so does the kept value of one that came back.
@@ -58,7 +58,7 @@ pub struct TenantBook {
 // === impl TenantSeries ===
 
 impl TenantSeries {
-    /// What a tenant's settings say, for requests of at most so many samples and bytes.
+    /// The settings of a tenant, for requests of at most so many samples and bytes.
     #[must_use]
     pub fn new(settings: &Settings, max_samples: usize, max_bytes: usize) -> Self {
         let series = &settings.series;
@@ -98,7 +98,7 @@ impl TenantSeries {
         }
     }
 
-    /// Reads what [`TenantSeries::encode`] writes: all that is here, or this does not compile.
+    /// Reads what [`TenantSeries::encode`] writes: every field, or this does not compile.
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let interval = r.i64()?;
         let [write, exemplars, exemplars_on_counters] = r.array()?.map(|flag: u8| flag != 0);
@@ -127,7 +127,7 @@ impl TenantSeries {
             limits,
             max_samples,
             max_bytes,
-            // For one step only, which its mark says.
+            // For one step only, whose mark holds it.
             left_out: false,
         })
     }

@@ -1,4 +1,4 @@
-//! What becomes of edges: virtual nodes, deltas, labels.
+//! The output of edges: virtual nodes, deltas, labels.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const CLIENT: usize = 1;
 const MESSAGING: usize = 2;
 
 impl Pairing {
-    /// A virtual node stands in for the missing side, if anything says what it is.
+    /// A virtual node stands in for the missing side, if an attribute names it.
     pub(super) fn settle(&mut self, mut edge: Edge, sink: &mut Sink<'_>) {
         let rules = Arc::clone(self.book.of(self.names.get(edge.key.tenant)));
         let server = self.virtual_server(&rules, edge.peer);

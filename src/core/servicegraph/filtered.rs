@@ -11,7 +11,7 @@ use super::pairing::{EdgeBlock, Pairing, Side, Sink};
 use crate::core::model::Tally;
 
 impl Pairing {
-    /// Takes note of a span that was dropped.
+    /// Handles a span that was dropped.
     pub(super) fn filtered(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         sink.ledger.add(Tally::EdgeSpansFiltered, 1);
         let end = side.kind.end();

@@ -71,7 +71,7 @@ impl NodeNames {
     }
 
     /// Whether the names have grown far beyond what was in use at the last [`NodeNames::keep`]. Peer values come from
-    /// outside: without an end to them, memory would be lost to everyone who puts a counter into an attribute.
+    /// outside: without a limit, a producer that puts a counter into an attribute would exhaust the memory.
     pub(super) fn is_bloated(&self) -> bool {
         self.cost > self.limit
     }

@@ -7,17 +7,17 @@
 //! seen by those around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own
 //! server.
 //!
-//! A new owner finds the same. What waits is on the list like any pending edge; who has lost is one bit of it, because the call that
-//! won may be gone; everything else follows from the span, which is read again.
+//! A new owner finds the same. Waiting calls are on the list like any pending edge; whether one has lost is one bit of
+//! it, because the call that won may be gone; everything else follows from the span, which is read again.
 
 use super::edge::{Edge, EdgeKey, EdgeKind, HELD, MET, NESTED};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, valid_id};
 use crate::core::model::Tally;
 
-/// The search stops after so many parents. It is for loops: spans that are each other's parents.
+/// The search stops after so many parents. The limit guards against loops: spans that are each other's parents.
 const MAX_CLIMB: usize = 16;
 
-/// What is known of a client span besides its edge.
+/// The data of a client span besides its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
     /// The span that it lies in; zeros if there is none.
@@ -45,7 +45,7 @@ impl Pairing {
         self.called(slot, true, block, side);
     }
 
-    /// Takes note of a call in this slot, and compares it to the one around it.
+    /// Records a call in this slot, and compares it to the one around it.
     pub(super) fn called(&mut self, slot: u32, opened: bool, block: &EdgeBlock<'_>, side: &Side<'_>) {
         self.note(slot, opened, block, side);
         let edge = self.edges.get(slot);
@@ -57,7 +57,7 @@ impl Pairing {
         }
     }
 
-    /// Takes note of a call in this slot.
+    /// Records a call in this slot.
     pub(super) fn note(&mut self, slot: u32, opened: bool, block: &EdgeBlock<'_>, side: &Side<'_>) {
         let opened = self.edges.call(slot).map_or(opened, |known| known.opened);
         let call =
@@ -109,7 +109,7 @@ impl Pairing {
         false
     }
 
-    /// The call around this one that those further out do not beat.
+    /// The call around this one that no call further out beats.
     fn standing(&self, slot: u32, edge: &Edge) -> Option<u32> {
         let mut at = *self.callers(slot, edge).first()?;
         for _ in 0..MAX_CLIMB {

@@ -1,4 +1,4 @@
-//! Span metrics: calls, latency and size of every span, the events of spans, and what is known about their resources.
+//! Span metrics: calls, latency and size of every span, the events of spans, and the info metrics of their resources.
 //!
 //! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one tally for each span. *Owner:* one span task.
 //! *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:* [`crate::core::deltas`].
@@ -71,13 +71,13 @@ pub struct SpanMetrics {
     prefix: Prefix,
     /// A raw key under construction.
     key: Vec<u8>,
-    /// What the filter thinks of the block's resource; `None`: there is no filter.
+    /// The filter's verdict on the block's resource; `None`: there is no filter.
     verdict: Option<ResourceVerdict>,
     /// Whether the block's resource has been described.
     described: bool,
-    /// Whether what labels have of the block's resource, whatever its attributes, is text. Of use where labels are repaired.
+    /// Whether the resource part of the labels is text. Used where labels are repaired.
     is_text: bool,
-    /// What takes longer, in nanoseconds, is observed as nothing.
+    /// The longest plausible duration in nanoseconds; longer ones are observed as 0.
     longest: u64,
 }
 
@@ -129,7 +129,7 @@ struct Sets {
 // === impl SpanMetrics ===
 
 impl SpanMetrics {
-    /// Counts as the settings of a tenant say.
+    /// Counts by the settings of a tenant.
     ///
     /// # Panics
     /// When a filter policy or a rule for names cannot be understood. Reading a configuration refuses such a one.
@@ -256,7 +256,7 @@ impl SpanMetrics {
         }
     }
 
-    /// Says once for a block what is known about its resource. A resource of which no span counts is none of ours.
+    /// Emits the info metric of a block's resource, once. A resource without a counted span has none.
     fn describe(&mut self, block: &SpanBlock<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         let Some(info) = self.target_info.as_mut().filter(|_| !self.described) else { return };
         self.described = true;

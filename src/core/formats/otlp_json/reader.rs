@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         if self.depth <= MAX_DEPTH { Ok(()) } else { self.error("values are nested too deeply") }
     }
 
-    /// Reads any value and forgets it.
+    /// Skips any value.
     pub(in crate::core::formats) fn skip(&mut self) -> Read<()> {
         match self.peek() {
             Some(b'{') => self.object(&mut |r, _| r.skip()),
