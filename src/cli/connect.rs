@@ -16,11 +16,11 @@ use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, TopicNames};
 use crate::worker::sender::preflight::{Plan, foresee, knock};
 
-/// Partitions of a topic that are looked into, and the latest records in each of them.
+/// The number of partitions of a topic that are examined, and of the latest records in each.
 const PARTITIONS: i32 = 16;
 const RECORDS: i64 = 20;
 
-/// What has been found out at one place.
+/// The findings about one server.
 struct Found {
     place: String,
     findings: Vec<Finding>,
@@ -131,7 +131,7 @@ fn first(inspector: &Inspector, start: Start, (topic, partitions): (&str, i32), 
     times.into_iter().filter_map(|time| found.told(time).flatten()).min()
 }
 
-/// Asks every receiver that settings name, once for each address.
+/// Queries every receiver that settings name, once for each address.
 fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
     let tenant = match &loaded.config.tenant {
         TenantSource::Static(name) => name.as_str(),
@@ -185,7 +185,7 @@ impl Found {
         self.findings.push(Finding::Good(text));
     }
 
-    /// What was asked for; a failure is a finding.
+    /// The answer; a failure is a finding.
     fn told<T>(&mut self, answer: Result<T, KafkaError>) -> Option<T> {
         answer.map_err(|error| self.findings.push(Finding::Waits(error.to_string()))).ok()
     }
@@ -204,7 +204,7 @@ impl Found {
         }
     }
 
-    /// Looks at an internal topic: it has as many partitions as it must, or can be made.
+    /// Checks an internal topic: it has the required number of partitions, or can be created.
     fn internal(&mut self, topics: &Topics, topic: &str, wanted: i32, config: &Config) {
         let group = &config.kafka.group;
         let Some(there) = self.told(topics.partitions(topic)) else { return };

@@ -46,7 +46,7 @@ impl Agreed {
         Self { fingerprint: xxh3_64(text.as_bytes()), text: text.into() }
     }
 
-    /// Equal settings have equal ones.
+    /// The fingerprint; equal settings have equal ones.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -58,7 +58,7 @@ impl Agreed {
         fingerprint == xxh3_64(b"")
     }
 
-    /// Those that are not the defaults, one `key = value` a line.
+    /// The settings that are not the defaults, one `key = value` per line.
     #[must_use]
     pub fn text(&self) -> &Arc<str> {
         &self.text

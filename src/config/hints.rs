@@ -31,7 +31,7 @@ const NUMBERS: [&str; 18] = [
     "thread.id",
 ];
 
-/// Attributes of resources that people look for on spans.
+/// Attributes of resources that users expect on spans.
 const OF_RESOURCES: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
 
 /// Intrinsics of a span, as they might be written if they were attributes.
@@ -128,7 +128,7 @@ fn of_mapping(path: &str, mapping: &DimensionMapping, out: &mut Vec<String>) {
     }
 }
 
-/// What a server says of itself, and would name its caller.
+/// Attributes by which a server describes itself, and which would name its caller.
 fn of_callers(config: &Config, out: &mut Vec<String>) {
     let graphs = &config.core.service_graphs;
     let own = graphs.peer_attributes.iter().find(|name| name.starts_with("server."));

@@ -12,7 +12,7 @@ use crate::core::settings;
 pub struct Tenants {
     defaults: Arc<Config>,
     overridden: BTreeMap<String, Arc<Config>>,
-    /// Made when it is asked for: it takes a look at every key of every tenant.
+    /// Computed on demand: that reads every key of every tenant.
     agreed: Arc<OnceLock<Agreed>>,
     /// Made once, however many tasks ask for it: there may be thousands of tenants.
     core: Arc<OnceLock<settings::Tenants>>,

@@ -1,4 +1,4 @@
-//! Where the demo writes: a terminal, on which it draws over what it drew before, or anything else, line by line.
+//! The output of the demo: on a terminal each picture replaces the one before, elsewhere it is written line by line.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
@@ -32,7 +32,7 @@ pub(super) struct Screen {
     /// Lines that the next picture is drawn over.
     drawn: usize,
     hidden: bool,
-    /// The terminal has another size and has moved what was drawn.
+    /// The terminal was resized and has moved the picture.
     moved: bool,
 }
 

@@ -77,7 +77,7 @@ pub enum ConvertError {
     },
 }
 
-/// What has become of a spool.
+/// The result of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Conversion {
     /// Files written.
@@ -110,7 +110,7 @@ impl Format {
         matches!(self, Self::Parquet)
     }
 
-    /// What to do with the files, for people.
+    /// How to use the files.
     #[must_use]
     pub fn what_next(self, out: &Path) -> String {
         let out = out.display();
@@ -149,7 +149,7 @@ impl Format {
 // === impl Conversion ===
 
 impl Conversion {
-    /// The same for people.
+    /// The same as text.
     #[must_use]
     pub fn text(&self, format: Format, out: &Path) -> String {
         let w = &self.written;
@@ -206,7 +206,7 @@ pub fn convert(
     Ok(done)
 }
 
-/// Makes sure that nothing is at `out`.
+/// Checks that nothing is at `out`.
 ///
 /// # Errors
 /// When something is there.
@@ -243,8 +243,8 @@ fn write_window(
     Ok(())
 }
 
-/// The directory of a tenant: none where there are no tenants. Signs that a file system may not like are written as in a
-/// URL.
+/// The directory of a tenant: none where there are no tenants. Characters that a file system may not accept are
+/// percent-encoded as in a URL.
 fn tenant_dir(tenant: &str) -> String {
     if tenant == SINGLE_TENANT {
         return String::new();

@@ -1,4 +1,4 @@
-//! How far it is: a bar on a terminal, a line now and then elsewhere. What counts is what has been answered: files are read
+//! The progress: a bar on a terminal, a line at intervals elsewhere. It counts acknowledged data: files are read
 //! ahead of that.
 
 use std::collections::VecDeque;
@@ -15,9 +15,9 @@ use crate::core::model::time::rfc3339;
 use crate::core::model::{Millis, Tally};
 use crate::tools::local::Local;
 
-/// A bar is drawn so often.
+/// The interval between two updates of a bar.
 const BAR_EVERY: Duration = Duration::from_millis(250);
-/// What the bar and its numbers take of a line.
+/// The width of the bar with its numbers.
 const BAR_WIDTH: usize = 38;
 /// Records that lie closer together are one place.
 const PLACE: Millis = 1_000;
@@ -74,7 +74,7 @@ impl FilesProgress {
 
     /// A record of this time has been taken; with it, so many bytes of the files had been read.
     pub(super) fn read(&mut self, at: Millis, bytes: u64) {
-        // Places go when they are shown.
+        // Places are removed when they are shown.
         if !self.every.is_zero() {
             self.delivered.read(at, bytes);
         }
