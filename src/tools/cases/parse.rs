@@ -119,7 +119,7 @@ impl Parser<'_> {
         self.settle()
     }
 
-    /// Right away, so that the line of the first wrong setting is named.
+    /// At once, so that the error names the line of the first wrong setting.
     fn settle(&mut self) -> Result<(), String> {
         if !self.steps.is_empty() {
             return Err("settings must come before all other statements".to_owned());

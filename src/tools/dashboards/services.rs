@@ -26,7 +26,7 @@ fn calls(by: &str, more: &str, range: &str) -> String {
     format!("sum{by}(rate(traces_spanmetrics_calls_total{{{ANSWERS}{more}}}[{range}]))")
 }
 
-/// 0 where nothing failed, nothing where there was no call.
+/// 0 where no call failed, no value where there was no call.
 fn errors(by: &str, range: &str) -> String {
     let (all, failed) = (calls(by, "", range), calls(by, ERROR, range));
     format!("({failed} or 0 * {all}) / ({all} > 0)")

@@ -1,4 +1,4 @@
-//! What time a record is: files have no timestamps, so its spans are asked.
+//! The time of a record: files have no timestamps, so it follows from the spans.
 
 use crate::core::model::Millis;
 use crate::core::otlp::{Batch, Span};
@@ -7,7 +7,7 @@ use crate::core::otlp::{Batch, Span};
 /// first hour of 1970, and microseconds in its first month.
 const EARLIEST: Millis = 365 * 86_400_000;
 
-/// What the spans of a record say about its time.
+/// The time of a record by its spans.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     /// When the record may have been written: when the first of its spans ended. If none has ended, when the first began.
@@ -30,7 +30,7 @@ pub enum TimeError {
         span: String,
         /// Which of its times.
         field: &'static str,
-        /// What it says.
+        /// Its value.
         ns: u64,
         /// What that may be instead.
         unit: Option<(&'static str, &'static str)>,
@@ -40,8 +40,8 @@ pub enum TimeError {
     None(String),
 }
 
-/// Asks the spans of a record that was decoded from `value`. Those that end or begin after `latest` say nothing, and nor do those
-/// with a time in another unit; what is wrong with the first of these is returned as well.
+/// The time of a record that was decoded from `value`, by its spans. Spans that end or begin after `latest` do not
+/// count, nor do those with a time in another unit; what is wrong with the first of these is returned as well.
 ///
 /// # Errors
 /// When no span gives a time.
@@ -83,7 +83,7 @@ fn millis(span: &Span<'_>, field: &'static str, ns: u64, latest: Millis) -> Resu
     Err(TimeError::Unit { span: id(span), field, ns, unit: unit(ns, latest) })
 }
 
-/// The unit in which a number would be a time that can be, and what makes nanoseconds of it.
+/// The unit in which a number would be a plausible time, and how to convert it to nanoseconds.
 fn unit(number: u64, latest: Millis) -> Option<(&'static str, &'static str)> {
     let known = [("microseconds", "1,000", 1_000), ("milliseconds", "1,000,000", 1), ("seconds", "1,000,000,000", 0)];
     let fits = |(_, _, per_ms): &(_, _, u64)| {

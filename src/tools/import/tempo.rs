@@ -11,7 +11,7 @@ use super::tree::Tree;
 use super::values::{duration, show_duration};
 use super::walk::Importer;
 
-/// Where the interval waits until all are known: ours is a step, and multiples of it.
+/// The pseudo-key of the interval until all are known: spanmill has a step, and multiples of it.
 pub(super) const INTERVAL: &str = "@interval";
 
 /// Reads both files. The defaults are left in the importer, those of single tenants are returned.

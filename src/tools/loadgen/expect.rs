@@ -1,4 +1,4 @@
-//! What a correct worker with default settings must count, as text and as numbers.
+//! The expected counts of a correct worker with default settings, as text and as numbers.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::core::model::{Ledger, Tally};
 
-/// Every series, and the ledger, that a topic must come to once everything in it has been read and has expired.
+/// Every series, and the ledger, that a topic must result in once everything in it has been read and has expired.
 ///
 /// As text: a line `name{label="value",...} number` per series, sorted, labels sorted by name; then a line
 /// `# ledger name number` per tally. Durations are kept as integer nanoseconds and written in seconds.
@@ -50,7 +50,7 @@ enum ExpectedValue {
     Nanos(u128),
 }
 
-/// Collects series under their canonical text; what has the same text adds up.
+/// Collects series under their canonical text; series with the same text add up.
 #[derive(Debug, Default)]
 pub(super) struct Series(BTreeMap<String, ExpectedValue>);
 
@@ -122,7 +122,7 @@ impl Expectation {
         canonical(name, labels)
     }
 
-    /// The tallies. What a source does not decide (lost records, a cap on pending edges) is 0.
+    /// The tallies. Tallies that the source does not determine (lost records, a cap on pending edges) are 0.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -1,4 +1,4 @@
-//! What belongs to which step, by the timestamps of records alone.
+//! The counts of each step, by the timestamps of records alone.
 //!
 //! A cell per step and operation or edge, so memory follows the topology and the time, and not the spans.
 
@@ -25,7 +25,7 @@ pub(super) struct Steps {
     numbered: u64,
 }
 
-/// What one step adds.
+/// The counts that one step adds.
 #[derive(Debug, Clone)]
 struct Cells {
     spans: Vec<SpanCell>,
@@ -98,8 +98,8 @@ impl Steps {
         }
     }
 
-    /// Passes the values of every series to the caller. What has the same labels adds up, so it goes through cells that
-    /// share them.
+    /// Passes the values of every series to the caller. Series with the same labels add up, so cells are grouped by the
+    /// labels that they share them.
     pub(super) fn each_series<E>(
         &self,
         topology: &Topology,

@@ -4,7 +4,7 @@
 //!   it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
 //!
 //! A client that reaches the port sees all tenants: it listens on the loopback interface by default, and answers
-//! there only to names of this machine, so that no page of others can read it through a browser.
+//! there only to names of this machine, so that no foreign page can read it through a browser.
 
 mod answer;
 mod assets;
@@ -27,14 +27,14 @@ pub use routes::PATHS;
 /// In a link to a trace, this stands for its ID.
 pub const TRACE_ID: &str = "{trace_id}";
 
-/// A map that one thread fills and others ask.
+/// A map that one thread fills and others query.
 #[derive(Debug, Clone)]
 pub struct SharedMap(Arc<Mutex<Map>>);
 
 /// What a page receives besides the map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageSettings {
-    /// Where the map comes from, in words.
+    /// The source of the map, as text.
     pub source: String,
     /// The address of a trace, with [`TRACE_ID`] in it.
     pub trace_url: Option<String>,
@@ -116,7 +116,7 @@ impl Page {
         self.addr
     }
 
-    /// Where to look.
+    /// The address of the page.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
