@@ -1,5 +1,5 @@
 //! The house rules that a compiler does not check: which room may use which, what the pure rooms never touch, and that
-//! every setting is read by somebody.
+//! every setting is read by some code.
 //!
 //! A new edge between rooms starts in [`ROOMS`].
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
@@ -223,7 +223,7 @@ fn commands_write_to_people_through_the_console() {
 
 #[test]
 fn every_setting_is_read_outside_of_the_configuration() {
-    // What a naming means for layouts is told beside it, for all who make layouts.
+    // What a naming means for layouts is defined beside it, for all who make layouts.
     let uses = |file: &SourceFile| match file.room.as_str() {
         "config" => file.path.ends_with("config/tasks.rs"),
         "core::settings" => !file.path.ends_with("settings/mod.rs"),

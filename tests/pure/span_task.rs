@@ -251,7 +251,7 @@ fn the_random_topics_reach_every_outcome() {
         Tally::SpansFromFuture,
         Tally::RecordsUnreadable,
         Tally::RecordsNotForMetrics,
-        // What nobody has asked for.
+        // Tallies of features that are off.
         Tally::SpansRepairedUtf8,
         Tally::SpanEventsRepairedUtf8,
         Tally::EdgesRepairedUtf8,

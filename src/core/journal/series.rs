@@ -226,7 +226,7 @@ impl Change {
 
 impl Basis {
     /// The digest once a share record is counted whose checksum is `sum`. Shares of several sources come in any order, those
-    /// of one source in the order of the chain: a sum tells two sets of records apart.
+    /// of one source in the order of the chain: a sum distinguishes two sets of records.
     #[must_use]
     pub fn add(digest: u64, sum: u64) -> u64 {
         digest.wrapping_add(sum)

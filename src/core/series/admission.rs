@@ -21,7 +21,7 @@ use crate::core::settings::Limits;
 const OVERFLOW_VALUE: &str = "__cardinality_overflow__";
 /// The label of a set that stands for all sets that were refused, as in Tempo.
 pub(super) const OVERFLOW_LABEL: &str = "metric_overflow";
-/// The label that tells overflow sets without a service apart, one for each shard: each has one writer.
+/// The label that distinguishes overflow sets without a service, one for each shard: each has one writer.
 const SHARD_LABEL: &str = "overflow_shard";
 
 /// What a tenant has in this shard.

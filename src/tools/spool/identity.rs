@@ -295,7 +295,7 @@ mod tests {
         assert!(matches!(second, Err(ClaimError::InUse(_))), "{second:?}");
         drop(held);
         let writer = File::create(segment(dir.path())).expect("a file");
-        writer.lock().expect("nobody else has it");
+        writer.lock().expect("no other process has it");
         let third = Claim::take(dir.path(), identity("r", "a", "x"), true);
         assert!(matches!(third, Err(ClaimError::InUse(_))), "{third:?}");
     }
@@ -308,11 +308,11 @@ mod tests {
         claim.complete().expect("it can be written");
         assert!(Identity::read(&inner).expect("readable").is_some_and(|identity| identity.complete));
         std::fs::write(segment(&inner), b"samples").expect("a file");
-        claim.remove().expect("nobody else has it");
+        claim.remove().expect("no other process has it");
         assert!(!inner.exists());
         let claim = Claim::take(&inner, identity("r", "a", "x"), true).expect("it is new");
         std::fs::write(inner.join("notes"), b"mine").expect("a file");
-        claim.remove().expect("nobody else has it");
+        claim.remove().expect("no other process has it");
         assert_eq!(std::fs::read_dir(&inner).expect("a directory").count(), 1);
     }
 }

@@ -89,7 +89,7 @@ mod tests {
         assert!(delivery.judge(s, at(start, 500)).is_some());
         let mut moved = Delivery { refused: delivery.refused.clone(), last: s, ..Delivery::default() };
         moved.forget();
-        assert_eq!(moved.judge(s, at(start, 500)), None, "somebody else has the shards");
+        assert_eq!(moved.judge(s, at(start, 500)), None, "another worker has the shards");
         s.acknowledged += 50;
         assert_eq!(delivery.judge(s, at(start, 501)), None);
         s.already_there += 1_000_000;

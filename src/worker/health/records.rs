@@ -107,7 +107,7 @@ mod tests {
         assert!(troubles["spans"].contains("of the last 200 records of spans, 200 cannot be decoded"), "{troubles:?}");
         // It stays while nothing comes.
         assert_eq!(records.judge(&board(&[(0, 200, 3), (1, 300, 300)]), at(500)), troubles);
-        assert!(records.judge(&[], at(501)).is_empty(), "somebody else has the topic");
+        assert!(records.judge(&[], at(501)).is_empty(), "another worker has the topic");
         // It comes back with what is journaled of it, and good records follow.
         let mut again = board(&[(1, 330, 301)]);
         again[0].1.begun = Some(board(&[(1, 300, 300)])[0].1.ledger.clone());

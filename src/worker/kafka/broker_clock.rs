@@ -20,8 +20,8 @@ const SET: Millis = 1_000;
 /// writes: its broker may have been wrong, and sends no further readings. An idle worker keeps its readings.
 const STALE: Duration = Duration::from_secs(300);
 
-/// 2020. An earlier timestamp is no time of day: librdkafka's embedded broker, which `demo` has, reports how long it
-/// runs.
+/// The year 2020. An earlier timestamp is no time of day: librdkafka's embedded broker, which `demo` has, reports its
+/// uptime.
 const EARLIEST: Millis = 1_577_836_800_000;
 
 /// Both clocks of this machine, at one moment.

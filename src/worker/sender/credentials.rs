@@ -274,7 +274,7 @@ mod tests {
             for second in 3_300..3_310 {
                 let mut asking = std::pin::pin!(renewing.at(at(second)));
                 let at_once = std::future::poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
-                assert!(matches!(at_once, Poll::Ready(Ok(_))), "nobody waits");
+                assert!(matches!(at_once, Poll::Ready(Ok(_))), "no request waits");
                 settle().await;
             }
             assert_eq!(*asked.lock().expect("asked"), 2, "one renewal at a time");

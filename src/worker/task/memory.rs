@@ -272,7 +272,7 @@ mod tests {
         series.set(Part::Series, 801);
         assert_eq!(span.leave(&"it"), Leave::Stand);
         drop(series);
-        assert_eq!(span.leave(&"it"), Leave::Step, "somebody else has that shard now");
+        assert_eq!(span.leave(&"it"), Leave::Step, "another worker has that shard now");
     }
 
     #[test]

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_partition_waits_for_the_slowest_that_any_shard_knows_of() {
         let replaying = Replaying::new(Replay { lead: 100, ..Replay::default() }, 2);
-        assert!(!replaying.is_ahead(0, 1_000_000), "without a shard nobody tells");
+        assert!(!replaying.is_ahead(0, 1_000_000), "without a shard it is unknown");
         replaying.tell_floor(1, None);
         assert!(!replaying.is_ahead(1_000, 1_100) && replaying.is_ahead(1_000, 1_101), "the others have not spoken");
         replaying.tell_floor(0, Some(1_050));

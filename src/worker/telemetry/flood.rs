@@ -99,7 +99,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(flood.lets("refused", at(0)), Some(0));
         assert!((1..60).all(|n| flood.lets("refused", at(n * 1_000)).is_none()));
-        assert_eq!(flood.lets("not known", at(30_000)), Some(0), "another cause waits for nobody");
+        assert_eq!(flood.lets("not known", at(30_000)), Some(0), "another cause does not wait");
         assert_eq!(flood.lets("refused", at(60_000)), Some(59));
         assert_eq!(flood.lets("refused", at(61_000)), None);
         assert_eq!(flood.lets("refused", at(200_000)), Some(1));

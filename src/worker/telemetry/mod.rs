@@ -495,7 +495,7 @@ mod tests {
             (s.state, s.shown, s.lag_records) = (TaskState::Running, true, 12);
             s.journaled = Some(Ledger::default());
         });
-        assert!(t.render().contains(&row("unconfirmed")), "nobody has confirmed it");
+        assert!(t.render().contains(&row("unconfirmed")), "it is not confirmed");
         t.board().confirm(TaskKind::Span, true);
         assert!(t.render().contains(&row("owned")));
         t.board().confirm(TaskKind::Span, false);

@@ -29,7 +29,7 @@ struct Live {
     cuts: Vec<Vec<StepCut>>,
 }
 
-/// Lets a group live, and repeats what it did. Tells whether the forced closes made a difference.
+/// Lets a group live, and repeats what it did. Returns whether the forced closes made a difference.
 pub(crate) fn assert_repeats(seed: u64) -> bool {
     let mut story = Story::new(seed);
     let live = Live::new(&mut story);

@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         self.peek() == Some(b'{')
     }
 
-    /// An ID: in hexadecimal, or in base64 as Tempo answers. Padding tells them apart: both IDs have some.
+    /// An ID: in hexadecimal, or in base64 as Tempo answers. Padding distinguishes them: both IDs have some.
     pub(in crate::core::formats) fn hex(&mut self) -> Read<Vec<u8>> {
         let at = self.at;
         let text = self.string()?;

@@ -275,7 +275,7 @@ mod epoch {
                         }
                         // It claims again, and folds what there is.
                         AppendProgress::Unknown => break 'acks,
-                        AppendProgress::Fenced => unreachable!("nobody else has claimed"),
+                        AppendProgress::Fenced => unreachable!("no other owner has claimed"),
                     }
                 }
             }

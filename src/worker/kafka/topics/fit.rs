@@ -156,7 +156,7 @@ mod tests {
         // With two copies, a broker that is down would stop everything.
         assert_eq!(risks(2, &[one, (UNCLEAN, "false")]), []);
         assert_eq!(risks(1, &[one]), [Risk::OneCopy]);
-        assert_eq!(described(1, 1, &[one, (UNCLEAN, "true")]).risks(), [], "there is nobody else");
+        assert_eq!(described(1, 1, &[one, (UNCLEAN, "true")]).risks(), [], "there is no other broker");
         assert_eq!(risks(2, &[(TIMESTAMPS, "CreateTime")]), [Risk::NoBrokerTime]);
         assert_eq!(risks(2, &[(TIMESTAMPS, OF_BROKER)]), []);
         assert!(!needs_two(-1) && !needs_two(2) && needs_two(3));
