@@ -1,4 +1,4 @@
-//! Standard output and standard error for people: whatever a command writes, no foreign text can break its lines or
+//! Readable standard output and standard error: whatever a command writes, no foreign text can break its lines or
 //! control the terminal. A command that draws, or writes for programs, uses the streams directly.
 
 use std::fmt::Display;

@@ -108,7 +108,7 @@ struct Demo<'a> {
     stop: &'a Arc<AtomicBool>,
     house: House,
     screen: Screen,
-    /// Spans handed to Kafka so far.
+    /// Spans passed to Kafka so far.
     sent: Arc<AtomicU64>,
     /// Event time of the first span.
     start: Millis,

@@ -50,7 +50,7 @@ pub enum ProduceError {
     NotDelivered {
         /// Records that failed.
         failed: u64,
-        /// Records handed to the client.
+        /// Records passed to the client.
         sent: u64,
         /// The first failure.
         first: String,

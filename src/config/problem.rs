@@ -78,7 +78,7 @@ impl Problem {
         &self.path
     }
 
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -68,7 +68,7 @@ pub struct Case {
 pub struct CaseError {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub message: String,
 }
 

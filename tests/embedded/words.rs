@@ -44,7 +44,12 @@ const RETIRED: &[(&str, &str)] = &[
     ("someone", "an operator"),
     ("anyone", "any client"),
     ("rests", "backs off"),
-    ("tells whether", "returns whether"),
+    ("tells", "reports, returns"),
+    ("says so", "reports that"),
+    ("makes sure", "ensures, checks"),
+    ("over there", "in the other product"),
+    ("over and over", "repeatedly"),
+    ("no one", "no worker"),
     ("told", "reported"),
     ("said", "logged"),
     ("in vain", "without success"),
@@ -56,7 +61,6 @@ const RETIRED_FOR_USERS: &[(&str, &str)] = &[
     ("a share", "a delta record"),
     ("shares of", "delta records of"),
     ("lane", "shard sender"),
-    ("tells", "reports"),
     ("says", "reports, is set to"),
 ];
 

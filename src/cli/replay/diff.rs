@@ -66,7 +66,7 @@ pub enum DiffError {
     Answer {
         /// Its address.
         url: String,
-        /// What is wrong.
+        /// The problem.
         source: AnswerError,
     },
 }

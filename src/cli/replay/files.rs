@@ -277,7 +277,7 @@ fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Resul
     Ok(u8::from(unreadable.count > 0))
 }
 
-/// The configuration of the run. Files have no record timestamps, so the spans give the time, unless a flag says
+/// The configuration of the run. Files have no record timestamps, so the spans give the time, unless a flag asks for
 /// otherwise: then the first end in a record is its timestamp.
 fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::config::Problems> {
     let source = std::iter::once("time.source=span_end".to_owned());

@@ -101,7 +101,7 @@ impl Look {
         look
     }
 
-    /// The same, and why the spool accepts no data, if that is so.
+    /// The same, and why the spool accepts no data, if it does not.
     pub(super) fn or_stuck(mut self, stuck: Option<String>) -> Self {
         self.trouble = stuck.or(self.trouble);
         self

@@ -91,8 +91,8 @@ pub struct Conversion {
 // === impl SinkArgs ===
 
 impl SinkArgs {
-    /// The directory that keeps the samples of the run `id`: as the arguments say, or else beside the files, or else in the
-    /// working directory; `None` when they are to be sent.
+    /// The directory that keeps the samples of the run `id`: as the arguments ask, or else beside the files, or else in
+    /// the working directory; `None` when they are to be sent.
     #[must_use]
     pub fn dir(&self, diff: &DiffArgs, id: &str) -> Option<PathBuf> {
         let beside = || self.files.out.as_deref().map(|out| beside(out, ".spool"));

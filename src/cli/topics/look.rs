@@ -14,7 +14,7 @@ use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, TopicNames};
 
-/// Queries Kafka, as often as the flags say.
+/// Queries Kafka, as often as the flags ask.
 pub(super) struct Looker {
     topics: Topics,
     scanner: Scanner,

@@ -328,7 +328,7 @@ impl DeltaTable {
         self.index.len() > SCATTERED
     }
 
-    /// Notes a key that [`DeltaTable::find_pieces`] is going to look for.
+    /// Announces a key that [`DeltaTable::find_pieces`] will look up.
     #[inline]
     pub fn announce(&mut self, prefix: &Prefix, key: &impl RawKey) {
         self.announced.push(prefix.hash_of(key) ^ self.salt);

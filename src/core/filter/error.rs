@@ -10,7 +10,7 @@ pub struct FilterError {
     pub block: Option<&'static str>,
     /// The key of the condition; `None` if the block as a whole is wrong.
     pub key: Option<String>,
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     pub problem: String,
 }
 

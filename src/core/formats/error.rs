@@ -15,7 +15,7 @@ pub enum FormatError {
     Json {
         /// The expected kind.
         of: &'static str,
-        /// What is wrong.
+        /// The problem.
         why: &'static str,
         /// Where, from 1.
         line: usize,

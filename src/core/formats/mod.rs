@@ -3,7 +3,7 @@
 //! *In:* the value of a record, and its [`Encoding`]. *Out:* the bytes of an `ExportTraceServiceRequest`, as a
 //! canonical encoder writes it; or why there is none. *Owner:* the span task, which decodes the bytes as if the record
 //! had held them. *Never:* a clock or a random number, as a record is read again after a crash and in a replay, and
-//! must give the same bytes; a panic; more memory than [`MAX_UNWRAPPED`] and what becomes of it. *Next:*
+//! must give the same bytes; a panic; more memory than [`MAX_UNWRAPPED`] and its decoded form. *Next:*
 //! [`crate::core::otlp`].
 //!
 //! # Translation

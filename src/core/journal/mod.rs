@@ -1,8 +1,8 @@
 //! The journal: the only authoritative state of a task, as an append-only topic partition that any worker may write to.
 //!
 //! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to append.
-//! *Owner:* one [`JournalWriter`] per claim, one fold per take-over. *Never:* Kafka, a clock, a guess. *Next:* the worker
-//! appends and reads, forwards shares and sends samples, but only what was accepted.
+//! *Owner:* one [`JournalWriter`] per claim, one fold per acquisition. *Never:* Kafka, a clock, a guess. *Next:* the
+//! worker appends and reads, forwards shares and sends samples, but only what was accepted.
 //!
 //! To acquire a task: append [`frame::claim_as`] with a fresh [`Owner`], wait for its offset, fold the journal up to it
 //! ([`SpanFold`] for a span task, [`SeriesFold`] for a series task), and continue with a [`JournalWriter`].
@@ -45,7 +45,7 @@ pub enum JournalError {
     Frame {
         /// The record's offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The problem.
         source: FrameError,
     },
     /// A frame counts, but its body is incomplete or damaged.
@@ -53,7 +53,7 @@ pub enum JournalError {
     Body {
         /// The offset of the frame's last record.
         offset: i64,
-        /// What is wrong with it.
+        /// The problem.
         source: Malformed,
     },
     /// Frames that a restore needs are gone. Check [`is_contested`] before reporting it.
@@ -62,7 +62,7 @@ pub enum JournalError {
          topic, or start again with another kafka.group"
     )]
     Cut {
-        /// What is missing.
+        /// The missing part.
         missing: &'static str,
     },
 }

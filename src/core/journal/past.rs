@@ -11,10 +11,10 @@
 //! A shard counts a share in its own step, or in the oldest open one if that is later. So a share that comes after step
 //! T was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a
 //! forced close holds, for every source that it was closed without, how many commits of it had been counted. The
-//! journal of the source says at which offset the next one begins. From that offset on, its deltas for that shard count
-//! in no step before T + 1. A source that had passed T has no more deltas for T, and a step that is closed by watermark
-//! has all sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on where
-//! they would be earlier, and its shards need to know nothing of it.
+//! journal of the source holds the offset at which the next one begins. From that offset on, its deltas for that shard
+//! count in no step before T + 1. A source that had passed T has no more deltas for T, and a step that is closed by
+//! watermark has all sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on
+//! where they would be earlier, and its shards need to know nothing of it.
 
 use std::collections::BTreeMap;
 

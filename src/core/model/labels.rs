@@ -14,8 +14,8 @@ use super::hash::first_128;
 pub const MAX_NAME: usize = 1024;
 /// See [`MAX_NAME`].
 pub const MAX_VALUE: usize = 2048;
-/// Whatever the limits say, a name or a value is not longer than this, and a label block not longer than four of them: a
-/// label set must fit one record of an internal topic.
+/// Whatever the limits are, a name or a value is not longer than this, and a label block not longer than four of them:
+/// a label set must fit one record of an internal topic.
 const CEILING: usize = 64 << 10;
 const MAX_BLOCK: usize = 4 * CEILING;
 

@@ -94,7 +94,7 @@ impl Sketch {
         estimate.round() as u64
     }
 
-    /// What it takes in memory besides its place.
+    /// The memory that it takes besides its place.
     #[must_use]
     pub fn heap(&self) -> usize {
         match &self.0 {

@@ -63,7 +63,7 @@ pub fn ended_after(last_step: Millis) -> Millis {
     END + last_step.clamp(0, MAX_TIME)
 }
 
-/// The last step of a source, if its stream time says that it has ended.
+/// The last step of a source, if its stream time shows that it has ended.
 #[must_use]
 pub fn last_step(stream_time: Millis) -> Option<Millis> {
     stream_time.checked_sub(END).filter(|step| (0..END).contains(step))

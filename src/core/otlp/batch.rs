@@ -158,8 +158,8 @@ impl Batch {
     }
 
     /// Replaces the contents by those of a request that `write` appends to an empty buffer, made of a record in another format. The
-    /// request is kept here: what is handed in for reading does not matter. If `write` answers false, the record's sender has
-    /// excluded it from metrics.
+    /// request is kept here: the bytes that are passed for reading do not matter. If `write` answers false, the
+    /// record's sender has excluded it from metrics.
     ///
     /// # Errors
     /// Those of `write`, and when what it wrote is no request; the batch is then empty.
@@ -222,7 +222,7 @@ impl Batch {
         self.rows.iter().map(|row| row.end_ns)
     }
 
-    /// What it takes in memory besides its place.
+    /// The memory that it takes besides its place.
     #[must_use]
     pub fn heap(&self) -> usize {
         self.resources.capacity() * size_of::<ResourceRow>()
@@ -312,7 +312,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Notes where the attributes of a resource lie, if it is plain.
+    /// Records where the attributes of a resource lie, if it is plain.
     fn index_resource(&mut self, resource: &[u8]) -> Option<ByteRange> {
         let first = self.index.len();
         if !fast::is_plain_resource(resource, &mut self.index) {

@@ -18,8 +18,8 @@ struct Walk<'a> {
     waste: u32,
 }
 
-/// Reads a plain span that starts at `at` of its source into an empty row, and notes its attributes in `index`. `None`:
-/// it may be anything.
+/// Reads a plain span that starts at `at` of its source into an empty row, and records its attributes in `index`.
+/// `None`: it may be anything.
 ///
 /// Fields are wanted by number, and flags (16) also between 4 and 5, where the Collector writes them. It also writes an
 /// empty parent id, so explicitly empty strings are no reason to give up; they only do not count in the size.

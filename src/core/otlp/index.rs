@@ -156,8 +156,8 @@ fn part(bytes: &[u8], at: usize, len: usize) -> &[u8] {
     bytes.get(at..).and_then(|b| b.get(..len)).unwrap_or_default()
 }
 
-/// Walks over attributes, fields with the key byte `field_key`, and notes where each of them lies. Returns what follows
-/// them. `None`: not all of them are plain, or that needs a closer look.
+/// Walks over attributes, fields with the key byte `field_key`, and records where each of them lies. Returns what
+/// follows them. `None`: not all of them are plain, or that needs a closer look.
 ///
 /// Nearly every attribute is shorter than 128 bytes and has a key and a text. Its fixed bytes are then looked at two
 /// times four at once. Never inlined, because this loop needs all registers.

@@ -9,7 +9,7 @@
 //!
 //! A span is *plain* when it is as long as a canonical encoder would have written it: no unknown field, no explicit
 //! zero, no padded varint, no singular field twice. Nearly every span is, and a
-//! straight-line walk in field order (`fast`) finds that out while it notes the positions. A span that is not
+//! straight-line walk in field order (`fast`) finds that out while it records the positions. A span that is not
 //! plain is written again canonically into the batch's own buffer and read from there, so that its size and its fields
 //! need no second meaning. Fields in an unusual order alone cost no copy.
 //!

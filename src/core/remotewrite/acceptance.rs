@@ -378,7 +378,7 @@ fn up(ms: Millis) -> Millis {
     (ms.max(0).div_euclid(HOUR) + 2) * HOUR
 }
 
-/// A duration as servers read and people understand it: the two greatest units.
+/// A duration that servers parse and users understand: the two greatest units.
 fn show(ms: Millis) -> String {
     let parts = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (1, "ms")];
     let (mut left, mut out, mut shown) = (ms.max(0), String::new(), 0);

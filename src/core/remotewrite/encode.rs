@@ -1,6 +1,6 @@
 //! Series to request bodies, by copying.
 //!
-//! *In:* label blocks with their cuts, one value per series, now and then a sample before it or an exemplar. *Out:*
+//! *In:* label blocks with their cuts, one value per series, sometimes a sample before it or an exemplar. *Out:*
 //! [`Request`]s below the limits. *Owner:* one series task. *Never:* an allocation per series, a series that is split
 //! over two requests, labels out of order. *Next:* `export`.
 //!

@@ -127,7 +127,7 @@ impl Scratch {
     }
 }
 
-/// Runs of consecutive indices. The first says where it begins, the others how many buckets lie in between.
+/// Runs of consecutive indices. The first holds where it begins, the others how many buckets lie in between.
 fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
     let mut next = 0i32;
     for run in buckets.chunk_by(|(a, _), (b, _)| a.checked_add(1) == Some(*b)) {

@@ -1,8 +1,8 @@
 //! The meaning of an answer: a pure table from status codes to verdicts.
 //!
 //! *In:* a status code, a `Retry-After` header, what is known of earlier attempts, the user's choices. *Out:* a
-//! [`Verdict`]. *Never:* a sample given up that could be stored later, or that may be new. *Next:* the lanes of `export`
-//! act on it.
+//! [`Verdict`]. *Never:* a rejected sample that could be stored later, or that may be new. *Next:* the lanes of
+//! `export` act on it.
 //!
 //! | status | fresh | unanswered before | resent | why |
 //! |---|---|---|---|---|
@@ -14,9 +14,9 @@
 //! | 429, 5xx | wait | wait | wait | busy, or broken |
 //! | 401, 403, 407 | wait | wait | wait | a credential has expired, or is not there yet |
 //! | 404, 405, 3xx | wait | wait | wait | the address is wrong, or the receiver is not set up yet |
-//! | 408, 425 | wait | wait | wait | this attempt failed, and says nothing about the samples |
+//! | 408, 425 | wait | wait | wait | this attempt failed, without information about the samples |
 //! | 415 | wait | wait | wait | the receiver takes another version of remote write |
-//! | else | wait | wait | wait | says nothing about the samples, so they may be stored later |
+//! | else | wait | wait | wait | no information about the samples, so they may be stored later |
 //!
 //! Only an answer that rejects the samples themselves loses samples. Every other answer is handled like an outage, for
 //! as long as Kafka keeps the spans. `remote_write.on_status` changes that, status by status: it also waits after a
@@ -26,7 +26,7 @@
 //! samples as stored is about exemplars only, see [`Verdict::in_view_of`]. They may report less than is true, but not
 //! more, about requests of one sample per series.
 //!
-//! The text of an answer is for people, and decides in one case only: a *resent* request that is refused. There it saves
+//! The text of an answer is for users, and decides in one case only: a *resent* request that is refused. There it saves
 //! requests, and distinguishes samples that are there already from those that are too old by now; see [`hint`]. Without
 //! such a text, halving decides.
 

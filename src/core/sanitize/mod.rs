@@ -20,7 +20,7 @@
 //! | UUIDs | 8-4-4-4-12 hexadecimal digits |
 //! | long hexadecimals | tokens of 8 and more hexadecimal digits, one of them 0 to 9 |
 //! | ULIDs | tokens of 26 characters as Crockford's base32 has them |
-//! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] says when exactly) |
+//! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] has the exact rule) |
 //! | pods | 5 characters as Kubernetes appends them, behind data and a hyphen |
 //! | addresses | IPv4 and IPv6, with port; hardware addresses |
 //! | e-mail addresses, percent-encoded text | with all that stands around them up to the next `/`, blank, or other sign |

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 64 << 10;
 pub struct SanitizeError {
     /// The number of the rule, from 1.
     pub rule: usize,
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     pub problem: String,
 }
 

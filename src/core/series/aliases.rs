@@ -4,8 +4,8 @@
 //! its new name; an old one leads to it. Old names are a function of the labels: they are computed when a share with
 //! old names comes, and forgotten when none has come for as long as a set is remembered. Snapshots do not hold them.
 //!
-//! A sender can construct label sets of one old name. While they are sent in full their labels tell them apart; a share
-//! that only gives the name may mean any of them, and is refused.
+//! A sender can construct label sets of one old name. While they are sent in full their labels distinguish them; a
+//! share that only gives the name may mean any of them, and is refused.
 
 use std::collections::BTreeSet;
 

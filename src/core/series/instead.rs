@@ -58,7 +58,7 @@ impl Instead {
         self.of.is_empty()
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         // The length of the few blocks does not matter.
         heap(self.of.allocation_size()) + self.blocks.len() * size_of::<Arc<[u8]>>()

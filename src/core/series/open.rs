@@ -87,7 +87,7 @@ impl Touched {
         self.names.estimate().max(self.old.as_ref().map_or(0, Sketch::estimate))
     }
 
-    /// What it takes in memory beside its own size.
+    /// The memory that it takes besides its own size.
     fn heap(&self) -> usize {
         self.names.heap() + self.old.as_ref().map_or(0, Sketch::heap)
     }
@@ -150,7 +150,7 @@ impl OpenStep {
         known.is_none()
     }
 
-    /// Notes which label sets of a tenant with a limit were touched in all shards.
+    /// Records which label sets of a tenant with a limit were touched in all shards.
     pub(super) fn mention(&mut self, tenant: &str, sets: &Touched) {
         match self.everywhere.get_mut(tenant) {
             Some(known) => known.merge(sets),
@@ -179,7 +179,7 @@ impl OpenStep {
         self.deltas.len()
     }
 
-    /// What all of it takes in memory.
+    /// The memory of all of it.
     pub(super) fn bytes(&self) -> usize {
         let touched =
             |(tenant, touched): (&String, &Touched)| size_of::<(String, Touched)>() + tenant.len() + touched.heap();

@@ -224,7 +224,7 @@ impl Registry {
         LayoutId(self.layouts.id(layout))
     }
 
-    /// Adds what a share with stream time `stream_time` says about sets in `step`; a step that is closed already is replaced
+    /// Adds the deltas of a share with stream time `stream_time` for `step`; a step that is closed already is replaced
     /// by the oldest open one. `layouts` are those that `set.layout` stands for. Deltas that cannot be added are passed
     /// to `lost`.
     pub fn add(
@@ -379,7 +379,7 @@ impl Registry {
         SetName::old(self.tenants.of(set.tenant), self.layouts.family(set.layout), set.block())
     }
 
-    /// Notes which label sets of a tenant with a limit a commit has touched in all shards.
+    /// Records which label sets of a tenant with a limit a commit has touched in all shards.
     pub fn mention(&mut self, step: Millis, tenant: &str, sets: &Touched) {
         let step = self.open_step(step);
         self.open.entry(step).or_default().mention(tenant, sets);

@@ -84,7 +84,7 @@ impl Sets {
         self.heap = bytes;
     }
 
-    /// What all of it takes in memory.
+    /// The memory of all of it.
     pub(super) fn bytes(&self) -> usize {
         self.places.bytes()
             + self.heap

@@ -119,7 +119,7 @@ impl Kept {
         }
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let each = |kept: &Packed| heap(kept.numbers.len()) + kept.natives.heap();
         heap(self.0.allocation_size()) + self.0.values().map(each).sum::<usize>()

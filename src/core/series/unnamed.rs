@@ -74,7 +74,7 @@ impl Unnamed {
         self.0.len()
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let one = |waiting: &Waiting| {
             size_of::<((SetName, u32), Waiting)>() + super::heap(size_of_val(&*waiting.cells)) + waiting.natives.heap()

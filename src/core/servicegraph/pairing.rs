@@ -46,7 +46,7 @@ pub struct Pairing {
 pub struct Sink<'a> {
     /// Deltas of emitted edges.
     pub table: &'a mut DeltaTable,
-    /// What became of spans and edges.
+    /// The ledger of spans and edges.
     pub ledger: &'a mut Ledger,
 }
 

@@ -1,6 +1,6 @@
 //! The settings of the core, as plain values: every key of `config/spanmill.yaml` that decides a number.
 //!
-//! Durations are milliseconds unless the name says otherwise; histogram bounds are nanoseconds, strictly ascending.
+//! Durations are milliseconds unless the name has another unit; histogram bounds are nanoseconds, strictly ascending.
 
 pub mod labels;
 mod naming;

@@ -43,7 +43,7 @@ pub enum FrameError {
     Damaged {
         /// Where the frame begins.
         at: u64,
-        /// What is wrong.
+        /// The problem.
         why: &'static str,
     },
 }

@@ -120,7 +120,7 @@ impl Key {
         }
     }
 
-    /// What it takes in memory besides its texts.
+    /// The memory that it takes besides its texts.
     pub(super) const COST: usize = 192;
 }
 

@@ -45,7 +45,7 @@ pub struct Graph {
     pub partial: Vec<String>,
     /// Spans that were counted, per second.
     pub spans: f64,
-    /// All calls, per second, now and then.
+    /// All calls, per second, at present and at the compared moment.
     pub rate: (f64, Option<f64>),
     /// Per point: its end, calls per second, edges with at least 1 % and with at least 5 % of failures.
     pub total: Vec<(Millis, f64, u32, u32)>,

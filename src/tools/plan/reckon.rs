@@ -20,7 +20,7 @@ struct Rates {
     /// fitted with, and as far as it is known.
     at_most: f64,
     touched: f64,
-    /// Exemplars that partitions hand to shards, and those that go with samples.
+    /// Exemplars that partitions send to shards, and those that go with samples.
     exemplars: f64,
     sent_exemplars: f64,
     commits: f64,

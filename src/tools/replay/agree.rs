@@ -58,7 +58,7 @@ pub enum RunError {
     Plan {
         /// The topic.
         topic: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// The run was begun for another range.

@@ -56,7 +56,7 @@ pub enum ClaimError {
     Foreign {
         /// The directory.
         dir: PathBuf,
-        /// What is different.
+        /// The difference.
         difference: String,
     },
     /// The run that the segments belong to is unknown.

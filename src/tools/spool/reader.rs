@@ -47,7 +47,7 @@ pub enum SpoolError {
     Mixed {
         /// The directory.
         dir: PathBuf,
-        /// What is different.
+        /// The difference.
         difference: String,
     },
     /// The run that the segments belong to cannot be determined.
@@ -58,7 +58,7 @@ pub enum SpoolError {
     Frame {
         /// The segment.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: FrameError,
     },
     /// A request cannot be decoded, or two contradict each other.
@@ -66,7 +66,7 @@ pub enum SpoolError {
     Window {
         /// The segment, or the directory for a contradiction.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: Box<WindowError>,
     },
 }

@@ -1,5 +1,5 @@
-//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
-//! housekeeping that no other thread does (group offsets, trimming, new source partitions).
+//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group assigns them, and does
+//! the housekeeping that no other thread does (group offsets, trimming, new source partitions).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -254,7 +254,7 @@ impl Letters {
         Self { wanted: !parts.clients.config.kafka.dead_letter_topic.is_empty(), failed: false }
     }
 
-    /// Makes sure that it exists, if that is not known yet.
+    /// Ensures that it exists, if that is not known yet.
     fn ensure(&mut self, parts: &Parts, topics: &Topics) {
         if !self.wanted {
             return;

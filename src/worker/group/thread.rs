@@ -44,7 +44,7 @@ enum TaskSlot {
     Running { life: Life, runner: Runner, failures: u32 },
 }
 
-/// What becomes of the rows of a task in the metrics.
+/// The effect of a closed task on its rows in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rows {
     /// It is acquired again.
@@ -275,13 +275,13 @@ impl Thread {
         self.slots.insert(task, TaskSlot::Waiting { until: Instant::now() + delay });
     }
 
-    /// Whether the take-over of this life is still waited for.
+    /// Whether this life is still being acquired.
     fn takes_over(&self, task: &TaskId, life: Life) -> bool {
         match self.slots.get(task) {
             Some(TaskSlot::TakingOver { life: current, .. }) => *current == life,
             Some(_) => false,
             None => {
-                // It was closed meanwhile, and its take-over has written to the board since.
+                // It was closed meanwhile, and its acquisition has written to the board since.
                 self.parts.clients.telemetry.board().remove(task);
                 false
             }

@@ -36,7 +36,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// second.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
-/// What the watch looks at.
+/// The state that the health check reads.
 pub(crate) struct Watched {
     pub(crate) clients: Arc<Clients>,
     pub(crate) groups: Arc<Groups>,
@@ -157,7 +157,7 @@ fn lacks(board: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, caus
         if let Some(trouble) = &s.trouble {
             out.tasks.insert(name.clone(), format!("{id}: {trouble}"));
         }
-        // What was heard before a task was acquired again is no evidence of the present.
+        // An answer from before a task was acquired again is no evidence of the present.
         let silent = since(s.heard.max(s.since)).filter(|silent| *silent > SILENCE);
         if let Some(trouble) = s.fetch_trouble.clone().or_else(|| silent.map(|silent| silence(id, silent, cause))) {
             out.fetch.insert(name.clone(), trouble);

@@ -23,7 +23,7 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 /// The fate of one appended record: its offset if the broker returned it, or the error after which it may or may not be
 /// stored. `Ok(None)` is no better than an error: librdkafka returns it for a retry that the broker recognized, but
 /// also for everything that it had to send again when a later record was stored meanwhile. That later record proves
-/// nothing when the broker has not heard of this producer before: it takes any sequence number from a stranger, and
+/// nothing when the broker does not know this producer: it accepts any sequence number from an unknown producer, and
 /// what came before it is lost.
 pub type Fate = Result<Option<i64>, RdError>;
 
@@ -46,7 +46,7 @@ struct ProducerEvents {
 /// A topic and a partition of it.
 type TopicPartition = (String, i32);
 
-/// What is appended and what became of it.
+/// The appended records and their fates.
 #[derive(Debug, Default)]
 struct Writes {
     /// Numbers the records.

@@ -1,9 +1,9 @@
 //! The brokers' clock, as the acknowledgements of internal topics show it.
 //!
-//! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a broker says when it has stored a record.
-//! That was after the record had been sent and before its acknowledgement came. A clock of this machine that disagrees
-//! is wrong by at least the difference. Between two acknowledgements, the monotonic clock extends the reading, so a
-//! clock that is set while the worker runs is noticed at once.
+//! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a record holds the time at which the
+//! broker stored it. That was after the record had been sent and before its acknowledgement came. A clock of this
+//! machine that disagrees is wrong by at least the difference. Between two acknowledgements, the monotonic clock
+//! extends the reading, so a clock that is set while the worker runs is noticed at once.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "sabotage")]
@@ -27,7 +27,7 @@ const EARLIEST: Millis = 1_577_836_800_000;
 /// Both clocks of this machine, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// What time it is, in milliseconds since the epoch.
+    /// The wall-clock time, in milliseconds since the epoch.
     pub wall: Millis,
     /// The monotonic clock.
     pub monotonic: Instant,
@@ -46,7 +46,7 @@ struct Readings {
     last: Option<Now>,
 }
 
-/// What time the clock of this machine says it is.
+/// The time by the clock of this machine.
 #[must_use]
 pub fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -30,13 +30,13 @@ pub enum KafkaError {
     Address {
         /// One of the addresses.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         why: &'static str,
     },
     /// A request failed.
     #[error("{what}: {source}{why}")]
     Request {
-        /// What was asked.
+        /// The request.
         what: Box<str>,
         /// librdkafka's error.
         source: rdkafka::error::KafkaError,
@@ -46,7 +46,7 @@ pub enum KafkaError {
     /// No answer within the time allowed.
     #[error("{what}: no answer within {seconds} s; are the brokers in kafka.brokers reachable?")]
     Timeout {
-        /// What was asked.
+        /// The request.
         what: String,
         /// How long the client waited.
         seconds: u64,
@@ -54,7 +54,7 @@ pub enum KafkaError {
     /// A log lacks a record.
     #[error("{what}: offset {wanted} is missing, {found} follows; it has been deleted, or the broker has lost it")]
     Hole {
-        /// What was asked.
+        /// The request.
         what: String,
         /// The offset that should have come.
         wanted: i64,

@@ -1,8 +1,8 @@
 //! Copies of records that could not be read, for operators to inspect and to send again.
 //!
-//! Copying is best effort: the ledger counts what became of a record. So nothing waits for a copy, and a topic that
-//! accepts none blocks nothing: the copies go through a producer of their own, and copies that do not fit into its
-//! queue are counted.
+//! Copying is best effort: the ledger counts every record that could not be read. So nothing waits for a copy, and a
+//! topic that accepts none blocks nothing: the copies go through a producer of their own, and copies that do not fit
+//! into its queue are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -55,7 +55,7 @@ pub enum NoRecord {
     /// A batch that cannot be decompressed. librdkafka will fetch it again.
     #[error("{}", .0.reason)]
     Undecompressed(Undecompressed),
-    /// The topic is not the one that was opened. No record of the new one has been handed out.
+    /// The topic is not the one that was opened. No record of the new one has been returned.
     #[error("the topic was deleted and re-created")]
     MadeAgain,
     /// A fetch failed.

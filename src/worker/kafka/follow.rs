@@ -50,7 +50,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Waits for the next event, at most for `timeout`. Hands the partition and the bytes of a record to `tell`.
+    /// Waits for the next event, at most for `timeout`. Passes the partition and the bytes of a record to `tell`.
     ///
     /// # Errors
     /// When brokers do not answer, or refuse.

@@ -49,7 +49,7 @@ pub trait JournalFold: Default {
 // === impl JournalLog ===
 
 impl JournalLog<'_> {
-    /// Hands every record to `each`, in order, with whether the beginning of the journal has been deleted.
+    /// Passes every record to `each`, in order, with whether the beginning of the journal has been deleted.
     ///
     /// # Errors
     /// As [`LogReader::read`].

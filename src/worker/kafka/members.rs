@@ -41,7 +41,7 @@ pub enum GroupOffset {
 /// Receives the decisions of the group, on the thread that polls. A revocation must return only after the partitions
 /// are closed.
 pub trait OnChange: Send + Sync {
-    /// These partitions are now ours.
+    /// This member now owns these partitions.
     fn assigned(&self, partitions: Vec<Partition>);
     /// These partitions are to be handed over; `lost` when another worker already owns them.
     fn revoked(&self, partitions: Vec<Partition>, lost: bool);

@@ -95,7 +95,7 @@ impl Pulse {
         self.heartbeat * 2 + TELL_EVERY
     }
 
-    /// Whether the group has settled, as far as librdkafka has reported: no rebalance is under way.
+    /// Whether the group has settled, as far as librdkafka has reported: no rebalance is in progress.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.state == "steady"

@@ -1,4 +1,4 @@
-//! Reading a stretch of one partition: journals at a take-over, gaps, deltas at a restore.
+//! Reading a stretch of one partition: journals when a task is acquired, gaps, deltas at a restore.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -127,7 +127,7 @@ impl LogReader {
         Ok(self.consumer.context().ids.id(topic))
     }
 
-    /// Hands every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a
+    /// Passes every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a
     /// missing record means that the stretch has been deleted meanwhile, or that the broker has lost it.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl LogReader {
         done
     }
 
-    /// Hands the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
+    /// Passes the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
     /// holes and batches that cannot be decompressed, and records expire.
     ///
     /// # Errors

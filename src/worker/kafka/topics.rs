@@ -159,7 +159,7 @@ impl Topics {
             .map_err(|e| KafkaError::request(format!("look up the end of {topic}[{partition}]"), e))
     }
 
-    /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
+    /// Ensures that the internal topics exist and are fit for use. `sources` are the source topics with their
     /// partition counts. Returns those whose journals could not be extended, with the partitions that these have: the
     /// rest cannot be worked on until that has been retried.
     ///
@@ -242,7 +242,7 @@ impl Topics {
         }
     }
 
-    /// Makes sure that the topic of dead letters exists. No task depends on it: how long it keeps them is the broker's
+    /// Ensures that the topic of dead letters exists. No task depends on it: how long it keeps them is the broker's
     /// default, or whatever it was created with.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! An operator's `kafka-consumer-groups --reset-offsets`: the group's committed offset of a source partition is an
 //! instruction if spanmill did not write it.
 //!
-//! spanmill marks every offset that it commits. One without the mark is taken at the next take-over: it becomes a commit of
-//! the journal, with its own cause and no deltas, and the mark is put on the group's offset before anything else is
-//! journaled. So if the worker dies in between, its successor finds the journal at the wanted offset, and only repeats
-//! the mark.
+//! spanmill marks every offset that it commits. An offset without the mark is applied when the task is next acquired:
+//! it becomes a commit of the journal, with its own cause and no deltas, and the mark is put on the group's offset
+//! before anything else is journaled. So if the worker dies in between, its successor finds the journal at the wanted
+//! offset, and only repeats the mark.
 
 use super::claim::CLAIM_TIMEOUT;
 use super::error::TakeoverError;

@@ -48,7 +48,7 @@ pub(super) fn remedy(words: &str) -> Option<&'static str> {
     WORDS.iter().find(|(word, _)| words.contains(word)).map(|(_, remedy)| *remedy)
 }
 
-/// Whether an answer says that the port is for HTTPS.
+/// Whether an answer means that the port is for HTTPS.
 pub(super) fn wants_tls(status: u16, text: &str) -> bool {
     status == 400 && PLAIN.iter().any(|words| text.contains(words))
 }

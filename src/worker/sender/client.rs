@@ -224,7 +224,7 @@ async fn answer(mut response: Response) -> Answer {
     Answer { status, retry_after, text, written, ..Answer::default() }
 }
 
-/// What the headers of an answer say about what was stored. A count that is missing is zero, if another one is there.
+/// What was stored, by the headers of an answer. A count that is missing is zero, if another one is there.
 fn written(headers: &HeaderMap) -> Option<Written> {
     let count = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let [samples, histograms, exemplars] = [WRITTEN_SAMPLES, WRITTEN_HISTOGRAMS, WRITTEN_EXEMPLARS].map(count);
@@ -284,7 +284,7 @@ fn headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
     Ok(out)
 }
 
-/// The headers that the settings ask for, and our name.
+/// The headers that the settings ask for, and the user agent.
 pub(super) fn own_headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
     let mut out = HeaderMap::new();
     for (name, value) in &cfg.headers {
@@ -335,7 +335,7 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
     Ok(builder.tls_danger_accept_invalid_certs(cfg.insecure_skip_verify))
 }
 
-/// An error with its causes: the outermost alone says little.
+/// An error with its causes: the outermost alone is not specific.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -40,7 +40,7 @@ pub(super) enum Source {
 /// Credentials that are renewed.
 pub(super) struct Renewing {
     inner: Arc<Inner>,
-    /// The renewal that is under way; it ends with this.
+    /// The renewal in progress; it ends with this.
     task: Mutex<JoinSet<()>>,
 }
 

@@ -169,7 +169,7 @@ impl Delivery<'_> {
         verdict::judge(&said, SystemTime::now(), past, choice).in_view_of(answer.written, part.samples)
     }
 
-    /// Compares what the receiver says that it has stored with what it was sent.
+    /// Compares what the receiver reports as stored with what was sent.
     fn compare(&self, part: &Request, answer: &Answer) {
         let Some(written) = answer.written else { return };
         let meters = self.lane.shared.telemetry.export();

@@ -32,7 +32,7 @@ pub(super) struct Endpoint {
     pub(super) backoff: Backoff,
     /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
-    /// Requests under way.
+    /// Requests in flight.
     pub(super) slots: Semaphore,
     /// Requests in flight to recipients that fail: they may hang, and must leave room for the others.
     pub(super) probes: Semaphore,

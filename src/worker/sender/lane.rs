@@ -34,7 +34,7 @@ const QUEUE: usize = 2;
 const UNUSED: Duration = Duration::from_secs(600);
 const MANY: usize = 64;
 
-/// Called with what became of a batch.
+/// Called with the result of a batch.
 pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
 
 /// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.
@@ -66,7 +66,7 @@ struct Track {
 #[derive(Debug, Default)]
 pub(super) struct Failing(Mutex<Option<Instant>>);
 
-/// What all lanes share.
+/// The state that all lanes share.
 pub(super) struct SenderState {
     pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
@@ -80,21 +80,21 @@ pub(super) struct SenderState {
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
-/// Where everything goes.
+/// The destination of all batches.
 pub(super) enum Destination {
     /// To receivers, each tenant's samples to its own.
     Receivers(Endpoints),
-    /// To a store, whatever the settings of tenants say.
+    /// To a store, whatever the settings of tenants are.
     Store(Arc<Stored>),
 }
 
-/// Where one batch goes.
+/// The destination of one batch.
 pub(super) enum To {
     Receiver(Arc<Endpoint>),
     Store(Arc<Stored>),
 }
 
-/// A batch on its way.
+/// A batch in flight.
 pub(super) struct Queued {
     pub(super) batch: StepBatch,
     pub(super) ticket: Ticket,

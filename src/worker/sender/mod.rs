@@ -82,7 +82,7 @@ pub enum ExportError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
     /// A certificate without its key, or a key without its certificate.
@@ -101,7 +101,7 @@ pub enum ExportError {
     Threads(std::io::Error),
 }
 
-/// What became of one batch; counts are samples.
+/// The result of one batch; counts are samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// The step of the batch.

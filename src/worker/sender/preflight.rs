@@ -36,10 +36,10 @@ pub struct Plan<'a> {
     pub both: bool,
 }
 
-/// What has been found out.
+/// The findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What answered.
+    /// The kind of receiver that answered.
     pub target: &'static str,
     /// What it would do.
     pub findings: Vec<Finding>,

@@ -31,7 +31,7 @@ struct Current {
 // === impl SecretHeader ===
 
 impl SecretHeader {
-    /// `text` makes the header of the secret. `key` and `name` say which header is illegal.
+    /// `text` makes the header of the secret. `key` and `name` identify an illegal header in an error.
     pub(super) fn new(
         secret: &Secret,
         (key, name): (&'static str, &str),

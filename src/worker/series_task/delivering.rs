@@ -1,7 +1,7 @@
 //! The steps of a shard that receivers do not have yet: how many there may be, and what happens while a receiver is down.
 //!
 //! A step is acknowledged when all its batches are settled, those of every tenant; steps are acknowledged in order. Each
-//! tenant has a track of its own, and the slowest sets the pace: a few steps may be under way, then reading pauses, and
+//! tenant has a track of its own, and the slowest sets the pace: a few steps may be in flight, then reading pauses, and
 //! the deltas topic is the buffer. When all receivers are down, that is all; no step is skipped.
 //!
 //! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not hold
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 
-/// Steps that may be under way to a tenant: then reading pauses, or it is skipped.
+/// Steps that may be in flight to a tenant: then reading pauses, or it is skipped.
 const STEPS_UNDER_WAY: usize = 3;
 /// A tenant without a batch for so long, in event time, has no samples.
 const UNUSED_AFTER: Millis = 3_600_000;
@@ -64,7 +64,7 @@ impl Delivering {
         }
     }
 
-    /// The bytes of the batches that are not settled: those on their way, and those that wait for a receiver that is down.
+    /// The bytes of the batches that are not settled: those in flight, and those that wait for a receiver that is down.
     pub(super) fn bytes(&self) -> (usize, usize) {
         self.unsettled().fold((0, 0), |(leaving, staying), batch| {
             let bytes: usize = batch.requests.iter().map(|request| request.body.len()).sum();
@@ -125,7 +125,8 @@ impl Delivering {
         self.tenants.iter().any(|(tenant, (steps, _))| *steps > 0 && is_up(tenant))
     }
 
-    /// Whether so much is under way, `pending` steps not yet delivered included, that no further step should be closed.
+    /// Whether so many steps are in flight, `pending` steps not yet delivered included, that no further step should be
+    /// closed.
     pub(super) fn full(&self, pending: usize) -> bool {
         self.lacking + pending >= STEPS_UNDER_WAY
     }

@@ -1,8 +1,9 @@
 //! A running series task: shares in, steps closed and journaled, batches handed to the exporter.
 //!
 //! A closed step is in one of three places: *pending* (its mark is appended, not yet known to count), *delivering* (it
-//! counts; some of its batches are not settled), or acknowledged. When enough steps are under way, reading stops: the
-//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` says how much is enough.
+//! counts; some of its batches are not settled), or acknowledged. When enough steps are in flight, reading stops: the
+//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` defines how many are
+//! enough.
 //!
 //! *In:* shares from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal of the shard, batches for
 //! receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before the journal has accepted its step. *Next:*
@@ -95,7 +96,7 @@ pub(crate) struct SeriesRunner {
     first: Option<Millis>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
-    /// Why the deltas cannot be read, if that is so.
+    /// Why the deltas cannot be read, if they cannot.
     unread: Option<Unread>,
     silence: Silence,
     gaps: Gaps,

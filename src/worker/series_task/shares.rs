@@ -12,7 +12,7 @@ pub(crate) struct UnknownShare {
     source: ApplyError,
 }
 
-/// Adds one share record, and returns what became of it.
+/// Adds one share record, and returns the result.
 pub(super) fn apply(
     task: &mut SeriesTask,
     shard: i32,

@@ -1,7 +1,7 @@
-//! The commits of a span task on their way: into the journal, and from there to the shards.
+//! The commits of a span task in flight: into the journal, and from there to the shards.
 //!
 //! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its shares
-//! are on their way to the shards), or done. Nothing of it leaves before it counts.
+//! are in flight to the shards), or done. Nothing of it leaves before it counts.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::task::{Command, Ended, JournalEnd, Leaving, Life, News, Sent, TaskContext};
 use crate::worker::telemetry::TaskId;
 
-/// Commits that may be on their way to the journal and the shards before reading pauses.
+/// Commits that may be in flight to the journal and the shards before reading pauses.
 const COMMITS_IN_FLIGHT: usize = 4;
 /// How often the journal is checked when the task writes nothing more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(super) struct Commits {
 /// A commit that is not yet known to count.
 struct Pending {
     k: u64,
-    /// What it says about the shares before it.
+    /// The forwarded mark that it holds.
     forwarded: u64,
     shares: Shares,
     bytes: usize,

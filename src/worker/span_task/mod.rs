@@ -71,7 +71,7 @@ pub(crate) struct SpanRunner {
     open: Open,
     /// A batch that cannot be decompressed.
     unpacking: Option<Unpacking>,
-    /// Why the partition cannot be read, if that is so.
+    /// Why the partition cannot be read, if it cannot.
     unread: Option<Unread>,
     /// The ledger when the task was acquired.
     begun: Ledger,

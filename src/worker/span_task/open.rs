@@ -8,7 +8,7 @@ use crate::worker::telemetry::TaskId;
 /// The state of an open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Open {
-    /// Where it begins, and since when that is so.
+    /// Where it begins, and since when.
     since: Option<(i64, Instant)>,
     told: bool,
 }

@@ -14,7 +14,7 @@ pub(super) struct Outgoing {
     shards: BTreeMap<i32, Line>,
 }
 
-/// What is on its way of one commit.
+/// The shares of one commit in flight.
 #[derive(Debug)]
 struct Left {
     records: usize,
@@ -44,7 +44,7 @@ pub(super) enum Unsure {
 // === impl Outgoing ===
 
 impl Outgoing {
-    /// Notes the shares of commit `k` and hands each record over to be sent, with its shard.
+    /// Registers the shares of commit `k` and passes each record to `send`, with its shard.
     pub(super) fn send(&mut self, k: u64, shares: &Shares, mut send: impl FnMut(i32, &[u8], Sent)) {
         let left = Left { records: shares.iter().map(Vec::len).sum(), bytes: bytes_of(shares) };
         if left.records > 0 {

@@ -12,7 +12,7 @@ use crate::worker::telemetry::Condition;
 /// The largest difference in milliseconds to the brokers' clock with which silent partitions still advance.
 pub(crate) const MAX_OFF: Millis = 10_000;
 
-/// The clock of a worker. The member thread compares it with the brokers' now and then; all threads read it.
+/// The clock of a worker. The member thread compares it with the brokers' regularly; all threads read it.
 pub(crate) struct Clock {
     clients: Arc<Clients>,
     /// By how many milliseconds the clock of this machine is ahead of the brokers', at the last comparison.

@@ -48,7 +48,7 @@ impl<M> JournalEnd<M> {
         &self.topic
     }
 
-    /// Appends the records of one frame. Each is given up once the producer has it: together they may be large.
+    /// Appends the records of one frame. Each is dropped once the producer has it: together they may be large.
     pub(crate) fn append(&mut self, context: &TaskContext<'_>, records: Vec<Vec<u8>>, mut mark: Option<M>) {
         for record in records {
             self.under_way.push_back(mark.take());

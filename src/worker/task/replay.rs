@@ -18,7 +18,7 @@ const UNKNOWN: Millis = NOT_OURS + 1;
 pub struct Replay {
     /// The stretch of every partition of the source topics.
     pub ranges: BTreeMap<(String, i32), ReplayRange>,
-    /// The present as it was when the replay was planned: no record is believed to be later.
+    /// The present as it was when the replay was planned: no later time of a record is accepted.
     pub present: Millis,
     /// How far a partition may be ahead of the slowest, in milliseconds of event time. Several steps at the least.
     pub lead: Millis,

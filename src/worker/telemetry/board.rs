@@ -1,7 +1,8 @@
 //! The status board: what every owned task is doing. Task threads write it, the admin server reads it.
 //!
-//! Metrics per partition are made from the board when they are asked for, so a task that leaves takes its rows along. A row says
-//! in its label `state` what it is worth: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the last that was known.
+//! Metrics per partition are made from the board on each scrape, so the rows of a task disappear with it. The label
+//! `state` of a row shows how current it is: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the last
+//! that was known.
 #![allow(clippy::disallowed_methods, reason = "since when a task is in its state is a matter of the clock")]
 
 use std::collections::BTreeMap;
@@ -98,7 +99,7 @@ pub struct TaskStatus {
     pub done: bool,
     /// Why it does not continue, if it does not.
     pub trouble: Option<String>,
-    /// Why its partition cannot be read, if that is so.
+    /// Why its partition cannot be read, if it cannot.
     pub fetch_trouble: Option<String>,
     /// When the broker of its partition last answered, or unread records were in the buffer.
     pub heard: Option<Instant>,

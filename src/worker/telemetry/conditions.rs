@@ -48,7 +48,7 @@ macro_rules! conditions {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What holds when it is met.
+            /// The statement that holds when it is met.
             #[must_use]
             pub fn holds(self) -> &'static str {
                 match self { $(Self::$variant => $holds,)* }
@@ -94,7 +94,7 @@ struct Inner {
     ready: IntGauge,
 }
 
-/// What is known of a condition.
+/// The state of a condition.
 #[derive(Debug)]
 struct State {
     since: Instant,

@@ -22,7 +22,7 @@ const CAUSES: usize = 200;
 /// Of this process: many clients use the same broker, independently of each other.
 static PROCESS: Flood = Flood::new();
 
-/// What has been logged, by cause.
+/// The logged lines, by cause.
 #[derive(Debug, Default)]
 pub struct Flood(Mutex<BTreeMap<String, LastLogged>>);
 

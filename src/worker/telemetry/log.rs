@@ -32,7 +32,7 @@ pub enum LogError {
     Filter {
         /// What was given.
         filter: String,
-        /// What is wrong with it.
+        /// The problem.
         source: ParseError,
     },
     /// A word that is no level and names no target.

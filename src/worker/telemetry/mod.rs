@@ -112,7 +112,7 @@ pub struct Samples {
     pub already_there: u64,
     /// Rejected.
     pub rejected: u64,
-    /// Given up with the task that they came from; its next owner sends them again.
+    /// Dropped with the task that they came from; its next owner sends them again.
     pub abandoned: u64,
     /// In flight.
     pub pending: u64,
@@ -379,7 +379,7 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
     }
 
-    /// What became of all samples so far.
+    /// The results of all samples so far.
     #[must_use]
     pub fn samples(&self) -> Samples {
         let meters = self.export();

@@ -68,7 +68,7 @@ pub struct Problem {
     pub file: String,
     /// Where in it; none if it is about the whole file, or the rest of it.
     pub at: Option<FilePosition>,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
 }
 
@@ -84,7 +84,7 @@ pub struct Problems {
 /// Samples, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SentSamples {
-    /// Handed over.
+    /// Passed to the sender.
     pub built: u64,
     /// Stored by the receiver.
     pub acknowledged: u64,

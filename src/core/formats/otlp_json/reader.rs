@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Makes sure that nothing follows.
+    /// Checks that nothing follows.
     pub(in crate::core::formats) fn end(&mut self) -> Read<()> {
         if self.peek().is_none() { Ok(()) } else { self.error("unexpected text after the message") }
     }

@@ -302,7 +302,7 @@ impl Doubted {
         RECORD + self.value.len() + self.tenant.as_ref().map_or(0, |tenant| tenant.len())
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     fn heap(&self) -> usize {
         size_of::<Self>() + self.bytes() + self.decoded.as_ref().map_or(0, Batch::heap)
     }

@@ -83,7 +83,7 @@ pub enum RestoreError {
         topic: String,
         /// The source partition.
         partition: i32,
-        /// What is wrong.
+        /// The problem.
         source: Malformed,
     },
 }
