@@ -1,7 +1,7 @@
-//! The reach of a setting when the workers of a group do not agree on it, which they never do during a rolling update.
+//! The reach of a setting when the workers of a group do not agree on it. During a rolling update they never agree.
 //!
-//! A key that is not here fails `tests/pure/features/disagree.rs`, which lets two workers with different values of each key
-//! count together.
+//! A key that is not here fails `tests/pure/features/disagree.rs`, which lets two workers with different values of each
+//! key count together.
 
 use super::keys;
 

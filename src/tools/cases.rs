@@ -95,7 +95,7 @@ pub struct Failure {
 pub enum Owners {
     /// By one owner from the first record to the last.
     One,
-    /// By a new owner after every record, that knows only the journal. The result must not change.
+    /// By a new owner after every record, which knows only the journal. The result must not change.
     OneForEachRecord,
 }
 

@@ -50,7 +50,7 @@ pub use summary::{Problem, Problems, SentSamples, Summary};
 
 /// Names the only partition.
 const TOPIC: &str = "files";
-/// Names what is kept of a run without `--name`.
+/// Names the run: its samples are kept under this name.
 const RUN: &str = "files";
 /// How long an interrupted run waits for the answers to what it has sent.
 const PATIENCE: Duration = Duration::from_secs(10);

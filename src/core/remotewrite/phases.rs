@@ -1,7 +1,7 @@
 //! The two phases of a step: the samples before first values, and the values.
 //!
 //! A series that begins has a sample just before its first value, most often a zero. A step is sent in two phases: all
-//! samples that stands before values, and then the values. So the samples that are refused when a step is sent again
+//! samples that stand before values, and then the values. So the samples that are refused when a step is sent again
 //! show how far its sender had got. A sample from before a value is refused as out of order only if a value is there;
 //! then the second phase had begun, and the first was settled. A value is refused as out of order only if a later step
 //! is there; then this one was settled. In one request with both, one would fail the other: a receiver that has the

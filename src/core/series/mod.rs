@@ -34,11 +34,11 @@
 //!
 //! # Why a share never names a forgotten set
 //!
-//! The value of `r` is in its shares: it is a setting of the source's owner, which may differ from that of others. A
-//! new owner sends everything in full again. So when a share with stream time `s` only names a set, an earlier share of
-//! the same sends everything in full again. So when a share with stream time `s` only names a set, an earlier share of
-//! the same owner mentioned it at some `m >= s - r`, and the chain has accepted that one first, with `r` in it. Until
-//! the share itself is accepted, the stream time `t` known here of this source is at most `s`, so
+//! A span task sends a set in full when it has not mentioned it for more than some time `r` of its own stream time. The
+//! value of `r` is in its shares: it is a setting of the source's owner, which may differ from that of others. A new
+//! owner sends everything in full again. So when a share with stream time `s` only names a set, an earlier share of the
+//! same owner mentioned it at some `m >= s - r`, and the chain has accepted that one first, with `r` in it. Until the
+//! share itself is accepted, the stream time `t` known here of this source is at most `s`, so
 //! `t <= m + r <= last_mentioned + r`. A set is freed only when `t > last_mentioned + max(r, memory)` for every source,
 //! each with its own `t` and `r`, which cannot hold for this one then. Steps do not occur in the argument, so it covers
 //! forced closes, too.

@@ -19,7 +19,7 @@ pub(super) struct Rebuild {
 }
 
 impl Pairing {
-    /// The live items, as bytes for a commit, and the offset of the first record that is needed to get it back.
+    /// The live items, as bytes for a commit, and the offset of the first record that is needed to get them back.
     #[must_use]
     pub fn live(&self) -> (Option<i64>, Vec<u8>) {
         let listed = |e: Edge| Listed { origin: e.origin, met: e.is(MET), moved: e.is(MOVED).then_some(e.key.span_id) };

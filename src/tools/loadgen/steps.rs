@@ -99,7 +99,7 @@ impl Steps {
     }
 
     /// Passes the values of every series to the caller. Series with the same labels add up, so cells are grouped by the
-    /// labels that they share them.
+    /// labels that they share.
     pub(super) fn each_series<E>(
         &self,
         topology: &Topology,

@@ -7,8 +7,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An older trouble does not explain a request that fails now: librdkafka reports the same failure of a broker every 30
-/// s.
+/// An older trouble does not explain a request that fails now: librdkafka reports the same failure of a broker every
+/// 30 s.
 const KEPT: Duration = Duration::from_secs(45);
 /// A connection that a broker closes within this time after it has accepted it, in milliseconds, was closed because of
 /// the first request.
