@@ -80,11 +80,11 @@ fn memory() -> String {
     peak.map_or_else(String::new, |peak| format!(r#","peak_memory":"{}""#, peak.trim()))
 }
 
-/// Writes all steps through one lane; returns the bytes of the spool.
+/// Writes all steps through one shard sender; returns the bytes of the spool.
 fn write(dir: &Path, series: u64, steps: u64) -> u64 {
     let exporter = spool::exporter(dir, Telemetry::new()).expect("a directory");
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let names = [name_label("traces_spanmetrics_latency_bucket"), name_label("traces_spanmetrics_calls_total")];
     let (le, none) = (le_label(Some(2_000_000)), Box::<[u8]>::default());
     let blocks: Vec<Vec<u8>> = (0..series.div_ceil(2)).map(block).collect();
@@ -97,7 +97,7 @@ fn write(dir: &Path, series: u64, steps: u64) -> u64 {
             writer.push(&SeriesLabels { block, cuts: cuts(block), name, le }, point, None);
         }
         let batch = StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests: writer.finish() };
-        lane.try_send(batch).expect("the lane is free");
+        sender.try_send(batch).expect("the lane is free");
         done.recv_timeout(LONG).expect("it is settled");
     }
     exporter.stop(LONG);

@@ -1,5 +1,5 @@
-//! Nanoseconds of CPU per series of remote-write encoding from cached label blocks, beside building and encoding `prost` messages
-//! of the same series.
+//! Nanoseconds of CPU per series of remote-write encoding from cached label blocks, beside building and encoding `prost`
+//! messages of the same series.
 //!
 //! `cargo bench --bench encode --no-default-features` prints one JSON line per case: the median of five runs, cases taking
 //! turns so that a noisy neighbor meets all of them. Encoding is compared to encoding, and both with compression, which

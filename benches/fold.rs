@@ -1,4 +1,5 @@
-//! Nanoseconds of CPU per label set of a series task: adding the shares of one source, and closing a step; beside the obvious way.
+//! Nanoseconds of CPU per label set of a series task: adding the delta records of one source, and closing a step; beside the
+//! obvious way.
 //!
 //! `cargo bench --bench fold --no-default-features` prints one JSON line per case: the median of five steps, cases taking
 //! turns. Four sources count the same 20,000 label sets (`-- --sets N` for others), as when traces are spread over
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use shard::{FIRST, STEP, Source, layout, median, settings, timed};
-use spanmill::core::deltas::Share;
+use spanmill::core::deltas::DeltaRecord;
 use spanmill::core::model::{Exemplar, Layout, Millis, labels};
 use spanmill::core::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
 use spanmill::core::tasks::series::SeriesTask;
@@ -34,7 +35,7 @@ fn main() {
         let step = FIRST + n * STEP;
         let records: Vec<Vec<u8>> = sources.iter_mut().flat_map(|source| source.step(step)).collect();
         let took = [
-            timed(|| records.iter().for_each(|r| assert_eq!(task.apply(r).expect("a share").lost, 0))).1,
+            timed(|| records.iter().for_each(|r| assert_eq!(task.apply(r).expect("a delta record").lost, 0))).1,
             timed(|| task.close(step)).1,
             timed(|| records.iter().for_each(|r| plain.apply(r))).1,
             timed(|| plain.close(step)).1,
@@ -46,7 +47,7 @@ fn main() {
     let [apply, close, plain_apply, plain_close] = times.map(|of| median(of) * 1e9);
     let deltas = (count * SOURCES.unsigned_abs() as u64) as f64;
     let rows = [
-        ("add shares", apply, plain_apply, deltas),
+        ("add delta records", apply, plain_apply, deltas),
         ("close a step", close, plain_close, count as f64),
         ("both", apply + close, plain_apply + plain_close, count as f64),
     ];
@@ -87,8 +88,8 @@ impl Plain {
     }
 
     fn apply(&mut self, record: &[u8]) {
-        let mut share = Share::decode(record).expect("a share");
-        while let Some(set) = share.next_set().expect("a set") {
+        let mut delta_record = DeltaRecord::decode(record).expect("a delta record");
+        while let Some(set) = delta_record.next_set().expect("a set") {
             if let Some((_, block)) = set.spelled {
                 let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
                 self.sets.insert(set.name.0, labels::iter(block).map(label).collect());

@@ -1,7 +1,7 @@
 //! Memory and time of the service map: what a page that follows a group takes when half a day of points is kept.
 //!
-//! `cargo bench --bench map --no-default-features` prints one JSON line: 5,264 label sets of 50 services in 19 series each (about
-//! 100,000), counted by two sources in each of 720 points of a minute (`-- --sets N --points N` for others).
+//! `cargo bench --bench map --no-default-features` prints one JSON line: 5,264 label sets of 50 services in 19 series each
+//! (about 100,000), counted by two sources in each of 720 points of a minute (`-- --sets N --points N` for others).
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 

@@ -19,7 +19,7 @@ use spanmill::core::tasks::series::SeriesTask;
 const SERIES: u64 = 19;
 /// 1e4, 1e5, 1e6, 5e6 and 1.9e7 series.
 const SIZES: [u64; 5] = [526, 5_263, 52_632, 263_158, 1_000_000];
-/// Label sets of one source: shares are made and forgotten by the chunk.
+/// Label sets of one source: delta records are made and forgotten by the chunk.
 const CHUNK: u64 = 20_000;
 /// Steps closed; the last one is measured.
 const STEPS: i64 = 3;
@@ -52,7 +52,7 @@ fn grow(sets: u64) {
         apply = 0.0;
         for source in &mut counting {
             for record in source.step(step) {
-                let (applied, seconds) = timed(|| task.apply(&record).expect("a share"));
+                let (applied, seconds) = timed(|| task.apply(&record).expect("a delta record"));
                 assert_eq!(applied.lost, 0);
                 apply += seconds;
             }
@@ -86,7 +86,7 @@ fn restore(file: &Path) {
     let (mut task, seconds) = timed(|| SeriesTask::restore(settings(), &snapshot).expect("a snapshot"));
     let (after, peak) = (memory("VmRSS"), memory("VmHWM"));
     let sets = task.label_sets();
-    // The set with the least share of a step: nothing has come, and all is written again.
+    // The cheapest step: no delta record has come, and all series are written again.
     let (closed, close) = timed(|| task.close(FIRST + STEPS * STEP));
     let whole = memory("VmHWM");
     println!(

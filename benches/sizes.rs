@@ -11,7 +11,7 @@ mod allocator;
 
 use spanmill::config::Tenants;
 use spanmill::config::settings::Config;
-use spanmill::core::deltas::Share;
+use spanmill::core::deltas::DeltaRecord;
 use spanmill::core::journal::{Cause, JournalWriter, Owner, SpanCommit};
 use spanmill::core::tasks::series::{SeriesSettings, SeriesTask};
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
@@ -128,24 +128,24 @@ impl Scene {
         self.sums.add("commits", 1);
         self.sums.add("live_bytes", cut.live.len());
         let (from, to) = (cut.from, cut.to);
-        for (task, records) in self.shards.iter_mut().zip(&cut.shares) {
+        for (task, records) in self.shards.iter_mut().zip(&cut.delta_records) {
             for record in records {
-                self.sums.add("shares", 1);
-                self.sums.add("share_bytes", record.len());
-                self.sums.add("share_packed", packed(&mut self.encoder, record));
+                self.sums.add("delta_records", 1);
+                self.sums.add("delta_record_bytes", record.len());
+                self.sums.add("delta_record_packed", packed(&mut self.encoder, record));
                 count_sets(&mut self.sums, record);
-                assert_eq!(task.apply(record).expect("a share").lost, 0);
+                assert_eq!(task.apply(record).expect("a delta record").lost, 0);
             }
         }
         let commit = SpanCommit {
             cause: Cause::Records,
             step: cut.step,
             stream_time: Some(cut.stream_time),
-            forwarded: cut.k,
+            forwarded: cut.commit_number,
             reread_from: cut.reread_from,
             live: cut.live,
             ledger: cut.ledger,
-            shares: cut.shares,
+            delta_records: cut.delta_records,
             witness: None,
         };
         for record in self.writer.commit(from, to, &commit.encode()) {
@@ -188,8 +188,8 @@ fn packed(encoder: &mut snap::raw::Encoder, record: &[u8]) -> usize {
 }
 
 fn count_sets(sums: &mut Sums, record: &[u8]) {
-    let mut share = Share::decode(record).expect("a share of ours");
-    while let Some(set) = share.next_set().expect("a share of ours") {
+    let mut delta_record = DeltaRecord::decode(record).expect("a delta record of ours");
+    while let Some(set) = delta_record.next_set().expect("a delta record of ours") {
         sums.add("touched", 1);
         sums.add("spelled", usize::from(set.spelled.is_some()));
         sums.add("exemplars", set.exemplars.len());

@@ -1,4 +1,4 @@
-//! Nanoseconds per span of a whole span task, from record bytes to shares, beside full `prost` decoding and the obvious
+//! Nanoseconds per span of a whole span task, from record bytes to delta records, beside full `prost` decoding and the obvious
 //! counting in hash maps of the same spans.
 //!
 //! `cargo bench --bench span_task --no-default-features` prints one JSON line per case.
@@ -65,7 +65,7 @@ fn without((key, value): (&str, &str)) -> FilterPolicy {
     FilterPolicy { include: None, include_any: None, exclude: Some(exclude) }
 }
 
-/// Everything that a span task does with the records; returns the bytes of its shares.
+/// Everything that a span task does with the records; returns the bytes of its delta records.
 fn run(settings: &SpanSettings, records: &[(i64, Vec<u8>)]) -> usize {
     let restored = Restored { next: Some(0), ..Restored::default() };
     let mut task = SpanTask::new(settings, "spans".to_owned(), 0, restored).expect("an empty journal");
@@ -73,8 +73,8 @@ fn run(settings: &SpanSettings, records: &[(i64, Vec<u8>)]) -> usize {
     for (offset, (timestamp, value)) in (0..).zip(records) {
         let record = Record { offset, timestamp: *timestamp, tenant: Some("t"), value };
         while let Offer::CutFirst { cut } = task.offer(&record, i64::MAX / 2) {
-            bytes += cut.shares.iter().flatten().map(Vec::len).sum::<usize>();
+            bytes += cut.delta_records.iter().flatten().map(Vec::len).sum::<usize>();
         }
     }
-    bytes + task.cut().map_or(0, |cut| cut.shares.iter().flatten().map(Vec::len).sum())
+    bytes + task.cut().map_or(0, |cut| cut.delta_records.iter().flatten().map(Vec::len).sum())
 }

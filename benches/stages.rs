@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::{Case, Load, measure};
-use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::deltas::{Define, DeltaHead, DeltaTable};
 use spanmill::core::model::{Family, LabelBuilder, Layout, Ledger, Weight};
 use spanmill::core::otlp::Batch;
 use spanmill::core::servicegraph::{Pairing, Sink};
@@ -112,10 +112,10 @@ fn deltas(keys: &[Vec<u8>]) -> usize {
         set.add(1, 570);
         set.observe(0, n << 12, Weight::ONE, None);
     }
-    let head = ShareHead {
+    let head = DeltaHead {
         topic: "spans".to_owned(),
         partition: 0,
-        k: 0,
+        commit_number: 0,
         part: 0,
         parts: 0,
         step: 15_000,
@@ -123,7 +123,7 @@ fn deltas(keys: &[Vec<u8>]) -> usize {
         sender: None,
         tenants: Vec::new(),
     };
-    table.cut(head, 4).shares.iter().flatten().map(Vec::len).sum()
+    table.cut(head, 4).delta_records.iter().flatten().map(Vec::len).sum()
 }
 
 fn naive_deltas(keys: &[Vec<u8>]) -> usize {

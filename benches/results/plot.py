@@ -300,11 +300,11 @@ def traffic(put):
     rows = sizes()
     source = f"bench `sizes`: least squares over {len(rows)} runs of 1 to 64 shards, with and without exemplars"
     columns = ["named", "spelled", "exemplars", "shard_commits"]
-    share = fit(rows, columns, "share_packed")
+    deltas = fit(rows, columns, "delta_record_packed")
     journal = fit(rows, columns + ["commits"], "journal_rest")
-    for name, column in [("touched_set", "named"), ("exemplar", "exemplars"), ("share", "shard_commits")]:
-        put(f"bytes_per_{name}", share[column] + journal[column], "bytes", f"{source}; in the journal and in the deltas", SIZES)
-    put("bytes_per_commit", journal["commits"], "bytes", f"{source}; without its shares", SIZES)
+    for name, column in [("touched_set", "named"), ("exemplar", "exemplars"), ("delta_record", "shard_commits")]:
+        put(f"bytes_per_{name}", deltas[column] + journal[column], "bytes", f"{source}; in the journal and in the deltas", SIZES)
+    put("bytes_per_commit", journal["commits"], "bytes", f"{source}; without its delta records", SIZES)
     each = sum(m["live_bytes"] for m in rows) / sum(m["waiting"] for m in rows)
     put("bytes_per_half_edge", each, "bytes", f"bench `sizes`: in the list of each commit while it waits, over {len(rows)} runs", SIZES)
     snapshot = fit(rows, ["shard_sets", "shards"], "snapshot_packed")

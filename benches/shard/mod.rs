@@ -1,4 +1,4 @@
-//! What the benches of a shard share: label sets like those of an instrumented shop, and shares that count them.
+//! What the benches of a shard delta record: label sets like those of an instrumented shop, and delta records that count them.
 #![allow(dead_code, reason = "every bench uses a part of it")]
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use spanmill::config::Tenants;
 use spanmill::config::settings::Config;
-use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::deltas::{Define, DeltaHead, DeltaTable};
 use spanmill::core::model::{Family, LabelBuilder, Layout, Millis, Weight};
 use spanmill::core::tasks::series::SeriesSettings;
 
@@ -40,7 +40,7 @@ pub(crate) struct Source {
     partition: i32,
     table: DeltaTable,
     layout: Arc<Layout>,
-    k: u64,
+    commit_number: u64,
     first: u64,
     sets: u64,
 }
@@ -49,7 +49,7 @@ impl Source {
     /// A source that counts the label sets `first..first + sets`.
     pub(crate) fn new(partition: i32, first: u64, sets: u64) -> Self {
         let table = DeltaTable::new(Config::default().core.series.stale_after);
-        Self { partition, table, layout: layout(), k: 0, first, sets }
+        Self { partition, table, layout: layout(), commit_number: 0, first, sets }
     }
 
     /// The records of one step, in which every label set counts three spans with their exemplars.
@@ -61,7 +61,8 @@ impl Source {
             };
             let id = self.table.find(&i.to_le_bytes(), define).expect("defines");
             for n in 0..SPANS {
-                let dice = dice(i ^ (self.k << 40) ^ (n << 50) ^ (u64::from(self.partition.unsigned_abs()) << 56));
+                let dice =
+                    dice(i ^ (self.commit_number << 40) ^ (n << 50) ^ (u64::from(self.partition.unsigned_abs()) << 56));
                 // Between 1 ms and 1 s: ten of the fifteen buckets.
                 let ns = 1_000_000 << (dice % 10);
                 let mut trace_id = [7; 16];
@@ -72,10 +73,20 @@ impl Source {
             }
         }
         let (topic, tenants) = ("spans".to_owned(), Vec::new());
-        let (partition, k) = (self.partition, self.k);
-        self.k += 1;
-        let head = ShareHead { topic, partition, k, part: 0, parts: 0, step, stream_time: step, sender: None, tenants };
-        self.table.cut(head, 1).shares.remove(0)
+        let (partition, commit_number) = (self.partition, self.commit_number);
+        self.commit_number += 1;
+        let head = DeltaHead {
+            topic,
+            partition,
+            commit_number,
+            part: 0,
+            parts: 0,
+            step,
+            stream_time: step,
+            sender: None,
+            tenants,
+        };
+        self.table.cut(head, 1).delta_records.remove(0)
     }
 }
 

@@ -14,7 +14,8 @@ use crate::worker::{Metrics, Setup, Worker};
 
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// How often workers are asked how far they are. Their board shows it twice a second, and each answer costs them something.
+/// How often workers are asked how far they are. Their task registry shows it twice a second, and each answer costs them
+/// something.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A subject and what makes it differ from others of its kind.

@@ -126,8 +126,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
     Ok(if good { 0 } else { FAILED })
 }
 
-/// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers are
-/// read with the configuration.
+/// The files of Kafka's properties that cannot be read: librdkafka looks for them only where it speaks TLS. Those of receivers
+/// are read with the configuration.
 fn missing(loaded: &Loaded) -> Option<String> {
     let named = |(key, value): (&String, &Secret)| {
         let path = value.reveal();

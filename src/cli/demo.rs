@@ -25,7 +25,7 @@ use verdict::DemoResult;
 use view::{Style, StyledLine, count};
 
 use super::produce::{Compression, ProduceError, Sink, Target, duration, wait_for, wall_clock};
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 use crate::tools::loadgen::{Expectation, Generator, Options, Topology};
 use crate::worker::WorkerError;
 
@@ -228,7 +228,7 @@ impl Demo<'_> {
     fn covered(&self, expected: Option<&Expectation>) -> f64 {
         let newest = self.house.receiver.snapshot().values().map(|s| s.last_ts).max();
         let so_far = newest.map_or(0, |at| at.saturating_sub(self.start)) as f64 / 1e3;
-        let whole = expected.map(|e| e.ledger().get(Tally::SpansRead) as f64 / self.args.rate as f64);
+        let whole = expected.map(|e| e.ledger().get(Counter::SpansRead) as f64 / self.args.rate as f64);
         whole.map_or(so_far, |whole| so_far.min(whole))
     }
 
@@ -250,7 +250,7 @@ impl Demo<'_> {
             "  {doing}, {} s, {} spans sent, {} read",
             self.begin.elapsed().as_secs(),
             count(self.sent.load(Ordering::Relaxed)),
-            count(ledger.get(Tally::SpansRead))
+            count(ledger.get(Counter::SpansRead))
         );
         let mut lines = vec![vec![(Style::Bold, "spanmill demo".to_owned()), (Style::Plain, title)], StyledLine::new()];
         // The title, the ledger, the hint, the empty lines between them, and the line of the cursor.
@@ -277,7 +277,7 @@ impl Demo<'_> {
             "{:>3} s  {} spans sent, {} read, {} series, {} contradictions  ({doing})",
             self.begin.elapsed().as_secs(),
             count(self.sent.load(Ordering::Relaxed)),
-            count(ledger.get(Tally::SpansRead)),
+            count(ledger.get(Counter::SpansRead)),
             count(receiver.series),
             count(receiver.violations)
         );

@@ -6,7 +6,7 @@ use rdkafka::message::Message;
 
 use crate::config::{Config, Tenants};
 use crate::core::model::text::{Shown, ShownAs};
-use crate::core::model::{Seed, Tally};
+use crate::core::model::{Counter, Seed};
 use crate::core::sanitize::{Merge, SanitizeError, Sanitizer};
 use crate::core::settings::SanitizeMode;
 use crate::core::tasks::span::Record;
@@ -97,14 +97,14 @@ pub(super) fn conclude(survey: Survey, tenants: &Tenants, what: &str, out: &mut 
 }
 
 fn write_report(config: &Config, what: &str, report: &Report, out: &mut dyn Write) -> Result<(), AgainstError> {
-    let tally = |t| report.ledger.get(t);
+    let counter = |t| report.ledger.get(t);
     let seconds = report.times.map_or(0.0, |(first, last)| (last - first) as f64 / 1e3);
     writeln!(
         out,
         "{}: {} records, {} spans over {seconds:.1} s of record time",
         Shown(what),
-        tally(Tally::RecordsRead),
-        tally(Tally::SpansRead)
+        counter(Counter::RecordsRead),
+        counter(Counter::SpansRead)
     )?;
     write_refused(report, out)?;
     write_traces(report, out)?;
@@ -140,7 +140,7 @@ fn write_report(config: &Config, what: &str, report: &Report, out: &mut dyn Writ
 }
 
 fn write_refused(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let all = report.ledger.get(Tally::RecordsRead);
+    let all = report.ledger.get(Counter::RecordsRead);
     for (kind, Refused { records, place: (topic, partition, offset), reason }) in &report.refused {
         writeln!(
             out,
@@ -166,8 +166,8 @@ fn write_traces(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 fn write_ledger(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nledger:")?;
-    for (tally, n) in report.ledger.iter().filter(|(_, n)| *n > 0) {
-        writeln!(out, "  {:>12}  {}", n, tally.name())?;
+    for (counter, n) in report.ledger.iter().filter(|(_, n)| *n > 0) {
+        writeln!(out, "  {:>12}  {}", n, counter.name())?;
     }
     Ok(())
 }

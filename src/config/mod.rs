@@ -1,10 +1,10 @@
 //! The configuration: settings, the file, its check, its secrets.
 //!
 //! *In:* a YAML file, `SPANMILL_*` variables, `--set` flags. *Out:* [`Config`], and for every key where its value comes
-//! from; or all problems, each with its place and remedy. *Owner:* the command line, once at the start.
-//! *Never:* a guess. An unknown key, a bare number for a duration, a key given twice are errors. [`load`] is pure;
-//! [`load_from`] is the one edge that reads the file and the environment. *Next:* a new key goes into `settings.rs`, its
-//! slot into the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
+//! from; or all problems, each with its place and remedy. *Owner:* the command line, once at the start. *Never:* a
+//! guess. An unknown key, a bare number for a duration, a key given twice are errors. [`load`] is pure; [`load_from`]
+//! is the one edge that reads the file and the environment. *Next:* a new key goes into `settings.rs`, its slot into
+//! the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
 
 mod agreed;
 mod auth;

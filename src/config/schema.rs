@@ -1,6 +1,6 @@
-//! The JSON Schema of the configuration file and of the file of overrides, for editors. Both come from the table of keys, so
-//! they know each key, its values and its text. What only `spanmill check` can find (whether keys fit each other,
-//! whether a file exists) is not in them.
+//! The JSON Schema of the configuration file and of the file of overrides, for editors. Both come from the table of
+//! keys, so they know each key, its values and its text. What only `spanmill check` can find (whether keys fit each
+//! other, whether a file exists) is not in them.
 
 use serde_json::{Map, Value, json};
 

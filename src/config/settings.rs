@@ -128,8 +128,8 @@ pub struct RemoteWrite {
     pub on_status: BTreeMap<u16, OnStatus>,
     /// `protocol`: the version of remote write. Default auto.
     pub protocol: Protocol,
-    /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it would keep
-    /// them; what it would reject waits. Default true.
+    /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it
+    /// would keep them; what it would reject waits. Default true.
     pub preflight: bool,
 }
 
@@ -198,7 +198,7 @@ pub struct Tls {
 pub struct Worker {
     /// `threads`: OS threads that run tasks. Default: the number of cores.
     pub threads: usize,
-    /// `max_commit_bytes`: a commit is cut early when its shares reach this size. Default 4 MiB.
+    /// `max_commit_bytes`: a commit is cut early when its delta records reach this size. Default 4 MiB.
     pub max_commit_bytes: usize,
     /// `fetch_buffer_bytes`: records buffered per partition, at most. Default 8 MiB.
     pub fetch_buffer_bytes: usize,

@@ -1,8 +1,8 @@
 //! The pure half: bytes, time and randomness come in as arguments, values go out.
 //!
-//! *In:* records of Kafka as bytes, settings as plain values. *Out:* deltas, journal frames, samples, remote-write bodies.
-//! *Never:* a clock, a file, a socket, a thread, a runtime; the layering test proves it, and `cargo check --lib
-//! --no-default-features` builds it alone.
+//! *In:* records of Kafka as bytes, settings as plain values. *Out:* deltas, journal frames, samples, remote-write
+//! bodies. *Never:* a clock, a file, a socket, a thread, a runtime; the layering test proves it, and
+//! `cargo check --lib --no-default-features` builds it alone.
 //!
 //! | room | what it does |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`hostinfo`] | resources → hosts |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
-//! | [`deltas`] | the open step of a span task; shares and their bytes |
+//! | [`deltas`] | the open step of a span task; delta records and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |

@@ -43,15 +43,15 @@
 //! A bucket of a native histogram is asked for as `NAME{..., native="SCHEMA", bucket="INDEX"}`, the one of zero as
 //! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` give the rest, as of classic histograms.
 //!
-//! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
-//! it takes no time; without `parent` it is a root; without `id` it has none.
+//! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or
+//! `end` it takes no time; without `parent` it is a root; without `id` it has none.
 
 mod parse;
 mod record;
 mod words;
 
 use crate::config::{Config, Tenants};
-use crate::core::model::{Exemplar, Millis, Tally};
+use crate::core::model::{Counter, Exemplar, Millis};
 use crate::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use crate::tools::totals::{Series, Totals, TotalsError};
 
@@ -107,7 +107,7 @@ enum Step {
     Expect { tenant: String, series: Series, value: f64, step: Option<Millis> },
     Absent { tenant: String, series: Series },
     Exemplar { tenant: String, series: Series, exemplar: Exemplar },
-    Tally(Tally, u64),
+    Counter(Counter, u64),
     Pending(u64),
 }
 
@@ -196,9 +196,9 @@ impl<'a> World<'a> {
                 self.commit(cut)?;
                 return self.check(step);
             }
-            Step::Tally(tally, value) => {
+            Step::Counter(counter, value) => {
                 self.settle()?;
-                equal(self.task.ledger().get(*tally), *value)?;
+                equal(self.task.ledger().get(*counter), *value)?;
             }
             Step::Pending(value) => {
                 self.settle()?;
@@ -224,7 +224,7 @@ impl<'a> World<'a> {
 
     fn commit(&mut self, cut: Option<StepCut>) -> Result<(), String> {
         let Some(cut) = cut else { return Ok(()) };
-        let added = cut.shares.iter().flatten().try_for_each(|share| self.totals.add(share));
+        let added = cut.delta_records.iter().flatten().try_for_each(|delta_record| self.totals.add(delta_record));
         self.last = Some(cut);
         added.map_err(|error: TotalsError| error.to_string())
     }
@@ -237,7 +237,7 @@ impl<'a> World<'a> {
         let next = last.to;
         let restored = Restored {
             next: Some(next),
-            next_k: last.k + 1,
+            next_commit_number: last.commit_number + 1,
             stream_time: Some(last.stream_time),
             step: Some(last.step),
             reread_from: last.reread_from,

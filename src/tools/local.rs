@@ -1,9 +1,10 @@
-//! Both stages in one place: records of some partitions to the steps of all shards, without Kafka and without a journal.
+//! Both stages in one place: records of some partitions to the steps of all shards, without Kafka and without a
+//! journal.
 //!
-//! *In:* records, each partition in the order of its offsets. *Out:* [`ClosedStep`]s, in the order of steps, then of shards.
-//! *Owner:* a replay of files, or a test. *Never:* a clock, a tick, a step that is closed on stall timeout, a queue:
-//! closed steps are taken before more records are offered. *Next:* [`crate::core::remotewrite`]'s batches go to a
-//! receiver.
+//! *In:* records, each partition in the order of its offsets. *Out:* [`ClosedStep`]s, in the order of steps, then of
+//! shards. *Owner:* a replay of files, or a test. *Never:* a clock, a tick, a step that is closed on stall timeout, a
+//! queue: closed steps are taken before more records are offered. *Next:* [`crate::core::remotewrite`]'s batches go to
+//! a receiver.
 //!
 //! The tasks are the same as those of a worker, and so are their settings and the number of shards: a topic that is
 //! read from here gives the same samples as workers. No process continues an interrupted run; it is done again from
@@ -38,10 +39,10 @@ pub enum LocalError {
     /// A task did not start.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A share of this run is refused.
+    /// A delta record of this run is refused.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A share of this run is out of order.
+    /// A delta record of this run is out of order.
     #[error("a delta record of partition {0} is out of order; its deltas are lost")]
     Chain(i32),
     /// A delta of this run is lost.
@@ -101,7 +102,7 @@ impl Local {
     }
 
     fn add(&mut self, cut: &StepCut) -> Result<(), LocalError> {
-        for ((task, records), shard) in self.shards.iter_mut().zip(&cut.shares).zip(0..) {
+        for ((task, records), shard) in self.shards.iter_mut().zip(&cut.delta_records).zip(0..) {
             for record in records {
                 self.watcher.0.iter_mut().for_each(|watcher| watcher(shard, record));
                 let applied = task.apply(record)?;

@@ -1,8 +1,9 @@
 //! A small remote-write receiver inside the process: `spanmill demo` sends to it, and so do the tests.
 //!
-//! *In:* remote write 1.0 and 2.0 at `/api/v1/write`. *Out:* the last sample of every series, and every contradiction that it has
-//! seen (see [`Memory`]). *Owner:* the caller that started it; it runs on a thread of its own. A test can make it
-//! misbehave in the ways in which receivers and networks do. It remembers every sample, so it is not for days of data.
+//! *In:* remote write 1.0 and 2.0 at `/api/v1/write`. *Out:* the last sample of every series, and every contradiction
+//! that it has seen (see [`Memory`]). *Owner:* the caller that started it; it runs on a thread of its own. A test can
+//! make it misbehave in the ways in which receivers and networks do. It remembers every sample, so it is not for days
+//! of data.
 
 mod memory;
 mod wire;

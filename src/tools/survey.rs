@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Tenants;
-use crate::core::deltas::{Share, ShareError};
+use crate::core::deltas::{DeltaRecord, DeltaRecordError};
 use crate::core::model::{Layout, Ledger, Millis, Seed, SetName, labels};
 use crate::core::series::{Cardinality, TopLabel};
 use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask, StepCut};
@@ -93,9 +93,9 @@ pub enum SurveyError {
     /// A task did not start.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A share of this survey does not decode.
+    /// A delta record of this survey does not decode.
     #[error(transparent)]
-    Share(#[from] ShareError),
+    DeltaRecord(#[from] DeltaRecordError),
 }
 
 // === impl PerCommit ===
@@ -185,12 +185,12 @@ impl Survey {
 
     fn take(&mut self, cut: &StepCut) -> Result<(), SurveyError> {
         let before = self.touched.label_sets;
-        for record in cut.shares.iter().flatten() {
-            let mut share = Share::decode(record)?;
-            while let Some(set) = share.next_set()? {
+        for record in cut.delta_records.iter().flatten() {
+            let mut delta_record = DeltaRecord::decode(record)?;
+            while let Some(set) = delta_record.next_set()? {
                 self.touched.label_sets += 1;
                 if let Some((tenant, block)) = set.spelled.filter(|_| self.seen.insert(set.name)) {
-                    self.set(tenant, block, &share.layouts[set.layout]);
+                    self.set(tenant, block, &delta_record.layouts[set.layout]);
                 }
             }
         }

@@ -1,15 +1,15 @@
-//! The sums of shares: all the values that a topic has led to, without a clock, a receiver, or series that end.
+//! The sums of delta records: all the values that a topic has led to, without a clock, a receiver, or series that end.
 //!
 //! *In:* the records of the deltas topic. *Out:* sums by step, and values by series. *Owner:* the checks of
 //! [`super::cases`], and every test that compares two computations of the same numbers. *Never:* a sample.
 
 use std::collections::BTreeMap;
 
-use crate::core::deltas::{SetDelta, Share, ShareError};
+use crate::core::deltas::{DeltaRecord, DeltaRecordError, SetDelta};
 use crate::core::model::wire::Malformed;
 use crate::core::model::{Exemplar, Layout, Millis, Natives, Numbers, Owner, SetName, exemplar, labels};
 
-/// The sums of all shares that were added.
+/// The sums of all delta records that were added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     names: BTreeMap<SetName, Spelled>,
@@ -23,7 +23,7 @@ pub struct Spelled {
     pub tenant: String,
     /// The labels, sorted by name.
     pub labels: Vec<(String, String)>,
-    /// What the cells mean: the join of all layouts that shares have given for the set.
+    /// What the cells mean: the join of all layouts that delta records have given for the set.
     pub layout: Layout,
 }
 
@@ -48,13 +48,13 @@ pub struct Series {
     pub labels: Vec<(String, String)>,
 }
 
-/// A share that does not add up.
+/// A delta record that does not add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TotalsError {
-    /// The record is not a share.
+    /// The record is not a delta record.
     #[error(transparent)]
-    Share(#[from] ShareError),
+    DeltaRecord(#[from] DeltaRecordError),
     /// A label set was named before it was sent in full.
     #[error("label set {0:?} is used but its labels were never sent")]
     Unspelled(SetName),
@@ -67,12 +67,13 @@ impl Totals {
     /// Adds one record of the deltas topic.
     ///
     /// # Errors
-    /// When it is not a share, or names a label set that no share has sent in full.
+    /// When it is not a delta record, or names a label set that no delta record has sent in full.
     pub fn add(&mut self, record: &[u8]) -> Result<(), TotalsError> {
-        let mut share = Share::decode(record)?;
-        while let Some(set) = share.next_set()? {
-            let layout = share.layouts.get(set.layout).ok_or(ShareError::Malformed(Malformed("unknown layout")))?;
-            self.add_set(share.head.step, &set, layout)?;
+        let mut delta_record = DeltaRecord::decode(record)?;
+        while let Some(set) = delta_record.next_set()? {
+            let layout =
+                delta_record.layouts.get(set.layout).ok_or(DeltaRecordError::Malformed(Malformed("unknown layout")))?;
+            self.add_set(delta_record.head.step, &set, layout)?;
         }
         Ok(())
     }

@@ -6,10 +6,10 @@
 //!                                    └── fates of appended records, deliveries ────────┘
 //! ```
 //!
-//! *In:* what the group assigns. *Out:* commits, shares, remote-write batches. *Owner:* the process, through [`Worker`].
+//! *In:* what the group assigns. *Out:* commits, delta records, remote-write batches. *Owner:* the process, through [`Worker`].
 //! *Never:* two threads in one task; a wait on the hot path.
-//! *Next:* `group` opens tasks and runs them, `restore` acquires them, `span_task` and `series_task` are the running tasks around the pure
-//! halves in [`crate::core::tasks`]; `task` is what all of these share, `health` watches.
+//! *Next:* `group` opens tasks and runs them, `restore` acquires them, `span_task` and `series_task` are the running tasks
+//! around the pure halves in [`crate::core::tasks`]; `task` is what all of these share, `health` watches.
 
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 
@@ -113,7 +113,7 @@ impl Worker {
     /// Whether this worker of a replay owns tasks, and all of them are done. The group may still give it others.
     #[must_use]
     pub fn done(&self) -> bool {
-        let tasks = self.parts.clients.telemetry.board().snapshot();
+        let tasks = self.parts.clients.telemetry.tasks().snapshot();
         !tasks.is_empty() && tasks.iter().all(|(_, status)| status.done)
     }
 

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use spanmill::config::{Config, Tenants};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::core::model::labels::put_label;
 use spanmill::core::sanitize::Sanitizer;
 use spanmill::core::settings::{
@@ -73,8 +73,8 @@ fn only_spans() -> Config {
 /// What a shard makes of some cuts.
 fn shard(cuts: &[StepCut]) -> SeriesTask {
     let mut shard = SeriesTask::new(SeriesSettings::from(&Tenants::from(only_spans())));
-    for share in cuts.iter().flat_map(|cut| cut.shares.concat()) {
-        let applied = shard.apply(&share).expect("a share");
+    for delta_record in cuts.iter().flat_map(|cut| cut.delta_records.concat()) {
+        let applied = shard.apply(&delta_record).expect("a delta record");
         assert_eq!(applied.lost, 0, "{:?}", applied.first_lost);
     }
     shard
@@ -129,7 +129,7 @@ fn span_names_with_one_public_hash_are_as_many_series_with_a_value_of_their_own(
     offer(&mut task, 0, &request("shop", spans));
     let cut = task.cut().expect("a record was taken");
     let mut totals = Totals::default();
-    cut.shares.iter().flatten().for_each(|share| totals.add(share).expect("a share"));
+    cut.delta_records.iter().flatten().for_each(|delta_record| totals.add(delta_record).expect("a delta record"));
     let calls: BTreeMap<_, _> =
         totals.values(TENANT).into_iter().filter(|(s, _)| s.name.ends_with("calls_total")).collect();
     assert_eq!((calls.len(), calls.values().map(|v| *v as u64).max()), (50, Some(1)));
@@ -166,7 +166,7 @@ fn half_edges_that_had_one_hash_cost_what_others_cost() {
         least(|| {
             let mut task = task(&config);
             offer(&mut task, 0, &value);
-            assert_eq!(task.ledger().get(Tally::EdgesOpened), HALVES);
+            assert_eq!(task.ledger().get(Counter::EdgesOpened), HALVES);
         })
     };
     let chosen = traces_of_one_old_hash(HALVES);
@@ -288,8 +288,8 @@ fn names_of_nearly_a_megabyte_are_kept_as_the_labels_have_them_and_mean_what_the
     let ((), kept) = crate::allocator::held(|| (8..NAMES).for_each(|n| offer(&mut task, n as i64, &value(n))));
     let kept = kept / (NAMES - 8) as i64;
     assert!(kept < 40_000, "{kept} bytes per name");
-    assert_eq!(task.ledger().get(Tally::SpansCounted), NAMES);
-    assert_eq!(task.ledger().get(Tally::EdgesOpened), NAMES);
+    assert_eq!(task.ledger().get(Counter::SpansCounted), NAMES);
+    assert_eq!(task.ledger().get(Counter::EdgesOpened), NAMES);
 
     // Labels are what they were: two names that differ where no label goes are one, and one that is no text there is none.
     let names = ["a", "b", "Q"].map(|last| format!("{}{last}", "y".repeat(LONG)));
@@ -298,10 +298,10 @@ fn names_of_nearly_a_megabyte_are_kept_as_the_labels_have_them_and_mean_what_the
     value[at] = 0xff;
     let mut task = self::task(&only_spans());
     offer(&mut task, 0, &value);
-    assert_eq!(task.ledger().get(Tally::SpansDroppedInvalidUtf8), 1);
+    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 1);
     let cut = task.cut().expect("a record was taken");
     let mut totals = Totals::default();
-    cut.shares.iter().flatten().for_each(|share| totals.add(share).expect("a share"));
+    cut.delta_records.iter().flatten().for_each(|delta_record| totals.add(delta_record).expect("a delta record"));
     let values = totals.values(TENANT);
     let calls: Vec<_> = values.iter().filter(|(s, _)| s.name.ends_with("calls_total")).collect();
     assert_eq!((calls.len(), *calls[0].1 as u64), (1, 2));
@@ -333,10 +333,10 @@ fn long_attributes_mean_what_labels_have_of_them_alone_and_joined() {
     value[at] = 0xff;
     let mut task = task(&config);
     offer(&mut task, 0, &value);
-    assert_eq!(task.ledger().get(Tally::SpansDroppedInvalidUtf8), 1);
+    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 1);
     let mut totals = Totals::default();
     let cut = task.cut().expect("a record was taken");
-    cut.shares.iter().flatten().for_each(|share| totals.add(share).expect("a share"));
+    cut.delta_records.iter().flatten().for_each(|delta_record| totals.add(delta_record).expect("a delta record"));
     let mut calls = Vec::new();
     for (series, value) in totals.values(TENANT).iter().filter(|(s, _)| s.name.ends_with("calls_total")) {
         let label = |wanted: &str| series.labels.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.clone());

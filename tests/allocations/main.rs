@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
 use prost::Message as _;
 use spanmill::config::settings::{Config, TenantSource};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::core::settings::{
     BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute, PolicyMatch,
     PolicyValue, SanitizeMode, ServiceNamespace, SpanNameRule, TimeSource,
@@ -132,7 +132,7 @@ fn measure(config: &Config) -> (u64, SpanTask) {
     };
     (0..WARM_UP).for_each(&mut offer);
     let allocations = allocations(|| (WARM_UP..WARM_UP + MEASURED).for_each(&mut offer));
-    assert_eq!(task.ledger().get(Tally::SpansRead), (WARM_UP + MEASURED) * SPANS_PER_RECORD);
+    assert_eq!(task.ledger().get(Counter::SpansRead), (WARM_UP + MEASURED) * SPANS_PER_RECORD);
     (allocations, task)
 }
 
@@ -214,8 +214,8 @@ fn a_span_of_a_known_label_set_allocates_nothing() {
     config.core.span_names.mode = SanitizeMode::Enabled;
     let (allocations, task) = measure(&config);
     assert_eq!(allocations, 0, "in {} spans", MEASURED * SPANS_PER_RECORD);
-    for tally in [Tally::SpansCounted, Tally::EdgesCompleted, Tally::EdgesVirtual] {
-        assert!(task.ledger().get(tally) > MEASURED, "{}", tally.name());
+    for counter in [Counter::SpansCounted, Counter::EdgesCompleted, Counter::EdgesVirtual] {
+        assert!(task.ledger().get(counter) > MEASURED, "{}", counter.name());
     }
 }
 
@@ -255,15 +255,15 @@ fn no_feature_makes_it_allocate() {
     let (allocations, task) = measure(&all);
     wrong.extend((allocations > 0).then(|| format!("all together: {allocations}")));
     assert!(wrong.is_empty(), "allocations in {} spans: {wrong:?}", MEASURED * SPANS_PER_RECORD);
-    let tallies = [
-        Tally::SpansCounted,
-        Tally::SpansDroppedFiltered,
-        Tally::SpanEventsCounted,
-        Tally::EdgesCompleted,
-        Tally::EdgesVirtual,
+    let counters = [
+        Counter::SpansCounted,
+        Counter::SpansDroppedFiltered,
+        Counter::SpanEventsCounted,
+        Counter::EdgesCompleted,
+        Counter::EdgesVirtual,
     ];
-    for tally in tallies {
-        assert!(task.ledger().get(tally) > MEASURED / 10, "{}: {}", tally.name(), task.ledger().get(tally));
+    for counter in counters {
+        assert!(task.ledger().get(counter) > MEASURED / 10, "{}: {}", counter.name(), task.ledger().get(counter));
     }
 }
 
@@ -278,8 +278,8 @@ fn a_span_in_the_step_of_its_own_end_allocates_nothing_either() {
     assert_eq!(allocations, 0, "in {} spans", MEASURED * SPANS_PER_RECORD);
     let cut = task.cut().expect("records were read");
     assert_eq!(cut.step, START + 30_000, "the last step of any span");
-    assert!(cut.stream_time < START && task.ledger().get(Tally::EdgesCompleted) > MEASURED);
-    assert_eq!(task.ledger().get(Tally::SpansLate) + task.ledger().get(Tally::SpansFromFuture), 0);
+    assert!(cut.stream_time < START && task.ledger().get(Counter::EdgesCompleted) > MEASURED);
+    assert_eq!(task.ledger().get(Counter::SpansLate) + task.ledger().get(Counter::SpansFromFuture), 0);
 }
 
 #[test]

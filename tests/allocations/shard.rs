@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use spanmill::config::Tenants;
 use spanmill::config::settings::Config;
-use spanmill::core::deltas::{Define, DeltaTable, ShareHead};
+use spanmill::core::deltas::{Define, DeltaHead, DeltaTable};
 use spanmill::core::model::{Family, LabelBuilder, Layout, Millis, Weight};
 use spanmill::core::tasks::series::{SeriesSettings, SeriesTask};
 
@@ -21,14 +21,14 @@ struct Source {
     table: DeltaTable,
     layout: Arc<Layout>,
     bounds_ns: Vec<u64>,
-    k: u64,
+    commit_number: u64,
 }
 
 impl Source {
     fn new(config: &Config) -> Self {
         let bounds_ns = config.core.span_metrics.bounds_ns.clone();
         let layout = Arc::new(Layout::new(Family::SpanMetrics, &bounds_ns));
-        Self { table: DeltaTable::new(config.core.series.stale_after), layout, bounds_ns, k: 0 }
+        Self { table: DeltaTable::new(config.core.series.stale_after), layout, bounds_ns, commit_number: 0 }
     }
 
     /// Label sets of about 130 bytes: four labels, such as those of span metrics.
@@ -52,10 +52,10 @@ impl Source {
             }
         }
         let (topic, tenants) = ("spans".to_owned(), Vec::new());
-        let head = ShareHead {
+        let head = DeltaHead {
             topic,
             partition: 0,
-            k: self.k,
+            commit_number: self.commit_number,
             part: 0,
             parts: 0,
             step,
@@ -63,8 +63,8 @@ impl Source {
             sender: None,
             tenants,
         };
-        self.k += 1;
-        self.table.cut(head, 1).shares.remove(0)
+        self.commit_number += 1;
+        self.table.cut(head, 1).delta_records.remove(0)
     }
 }
 
@@ -80,24 +80,26 @@ fn per_set(sets: u64) -> [f64; 4] {
 fn bytes(sets: u64) -> [f64; 4] {
     let config = Config::default();
     let mut source = Source::new(&config);
-    let shares = [
+    let delta_records = [
         source.count(sets, CALLS, 15, FIRST),
         source.count(sets, 10, 4, FIRST + STEP),
         source.count(sets, 10, 4, FIRST + 2 * STEP),
     ];
-    let apply = |task: &mut SeriesTask, shares: &[Vec<u8>]| {
-        shares.iter().for_each(|share| assert_eq!(task.apply(share).expect("a share").lost, 0));
+    let apply = |task: &mut SeriesTask, delta_records: &[Vec<u8>]| {
+        delta_records
+            .iter()
+            .for_each(|delta_record| assert_eq!(task.apply(delta_record).expect("a delta record").lost, 0));
     };
     let (mut task, resting) = held(|| {
         let mut task = SeriesTask::new(SeriesSettings::from(&Tenants::from(config)));
-        for (n, shares) in (0..).zip(&shares[..2]) {
-            apply(&mut task, shares);
+        for (n, delta_records) in (0..).zip(&delta_records[..2]) {
+            apply(&mut task, delta_records);
             drop(task.close(FIRST + n * STEP));
         }
         task
     });
     let accounted = task.bytes();
-    let ((), open) = held(|| apply(&mut task, &shares[2]));
+    let ((), open) = held(|| apply(&mut task, &delta_records[2]));
     assert_eq!(task.label_sets() as u64, sets);
     [resting as f64, (resting + open) as f64, accounted as f64, task.bytes() as f64]
 }

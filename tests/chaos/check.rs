@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::loadgen::Expectation;
 use spanmill::tools::receiver::SeriesState;
 
@@ -87,8 +87,8 @@ fn metric(series: &str) -> &str {
 /// The ledgers of all source partitions, added up, against the one that the load expects; and against themselves.
 pub fn ledger(expected: &Expectation, fleet: &Fleet) -> Vec<String> {
     let metrics = fleet.metrics();
-    let found = |tally: Tally| -> u64 {
-        let metric = tally.metric();
+    let found = |counter: Counter| -> u64 {
+        let metric = counter.metric();
         let (name, label) =
             (format!("{}{{", metric.name), metric.label.map(|(key, value)| format!("{key}=\"{value}\"")));
         let lines = metrics.iter().flat_map(|t| t.lines()).filter(|l| l.starts_with(&name));
@@ -98,14 +98,14 @@ pub fn ledger(expected: &Expectation, fleet: &Fleet) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     let mut dropped = 0;
-    for (tally, n) in expected.ledger().iter() {
-        let (name, found) = (tally.name(), found(tally));
+    for (counter, n) in expected.ledger().iter() {
+        let (name, found) = (counter.name(), found(counter));
         dropped += if name.starts_with("spans_dropped_") { found } else { 0 };
         if found != n {
             wrong.push(format!("{name}: expected {n}, found {found}"));
         }
     }
-    let (read, counted) = (found(Tally::SpansRead), found(Tally::SpansCounted));
+    let (read, counted) = (found(Counter::SpansRead), found(Counter::SpansCounted));
     if read != counted + dropped {
         wrong.push(format!("spans_read {read} is not spans_counted {counted} + dropped {dropped}"));
     }

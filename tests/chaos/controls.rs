@@ -277,7 +277,7 @@ impl<'a> Scene<'a> {
         let begin = Instant::now();
         self.calm();
         match self.rule {
-            "chain" => self.a_successor_sends_shares_again(),
+            "chain" => self.a_successor_sends_delta_records_again(),
             "claim" => self.two_owners_who_cut_elsewhere(),
             "contiguity" => self.a_commit_is_lost_and_the_next_is_not(),
             _ => self.a_mark_is_lost_and_its_samples_would_not_be(),
@@ -299,8 +299,8 @@ impl<'a> Scene<'a> {
         self.sides.iter_mut().for_each(|side| side.calm(tasks));
     }
 
-    /// The last commit does not know yet that its shares have arrived, so its successor sends them again.
-    fn a_successor_sends_shares_again(&mut self) {
+    /// The last commit does not know yet that its delta records have arrived, so its successor sends them again.
+    fn a_successor_sends_delta_records_again(&mut self) {
         for side in &mut self.sides {
             side.fleet.kill(0);
             side.fleet.start(0);
@@ -308,7 +308,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A second owner who never learns that there is another, and who commits with every record instead of every step, until
-    /// he is far ahead. Shares with the same number are then others.
+    /// he is far ahead. Delta records with the same number are then others.
     fn two_owners_who_cut_elsewhere(&mut self) {
         let journals: Vec<String> =
             self.sides.iter().map(|side| format!("{}-{}-journal", side.group, self.topic)).collect();
@@ -352,15 +352,15 @@ impl<'a> Scene<'a> {
         });
         self.back(APART);
         for (side, step) in self.sides.iter_mut().zip(lost) {
-            side.sees("shares of all partitions are sent", |side| {
+            side.sees("delta records of all partitions are sent", |side| {
                 side.slowest_source() >= step + READ_AHEAD_STEPS * STEP
             });
         }
         self.back(AWAY);
     }
 
-    /// Takes a broker out of reach. What is said to it from now on has certainly not arrived: it is held back for a while, so
-    /// that what was on its way before is answered, and then the connections end with all that they hold.
+    /// Takes a broker out of reach. What is said to it from now on has certainly not arrived: it is held back for a
+    /// while, so that what was on its way before is answered, and then the connections end with all that they hold.
     /// Returns how long the logs were when that began.
     fn away(&self, broker: usize) -> [usize; 2] {
         self.cluster.link(broker).set(Weather { hold_up: true, refuse: true, ..Weather::default() });

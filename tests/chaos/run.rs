@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::loadgen::Expectation;
 use spanmill::tools::receiver::Receiver;
 use tempfile::TempDir;
@@ -333,8 +333,8 @@ fn settle(args: &Args, driver: &mut Driver<'_>, report: &mut Report) -> Option<E
             return None;
         }
     };
-    report.spans = expected.ledger().get(Tally::SpansRead);
-    let sent = expected.ledger().get(Tally::RecordsRead);
+    report.spans = expected.ledger().get(Counter::SpansRead);
+    let sent = expected.ledger().get(Counter::RecordsRead);
     let mut stored = 0;
     driver.run(Instant::now() + COUNTED_WITHIN, |driver| {
         stored = driver.scene().cluster.ends(args.produced().topic).iter().sum::<i64>().unsigned_abs();

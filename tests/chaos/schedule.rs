@@ -1,14 +1,14 @@
 //! What goes wrong, and when: made from a seed before anything runs, so that it can be printed and run again.
 //!
-//! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only one
-//! broker is away at a time, so that two of three copies are always there; unless all are killed at once, and then the deltas
-//! topic loses its end. While workers are scaled down to one, that one is left alone and no worker joins. Leaders are
-//! moved at any time, also while a broker is away: to copies that are in sync.
+//! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only
+//! one broker is away at a time, so that two of three copies are always there; unless all are killed at once, and then
+//! the deltas topic loses its end. While workers are scaled down to one, that one is left alone and no worker joins.
+//! Leaders are moved at any time, also while a broker is away: to copies that are in sync.
 //!
 //! Troubles are dealt in turns. First comes a hand that holds one of each [`Promise`], shuffled, and nothing else comes
-//! before all of it has been played: a card whose thing is in trouble waits. Then chance alone deals for a while, by weights,
-//! and what cannot be is dropped. Then there is the next hand. So a run that is long enough has everything in it
-//! ([`promised`]), and a longer one has it again and again.
+//! before all of it has been played: a card whose thing is in trouble waits. Then chance alone deals for a while, by
+//! weights, and what cannot be is dropped. Then there is the next hand. So a run that is long enough has everything in
+//! it ([`promised`]), and a longer one has it again and again.
 
 #[path = "busy.rs"]
 mod busy;

@@ -104,7 +104,7 @@ fn nothing_that_others_have_named_ends_a_line_or_gives_orders_to_a_terminal() {
     h.telemetry.conditions().report(Condition::Ends, forged, Some(forged.to_owned()));
     let id = TaskId { kind: TaskKind::Span, topic: forged.to_owned(), partition: 7 };
     let evil = serde_json::json!({ "service": "a\u{9b}1m\u{7f}", "values": 1 });
-    h.telemetry.board().update(&id, |s| {
+    h.telemetry.tasks().update(&id, |s| {
         s.limits.top_labels = vec![evil.clone()];
     });
     for path in ["/readyz", "/readyz?format=json", "/metrics", "/cardinality", "/tenants", "/"] {
@@ -189,7 +189,7 @@ fn the_settings_that_decide_numbers_are_told_and_who_counts_by_others() {
     let own = r#""fingerprint":"00000000000000ab","others":[],"settings":["series.stale_after = 1m"]}"#;
     assert!(status == 200 && text.contains(own), "{text}");
     let id = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 3 };
-    h.telemetry.board().update(&id, |s| {
+    h.telemetry.tasks().update(&id, |s| {
         (s.shown, s.settings.sources) = (true, 2);
         s.settings.others.insert(0xcd, vec!["series.stale_after = 1m here, 15m there".to_owned()]);
     });
@@ -211,7 +211,7 @@ fn who_makes_the_series_is_said_when_limits_refuse_label_sets() {
     assert!(ask(h.admin.addr(), "/cardinality").1.contains(r#"{"label_sets_over_limit":0,"labels":[]}"#));
     for (partition, service, values) in [(1, "quiet", 3), (2, "noisy", 400)] {
         let id = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition };
-        h.telemetry.board().update(&id, |s| {
+        h.telemetry.tasks().update(&id, |s| {
             s.limits.refused = 10;
             s.limits.top_labels = vec![serde_json::json!({"service": service, "label": "span_name", "values": values})];
         });

@@ -11,7 +11,7 @@ use spanmill::core::remotewrite::decode::proto::{Label, Sample, TimeSeries, Writ
 use spanmill::core::remotewrite::{Request, StepBatch};
 use spanmill::core::settings::SINGLE_TENANT;
 use spanmill::tools::receiver::{Fault, Receiver, SeenRequest};
-use spanmill::worker::sender::{Delivered, Exporter, Lane};
+use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 mod outages;
@@ -25,7 +25,7 @@ struct House {
     receiver: Receiver,
     exporter: Exporter,
     telemetry: Telemetry,
-    lane: Option<Lane>,
+    sender: Option<ShardSender>,
     done: mpsc::Receiver<Delivered>,
 }
 
@@ -40,8 +40,8 @@ fn house_with(change: impl FnOnce(&mut RemoteWrite)) -> House {
     let telemetry = Telemetry::new();
     let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(3, Box::new(move |d| drop(sender.send(d))));
-    House { receiver, exporter, telemetry, lane: Some(lane), done }
+    let sender = exporter.open(3, Box::new(move |d| drop(sender.send(d))));
+    House { receiver, exporter, telemetry, sender: Some(sender), done }
 }
 
 fn quick() -> RemoteWrite {
@@ -50,7 +50,7 @@ fn quick() -> RemoteWrite {
 
 impl House {
     fn send(&self, batch: StepBatch) -> Delivered {
-        self.lane.as_ref().unwrap().try_send(batch).unwrap();
+        self.sender.as_ref().unwrap().try_send(batch).unwrap();
         self.done.recv_timeout(LONG).unwrap()
     }
 
@@ -157,7 +157,7 @@ fn a_receiver_that_is_not_there_yet_is_waited_for() {
     let addr = free.local_addr().unwrap();
     drop(free);
     let h = house_with(|c| c.url = format!("http://{addr}/api/v1/write"));
-    h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
+    h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     while h.metric("spanmill_remote_write_retries_total") < 3 {
         std::thread::yield_now();
     }
@@ -183,7 +183,7 @@ fn batches_and_their_requests_arrive_in_order_whatever_happens() {
         h.receiver.fault(&Fault::Status(503), 1);
         h.receiver.fault(&Fault::Reset, 1);
         let mut next = batch(step, vec![request(0..2, step), request(2..4, step)]);
-        while let Err(refused) = h.lane.as_ref().unwrap().try_send(next) {
+        while let Err(refused) = h.sender.as_ref().unwrap().try_send(next) {
             assert_eq!(h.done.recv_timeout(LONG).unwrap().step, (sent + 1) * 15_000);
             sent += 1;
             next = refused;
@@ -270,15 +270,15 @@ fn a_resent_step_with_a_poisoned_series_still_delivers_what_is_new() {
 }
 
 #[test]
-fn a_dropped_lane_falls_silent_and_its_samples_are_abandoned() {
+fn a_dropped_shard_sender_falls_silent_and_its_samples_are_abandoned() {
     let mut h = house();
     h.receiver.fault(&Fault::Status(503), 1_000_000);
-    let lane = h.lane.take().unwrap();
+    let sender = h.sender.take().unwrap();
     for step in [15_000, 30_000] {
-        lane.try_send(batch(step, vec![request(0..3, step)])).unwrap();
+        sender.try_send(batch(step, vec![request(0..3, step)])).unwrap();
     }
     assert!(h.receiver.wait(LONG, |t| t.requests >= 3));
-    drop(lane);
+    drop(sender);
     assert!(matches!(h.done.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected)), "no batch was done");
     assert_eq!(h.metric("spanmill_samples_abandoned_total"), 6);
     assert_eq!(h.metric("spanmill_remote_write_batches_pending"), 0);
@@ -287,25 +287,25 @@ fn a_dropped_lane_falls_silent_and_its_samples_are_abandoned() {
 }
 
 #[test]
-fn a_full_lane_gives_the_batch_back() {
+fn a_full_queue_gives_the_batch_back() {
     let h = house();
     h.receiver.fault(&Fault::Hang, 1);
-    let lane = h.lane.as_ref().unwrap();
-    lane.try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
+    let sender = h.sender.as_ref().unwrap();
+    sender.try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     assert!(h.receiver.wait(LONG, |t| t.requests == 1));
     for step in [30_000, 45_000] {
-        lane.try_send(batch(step, vec![request(0..1, step)])).unwrap();
+        sender.try_send(batch(step, vec![request(0..1, step)])).unwrap();
     }
     let refused = batch(60_000, vec![request(0..1, 60_000)]);
-    assert_eq!(lane.try_send(refused.clone()), Err(refused));
+    assert_eq!(sender.try_send(refused.clone()), Err(refused));
     assert_eq!(h.metric("spanmill_remote_write_batches_pending"), 3);
 }
 
 #[test]
-fn lanes_do_not_wait_for_one_another() {
+fn shard_senders_do_not_wait_for_one_another() {
     let h = house();
     h.receiver.fault(&Fault::Hang, 1);
-    h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
+    h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     assert!(h.receiver.wait(LONG, |t| t.requests == 1));
     let (sender, done) = mpsc::channel();
     let other = h.exporter.open(4, Box::new(move |d| drop(sender.send(d))));
@@ -317,15 +317,15 @@ fn lanes_do_not_wait_for_one_another() {
 fn a_stop_waits_for_what_was_handed_over_but_not_for_ever() {
     let h = house();
     h.receiver.fault(&Fault::Status(503), 5);
-    h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
+    h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     h.exporter.stop(LONG);
     assert_eq!(h.receiver.totals().samples, 1);
     let late = batch(30_000, vec![request(0..1, 30_000)]);
-    assert_eq!(h.lane.as_ref().unwrap().try_send(late.clone()), Err(late), "a stopped exporter takes nothing");
+    assert_eq!(h.sender.as_ref().unwrap().try_send(late.clone()), Err(late), "a stopped exporter takes nothing");
 
     let h = house();
     h.receiver.fault(&Fault::Status(503), 1_000_000);
-    h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
+    h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..1, 15_000)])).unwrap();
     h.exporter.stop(Duration::from_millis(20));
     let asked = std::time::Instant::now();
     while h.metric("spanmill_samples_abandoned_total") == 0 && asked.elapsed() < LONG {
@@ -423,8 +423,8 @@ fn a_tenants_samples_go_to_its_own_receiver_and_a_dead_one_holds_nobody_else_bac
     let (h, own) = (house(), Receiver::start("127.0.0.1:0").unwrap());
     h.exporter.reroute(&tenants(&h.receiver, &[("a", &own), ("b", &h.receiver)])).unwrap();
     own.fault(&Fault::Status(503), 1_000_000);
-    let lane = h.lane.as_ref().unwrap();
-    lane.try_send(of("a", 15_000)).unwrap();
+    let sender = h.sender.as_ref().unwrap();
+    sender.try_send(of("a", 15_000)).unwrap();
     assert!(own.wait(LONG, |t| t.requests >= 2));
     for step in (1..=10).map(|i| i * 15_000) {
         for tenant in ["b", "c"] {
@@ -440,12 +440,12 @@ fn a_batch_that_is_stuck_goes_where_its_tenant_goes_now_and_is_not_overtaken() {
     let (h, dead, new) = (house(), Receiver::start("127.0.0.1:0").unwrap(), Receiver::start("127.0.0.1:0").unwrap());
     h.exporter.reroute(&tenants(&h.receiver, &[("a", &dead)])).unwrap();
     dead.fault(&Fault::Status(503), 1_000_000);
-    let lane = h.lane.as_ref().unwrap();
-    lane.try_send(of("a", 15_000)).unwrap();
-    lane.try_send(of("a", 30_000)).unwrap();
+    let sender = h.sender.as_ref().unwrap();
+    sender.try_send(of("a", 15_000)).unwrap();
+    sender.try_send(of("a", 30_000)).unwrap();
     assert!(dead.wait(LONG, |t| t.requests >= 2));
     h.exporter.reroute(&tenants(&h.receiver, &[("a", &new)])).unwrap();
-    while lane.try_send(of("a", 45_000)).is_err() {
+    while sender.try_send(of("a", 45_000)).is_err() {
         std::thread::yield_now();
     }
     for step in [15_000, 30_000, 45_000] {

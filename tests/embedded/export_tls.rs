@@ -89,10 +89,10 @@ fn send(addr: SocketAddr, tls: Tls, patience: u64) -> Result<Delivered, String> 
     let telemetry = Telemetry::new();
     let exporter = Exporter::start(&cfg, telemetry.clone()).map_err(|e| e.to_string())?;
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
     let batch = StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] };
-    lane.try_send(batch).unwrap();
+    sender.try_send(batch).unwrap();
     loop {
         if let Ok(delivered) = done.recv_timeout(if patience == 0 { LONG } else { Duration::from_millis(5) }) {
             return Ok(delivered);
@@ -141,9 +141,10 @@ fn waits(url: String) -> (&'static str, Arc<str>) {
     let telemetry = Telemetry::new();
     let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
-    lane.try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
+    sender
+        .try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
         .unwrap();
     let mut tries = 0;
     loop {

@@ -457,7 +457,7 @@ fn brokers_that_fail_and_leaders_that_move_are_waited_for() {
 }
 
 #[test]
-fn a_share_that_is_called_stored_because_a_later_one_was_is_sent_again() {
+fn a_delta_record_that_is_called_stored_because_a_later_one_was_is_sent_again() {
     let mut scene = Scene::new(2, 10);
     let names = TopicNames::new(GROUP);
     // The load must not be held up, or half edges expire whose other sides are still to come: only the deltas are far away.
@@ -470,11 +470,11 @@ fn a_share_that_is_called_stored_because_a_later_one_was_is_sent_again() {
     let mut worker = scene.worker();
     let load = scene.load();
     scene.goes_on();
-    // A share is refused, as by a broker that is about to lead, and the next one, which is under way by then, is taken, as
-    // from a producer that it has never heard of: this broker does not look at sequence numbers.
+    // A delta record is refused, as by a broker that is about to lead, and the next one, which is under way by then, is taken,
+    // as from a producer that it has never heard of: this broker does not look at sequence numbers.
     let mut errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR; 3];
     errors[2] = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
-    wait_until("the client calls such a share stored", PATIENCE, || {
+    wait_until("the client calls such a delta record stored", PATIENCE, || {
         scene.cluster.request_errors(RDKafkaApiKey::Produce, &errors);
         match worker.says("without an offset") {
             true => Ok(()),

@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use spanmill::config::settings::TenantSource;
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
 use spanmill::worker::telemetry::Telemetry;
@@ -34,16 +34,16 @@ fn run(records: &[(&str, Vec<u8>)]) -> (BTreeMap<String, f64>, BTreeMap<&'static
     wait_until("all spans have come", || sum("traces_spanmetrics_calls_total") >= 18.0);
     wait_until("all edges have come", || sum("traces_service_graph_request_total") >= 9.0);
     let ledger = || {
-        telemetry.board().snapshot().into_iter().fold(Ledger::default(), |mut all, (_, status)| {
+        telemetry.tasks().snapshot().into_iter().fold(Ledger::default(), |mut all, (_, status)| {
             all.merge(&status.ledger);
             all
         })
     };
-    wait_until("everything is read", || ledger().get(Tally::RecordsRead) == records.len() as u64);
+    wait_until("everything is read", || ledger().get(Counter::RecordsRead) == records.len() as u64);
     let all = ledger();
     worker.stop().expect("a graceful stop");
     let series = receiver.snapshot().into_iter().map(|(name, state)| (name, state.last_value)).collect();
-    (series, all.iter().map(|(tally, n)| (tally.name(), n)).collect())
+    (series, all.iter().map(|(counter, n)| (counter.name(), n)).collect())
 }
 
 fn send(cluster: &MockCluster<'_, DefaultProducerContext>, records: &[(&str, Vec<u8>)]) {

@@ -16,7 +16,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use spanmill::config::settings::{Secret, TenantSource};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
 use spanmill::worker::telemetry::{TaskState, Telemetry};
@@ -75,9 +75,10 @@ fn what_cannot_be_read_is_copied_with_everything_it_had_and_the_reason() {
         assert_eq!(of(letter, "spanmill-offset"), offset);
         assert_eq!(of(letter, "spanmill-group"), config.kafka.group);
     }
-    let tally = |tally: Tally| telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum::<u64>();
-    wait_until("the ledger is shown", || tally(Tally::RecordsRead) == 3);
-    assert_eq!((tally(Tally::RecordsUndecodable), tally(Tally::RecordsWithoutTenant)), (1, 1));
+    let counter =
+        |counter: Counter| telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(counter)).sum::<u64>();
+    wait_until("the ledger is shown", || counter(Counter::RecordsRead) == 3);
+    assert_eq!((counter(Counter::RecordsUndecodable), counter(Counter::RecordsWithoutTenant)), (1, 1));
     worker.stop().expect("a graceful stop");
 }
 
@@ -106,7 +107,8 @@ fn a_backlog_is_read_completely_within_a_small_budget() {
 
     let telemetry = Telemetry::new();
     let worker = Worker::start(config, telemetry.clone()).expect("a worker");
-    let tally = |tally: Tally| telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum::<u64>();
+    let counter =
+        |counter: Counter| telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(counter)).sum::<u64>();
     let (most, throttled) = (RefCell::new((0, Vec::new())), Cell::new(false));
     wait_until("the backlog is read", || {
         let text = telemetry.render();
@@ -115,13 +117,13 @@ fn a_backlog_is_read_completely_within_a_small_budget() {
         let held: usize = parts.iter().filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum();
         most.replace_with(|most| if held > most.0 { (held, parts) } else { std::mem::take(most) });
         throttled.set(throttled.get() || text.contains("\nspanmill_memory_throttled 1\n"));
-        tally(Tally::RecordsRead) == RECORDS.unsigned_abs()
+        counter(Counter::RecordsRead) == RECORDS.unsigned_abs()
     });
     let (most, parts) = most.into_inner();
     assert!(throttled.get(), "{most} bytes were not too much: {parts:?}");
     assert!(most <= LIMIT + MARGIN, "{most} bytes: {parts:?}");
     println!("at most {most} bytes: {parts:?}");
-    assert_eq!(tally(Tally::SpansCounted), (RECORDS * NAMES).unsigned_abs());
+    assert_eq!(counter(Counter::SpansCounted), (RECORDS * NAMES).unsigned_abs());
     assert_eq!(receiver.violations(), Vec::<String>::new());
     worker.stop().expect("a graceful stop");
 }
@@ -139,7 +141,7 @@ fn static_members_join_both_groups_and_work_and_come_back() {
         let telemetry = Telemetry::new();
         let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
         wait_until("it works in both groups", || {
-            let tasks = telemetry.board().snapshot();
+            let tasks = telemetry.tasks().snapshot();
             let running = tasks.iter().all(|(_, status)| status.state == TaskState::Running);
             tasks.len() == 2 && running && worker.joined_probe()()
         });

@@ -1,5 +1,5 @@
-//! Tests of the running program and of its edges, on servers inside the test: librdkafka's embedded broker, and receivers of remote
-//! write on loopback. Nothing has to be installed.
+//! Tests of the running program and of its edges, on servers inside the test: librdkafka's embedded broker, and receivers of
+//! remote write on loopback. Nothing has to be installed.
 //!
 //! Ports, directories and names of topics are each test's own: all of them run at the same time, in one process.
 

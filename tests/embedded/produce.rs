@@ -17,7 +17,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use spanmill::cli::produce::{ProduceArgs, ProduceError, run};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::loadgen::{Expectation, partition_of};
 
 const TOPIC: &str = "otlp_spans";
@@ -124,8 +124,8 @@ fn assert_as_expected(records: &[Read], expectation: &Expectation) {
     assert!(!expected.is_empty());
     assert_eq!(recount(records), expected);
     let ledger = expectation.ledger();
-    assert_eq!(ledger.get(Tally::RecordsRead), records.len() as u64);
-    assert_eq!(ledger.get(Tally::BytesRead), records.iter().map(|r| r.value.len() as u64).sum::<u64>());
+    assert_eq!(ledger.get(Counter::RecordsRead), records.len() as u64);
+    assert_eq!(ledger.get(Counter::BytesRead), records.iter().map(|r| r.value.len() as u64).sum::<u64>());
 }
 
 /// Produces by `line`, reads back and recounts; returns the records, what was printed and the expectation.
@@ -238,5 +238,5 @@ fn a_record_that_the_broker_refused_is_not_called_delivered_because_a_later_one_
     run(&args, &AtomicBool::new(false), &mut Vec::new()).expect("everything is delivered");
     let text = std::fs::read_to_string(args.expect.expect("set above")).expect("an expectation");
     let expected = Expectation::parse(&text).expect("it parses");
-    assert_eq!(read_back(&brokers, 1).len() as u64, expected.ledger().get(Tally::RecordsRead));
+    assert_eq!(read_back(&brokers, 1).len() as u64, expected.ledger().get(Counter::RecordsRead));
 }

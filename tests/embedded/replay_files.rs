@@ -136,8 +136,8 @@ fn files_of_every_kind_come_to_the_same_bytes() {
         assert_eq!(number(&summary, "/samples/acknowledged"), number(&summary, "/samples/built"), "{name}");
         assert_eq!(number(&summary, "/settled") % 15_000, 0);
         let ledger = expected.ledger();
-        for (tally, n) in ledger.iter().filter(|(tally, n)| *n > 0 && tally.name() != "bytes_read") {
-            assert_eq!(number(&summary, &format!("/ledger/{}", tally.name())), n, "{name}: {}", tally.name());
+        for (counter, n) in ledger.iter().filter(|(counter, n)| *n > 0 && counter.name() != "bytes_read") {
+            assert_eq!(number(&summary, &format!("/ledger/{}", counter.name())), n, "{name}: {}", counter.name());
         }
         let state = scene.receiver.snapshot();
         let said: Vec<_> = state.into_iter().map(|(s, state)| (s, state.last_value.to_bits(), state.samples)).collect();

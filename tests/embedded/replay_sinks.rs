@@ -20,7 +20,7 @@ use spanmill::core::settings::SINGLE_TENANT;
 use spanmill::tools::archive::Collected;
 use spanmill::tools::archive::query::Matcher;
 use spanmill::tools::spool::{self, Claim, Identity, Reader, SpoolError};
-use spanmill::worker::sender::{Delivered, Exporter, Lane};
+use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 mod guard;
@@ -34,7 +34,7 @@ const HOUR: i64 = 3_600_000;
 struct House {
     exporter: Exporter,
     telemetry: Telemetry,
-    lane: Lane,
+    sender: ShardSender,
     done: mpsc::Receiver<Delivered>,
 }
 
@@ -42,13 +42,13 @@ fn house(dir: &Path) -> House {
     let telemetry = Telemetry::new();
     let exporter = spool::exporter(dir, telemetry.clone()).unwrap();
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(SHARD, Box::new(move |d| drop(sender.send(d))));
-    House { exporter, telemetry, lane, done }
+    let sender = exporter.open(SHARD, Box::new(move |d| drop(sender.send(d))));
+    House { exporter, telemetry, sender, done }
 }
 
 impl House {
     fn send(&self, batch: StepBatch) -> Delivered {
-        self.lane.try_send(batch).unwrap();
+        self.sender.try_send(batch).unwrap();
         self.done.recv_timeout(LONG).unwrap()
     }
 
@@ -160,17 +160,17 @@ fn a_disk_that_fails_is_waited_for_and_nothing_is_lost_or_out_of_order() {
     std::fs::create_dir(&segment).unwrap();
     let h = house(dir.path());
     for step in [STEP, 2 * STEP] {
-        h.lane.try_send(batch("t", step, vec![request(0..1, &[step])])).unwrap();
+        h.sender.try_send(batch("t", step, vec![request(0..1, &[step])])).unwrap();
     }
     while h.metric("spanmill_remote_write_retries_total") < 2 {
         std::thread::yield_now();
     }
     assert!(h.done.try_recv().is_err(), "nothing is settled before it is written");
-    assert!(h.lane.is_down("t", Duration::ZERO));
+    assert!(h.sender.is_down("t", Duration::ZERO));
     std::fs::remove_dir(&segment).unwrap();
     assert_eq!(h.done.recv_timeout(LONG).unwrap().step, STEP);
     assert_eq!(h.done.recv_timeout(LONG).unwrap().step, 2 * STEP);
-    assert!(!h.lane.is_down("t", Duration::ZERO));
+    assert!(!h.sender.is_down("t", Duration::ZERO));
     assert_eq!(read(dir.path(), WINDOW).0, expected("t", 0..1, &[STEP, 2 * STEP]));
 }
 
@@ -180,12 +180,12 @@ fn two_processes_never_write_to_one_segment() {
     let first = house(dir.path());
     first.send(batch("t", STEP, vec![request(0..1, &[STEP])]));
     let second = house(dir.path());
-    second.lane.try_send(batch("t", 2 * STEP, vec![request(0..1, &[2 * STEP])])).unwrap();
+    second.sender.try_send(batch("t", 2 * STEP, vec![request(0..1, &[2 * STEP])])).unwrap();
     while second.metric("spanmill_remote_write_retries_total") < 1 {
         std::thread::yield_now();
     }
     assert!(second.done.try_recv().is_err());
-    drop(first.lane);
+    drop(first.sender);
     first.exporter.stop(LONG);
     assert_eq!(second.done.recv_timeout(LONG).unwrap().acknowledged, 1);
     assert_eq!(read(dir.path(), WINDOW).0, expected("t", 0..1, &[STEP, 2 * STEP]));

@@ -114,8 +114,8 @@ fn sources() -> Vec<(String, String)> {
     files.map(read).collect()
 }
 
-/// The string literals and the comments of a source, each with its place. Continued lines of a literal are joined, and so
-/// are comments on consecutive lines.
+/// The string literals and the comments of a source, each with its place. Continued lines of a literal are joined, and
+/// so are comments on consecutive lines.
 fn literals_and_comments(name: &str, source: &str) -> (Vec<Text>, Vec<Text>) {
     let (mut literals, mut comments) = (Vec::new(), Vec::<Text>::new());
     let (mut line, mut last) = (1, 0);

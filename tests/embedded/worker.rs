@@ -12,7 +12,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use spanmill::config::Config;
 use spanmill::config::settings::{Start, TenantSource};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::loadgen::Record;
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
@@ -42,7 +42,7 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     let (old, new) = records.split_at(records.len() / 2);
     send(&cluster, old);
     let running = |telemetry: &Telemetry| {
-        telemetry.board().snapshot().iter().any(|(id, s)| id.kind == TaskKind::Span && s.state == TaskState::Running)
+        telemetry.tasks().snapshot().iter().any(|(id, s)| id.kind == TaskKind::Span && s.state == TaskState::Running)
     };
     let telemetry = Telemetry::new();
     let first = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
@@ -52,7 +52,7 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     send(&cluster, new);
     let telemetry = Telemetry::new();
     let second = Worker::start(config, telemetry.clone()).expect("a worker");
-    let read = || tally(&telemetry, Tally::RecordsRead);
+    let read = || counter(&telemetry, Counter::RecordsRead);
     wait_until("the second worker has read what is new", || read() >= new.len() as u64);
     assert_eq!(read(), new.len() as u64);
     second.stop().expect("a graceful stop");
@@ -75,16 +75,16 @@ fn workers_with_different_settings_say_so_by_key_and_agree_again_when_one_is_lef
     let start = |config: &Config, telemetry: &Telemetry| Worker::start(config.clone(), telemetry.clone());
     let first = start(&old, &telemetry[0]).expect("a worker");
     let running = |telemetry: &Telemetry| {
-        let board = telemetry.board().snapshot();
-        board.iter().filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id.kind).collect::<Vec<_>>()
+        let statuses = telemetry.tasks().snapshot();
+        statuses.iter().filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id.kind).collect::<Vec<_>>()
     };
     wait_until("the first worker has everything", || running(&telemetry[0]).len() == 3);
     let second = start(&new, &telemetry[1]).expect("a worker");
-    // Each has one of the source partitions; silence makes shares, too.
+    // Each has one of the source partitions; silence makes delta records, too.
     let both = || telemetry.iter().all(|telemetry| running(telemetry).contains(&TaskKind::Span));
     wait_until("both read", both);
     let others =
-        || telemetry.iter().flat_map(|t| t.board().snapshot()).map(|(_, s)| s.settings).find(|s| s.sources > 0);
+        || telemetry.iter().flat_map(|t| t.tasks().snapshot()).map(|(_, s)| s.settings).find(|s| s.sources > 0);
     wait_until("the owner of the shard hears that they differ", || others().is_some());
     let others = others().expect("just seen").others;
     let keys: Vec<&String> = others.values().flatten().collect();
@@ -95,15 +95,15 @@ fn workers_with_different_settings_say_so_by_key_and_agree_again_when_one_is_lef
 
     first.stop().expect("a graceful stop");
     let alone = || {
-        let board = telemetry[1].board().snapshot();
-        running(&telemetry[1]).len() == 3 && board.iter().all(|(_, s)| s.settings.sources == 0)
+        let statuses = telemetry[1].tasks().snapshot();
+        running(&telemetry[1]).len() == 3 && statuses.iter().all(|(_, s)| s.settings.sources == 0)
     };
     wait_until("the other one has everything and agrees with itself", alone);
     second.stop().expect("a graceful stop");
 }
 
-fn tally(telemetry: &Telemetry, tally: Tally) -> u64 {
-    telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum()
+fn counter(telemetry: &Telemetry, counter: Counter) -> u64 {
+    telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(counter)).sum()
 }
 
 fn send(cluster: &MockCluster<'_, DefaultProducerContext>, records: &[Record]) {
@@ -145,15 +145,15 @@ fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'
         });
         mine.collect()
     };
-    let pending = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.pending_edges()).sum::<i128>();
-    let read = || tally(&telemetry, Tally::RecordsRead);
+    let pending = || telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.pending_edges()).sum::<i128>();
+    let read = || counter(&telemetry, Counter::RecordsRead);
     wait_until("both tenants have all their series", || {
         let (acme, globex) = (of("acme"), of("globex"));
         read() == 3 * records.len() as u64 && pending() == 0 && acme.len() > 100 && acme == globex
     });
     let nobody: Vec<_> = receiver.snapshot().into_keys().filter(|name| !name.contains('/')).collect();
     assert!(nobody.is_empty(), "series without a tenant: {nobody:?}");
-    assert_eq!(tally(&telemetry, Tally::RecordsWithoutTenant), records.len() as u64);
+    assert_eq!(counter(&telemetry, Counter::RecordsWithoutTenant), records.len() as u64);
     assert_eq!(receiver.violations(), Vec::<String>::new());
     worker.stop().expect("a graceful stop");
 }

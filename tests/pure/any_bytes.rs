@@ -59,15 +59,15 @@ fn cuts() -> Vec<StepCut> {
     cuts
 }
 
-fn shares() -> Vec<Vec<u8>> {
-    cuts().into_iter().flat_map(|cut| cut.shares.concat()).collect()
+fn delta_records() -> Vec<Vec<u8>> {
+    cuts().into_iter().flat_map(|cut| cut.delta_records.concat()).collect()
 }
 
 /// What a series task makes of that: its snapshot, and the batches that were not delivered.
 fn shard() -> (Vec<u8>, Vec<u8>) {
     let mut task = SeriesTask::new(SeriesSettings::from(&Tenants::from(Config::default())));
-    for share in shares() {
-        task.apply(&share).expect("a share");
+    for delta_record in delta_records() {
+        task.apply(&delta_record).expect("a delta record");
     }
     let mut batches = Vec::new();
     while let Some(step) = task.closable(&[("t".to_owned(), 0)]) {
@@ -90,7 +90,7 @@ fn journals() -> Vec<Vec<u8>> {
             reread_from: cut.reread_from,
             live: cut.live,
             ledger: cut.ledger,
-            shares: cut.shares,
+            delta_records: cut.delta_records,
             witness: Some(Witness::of(cut.from, Some(cut.stream_time), b"spans")),
         };
         span.extend(writer.commit(cut.from, cut.to, &commit.encode()));
@@ -183,8 +183,8 @@ fn other_formats() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn damaged_shares_do_no_harm() {
-    run(&shares(), 2_000, crate::checks::share);
+fn damaged_delta_records_do_no_harm() {
+    run(&delta_records(), 2_000, crate::checks::delta_record);
 }
 
 #[test]
@@ -263,11 +263,11 @@ fn chosen_keys_count_as_often_as_they_come_whatever_the_seed() {
 #[test]
 fn what_fuzzers_have_found_does_no_harm() {
     // A step at the least of all numbers, which has no absolute value.
-    crate::checks::share(include_bytes!("../found/share-least-time"));
+    crate::checks::delta_record(include_bytes!("../found/share-least-time"));
 }
 
-/// The fuzzers begin with whole inputs: `FUZZ_CORPUS=fuzz/corpus cargo test --test pure any_bytes seeds` writes them to where these
-/// look. Without the variable they go where tests write.
+/// The fuzzers begin with whole inputs: `FUZZ_CORPUS=fuzz/corpus cargo test --test pure any_bytes seeds` writes them to where
+/// these look. Without the variable they go where tests write.
 #[test]
 fn seeds_for_the_fuzzers_are_written_for_targets_that_there_are() {
     let (snapshot, undelivered) = shard();
@@ -279,7 +279,7 @@ fn seeds_for_the_fuzzers_are_written_for_targets_that_there_are() {
         ("otlp", records()),
         ("record", records()),
         ("formats", other_formats()),
-        ("share", shares()),
+        ("delta record", delta_records()),
         ("journal", journals()),
         ("snapshot", vec![snapshot, undelivered]),
         ("config", texts(&CONFIGS)),

@@ -1,5 +1,5 @@
-//! What Tempo's processors made of traces from a seeded generator, value by value: settings through the import, traces through
-//! the span task. `tests/conformance/README.md` describes the files.
+//! What Tempo's processors made of traces from a seeded generator, value by value: settings through the import, traces
+//! through the span task. `tests/conformance/README.md` describes the files.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,10 @@ fn run(requests: &str, config: &Config) -> Totals {
     let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("an empty journal");
     let mut totals = Totals::default();
     let mut add = |cut: spanmill::core::tasks::span::StepCut| {
-        cut.shares.iter().flatten().for_each(|share| totals.add(share).expect("shares add up"));
+        cut.delta_records
+            .iter()
+            .flatten()
+            .for_each(|delta_record| totals.add(delta_record).expect("delta records add up"));
     };
     for (offset, line) in (0..).zip(requests.lines()) {
         let value = to_proto(line.as_bytes()).expect("OTLP");

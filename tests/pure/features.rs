@@ -1,8 +1,9 @@
 //! Every feature, in random combinations: the bytes that go to the receiver depend on nothing but the records.
 //!
 //! Several source partitions go through real span tasks and series tasks twice. Once in peace: one owner each, their
-//! shares added one partition after the other. Once in disorder: commits of random sizes, crashes and new owners at random
-//! records, shares of all partitions mixed, shards restored from snapshots. Both must give the same steps, bit for bit.
+//! delta records added one partition after the other. Once in disorder: commits of random sizes, crashes and new owners at
+//! random records, delta records of all partitions mixed, shards restored from snapshots. Both must give the same steps, bit
+//! for bit.
 //!
 //! `TEST_SCHEDULES=2000` checks more seeds, `TEST_SEED=17` only this one.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]

@@ -1,7 +1,7 @@
 //! Records in other formats than OTLP protobuf: what they become, value by value, and that the same spans give the same series.
 //!
-//! `tests/files/formats` has records as Jaeger's and Zipkin's own libraries write them (`*.jaeger.*`, `*.zipkin.*`), and what the
-//! Collector's translators of version 0.165 make of each (`*.otlp.json`).
+//! `tests/files/formats` has records as Jaeger's and Zipkin's own libraries write them (`*.jaeger.*`, `*.zipkin.*`), and what
+//! the Collector's translators of version 0.165 make of each (`*.otlp.json`).
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::samples::{
 };
 use spanmill::config::Config;
 use spanmill::core::formats::{FormatError, MAX_UNWRAPPED, is_otlp_proto, to_otlp, to_proto};
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 use spanmill::core::settings::Encoding;
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask, StepCut};
 use spanmill::tools::totals::Totals;
@@ -167,21 +167,23 @@ fn count(encoding: Encoding, records: &[Vec<u8>]) -> (Totals, Ledger) {
     let (mut task, mut totals) = (task(encoding, Restored::default()), Totals::default());
     let mut cuts: Vec<StepCut> = (0..).zip(records).flat_map(|(at, value)| offer(&mut task, at, value)).collect();
     cuts.extend(task.finish(true));
-    cuts.iter().flat_map(|cut| cut.shares.iter().flatten()).for_each(|share| totals.add(share).expect("a share"));
+    cuts.iter()
+        .flat_map(|cut| cut.delta_records.iter().flatten())
+        .for_each(|delta_record| totals.add(delta_record).expect("a delta record"));
     (totals, task.ledger().clone())
 }
 
 /// What it holds besides records and bytes.
-fn spans_and_edges(ledger: &Ledger) -> Vec<(Tally, u64)> {
-    ledger.iter().filter(|(tally, _)| !matches!(tally, Tally::RecordsRead | Tally::BytesRead)).collect()
+fn spans_and_edges(ledger: &Ledger) -> Vec<(Counter, u64)> {
+    ledger.iter().filter(|(counter, _)| !matches!(counter, Counter::RecordsRead | Counter::BytesRead)).collect()
 }
 
 #[test]
 fn the_same_spans_in_every_format_and_wrapping_give_the_same_series() {
     let spans = samples(START as u64 * 1_000);
     let (expected, ledger) = count(Encoding::OtlpProto, &[otlp_proto(&spans)]);
-    assert_eq!(ledger.get(Tally::SpansCounted), 18);
-    assert_eq!((ledger.get(Tally::EdgesCompleted), ledger.get(Tally::EdgesVirtual)), (6, 3));
+    assert_eq!(ledger.get(Counter::SpansCounted), 18);
+    assert_eq!((ledger.get(Counter::EdgesCompleted), ledger.get(Counter::EdgesVirtual)), (6, 3));
     for (name, encoding, records) in everything(&spans) {
         let wrap = |wrap: &dyn Fn(&[u8]) -> Vec<u8>| records.iter().map(|value| wrap(value)).collect::<Vec<_>>();
         for records in [
@@ -195,7 +197,7 @@ fn the_same_spans_in_every_format_and_wrapping_give_the_same_series() {
         ] {
             for encoding in [encoding, Encoding::Auto] {
                 let (totals, counted) = count(encoding, &records);
-                assert_eq!(counted.get(Tally::RecordsUndecodable), 0, "{name}");
+                assert_eq!(counted.get(Counter::RecordsUndecodable), 0, "{name}");
                 assert_eq!(totals, expected, "{name} as {encoding:?}");
                 assert_eq!(spans_and_edges(&counted), spans_and_edges(&ledger), "{name}");
             }
@@ -221,8 +223,9 @@ fn records_that_tempo_excludes_from_metrics_are_counted_and_nothing_else() {
     for encoding in [Encoding::TempoPushBytes, Encoding::Auto] {
         let (totals, ledger) = count(encoding, &[push_bytes(&spans, true), gzip(&push_bytes(&spans, true))]);
         assert_eq!(totals, Totals::default());
-        let tallies = [Tally::RecordsRead, Tally::RecordsNotForMetrics, Tally::SpansRead, Tally::RecordsUndecodable];
-        assert_eq!(tallies.map(|tally| ledger.get(tally)), [2, 2, 0, 0]);
+        let counters =
+            [Counter::RecordsRead, Counter::RecordsNotForMetrics, Counter::SpansRead, Counter::RecordsUndecodable];
+        assert_eq!(counters.map(|counter| ledger.get(counter)), [2, 2, 0, 0]);
     }
 }
 
@@ -235,7 +238,7 @@ fn pending_edges_of_other_formats_are_rebuilt_by_a_new_owner() {
     let cut = first.cut().expect("a commit");
     let restored = Restored {
         next: Some(cut.to),
-        next_k: cut.k + 1,
+        next_commit_number: cut.commit_number + 1,
         stream_time: Some(cut.stream_time),
         step: Some(cut.step),
         reread_from: cut.reread_from,
@@ -245,7 +248,7 @@ fn pending_edges_of_other_formats_are_rebuilt_by_a_new_owner() {
     let mut second = task(Encoding::Auto, restored);
     assert_eq!(second.start_offset(), Some(0));
     assert!(offer(&mut second, 0, &client).is_empty() && offer(&mut second, 1, &server).is_empty());
-    assert_eq!(second.ledger().get(Tally::EdgesCompleted), 1);
+    assert_eq!(second.ledger().get(Counter::EdgesCompleted), 1);
     assert_eq!(second.pending_edges(), 0);
 }
 
@@ -278,8 +281,8 @@ fn client_and_server_of_a_zipkin_call_with_one_id_are_one_edge() {
         vec![record(&all[..1]), record(&all[1..3]), record(&all[3..])]
     }] {
         let (_, ledger) = count(Encoding::Auto, &records);
-        assert_eq!(ledger.get(Tally::EdgesCompleted), 2, "two calls");
-        assert_eq!(ledger.get(Tally::EdgesOpened), 2, "and nothing else");
+        assert_eq!(ledger.get(Counter::EdgesCompleted), 2, "two calls");
+        assert_eq!(ledger.get(Counter::EdgesOpened), 2, "and nothing else");
     }
     let ids = |bytes: &[u8]| -> Vec<(String, Vec<u8>, Vec<u8>)> {
         let request = ExportTraceServiceRequest::decode(&*read(Encoding::Auto, bytes).expect("OTLP")).expect("OTLP");
@@ -303,7 +306,7 @@ fn a_record_that_unpacks_to_more_than_the_limit_is_refused() {
     for packed in [gzip(&bomb), zstd(&bomb)] {
         assert_eq!(read(Encoding::Auto, &packed), Err(FormatError::TooLarge));
         let (_, ledger) = count(Encoding::OtlpProto, &[packed]);
-        assert_eq!(ledger.get(Tally::RecordsUndecodable), 1);
+        assert_eq!(ledger.get(Counter::RecordsUndecodable), 1);
     }
     let nested = (0..5).fold(b"x".to_vec(), |value, _| gzip(&value));
     assert!(matches!(read(Encoding::Auto, &nested), Err(FormatError::Layers(_))));

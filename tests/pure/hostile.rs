@@ -9,19 +9,19 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use spanmill::config::Config;
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 use spanmill::core::otlp::DecodeError;
 use spanmill::core::settings::TimeSource;
 use spanmill::core::tasks::span::{Offer, Record, Refusal, Restored, SpanSettings, SpanTask};
 
 /// 2026, in milliseconds.
 const NOW: i64 = 1_780_000_000_000;
-/// No record may make shares that a broker would refuse.
-const LARGEST_SHARE: usize = 1_000_000;
+/// No record may make delta records that a broker would refuse.
+const LARGEST_DELTA_RECORD: usize = 1_000_000;
 
-/// Whether a tally is about how halves meet, which is a matter of stream time.
-fn of_edges(tally: Tally) -> bool {
-    tally.name().starts_with("edges_") || tally == Tally::EdgeSpansReplaced
+/// Whether a counter is about how halves meet, which is a matter of stream time.
+fn of_edges(counter: Counter) -> bool {
+    counter.name().starts_with("edges_") || counter == Counter::EdgeSpansReplaced
 }
 
 /// What became of some records.
@@ -29,7 +29,7 @@ struct Outcome {
     ledger: Ledger,
     refusals: Vec<Option<Refusal>>,
     label_sets: usize,
-    shares: Vec<Vec<u8>>,
+    delta_records: Vec<Vec<u8>>,
 }
 
 impl Outcome {
@@ -37,9 +37,9 @@ impl Outcome {
     fn of(values: &[&[u8]]) -> Self {
         let by_record = Self::under(&Config::default(), values);
         let by_span = Self::under(&by_span_end(), values);
-        for (tally, n) in by_span.ledger.iter().filter(|(tally, _)| !of_edges(*tally)) {
-            let own = matches!(tally, Tally::SpansLate | Tally::SpansFromFuture);
-            assert!(own || n == by_record.get(tally), "{} is {n}", tally.name());
+        for (counter, n) in by_span.ledger.iter().filter(|(counter, _)| !of_edges(*counter)) {
+            let own = matches!(counter, Counter::SpansLate | Counter::SpansFromFuture);
+            assert!(own || n == by_record.get(counter), "{} is {n}", counter.name());
         }
         assert_eq!(by_span.refusals, by_record.refusals);
         by_record
@@ -61,18 +61,18 @@ impl Outcome {
         let label_sets = task.label_sets();
         cuts.extend(task.cut());
         let ledger = task.ledger().clone();
-        assert_eq!(ledger.get(Tally::RecordsRead), values.len() as u64);
+        assert_eq!(ledger.get(Counter::RecordsRead), values.len() as u64);
         assert_eq!(ledger.unaccounted_spans(), 0);
         assert_eq!(ledger.pending_edges(), task.pending_edges() as i128);
         let undecodable = refusals.iter().flatten().count() as u64;
-        assert_eq!(ledger.get(Tally::RecordsUndecodable), undecodable, "each refusal has its reason");
-        let shares: Vec<_> = cuts.into_iter().flat_map(|cut| cut.shares.concat()).collect();
-        assert!(shares.iter().all(|share| share.len() < LARGEST_SHARE));
-        Self { ledger, refusals, label_sets, shares }
+        assert_eq!(ledger.get(Counter::RecordsUndecodable), undecodable, "each refusal has its reason");
+        let delta_records: Vec<_> = cuts.into_iter().flat_map(|cut| cut.delta_records.concat()).collect();
+        assert!(delta_records.iter().all(|delta_record| delta_record.len() < LARGEST_DELTA_RECORD));
+        Self { ledger, refusals, label_sets, delta_records }
     }
 
-    fn get(&self, tally: Tally) -> u64 {
-        self.ledger.get(tally)
+    fn get(&self, counter: Counter) -> u64 {
+        self.ledger.get(counter)
     }
 }
 
@@ -132,9 +132,9 @@ fn a_record_that_is_cut_off_anywhere_counts_as_a_whole_or_not_at_all() {
     for length in 1..whole.len() {
         let outcome = Outcome::of(&[&whole[..length]]);
         assert!(outcome.refusals[0].is_some(), "{length} bytes");
-        assert_eq!(outcome.get(Tally::SpansRead), 0, "{length} bytes");
+        assert_eq!(outcome.get(Counter::SpansRead), 0, "{length} bytes");
     }
-    assert_eq!(Outcome::of(&[&whole]).get(Tally::SpansCounted), 2);
+    assert_eq!(Outcome::of(&[&whole]).get(Counter::SpansCounted), 2);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn bytes_after_a_record_and_bytes_that_are_flipped_are_accounted_for() {
         let mut flipped = whole.clone();
         flipped[at] ^= 0xff;
         let outcome = Outcome::of(&[&flipped, &whole]);
-        assert!(outcome.get(Tally::SpansRead) >= 2, "the sound record after it counts");
+        assert!(outcome.get(Counter::SpansRead) >= 2, "the sound record after it counts");
     }
 }
 
@@ -154,15 +154,15 @@ fn a_record_of_16_mib_is_read_and_leaves_little_behind() {
     let value = request("shop", names);
     assert!(value.len() > 16 << 20);
     let outcome = Outcome::of(&[&value]);
-    assert_eq!(outcome.get(Tally::SpansCounted), 16);
-    assert!(outcome.shares.iter().map(Vec::len).sum::<usize>() < 1 << 20, "names are cut");
+    assert_eq!(outcome.get(Counter::SpansCounted), 16);
+    assert!(outcome.delta_records.iter().map(Vec::len).sum::<usize>() < 1 << 20, "names are cut");
 }
 
 #[test]
 fn a_hundred_thousand_spans_in_one_record_are_counted_in_one_set() {
     let outcome = Outcome::of(&[&request("shop", (0..100_000).map(span).collect())]);
-    assert_eq!((outcome.get(Tally::SpansCounted), outcome.label_sets), (100_000, 1));
-    assert_eq!(outcome.get(Tally::EdgesOpened), 100_000);
+    assert_eq!((outcome.get(Counter::SpansCounted), outcome.label_sets), (100_000, 1));
+    assert_eq!(outcome.get(Counter::EdgesOpened), 100_000);
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_hundred_thousand_attributes_on_a_span_and_on_its_resource_change_nothing() 
     let block = ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() };
     let value = ExportTraceServiceRequest { resource_spans: vec![block] }.encode_to_vec();
     let outcome = Outcome::of(&[&value]);
-    assert_eq!((outcome.get(Tally::SpansCounted), outcome.label_sets), (1, 1));
-    assert!(outcome.shares.iter().map(Vec::len).sum::<usize>() < 10_000);
+    assert_eq!((outcome.get(Counter::SpansCounted), outcome.label_sets), (1, 1));
+    assert!(outcome.delta_records.iter().map(Vec::len).sum::<usize>() < 10_000);
 }
 
 #[test]
@@ -215,8 +215,8 @@ fn ids_of_any_length_and_of_zeros_are_counted_and_open_no_edge() {
     ];
     let spans = ids.map(|(trace, id)| Span { trace_id: trace.to_vec(), span_id: id.to_vec(), ..span(1) });
     let outcome = Outcome::of(&[&request("shop", spans.to_vec())]);
-    assert_eq!(outcome.get(Tally::SpansCounted), 6);
-    assert_eq!((outcome.get(Tally::EdgeSpansInvalidId), outcome.get(Tally::EdgesOpened)), (6, 0));
+    assert_eq!(outcome.get(Counter::SpansCounted), 6);
+    assert_eq!((outcome.get(Counter::EdgeSpansInvalidId), outcome.get(Counter::EdgesOpened)), (6, 0));
 }
 
 #[test]
@@ -227,8 +227,8 @@ fn bytes_that_are_no_text_anywhere_are_accounted_for() {
         let mut broken = whole.clone();
         broken[at] = 0xff;
         let outcome = Outcome::of(&[&broken]);
-        assert_eq!(outcome.get(Tally::SpansRead), 1, "{word}");
-        let dropped = outcome.get(Tally::SpansDroppedInvalidUtf8);
+        assert_eq!(outcome.get(Counter::SpansRead), 1, "{word}");
+        let dropped = outcome.get(Counter::SpansDroppedInvalidUtf8);
         assert_eq!(dropped, u64::from(matches!(word, "shop" | "op")), "{word}");
     }
 }
@@ -239,7 +239,7 @@ fn times_that_cannot_be_are_counted_with_durations_that_can() {
         [(0, 0), (1, 0), (0, u64::MAX), (u64::MAX, 0), (u64::MAX, u64::MAX), (4_102_444_800_000_000_000, 1 << 63)];
     let spans = times.map(|(start, end)| Span { start_time_unix_nano: start, end_time_unix_nano: end, ..span(1) });
     let outcome = Outcome::of(&[&request("shop", spans.to_vec()), &request("shop", vec![span(9); 1_000])]);
-    assert_eq!(outcome.get(Tally::SpansCounted), 1_006);
+    assert_eq!(outcome.get(Counter::SpansCounted), 1_006);
 }
 
 #[test]
@@ -256,8 +256,8 @@ fn record_timestamps_at_both_ends_of_time_end_no_step_twice() {
         }
     }
     cuts += task.settle().len();
-    assert_eq!(task.ledger().get(Tally::SpansCounted), 9);
-    assert_eq!(task.ledger().get(Tally::RecordsFromFuture), 3);
+    assert_eq!(task.ledger().get(Counter::SpansCounted), 9);
+    assert_eq!(task.ledger().get(Counter::RecordsFromFuture), 3);
     assert_eq!(cuts, 1, "stream time goes from the epoch to the present once");
     assert!(task.stream_time().is_some_and(|at| at <= NOW + settings.max_future));
 }
@@ -276,19 +276,19 @@ fn span_ends_at_both_ends_of_time_neither_drag_stream_time_nor_hold_it_back() {
         assert_eq!(task.stream_time(), Some(NOW - 30_000));
     }
     let ledger = task.ledger();
-    let tallies = [Tally::SpansCounted, Tally::SpansLate, Tally::SpansFromFuture, Tally::RecordsFromFuture];
-    assert_eq!(tallies.map(|tally| ledger.get(tally)), [12, 5, 3, 0]);
+    let counters = [Counter::SpansCounted, Counter::SpansLate, Counter::SpansFromFuture, Counter::RecordsFromFuture];
+    assert_eq!(counters.map(|counter| ledger.get(counter)), [12, 5, 3, 0]);
 }
 
 #[test]
-fn a_step_for_every_span_makes_no_more_parts_than_spans_and_empty_shares() {
+fn a_step_for_every_span_makes_no_more_parts_than_spans_and_empty_delta_records() {
     let spans: Vec<_> = (0..5_000)
         .map(|i| Span { end_time_unix_nano: span(i).end_time_unix_nano - i * 15_000_000_000, ..span(i) })
         .collect();
     let outcome = Outcome::under(&by_span_end(), &[&request("shop", spans)]);
-    assert_eq!((outcome.get(Tally::SpansCounted), outcome.get(Tally::SpansLate)), (5_000, 498));
+    assert_eq!((outcome.get(Counter::SpansCounted), outcome.get(Counter::SpansLate)), (5_000, 498));
     assert_eq!(outcome.label_sets, 5_000 - 498);
-    assert_eq!(outcome.shares.len(), 5_000 - 498 + 15);
+    assert_eq!(outcome.delta_records.len(), 5_000 - 498 + 15);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn wide_and_odd_values_are_read_in_full() {
         KeyValue::default(),
     ];
     let outcome = Outcome::of(&[&request("shop", vec![Span { attributes: odd.to_vec(), ..span(1) }])]);
-    assert_eq!(outcome.get(Tally::SpansCounted), 1);
+    assert_eq!(outcome.get(Counter::SpansCounted), 1);
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_record_without_a_tenant_is_refused_with_the_reason() {
     assert_eq!(offer(0, None), Some(Refusal::NoTenant));
     assert_eq!(offer(1, Some("t")), None, "a reason belongs to one record");
     assert_eq!(offer(0, None), None, "what is covered already is not refused again");
-    assert_eq!(task.ledger().get(Tally::RecordsWithoutTenant), 1);
+    assert_eq!(task.ledger().get(Counter::RecordsWithoutTenant), 1);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_record_that_is_isolated_is_covered_once_and_its_half_edges_are_lost() {
     let cut = task.cut().expect("records were taken");
     let restored = Restored {
         next: Some(cut.to),
-        next_k: 1,
+        next_commit_number: 1,
         stream_time: Some(cut.stream_time),
         step: Some(cut.step),
         reread_from: cut.reread_from,
@@ -349,10 +349,10 @@ fn a_record_that_is_isolated_is_covered_once_and_its_half_edges_are_lost() {
     assert!(!task.isolate(&record(2)), "once is enough");
     let cut = task.cut().expect("the record that was passed over is covered");
     assert_eq!((cut.from, cut.to), (2, 3));
-    for (tally, n) in
-        [(Tally::RecordsRead, 3), (Tally::RecordsIsolated, 1), (Tally::SpansRead, 2), (Tally::EdgesLost, 1)]
+    for (counter, n) in
+        [(Counter::RecordsRead, 3), (Counter::RecordsIsolated, 1), (Counter::SpansRead, 2), (Counter::EdgesLost, 1)]
     {
-        assert_eq!(cut.ledger.get(tally), n, "{}", tally.name());
+        assert_eq!(cut.ledger.get(counter), n, "{}", counter.name());
     }
     assert_eq!(cut.ledger.pending_edges(), 1);
 }

@@ -1,22 +1,22 @@
 //! The model check of the whole protocol: span tasks, series tasks, their journals, the deltas topic and the receiver,
-//! under random schedules of crashes, zombies, take-overs, delayed, doubled, swapped and lost records, claims that land late,
-//! acknowledgements without an offset, cut journals, lost ends of the deltas topic and receiver outages. The decisions are the
-//! product's own; the rest is made of vectors.
+//! under random schedules of crashes, zombies, take-overs, delayed, doubled, swapped and lost records, claims that land
+//! late, acknowledgements without an offset, cut journals, lost ends of the deltas topic and receiver outages. The
+//! decisions are the product's own; the rest is made of vectors.
 //!
-//! A quarter of the schedules ends with all machines losing power: nothing arrives that was under way, and journals of either
-//! kind lose any number of their last records. The group has learned how far they went, as it does every few seconds. Then a
-//! refusal that names such a journal ends the schedule; without one, everything must be exact. Only a step that was
-//! closed on stall timeout may be contradicted if its mark is lost: nothing else records it.
+//! A quarter of the schedules ends with all machines losing power: nothing arrives that was under way, and journals of
+//! either kind lose any number of their last records. The group has learned how far they went, as it does every few
+//! seconds. Then a refusal that names such a journal ends the schedule; without one, everything must be exact. Only a
+//! step that was closed on stall timeout may be contradicted if its mark is lost: nothing else records it.
 //!
 //! `TEST_SCHEDULES=20000` checks more schedules, `TEST_SEED=17` only this one.
 
+pub(crate) mod delta_record;
 pub(crate) mod mutation;
 pub(crate) mod net;
 pub(crate) mod oracle;
 pub(crate) mod rng;
 pub(crate) mod series_actor;
 pub(crate) mod session;
-pub(crate) mod share;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod span_actor;
@@ -25,7 +25,7 @@ pub(crate) mod world;
 use std::panic::catch_unwind;
 
 use mutation::Mutation;
-use world::{Tally, World};
+use world::{Counter, World};
 
 #[expect(clippy::disallowed_methods, reason = "how many schedules is the caller's choice")]
 fn number(name: &str) -> Option<u64> {
@@ -39,20 +39,20 @@ fn every_schedule_ends_with_exact_totals_and_no_contradicted_sample() {
         None => 0..number("TEST_SCHEDULES").unwrap_or(3_000),
     };
     let whole = number("TEST_SEED").is_none();
-    let mut tally = Tally::default();
+    let mut counter = Counter::default();
     for seed in seeds {
         let run = catch_unwind(|| World::new(seed, Mutation::None).run());
         match run.unwrap_or_else(|_| Err("panicked, see above".to_owned())) {
-            Ok(run) => tally.add(&run),
+            Ok(run) => counter.add(&run),
             Err(what) => {
                 panic!("schedule {seed}: {what}\nreplay: TEST_SEED={seed} cargo test --test pure simulation every")
             }
         }
     }
-    println!("{tally:#?}");
+    println!("{counter:#?}");
     // A schedule in which nothing goes wrong proves nothing.
-    assert!(!whole || tally.has_seen_everything(), "some kind of trouble never happened: {tally:#?}");
-    assert!(!whole || tally.few_are_forgiven(), "the known limit is met too often: {tally:#?}");
+    assert!(!whole || counter.has_seen_everything(), "some kind of trouble never happened: {counter:#?}");
+    assert!(!whole || counter.few_are_forgiven(), "the known limit is met too often: {counter:#?}");
 }
 
 /// Runs schedules with one rule switched off. The seed and the words of the first that notices.
@@ -79,19 +79,19 @@ rules! {
     commits_that_leave_a_hole_must_not_count => ContiguityOff,
     a_claim_must_be_acknowledged_before_the_journal_is_folded => ClaimNotAwaited,
     a_gap_between_acknowledged_offsets_must_be_read => GapNotRead,
-    shares_must_not_leave_before_their_commit_is_accepted => ForwardBeforeAcceptance,
+    delta_records_must_not_leave_before_their_commit_is_accepted => ForwardBeforeAcceptance,
     samples_must_not_leave_before_their_mark_is_accepted => EmitBeforeAcceptance,
-    shares_must_be_chained => ChainOff,
+    delta_records_must_be_chained => ChainOff,
     an_unknown_outcome_must_not_be_taken_for_accepted => UnknownTakenAsAccepted,
     an_unknown_outcome_must_not_be_taken_for_lost => UnknownTakenAsLost,
     half_edges_must_be_read_again => HalfEdgesNotReread,
     a_frame_that_a_claim_interrupts_must_not_count => TornFrameAccepted,
     the_forwarded_mark_must_wait_for_acknowledgements => ForwardedTooEarly,
-    unforwarded_shares_must_be_sent_again => SharesNotResent,
+    unforwarded_delta_records_must_be_sent_again => DeltaRecordsNotResent,
     a_snapshot_must_wait_until_its_steps_are_acknowledged => SnapshotBeforeAcknowledged,
     unacknowledged_steps_must_be_sent_again => StepsNotResent,
     a_commit_must_stay_until_the_snapshots_of_all_shards_hold_it => CommitsTrimmedEarly,
     what_a_shard_lacks_must_be_sent_again => LackUnheard,
-    a_step_must_be_closed_again_of_the_same_shares => BasisIgnored,
-    a_share_that_is_stored_behind_a_later_one_must_be_sent_again => OrderOfAcknowledgementsIgnored,
+    a_step_must_be_closed_again_of_the_same_delta_records => BasisIgnored,
+    a_delta_record_that_is_stored_behind_a_later_one_must_be_sent_again => OrderOfAcknowledgementsIgnored,
 }

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message as _;
 use spanmill::config::{Config, Tenants};
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 use spanmill::core::settings::{
     BucketSet, Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
 };
@@ -56,8 +56,8 @@ fn run(config: &Config, requests: &[ExportTraceServiceRequest]) -> Outcome {
         assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
     }
     let mut totals = Totals::default();
-    for share in task.cut().expect("something to cut").shares.iter().flatten() {
-        totals.add(share).expect("shares add up");
+    for delta_record in task.cut().expect("something to cut").delta_records.iter().flatten() {
+        totals.add(delta_record).expect("delta records add up");
     }
     assert_eq!(task.ledger().unaccounted_spans(), 0);
     Outcome { values: totals.values(TENANT), ledger: task.ledger().clone() }
@@ -143,7 +143,7 @@ fn calls_latency_and_size_can_be_switched_off_one_by_one() {
         let mut config = config();
         switch(&mut config);
         let out = run(&config, &[ten(&[], &[])]);
-        assert_eq!(out.ledger.get(Tally::SpansCounted), 10);
+        assert_eq!(out.ledger.get(Counter::SpansCounted), 10);
         [CALLS, SIZE, "traces_spanmetrics_latency_count"].map(|metric| !out.of(metric).is_empty())
     };
     assert_eq!(metrics(|config| config.core.span_metrics.calls = false), [false, true, true]);
@@ -241,7 +241,7 @@ fn text_that_is_not_utf8_in_a_dimension_drops_the_span() {
     let mut task = SpanTask::new(&SpanSettings::from(&config), "spans".into(), 0, Restored::default()).expect("starts");
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
     assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
-    assert_eq!(task.ledger().get(Tally::SpansDroppedInvalidUtf8), 10);
+    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 10);
     assert_eq!(task.label_sets(), 0);
 }
 
@@ -269,11 +269,11 @@ fn a_span_that_is_dropped_for_its_latency_counts_nowhere() {
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
     assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
     let mut totals = Totals::default();
-    for share in task.cut().expect("a cut").shares.iter().flatten() {
-        totals.add(share).expect("shares add up");
+    for delta_record in task.cut().expect("a cut").delta_records.iter().flatten() {
+        totals.add(delta_record).expect("delta records add up");
     }
     assert_eq!(totals.values(TENANT), BTreeMap::new());
-    assert_eq!(task.ledger().get(Tally::SpansDroppedInvalidUtf8), 10);
+    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 10);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn events_are_counted_with_their_own_dimensions() {
         ]
     );
     assert_eq!(out.of(CALLS).len(), 2);
-    assert_eq!(out.ledger.get(Tally::SpanEventsCounted), 4);
+    assert_eq!(out.ledger.get(Counter::SpanEventsCounted), 4);
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn target_info_needs_something_to_say() {
     for resource in [&[][..], &[("service.instance.id", "i-1")], &[("a", ""), ("b", "")], &[("", "x"), ("9", "y")]] {
         let out = run(&target_info(), &[ten(resource, &[])]);
         assert_eq!(out.of(TARGET), Vec::<String>::new(), "{resource:?}");
-        assert_eq!(out.ledger.get(Tally::SpansCounted), 10);
+        assert_eq!(out.ledger.get(Counter::SpansCounted), 10);
     }
 }
 
@@ -503,7 +503,7 @@ fn a_resource_whose_spans_are_all_dropped_is_not_described() {
     let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("starts");
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
     assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
-    assert_eq!(task.ledger().get(Tally::SpansDroppedInvalidUtf8), 10);
+    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 10);
     assert_eq!(task.label_sets(), 0);
 }
 
@@ -525,8 +525,8 @@ fn a_resource_attribute_that_is_no_text_drops_the_info_and_not_the_spans() {
     let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("starts");
     let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
     assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
-    assert_eq!(task.ledger().get(Tally::InfoDroppedInvalidUtf8), 1);
-    assert_eq!(task.ledger().get(Tally::SpansCounted), 10);
+    assert_eq!(task.ledger().get(Counter::InfoDroppedInvalidUtf8), 1);
+    assert_eq!(task.ledger().get(Counter::SpansCounted), 10);
 }
 
 // === Bucket sets ===
@@ -570,7 +570,7 @@ fn block(match_type: MatchType, key: &str, value: &str) -> Option<PolicyMatch> {
 }
 
 #[test]
-fn a_filter_decides_which_spans_count_and_the_rest_is_tallied() {
+fn a_filter_decides_which_spans_count_and_the_rest_is_counted_apart() {
     let none = FilterPolicy { include: None, include_any: None, exclude: None };
     let policies = [
         (FilterPolicy { include: block(MatchType::Strict, "span.foo", "foo-value"), ..none.clone() }, 10),
@@ -583,8 +583,8 @@ fn a_filter_decides_which_spans_count_and_the_rest_is_tallied() {
         let mut config = target_info();
         config.core.span_metrics.filter_policies = vec![policy.clone()];
         let out = run(&config, &[ten(&[("x", "y")], &[("foo", "foo-value")])]);
-        assert_eq!(out.ledger.get(Tally::SpansCounted), counted, "{policy:?}");
-        assert_eq!(out.ledger.get(Tally::SpansDroppedFiltered), 10 - counted);
+        assert_eq!(out.ledger.get(Counter::SpansCounted), counted, "{policy:?}");
+        assert_eq!(out.ledger.get(Counter::SpansDroppedFiltered), 10 - counted);
         assert_eq!(
             out.of(TARGET).len(),
             usize::from(counted > 0),
@@ -673,8 +673,8 @@ fn counters_have_exemplars_only_when_they_are_asked_for() {
         let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &value };
         assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
         let mut totals = Totals::default();
-        for share in task.cut().expect("something to cut").shares.iter().flatten() {
-            totals.add(share).expect("shares add up");
+        for delta_record in task.cut().expect("something to cut").delta_records.iter().flatten() {
+            totals.add(delta_record).expect("delta records add up");
         }
         totals.exemplars(TENANT).into_keys().map(|series| series.name).collect::<Vec<_>>()
     };
@@ -722,8 +722,8 @@ fn each_tenant_has_its_own_labels() {
         assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
     }
     let mut totals = Totals::default();
-    for share in task.cut().expect("something to cut").shares.iter().flatten() {
-        totals.add(share).expect("shares add up");
+    for delta_record in task.cut().expect("something to cut").delta_records.iter().flatten() {
+        totals.add(delta_record).expect("delta records add up");
     }
     let of = |tenant| Outcome { values: totals.values(tenant), ledger: Ledger::default() };
     assert_eq!(of("one").of(CALLS), ["{} 20"]);

@@ -10,7 +10,7 @@ use crate::streams::stream;
 use crate::world::{World, uninterrupted};
 use proptest::prelude::*;
 use spanmill::config::Config;
-use spanmill::core::model::{Exemplar, Family, Ledger, Natives, Numbers, Tally};
+use spanmill::core::model::{Counter, Exemplar, Family, Ledger, Natives, Numbers};
 use spanmill::core::settings::{
     Dimension, DimensionMapping, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile, Settings,
     SpanMetrics, Tenants, TimeSource,
@@ -142,9 +142,9 @@ proptest! {
         for (key, (set, sum)) in spans.into_iter().filter(|_| tempo) {
             prop_assert_eq!(sum, &cells_of(&plain.added[&key], set), "{:?}", key);
         }
-        for (tally, value) in ledger.iter().filter(|(tally, _)| tempo || !tally.name().starts_with("spans_")) {
-            let expected = plain.tallies.get(tally.name()).copied().unwrap_or(0);
-            prop_assert_eq!(value, expected, "{} with {}", tally.name(), graphs);
+        for (counter, value) in ledger.iter().filter(|(counter, _)| tempo || !counter.name().starts_with("spans_")) {
+            let expected = plain.counters.get(counter.name()).copied().unwrap_or(0);
+            prop_assert_eq!(value, expected, "{} with {}", counter.name(), graphs);
         }
         prop_assert_eq!(edges, plain.edges, "{}", graphs);
         for tenant in ["one", "other"] {
@@ -235,33 +235,33 @@ fn the_random_topics_reach_every_outcome() {
         ledger.merge(&world.finish(&events).1);
     }
     let never = [
-        Tally::RecordsPassedOver,
-        Tally::RecordsReadAgain,
-        Tally::RecordsLost,
-        Tally::SpansDroppedDisabled,
-        Tally::RecordsFromFuture,
-        Tally::EdgesLost,
-        Tally::SpanNamesSanitized,
-        Tally::SpanEventsCounted,
-        Tally::SpanEventsDroppedInvalidUtf8,
-        Tally::InfoDroppedInvalidUtf8,
-        Tally::RecordsPassedOver,
-        Tally::RecordsReadAgain,
-        Tally::RecordsIsolated,
-        Tally::SpansFromFuture,
-        Tally::RecordsUnreadable,
-        Tally::RecordsNotForMetrics,
+        Counter::RecordsPassedOver,
+        Counter::RecordsReadAgain,
+        Counter::RecordsLost,
+        Counter::SpansDroppedDisabled,
+        Counter::RecordsFromFuture,
+        Counter::EdgesLost,
+        Counter::SpanNamesSanitized,
+        Counter::SpanEventsCounted,
+        Counter::SpanEventsDroppedInvalidUtf8,
+        Counter::InfoDroppedInvalidUtf8,
+        Counter::RecordsPassedOver,
+        Counter::RecordsReadAgain,
+        Counter::RecordsIsolated,
+        Counter::SpansFromFuture,
+        Counter::RecordsUnreadable,
+        Counter::RecordsNotForMetrics,
         // Tallies of features that are off.
-        Tally::SpansRepairedUtf8,
-        Tally::SpanEventsRepairedUtf8,
-        Tally::EdgesRepairedUtf8,
-        Tally::InfoRepairedUtf8,
-        Tally::SpansTooLong,
-        Tally::EdgesTooLong,
-        Tally::EdgesDroppedNested,
+        Counter::SpansRepairedUtf8,
+        Counter::SpanEventsRepairedUtf8,
+        Counter::EdgesRepairedUtf8,
+        Counter::InfoRepairedUtf8,
+        Counter::SpansTooLong,
+        Counter::EdgesTooLong,
+        Counter::EdgesDroppedNested,
     ];
-    for (tally, value) in ledger.iter() {
-        assert_eq!(value == 0, never.contains(&tally), "{} is {value}", tally.name());
+    for (counter, value) in ledger.iter() {
+        assert_eq!(value == 0, never.contains(&counter), "{} is {value}", counter.name());
     }
     assert!(rebuilt > 100, "only {rebuilt} records were read again");
 }

@@ -48,9 +48,10 @@ fn a_deltas_topic_of_kafka_that_loses_its_end_under_a_worker_at_work_costs_no_sp
         place.counts_to(all);
         all += send(&place);
         place.counts_to(all);
-        // Whether the journal is asked depends on whether the worker kept its tasks meanwhile: shards that it has still know all.
+        // Whether the journal is asked depends on whether the worker kept its tasks meanwhile: shards that it has still know
+        // all.
         println!("ends | {} commits were sent again", worker.metric("spanmill_commits_sent_again_total"));
-        wait_until("nothing is missing", PATIENCE, || match worker.metric("spanmill_share_gaps") {
+        wait_until("nothing is missing", PATIENCE, || match worker.metric("spanmill_delta_record_gaps") {
             0 => Ok(()),
             n => Err(format!("{n} gaps")),
         });
@@ -66,7 +67,7 @@ fn a_deltas_topic_of_kafka_that_loses_its_end_while_no_worker_runs_costs_no_span
         let mut worker = place.worker("worker", &SETTINGS);
         let mut all = send(&place);
         place.counts_to(all);
-        // What comes now says that the shares before were stored: a new owner does not send those by itself.
+        // What comes now says that the delta records before were stored: a new owner does not send those by itself.
         all += send(&place);
         place.counts_to(all);
         worker.kill();
@@ -89,8 +90,8 @@ fn a_deltas_topic_of_kafka_that_is_shorter_than_before_does_not_keep_shards_from
     let mut worker = place.worker("worker", &SETTINGS);
     let mut all = send(&place);
     place.counts_to(all);
-    // Shares that come twice count once, and no worker sends them twice again: what was lost will not be as long as it
-    // was.
+    // Delta records that come twice count once, and no worker sends them twice again: what was lost will not be as long
+    // as it was.
     for p in 0..SHARDS {
         let first = place.log(&deltas, p).remove(0);
         let twice =
@@ -105,7 +106,7 @@ fn a_deltas_topic_of_kafka_that_is_shorter_than_before_does_not_keep_shards_from
     all += send(&place);
     place.counts_to(all);
     for p in 0..SHARDS {
-        wait_until("a snapshot makes up for the shares, and they are deleted", PATIENCE, || {
+        wait_until("a snapshot makes up for the delta records, and they are deleted", PATIENCE, || {
             let (low, high) = place.bounds(&deltas, p);
             assert!(high < 500, "as long as it was: the test shows nothing");
             if low > 0 { Ok(()) } else { Err(format!("shard {p} is at {low} to {high}")) }

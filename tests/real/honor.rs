@@ -153,7 +153,7 @@ impl Live {
 
     /// The tasks that run here, by partition.
     fn tasks(&self, kind: TaskKind) -> Vec<(i32, TaskStatus)> {
-        let all = self.telemetry.board().snapshot().into_iter().filter(|(id, s)| id.kind == kind && s.restored);
+        let all = self.telemetry.tasks().snapshot().into_iter().filter(|(id, s)| id.kind == kind && s.restored);
         all.map(|(id, status)| (id.partition, status)).collect()
     }
 

@@ -1,5 +1,5 @@
-//! What producers may do to a worker through a broker that lets them: batches that unpack to far more than they are, records
-//! far larger than usual, and dead letters that no topic accepts.
+//! What producers may do to a worker through a broker that lets them: batches that unpack to far more than they are,
+//! records far larger than usual, and dead letters that no topic accepts.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -160,7 +160,7 @@ fn count(scene: &Scene, partition: i32) -> usize {
     }
 }
 
-/// Every series and every tally is what the generator says.
+/// Every series and every counter is what the generator says.
 fn assert_exact(summary: &Value, to: &Listener, expected: &Expectation) {
     assert_eq!(summary["complete"], true, "{summary:#}");
     let found = to.receiver.snapshot();
@@ -173,10 +173,10 @@ fn assert_exact(summary: &Value, to: &Listener, expected: &Expectation) {
     }
     let new = found.keys().filter(|series| expected.get(series).is_none()).map(|series| format!("{series}: new"));
     differences.extend(new);
-    let tallies =
-        expected.ledger().iter().map(|(tally, n)| (tally.name(), n, number(&summary["ledger"][tally.name()])));
+    let counters =
+        expected.ledger().iter().map(|(counter, n)| (counter.name(), n, number(&summary["ledger"][counter.name()])));
     differences
-        .extend(tallies.filter(|(_, n, found)| n != found).map(|(name, n, found)| format!("{name}: {n}, {found}")));
+        .extend(counters.filter(|(_, n, found)| n != found).map(|(name, n, found)| format!("{name}: {n}, {found}")));
     let first: Vec<_> = differences.iter().take(SHOWN).collect();
     assert!(differences.is_empty(), "{} differences in {}: {first:#?}", differences.len(), expected.series().len());
 }

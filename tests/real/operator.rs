@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use spanmill::config::Config;
-use spanmill::core::model::{StepWidth, Tally};
+use spanmill::core::model::{Counter, StepWidth};
 use spanmill::tools::loadgen::{Generator, Options, Record, Topology};
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
@@ -32,13 +32,14 @@ fn a_reset_with_kafkas_own_tool_is_followed_once_and_accounted_for() {
     // Lets a worker read until the ledger says `read`, and returns the ledger's other two lines.
     let work = |read: u64| {
         let telemetry = Telemetry::new();
-        let tally = |tally: Tally| telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum::<u64>();
+        let counter =
+            |counter: Counter| telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(counter)).sum::<u64>();
         let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
         wait_until("everything is read and has arrived", PATIENCE, || {
-            let done = tally(Tally::RecordsRead) >= read && calls() >= tally(Tally::SpansCounted) as f64;
-            if done { Ok(()) } else { Err(format!("{} of {read} records", tally(Tally::RecordsRead))) }
+            let done = counter(Counter::RecordsRead) >= read && calls() >= counter(Counter::SpansCounted) as f64;
+            if done { Ok(()) } else { Err(format!("{} of {read} records", counter(Counter::RecordsRead))) }
         });
-        let lines = [Tally::RecordsRead, Tally::RecordsReadAgain, Tally::RecordsPassedOver].map(tally);
+        let lines = [Counter::RecordsRead, Counter::RecordsReadAgain, Counter::RecordsPassedOver].map(counter);
         worker.stop().expect("a graceful stop");
         lines
     };
@@ -68,7 +69,7 @@ fn an_offset_of_the_group_on_real_kafka_decides_where_a_partition_without_a_jour
     let wanted = records.len() as u64 - 2;
     for _ in 0..2 {
         let telemetry = Telemetry::new();
-        let read = || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum::<u64>();
+        let read = || telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(Counter::RecordsRead)).sum::<u64>();
         let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
         wait_until("the rest is read", PATIENCE, || match read() {
             n if n >= wanted => Ok(()),

@@ -94,7 +94,7 @@ fn an_edge_whose_other_side_lies_in_an_open_transaction_of_kafka_is_waited_for()
     });
     assert_eq!(worker.ledger().pending_edges(), 1, "the call still waits");
     transaction.commit_transaction(PATIENCE).expect("committed");
-    let completed = || worker.ledger().get(spanmill::core::model::Tally::EdgesCompleted);
+    let completed = || worker.ledger().get(spanmill::core::model::Counter::EdgesCompleted);
     wait_until("the edge is complete", PATIENCE, || match completed() {
         1 => Ok(()),
         n => Err(format!("{n}")),

@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use spanmill::config::{Config, load_from};
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 use spanmill::tools::loadgen::{Expectation, Generator, Options, Record, Topology};
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
@@ -247,13 +247,13 @@ impl Place {
 impl Insider {
     /// The tasks that run.
     pub fn running(&self) -> Vec<TaskId> {
-        let tasks = self.telemetry.board().snapshot().into_iter();
+        let tasks = self.telemetry.tasks().snapshot().into_iter();
         tasks.filter(|(_, s)| s.state == TaskState::Running).map(|(id, _)| id).collect()
     }
 
     /// Where a partition of the source is in stream time, in milliseconds since the epoch.
     pub fn stream_time(&self, partition: i32) -> Option<i64> {
-        let tasks = self.telemetry.board().snapshot();
+        let tasks = self.telemetry.tasks().snapshot();
         let of = |id: &TaskId| id.kind == TaskKind::Span && id.partition == partition;
         tasks.iter().find(|(id, _)| of(id)).and_then(|(_, s)| s.stream_time)
     }
@@ -266,7 +266,7 @@ impl Insider {
     /// The ledgers of its partitions, added up.
     pub fn ledger(&self) -> Ledger {
         let mut sum = Ledger::default();
-        self.telemetry.board().snapshot().iter().for_each(|(_, s)| sum.merge(&s.ledger));
+        self.telemetry.tasks().snapshot().iter().for_each(|(_, s)| sum.merge(&s.ledger));
         sum
     }
 
@@ -311,7 +311,7 @@ pub fn spans(records: &[Record]) -> f64 {
     records.iter().map(|r| f64::from(r.spans)).sum()
 }
 
-/// Some tallies of a ledger, added up.
-pub fn tallies(ledger: &Ledger, tallies: &[Tally]) -> u64 {
-    tallies.iter().map(|&t| ledger.get(t)).sum()
+/// Some counters of a ledger, added up.
+pub fn counters(ledger: &Ledger, counters: &[Counter]) -> u64 {
+    counters.iter().map(|&t| ledger.get(t)).sum()
 }

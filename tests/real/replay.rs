@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use spanmill::config;
-use spanmill::core::model::{StepWidth, Tally};
+use spanmill::core::model::{Counter, StepWidth};
 use spanmill::core::remotewrite::decode;
 use spanmill::tools::loadgen::{Expectation, Generator, Group, Options, Record, StepValues, Topology, parse_steps};
 use spanmill::tools::receiver::Receiver;
@@ -127,7 +127,7 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     scene.kafka.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("UTF-8")]);
     let all = scene.records.len() as u64;
     let summary = scene.replay(&Listener::start(), &["--id", "gone", "--from", "0"]);
-    let ledger = |tally: &str| number(&summary["ledger"][tally]);
+    let ledger = |counter: &str| number(&summary["ledger"][counter]);
     assert_eq!([ledger("records_read"), ledger("records_lost")], [all - 5, 5], "{summary:#}");
     assert_eq!(summary["partitions"][2]["cut"], true);
 
@@ -315,12 +315,12 @@ impl Scene {
         let workers: Vec<Worker> =
             telemetry.iter().map(|t| Worker::start(config.clone(), t.clone()).expect("a worker")).collect();
         let last = wait_until("the live workers have closed and sent everything", PATIENCE, || {
-            let boards: Vec<_> = telemetry.iter().flat_map(|t| t.board().snapshot()).collect();
-            let spans = boards.iter().filter(|(id, _)| id.kind == TaskKind::Span);
-            let read: u64 = spans.clone().map(|(_, s)| s.ledger.get(Tally::RecordsRead)).sum();
+            let statuses: Vec<_> = telemetry.iter().flat_map(|t| t.tasks().snapshot()).collect();
+            let spans = statuses.iter().filter(|(id, _)| id.kind == TaskKind::Span);
+            let read: u64 = spans.clone().map(|(_, s)| s.ledger.get(Counter::RecordsRead)).sum();
             let slowest = spans.filter_map(|(_, s)| s.stream_time).min().unwrap_or_default();
             let passed = config.core.time.step.passed(slowest);
-            let closed = boards.iter().filter(|(id, s)| id.kind == TaskKind::Series && s.closed_step == Some(passed));
+            let closed = statuses.iter().filter(|(id, s)| id.kind == TaskKind::Series && s.closed_step == Some(passed));
             let (closed, pending) = (closed.count(), telemetry.iter().map(|t| t.samples().pending).sum::<u64>());
             if read == self.records.len() as u64 && closed == 4 && pending == 0 {
                 Ok(passed)

@@ -7,7 +7,7 @@ use spanmill::config::settings::RemoteWrite;
 use spanmill::core::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
 use spanmill::core::remotewrite::{Request, StepBatch};
 use spanmill::core::settings::SINGLE_TENANT;
-use spanmill::worker::sender::{Delivered, Exporter, Lane};
+use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 use crate::servers::api::now;
@@ -21,7 +21,7 @@ const SERIES: i64 = 500;
 /// A sender, and what it reports to its shard.
 struct Sender {
     exporter: Exporter,
-    lane: Lane,
+    sender: ShardSender,
     telemetry: Telemetry,
     done: mpsc::Receiver<Delivered>,
 }
@@ -34,12 +34,12 @@ impl Sender {
         let telemetry = Telemetry::new();
         let exporter = Exporter::start(&cfg, telemetry.clone()).expect("an exporter");
         let (sender, done) = mpsc::channel();
-        let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
-        Self { exporter, lane, telemetry, done }
+        let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+        Self { exporter, sender, telemetry, done }
     }
 
     fn send(&self, batch: StepBatch) -> Delivered {
-        self.lane.try_send(batch).expect("the lane is free");
+        self.sender.try_send(batch).expect("the lane is free");
         self.done.recv_timeout(PATIENCE).expect("it is settled")
     }
 

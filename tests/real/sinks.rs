@@ -91,13 +91,13 @@ fn run(start: i64, alter: impl Fn(i64, &mut Vec<TimeSeries>)) -> Vec<StepBatch> 
     (0..STEPS).map(batch).collect()
 }
 
-/// Sends everything through a lane of `exporter`, and returns how many samples were taken.
+/// Sends everything through a shard sender of `exporter`, and returns how many samples were taken.
 fn send(exporter: &Exporter, batches: Vec<StepBatch>) -> u64 {
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let mut taken = 0;
     for batch in batches {
-        lane.try_send(batch).expect("the lane is free");
+        sender.try_send(batch).expect("the lane is free");
         taken += done.recv_timeout(PATIENCE).expect("it is settled").acknowledged;
     }
     exporter.stop(PATIENCE);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Server};
 use spanmill::core::journal::{Frame, FrameKind, SpanCommit};
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::tools::loadgen::Record;
 use spanmill::worker::telemetry::TaskKind;
 
-use super::place::{Place, all_run, records, says, spans, tallies};
+use super::place::{Place, all_run, counters, records, says, spans};
 use super::scene::{child, record, resource, span};
 use crate::servers::kafka::RealKafka;
 use crate::servers::wait_until;
@@ -63,21 +63,21 @@ fn partitions_that_are_added_to_a_kafka_topic_under_load_are_read_from_their_beg
         n => Err(n.to_string()),
     });
     let (found, wanted) = (ledger(), expected.ledger());
-    for (tally, more) in [
-        (Tally::RecordsRead, 2),
-        (Tally::SpansRead, 2 * SPLIT),
-        (Tally::SpansCounted, 2 * SPLIT),
-        (Tally::EdgeSpans, 2 * SPLIT),
+    for (counter, more) in [
+        (Counter::RecordsRead, 2),
+        (Counter::SpansRead, 2 * SPLIT),
+        (Counter::SpansCounted, 2 * SPLIT),
+        (Counter::EdgeSpans, 2 * SPLIT),
     ] {
-        assert_eq!(found.get(tally), wanted.get(tally) + more, "{}", tally.name());
+        assert_eq!(found.get(counter), wanted.get(counter) + more, "{}", counter.name());
     }
     // Edges of the load may have been split as well.
-    let split = wanted.get(Tally::EdgesCompleted) - found.get(Tally::EdgesCompleted);
-    let alone = [Tally::EdgesVirtual, Tally::EdgesExpiredClient, Tally::EdgesExpiredServer];
-    let more = tallies(&found, &alone) - tallies(wanted, &alone);
+    let split = wanted.get(Counter::EdgesCompleted) - found.get(Counter::EdgesCompleted);
+    let alone = [Counter::EdgesVirtual, Counter::EdgesExpiredClient, Counter::EdgesExpiredServer];
+    let more = counters(&found, &alone) - counters(wanted, &alone);
     println!("{} edges were split, and {more} sides more than expected have waited in vain", split + SPLIT);
     assert!(more >= 2 * SPLIT + split, "each side of a split edge is accounted for: {more}, {split}");
-    let edges = tallies(&found, &[Tally::EdgesCompleted, Tally::EdgesVirtual]) as f64;
+    let edges = counters(&found, &[Counter::EdgesCompleted, Counter::EdgesVirtual]) as f64;
     wait_until("the series have as many edges as the ledger", PATIENCE, || {
         let all = place.receiver.snapshot().into_iter();
         let all = all.filter(|(series, _)| series.starts_with("traces_service_graph_request_total"));
@@ -244,7 +244,7 @@ fn what_kafka_deletes_before_a_stopped_worker_comes_back_is_in_the_ledger_by_par
     place.send((0..2).flat_map(|p| seen.iter().map(move |r| (p, r))));
     let worker = place.insider(&settings);
     let read = |read: u64, worker: &super::place::Insider| {
-        wait_until("everything is read", PATIENCE, || match worker.ledger().get(Tally::RecordsRead) {
+        wait_until("everything is read", PATIENCE, || match worker.ledger().get(Counter::RecordsRead) {
             n if n == read => Ok(()),
             n => Err(format!("{n} of {read} records")),
         });
@@ -279,9 +279,9 @@ fn what_kafka_deletes_before_a_stopped_worker_comes_back_is_in_the_ledger_by_par
     let worker = place.insider(&settings);
     read(4 * n, &worker);
     let lost = |p: i32| {
-        let board = worker.telemetry.board().snapshot().into_iter();
-        let own = board.filter(|(id, _)| id.kind == TaskKind::Span && id.partition == p);
-        own.map(|(_, s)| s.ledger.get(Tally::RecordsLost)).sum::<u64>()
+        let statuses = worker.telemetry.tasks().snapshot().into_iter();
+        let own = statuses.filter(|(id, _)| id.kind == TaskKind::Span && id.partition == p);
+        own.map(|(_, s)| s.ledger.get(Counter::RecordsLost)).sum::<u64>()
     };
     assert_eq!([lost(0), lost(1)], [n, 0], "records lost, by partition");
     worker.stop();
@@ -300,7 +300,7 @@ fn losses(place: &Place, partition: i32) -> Vec<(i64, i64, u64)> {
         if frame.header.kind != FrameKind::Commit {
             continue;
         }
-        let lost = SpanCommit::decode(frame.body).expect("a commit in one part").ledger.get(Tally::RecordsLost);
+        let lost = SpanCommit::decode(frame.body).expect("a commit in one part").ledger.get(Counter::RecordsLost);
         if lost > before {
             found.push((frame.header.from, frame.header.to, lost - before));
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use spanmill::config::{Config, Sources, Tenants, load, load_overrides};
-use spanmill::core::deltas::Share;
+use spanmill::core::deltas::DeltaRecord;
 use spanmill::core::filter::Filter;
 use spanmill::core::formats::{to_otlp, to_proto};
 use spanmill::core::journal::{EmitMark, Frame, SeriesFold, SeriesSnapshot, SpanCommit, SpanFold};
@@ -107,10 +107,10 @@ pub(crate) fn file(bytes: &[u8]) {
 }
 
 /// A record of the deltas topic.
-pub(crate) fn share(bytes: &[u8]) {
+pub(crate) fn delta_record(bytes: &[u8]) {
     also_repaired(bytes, |bytes| {
-        if let Ok(mut share) = Share::decode(bytes) {
-            while let Ok(Some(_)) = share.next_set() {}
+        if let Ok(mut delta_record) = DeltaRecord::decode(bytes) {
+            while let Ok(Some(_)) = delta_record.next_set() {}
         }
         let mut task = SeriesTask::new(series_settings());
         if let Ok(applied) = task.apply(bytes)
@@ -329,7 +329,7 @@ pub(crate) fn keys(bytes: &[u8]) {
     let scope_spans = vec![ScopeSpans { spans: names.iter().map(span).collect(), ..ScopeSpans::default() }];
     let block = ResourceSpans { scope_spans, ..ResourceSpans::default() };
     let value = ExportTraceServiceRequest { resource_spans: vec![block] }.encode_to_vec();
-    let shares = [0, u128::MAX / 3].map(|seed| {
+    let delta_records = [0, u128::MAX / 3].map(|seed| {
         let mut config = Config::default();
         config.core.service_graphs.fan_out = true;
         config.core.span_metrics.intrinsic.span_kind = false;
@@ -337,11 +337,11 @@ pub(crate) fn keys(bytes: &[u8]) {
         let mut task = SpanTask::new(&settings, "t".into(), 0, Restored::default()).expect("nothing to restore");
         let record = Record { offset: 0, timestamp: NOW, tenant: Some("t"), value: &value };
         assert!(matches!(task.offer(&record, NOW), Offer::Taken));
-        task.cut().expect("a record was taken").shares.concat()
+        task.cut().expect("a record was taken").delta_records.concat()
     });
-    assert!(shares[0] == shares[1], "a seed decides where keys lie, and nothing else");
+    assert!(delta_records[0] == delta_records[1], "a seed decides where keys lie, and nothing else");
     let (mut totals, mut expected) = (Totals::default(), BTreeMap::<&str, u64>::new());
-    shares[0].iter().for_each(|share| totals.add(share).expect("a share"));
+    delta_records[0].iter().for_each(|delta_record| totals.add(delta_record).expect("a delta record"));
     names.iter().for_each(|name| *expected.entry(cut(name, MAX_VALUE)).or_default() += 1);
     let values = totals.values("t");
     let calls = values.iter().filter(|(series, _)| series.name.ends_with("calls_total"));

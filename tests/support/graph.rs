@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use spanmill::core::model::{Exemplar, Tally};
+use spanmill::core::model::{Counter, Exemplar};
 use spanmill::core::settings::{Profile, ServiceGraphs, ServiceNamespace, Settings};
 use spanmill::tools::totals::Series;
 
@@ -55,7 +55,7 @@ pub(crate) struct Graph {
     pub(crate) exemplars: BTreeMap<(String, Series), Exemplar>,
     /// Tenant and labels of what was added since the last look.
     pub(crate) touched: Vec<(String, Vec<(String, String)>)>,
-    pub(crate) tallies: BTreeMap<&'static str, u64>,
+    pub(crate) counters: BTreeMap<&'static str, u64>,
 }
 
 impl Graph {
@@ -70,7 +70,7 @@ impl Graph {
             values: BTreeMap::new(),
             exemplars: BTreeMap::new(),
             touched: Vec::new(),
-            tallies: BTreeMap::new(),
+            counters: BTreeMap::new(),
         }
     }
 
@@ -99,8 +99,8 @@ impl Graph {
         len >= self.rules().max_items
     }
 
-    fn tally(&mut self, tally: Tally) {
-        *self.tallies.entry(tally.name()).or_default() += 1;
+    fn counter(&mut self, counter: Counter) {
+        *self.counters.entry(counter.name()).or_default() += 1;
     }
 
     pub(crate) fn wait(&self) -> i64 {
@@ -145,14 +145,14 @@ impl Graph {
             edge.stand_in = "server";
         } else {
             let kinds = [
-                Tally::EdgesExpiredServer,
-                Tally::EdgesExpiredClient,
-                Tally::EdgesExpiredProducer,
-                Tally::EdgesExpiredConsumer,
+                Counter::EdgesExpiredServer,
+                Counter::EdgesExpiredClient,
+                Counter::EdgesExpiredProducer,
+                Counter::EdgesExpiredConsumer,
             ];
-            return self.tally(kinds[edge.kind as usize - 2]);
+            return self.counter(kinds[edge.kind as usize - 2]);
         }
-        self.emit(&edge, Tally::EdgesVirtual);
+        self.emit(&edge, Counter::EdgesVirtual);
     }
 
     pub(crate) fn span(&mut self, tenant: &str, resource: &[KeyValue], span: &Span) {
@@ -169,13 +169,15 @@ impl Graph {
             span.kind = 5;
         }
         let span = &span;
-        self.tally(Tally::EdgeSpans);
-        let Some(service) = find(resource, "service.name") else { return self.tally(Tally::EdgeSpansWithoutService) };
+        self.counter(Counter::EdgeSpans);
+        let Some(service) = find(resource, "service.name") else {
+            return self.counter(Counter::EdgeSpansWithoutService);
+        };
         let client = span.kind == 3 || span.kind == 4;
         let other = if client { &span.span_id } else { &span.parent_span_id };
         let bad_length = other.len() != 8 && (client || !other.is_empty());
         if span.trace_id.len() != 16 || zero(&span.trace_id) || bad_length || (client && zero(other)) {
-            return self.tally(Tally::EdgeSpansInvalidId);
+            return self.counter(Counter::EdgeSpansInvalidId);
         }
         let key = (tenant.to_owned(), span.trace_id.clone(), if zero(other) { Vec::new() } else { other.clone() });
         if !self.rules().filter_policies.is_empty() && text_of(&span.attributes, "drop").as_deref() == Some("yes") {
@@ -204,7 +206,7 @@ impl Graph {
 
     fn keep(&mut self, edge: Edge) {
         if self.is_full(self.edges.len()) {
-            self.tally(Tally::EdgesDroppedFull);
+            self.counter(Counter::EdgesDroppedFull);
         } else {
             self.edges.push(edge);
         }
@@ -222,27 +224,27 @@ impl Graph {
             let mut edge = self.edges[at].clone();
             let before = if span.kind == 3 || span.kind == 4 { &edge.client } else { &edge.server };
             if !before.is_empty() {
-                self.tally(Tally::EdgeSpansReplaced);
+                self.counter(Counter::EdgeSpansReplaced);
             }
             self.update(&mut edge, service, resource, span);
             self.edges[at] = edge;
             if complete(&self.edges[at]) {
                 let edge = self.edges.remove(at);
-                self.emit(&edge, Tally::EdgesCompleted);
+                self.emit(&edge, Counter::EdgesCompleted);
             }
             return;
         }
-        self.tally(Tally::EdgesOpened);
+        self.counter(Counter::EdgesOpened);
         let client = span.kind == 3 || span.kind == 4;
         if self.is_marked(&key, client) {
-            return self.tally(Tally::EdgesDroppedCounterpart);
+            return self.counter(Counter::EdgesDroppedCounterpart);
         }
         let edge = self.open(key, service, resource, span);
-        if complete(&edge) { self.emit(&edge, Tally::EdgesCompleted) } else { self.keep(edge) }
+        if complete(&edge) { self.emit(&edge, Counter::EdgesCompleted) } else { self.keep(edge) }
     }
 
     fn filtered(&mut self, key: &Key, client: bool) {
-        self.tally(Tally::EdgeSpansFiltered);
+        self.counter(Counter::EdgeSpansFiltered);
         if !client && key.2.is_empty() {
             return;
         }
@@ -251,7 +253,7 @@ impl Graph {
             self.marks.retain(|(k, s, _)| !(k == key && *s != client));
             self.marks.push((key.clone(), !client, self.now));
         } else {
-            self.tally(Tally::MarksDroppedFull);
+            self.counter(Counter::MarksDroppedFull);
         }
         let apart = self.apart();
         let fan_out = self.rules().fan_out;
@@ -261,7 +263,7 @@ impl Graph {
                 self.edges.push(edge);
                 continue;
             }
-            self.tally(Tally::EdgesDroppedCounterpart);
+            self.counter(Counter::EdgesDroppedCounterpart);
             if apart && !client && fan_out {
                 edge.met = true;
                 self.edges.push(edge);
@@ -274,8 +276,8 @@ impl Graph {
     fn client(&mut self, key: &Key, service: String, resource: &[KeyValue], span: &Span) {
         let mut edge = self.open(key.clone(), service.clone(), resource, span);
         if complete(&edge) {
-            self.tally(Tally::EdgesOpened);
-            return self.emit(&edge, Tally::EdgesCompleted);
+            self.counter(Counter::EdgesOpened);
+            return self.emit(&edge, Counter::EdgesCompleted);
         }
         if let Some(at) = self.edges.iter().position(|e| e.key == *key && e.client_half.is_some()) {
             let mut known = self.edges[at].clone();
@@ -283,14 +285,14 @@ impl Graph {
             self.edges[at] = known;
             if complete(&self.edges[at]) && !self.edges[at].met {
                 let edge = self.edges.remove(at);
-                self.emit(&edge, Tally::EdgesCompleted);
+                self.emit(&edge, Counter::EdgesCompleted);
             }
             return;
         }
         let fan_out = self.rules().fan_out;
         if self.is_marked(key, true) {
-            self.tally(Tally::EdgesOpened);
-            self.tally(Tally::EdgesDroppedCounterpart);
+            self.counter(Counter::EdgesOpened);
+            self.counter(Counter::EdgesDroppedCounterpart);
             if !fan_out {
                 return;
             }
@@ -301,7 +303,7 @@ impl Graph {
             let Some(at) = self.edges.iter().position(waits) else { break };
             let mut server = self.edges.remove(at);
             if edge.met && self.is_repeated(&edge, &server) {
-                self.tally(Tally::EdgesDroppedRepeated);
+                self.counter(Counter::EdgesDroppedRepeated);
                 continue;
             }
             self.meet(&edge, &server);
@@ -312,11 +314,11 @@ impl Graph {
             }
         }
         if !edge.met {
-            self.tally(Tally::EdgesOpened);
+            self.counter(Counter::EdgesOpened);
             self.keep(edge);
         } else if fan_out {
             if self.is_full(self.edges.len()) {
-                self.tally(Tally::EdgesOpened);
+                self.counter(Counter::EdgesOpened);
             }
             self.keep(edge);
         }
@@ -341,7 +343,7 @@ impl Graph {
             if !edge.server.is_empty() {
                 edge.key = self.climb(key);
             }
-            self.tally(Tally::EdgesOpened);
+            self.counter(Counter::EdgesOpened);
             self.place(edge, true);
         }
     }
@@ -354,14 +356,14 @@ impl Graph {
             if !self.edges[at].met {
                 // Two were opened for one edge.
                 if is_new {
-                    *self.tallies.entry(Tally::EdgesOpened.name()).or_default() -= 1;
+                    *self.counters.entry(Counter::EdgesOpened.name()).or_default() -= 1;
                 } else {
-                    self.tally(Tally::EdgesJoined);
+                    self.counter(Counter::EdgesJoined);
                 }
             }
             let client = self.edges[at].clone();
             if client.met && self.is_repeated(&client, &server) {
-                return self.tally(Tally::EdgesDroppedRepeated);
+                return self.counter(Counter::EdgesDroppedRepeated);
             }
             if self.rules().fan_out {
                 self.edges[at].met = true;
@@ -373,7 +375,7 @@ impl Graph {
                 self.edges.push(Edge { met: true, key: client.key, ..server });
             }
         } else if !server.server.is_empty() && !server.key.2.is_empty() && self.is_marked(&server.key, false) {
-            self.tally(Tally::EdgesDroppedCounterpart);
+            self.counter(Counter::EdgesDroppedCounterpart);
         } else if is_new {
             self.keep(server);
         } else {
@@ -415,7 +417,7 @@ impl Graph {
             return;
         }
         if self.is_full(self.relays.len()) {
-            return self.tally(Tally::RelaysDroppedFull);
+            return self.counter(Counter::RelaysDroppedFull);
         }
         self.relays.push((key.clone(), span.parent_span_id.clone(), self.now));
         let waits = |e: &Edge| e.key == key && !e.met && e.client_half.is_none() && !e.server.is_empty();
@@ -436,7 +438,7 @@ impl Graph {
         edge.connection = if client.kind == 4 || server.kind == 5 { "messaging_system" } else { "" };
         edge.found.extend(server.found.clone());
         edge.weight = edge.weight.max(server.weight);
-        self.emit(&edge, Tally::EdgesCompleted);
+        self.emit(&edge, Counter::EdgesCompleted);
     }
 
     // === what a span says ===
@@ -546,12 +548,12 @@ impl Graph {
         labels
     }
 
-    fn emit(&mut self, edge: &Edge, outcome: Tally) {
+    fn emit(&mut self, edge: &Edge, outcome: Counter) {
         let labels = self.labels(edge);
         if labels.values().any(|value| value.contains(BAD)) {
-            return self.tally(Tally::EdgesDroppedInvalidUtf8);
+            return self.counter(Counter::EdgesDroppedInvalidUtf8);
         }
-        self.tally(outcome);
+        self.counter(outcome);
         let rules = self.config.service_graphs.clone();
         let series = |name: &str| {
             let name = format!("traces_service_graph_{name}");
@@ -586,7 +588,7 @@ impl Graph {
             if start > sent {
                 self.observe(series("request_messaging_system_seconds"), start - sent, end, edge);
             } else {
-                self.tally(Tally::MessagingNotObserved);
+                self.counter(Counter::MessagingNotObserved);
             }
         }
     }

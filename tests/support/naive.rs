@@ -7,7 +7,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 use spanmill::core::settings::{Dimension, FilterPolicy, PolicyMatch, PolicyValue};
 use spanmill::core::tasks::span::SpanSettings;
 
@@ -39,14 +39,14 @@ pub(crate) struct Naive {
     pub(crate) added: BTreeMap<Key, Added>,
     /// The label sets of edges, by step.
     pub(crate) edges: BTreeSet<Key>,
-    pub(crate) tallies: BTreeMap<&'static str, u64>,
+    pub(crate) counters: BTreeMap<&'static str, u64>,
 }
 
 impl Naive {
     pub(crate) fn new(settings: &SpanSettings) -> Self {
-        let (added, tallies) = (BTreeMap::new(), BTreeMap::new());
+        let (added, counters) = (BTreeMap::new(), BTreeMap::new());
         let graph = Graph::new(settings.tenants.defaults());
-        Self { settings: settings.clone(), stream_time: None, step: 0, edges: BTreeSet::new(), graph, added, tallies }
+        Self { settings: settings.clone(), stream_time: None, step: 0, edges: BTreeSet::new(), graph, added, counters }
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
@@ -80,13 +80,13 @@ impl Naive {
     fn turn_to(&mut self, span: &Span) {
         if self.settings.lateness.is_some() {
             let (own, open) = (self.step_of(end_ms(span)), self.step_of(self.stream_time.expect("a record told it")));
-            self.tally(Tally::SpansLate, u64::from(own < open));
+            self.counter(Counter::SpansLate, u64::from(own < open));
             self.step = own.max(open);
         }
     }
 
-    fn tally(&mut self, tally: Tally, n: u64) {
-        *self.tallies.entry(tally.name()).or_default() += n;
+    fn counter(&mut self, counter: Counter, n: u64) {
+        *self.counters.entry(counter.name()).or_default() += n;
     }
 
     pub(crate) fn advance(&mut self, to: i64) {
@@ -106,8 +106,8 @@ impl Naive {
         for (tenant, labels) in std::mem::take(&mut self.graph.touched) {
             self.edges.insert((self.step, tenant, labels));
         }
-        for (name, n) in std::mem::take(&mut self.graph.tallies) {
-            *self.tallies.entry(name).or_default() += n;
+        for (name, n) in std::mem::take(&mut self.graph.counters) {
+            *self.counters.entry(name).or_default() += n;
         }
     }
 
@@ -121,19 +121,19 @@ impl Naive {
     }
 
     fn record(&mut self, record: &Rec) {
-        self.tally(Tally::RecordsRead, 1);
-        self.tally(Tally::BytesRead, record.value.len() as u64);
+        self.counter(Counter::RecordsRead, 1);
+        self.counter(Counter::BytesRead, record.value.len() as u64);
         let behind = self.settings.lateness.unwrap_or(0);
         let at_first = || (record.timestamp - behind).max(0);
         let time = self.time_of(record).max(self.stream_time).unwrap_or_else(at_first);
         self.advance(time);
-        let Some(tenant) = record.tenant else { return self.tally(Tally::RecordsWithoutTenant, 1) };
-        let Some(request) = &record.request else { return self.tally(Tally::RecordsUndecodable, 1) };
+        let Some(tenant) = record.tenant else { return self.counter(Counter::RecordsWithoutTenant, 1) };
+        let Some(request) = &record.request else { return self.counter(Counter::RecordsUndecodable, 1) };
         for block in &request.resource_spans {
             let resource = block.resource.as_ref().map(|r| r.attributes.as_slice()).unwrap_or_default();
             let service = find(resource, "service.name");
             for span in block.scope_spans.iter().flat_map(|s| &s.spans) {
-                self.tally(Tally::SpansRead, 1);
+                self.counter(Counter::SpansRead, 1);
                 self.turn_to(span);
                 self.count(tenant, service.clone().unwrap_or_default(), resource, span);
                 self.graph.span(tenant, resource, span);
@@ -146,7 +146,7 @@ impl Naive {
         let config = Arc::clone(self.settings.tenants.of(tenant));
         let metrics = &config.span_metrics;
         if !keeps(&metrics.filter_policies, resource, span) {
-            return self.tally(Tally::SpansDroppedFiltered, 1);
+            return self.counter(Counter::SpansDroppedFiltered, 1);
         }
         let mut common = built_in_labels(service, span);
         common.extend(metrics.dimensions.iter().map(|d| dimension(d, resource, span)));
@@ -160,7 +160,7 @@ impl Naive {
         };
         let (calls, latency) = (with(&metrics.calls_dimensions), with(&metrics.latency_dimensions));
         if calls.iter().chain(&latency).any(|(_, value)| value.contains(BAD)) {
-            return self.tally(Tally::SpansDroppedInvalidUtf8, 1);
+            return self.counter(Counter::SpansDroppedInvalidUtf8, 1);
         }
         let added = self.add(tenant, calls).expect("no bad label");
         added.counters[0] += 1;
@@ -168,7 +168,7 @@ impl Naive {
         let valid = span.trace_id.len() == 16 && span.trace_id.iter().any(|&b| b != 0);
         let example = valid.then(|| (end_ms(span), span.trace_id.clone()));
         self.add(tenant, latency).expect("no bad label").observed[0].push((duration(span), example));
-        self.tally(Tally::SpansCounted, 1);
+        self.counter(Counter::SpansCounted, 1);
     }
 }
 

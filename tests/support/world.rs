@@ -36,13 +36,17 @@ impl World {
         let Some(cut) = cut else { return };
         let open = |event: &Event| matches!(event, Event::Record(r) if r.offset >= cut.to);
         let resume = events.iter().position(open).map_or(resume, |at| at.min(resume));
-        let (next, k) = self.last.as_ref().map_or((0, 0), |(c, _)| (c.to, c.k + 1));
-        assert_eq!((cut.from, cut.k), (next, k), "commits follow each other without gap or overlap");
+        let (next, commit_number) = self.last.as_ref().map_or((0, 0), |(c, _)| (c.to, c.commit_number + 1));
+        assert_eq!(
+            (cut.from, cut.commit_number),
+            (next, commit_number),
+            "commits follow each other without gap or overlap"
+        );
         assert!(cut.reread_from <= cut.to);
-        assert_eq!(cut.shares.len(), self.settings.shards as usize);
+        assert_eq!(cut.delta_records.len(), self.settings.shards as usize);
         assert_eq!(cut.ledger.unaccounted_spans(), 0);
-        for share in cut.shares.iter().flatten() {
-            self.totals.add(share).expect("every name was spelled");
+        for delta_record in cut.delta_records.iter().flatten() {
+            self.totals.add(delta_record).expect("every name was spelled");
         }
         self.last = Some((cut, resume));
     }
@@ -76,8 +80,8 @@ impl World {
             Some((c, resume)) => {
                 let (live, ledger) = (c.live.clone(), c.ledger.clone());
                 let (next, stream_time, step) = (Some(c.to), Some(c.stream_time), Some(c.step));
-                let (next_k, reread_from) = (c.k + 1, c.reread_from);
-                (Restored { next, next_k, stream_time, step, reread_from, live, ledger }, *resume)
+                let (next_commit_number, reread_from) = (c.commit_number + 1, c.reread_from);
+                (Restored { next, next_commit_number, stream_time, step, reread_from, live, ledger }, *resume)
             }
         };
         self.task = SpanTask::new(&self.settings, "t".into(), 3, restored).expect("a sound journal");

@@ -12,7 +12,7 @@ use rdkafka::producer::DefaultProducerContext;
 use super::{DemoArgs, DemoError};
 use crate::cli::ui::{edge_delay, serve};
 use crate::config::{Config, Tenants};
-use crate::core::model::{Ledger, StepWidth, Tally};
+use crate::core::model::{Counter, Ledger, StepWidth};
 use crate::tools::loadgen::Bound;
 use crate::tools::map::{Map, MapSettings};
 use crate::tools::receiver::Receiver;
@@ -106,11 +106,11 @@ impl House {
 
     /// The sum of the ledgers so far.
     pub(super) fn ledger(&mut self) -> Ledger {
-        let boards = self.telemetry.iter().flat_map(|telemetry| telemetry.board().snapshot());
-        for (id, status) in boards.filter(|(id, _)| id.kind == TaskKind::Span) {
+        let statuses = self.telemetry.iter().flat_map(|telemetry| telemetry.tasks().snapshot());
+        for (id, status) in statuses.filter(|(id, _)| id.kind == TaskKind::Span) {
             let known = self.ledgers.entry(id).or_default();
-            // A partition on its way from worker to worker may be on two boards.
-            if status.ledger.get(Tally::RecordsRead) >= known.get(Tally::RecordsRead) {
+            // A partition on its way from worker to worker may be on two task registries.
+            if status.ledger.get(Counter::RecordsRead) >= known.get(Counter::RecordsRead) {
                 *known = status.ledger;
             }
         }
@@ -136,7 +136,7 @@ impl House {
 
     /// Stops the workers gracefully.
     pub(super) fn stop(&mut self) -> Result<(), DemoError> {
-        // Keeps the ledgers: a worker's board ends with the worker.
+        // Keeps the ledgers: a worker's task registry ends with the worker.
         self.ledger();
         // All at once, so that no worker acquires tasks that another one closes.
         let workers: Vec<Worker> = self.workers.drain(..).collect();

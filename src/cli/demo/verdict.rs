@@ -16,7 +16,7 @@ pub(super) struct DemoResult {
 }
 
 impl DemoResult {
-    /// Compares every series, bit for bit, and every tally.
+    /// Compares every series, bit for bit, and every counter.
     pub(super) fn new(expected: &Expectation, found: &BTreeMap<String, SeriesState>, ledger: &Ledger) -> Self {
         let mut differences = Vec::new();
         for (series, value) in expected.series() {
@@ -29,9 +29,9 @@ impl DemoResult {
         for (series, state) in found.iter().filter(|(series, _)| expected.get(series).is_none()) {
             differences.push(format!("{series}: expected nothing, received {}", state.last_value));
         }
-        for ((tally, wanted), (_, counted)) in expected.ledger().iter().zip(ledger.iter()) {
+        for ((counter, wanted), (_, counted)) in expected.ledger().iter().zip(ledger.iter()) {
             if wanted != counted {
-                differences.push(format!("ledger, {}: expected {wanted}, counted {counted}", tally.name()));
+                differences.push(format!("ledger, {}: expected {wanted}, counted {counted}", counter.name()));
             }
         }
         Self { series: expected.series().len(), differences }

@@ -2,7 +2,7 @@
 
 use super::graph::{Edge, Side};
 use crate::core::model::text::Shown;
-use crate::core::model::{Ledger, Tally};
+use crate::core::model::{Counter, Ledger};
 use crate::tools::receiver::Totals;
 use crate::worker::telemetry::Samples;
 
@@ -68,8 +68,8 @@ pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -
 
 /// The totals of spans, pending edges and samples.
 pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Vec<StyledLine> {
-    use Tally as T;
-    let of = |tallies: &[T]| tallies.iter().map(|&t| ledger.get(t)).sum::<u64>();
+    use Counter as T;
+    let of = |counters: &[T]| counters.iter().map(|&t| ledger.get(t)).sum::<u64>();
     let spans =
         [("counted", of(&[T::SpansCounted])), ("dropped", of(&[T::SpansDroppedInvalidUtf8, T::SpansDroppedDisabled]))];
     let expired = [T::EdgesExpiredClient, T::EdgesExpiredServer, T::EdgesExpiredProducer, T::EdgesExpiredConsumer];

@@ -6,8 +6,8 @@
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
 //!
 //! All files are one partition, in the order of their records' times: how traces are spread over files is unknown. So
-//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its own
-//! end (`time.source: span_end`).
+//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its
+//! own end (`time.source: span_end`).
 
 mod input;
 mod progress;

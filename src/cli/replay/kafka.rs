@@ -245,7 +245,7 @@ fn work(
         spool.stop(Duration::ZERO);
     }
     // Whether other workers have had a part of it.
-    let owned = telemetry.board().snapshot().iter().filter(|(id, _)| id.kind == TaskKind::Series).count();
+    let owned = telemetry.tasks().snapshot().iter().filter(|(id, _)| id.kind == TaskKind::Series).count();
     let shared = telemetry.has_let_go() || owned < config.kafka.shards as usize;
     let ended = worker.stop();
     if let Some(admin) = admin {

@@ -1,7 +1,7 @@
 //! `spanmill replay`: metrics of the past, at their own times.
 //!
-//! *In:* spans that Kafka still holds (`kafka`), or files (`files`). *Out:* samples to the receivers of the configuration or to
-//! a spool (`target`), and a summary. *Next:* `sink` and `diff` for the use of a spool.
+//! *In:* spans that Kafka still holds (`kafka`), or files (`files`). *Out:* samples to the receivers of the
+//! configuration or to a spool (`target`), and a summary. *Next:* `sink` and `diff` for the use of a spool.
 
 pub mod diff;
 pub mod files;

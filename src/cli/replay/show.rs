@@ -14,7 +14,7 @@ use crate::cli::console;
 use crate::config::settings::Log;
 use crate::core::model::text::Shown;
 use crate::core::model::time::{last_step, rfc3339};
-use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::model::{Counter, Ledger, Millis};
 use crate::tools::replay::{ReplayPlan, ReplayProgress};
 use crate::worker::telemetry::log::LogError;
 use crate::worker::telemetry::{Samples, TaskKind, Telemetry};
@@ -80,10 +80,10 @@ pub(super) struct Summary {
 
 impl Look {
     pub(super) fn of(telemetry: &Telemetry, plan: &ReplayPlan, elapsed: Duration) -> Self {
-        let board = telemetry.board().snapshot();
+        let statuses = telemetry.tasks().snapshot();
         let mut look = Self { elapsed, samples: telemetry.samples(), ..Self::default() };
-        look.trouble = board.iter().find_map(|(_, status)| status.trouble.clone());
-        for (id, status) in board.iter().filter(|(id, _)| id.kind == TaskKind::Span) {
+        look.trouble = statuses.iter().find_map(|(_, status)| status.trouble.clone());
+        for (id, status) in statuses.iter().filter(|(id, _)| id.kind == TaskKind::Span) {
             let planned = plan.partitions.iter().find(|p| p.topic == id.topic && p.partition == id.partition);
             let Some(planned) = planned else { continue };
             look.ledger.merge(&status.ledger);
@@ -108,7 +108,7 @@ impl Look {
     }
 
     fn spans(&self) -> u64 {
-        self.ledger.get(Tally::SpansRead)
+        self.ledger.get(Counter::SpansRead)
     }
 
     /// Rates since `first`, in words, the most important first.
@@ -271,7 +271,7 @@ fn as_text(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
         lines.push(format!("  {n:>12}  {name}"));
     }
     lines.push("ledger of the whole run:".to_owned());
-    lines.extend(ledger.iter().filter(|(_, n)| *n > 0).map(|(tally, n)| format!("  {n:>12}  {}", tally.name())));
+    lines.extend(ledger.iter().filter(|(_, n)| *n > 0).map(|(counter, n)| format!("  {n:>12}  {}", counter.name())));
     let open = ledger.pending_edges();
     if open > 0 {
         lines.push(format!("  {open:>12}  unpaired spans still wait for their peer"));
@@ -290,8 +290,8 @@ fn as_text(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
 
 fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Summary) -> serde_json::Value {
     let ledger = progress.ledger();
-    let tallies: serde_json::Map<String, serde_json::Value> =
-        ledger.iter().map(|(tally, n)| (tally.name().to_owned(), n.into())).collect();
+    let counters: serde_json::Map<String, serde_json::Value> =
+        ledger.iter().map(|(counter, n)| (counter.name().to_owned(), n.into())).collect();
     let partitions = plan.partitions.iter().map(|p| {
         let reached = progress.partitions.get(&(p.topic.clone(), p.partition));
         json!({
@@ -304,7 +304,7 @@ fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
         "complete": progress.complete(),
         "seconds": summary.elapsed.as_secs_f64(),
         "samples": summary.samples,
-        "ledger": tallies,
+        "ledger": counters,
         "edges_open": ledger.pending_edges().to_string().parse::<i64>().unwrap_or_default(),
         "partitions": partitions.collect::<Vec<_>>(),
         "shards": progress.shards,

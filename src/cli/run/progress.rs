@@ -84,8 +84,8 @@ impl RunProgress {
             return None;
         }
         let (spans, samples) = (telemetry.spans(), telemetry.samples());
-        let board = telemetry.board().snapshot();
-        let running = |kind| board.iter().filter(move |(id, s)| id.kind == kind && s.state == TaskState::Running);
+        let statuses = telemetry.tasks().snapshot();
+        let running = |kind| statuses.iter().filter(move |(id, s)| id.kind == kind && s.state == TaskState::Running);
         let seconds = |millis: Millis| (millis as f64 / 100.0).round() / 10.0;
         let minute = Minute {
             spans_per_second: ((spans - self.spans) as f64 / took.as_secs_f64()).round(),
@@ -113,7 +113,7 @@ mod tests {
 
     fn put(telemetry: &Telemetry, kind: TaskKind, partition: i32, change: impl FnOnce(&mut TaskStatus)) {
         let id = TaskId { kind, topic: "spans".into(), partition };
-        telemetry.board().update(&id, |status| {
+        telemetry.tasks().update(&id, |status| {
             status.state = TaskState::Running;
             change(status);
         });

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::delta_record::{DeltaHead, PartBuilder, Sender, SetRef};
 use super::key::{Prefix, RawKey};
-use super::share::{PartBuilder, Sender, SetRef, ShareHead};
 use crate::core::model::labels::service_of;
 use crate::core::model::wire::put_u64;
 use crate::core::model::{
     Exemplar, Family, LabelBuilder, Layout, Millis, Namer, Numbers, Seed, SetName, Sketch, Weight, exemplar,
 };
 
-/// Share parts are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
+/// Parts of delta records are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
 
 /// More label sets than this do not fit into the cache of a core, and [`DeltaTable::announce`] pays off.
@@ -37,10 +37,10 @@ pub struct Define {
 }
 
 /// What decides the shard of a label set: the service that its labels name, so that a limit finds all label sets of a
-/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is cut
-/// short, must not separate equal labels, or a series would get two writers. The hash is a public one and must stay:
-/// workers of all versions agree on it. A sender that constructs services in one shard gains no more than with one
-/// large service.
+/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is
+/// cut short, must not separate equal labels, or a series would get two writers. The hash is a public one and must
+/// stay: workers of all versions agree on it. A sender that constructs services in one shard gains no more than with
+/// one large service.
 fn route(tenant: &str, family: Family, block: &[u8]) -> u64 {
     let service = service_of(family, block);
     xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
@@ -61,7 +61,7 @@ pub fn shard_of(tenant: &str, family: Family, block: &[u8], shards: u32) -> u32 
 #[derive(Debug)]
 pub struct Cut {
     /// Per shard, the records to append to its partition of the deltas topic, in order; at least one each.
-    pub shares: Vec<Vec<Vec<u8>>>,
+    pub delta_records: Vec<Vec<Vec<u8>>>,
     /// The label sets that had grown.
     pub sets: usize,
     /// The latest step that they belong to.
@@ -75,7 +75,8 @@ pub struct Cut {
 /// sent in full again when they return.
 ///
 /// Several steps may be open at once ([`DeltaTable::turn_to`]). A label set is then known once for each distance from the
-/// oldest of them. So what a share names without spelling it was in an earlier share, in the same step or an earlier one.
+/// oldest of them. So what a delta record names without spelling it was in an earlier delta record, in the same step or an
+/// earlier one.
 #[derive(Debug)]
 pub struct DeltaTable {
     index: HashTable<u32>,
@@ -92,7 +93,7 @@ pub struct DeltaTable {
     announced: Vec<u64>,
     fetched: Vec<u32>,
     layouts: Vec<Arc<Layout>>,
-    /// What shares hold about their sender; `told` once.
+    /// What delta records hold about their sender; `told` once.
     sender: Sender,
     limited: Limited,
     /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
@@ -108,7 +109,7 @@ pub struct DeltaTable {
     known: usize,
 }
 
-/// Which tenants have a limit on all their series. Shares carry how many label sets those have.
+/// Which tenants have a limit on all their series. Delta records carry how many label sets those have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limited {
     /// All tenants that are not named.
@@ -131,7 +132,7 @@ struct Set {
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
     touched: bool,
-    /// The stream time of the share that last mentioned the set; none before the first.
+    /// The stream time of the delta record that last mentioned the set; none before the first.
     mentioned: Option<Millis>,
 }
 
@@ -227,8 +228,8 @@ impl DeltaTable {
         Self::seeded(respell_after, Seed::default(), Namer::default())
     }
 
-    /// An empty table. A set that no share mentioned for `respell_after` milliseconds of stream time is sent in full
-    /// again. The shares carry that time, and shards remember sets for at least as long.
+    /// An empty table. A set that no delta record mentioned for `respell_after` milliseconds of stream time is sent in
+    /// full again. The delta records carry that time, and shards remember sets for at least as long.
     #[must_use]
     pub fn seeded(respell_after: Millis, seed: Seed, namer: Namer) -> Self {
         Self {
@@ -468,9 +469,9 @@ impl DeltaTable {
         self.len() == 0
     }
 
-    /// Ends the open stretch: encodes the share of every shard (`head.part` and `head.parts` are filled in), resets the
+    /// Ends the open stretch: encodes the delta record of every shard (`head.part` and `head.parts` are filled in), resets the
     /// cells, and forgets sets that have been idle for too long. `head.step` is the oldest open step.
-    pub fn cut(&mut self, mut head: ShareHead, shards: u32) -> Cut {
+    pub fn cut(&mut self, mut head: DeltaHead, shards: u32) -> Cut {
         let touched = self.by_step();
         let sender = self.sender.clone();
         self.sender.told = None;
@@ -498,9 +499,9 @@ impl DeltaTable {
         for layout in &self.layouts {
             layout.encode(&mut layouts);
         }
-        let shares = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
+        let delta_records = parts.into_iter().map(|part| part.finish(&mut head, &layouts)).collect();
         self.forget_idle(head.stream_time);
-        Cut { shares, sets, latest }
+        Cut { delta_records, sets, latest }
     }
 
     /// From the next cut on, deltas for `shard` count in no step that ends before `step`. Only in a replay of what live

@@ -1,8 +1,8 @@
 //! Filter policies: which spans count.
 //!
-//! *In:* the `filter_policies` of a processor, then resources and spans. *Out:* yes or no for each span. *Owner:* the room that
-//! filters; a [`Filter`] never changes. *Never:* an allocation per span, an error after the start.
-//! *Next:* [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
+//! *In:* the `filter_policies` of a processor, then resources and spans. *Out:* yes or no for each span. *Owner:* the
+//! room that filters; a [`Filter`] never changes. *Never:* an allocation per span, an error after the start. *Next:*
+//! [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
 //!
 //! # The order of evaluation
 //!
@@ -14,13 +14,13 @@
 //! 4. there are `include` blocks: it is kept if every one of them matches;
 //! 5. otherwise it is kept if there is no `include_any` block.
 //!
-//! A block matches when all its conditions do. The first attribute with the key decides; without one the condition fails.
-//! A regular expression may match anywhere in the text, and sees the empty text where an attribute is no text.
+//! A block matches when all its conditions do. The first attribute with the key decides; without one the condition
+//! fails. A regular expression may match anywhere in the text, and sees the empty text where an attribute is no text.
 //!
 //! # Where this differs from Tempo
 //!
-//! - `strict` compares the type, too. Tempo reads an attribute of another type as `""`, `0` or `false`, so that a strict
-//!   `false` matches every text.
+//! - `strict` compares the type, too. Tempo reads an attribute of another type as `""`, `0` or `false`, so that a
+//!   strict `false` matches every text.
 //! - Regular expressions are those of the crate `regex`: as in Go, but `\d`, `\w`, `\s` and `\b` know all of Unicode.
 //! - At most 128 blocks may look at resources.
 

@@ -1,8 +1,8 @@
 //! The format of a record, by its first bytes.
 //!
-//! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of the fields
-//! 1 to 3. Other formats begin with a byte that is no key of a field, with other fields than field 1, or with a
-//! first message that has a field above 3 behind fields as long as IDs.
+//! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of
+//! the fields 1 to 3. Other formats begin with a byte that is no key of a field, with other fields than field 1, or
+//! with a first message that has a field above 3 behind fields as long as IDs.
 
 use super::otlp_json::{JsonError, Reader};
 use super::unwrap::is_wrapped;

@@ -8,20 +8,22 @@
 //!
 //! # Translation
 //!
-//! Jaeger's and Zipkin's spans become what the Collector's translators make of them (its version 0.165): the same kinds, statuses,
-//! attributes, events and links. It differs where those lose something:
+//! Jaeger's and Zipkin's spans become what the Collector's translators make of them (its version 0.165): the same
+//! kinds, statuses, attributes, events and links. It differs where those lose something:
 //!
-//! - every Zipkin span keeps its own resource attributes; there, those of the first span of a service are all that is left;
+//! - every Zipkin span keeps its own resource attributes; there, those of the first span of a service are all that is
+//!   left;
 //! - Zipkin's trace IDs may have 8 bytes also in protobuf;
 //! - an annotation or tag of Zipkin that only looks like an event or a link of OTLP is kept as text, and does not fail
 //!   the record;
-//! - a remote endpoint's name is `peer.service` and `service.peer.name`, so that it is found by its older and by its newer name;
+//! - a remote endpoint's name is `peer.service` and `service.peer.name`, so that it is found by its older and by its
+//!   newer name;
 //! - texts are not checked to be UTF-8 in protobuf, as in OTLP.
 //!
-//! **Shared span IDs.** Client and server of a Zipkin call may share one ID. Then the server's span gets an ID of its own,
-//! made of the shared one, and the shared one as its parent; so the two are an edge, as in OTLP. Its children name the shared ID as
-//! their parent: those in the same record and of the same service get the new one. Elsewhere nothing distinguishes them
-//! from children of the client, and they stay below it.
+//! **Shared span IDs.** Client and server of a Zipkin call may share one ID. Then the server's span gets an ID of its
+//! own, made of the shared one, and the shared one as its parent; so the two are an edge, as in OTLP. Its children name
+//! the shared ID as their parent: those in the same record and of the same service get the new one. Elsewhere nothing
+//! distinguishes them from children of the client, and they stay below it.
 
 mod detect;
 mod error;

@@ -3,8 +3,8 @@
 use super::FormatError;
 use crate::core::model::wire::Reader;
 
-/// A span has no more fields than this, those of the messages inside it included. Each takes a hundred bytes of memory, and two of
-/// the record.
+/// A span has no more fields than this, those of the messages inside it included. Each takes a hundred bytes of memory, and two
+/// of the record.
 const MAX_FIELDS: usize = 100_000;
 
 /// Reads the fields of a message: number, wire type, and what it holds. `None` when it is damaged.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::core::deltas::{Define, DeltaTable};
 use crate::core::model::labels::cut_bytes;
 use crate::core::model::wire::{put_bytes, put_u64};
-use crate::core::model::{Family, Layout, Ledger, Naming, Spec, Tally};
+use crate::core::model::{Counter, Family, Layout, Ledger, Naming, Spec};
 use crate::core::otlp::Attributes;
 use crate::core::settings::{InvalidUtf8, Settings};
 
@@ -73,9 +73,9 @@ impl HostInfo {
             Ok(set) => {
                 table.mark(set, INFO);
                 let repaired = *repairs && std::str::from_utf8(host).is_err();
-                ledger.add(Tally::InfoRepairedUtf8, u64::from(repaired));
+                ledger.add(Counter::InfoRepairedUtf8, u64::from(repaired));
             }
-            Err(_) => ledger.add(Tally::InfoDroppedInvalidUtf8, 1),
+            Err(_) => ledger.add(Counter::InfoDroppedInvalidUtf8, 1),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Closes the steps again that a journal records as closed: with the same shares, wherever these lie in the deltas
-//! topic now.
+//! Closes the steps again that a journal records as closed: with the same delta records, wherever these lie in the
+//! deltas topic now.
 //!
 //! A mark names what its step counts ([`Basis`]). Records within that are counted; records beyond are held back until
 //! the step is closed, by reading them a second time. So it does not matter whether the topic has lost records since
@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::chain::ShareChain;
+use super::chain::DeltaChain;
 use super::series::{Basis, EmitMark};
 use crate::core::model::Millis;
 
@@ -15,8 +15,8 @@ use crate::core::model::Millis;
 #[derive(Debug, Clone)]
 pub struct Again {
     marks: VecDeque<(i64, EmitMark)>,
-    /// Of the shares of the first mark, those that may still be missing: sources, each with what counts next. A chain
-    /// only grows, so a source that is complete once need not be checked again with every record.
+    /// Of the delta records of the first mark, those that may still be missing: sources, each with what counts next. A
+    /// chain only grows, so a source that is complete once need not be checked again with every record.
     awaited: Option<Vec<(String, i32, (u64, u32))>>,
     /// The first record of this pass that a later mark may count.
     held_back: Option<i64>,
@@ -24,7 +24,7 @@ pub struct Again {
     next: i64,
 }
 
-/// The present shares are not those that a step was closed with: closing it again would contradict its samples.
+/// The present delta records are not those that a step was closed with: closing it again would contradict its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the available delta records are not those that step {step} includes, so a journal of a source partition has \
@@ -48,8 +48,8 @@ impl Again {
     /// stand for what has been counted. Call it again until it returns none, and never with less than before.
     ///
     /// # Errors
-    /// When all shares of the mark are there and are not the same as before. The step must not be closed.
-    pub fn due(&mut self, offset: i64, chain: &ShareChain, digest: u64) -> Result<Option<EmitMark>, Mismatch> {
+    /// When all delta records of the mark are there and are not the same as before. The step must not be closed.
+    pub fn due(&mut self, offset: i64, chain: &DeltaChain, digest: u64) -> Result<Option<EmitMark>, Mismatch> {
         let Some((to, mark)) = self.marks.front() else { return Ok(None) };
         let due = match &mark.basis {
             Some(basis) => {
@@ -72,15 +72,15 @@ impl Again {
         Ok(self.marks.pop_front().map(|(_, mark)| mark))
     }
 
-    /// Whether this share record counts now. One that does not may count for a later mark.
-    pub fn takes(&mut self, offset: i64, topic: &str, partition: i32, (k, part): (u64, u32)) -> bool {
+    /// Whether this delta record counts now. One that does not may count for a later mark.
+    pub fn takes(&mut self, offset: i64, topic: &str, partition: i32, (commit_number, part): (u64, u32)) -> bool {
         let Some((_, mark)) = self.marks.front() else {
             // Reading continues with it.
             self.held_back.get_or_insert(offset);
             return false;
         };
         self.next = self.next.max(offset + 1);
-        let takes = mark.basis.as_ref().is_none_or(|basis| basis.chain.counts(topic, partition, k, part));
+        let takes = mark.basis.as_ref().is_none_or(|basis| basis.chain.counts(topic, partition, commit_number, part));
         if !takes {
             self.held_back.get_or_insert(offset);
         }
@@ -110,9 +110,9 @@ impl Again {
         self.held_back.take().unwrap_or(self.next)
     }
 
-    /// The shares that the next mark needs and that have not come: sources, each with the first commit.
+    /// The delta records that the next mark needs and that have not come: sources, each with the first commit.
     #[must_use]
-    pub fn lacks(&self, chain: &ShareChain) -> Vec<(String, i32, u64)> {
+    pub fn lacks(&self, chain: &DeltaChain) -> Vec<(String, i32, u64)> {
         let basis = self.marks.front().and_then(|(_, mark)| mark.basis.as_ref());
         basis.map_or_else(Vec::new, |basis| chain.lacks(&basis.chain))
     }
@@ -123,18 +123,18 @@ mod tests {
     use super::super::{ChainVerdict, Change, EmitCause};
     use super::*;
 
-    /// Shares of one part: partition and commit.
-    fn basis(shares: &[(i32, u64)]) -> Basis {
-        let (mut chain, mut digest) = (ShareChain::new(), 0);
-        for &(partition, k) in shares {
-            chain.accept("spans", partition, k, 0, 1);
-            digest = Basis::add(digest, sum(partition, k));
+    /// Delta records of one part: partition and commit.
+    fn basis(delta_records: &[(i32, u64)]) -> Basis {
+        let (mut chain, mut digest) = (DeltaChain::new(), 0);
+        for &(partition, commit_number) in delta_records {
+            chain.accept("spans", partition, commit_number, 0, 1);
+            digest = Basis::add(digest, sum(partition, commit_number));
         }
         Basis { chain, digest }
     }
 
-    fn sum(partition: i32, k: u64) -> u64 {
-        u64::from(partition.unsigned_abs()) << 32 | (k + 1)
+    fn sum(partition: i32, commit_number: u64) -> u64 {
+        u64::from(partition.unsigned_abs()) << 32 | (commit_number + 1)
     }
 
     fn mark(step: Millis, basis: Option<Basis>) -> EmitMark {
@@ -154,14 +154,15 @@ mod tests {
     fn pass(again: &mut Again, now: &mut Basis, log: &[(i32, u64)], from: i64) -> Result<Vec<Millis>, Mismatch> {
         let mut closed = Vec::new();
         let records = (0..).zip(log).skip(usize::try_from(from).expect("small"));
-        for (offset, &(partition, k)) in records {
+        for (offset, &(partition, commit_number)) in records {
             while let Some(mark) = again.due(offset, &now.chain, now.digest)? {
                 closed.push(mark.step);
             }
-            if again.takes(offset, "spans", partition, (k, 0))
-                && now.chain.accept("spans", partition, k, 0, 1) == (ChainVerdict::Accepted { complete: true })
+            if again.takes(offset, "spans", partition, (commit_number, 0))
+                && now.chain.accept("spans", partition, commit_number, 0, 1)
+                    == (ChainVerdict::Accepted { complete: true })
             {
-                now.digest = Basis::add(now.digest, sum(partition, k));
+                now.digest = Basis::add(now.digest, sum(partition, commit_number));
             }
         }
         while let Some(mark) = again.due(log.len() as i64, &now.chain, now.digest)? {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_closed_of_the_same_shares_wherever_they_lie() {
+    fn steps_are_closed_of_the_same_delta_records_wherever_they_lie() {
         let all = [(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)];
         let marks = vec![(2, mark(15, Some(basis(&all[..2])))), (5, mark(30, Some(basis(&all))))];
         let run = |log: &[(i32, u64)]| {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shares_of_the_same_numbers_are_refused() {
+    fn other_delta_records_of_the_same_numbers_are_refused() {
         let mut other = basis(&[(0, 0)]);
         other.digest += 1;
         let mut again = Again::new(vec![(1, mark(15, Some(other)))], 0);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_names_no_shares_closes_at_its_offset() {
+    fn a_mark_that_names_no_delta_records_closes_at_its_offset() {
         let mut again = Again::new(vec![(1, mark(15, None)), (2, mark(30, None))], 0);
         let mut now = basis(&[]);
         assert_eq!(pass(&mut again, &mut now, &[(0, 0), (0, 1), (0, 2)], 0), Ok(vec![15, 30]));

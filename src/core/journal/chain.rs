@@ -1,16 +1,17 @@
-//! The share chain: which shares a shard adds up. Each source partition's shares count once and in order, whichever worker sent
-//! them: shares that a new owner resends are duplicates, and those of a zombie have the same bytes.
+//! The delta chain: which delta records a shard adds up. Each source partition's delta records count once and in order,
+//! whichever worker sent them: delta records that a new owner resends are duplicates, and those of a zombie have the
+//! same bytes.
 
 use std::collections::BTreeMap;
 
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
-/// The verdict on one share record.
+/// The verdict on one delta record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainVerdict {
     /// It is the next one: add it up.
     Accepted {
-        /// It was the last part of its share.
+        /// It was the last part of its delta record.
         complete: bool,
     },
     /// It was added up before: skip it.
@@ -19,39 +20,39 @@ pub enum ChainVerdict {
     Ahead,
 }
 
-/// Per source partition, the next share record that counts.
+/// Per source partition, the next delta record that counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ShareChain {
+pub struct DeltaChain {
     topics: BTreeMap<String, BTreeMap<i32, Position>>,
 }
 
-/// The number of a commit and the part of its share.
+/// The number of a commit and the part of its delta record.
 type Position = (u64, u32);
 
-// === impl ShareChain ===
+// === impl DeltaChain ===
 
-impl ShareChain {
+impl DeltaChain {
     /// No source has sent anything yet; every chain starts with part 0 of commit 0.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Judges part `part` of the `parts` of the share of commit `k` of a source partition, and advances the chain if it
-    /// counts.
-    pub fn accept(&mut self, topic: &str, partition: i32, k: u64, part: u32, parts: u32) -> ChainVerdict {
+    /// Judges part `part` of the `parts` of the delta record of commit `commit_number` of a source partition, and
+    /// advances the chain if it counts.
+    pub fn accept(&mut self, topic: &str, partition: i32, commit_number: u64, part: u32, parts: u32) -> ChainVerdict {
         let next = self.next(topic, partition);
         #[cfg(feature = "sabotage")]
-        let next = if super::sabotage::is_off(super::sabotage::Rule::Chain) { (k, part) } else { next };
-        if (k, part) < next {
+        let next = if super::sabotage::is_off(super::sabotage::Rule::Chain) { (commit_number, part) } else { next };
+        if (commit_number, part) < next {
             return ChainVerdict::Duplicate;
         }
-        if (k, part) > next || part >= parts {
+        if (commit_number, part) > next || part >= parts {
             return ChainVerdict::Ahead;
         }
         let complete = part + 1 == parts;
-        let after = if complete { (k + 1, 0) } else { (k, part + 1) };
-        // Not by entry: this copies the name of a topic once, and not with every share.
+        let after = if complete { (commit_number + 1, 0) } else { (commit_number, part + 1) };
+        // Not by entry: this copies the name of a topic once, and not with every delta record.
         match self.topics.get_mut(topic) {
             Some(partitions) => partitions.insert(partition, after),
             None => self.topics.entry(topic.to_owned()).or_default().insert(partition, after),
@@ -65,13 +66,13 @@ impl ShareChain {
         self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).copied().unwrap_or_default()
     }
 
-    /// Whether part `part` of the share of commit `k` of a source partition lies before what counts next.
+    /// Whether part `part` of the delta record of commit `commit_number` of a source partition lies before what counts next.
     #[must_use]
-    pub fn counts(&self, topic: &str, partition: i32, k: u64, part: u32) -> bool {
-        (k, part) < self.next(topic, partition)
+    pub fn counts(&self, topic: &str, partition: i32, commit_number: u64, part: u32) -> bool {
+        (commit_number, part) < self.next(topic, partition)
     }
 
-    /// The sources of which `other` counts more, each with the commit whose share is the first that this one lacks.
+    /// The sources of which `other` counts more, each with the commit whose delta record is the first that this one lacks.
     #[must_use]
     pub fn lacks(&self, other: &Self) -> Vec<(String, i32, u64)> {
         let behind = other.sources().filter(|(topic, partition, next)| self.next(topic, *partition) < *next);
@@ -91,15 +92,15 @@ impl ShareChain {
         for (topic, partitions) in &self.topics {
             put_bytes(out, topic.as_bytes());
             put_u64(out, partitions.len() as u64);
-            for (partition, (k, part)) in partitions {
+            for (partition, (commit_number, part)) in partitions {
                 put_u64(out, partition.unsigned_abs().into());
-                put_u64(out, *k);
+                put_u64(out, *commit_number);
                 put_u64(out, (*part).into());
             }
         }
     }
 
-    /// Reads what [`ShareChain::encode_short`] wrote.
+    /// Reads what [`DeltaChain::encode_short`] wrote.
     pub(super) fn decode_short(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut chain = Self::default();
         for _ in 0..r.u64()? {
@@ -115,10 +116,10 @@ impl ShareChain {
     /// Appends the chain's bytes, for a snapshot.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.sources().count() as u64);
-        for (topic, partition, (k, part)) in self.sources() {
+        for (topic, partition, (commit_number, part)) in self.sources() {
             put_bytes(out, topic.as_bytes());
             put_i64(out, partition.into());
-            put_u64(out, k);
+            put_u64(out, commit_number);
             put_u64(out, part.into());
         }
     }
@@ -126,7 +127,7 @@ impl ShareChain {
     /// Reads a chain.
     ///
     /// # Errors
-    /// When the bytes are not what [`ShareChain::encode`] writes.
+    /// When the bytes are not what [`DeltaChain::encode`] writes.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut chain = Self::default();
         for _ in 0..r.u64()? {
@@ -144,8 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_share_counts_once_and_in_order() {
-        let mut chain = ShareChain::new();
+    fn each_delta_record_counts_once_and_in_order() {
+        let mut chain = DeltaChain::new();
         assert_eq!(chain.accept("spans", 0, 1, 0, 1), ChainVerdict::Ahead);
         assert_eq!(chain.accept("spans", 0, 0, 0, 1), ChainVerdict::Accepted { complete: true });
         assert_eq!(chain.accept("spans", 0, 0, 0, 1), ChainVerdict::Duplicate);
@@ -155,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_share_may_come_from_two_senders() {
-        let mut chain = ShareChain::new();
+    fn the_parts_of_a_delta_record_may_come_from_two_senders() {
+        let mut chain = DeltaChain::new();
         assert_eq!(chain.accept("spans", 0, 0, 0, 3), ChainVerdict::Accepted { complete: false });
         assert_eq!(chain.accept("spans", 0, 0, 2, 3), ChainVerdict::Ahead);
         assert_eq!(chain.accept("spans", 0, 0, 0, 3), ChainVerdict::Duplicate);
@@ -167,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_chain_says_what_it_lacks_of_another() {
-        let (mut ahead, mut chain) = (ShareChain::new(), ShareChain::new());
-        for (k, part) in [(0, 0), (0, 1), (1, 0)] {
-            ahead.accept("spans", 0, k, part, 2);
+        let (mut ahead, mut chain) = (DeltaChain::new(), DeltaChain::new());
+        for (commit_number, part) in [(0, 0), (0, 1), (1, 0)] {
+            ahead.accept("spans", 0, commit_number, part, 2);
         }
         ahead.accept("spans", 1, 0, 0, 1);
         chain.accept("spans", 0, 0, 0, 2);
@@ -179,27 +180,27 @@ mod tests {
         assert!(ahead.counts("spans", 0, 1, 0) && !ahead.counts("spans", 0, 1, 1));
         let mut out = Vec::new();
         ahead.encode_short(&mut out);
-        assert_eq!(ShareChain::decode_short(&mut Reader::new(&out)), Ok(ahead));
+        assert_eq!(DeltaChain::decode_short(&mut Reader::new(&out)), Ok(ahead));
     }
 
     #[test]
     fn a_part_beyond_its_parts_never_counts() {
-        assert_eq!(ShareChain::new().accept("spans", 0, 0, 0, 0), ChainVerdict::Ahead);
+        assert_eq!(DeltaChain::new().accept("spans", 0, 0, 0, 0), ChainVerdict::Ahead);
     }
 
     #[test]
     fn a_chain_survives_the_round_trip_sorted() {
-        let mut chain = ShareChain::new();
+        let mut chain = DeltaChain::new();
         for (topic, partition) in [("b", 2), ("b", 10), ("a", 7)] {
             chain.accept(topic, partition, 0, 0, 2);
         }
         let mut out = Vec::new();
         chain.encode(&mut out);
-        let back = ShareChain::decode(&mut Reader::new(&out)).expect("just encoded");
+        let back = DeltaChain::decode(&mut Reader::new(&out)).expect("just encoded");
         assert_eq!(back, chain);
         let sources: Vec<_> = back.sources().collect();
         assert_eq!(sources, [("a", 7, (0, 1)), ("b", 2, (0, 1)), ("b", 10, (0, 1))]);
         out.pop();
-        assert!(ShareChain::decode(&mut Reader::new(&out)).is_err());
+        assert!(DeltaChain::decode(&mut Reader::new(&out)).is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! The fold: which frames of a journal count. Every reader of a journal comes to the same answer.
 //!
-//! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that counts
-//! ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with no claim
-//! in between. Records that do not count are ignored and have no effect: a zombie's records between the parts of the
-//! owner's frame do not invalidate it.
+//! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that
+//! counts ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with
+//! no claim in between. Records that do not count are ignored and have no effect: a zombie's records between the parts
+//! of the owner's frame do not invalidate it.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use super::identity::Identity;
@@ -47,7 +47,7 @@ pub enum FrameVerdict {
     /// A commit that counts.
     Commit {
         /// Its number.
-        k: u64,
+        commit_number: u64,
         /// First input offset.
         from: i64,
         /// Offset after the last one.
@@ -71,7 +71,7 @@ pub enum FrameVerdict {
 pub(super) struct Judge {
     owner: Option<Owner>,
     next: Option<i64>,
-    next_k: u64,
+    next_commit_number: u64,
     /// The latest part of a frame that is not whole yet.
     open: Option<Header>,
     /// The beginning of the journal was deleted, and nothing has counted yet.
@@ -94,13 +94,13 @@ pub struct Fold {
 // === impl Judge ===
 
 impl Judge {
-    pub(super) fn new(owner: Option<Owner>, next: Option<i64>, next_k: u64) -> Self {
-        Self { owner, next, next_k, open: None, cut: false }
+    pub(super) fn new(owner: Option<Owner>, next: Option<i64>, next_commit_number: u64) -> Self {
+        Self { owner, next, next_commit_number, open: None, cut: false }
     }
 
     #[cfg(feature = "sabotage")]
     pub(super) fn place(&self) -> (Option<Owner>, Option<i64>, u64) {
-        (self.owner, self.next, self.next_k)
+        (self.owner, self.next, self.next_commit_number)
     }
 
     pub(super) fn rule(&mut self, header: &Header) -> Ruling {
@@ -113,7 +113,7 @@ impl Judge {
             if matches!(header.kind, FrameKind::Commit | FrameKind::Snapshot) {
                 // Its parts need not be adjacent: a later frame of the owner may lie in between, and does not count
                 // there.
-                (self.next, self.next_k) = (Some(header.from), header.k);
+                (self.next, self.next_commit_number) = (Some(header.from), header.commit_number);
             }
         }
         if header.kind == FrameKind::Claim {
@@ -144,7 +144,7 @@ impl Judge {
     }
 
     fn is_contiguous(&self, header: &Header) -> bool {
-        let number = header.k == self.next_k || (self.cut && self.next.is_none());
+        let number = header.commit_number == self.next_commit_number || (self.cut && self.next.is_none());
         match (self.next, header.kind) {
             (Some(next), _) => number && header.from == next,
             // The first commit may start anywhere; before it there is no state for a snapshot.
@@ -158,10 +158,10 @@ impl Judge {
         self.cut = false;
         self.next = Some(header.to);
         if header.kind == FrameKind::Snapshot {
-            self.next_k = header.k;
+            self.next_commit_number = header.commit_number;
             return Ruling::Snapshot;
         }
-        self.next_k = header.k + 1;
+        self.next_commit_number = header.commit_number + 1;
         Ruling::Commit
     }
 }
@@ -195,7 +195,7 @@ impl Fold {
         let header = frame.header;
         #[cfg(feature = "sabotage")]
         let header = super::sabotage::read(&mut self.judge, header);
-        let Header { kind: _, k, from, to, part, .. } = header;
+        let Header { kind: _, commit_number, from, to, part, .. } = header;
         let ruling = self.judge.rule(&header);
         if matches!(ruling, Ruling::Part | Ruling::Commit | Ruling::Snapshot) {
             if part == 0 {
@@ -207,7 +207,7 @@ impl Fold {
         match ruling {
             Ruling::Claimed => FrameVerdict::Claimed,
             Ruling::Part => FrameVerdict::Part,
-            Ruling::Commit => FrameVerdict::Commit { k, from, to, body: std::mem::take(&mut self.body) },
+            Ruling::Commit => FrameVerdict::Commit { commit_number, from, to, body: std::mem::take(&mut self.body) },
             Ruling::Snapshot => FrameVerdict::Snapshot { body: std::mem::take(&mut self.body) },
             Ruling::Released => FrameVerdict::Released,
             Ruling::Ignored(why) => FrameVerdict::Ignored(why),
@@ -264,8 +264,8 @@ impl Fold {
 
     /// The number of the next commit.
     #[must_use]
-    pub fn next_k(&self) -> u64 {
-        self.judge.next_k
+    pub fn next_commit_number(&self) -> u64 {
+        self.judge.next_commit_number
     }
 }
 

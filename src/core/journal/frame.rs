@@ -46,7 +46,7 @@ pub struct Header {
     /// Number of the frame within its owner, the claim being 0. It keeps parts of two frames apart.
     pub seq: u64,
     /// Number of the commit within its journal; of any other frame, the number that the next commit will have.
-    pub k: u64,
+    pub commit_number: u64,
     /// First input offset of a commit; of a snapshot, the first offset that is not committed yet.
     pub from: i64,
     /// Offset after the last one of a commit. Below `from` if an operator has moved the task back.
@@ -100,7 +100,7 @@ pub fn claim_as(owner: Owner, note: &str, identity: &Identity) -> Vec<u8> {
 }
 
 fn claim_bytes(owner: Owner, note: &str, identity: &[u8]) -> Vec<u8> {
-    let header = Header { owner, kind: FrameKind::Claim, seq: 0, k: 0, from: 0, to: 0, part: 0, parts: 1 };
+    let header = Header { owner, kind: FrameKind::Claim, seq: 0, commit_number: 0, from: 0, to: 0, part: 0, parts: 1 };
     Frame { header, body: note.as_bytes(), identity }.encode()
 }
 
@@ -137,7 +137,7 @@ impl<'a> Frame<'a> {
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let Header { owner, kind, seq, k, from, to, part, parts } = self.header;
+        let Header { owner, kind, seq, commit_number, from, to, part, parts } = self.header;
         let mut out = Vec::with_capacity(self.body.len() + self.identity.len() + 80);
         out.extend_from_slice(&MAGIC);
         // Notices also reach journals whose owner has the previous version, which must continue.
@@ -145,7 +145,7 @@ impl<'a> Frame<'a> {
         out.push(kind as u8);
         out.extend_from_slice(&owner.0.to_le_bytes());
         put_u64(&mut out, seq);
-        put_u64(&mut out, k);
+        put_u64(&mut out, commit_number);
         put_i64(&mut out, from);
         put_i64(&mut out, to);
         put_u64(&mut out, u64::from(part));
@@ -175,7 +175,7 @@ impl<'a> Frame<'a> {
         r.take(MAGIC.len() + 1)?;
         let kind = FrameKind::try_from(r.u8()?)?;
         let owner = Owner(u128::from_le_bytes(r.array()?));
-        let (seq, k, from, to) = (r.u64()?, r.u64()?, r.i64()?, r.i64()?);
+        let (seq, commit_number, from, to) = (r.u64()?, r.u64()?, r.i64()?, r.i64()?);
         let (part, parts) = (r.uint()?, r.uint()?);
         let body = r.bytes()?;
         let identity = if r.is_empty() { &[] } else { r.bytes()? };
@@ -186,7 +186,7 @@ impl<'a> Frame<'a> {
         if parts > 1 && matches!(kind, FrameKind::Claim | FrameKind::Release) {
             return Err(Malformed("claim or release in parts").into());
         }
-        Ok(Self { header: Header { owner, kind, seq, k, from, to, part, parts }, body, identity })
+        Ok(Self { header: Header { owner, kind, seq, commit_number, from, to, part, parts }, body, identity })
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
             owner: Owner(7),
             kind: FrameKind::Commit,
             seq: 3,
-            k: 300,
+            commit_number: 300,
             from: -1,
             to: i64::MAX,
             part: 1,

@@ -1,8 +1,8 @@
 //! The journal: the only authoritative state of a task, as an append-only topic partition that any worker may write to.
 //!
-//! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to append.
-//! *Owner:* one [`JournalWriter`] per claim, one fold per acquisition. *Never:* Kafka, a clock, a guess. *Next:* the
-//! worker appends and reads, forwards shares and sends samples, but only what was accepted.
+//! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to
+//! append. *Owner:* one [`JournalWriter`] per claim, one fold per acquisition. *Never:* Kafka, a clock, a guess.
+//! *Next:* the worker appends and reads, forwards delta records and sends samples, but only what was accepted.
 //!
 //! To acquire a task: append [`frame::claim_as`] with a fresh [`Owner`], wait for its offset, fold the journal up to it
 //! ([`SpanFold`] for a span task, [`SeriesFold`] for a series task), and continue with a [`JournalWriter`].
@@ -23,14 +23,14 @@ pub mod witness;
 pub mod writer;
 
 pub use again::{Again, Mismatch};
-pub use chain::{ChainVerdict, ShareChain};
+pub use chain::{ChainVerdict, DeltaChain};
 pub use fold::{Fold, FrameVerdict, Ignored, Ruling};
 pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
 pub use identity::Identity;
 pub use notice::{Notice, What};
 pub use past::{Event, ForcedCloses, Missed, Past};
 pub use series::{Basis, Behind, Change, EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
-pub use span::{Cause, Needs, Regained, Shares, SpanCommit, SpanFold, SpanState};
+pub use span::{Cause, DeltaRecords, Needs, Regained, SpanCommit, SpanFold, SpanState};
 pub use witness::Witness;
 pub use writer::{AcceptedFrame, AppendProgress, JournalWriter};
 
@@ -69,9 +69,9 @@ pub enum JournalError {
 
 /// Whether another owner has claimed the journal in these records, which follow `owner`'s own claim.
 ///
-/// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner has
-/// deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to claim
-/// again. Only a cut journal without a later claim has lost something.
+/// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner
+/// has deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to
+/// claim again. Only a cut journal without a later claim has lost something.
 ///
 /// # Errors
 /// When a record is no frame; the error names its offset.

@@ -1,10 +1,10 @@
-//! What shards write into the journals of span tasks: which shares their snapshots hold, and which they lack.
+//! What shards write into the journals of span tasks: which delta records their snapshots hold, and which they lack.
 //!
-//! The deltas topic may lose records, so a journal is the only place from which a shard can get shares again. Its owner keeps
-//! every commit until the snapshots of all shards hold its shares, and sends what a shard lacks once more. A notice stands
-//! in the journal itself: its order among claims and commits is the same for all readers, it stays for the next owner,
-//! and the owner reads it in the gap before its own next record. It has the form of a release by an owner that never
-//! claims, which every version skips.
+//! The deltas topic may lose records, so a journal is the only place from which a shard can get delta records again.
+//! Its owner keeps every commit until the snapshots of all shards hold its delta records, and sends what a shard lacks
+//! once more. A notice stands in the journal itself: its order among claims and commits is the same for all readers, it
+//! stays for the next owner, and the owner reads it in the gap before its own next record. It has the form of a release
+//! by an owner that never claims, which every version skips.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use crate::core::model::wire::{Malformed, Reader, put_u64};
@@ -15,9 +15,9 @@ pub(super) const SHARDS: Owner = Owner(u128::from_le_bytes(*b"spanmill: shards")
 /// The content of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// An accepted snapshot holds its shares of all commits below the number.
+    /// An accepted snapshot holds its delta records of all commits below the number.
     Holds,
-    /// It lacks its share of the commit with the number, and perhaps later ones.
+    /// It lacks its delta record of the commit with the number, and perhaps later ones.
     Lacks,
 }
 
@@ -29,7 +29,7 @@ pub struct Notice {
     /// Its content.
     pub what: What,
     /// The number of a commit of the source partition.
-    pub k: u64,
+    pub commit_number: u64,
 }
 
 // === impl Notice ===
@@ -44,7 +44,8 @@ impl Notice {
         }];
         put_u64(&mut body, self.shard.into());
         let (owner, kind) = (SHARDS, FrameKind::Release);
-        let header = Header { owner, kind, seq: 0, k: self.k, from: 0, to: 0, part: 0, parts: 1 };
+        let header =
+            Header { owner, kind, seq: 0, commit_number: self.commit_number, from: 0, to: 0, part: 0, parts: 1 };
         Frame { header, body: &body, identity: &[] }.encode()
     }
 
@@ -61,7 +62,7 @@ impl Notice {
                 1 => What::Lacks,
                 _ => return Err(Malformed("unknown notice")),
             };
-            Ok(Self { shard: r.uint()?, what, k: frame.header.k })
+            Ok(Self { shard: r.uint()?, what, commit_number: frame.header.commit_number })
         };
         read(&mut r).ok().filter(|_| r.is_empty())
     }
@@ -74,8 +75,8 @@ mod tests {
     use super::super::writer::{AppendProgress, JournalWriter};
     use super::*;
 
-    fn notice(what: What, k: u64) -> Notice {
-        Notice { shard: 3, what, k }
+    fn notice(what: What, commit_number: u64) -> Notice {
+        Notice { shard: 3, what, commit_number }
     }
 
     #[test]
@@ -105,7 +106,7 @@ mod tests {
         let ignored = FrameVerdict::Ignored(Ignored::NotOwner);
         assert_eq!(fold.apply(&Frame::decode(&between).expect("a frame")), ignored);
         let whole = fold.apply(&Frame::decode(&parts[1]).expect("a frame"));
-        assert!(matches!(whole, FrameVerdict::Commit { k: 0, .. }), "{whole:?}");
+        assert!(matches!(whole, FrameVerdict::Commit { commit_number: 0, .. }), "{whole:?}");
         assert_eq!(writer.acknowledged(Some(1)), AppendProgress::Pending);
         assert_eq!(writer.acknowledged(Some(3)), AppendProgress::ReadGap { after: 1, before: 3 });
         let progress = writer.gap_read([(2, &between[..])].into_iter()).expect("a frame");

@@ -1,20 +1,20 @@
 //! What the journals of a live group hold about the past, for a replay that repeats it: where the wall clock has moved
-//! the stream time of a silent partition, and which shares came too late for a shard that had closed its step on stall
-//! timeout.
+//! the stream time of a silent partition, and which delta records came too late for a shard that had closed its step on
+//! stall timeout.
 //!
-//! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their order.
-//! *Owner:* the planner of a replay. *Never:* a number of a commit in the output: a replay cuts its commits elsewhere.
-//! *Next:* [`crate::core::tasks::span::Repeat`] repeats the events.
+//! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their
+//! order. *Owner:* the planner of a replay. *Never:* a number of a commit in the output: a replay cuts its commits
+//! elsewhere. *Next:* [`crate::core::tasks::span::Repeat`] repeats the events.
 //!
 //! # Why a forced close has no other effect
 //!
-//! A shard counts a share in its own step, or in the oldest open one if that is later. So a share that comes after step
-//! T was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a
-//! forced close holds, for every source that it was closed without, how many commits of it had been counted. The
-//! journal of the source holds the offset at which the next one begins. From that offset on, its deltas for that shard
-//! count in no step before T + 1. A source that had passed T has no more deltas for T, and a step that is closed by
-//! watermark has all sources. A replay therefore cuts its commits there too, writes T + 1 into the shares from there on
-//! where they would be earlier, and its shards need to know nothing of it.
+//! A shard counts a delta record in its own step, or in the oldest open one if that is later. So a delta record that
+//! comes after step T was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T.
+//! The mark of a forced close holds, for every source that it was closed without, how many commits of it had been
+//! counted. The journal of the source holds the offset at which the next one begins. From that offset on, its deltas
+//! for that shard count in no step before T + 1. A source that had passed T has no more deltas for T, and a step that
+//! is closed by watermark has all sources. A replay therefore cuts its commits there too, writes T + 1 into the delta
+//! records from there on where they would be earlier, and its shards need to know nothing of it.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,8 @@ pub enum Event {
     },
 }
 
-/// By commit of a source: the shards that had closed steps on stall timeout before its share came, with the last of these steps.
+/// By commit of a source: the shards that had closed steps on stall timeout before its delta record came, with the last of
+/// these steps.
 pub type Missed = BTreeMap<u64, BTreeMap<u32, Millis>>;
 
 /// Collects the forced closes in the journals of series tasks, one shard after the other.
@@ -63,14 +64,15 @@ pub struct ForcedCloses {
     unsaid: Vec<(u32, Millis)>,
 }
 
-/// A step that was closed on stall timeout in the middle of a share. Which label sets had come is not known any more.
+/// A step that was closed on stall timeout in the middle of a delta record. Which label sets had come is not known any
+/// more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// The shard.
     pub shard: u32,
     /// The end of the step.
     pub step: Millis,
-    /// The source whose share it was.
+    /// The source whose delta record it was.
     pub source: (String, i32),
 }
 
@@ -146,12 +148,13 @@ impl ForcedCloses {
         Ok(())
     }
 
-    fn add(&mut self, step: Millis, Behind { topic, partition, k, part }: Behind) {
+    fn add(&mut self, step: Millis, Behind { topic, partition, commit_number, part }: Behind) {
         let (shard, source) = (self.shard, (topic, partition));
         if part > 0 {
             self.torn.push(Torn { shard, step, source: source.clone() });
         }
-        let last = self.missed.entry(source).or_default().entry(k).or_default().entry(shard).or_insert(step);
+        let last =
+            self.missed.entry(source).or_default().entry(commit_number).or_default().entry(shard).or_insert(step);
         *last = step.max(*last);
     }
 
@@ -167,13 +170,13 @@ impl ForcedCloses {
         self.begins
     }
 
-    /// By source (topic and partition): the steps that its shares came too late for.
+    /// By source (topic and partition): the steps that its delta records came too late for.
     #[must_use]
     pub fn missed(&self) -> &BTreeMap<(String, i32), Missed> {
         &self.missed
     }
 
-    /// Forced closes that no replay can repeat, because they fell into the middle of a share.
+    /// Forced closes that no replay can repeat, because they fell into the middle of a delta record.
     #[must_use]
     pub fn torn(&self) -> &[Torn] {
         &self.torn
@@ -203,9 +206,9 @@ impl Past {
     /// When the record is no frame, or a commit cannot be read.
     pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<(), JournalError> {
         let frame = decode_at(offset, record)?;
-        let FrameVerdict::Commit { k, from, to, body } = self.fold.apply(&frame) else { return Ok(()) };
+        let FrameVerdict::Commit { commit_number, from, to, body } = self.fold.apply(&frame) else { return Ok(()) };
         self.begins.get_or_insert(from);
-        let later = self.missed.split_off(&(k + 1));
+        let later = self.missed.split_off(&(commit_number + 1));
         self.place(from, later);
         let commit = SpanCommit::decode(&body).map_err(|source| JournalError::Body { offset, source })?;
         let Some(time) = commit.stream_time else { return Ok(()) };
@@ -218,7 +221,7 @@ impl Past {
         Ok(())
     }
 
-    /// Commits begin at `offset` whose shares came too late for a step. Those in `left` begin later.
+    /// Commits begin at `offset` whose delta records came too late for a step. Those in `left` begin later.
     fn place(&mut self, offset: i64, left: Missed) {
         let missed = std::mem::replace(&mut self.missed, left);
         if missed.is_empty() {
@@ -275,7 +278,7 @@ mod tests {
             reread_from: 0,
             live: Vec::new(),
             ledger: Ledger::default(),
-            shares: Vec::new(),
+            delta_records: Vec::new(),
             witness: None,
         };
         commit.encode()
@@ -289,8 +292,8 @@ mod tests {
 
     fn missed<const N: usize>(all: [(u64, u32, Millis); N]) -> Missed {
         let mut missed = Missed::new();
-        for (k, shard, step) in all {
-            missed.entry(k).or_default().insert(shard, step);
+        for (commit_number, shard, step) in all {
+            missed.entry(commit_number).or_default().insert(shard, step);
         }
         missed
     }
@@ -324,7 +327,7 @@ mod tests {
         log.extend(w.commit(22, 22, &commit(Cause::Records, 30_000)));
         log.extend(w.commit(22, 25, &commit(Cause::Tick, 60_000)));
         let at = |offset, shard, cut, passed| Event::Missed { offset, shard, step: 15, cut, passed };
-        let all = missed([0, 1, 2, 3, 4, 5, 6].map(|k| (k, k as u32, 15)));
+        let all = missed([0, 1, 2, 3, 4, 5, 6].map(|commit_number| (commit_number, commit_number as u32, 15)));
         let expected = [
             at(10, 0, true, Millis::MIN),
             // Cut for its size: the step continues.
@@ -350,7 +353,8 @@ mod tests {
 
     #[test]
     fn marks_of_forced_closes_say_what_they_were_without() {
-        let behind = |partition, k, part| Behind { topic: "spans".to_owned(), partition, k, part };
+        let behind =
+            |partition, commit_number, part| Behind { topic: "spans".to_owned(), partition, commit_number, part };
         let mark = |step, cause, behind| {
             let (acknowledged, left_out, basis, change) = (None, Vec::new(), None, Change::default());
             EmitMark { step, cause, acknowledged, left_out, behind, basis, change }.encode()

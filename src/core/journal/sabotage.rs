@@ -20,7 +20,7 @@ pub enum Rule {
     Claim = 1,
     /// A commit counts only where the last one ended, under the next number. Without it holes seem to be closed.
     Contiguity = 2,
-    /// A shard accepts only the next share of a source. Without it, any share.
+    /// A shard accepts only the next delta record of a source. Without it, any delta record.
     Chain = 3,
     /// No sample leaves before its step-close record counts. Without it, at once.
     Emit = 4,
@@ -48,12 +48,12 @@ pub(crate) fn is_off(rule: Rule) -> bool {
 
 /// The header as a reader of the journal sees it.
 pub(super) fn read(judge: &mut Judge, mut header: Header) -> Header {
-    let (owner, next, next_k) = judge.place();
+    let (owner, next, next_commit_number) = judge.place();
     if is_off(Rule::Claim) && owner != Some(header.owner) && header.kind != FrameKind::Claim {
         judge.rule(&Header { kind: FrameKind::Claim, part: 0, parts: 1, ..header });
     }
     if is_off(Rule::Contiguity) && owner == Some(header.owner) && header.kind == FrameKind::Commit {
-        header.k = next_k;
+        header.commit_number = next_commit_number;
         header.from = next.unwrap_or(header.from);
     }
     header

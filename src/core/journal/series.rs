@@ -1,6 +1,6 @@
 //! The journal of a series task: which steps were closed at which deltas offset, and snapshots.
 
-use super::chain::ShareChain;
+use super::chain::DeltaChain;
 use super::fold::{Fold, FrameVerdict, Ruling};
 use super::frame::Owner;
 use super::identity::Identity;
@@ -58,12 +58,12 @@ pub struct Change {
 }
 
 /// What the values of a step count, independent of later changes to the deltas topic. An owner that closes the step
-/// again counts the same shares, wherever they lie by then, or does not close it.
+/// again counts the same delta records, wherever they lie by then, or does not close it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Basis {
-    /// Of every source, the first share that is not counted.
-    pub chain: ShareChain,
-    /// Of all shares that were counted: see [`Basis::add`].
+    /// Of every source, the first delta record that is not counted.
+    pub chain: DeltaChain,
+    /// Of all delta records that were counted: see [`Basis::add`].
     pub digest: u64,
 }
 
@@ -74,9 +74,9 @@ pub struct Behind {
     pub topic: String,
     /// Its partition.
     pub partition: i32,
-    /// The first commit of the source whose share was not counted yet.
-    pub k: u64,
-    /// How many parts of that share were counted all the same: the source was sending it.
+    /// The first commit of the source whose delta record was not counted yet.
+    pub commit_number: u64,
+    /// How many parts of that delta record were counted all the same: the source was sending it.
     pub part: u32,
 }
 
@@ -114,7 +114,7 @@ pub struct SeriesState {
     /// The deltas offset at which the next mark's commit starts; `None` before the first mark.
     pub next: Option<i64>,
     /// The number of the next commit.
-    pub next_k: u64,
+    pub next_commit_number: u64,
     /// The journal offset of the oldest record that a restore still needs: everything below may be deleted.
     pub oldest_needed: Option<i64>,
 }
@@ -225,8 +225,8 @@ impl Change {
 // === impl Basis ===
 
 impl Basis {
-    /// The digest once a share record is counted whose checksum is `sum`. Shares of several sources come in any order, those
-    /// of one source in the order of the chain: a sum distinguishes two sets of records.
+    /// The digest once a delta record is counted whose checksum is `sum`. Delta records of several sources come in any
+    /// order, those of one source in the order of the chain: a sum distinguishes two sets of records.
     #[must_use]
     pub fn add(digest: u64, sum: u64) -> u64 {
         digest.wrapping_add(sum)
@@ -238,7 +238,7 @@ impl Basis {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { chain: ShareChain::decode_short(r)?, digest: u64::from_le_bytes(r.array()?) })
+        Ok(Self { chain: DeltaChain::decode_short(r)?, digest: u64::from_le_bytes(r.array()?) })
     }
 }
 
@@ -248,12 +248,12 @@ impl Behind {
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.topic.as_bytes());
         put_u64(out, u64::from(self.partition.unsigned_abs()));
-        put_u64(out, self.k);
+        put_u64(out, self.commit_number);
         put_u64(out, self.part.into());
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { topic: r.str()?.to_owned(), partition: r.uint()?, k: r.u64()?, part: r.uint()? })
+        Ok(Self { topic: r.str()?.to_owned(), partition: r.uint()?, commit_number: r.u64()?, part: r.uint()? })
     }
 }
 
@@ -356,9 +356,9 @@ impl SeriesFold {
             FrameVerdict::Part => Ruling::Part,
             FrameVerdict::Released => Ruling::Released,
             FrameVerdict::Ignored(why) => Ruling::Ignored(why),
-            FrameVerdict::Commit { k, to, body, .. } => {
+            FrameVerdict::Commit { commit_number, to, body, .. } => {
                 let mark = EmitMark::decode(&body).map_err(damaged)?;
-                self.headless |= self.state.oldest_needed.is_none() && k > 0;
+                self.headless |= self.state.oldest_needed.is_none() && commit_number > 0;
                 self.state.acknowledged = self.state.acknowledged.max(mark.acknowledged);
                 self.state.marks.push((to, mark));
                 self.state.oldest_needed.get_or_insert(start);
@@ -390,7 +390,7 @@ impl SeriesFold {
         self.state.owner = self.fold.owner();
         self.state.identity = self.fold.identity().cloned();
         self.state.next = self.fold.next();
-        self.state.next_k = self.fold.next_k();
+        self.state.next_commit_number = self.fold.next_commit_number();
         Ok(self.state)
     }
 }

@@ -1,4 +1,4 @@
-//! The journal of a span task: source offsets, stream time, pending edges to re-read, and the shares.
+//! The journal of a span task: source offsets, stream time, pending edges to re-read, and the delta records.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::core::model::{Ledger, Millis};
 
 /// The records for the deltas topic, `[shard][part]`; opaque bytes.
-pub type Shares = Vec<Vec<Vec<u8>>>;
+pub type DeltaRecords = Vec<Vec<Vec<u8>>>;
 
 /// Why a span task committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct SpanCommit {
     pub step: Millis,
     /// Stream time after the cut; `None` before the first record or tick.
     pub stream_time: Option<Millis>,
-    /// Every shard has acknowledged all shares of commits below this number.
+    /// Every shard has acknowledged all delta records of commits below this number.
     pub forwarded: u64,
     /// Where re-reading for pending edges starts; the commit's `to` when none wait.
     pub reread_from: i64,
@@ -45,8 +45,8 @@ pub struct SpanCommit {
     pub live: Vec<u8>,
     /// The ledger after this commit, since the beginning of the journal.
     pub ledger: Ledger,
-    /// The shares, one per shard, empty ones too.
-    pub shares: Shares,
+    /// The delta records, one per shard, empty ones too.
+    pub delta_records: DeltaRecords,
     /// A record that was read before the cut, if there was any since an operator last moved the position. Journals of
     /// frame version 1 have none.
     pub witness: Option<Witness>,
@@ -64,7 +64,7 @@ pub struct SpanState {
     /// The source offset to continue from; `None` when nothing was ever committed.
     pub next: Option<i64>,
     /// The number of the next commit.
-    pub next_k: u64,
+    pub next_commit_number: u64,
     /// Stream time at `next`.
     pub stream_time: Option<Millis>,
     /// The latest step that any commit has added to.
@@ -77,10 +77,10 @@ pub struct SpanState {
     pub ledger: Ledger,
     /// A source record before `next`, to identify the topic by.
     pub witness: Option<Witness>,
-    /// Every shard has acknowledged all shares of commits below this number.
+    /// Every shard has acknowledged all delta records of commits below this number.
     pub forwarded: u64,
-    /// The shares from `forwarded` on, to be sent again, in order.
-    pub unforwarded: VecDeque<(u64, Shares)>,
+    /// The delta records from `forwarded` on, to be sent again, in order.
+    pub unforwarded: VecDeque<(u64, DeltaRecords)>,
     /// What shards hold, and lack.
     pub needs: Needs,
     /// The journal offset of the oldest record that a restore or a shard may still need: everything below may be deleted.
@@ -92,15 +92,15 @@ pub struct SpanState {
 pub struct Needs {
     /// How many shards there are, once a commit has named them.
     shards: u32,
-    /// By shard: its snapshots hold its shares of all commits below this number.
+    /// By shard: its snapshots hold its delta records of all commits below this number.
     held: BTreeMap<u32, u64>,
-    /// By shard: it lacks shares from this commit on, and there was no new owner since.
+    /// By shard: it lacks delta records from this commit on, and there was no new owner since.
     lacked: BTreeMap<u32, u64>,
     /// Those that the present owner found when it claimed the journal: it has sent them all again once it commits.
     answered: BTreeMap<u32, u64>,
     /// Where commits begin.
     begins: BTreeMap<u64, i64>,
-    /// Some shard has counted the shares of all commits below this number.
+    /// Some shard has counted the delta records of all commits below this number.
     counted: u64,
 }
 
@@ -112,7 +112,7 @@ pub struct Regained {
     /// The first commit that is not collected.
     until: u64,
     /// The commits, with empty places for the shards that lack nothing.
-    pub shares: Vec<(u64, Shares)>,
+    pub delta_records: Vec<(u64, DeltaRecords)>,
 }
 
 /// Folds the journal of a span task.
@@ -142,7 +142,7 @@ impl SpanCommit {
     /// The commit's body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let bytes = self.shares.iter().flatten().map(|part| part.len() + 4).sum::<usize>();
+        let bytes = self.delta_records.iter().flatten().map(|part| part.len() + 4).sum::<usize>();
         let mut out = Vec::with_capacity(bytes + self.live.len() + 256);
         out.push(self.cause as u8);
         put_i64(&mut out, self.step);
@@ -151,8 +151,8 @@ impl SpanCommit {
         put_i64(&mut out, self.reread_from);
         put_bytes(&mut out, &self.live);
         self.ledger.encode(&mut out);
-        put_u64(&mut out, self.shares.len() as u64);
-        for parts in &self.shares {
+        put_u64(&mut out, self.delta_records.len() as u64);
+        for parts in &self.delta_records {
             put_u64(&mut out, parts.len() as u64);
             for part in parts {
                 put_bytes(&mut out, part);
@@ -178,24 +178,24 @@ impl SpanCommit {
             reread_from: r.i64()?,
             live: r.bytes()?.to_vec(),
             ledger: Ledger::decode(&mut r)?,
-            shares: shares(&mut r)?,
+            delta_records: delta_records(&mut r)?,
             witness: if r.is_empty() { None } else { Some(Witness::decode(&mut r)?) },
         };
         if r.is_empty() { Ok(commit) } else { Err(Malformed("bytes after the commit")) }
     }
 }
 
-fn shares(r: &mut Reader<'_>) -> Result<Shares, Malformed> {
+fn delta_records(r: &mut Reader<'_>) -> Result<DeltaRecords, Malformed> {
     // The lengths may be forged, so they do not size an allocation.
-    let mut shares = Vec::new();
+    let mut delta_records = Vec::new();
     for _ in 0..r.u64()? {
         let mut parts = Vec::new();
         for _ in 0..r.u64()? {
             parts.push(r.bytes()?.to_vec());
         }
-        shares.push(parts);
+        delta_records.push(parts);
     }
-    Ok(shares)
+    Ok(delta_records)
 }
 
 /// Appends an optional signed number.
@@ -260,9 +260,9 @@ impl SpanFold {
             FrameVerdict::Part => Ruling::Part,
             FrameVerdict::Released => Ruling::Released,
             FrameVerdict::Ignored(why) => Ruling::Ignored(why),
-            FrameVerdict::Commit { k, body, .. } => {
+            FrameVerdict::Commit { commit_number, body, .. } => {
                 SpanCommit::decode(&body)
-                    .and_then(|commit| self.count(k, commit, start))
+                    .and_then(|commit| self.count(commit_number, commit, start))
                     .map_err(|source| JournalError::Body { offset, source })?;
                 Ruling::Commit
             }
@@ -272,8 +272,8 @@ impl SpanFold {
         })
     }
 
-    fn count(&mut self, k: u64, commit: SpanCommit, start: i64) -> Result<(), Malformed> {
-        if commit.forwarded > k {
+    fn count(&mut self, commit_number: u64, commit: SpanCommit, start: i64) -> Result<(), Malformed> {
+        if commit.forwarded > commit_number {
             return Err(Malformed("the forwarded mark is ahead of its own commit"));
         }
         let state = &mut self.state;
@@ -284,9 +284,9 @@ impl SpanFold {
         state.ledger = commit.ledger;
         state.witness = commit.witness;
         state.forwarded = commit.forwarded;
-        state.needs.committed(k, commit.shares.len(), start);
-        state.unforwarded.push_back((k, commit.shares));
-        while state.unforwarded.front().is_some_and(|&(k, _)| k < commit.forwarded) {
+        state.needs.committed(commit_number, commit.delta_records.len(), start);
+        state.unforwarded.push_back((commit_number, commit.delta_records));
+        while state.unforwarded.front().is_some_and(|&(commit_number, _)| commit_number < commit.forwarded) {
             state.unforwarded.pop_front();
         }
         Ok(())
@@ -295,21 +295,21 @@ impl SpanFold {
     /// The state at the end of what was applied.
     ///
     /// # Errors
-    /// [`JournalError::Cut`] when shares that were not forwarded yet are gone, or all commits; see
+    /// [`JournalError::Cut`] when delta records that were not forwarded yet are gone, or all commits; see
     /// [`super::is_contested`].
     pub fn into_state(mut self) -> Result<SpanState, JournalError> {
         if self.fold.is_hollow() {
             return Err(JournalError::Cut { missing: "all its commits are missing" });
         }
         // A journal that was never committed to has none, and its forwarded mark is 0.
-        if self.state.unforwarded.front().is_some_and(|&(k, _)| k != self.state.forwarded) {
+        if self.state.unforwarded.front().is_some_and(|&(commit_number, _)| commit_number != self.state.forwarded) {
             return Err(JournalError::Cut { missing: "delta records that were not forwarded yet are missing" });
         }
         self.state.owner = self.fold.owner();
         self.state.identity = self.fold.identity().cloned();
         self.state.topic_id = self.fold.topic_id().map(str::to_owned);
         self.state.next = self.fold.next();
-        self.state.next_k = self.fold.next_k();
+        self.state.next_commit_number = self.fold.next_commit_number();
         self.state.oldest_needed = self.state.needs.oldest(self.state.forwarded);
         Ok(self.state)
     }
@@ -319,53 +319,53 @@ impl SpanFold {
 
 impl Needs {
     /// A commit counts that begins at this offset of the journal.
-    pub fn committed(&mut self, k: u64, shards: usize, begins: i64) {
+    pub fn committed(&mut self, commit_number: u64, shards: usize, begins: i64) {
         self.shards = u32::try_from(shards).unwrap_or(u32::MAX);
-        self.begins.insert(k, begins);
+        self.begins.insert(commit_number, begins);
         self.answered.clear();
     }
 
     /// A shard has written a notice into the journal.
-    pub fn hear(&mut self, Notice { shard, what, k }: Notice) {
-        self.counted = self.counted.max(k);
+    pub fn hear(&mut self, Notice { shard, what, commit_number }: Notice) {
+        self.counted = self.counted.max(commit_number);
         match what {
             What::Holds => {
-                let held = self.held.entry(shard).or_insert(k);
-                *held = k.max(*held);
-                // The shares that it lacked before have arrived, or were in flight.
+                let held = self.held.entry(shard).or_insert(commit_number);
+                *held = commit_number.max(*held);
+                // The delta records that it lacked before have arrived, or were in flight.
                 for lacked in [&mut self.lacked, &mut self.answered] {
-                    lacked.retain(|other, lacked| *other != shard || *lacked >= k);
+                    lacked.retain(|other, lacked| *other != shard || *lacked >= commit_number);
                 }
             }
             What::Lacks => {
-                let lacked = self.lacked.entry(shard).or_insert(k);
-                *lacked = k.min(*lacked);
+                let lacked = self.lacked.entry(shard).or_insert(commit_number);
+                *lacked = commit_number.min(*lacked);
             }
         }
     }
 
-    /// There is a new owner, which resends the shares that were missing until now.
+    /// There is a new owner, which resends the delta records that were missing until now.
     fn claimed(&mut self) {
-        for (shard, k) in std::mem::take(&mut self.lacked) {
-            let answered = self.answered.entry(shard).or_insert(k);
-            *answered = k.min(*answered);
+        for (shard, commit_number) in std::mem::take(&mut self.lacked) {
+            let answered = self.answered.entry(shard).or_insert(commit_number);
+            *answered = commit_number.min(*answered);
         }
     }
 
-    /// By shard, the first commit below `forwarded` whose share it lacks: it was sent, and must be sent again.
+    /// By shard, the first commit below `forwarded` whose delta record it lacks: it was sent, and must be sent again.
     #[must_use]
     pub fn to_send_again(&self, forwarded: u64) -> BTreeMap<u32, u64> {
         let mut all = self.answered.clone();
-        for (shard, k) in &self.lacked {
-            let first = all.entry(*shard).or_insert(*k);
-            *first = (*first).min(*k);
+        for (shard, commit_number) in &self.lacked {
+            let first = all.entry(*shard).or_insert(*commit_number);
+            *first = (*first).min(*commit_number);
         }
-        all.retain(|shard, k| *k < forwarded && *shard < self.shards);
+        all.retain(|shard, commit_number| *commit_number < forwarded && *shard < self.shards);
         all
     }
 
-    /// Where the oldest record begins that is still needed, all shares below `forwarded` having been sent. `None` when nothing
-    /// may be deleted.
+    /// Where the oldest record begins that is still needed, all delta records below `forwarded` having been sent. `None` when
+    /// nothing may be deleted.
     #[must_use]
     pub fn oldest(&self, forwarded: u64) -> Option<i64> {
         let held = (0..self.shards).map(|shard| self.held.get(&shard).copied().unwrap_or_default()).min()?;
@@ -374,7 +374,7 @@ impl Needs {
         self.begins.get(&held.min(forwarded).min(*last)).copied()
     }
 
-    /// Some shard has counted the shares of all commits below this number. They were in the journal, then.
+    /// Some shard has counted the delta records of all commits below this number. They were in the journal, then.
     #[must_use]
     pub fn counted(&self) -> u64 {
         self.counted
@@ -400,7 +400,7 @@ impl Regained {
     #[must_use]
     pub fn new(lacked: BTreeMap<u32, u64>, until: u64, cut: bool) -> Self {
         let fold = if cut { Fold::after_cut() } else { Fold::new() };
-        Self { fold, lacked, until, shares: Vec::new() }
+        Self { fold, lacked, until, delta_records: Vec::new() }
     }
 
     /// The next record of the journal.
@@ -408,18 +408,20 @@ impl Regained {
     /// # Errors
     /// As [`SpanFold::apply`].
     pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<(), JournalError> {
-        let FrameVerdict::Commit { k, body, .. } = self.fold.apply(&decode_at(offset, record)?) else { return Ok(()) };
-        if k >= self.until || self.lacked.values().all(|first| k < *first) {
+        let FrameVerdict::Commit { commit_number, body, .. } = self.fold.apply(&decode_at(offset, record)?) else {
+            return Ok(());
+        };
+        if commit_number >= self.until || self.lacked.values().all(|first| commit_number < *first) {
             return Ok(());
         }
         let commit = SpanCommit::decode(&body).map_err(|source| JournalError::Body { offset, source })?;
-        let mut shares = commit.shares;
-        for (shard, parts) in (0..).zip(&mut shares) {
-            if self.lacked.get(&shard).is_none_or(|first| k < *first) {
+        let mut delta_records = commit.delta_records;
+        for (shard, parts) in (0..).zip(&mut delta_records) {
+            if self.lacked.get(&shard).is_none_or(|first| commit_number < *first) {
                 parts.clear();
             }
         }
-        self.shares.push((k, shares));
+        self.delta_records.push((commit_number, delta_records));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{FrameKind, Ignored, JournalError, Notice, Owner, Ruling, SpanFold, SpanState, What, Witness};
 use crate::core::journal::frame::Frame;
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 
 /// One record per line, in hex, from offset 0 on: two owners that commit in several records, a frame that the second
 /// one interrupts, the rest of it from a zombie, a release, a third owner.
@@ -64,13 +64,13 @@ fn every_record_of_a_stored_journal_is_judged_as_it_was() {
 #[test]
 fn a_stored_journal_gives_the_state_that_it_gave() {
     let (_, state) = all();
-    assert_eq!((state.owner, state.next, state.next_k), (Some(OWNERS[2]), Some(60), 3));
+    assert_eq!((state.owner, state.next, state.next_commit_number), (Some(OWNERS[2]), Some(60), 3));
     assert_eq!((state.stream_time, state.step, state.reread_from), (Some(44_999), Some(45_000), Some(35)));
-    assert_eq!((state.live.as_slice(), state.ledger.get(Tally::SpansRead)), (&[3, 4][..], 45_000));
+    assert_eq!((state.live.as_slice(), state.ledger.get(Counter::SpansRead)), (&[3, 4][..], 45_000));
     // At that time, no shard had reported what its snapshots hold.
     assert_eq!((state.forwarded, state.oldest_needed), (1, Some(1)));
-    let share = |k: u8| vec![vec![vec![k; 40], vec![k; 3]], vec![vec![]]];
-    assert_eq!(state.unforwarded, VecDeque::from([(1, share(1)), (2, share(2))]));
+    let delta_record = |commit_number: u8| vec![vec![vec![commit_number; 40], vec![commit_number; 3]], vec![vec![]]];
+    assert_eq!(state.unforwarded, VecDeque::from([(1, delta_record(1)), (2, delta_record(2))]));
     assert_eq!(state.witness, None, "version 1 has none");
 }
 
@@ -81,7 +81,7 @@ fn a_stored_journal_of_version_2_names_a_record_that_was_read() {
         (0..).zip(parsed(SPAN_V2)).map(|(offset, record)| fold.apply(offset, &record).expect("a frame")).collect();
     assert_eq!(rulings, [Ruling::Claimed, Ruling::Commit]);
     let state = fold.into_state().expect("a whole journal");
-    assert_eq!((state.owner, state.next, state.next_k), (Some(OWNERS[0]), Some(20), 1));
+    assert_eq!((state.owner, state.next, state.next_commit_number), (Some(OWNERS[0]), Some(20), 1));
     assert_eq!(state.witness, Some(Witness::of(12, Some(14_000), b"spans")));
 }
 
@@ -89,7 +89,7 @@ fn a_stored_journal_of_version_2_names_a_record_that_was_read() {
 fn a_stored_journal_may_lose_its_beginning_up_to_what_is_needed_and_no_more() {
     let (_, mut state) = all();
     for shard in [0, 1] {
-        state.needs.hear(Notice { shard, what: What::Holds, k: 3 });
+        state.needs.hear(Notice { shard, what: What::Holds, commit_number: 3 });
     }
     let needed = usize::try_from(state.needs.oldest(state.forwarded).expect("commits")).expect("an offset");
     assert_eq!(needed, 7);
@@ -97,7 +97,7 @@ fn a_stored_journal_may_lose_its_beginning_up_to_what_is_needed_and_no_more() {
     let (_, rest) = from(needed).expect("all that is needed");
     let SpanState { needs, oldest_needed, .. } = state.clone();
     assert_eq!(SpanState { needs, oldest_needed, ..rest }, state);
-    // The shares of commit 1 begin there; at the end, there is no whole commit left.
+    // The delta records of commit 1 begin there; at the end, there is no whole commit left.
     for offset in needed + 1..records().len() {
         assert!(matches!(from(offset), Err(JournalError::Cut { .. })), "from {offset}");
     }
@@ -107,11 +107,11 @@ fn a_stored_journal_may_lose_its_beginning_up_to_what_is_needed_and_no_more() {
 fn a_stored_journal_that_ends_early_is_what_it_was_then() {
     // In the middle of the last commit: as if it had never begun.
     let (_, torn) = fold(SpanFold::new(), 0, 12).expect("a journal");
-    assert_eq!((torn.owner, torn.next, torn.next_k), (Some(OWNERS[2]), Some(45), 2));
+    assert_eq!((torn.owner, torn.next, torn.next_commit_number), (Some(OWNERS[2]), Some(45), 2));
     let (_, released) = fold(SpanFold::new(), 0, 10).expect("a journal");
     assert_eq!((released.owner, released.next), (None, Some(45)));
     let (_, before) = fold(SpanFold::new(), 0, 6).expect("a journal");
-    assert_eq!((before.owner, before.next, before.next_k), (Some(OWNERS[1]), Some(20), 1));
+    assert_eq!((before.owner, before.next, before.next_commit_number), (Some(OWNERS[1]), Some(20), 1));
 }
 
 #[test]

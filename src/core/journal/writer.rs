@@ -40,7 +40,7 @@ pub struct JournalWriter {
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     seq: u64,
-    k: u64,
+    commit_number: u64,
     next: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ pub struct AcceptedFrame {
     /// What it is.
     pub kind: FrameKind,
     /// The number of the commit.
-    pub k: u64,
+    pub commit_number: u64,
     /// First input offset.
     pub from: i64,
     /// Offset after the last one.
@@ -88,17 +88,17 @@ pub enum AppendProgress {
 // === impl JournalWriter ===
 
 impl JournalWriter {
-    /// A writer whose claim got the offset `claim_offset`. `next` and `next_k` are the fold's, after it has read the
-    /// journal up to and including that offset.
+    /// A writer whose claim got the offset `claim_offset`. `next` and `next_commit_number` are the fold's, after it has read
+    /// the journal up to and including that offset.
     #[must_use]
-    pub fn new(owner: Owner, claim_offset: i64, next: Option<i64>, next_k: u64) -> Self {
+    pub fn new(owner: Owner, claim_offset: i64, next: Option<i64>, next_commit_number: u64) -> Self {
         Self {
             owner,
             identity: Vec::new(),
             max_part: MAX_PART,
-            judge: Judge::new(Some(owner), next, next_k),
+            judge: Judge::new(Some(owner), next, next_commit_number),
             last: claim_offset,
-            tail: Tail { seq: 1, k: next_k, next },
+            tail: Tail { seq: 1, commit_number: next_commit_number, next },
             pending: VecDeque::new(),
             acks: VecDeque::new(),
             gap: None,
@@ -125,7 +125,7 @@ impl JournalWriter {
     pub fn commit(&mut self, from: i64, to: i64, body: &[u8]) -> Vec<Vec<u8>> {
         debug_assert!(self.tail.next.is_none_or(|next| next == from), "a commit must start where the last one ended");
         let records = self.frame(FrameKind::Commit, from, to, body);
-        self.tail.k += 1;
+        self.tail.commit_number += 1;
         self.tail.next = Some(to);
         records
     }
@@ -150,8 +150,8 @@ impl JournalWriter {
 
     /// The number that the next commit will have.
     #[must_use]
-    pub fn next_k(&self) -> u64 {
-        self.tail.k
+    pub fn next_commit_number(&self) -> u64 {
+        self.tail.commit_number
     }
 
     /// The offset of the last record that has been judged: of the claim, to begin with.
@@ -209,9 +209,9 @@ impl JournalWriter {
     fn frame(&mut self, kind: FrameKind, from: i64, to: i64, body: &[u8]) -> Vec<Vec<u8>> {
         let chunks: Vec<&[u8]> = if body.is_empty() { vec![body] } else { body.chunks(self.max_part).collect() };
         let parts = u32::try_from(chunks.len()).expect("a body in memory has fewer than 2^32 parts");
-        let Tail { seq, k, .. } = self.tail;
+        let Tail { seq, commit_number, .. } = self.tail;
         self.tail.seq += 1;
-        let header = |part| Header { owner: self.owner, kind, seq, k, from, to, part, parts };
+        let header = |part| Header { owner: self.owner, kind, seq, commit_number, from, to, part, parts };
         self.pending.extend((0..parts).map(header));
         let frame = |(part, body)| {
             let identity = if part == 0 { self.identity.as_slice() } else { &[] };
@@ -259,8 +259,8 @@ impl JournalWriter {
         let ruling = self.judge.rule(header);
         let whole = matches!(ruling, Ruling::Commit | Ruling::Snapshot | Ruling::Released);
         if whole && header.seq > self.accepted_seq {
-            let Header { kind, k, from, to, .. } = *header;
-            self.accepted.push(AcceptedFrame { kind, k, from, to });
+            let Header { kind, commit_number, from, to, .. } = *header;
+            self.accepted.push(AcceptedFrame { kind, commit_number, from, to });
             self.accepted_seq = header.seq;
         }
         ruling

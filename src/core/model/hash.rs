@@ -1,8 +1,9 @@
 //! Hashing of keys that come from outside: a [`Seed`] that no sender can know, and a [`Mixer`] that loses nothing.
 //!
-//! A sender that knows how keys are hashed can send keys that all have one hash, and a table of them is a list. So tables whose
-//! keys come from outside are seeded: the seed is drawn once per process by the code that starts the tasks, and is an argument
-//! here. It only decides where a key lies in memory: the order of a table never affects a result.
+//! A sender that knows how keys are hashed can send keys that all have one hash, and a table of them is a list. So
+//! tables whose keys come from outside are seeded: the seed is drawn once per process by the code that starts the
+//! tasks, and is an argument here. It only decides where a key lies in memory: the order of a table never affects a
+//! result.
 //!
 //! [`Map`] and [`Set`] are for keys that no sender can choose, such as places in a list of the program.
 

@@ -30,8 +30,8 @@ const VALUE_TAG: u8 = 0x12;
 pub struct SetName(pub u128);
 
 impl SetName {
-    /// The name that a label block had in shares up to version 2: XXH3, for which a sender can construct blocks of one
-    /// name.
+    /// The name that a label block had in delta records up to version 2: XXH3, for which a sender can construct blocks
+    /// of one name.
     #[must_use]
     pub fn old(tenant: &str, family: Family, block: &[u8]) -> Self {
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();

@@ -13,14 +13,14 @@
 
 use super::wire::{Malformed, Reader, put_u64};
 
-/// Where telemetry shows a tally. A metric holds tallies of one unit only, and those that share it exclude each other, so that
-/// its sum means something.
+/// Where telemetry shows a counter. A metric holds counters of one unit only, and those that share it exclude each other, so
+/// that its sum means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TallyMetric {
+pub struct CounterMetric {
     /// The name of the metric.
     pub name: &'static str,
-    /// The label that distinguishes the tallies of the metric, and its value for this one; `None` if the metric has one
-    /// tally.
+    /// The label that distinguishes the counters of the metric, and its value for this one; `None` if the metric has
+    /// one counter.
     pub label: Option<(&'static str, &'static str)>,
 }
 
@@ -33,33 +33,33 @@ macro_rules! label {
     };
 }
 
-macro_rules! tallies {
+macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal in $metric:literal $($key:ident $value:literal)?,)*) => {
         /// One line of the ledger.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
-        pub enum Tally { $($(#[$doc])* $variant,)* }
+        pub enum Counter { $($(#[$doc])* $variant,)* }
 
-        impl Tally {
-            /// All tallies in ledger order. New ones are only ever added at the end: the order is the wire format.
-            pub const ALL: &'static [Tally] = &[$(Tally::$variant,)*];
+        impl Counter {
+            /// All counters in ledger order. New ones are only ever added at the end: the order is the wire format.
+            pub const ALL: &'static [Counter] = &[$(Counter::$variant,)*];
 
             /// The name in telemetry and in printed ledgers.
             #[must_use]
             pub fn name(self) -> &'static str {
-                match self { $(Tally::$variant => $name,)* }
+                match self { $(Counter::$variant => $name,)* }
             }
 
             /// The metric that shows it.
             #[must_use]
-            pub fn metric(self) -> TallyMetric {
-                match self { $(Tally::$variant => TallyMetric { name: $metric, label: label!($($key $value)?) },)* }
+            pub fn metric(self) -> CounterMetric {
+                match self { $(Counter::$variant => CounterMetric { name: $metric, label: label!($($key $value)?) },)* }
             }
         }
     };
 }
 
-tallies! {
+counters! {
     /// Records read from the source, decodable or not.
     RecordsRead = "records_read" in "spanmill_records_read_total",
     /// Bytes of record values read.
@@ -163,26 +163,26 @@ tallies! {
     RecordsNotForMetrics = "records_not_for_metrics" in "spanmill_records_not_for_metrics_total",
 }
 
-/// The tallies of one source partition since the beginning of its journal.
+/// The counters of one source partition since the beginning of its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ledger([u64; Tally::ALL.len()]);
+pub struct Ledger([u64; Counter::ALL.len()]);
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self([0; Tally::ALL.len()])
+        Self([0; Counter::ALL.len()])
     }
 }
 
 impl Ledger {
-    /// Adds `n` to one tally.
-    pub fn add(&mut self, tally: Tally, n: u64) {
-        self.0[tally as usize] += n;
+    /// Adds `n` to one counter.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] += n;
     }
 
-    /// One tally.
+    /// One counter.
     #[must_use]
-    pub fn get(&self, tally: Tally) -> u64 {
-        self.0[tally as usize]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
     }
 
     /// Adds another ledger to this one.
@@ -195,16 +195,16 @@ impl Ledger {
     /// Spans read that are neither counted nor dropped for a named reason. Anything but 0 is a bug.
     #[must_use]
     pub fn unaccounted_spans(&self) -> i128 {
-        let dropped = [Tally::SpansDroppedInvalidUtf8, Tally::SpansDroppedDisabled, Tally::SpansDroppedFiltered];
-        i128::from(self.get(Tally::SpansRead))
-            - i128::from(self.get(Tally::SpansCounted))
+        let dropped = [Counter::SpansDroppedInvalidUtf8, Counter::SpansDroppedDisabled, Counter::SpansDroppedFiltered];
+        i128::from(self.get(Counter::SpansRead))
+            - i128::from(self.get(Counter::SpansCounted))
             - dropped.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }
 
     /// Pending edges, by the ledger's own equation.
     #[must_use]
     pub fn pending_edges(&self) -> i128 {
-        use Tally as T;
+        use Counter as T;
         let settled = [
             T::EdgesCompleted,
             T::EdgesVirtual,
@@ -223,9 +223,9 @@ impl Ledger {
         i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }
 
-    /// Iterates over all tallies in ledger order.
-    pub fn iter(&self) -> impl Iterator<Item = (Tally, u64)> + '_ {
-        Tally::ALL.iter().map(|&t| (t, self.get(t)))
+    /// Iterates over all counters in ledger order.
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
+        Counter::ALL.iter().map(|&t| (t, self.get(t)))
     }
 
     /// Appends the ledger's bytes.
@@ -236,7 +236,7 @@ impl Ledger {
         }
     }
 
-    /// Reads a ledger. Tallies that a later version added and this one does not know are skipped.
+    /// Reads a ledger. Counters that a later version added and this one does not know are skipped.
     ///
     /// # Errors
     /// When the bytes end too early.
@@ -259,73 +259,73 @@ mod tests {
     #[test]
     fn a_ledger_survives_the_round_trip() {
         let mut l = Ledger::default();
-        l.add(Tally::SpansRead, 5);
-        l.add(Tally::RecordsFromFuture, 300);
+        l.add(Counter::SpansRead, 5);
+        l.add(Counter::RecordsFromFuture, 300);
         let mut out = Vec::new();
         l.encode(&mut out);
         assert_eq!(Ledger::decode(&mut Reader::new(&out)), Ok(l));
     }
 
     #[test]
-    fn tallies_of_a_later_version_are_skipped() {
+    fn counters_of_a_later_version_are_skipped() {
         let mut out = Vec::new();
-        put_u64(&mut out, Tally::ALL.len() as u64 + 1);
-        for i in 0..=Tally::ALL.len() as u64 {
+        put_u64(&mut out, Counter::ALL.len() as u64 + 1);
+        for i in 0..=Counter::ALL.len() as u64 {
             put_u64(&mut out, i);
         }
         let l = Ledger::decode(&mut Reader::new(&out)).expect("longer ledgers are legal");
-        assert_eq!(l.get(Tally::BytesRead), 1);
+        assert_eq!(l.get(Counter::BytesRead), 1);
     }
 
     #[test]
     fn the_equations_name_what_is_missing() {
         let mut l = Ledger::default();
-        l.add(Tally::SpansRead, 3);
-        l.add(Tally::SpansCounted, 2);
+        l.add(Counter::SpansRead, 3);
+        l.add(Counter::SpansCounted, 2);
         assert_eq!(l.unaccounted_spans(), 1);
-        l.add(Tally::EdgesOpened, 2);
-        l.add(Tally::EdgesVirtual, 1);
+        l.add(Counter::EdgesOpened, 2);
+        l.add(Counter::EdgesVirtual, 1);
         assert_eq!(l.pending_edges(), 1);
     }
 
-    /// The tallies whose metric is `name`.
-    fn of(name: &str) -> Vec<Tally> {
-        Tally::ALL.iter().copied().filter(|tally| tally.metric().name == name).collect()
+    /// The counters whose metric is `name`.
+    fn of(name: &str) -> Vec<Counter> {
+        Counter::ALL.iter().copied().filter(|counter| counter.metric().name == name).collect()
     }
 
     #[test]
-    fn every_tally_is_in_one_metric_and_no_metric_mixes_units() {
+    fn every_counter_is_in_one_metric_and_no_metric_mixes_units() {
         let units = ["bytes", "edge_spans", "edges", "info", "messaging_edges", "records", "span_events", "span_names"];
         let others =
             [("marks_", "spans"), ("relays_", "spans"), ("messaging_", "messaging_edges"), ("spans_", "spans")];
         let mut rows = Vec::new();
-        for tally in Tally::ALL {
-            let metric = tally.metric();
+        for counter in Counter::ALL {
+            let metric = counter.metric();
             let unit =
-                units.iter().find(|unit| tally.name().starts_with(&format!("{unit}_")) || tally.name() == **unit);
-            let other = others.iter().find(|(prefix, _)| tally.name().starts_with(prefix)).map(|(_, unit)| unit);
+                units.iter().find(|unit| counter.name().starts_with(&format!("{unit}_")) || counter.name() == **unit);
+            let other = others.iter().find(|(prefix, _)| counter.name().starts_with(prefix)).map(|(_, unit)| unit);
             let unit = unit.or(other).expect("a tally begins with its unit");
-            assert!(metric.name.starts_with(&format!("spanmill_{unit}_")), "{tally:?} counts {unit}");
-            assert!(metric.name.ends_with("_total"), "{tally:?}");
+            assert!(metric.name.starts_with(&format!("spanmill_{unit}_")), "{counter:?} counts {unit}");
+            assert!(metric.name.ends_with("_total"), "{counter:?}");
             let key = metric.label.map(|(key, _)| key);
             assert!(of(metric.name).iter().all(|t| t.metric().label.map(|(key, _)| key) == key), "{}", metric.name);
             rows.push((metric.name, metric.label));
         }
         rows.sort_unstable();
         rows.dedup();
-        assert_eq!(rows.len(), Tally::ALL.len(), "two tallies have one row");
+        assert_eq!(rows.len(), Counter::ALL.len(), "two tallies have one row");
     }
 
     #[test]
     fn the_equations_hold_with_the_names_of_the_metrics() {
         let mut l = Ledger::default();
-        for (n, tally) in (1..).zip(Tally::ALL) {
-            l.add(*tally, 1 << (n % 60));
+        for (n, counter) in (1..).zip(Counter::ALL) {
+            l.add(*counter, 1 << (n % 60));
         }
         let sum = |name: &str| -> i128 {
-            let tallies = of(&format!("spanmill_{name}_total"));
-            assert!(!tallies.is_empty(), "{name}");
-            tallies.into_iter().map(|tally| i128::from(l.get(tally))).sum()
+            let counters = of(&format!("spanmill_{name}_total"));
+            assert!(!counters.is_empty(), "{name}");
+            counters.into_iter().map(|counter| i128::from(l.get(counter))).sum()
         };
         assert_eq!(l.unaccounted_spans(), sum("spans_read") - sum("spans_counted") - sum("spans_dropped"));
         assert_eq!(l.pending_edges(), sum("edges_opened") - sum("edges_closed"));

@@ -20,7 +20,7 @@ pub use exemplar::Exemplar;
 pub use hash::Seed;
 pub use labels::{LabelBuilder, Namer, SetName, Spelling};
 pub use layout::{Family, Layout, Naming, Native, NativeTotal, Natives, Numbers, Owner, Shape, Spec, Unit};
-pub use ledger::{Ledger, Tally};
+pub use ledger::{Counter, Ledger};
 pub use sketch::Sketch;
 pub use time::{MAX_TIME, Millis, StepWidth};
 pub use weight::Weight;

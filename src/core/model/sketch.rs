@@ -1,7 +1,7 @@
 //! An estimate of the number of distinct label sets, in a kilobyte at most.
 //!
-//! A HyperLogLog: adding the same set again changes nothing, and merging is a maximum, so the estimate does not
-//! depend on the order, on how often a set was seen, or on how the sets were spread over commits. 1,024 registers are right
+//! A HyperLogLog: adding the same set again changes nothing, and merging is a maximum, so the estimate does not depend
+//! on the order, on how often a set was seen, or on how the sets were spread over commits. 1,024 registers are right
 //! within 3.25 % (one standard deviation), the same precision as Tempo's estimates.
 
 use super::SetName;

@@ -50,8 +50,8 @@ pub fn from_rfc3339(text: &str) -> Option<Millis> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
-/// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream time:
-/// so it holds no step back, and still shows its last step.
+/// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream
+/// time: so it holds no step back, and still shows its last step.
 const END: Millis = 1 << 52;
 
 /// Times are at most this far from the epoch, so that adding a duration cannot overflow.

@@ -157,9 +157,9 @@ impl Batch {
         decoded
     }
 
-    /// Replaces the contents by those of a request that `write` appends to an empty buffer, made of a record in another format. The
-    /// request is kept here: the bytes that are passed for reading do not matter. If `write` answers false, the
-    /// record's sender has excluded it from metrics.
+    /// Replaces the contents by those of a request that `write` appends to an empty buffer, made of a record in another
+    /// format. The request is kept here: the bytes that are passed for reading do not matter. If `write` answers false,
+    /// the record's sender has excluded it from metrics.
     ///
     /// # Errors
     /// Those of `write`, and when what it wrote is no request; the batch is then empty.

@@ -1,7 +1,7 @@
 //! Remote write as values: samples → requests in 1.0, those in 2.0, requests → samples, answers → verdicts.
 //!
 //! *In:* encoded `timeseries` fields; bodies; status codes. *Out:* [`Request`]s, decoded messages, [`Verdict`]s.
-//! *Owner:* a series task builds requests, a lane of `export` settles them. *Never:* a clock, a socket, a retry loop.
+//! *Owner:* a series task builds requests, a shard sender of `export` settles them. *Never:* a clock, a socket, a retry loop.
 //! *Next:* `export`.
 
 pub mod acceptance;

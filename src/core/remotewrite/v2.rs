@@ -4,8 +4,9 @@
 //! the receiver is known to support it. *Never:* another sample, or another order: a request that waits may be sent in
 //! either form, and that may change from one attempt to the next. *Next:* the sender.
 //!
-//! Requests are built, kept, halved and cut into phases in the form of 1.0 only. The series of a label set stand next to one
-//! another there, so most labels of a series are those of the one before it, byte for byte, and have their symbols already.
+//! Requests are built, kept, halved and cut into phases in the form of 1.0 only. The series of a label set stand next
+//! to one another there, so most labels of a series are those of the one before it, byte for byte, and have their
+//! symbols already.
 
 use bytes::Bytes;
 use hashbrown::HashTable;

@@ -1,7 +1,7 @@
 //! The meaning of an answer: a pure table from status codes to verdicts.
 //!
 //! *In:* a status code, a `Retry-After` header, what is known of earlier attempts, the user's choices. *Out:* a
-//! [`Verdict`]. *Never:* a rejected sample that could be stored later, or that may be new. *Next:* the lanes of
+//! [`Verdict`]. *Never:* a rejected sample that could be stored later, or that may be new. *Next:* the shard senders of
 //! `export` act on it.
 //!
 //! | status | fresh | unanswered before | resent | why |

@@ -1,7 +1,8 @@
 //! How many spans one kept span stands for.
 //!
 //! *In:* a span and its resource. *Out:* a [`Weight`]. *Owner:* the room that counts; a [`Sampling`] never changes.
-//! *Never:* an allocation, a float that is added up. *Next:* [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
+//! *Never:* an allocation, a float that is added up. *Next:* [`crate::core::spanmetrics`] and
+//! [`crate::core::servicegraph`].
 //!
 //! # Where the weight is found
 //!
@@ -13,9 +14,9 @@
 //!
 //! # Where this differs from Tempo
 //!
-//! - Where the trace state also carries the randomness `rv:`, Tempo rounds the weight up or down by it, to a whole number.
-//!   That biases sums, since the same randomness has decided already that the span was kept: by up to 20 %. Here a weight
-//!   of 1.333 counts as 1.333.
+//! - Where the trace state also carries the randomness `rv:`, Tempo rounds the weight up or down by it, to a whole
+//!   number. That biases sums, since the same randomness has decided already that the span was kept: by up to 20 %.
+//!   Here a weight of 1.333 counts as 1.333.
 //! - A weight that does not fit [`Weight`] (2^32 and more, or next to nothing) counts as unknown.
 
 use crate::core::model::Weight;
@@ -79,7 +80,7 @@ impl Sampling {
 /// A fraction that is not a double.
 fn written(kind: ValueKind<'_>) -> Option<f64> {
     match kind {
-        ValueKind::Int(share) => Some(share as f64),
+        ValueKind::Int(delta_record) => Some(delta_record as f64),
         ValueKind::Text(text) => std::str::from_utf8(text).ok()?.trim().parse().ok(),
         _ => None,
     }

@@ -3,9 +3,9 @@
 //! A shard decides when it closes a step, about all label sets that are new in it, in the order of their labels. So the
 //! decision does not depend on the order of arrival, on the number of workers, or on when the shard looks.
 //!
-//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The
-//! limit of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each;
-//! the shares carry these numbers. So it holds over all workers, and never needs a shard to ask another.
+//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The limit
+//! of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each; the
+//! delta records carry these numbers. So it holds over all workers, and never needs a shard to ask another.
 //!
 //! Nothing that is refused is lost: it is counted in a label set that has fewer labels, or a label without its value.
 //! Within a tenant's limit no service is starved: the last fifth is for services that have less than an even share.

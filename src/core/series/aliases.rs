@@ -1,11 +1,12 @@
-//! Names of the earlier version: the name of a label set in a share, and its name here.
+//! Names of the earlier version: the name of a label set in a delta record, and its name here.
 //!
-//! Workers are replaced one after the other, so for a while some shares have the old names. A set is in a shard once, under
-//! its new name; an old one leads to it. Old names are a function of the labels: they are computed when a share with
-//! old names comes, and forgotten when none has come for as long as a set is remembered. Snapshots do not hold them.
+//! Workers are replaced one after the other, so for a while some delta records have the old names. A set is in a shard
+//! once, under its new name; an old one leads to it. Old names are a function of the labels: they are computed when a
+//! delta record with old names comes, and forgotten when none has come for as long as a set is remembered. Snapshots do
+//! not hold them.
 //!
 //! A sender can construct label sets of one old name. While they are sent in full their labels distinguish them; a
-//! share that only gives the name may mean any of them, and is refused.
+//! delta record that only gives the name may mean any of them, and is refused.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use super::registry::{AddError, LayoutId, Registry};
 use crate::core::deltas::SetDelta;
 use crate::core::model::{Millis, SetName};
 
-/// The old names of the sets of a shard, while there are shares with old names.
+/// The old names of the sets of a shard, while there are delta records with old names.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Option<Known>);
 
@@ -21,7 +22,7 @@ pub(super) struct Aliases(Option<Known>);
 struct Known {
     /// Old and new.
     pairs: BTreeSet<(SetName, SetName)>,
-    /// The greatest stream time of a share with old names.
+    /// The greatest stream time of a delta record with old names.
     last: Millis,
 }
 
@@ -44,7 +45,7 @@ impl Aliases {
         }
     }
 
-    /// Forgets all of them when no share can name a set by an old name any more without sending it in full again.
+    /// Forgets all of them when no delta record can name a set by an old name any more without sending it in full again.
     pub(super) fn forget(&mut self, watermark: Millis, memory: Millis) {
         self.0.take_if(|known| watermark.saturating_sub(known.last) > memory);
     }
@@ -67,8 +68,8 @@ impl Aliases {
 // === impl Registry ===
 
 impl Registry {
-    /// Replaces the names of sets in a share of the earlier version by their names here. Sets without one are removed
-    /// and passed to `lost`.
+    /// Replaces the names of sets in a delta record of the earlier version by their names here. Sets without one are
+    /// removed and passed to `lost`.
     pub fn rename(
         &mut self,
         stream_time: Millis,

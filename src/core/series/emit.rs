@@ -156,9 +156,9 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat, for
-    /// the receiver's look-back time. They end here. Series that are new in their place begin with the kept values of
-    /// the set: their first value holds its whole past, and a zero would turn that into an increase.
+    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat,
+    /// for the receiver's look-back time. They end here. Series that are new in their place begin with the kept values
+    /// of the set: their first value holds its whole past, and a zero would turn that into an increase.
     fn end_vanished(&mut self, set: &LabelSet, old: &Metrics, new: &Metrics) {
         let emitted = set.emitted;
         let mut writer = self.lines(set);

@@ -75,8 +75,9 @@ impl<'a> Folding<'a> {
     }
 
     /// Gives the set the layout of its latest definition. A set that begins again forgets its earlier layout. Any other
-    /// keeps a place for every histogram that it has ever had, and takes one for every histogram that a delta has: the calls
-    /// and the latency of one set may come from different raw keys, with different layouts, and both continue permanently.
+    /// keeps a place for every histogram that it has ever had, and takes one for every histogram that a delta has: the
+    /// calls and the latency of one set may come from different raw keys, with different layouts, and both continue
+    /// permanently.
     fn adopt<'d>(&mut self, deltas: impl Iterator<Item = &'d Delta>, set: &mut LabelSet, turn: &mut Turn) {
         let (had, mut wanted) = (set.layout, None);
         let mut differs = false;

@@ -12,7 +12,7 @@ use crate::core::deltas::{CellDelta, encode_cells, encode_exemplars};
 use crate::core::model::wire::{Malformed, Reader};
 use crate::core::model::{Exemplar, Millis, Natives, Sketch, exemplar};
 
-/// What the shares of one step have added so far, per label set and layout.
+/// What the delta records of one step have added so far, per label set and layout.
 #[derive(Debug, Default)]
 pub(super) struct OpenStep {
     /// By label set.
@@ -37,7 +37,7 @@ pub struct Touched {
 pub(super) struct Delta {
     /// The set's place in the registry.
     pub(super) set: u32,
-    /// Twice the layout of the cells, and one if a share sent the set in full with it: a step may hold millions.
+    /// Twice the layout of the cells, and one if a delta record sent the set in full with it: a step may hold millions.
     layout: u32,
     pub(super) natives: Natives,
     /// `cells: n, then n x (gap, value) | exemplars, each (cell, time - step, trace ID, value)`
@@ -65,7 +65,7 @@ pub(super) struct Scratch {
 // === impl Touched ===
 
 impl Touched {
-    /// The sets in a share.
+    /// The sets in a delta record.
     #[must_use]
     pub fn new(names: &Sketch, are_old: bool) -> Self {
         match are_old {
@@ -214,7 +214,7 @@ impl Delta {
         self.layout >> 1
     }
 
-    /// Whether a share sent the set in full with this layout.
+    /// Whether a delta record sent the set in full with this layout.
     pub(super) fn spelled(&self) -> bool {
         self.layout & 1 != 0
     }

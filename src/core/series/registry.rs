@@ -26,23 +26,23 @@ const BATCH: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddError {
-    /// A share names a label set that was never sent in full, or was forgotten too early.
+    /// A delta record names a label set that was never sent in full, or was forgotten too early.
     #[error(
         "a delta record refers to label set {:032x}, whose labels this shard does not know; its delta is held back \
          until the labels are sent, which the next owner of the source does: restart that worker. Without an upgrade \
          from an earlier version, the deltas topic has lost records, or two groups write to it; check its retention", .0.0
     )]
     Unknown(SetName),
-    /// The same in a share of an earlier version. Its deltas are not kept: the labels come under another name.
+    /// The same in a delta record of an earlier version. Its deltas are not kept: the labels come under another name.
     #[error(
         "a delta record of an earlier version refers to label set {:032x}, whose labels this shard does not know; \
          its delta is lost", .0.0
     )]
     UnknownOld(SetName),
-    /// A share sends labels in full that do not have the name that it gives, or cells of another family.
+    /// A delta record sends labels in full that do not have the name that it gives, or cells of another family.
     #[error("a delta record has labels or cells that do not belong to label set {:032x}; its delta is lost", .0.0)]
     Misnamed(SetName),
-    /// Different label sets have one name, and a share does not determine which of them it means.
+    /// Different label sets have one name, and a delta record does not determine which of them it means.
     #[error(
         "different label sets have the ID {:032x}; a delta that may belong to any of them is lost. IDs in delta \
          records of version 2 can be made to collide by senders of spans: replace all workers by this version, whose \
@@ -69,7 +69,7 @@ pub struct Registry {
     pub(super) scratch: Scratch,
     /// Sets that a limit refuses, and the labels of those that count for them.
     pub(super) instead: Instead,
-    /// The names of the sets in shares of the earlier version.
+    /// The names of the sets in delta records of the earlier version.
     pub(super) aliases: Aliases,
     /// Deltas that wait for the labels of their set, and the number of those that were given up.
     pub(super) unnamed: Unnamed,
@@ -224,9 +224,9 @@ impl Registry {
         LayoutId(self.layouts.id(layout))
     }
 
-    /// Adds the deltas of a share with stream time `stream_time` for `step`; a step that is closed already is replaced
-    /// by the oldest open one. `layouts` are those that `set.layout` stands for. Deltas that cannot be added are passed
-    /// to `lost`.
+    /// Adds the deltas of a delta record with stream time `stream_time` for `step`; a step that is closed already is
+    /// replaced by the oldest open one. `layouts` are those that `set.layout` stands for. Deltas that cannot be added
+    /// are passed to `lost`.
     pub fn add(
         &mut self,
         step: Millis,
@@ -262,7 +262,7 @@ impl Registry {
         set: &SetDelta<'_>,
         (id, at): (Option<u32>, Option<u32>),
     ) -> Result<(), AddError> {
-        // The share may have sent it in full just before.
+        // The delta record may have sent it in full just before.
         let id = match (id.or_else(|| self.sets.find(set.name)), set.spelled) {
             (Some(id), _) => id,
             (None, Some((tenant, block))) => {
@@ -305,7 +305,7 @@ impl Registry {
         let Some(family) = self.sets.get(id).map(|set| self.layouts.family(set.layout)) else { return };
         for (layout, waiting) in self.unnamed.take(name) {
             if self.layouts.family(layout) != family {
-                // The share that named it meant another set.
+                // The delta record that named it meant another set.
                 self.given_up += 1;
                 continue;
             }
@@ -374,7 +374,7 @@ impl Registry {
         id
     }
 
-    /// The name of a set in shares of version 2.
+    /// The name of a set in delta records of version 2.
     pub(super) fn old_name(&self, set: &LabelSet) -> SetName {
         SetName::old(self.tenants.of(set.tenant), self.layouts.family(set.layout), set.block())
     }
@@ -439,7 +439,7 @@ impl Registry {
         closed
     }
 
-    /// Frees cold sets that would begin again at zero, as soon as no share can still name them.
+    /// Frees cold sets that would begin again at zero, as soon as no delta record can still name them.
     fn forget(&mut self, step: Millis, watermark: Option<Millis>) {
         let Some(watermark) = watermark else { return };
         let memory = self.settings.memory();

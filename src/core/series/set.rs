@@ -21,7 +21,7 @@ pub(super) struct LabelSet {
     pub(super) natives: Natives,
     /// The last closed step that touched it.
     pub(super) touched: Millis,
-    /// The greatest stream time of a share that mentioned it.
+    /// The greatest stream time of a delta record that mentioned it.
     pub(super) mentioned: Millis,
     pub(super) cuts: Cuts,
     /// See [`super::tenants::Names`].

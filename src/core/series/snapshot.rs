@@ -10,13 +10,13 @@
 //! | without labels: n, then n x (name | layout | mentioned | cells | per native histogram: n | zero | buckets)
 //! ```
 //!
-//! In place of its numbers, a set that a limit refuses has the label block of the one that counts for it. Behind its numbers,
-//! a set that came back and has not been written since has the layout that its receiver has seen (plus one; 0: none) and
-//! its numbers of before.
+//! In place of its numbers, a set that a limit refuses has the label block of the one that counts for it. Behind its
+//! numbers, a set that came back and has not been written since has the layout that its receiver has seen (plus one; 0:
+//! none) and its numbers of before.
 //!
 //! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
-//! which is still read, had neither native histograms nor a time of the last exemplar of counters; up to version 2 there was
-//! one sketch, by old names.
+//! which is still read, had neither native histograms nor a time of the last exemplar of counters; up to version 2
+//! there was one sketch, by old names.
 
 use super::SeriesSettings;
 use super::metrics::Metrics;

@@ -3,12 +3,13 @@
 //! Record keys, headers and attributes make tenants, so any producer of spans can. Beyond `limits.max_tenants`, further
 //! ones are counted together, as the tenant [`OVERFLOW_TENANT`]: one label set per family and shard.
 //!
-//! Every shard decides alike, without asking another. The shares of a step inform all shards which tenants the step has
-//! touched anywhere, and a step closes when all its shares are there. Then its new tenants are admitted in the order of
-//! their names, while there is room; and a tenant that was not touched anywhere for as long as series are remembered
-//! loses its place. Tenants that have series already, as when the limit is new, keep them. So neither the order of
-//! arrival nor cuts nor restarts affect the result. Only a step that is closed on stall timeout, without some sources,
-//! may let shards differ: then a tenant has series of its own in some shards and not in others, and no count is lost.
+//! Every shard decides alike, without asking another. The delta records of a step inform all shards which tenants the
+//! step has touched anywhere, and a step closes when all its delta records are there. Then its new tenants are admitted
+//! in the order of their names, while there is room; and a tenant that was not touched anywhere for as long as series
+//! are remembered loses its place. Tenants that have series already, as when the limit is new, keep them. So neither
+//! the order of arrival nor cuts nor restarts affect the result. Only a step that is closed on stall timeout, without
+//! some sources, may let shards differ: then a tenant has series of its own in some shards and not in others, and no
+//! count is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

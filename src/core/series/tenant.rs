@@ -3,15 +3,15 @@
 //! Settings decide only what is sent, never what is counted: values, lives and zeros of all tenants continue alike. So
 //! a snapshot holds no settings, and a tenant that is written again continues from its present state.
 //!
-//! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written: the
-//!   zero of a series that began in between comes with its first value, and so does the kept value of one that came back.
-//!   Markers come with the step that ends a series, because the next multiple may lie beyond its return. Exemplars of such
-//!   a step are skipped.
-//! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers are
-//!   skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between; and the
-//!   last counts of a series that ends before its receiver is back and never returns.
-//! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start: what was
-//!   not sent is no sudden increase.
+//! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written:
+//!   the zero of a series that began in between comes with its first value, and so does the kept value of one that came
+//!   back. Markers come with the step that ends a series, because the next multiple may lie beyond its return.
+//!   Exemplars of such a step are skipped.
+//! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers
+//!   are skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between;
+//!   and the last counts of a series that ends before its receiver is back and never returns.
+//! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start:
+//!   what was not sent is no sudden increase.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
-//! Deltas of label sets whose labels this shard does not know: they wait until a share sends the labels in full.
+//! Deltas of label sets whose labels this shard does not know: they wait until a delta record sends the labels in full.
 //!
-//! By the argument in [`super`] there are none. But a shard may have been owned by an earlier version, which freed what the
-//! sources still named, and a source that was forgotten may come back with shares that are as old. A label set is sent in full
-//! when it returns after a silence and by every new owner of a source. A set that is not sent in full for as long as
-//! the shard remembers sets is lost.
+//! By the argument in [`super`] there are none. But a shard may have been owned by an earlier version, which freed what
+//! the sources still named, and a source that was forgotten may come back with delta records that are as old. A label
+//! set is sent in full when it returns after a silence and by every new owner of a source. A set that is not sent in
+//! full for as long as the shard remembers sets is lost.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct Unnamed(BTreeMap<(SetName, u32), Waiting>);
 pub(super) struct Waiting {
     pub(super) cells: Vec<u64>,
     pub(super) natives: Natives,
-    /// The greatest stream time of a share that named it.
+    /// The greatest stream time of a delta record that named it.
     mentioned: Millis,
 }
 
@@ -40,7 +40,7 @@ impl Waiting {
 // === impl Unnamed ===
 
 impl Unnamed {
-    /// Keeps what a share adds to a set whose labels are not known. Exemplars are not kept: they would be old.
+    /// Keeps what a delta record adds to a set whose labels are not known. Exemplars are not kept: they would be old.
     pub(super) fn keep(&mut self, set: &SetDelta<'_>, layout: u32, metrics: &Metrics, stream_time: Millis) {
         let new = || Waiting {
             cells: vec![0; metrics.layout.cells()],

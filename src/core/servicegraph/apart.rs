@@ -3,15 +3,15 @@
 //!
 //! Each server half is an entry of its own, and so is each client; nothing is ever written into the peer. With
 //! `fan_out`, a client that has met a server stays until its wait is over, and is never a virtual node. With `links`, a
-//! consumer waits once for its parent and once for each span that it links to. With `ancestors`, spans of other kinds are
-//! relays: a server half climbs from relay to relay to the topmost place that is known, when it comes and when relays
-//! come.
+//! consumer waits once for its parent and once for each span that it links to. With `ancestors`, spans of other kinds
+//! are relays: a server half climbs from relay to relay to the topmost place that is known, when it comes and when
+//! relays come.
 
 use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED, HELD, MET, MOVED, Relay};
 use super::live::EdgeOrigin;
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, update, valid_id};
 use super::rules::Pairs;
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 use crate::core::model::hash::digest;
 use crate::core::otlp::Span;
 
@@ -34,19 +34,19 @@ impl Pairing {
     pub(super) fn client_apart(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         let mut edge = self.open(block, side, side.key, block.origin(side, 0));
         if edge.is_complete() {
-            sink.ledger.add(Tally::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
             if Self::is_call(block, side) {
                 return self.hold(edge, block, side, sink);
             }
-            return self.emit(&edge, Tally::EdgesCompleted, sink);
+            return self.emit(&edge, Counter::EdgesCompleted, sink);
         }
         if let Some(slot) = self.edges.find_client(&side.key, Edge::is_caller) {
             return self.client_again(slot, block, side, sink);
         }
         let fan_out = block.rules.pairs.fan_out;
         if self.is_marked(&side.key, End::Server) {
-            sink.ledger.add(Tally::EdgesOpened, 1);
-            sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
             if !fan_out {
                 return;
             }
@@ -78,14 +78,14 @@ impl Pairing {
         }
         if completed {
             let edge = self.edges.remove(slot);
-            self.emit(&edge, Tally::EdgesCompleted, sink);
+            self.emit(&edge, Counter::EdgesCompleted, sink);
         }
     }
 
     fn keep_client(&mut self, edge: &Edge, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         let fan_out = block.rules.pairs.fan_out;
         if edge.is_pending() {
-            sink.ledger.add(Tally::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
             self.open_and_wait(edge, block, side, sink);
         } else if !fan_out && Self::is_call(block, side) {
             self.answered_at_once(edge, block, side);
@@ -97,8 +97,8 @@ impl Pairing {
             }
         } else if fan_out {
             // Servers that come now will not find it.
-            sink.ledger.add(Tally::EdgesOpened, 1);
-            sink.ledger.add(Tally::EdgesDroppedFull, 1);
+            sink.ledger.add(Counter::EdgesOpened, 1);
+            sink.ledger.add(Counter::EdgesDroppedFull, 1);
         }
     }
 
@@ -112,15 +112,15 @@ impl Pairing {
             match place {
                 Ancestor::Client(slot) => self.meet_new(slot, edge, block.rules.pairs, sink),
                 Ancestor::Filtered => {
-                    sink.ledger.add(Tally::EdgesOpened, 1);
-                    sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+                    sink.ledger.add(Counter::EdgesOpened, 1);
+                    sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
                 }
                 Ancestor::Waits(top) => {
                     if top != key {
                         edge.set(MOVED);
                         edge.key = top;
                     }
-                    sink.ledger.add(Tally::EdgesOpened, 1);
+                    sink.ledger.add(Counter::EdgesOpened, 1);
                     self.wait_for_other(&edge, sink);
                 }
             }
@@ -135,7 +135,7 @@ impl Pairing {
             return;
         }
         if self.relays.len() >= self.max_items {
-            return sink.ledger.add(Tally::RelaysDroppedFull, 1);
+            return sink.ledger.add(Counter::RelaysDroppedFull, 1);
         }
         self.relays.insert(relay);
         let mut slots = std::mem::take(&mut self.slots);
@@ -145,13 +145,13 @@ impl Pairing {
                 Ancestor::Client(at) => {
                     let client = self.edges.get(at);
                     // Both were pending, and are one edge.
-                    sink.ledger.add(Tally::EdgesJoined, u64::from(client.is_pending()));
+                    sink.ledger.add(Counter::EdgesJoined, u64::from(client.is_pending()));
                     self.take(at, &client, block.rules.pairs);
                     self.meet_waiting(slot, &client, block.rules.pairs, sink);
                 }
                 Ancestor::Filtered => {
                     self.edges.remove(slot);
-                    sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+                    sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
                 }
                 Ancestor::Waits(top) => {
                     self.edges.change(slot, |edge| edge.set(MOVED));
@@ -184,10 +184,10 @@ impl Pairing {
     /// A server that has just come has found a client in this slot.
     fn meet_new(&mut self, slot: u32, mut server: Edge, pairs: Pairs, sink: &mut Sink<'_>) {
         let client = self.edges.get(slot);
-        sink.ledger.add(Tally::EdgesOpened, u64::from(!client.is_pending()));
+        sink.ledger.add(Counter::EdgesOpened, u64::from(!client.is_pending()));
         let received = self.received(&client, &server, pairs);
         if self.is_repeated(&client, &server, received) {
-            return sink.ledger.add(Tally::EdgesDroppedRepeated, 1);
+            return sink.ledger.add(Counter::EdgesDroppedRepeated, 1);
         }
         self.take(slot, &client, pairs);
         self.meet(&client, &server, sink);
@@ -205,7 +205,7 @@ impl Pairing {
         let received = self.received(client, &server, pairs);
         if self.is_repeated(client, &server, received) {
             self.edges.forget(slot);
-            return sink.ledger.add(Tally::EdgesDroppedRepeated, 1);
+            return sink.ledger.add(Counter::EdgesDroppedRepeated, 1);
         }
         self.meet(client, &server, sink);
         if let Some(key) = received {
@@ -217,9 +217,9 @@ impl Pairing {
         }
     }
 
-    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as it would
-    /// have waited. `None` where the settings do not ask for that, or where a producer is removed once it has met a
-    /// consumer.
+    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as
+    /// it would have waited. `None` where the settings do not ask for that, or where a producer is removed once it has
+    /// met a consumer.
     fn received(&self, client: &Edge, server: &Edge, pairs: Pairs) -> Option<EdgeKey> {
         let asked = pairs.receive_once && pairs.fan_out && server.kind == EdgeKind::Consumer;
         let id = || [&client.key.span_id[..], self.names.get(server.server)].concat();
@@ -260,7 +260,7 @@ impl Pairing {
         let Self { book, names, scratch, .. } = self;
         let rules = book.of(names.get(edge.key.tenant));
         edge.extra = scratch.join(names, &rules.slots, client.extra, server.extra);
-        self.emit(&edge, Tally::EdgesCompleted, sink);
+        self.emit(&edge, Counter::EdgesCompleted, sink);
     }
 }
 

@@ -97,8 +97,8 @@ pub(super) trait Item: Hashed {
 
 /// Bits of [`Edge`]. The first two are the present halves.
 pub(super) const FAILED: u8 = 4;
-/// A client that has met a server already and waits for more of them, or a consumer that has met its producer and keeps others of
-/// its service from it. It is no pending edge.
+/// A client that has met a server already and waits for more of them, or a consumer that has met its producer and keeps others
+/// of its service from it. It is no pending edge.
 pub(super) const MET: u8 = 8;
 /// The key is not the one of the span, but one further up.
 pub(super) const MOVED: u8 = 16;

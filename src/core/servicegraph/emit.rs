@@ -8,7 +8,7 @@ use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
 use crate::core::deltas::{Define, Growing};
 use crate::core::model::wire::put_bytes;
-use crate::core::model::{LabelBuilder, Tally, Weight};
+use crate::core::model::{Counter, LabelBuilder, Weight};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';
@@ -38,15 +38,15 @@ impl Pairing {
             edge.connection = Connection::VirtualServer;
             edge.server = server;
         } else {
-            let tally = match edge.kind {
-                EdgeKind::Client => Tally::EdgesExpiredClient,
-                EdgeKind::Server => Tally::EdgesExpiredServer,
-                EdgeKind::Producer => Tally::EdgesExpiredProducer,
-                EdgeKind::Consumer => Tally::EdgesExpiredConsumer,
+            let counter = match edge.kind {
+                EdgeKind::Client => Counter::EdgesExpiredClient,
+                EdgeKind::Server => Counter::EdgesExpiredServer,
+                EdgeKind::Producer => Counter::EdgesExpiredProducer,
+                EdgeKind::Consumer => Counter::EdgesExpiredConsumer,
             };
-            return sink.ledger.add(tally, 1);
+            return sink.ledger.add(counter, 1);
         }
-        self.emit(&edge, Tally::EdgesVirtual, sink);
+        self.emit(&edge, Counter::EdgesVirtual, sink);
     }
 
     fn virtual_server(&mut self, rules: &Rules, peer: NameId) -> NameId {
@@ -55,7 +55,7 @@ impl Pairing {
     }
 
     /// Adds the edge to the deltas.
-    pub(super) fn emit(&mut self, edge: &Edge, outcome: Tally, sink: &mut Sink<'_>) {
+    pub(super) fn emit(&mut self, edge: &Edge, outcome: Counter, sink: &mut Sink<'_>) {
         let parts = [edge.key.tenant, edge.client, edge.server].map(|id| self.names.get(id));
         let rules = self.book.of(parts[0]);
         let (weight, values) = rules.slots.open(self.names.get(edge.extra));
@@ -65,15 +65,15 @@ impl Pairing {
         parts.iter().for_each(|part| put_bytes(&mut self.key, part));
         self.key.extend_from_slice(values);
         let Ok(set) = sink.table.find(&self.key, |labels| define(labels, parts, edge, rules, values)) else {
-            return sink.ledger.add(Tally::EdgesDroppedInvalidUtf8, 1);
+            return sink.ledger.add(Counter::EdgesDroppedInvalidUtf8, 1);
         };
         sink.ledger.add(outcome, 1);
         if rules.repairs && !(is_text(parts[1]) && is_text(parts[2]) && rules.slots.are_text(values)) {
-            sink.ledger.add(Tally::EdgesRepairedUtf8, 1);
+            sink.ledger.add(Counter::EdgesRepairedUtf8, 1);
         }
         let too_long = |half: Option<Half>| half.is_some_and(|half| half.duration_ns() > rules.longest);
         if too_long(edge.half(End::Client)) || too_long(edge.half(End::Server)) {
-            sink.ledger.add(Tally::EdgesTooLong, 1);
+            sink.ledger.add(Counter::EdgesTooLong, 1);
         }
         let (shows, mut set) = (rules.shows, sink.table.at(set));
         if shows.requests {
@@ -90,7 +90,7 @@ impl Pairing {
         }
         if shows.messaging && edge.connection == Connection::Messaging {
             let observed = observe_messaging(edge, rules, &mut set, weight);
-            sink.ledger.add(Tally::MessagingNotObserved, u64::from(!observed));
+            sink.ledger.add(Counter::MessagingNotObserved, u64::from(!observed));
         }
     }
 }

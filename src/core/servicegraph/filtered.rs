@@ -8,12 +8,12 @@
 use super::edge::{Edge, EdgeKey, End, MET, Mark};
 use super::live::EdgeOrigin;
 use super::pairing::{EdgeBlock, Pairing, Side, Sink};
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 
 impl Pairing {
     /// Handles a span that was dropped.
     pub(super) fn filtered(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
-        sink.ledger.add(Tally::EdgeSpansFiltered, 1);
+        sink.ledger.add(Counter::EdgeSpansFiltered, 1);
         let end = side.kind.end();
         if end == End::Server && side.key.is_root() {
             return;
@@ -38,7 +38,7 @@ impl Pairing {
                 // Other servers may still meet it.
                 self.edges.change(slot, |edge| edge.set(MET));
                 self.met += 1;
-                sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+                sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
             } else {
                 self.drop_counterpart(slot, sink);
             }
@@ -48,13 +48,13 @@ impl Pairing {
 
     fn drop_counterpart(&mut self, slot: u32, sink: &mut Sink<'_>) {
         self.edges.remove(slot);
-        sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+        sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
     }
 
     fn mark(&mut self, key: EdgeKey, end: End, origin: EdgeOrigin, sink: &mut Sink<'_>) {
         match self.marks.find(&key, |mark| mark.end == end) {
             Some(slot) => drop(self.marks.remove(slot)),
-            None if self.marks.len() >= self.max_items => return sink.ledger.add(Tally::MarksDroppedFull, 1),
+            None if self.marks.len() >= self.max_items => return sink.ledger.add(Counter::MarksDroppedFull, 1),
             None => {}
         }
         self.marks.insert(Mark { key, end, origin });

@@ -9,9 +9,9 @@
 //!       item | (part << 2 | moved << 1 | met) | [key]    in the other one; `key` (8 bytes) if it has moved
 //! ```
 //!
-//! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time is
-//! written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 distinguishes the
-//! forms.
+//! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time
+//! is written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 distinguishes
+//! the forms.
 
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};

@@ -1,7 +1,7 @@
 //! Service graphs: client and server spans, paired in stream time into edges.
 //!
 //! *In:* the spans of records, with the record's offset and the stream time. *Out:* deltas of edges in a
-//! [`DeltaTable`](crate::core::deltas::DeltaTable), tallies, and the list of what waits. *Owner:* one span task.
+//! [`DeltaTable`](crate::core::deltas::DeltaTable), counters, and the list of what waits. *Owner:* one span task.
 //! *Never:* a clock, a pending edge in a commit. *Next:* [`crate::core::deltas`].
 //!
 //! # Pairing
@@ -11,22 +11,22 @@
 //! stream time becomes a virtual node if its other end is known (the user in front of a root, a peer by its attribute),
 //! and is counted as expired otherwise. A database answers no spans, so a client that names one completes at once.
 //!
-//! That is Tempo's pairing: both halves are one entry, into which every span with its key is written (`pairing`). When a
-//! tenant's `fan_out`, `links` or `ancestors` is on, the halves wait apart and never write into each other, because more
-//! than two of them may meet (`apart`). The two ways differ where one key has several spans: apart, each server span is an
-//! edge of its own, roots of one trace included, and nothing depends on which side came last.
+//! That is Tempo's pairing: both halves are one entry, into which every span with its key is written (`pairing`). When
+//! a tenant's `fan_out`, `links` or `ancestors` is on, the halves wait apart and never write into each other, because
+//! more than two of them may meet (`apart`). The two ways differ where one key has several spans: apart, each server
+//! span is an edge of its own, roots of one trace included, and nothing depends on which side came last.
 //!
-//! What an edge carries besides names and times is one interned name (`extras`), so that a pending edge is as small with
-//! dimensions as without. An edge weighs what the heavier of its spans weighs: a maximum does not depend on which came
-//! last.
+//! What an edge carries besides names and times is one interned name (`extras`), so that a pending edge is as small
+//! with dimensions as without. An edge weighs what the heavier of its spans weighs: a maximum does not depend on which
+//! came last.
 //!
 //! # Pending edges are rebuilt by re-reading, from a list of live ones
 //!
-//! A commit does not hold pending edges, only where each of them was opened: offset, ordinal of the span, stream time. A new
-//! owner reads the source again from the first of these offsets up to the commit. A listed span opens its edge again, a
-//! span that meets an open edge updates it, everything else is skipped; nothing is emitted, no tally moves. The
-//! result is the state of the old owner: between its opening and the commit, the key of a living edge was its own, so
-//! every span with that key that came after the opening was an update of that very edge.
+//! A commit does not hold pending edges, only where each of them was opened: offset, ordinal of the span, stream time.
+//! A new owner reads the source again from the first of these offsets up to the commit. A listed span opens its edge
+//! again, a span that meets an open edge updates it, everything else is skipped; nothing is emitted, no counter moves.
+//! The result is the state of the old owner: between its opening and the commit, the key of a living edge was its own,
+//! so every span with that key that came after the opening was an update of that very edge.
 //!
 //! Why a list, and not just "re-read the last two wait windows"? Because a window starts in the middle of the history.
 //! Suppose a client span was met by its server span before the window, and a second server span with the same parent (a
@@ -38,9 +38,9 @@
 //!
 //! The same holds for everything else that waits:
 //!
-//! - **Halves apart.** A server half is one span, which nothing updates; a client half takes further client spans with its
-//!   ID, and it is the only one of its key while it lives. That a client has met a server cannot be seen from where it
-//!   was opened on, as the servers may have come earlier; so the list holds it, one bit. Where a server half has
+//! - **Halves apart.** A server half is one span, which nothing updates; a client half takes further client spans with
+//!   its ID, and it is the only one of its key while it lives. That a client has met a server cannot be seen from where
+//!   it was opened on, as the servers may have come earlier; so the list holds it, one bit. Where a server half has
 //!   climbed to cannot be seen either, as the relays on its path may be gone before it is; so the list holds it, eight
 //!   bytes for those that have climbed. One consumer span may have opened several halves; the list holds which of its
 //!   links each one is. A consumer that has met its producer stays with that bit (`receive_once`), and where it has
@@ -50,8 +50,8 @@
 //!   climbed, which no client can have; one that has met a server and stays to be seen has the bit of a client that has
 //!   met one. See `nested`.
 //! - **Marks** of filtered spans. A mark does one thing: it keeps its peer from opening an edge. While edges are being
-//!   rebuilt the list decides what opens, so marks are needed only afterwards. Each is listed with the span that renewed it
-//!   last, which determines the mark completely.
+//!   rebuilt the list decides what opens, so marks are needed only afterwards. Each is listed with the span that
+//!   renewed it last, which determines the mark completely.
 //! - **Relays.** A relay follows from one span, and never changes. It is listed like a pending edge.
 
 mod apart;

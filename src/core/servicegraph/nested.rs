@@ -1,18 +1,18 @@
-//! Client spans inside of client spans: a driver's call below that of an ORM, an HTTP request below that of an SDK. With
-//! `nested_once`, spans of one service of which one is the parent of the other are one call, and it counts once.
+//! Client spans inside of client spans: a driver's call below that of an ORM, an HTTP request below that of an SDK.
+//! With `nested_once`, spans of one service of which one is the parent of the other are one call, and it counts once.
 //!
-//! Whichever meets a real server counts. Otherwise the one counts whose name is better: that of a database before that of
-//! another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one. So
-//! no call can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to be
-//! seen by those around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own
-//! server.
+//! Whichever meets a real server counts. Otherwise the one counts whose name is better: that of a database before that
+//! of another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one.
+//! So no call can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to
+//! be seen by those around and inside of it, as long as a pending edge waits. An edge that lost is still there for its
+//! own server.
 //!
 //! A new owner finds the same. Waiting calls are on the list like any pending edge; whether one has lost is one bit of
 //! it, because the call that won may be gone; everything else follows from the span, which is read again.
 
 use super::edge::{Edge, EdgeKey, EdgeKind, HELD, MET, NESTED};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, valid_id};
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 
 /// The search stops after so many parents. The limit guards against loops: spans that are each other's parents.
 const MAX_CLIMB: usize = 16;
@@ -38,7 +38,7 @@ impl Pairing {
     /// A call of a database waits like others, if there is room.
     pub(super) fn hold(&mut self, mut edge: Edge, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         if self.edges.len() >= self.max_items {
-            return self.emit(&edge, Tally::EdgesCompleted, sink);
+            return self.emit(&edge, Counter::EdgesCompleted, sink);
         }
         edge.set(HELD);
         let slot = self.edges.insert(&edge);
@@ -94,7 +94,7 @@ impl Pairing {
             return true;
         }
         let counts = !edge.is(NESTED) && !self.loses(slot, edge);
-        sink.ledger.add(Tally::EdgesDroppedNested, u64::from(!counts));
+        sink.ledger.add(Counter::EdgesDroppedNested, u64::from(!counts));
         counts
     }
 

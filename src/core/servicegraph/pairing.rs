@@ -12,7 +12,7 @@ use super::rules::{RuleBook, Rules, Sieved, consumes};
 use super::store::Store;
 use crate::core::deltas::DeltaTable;
 use crate::core::filter::ResourceVerdict;
-use crate::core::model::{Ledger, Millis, Seed, Tally};
+use crate::core::model::{Counter, Ledger, Millis, Seed};
 use crate::core::otlp::{Attributes, ResourceSpans, Span};
 use crate::core::settings::Tenants;
 
@@ -41,7 +41,7 @@ pub struct Pairing {
     pub(super) rebuild: Option<Rebuild>,
 }
 
-/// Where edges and tallies go.
+/// Where edges and counters go.
 #[derive(Debug)]
 pub struct Sink<'a> {
     /// Deltas of emitted edges.
@@ -208,7 +208,7 @@ impl Pairing {
             Err(NoEdge::OtherKind) if block.rules.pairs.ancestors => return self.relay(block, span, sink),
             Err(reason) => return refuse(&reason, sink.ledger),
         };
-        sink.ledger.add(Tally::EdgeSpans, 1);
+        sink.ledger.add(Counter::EdgeSpans, 1);
         match (block.keeps(span), block.rules.pairs.apart(), side.kind.end()) {
             (false, ..) => self.filtered(block, &side, sink),
             (true, false, _) => self.together(block, &side, sink),
@@ -222,7 +222,7 @@ impl Pairing {
         if let Some(slot) = self.pending_with(block, side) {
             let mut edge = self.edges.get(slot);
             if edge.has_named(side.kind.end()) {
-                sink.ledger.add(Tally::EdgeSpansReplaced, 1);
+                sink.ledger.add(Counter::EdgeSpansReplaced, 1);
             }
             update(&mut self.names, &mut self.scratch, &mut edge, block, side);
             if block.rules.pairs.nested {
@@ -232,11 +232,11 @@ impl Pairing {
                 return self.edges.put(slot, &edge);
             }
             self.edges.forget(slot);
-            return self.emit(&edge, Tally::EdgesCompleted, sink);
+            return self.emit(&edge, Counter::EdgesCompleted, sink);
         }
-        sink.ledger.add(Tally::EdgesOpened, 1);
+        sink.ledger.add(Counter::EdgesOpened, 1);
         if self.is_marked(&side.key, side.kind.end().other()) {
-            return sink.ledger.add(Tally::EdgesDroppedCounterpart, 1);
+            return sink.ledger.add(Counter::EdgesDroppedCounterpart, 1);
         }
         let edge = self.open(block, side, side.key, block.origin(side, 0));
         if !edge.is_complete() {
@@ -244,7 +244,7 @@ impl Pairing {
         } else if Self::is_call(block, side) {
             self.hold(edge, block, side, sink);
         } else {
-            self.emit(&edge, Tally::EdgesCompleted, sink);
+            self.emit(&edge, Counter::EdgesCompleted, sink);
         }
     }
 
@@ -274,7 +274,7 @@ impl Pairing {
         } else {
             self.answered(slot);
         }
-        self.emit(edge, Tally::EdgesCompleted, sink);
+        self.emit(edge, Counter::EdgesCompleted, sink);
     }
 
     /// The pending edge of two halves that a span belongs to.
@@ -296,7 +296,7 @@ impl Pairing {
     /// Puts an opened edge among those that wait, if there is room; returns its slot.
     pub(super) fn wait_for_other(&mut self, edge: &Edge, sink: &mut Sink<'_>) -> Option<u32> {
         if self.edges.len() >= self.max_items {
-            sink.ledger.add(Tally::EdgesDroppedFull, 1);
+            sink.ledger.add(Counter::EdgesDroppedFull, 1);
             return None;
         }
         Some(self.edges.insert(edge))
@@ -344,7 +344,7 @@ impl Pairing {
             let begun = edge.origin.created;
             sink.table.turn_to(ahead(Waited { begun, ended: ended.unwrap_or(begun), wait: self.wait }));
             if edge.is(HELD) {
-                self.emit(&edge, Tally::EdgesCompleted, sink);
+                self.emit(&edge, Counter::EdgesCompleted, sink);
             } else {
                 self.settle(edge, sink);
             }
@@ -382,13 +382,13 @@ fn forget<T: Item>(store: &mut Store<T>, stream_time: Millis, wait: Millis) {
 }
 
 fn refuse(reason: &NoEdge, ledger: &mut Ledger) {
-    let tally = match reason {
+    let counter = match reason {
         NoEdge::OtherKind => return,
-        NoEdge::WithoutService => Tally::EdgeSpansWithoutService,
-        NoEdge::InvalidId => Tally::EdgeSpansInvalidId,
+        NoEdge::WithoutService => Counter::EdgeSpansWithoutService,
+        NoEdge::InvalidId => Counter::EdgeSpansInvalidId,
     };
-    ledger.add(Tally::EdgeSpans, 1);
-    ledger.add(tally, 1);
+    ledger.add(Counter::EdgeSpans, 1);
+    ledger.add(counter, 1);
 }
 
 pub(super) fn side_of<'a>(block: &EdgeBlock<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge> {

@@ -4,7 +4,7 @@ use super::apart::{keys_of, relay_of};
 use super::edge::{Edge, End, HELD, MET, MOVED, Mark, Relay};
 use super::live::{EdgeOrigin, Listed, Live};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, side_of, update};
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 use crate::core::model::wire::Malformed;
 use crate::core::otlp::Span;
 
@@ -123,14 +123,14 @@ impl Pairing {
     /// which case it is emitted now.
     pub fn finish_rebuild(&mut self, sink: &mut Sink<'_>) {
         let Some(rebuild) = self.rebuild.take() else { return };
-        sink.ledger.add(Tally::EdgesLost, rebuild.missing);
+        sink.ledger.add(Counter::EdgesLost, rebuild.missing);
         let mut next = self.edges.oldest();
         while let Some(slot) = next {
             next = self.edges.next(slot);
             let edge = self.edges.get(slot);
             if edge.is_complete() && edge.is_pending() {
                 self.edges.remove(slot);
-                self.emit(&edge, Tally::EdgesCompleted, sink);
+                self.emit(&edge, Counter::EdgesCompleted, sink);
             }
         }
     }

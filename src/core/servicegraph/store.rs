@@ -1,7 +1,7 @@
 //! The store of waiting items: a slab, an index by key, and a list in the order of creation.
 //!
-//! Of items with one key, the index has the first; the others are linked to it. So it makes no difference to a key how many
-//! items others have: ten thousand servers below one client cost what ten thousand below as many clients do.
+//! Of items with one key, the index has the first; the others are linked to it. So it makes no difference to a key how
+//! many items others have: ten thousand servers below one client cost what ten thousand below as many clients do.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;

@@ -1,15 +1,16 @@
 //! Span metrics: calls, latency and size of every span, the events of spans, and the info metrics of their resources.
 //!
-//! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one tally for each span. *Owner:* one span task.
-//! *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:* [`crate::core::deltas`].
+//! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one counter for each span. *Owner:* one span
+//! task. *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:*
+//! [`crate::core::deltas`].
 //!
-//! A span finds its label set by a raw key: the bytes of everything that becomes a label. Labels are built, and their text
-//! is checked, only when the key is new. A key that cannot become labels stays unknown, so that every one of its spans is
-//! dropped and tallied.
+//! A span finds its label set by a raw key: the bytes of everything that becomes a label. Labels are built, and their
+//! text is checked, only when the key is new. A key that cannot become labels stays unknown, so that every one of its
+//! spans is dropped and counted.
 //!
 //! A filter rejects a span before anything else; then its name is sanitized, its attributes are walked once, and its
-//! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found before
-//! anything is counted: a span counts everywhere or nowhere.
+//! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found
+//! before anything is counted: a span counts everywhere or nowhere.
 
 mod buckets;
 mod events;
@@ -31,7 +32,7 @@ use self::wanted::{Found, Wanted};
 use crate::core::deltas::{Define, DeltaTable, Growing, Prefix, SetId};
 use crate::core::filter::{Filter, ResourceVerdict};
 use crate::core::model::wire::put_bytes;
-use crate::core::model::{LabelBuilder, Layout, Ledger, Millis, Tally, Weight};
+use crate::core::model::{Counter, LabelBuilder, Layout, Ledger, Millis, Weight};
 use crate::core::otlp::{ResourceSpans, Span};
 use crate::core::sampling::Sampling;
 use crate::core::settings::{Profile, Settings};
@@ -213,7 +214,7 @@ impl SpanMetrics {
     /// Counts one span of the block that was started last.
     pub fn span(&mut self, block: &SpanBlock<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         if self.verdict.is_some_and(|verdict| !self.filter.keeps(&verdict, span)) {
-            return ledger.add(Tally::SpansDroppedFiltered, 1);
+            return ledger.add(Counter::SpansDroppedFiltered, 1);
         }
         let seen = self.seen(block, span);
         self.plan.wanted.read(span.attributes, &mut self.of_span);
@@ -223,15 +224,15 @@ impl SpanMetrics {
         let subject = Subject { block, span, name: self.plan.cut(named.name), of_resource, of_span, job, instance };
         let layout = self.buckets.of(span.kind);
         let Ok(sets) = find(&self.plan, &subject, layout, (&self.prefix, &mut self.key), table) else {
-            return ledger.add(Tally::SpansDroppedInvalidUtf8, 1);
+            return ledger.add(Counter::SpansDroppedInvalidUtf8, 1);
         };
-        ledger.add(Tally::SpansCounted, 1);
-        ledger.add(Tally::SpanNamesSanitized, u64::from(named.changed));
+        ledger.add(Counter::SpansCounted, 1);
+        ledger.add(Counter::SpanNamesSanitized, u64::from(named.changed));
         if seen.too_long {
-            ledger.add(Tally::SpansTooLong, 1);
+            ledger.add(Counter::SpansTooLong, 1);
         }
         if self.plan.repairs && !(self.is_text && self.plan.is_text(&subject)) {
-            ledger.add(Tally::SpansRepairedUtf8, 1);
+            ledger.add(Counter::SpansRepairedUtf8, 1);
         }
         if let Some(events) = &mut self.events {
             count_events(events, &subject, &self.plan, (&self.prefix, &mut self.key, &seen), (table, ledger));
@@ -263,9 +264,9 @@ impl SpanMetrics {
         match info.find(block, origin_of(self.origin.as_ref()), &self.plan, table) {
             Ok((set, repaired)) => {
                 table.mark(set, INFO);
-                ledger.add(Tally::InfoRepairedUtf8, u64::from(repaired));
+                ledger.add(Counter::InfoRepairedUtf8, u64::from(repaired));
             }
-            Err(NoInfo::InvalidUtf8) => ledger.add(Tally::InfoDroppedInvalidUtf8, 1),
+            Err(NoInfo::InvalidUtf8) => ledger.add(Counter::InfoDroppedInvalidUtf8, 1),
             Err(NoInfo::Nothing) => {}
         }
     }
@@ -336,10 +337,10 @@ fn count_events(
         match events.find(&event, subject, plan, key, table) {
             Ok((set, repaired)) => {
                 seen.count(&mut table.at(set), EVENT_COUNT);
-                ledger.add(Tally::SpanEventsCounted, 1);
-                ledger.add(Tally::SpanEventsRepairedUtf8, u64::from(repaired));
+                ledger.add(Counter::SpanEventsCounted, 1);
+                ledger.add(Counter::SpanEventsRepairedUtf8, u64::from(repaired));
             }
-            Err(_) => ledger.add(Tally::SpanEventsDroppedInvalidUtf8, 1),
+            Err(_) => ledger.add(Counter::SpanEventsDroppedInvalidUtf8, 1),
         }
         key.truncate(shared);
     }

@@ -1,4 +1,4 @@
-//! The pure half of a series task: share records in, requests out.
+//! The pure half of a series task: delta records in, requests out.
 //!
 //! *In:* the records of one partition of the deltas topic, in log order; which sources exist; when to close on stall timeout.
 //! *Out:* [`ClosedStep`]s, snapshots. *Owner:* one thread of the worker, or a test. *Never:* a clock, a guess about a
@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::sources::Sources;
 pub use self::terms::Terms;
-use crate::core::deltas::{SetDelta, Share, ShareError, ShareHead};
-use crate::core::journal::{Basis, Behind, ChainVerdict, ShareChain};
+use crate::core::deltas::{DeltaHead, DeltaRecord, DeltaRecordError, SetDelta};
+use crate::core::journal::{Basis, Behind, ChainVerdict, DeltaChain};
 use crate::core::model::time::last_step;
 use crate::core::model::wire::{Malformed, Reader, checksum, put_checksum, verify_checksum};
 use crate::core::model::{Family, MAX_TIME, Millis, SetName};
@@ -20,29 +20,29 @@ use crate::core::series::{AddError, OLD_VERSION, Registry, TopLabel, Touched, VE
 
 pub use crate::core::series::{ClosedStep, SeriesSettings, SettingsError, TenantBook};
 
-/// How many of the last share records of a source are remembered by their checksums.
+/// How many of the last delta records of a source are remembered by their checksums.
 const REMEMBERED: usize = 16;
 
-/// The state of one shard: which shares were added, how far each source is, and the series.
+/// The state of one shard: which delta records were added, how far each source is, and the series.
 #[derive(Debug)]
 pub struct SeriesTask {
-    chain: ShareChain,
-    /// Of all shares that were counted: a snapshot in flight may be lost, and marks after it count all the same.
+    chain: DeltaChain,
+    /// Of all delta records that were counted: a snapshot in flight may be lost, and marks after it count all the same.
     digest: u64,
-    /// By source, the number, part and checksum of the last share records that were counted.
+    /// By source, the number, part and checksum of the last delta records that were counted.
     recent: BTreeMap<(String, i32), VecDeque<(u64, u32, u64)>>,
     sources: Sources,
     registry: Registry,
 }
 
-/// The result of applying a share record.
+/// The result of applying a delta record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The source that the share comes from: topic and partition.
+    /// The source that the delta record comes from: topic and partition.
     pub source: (String, i32),
     /// Whether it was added up; if not, the reason, and nothing changed.
     pub verdict: ChainVerdict,
-    /// It differs from the counted share of the same number: its journal was re-created, or has lost its end.
+    /// It differs from the counted delta record of the same number: its journal was re-created, or has lost its end.
     pub other: bool,
     /// Its step was closed already, so its deltas went to the oldest open one. Only after a forced close.
     pub late: bool,
@@ -55,19 +55,19 @@ pub struct Applied {
     pub first_lost: Option<AddError>,
 }
 
-/// A record of the deltas topic that cannot be a share. Nothing changed.
+/// A record of the deltas topic that cannot be a delta record. Nothing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplyError {
     /// It does not decode.
     #[error(transparent)]
-    Share(#[from] ShareError),
+    DeltaRecord(#[from] DeltaRecordError),
     /// Its step or stream time is absurd.
     #[error("a delta record has step {step} and stream time {stream_time}, which are not times in milliseconds")]
     Time {
-        /// The step of the share.
+        /// The step of the delta record.
         step: Millis,
-        /// The stream time of the share.
+        /// The stream time of the delta record.
         stream_time: Millis,
     },
 }
@@ -91,7 +91,7 @@ impl SeriesTask {
     #[must_use]
     pub fn new(settings: SeriesSettings) -> Self {
         Self {
-            chain: ShareChain::new(),
+            chain: DeltaChain::new(),
             digest: 0,
             recent: BTreeMap::new(),
             sources: Sources::default(),
@@ -109,7 +109,7 @@ impl SeriesTask {
         if !(OLD_VERSION..=VERSION).contains(&version) {
             return Err(SnapshotError::Newer(version));
         }
-        let chain = ShareChain::decode(&mut r)?;
+        let chain = DeltaChain::decode(&mut r)?;
         let digest = if version >= VERSION_3 { u64::from_le_bytes(r.array().map_err(SnapshotError::from)?) } else { 0 };
         let mut sources = Sources::decode(version, &mut r)?;
         let mut registry = Registry::decode(settings, version, &mut r)?;
@@ -149,19 +149,19 @@ impl SeriesTask {
         Basis { chain: self.chain.clone(), digest: self.digest }
     }
 
-    /// Which shares were added, and their digest.
+    /// Which delta records were added, and their digest.
     #[must_use]
-    pub fn counted(&self) -> (&ShareChain, u64) {
+    pub fn counted(&self) -> (&DeltaChain, u64) {
         (&self.chain, self.digest)
     }
 
     /// Adds one record of the deltas topic, if it is the next of its source.
     ///
     /// # Errors
-    /// When the record is not a share. It is skipped as a whole then.
+    /// When the record is not a delta record. It is skipped as a whole then.
     pub fn apply(&mut self, record: &[u8]) -> Result<Applied, ApplyError> {
-        let share = decode(record)?;
-        self.add(share, record)
+        let delta_record = decode(record)?;
+        self.add(delta_record, record)
     }
 
     /// The same for a record that `wanted` agrees to; with another one, nothing happens.
@@ -171,26 +171,28 @@ impl SeriesTask {
     pub fn apply_if(
         &mut self,
         record: &[u8],
-        wanted: impl FnOnce(&ShareHead) -> bool,
+        wanted: impl FnOnce(&DeltaHead) -> bool,
     ) -> Result<Option<Applied>, ApplyError> {
-        let share = decode(record)?;
-        if wanted(&share.head) { self.add(share, record).map(Some) } else { Ok(None) }
+        let delta_record = decode(record)?;
+        if wanted(&delta_record.head) { self.add(delta_record, record).map(Some) } else { Ok(None) }
     }
 
-    fn add(&mut self, mut share: Share<'_>, record: &[u8]) -> Result<Applied, ApplyError> {
-        let stream_time = share.head.stream_time;
-        // All or nothing: a share that is damaged in the middle must not count in part.
+    fn add(&mut self, mut delta_record: DeltaRecord<'_>, record: &[u8]) -> Result<Applied, ApplyError> {
+        let stream_time = delta_record.head.stream_time;
+        // All or nothing: a delta record that is damaged in the middle must not count in part.
         let mut sets: Vec<SetDelta<'_>> = Vec::new();
-        while let Some(set) = share.next_set()? {
+        while let Some(set) = delta_record.next_set()? {
             sets.push(set);
         }
-        let head = &share.head;
-        let verdict = self.chain.accept(&head.topic, head.partition, head.k, head.part, head.parts);
+        let head = &delta_record.head;
+        let verdict = self.chain.accept(&head.topic, head.partition, head.commit_number, head.part, head.parts);
         let source = (head.topic.clone(), head.partition);
         let mut applied = Applied { source, verdict, other: false, late: false, lost: 0, gone: 0, first_lost: None };
-        let counted = (head.k, head.part, checksum(record));
+        let counted = (head.commit_number, head.part, checksum(record));
         let ChainVerdict::Accepted { complete } = verdict else {
-            let same = |(k, part, sum): &(u64, u32, u64)| (*k, *part) != (counted.0, counted.1) || *sum == counted.2;
+            let same = |(commit_number, part, sum): &(u64, u32, u64)| {
+                (*commit_number, *part) != (counted.0, counted.1) || *sum == counted.2
+            };
             applied.other = self.recent.get(&applied.source).is_some_and(|recent| !recent.iter().all(same));
             return Ok(applied);
         };
@@ -199,12 +201,12 @@ impl SeriesTask {
         recent.truncate(REMEMBERED - 1);
         recent.push_front(counted);
         applied.late = !sets.is_empty() && self.closed().is_some_and(|closed| head.step <= closed);
-        let old_names = share.has_old_names();
-        for (tenant, sets) in &share.head.tenants {
-            self.registry.mention(share.head.step, tenant, &Touched::new(sets, old_names));
+        let old_names = delta_record.has_old_names();
+        for (tenant, sets) in &delta_record.head.tenants {
+            self.registry.mention(delta_record.head.step, tenant, &Touched::new(sets, old_names));
         }
         let at = last_step(stream_time).unwrap_or(stream_time);
-        let layouts: Vec<_> = share.layouts.iter().map(|layout| self.registry.layout(layout)).collect();
+        let layouts: Vec<_> = delta_record.layouts.iter().map(|layout| self.registry.layout(layout)).collect();
         let mut lost = |error: AddError| {
             applied.lost += 1;
             applied.gone += u64::from(!matches!(error, AddError::Unknown(_)));
@@ -214,10 +216,10 @@ impl SeriesTask {
             self.registry.rename(at, &layouts, &mut sets, &mut lost);
         }
         self.registry.add(head.step, at, &layouts, &sets, lost);
-        self.sources.learn(&share.head);
+        self.sources.learn(&delta_record.head);
         if complete {
             // Not earlier: until then the rest of its step is still to come.
-            self.sources.advance(&share.head);
+            self.sources.advance(&delta_record.head);
         }
         Ok(applied)
     }
@@ -273,8 +275,8 @@ impl SeriesTask {
     #[must_use]
     pub fn places(&self, behind: Vec<(String, i32)>) -> Vec<Behind> {
         let place = |(topic, partition): (String, i32)| {
-            let (k, part) = self.chain.next(&topic, partition);
-            Behind { topic, partition, k, part }
+            let (commit_number, part) = self.chain.next(&topic, partition);
+            Behind { topic, partition, commit_number, part }
         };
         behind.into_iter().map(place).collect()
     }
@@ -290,7 +292,7 @@ impl SeriesTask {
     }
 
     /// Closes a step, by watermark or on stall timeout: folds it and everything before it, and writes its samples. The result
-    /// depends on the shares applied so far and on nothing else.
+    /// depends on the delta records applied so far and on nothing else.
     pub fn close(&mut self, step: Millis) -> ClosedStep {
         self.registry.close(step, self.watermark())
     }
@@ -305,9 +307,9 @@ impl SeriesTask {
         }
     }
 
-    /// What decides which label sets may be freed: the least stream time of all sources that may still name one. A source
-    /// that names sets for longer than this shard remembers them counts as so much earlier. None while one of them has not
-    /// finished its first share, or does not report how long it names sets.
+    /// What decides which label sets may be freed: the least stream time of all sources that may still name one. A
+    /// source that names sets for longer than this shard remembers them counts as so much earlier. None while one of
+    /// them has not finished its first delta record, or does not report how long it names sets.
     fn watermark(&self) -> Option<Millis> {
         self.sources.watermark(self.settings().memory())
     }
@@ -320,8 +322,8 @@ impl SeriesTask {
         self.sources.gone(configured, step, self.settings().memory())
     }
 
-    /// Forgets these sources, so that they no longer keep memory from being freed. One that sends a share again is
-    /// back.
+    /// Forgets these sources, so that they no longer keep memory from being freed. One that sends a delta record again
+    /// is back.
     pub fn let_go(&mut self, gone: &[(String, i32)]) {
         gone.iter().for_each(|(topic, partition)| self.sources.let_go(topic, *partition));
     }
@@ -332,13 +334,13 @@ impl SeriesTask {
         self.registry.closed()
     }
 
-    /// The stream time of every source (topic, partition) that has sent a share and was not forgotten, sorted.
+    /// The stream time of every source (topic, partition) that has sent a delta record and was not forgotten, sorted.
     pub fn source_times(&self) -> impl Iterator<Item = (&str, i32, Millis)> {
         self.sources.iter().filter(|(_, _, source)| !source.gone).map(|(topic, p, source)| (topic, p, source.at))
     }
 
-    /// The sources (topic, partition) whose shares name the settings that they are counted by: the fingerprint, and the
-    /// settings themselves, if the shares hold them.
+    /// The sources (topic, partition) whose delta records name the settings that they are counted by: the fingerprint,
+    /// and the settings themselves, if the delta records hold them.
     pub fn senders(&self) -> impl Iterator<Item = (&str, i32, u64, Option<&str>)> {
         self.sources.senders()
     }
@@ -397,16 +399,16 @@ impl SeriesTask {
     }
 }
 
-/// Reads the head of a share.
-fn decode(record: &[u8]) -> Result<Share<'_>, ApplyError> {
-    let share = Share::decode(record)?;
-    let ShareHead { step, stream_time, .. } = share.head;
+/// Reads the head of a delta record.
+fn decode(record: &[u8]) -> Result<DeltaRecord<'_>, ApplyError> {
+    let delta_record = DeltaRecord::decode(record)?;
+    let DeltaHead { step, stream_time, .. } = delta_record.head;
     // The least number has no positive counterpart.
     let is_far = |at: i64| at.unsigned_abs() > MAX_TIME.unsigned_abs();
     if is_far(step) || (is_far(stream_time) && last_step(stream_time).is_none()) {
         return Err(ApplyError::Time { step, stream_time });
     }
-    Ok(share)
+    Ok(delta_record)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The span task: records of one source partition to commits.
 //!
 //! *In:* records in the order of their offsets, the present time, ticks. *Out:* [`StepCut`]s, to be journaled before
-//! anything else happens. *Owner:* the thread that owns the source partition. *Never:* a clock, a delta that is in no cut.
-//! *Next:* [`crate::core::journal`] for the commit, the deltas topic for its shares.
+//! anything else happens. *Owner:* the thread that owns the source partition. *Never:* a clock, a delta that is in no
+//! cut. *Next:* [`crate::core::journal`] for the commit, the deltas topic for its delta records.
 //!
 //! # Stream time
 //!
 //! The greatest record timestamp so far. A record that is further ahead of it than `max_future` waits until the records
-//! after it show whether it is right (`doubt`); if not, it is counted at the present stream time, tallied, and named
+//! after it show whether it is right (`doubt`); if not, it is counted at the present stream time, counted, and named
 //! ([`SpanTask::take_moved`]). No time beyond the present plus `max_future` is accepted. A record that takes stream
 //! time into another step ends the open one: the caller gets the cut, journals it, and offers the record again. When
 //! stream time moves, pending edges expire first, and then the record's spans are paired, which belong to the new step.
@@ -18,7 +18,7 @@
 //! earliest end, a tenth of them skipped, less `time.lateness`. It takes the place of the timestamp in all of the
 //! above, so stream time is journaled, ticks, and pending edges wait as ever. What differs is where deltas go: each
 //! span to the step of its own end. So several steps are open at once, and every commit holds what it adds to all of
-//! them. A span whose step is over, or that comes from the future, goes to the oldest open one and is tallied. An edge
+//! them. A span whose step is over, or that comes from the future, goes to the oldest open one and is counted. An edge
 //! belongs to the step of the span that completes it; one that expires to that in which the wait after its span ends.
 //!
 //! # Acquiring a task
@@ -44,7 +44,7 @@ use self::types::EDGE;
 pub use self::types::{Holding, Moved, Offer, Record, Refusal, RestoreError, Restored, SpanSettings, StepCut};
 use crate::core::formats;
 use crate::core::model::time::{MAX_TIME, last_step};
-use crate::core::model::{Ledger, Millis, StepWidth, Tally};
+use crate::core::model::{Counter, Ledger, Millis, StepWidth};
 use crate::core::otlp::Batch;
 use crate::core::settings::Encoding;
 
@@ -77,7 +77,7 @@ pub struct SpanTask {
     position: Option<i64>,
     /// While pending edges are being rebuilt: the next offset to read again.
     reread: Option<i64>,
-    next_k: u64,
+    next_commit_number: u64,
     stream_time: Option<Millis>,
     /// The latest step of all cuts.
     latest: Millis,
@@ -141,7 +141,7 @@ impl SpanTask {
             from: restored.next,
             position: restored.next,
             reread,
-            next_k: restored.next_k,
+            next_commit_number: restored.next_commit_number,
             stream_time: restored.stream_time,
             latest: restored.step.unwrap_or(0),
             open: false,
@@ -267,7 +267,7 @@ impl SpanTask {
 
     fn count_isolated(&mut self, record: &Record<'_>) {
         self.count_read(record);
-        self.processors.ledger.add(Tally::RecordsIsolated, 1);
+        self.processors.ledger.add(Counter::RecordsIsolated, 1);
     }
 
     /// The next commit covers a record.
@@ -275,8 +275,8 @@ impl SpanTask {
         self.open = true;
         self.position = Some(record.offset + 1);
         let ledger = &mut self.processors.ledger;
-        ledger.add(Tally::RecordsRead, 1);
-        ledger.add(Tally::BytesRead, record.value.len() as u64);
+        ledger.add(Counter::RecordsRead, 1);
+        ledger.add(Counter::BytesRead, record.value.len() as u64);
     }
 
     /// While a record whose time was doubtful is being counted, with all that comes before it: its offset. The offered
@@ -307,7 +307,7 @@ impl SpanTask {
     /// Declares that the records below `offset` can never be read: they are counted as lost, and the next commit covers
     /// them.
     pub fn lost_below(&mut self, offset: i64) {
-        self.pass(offset, offset.abs_diff(self.position.unwrap_or(offset)), Tally::RecordsLost);
+        self.pass(offset, offset.abs_diff(self.position.unwrap_or(offset)), Counter::RecordsLost);
     }
 
     /// Declares that the records at the offsets `[from, to)` cannot be read, and that reading continues at `to`: they
@@ -320,18 +320,18 @@ impl SpanTask {
         }
         let cuts = self.settle();
         let from = from.max(self.position.unwrap_or(from));
-        self.pass(to, (to - from).max(0).unsigned_abs(), Tally::RecordsUnreadable);
+        self.pass(to, (to - from).max(0).unsigned_abs(), Counter::RecordsUnreadable);
         cuts
     }
 
-    /// Continues at `offset` if that is ahead; adds `n` to `tally` for the offsets before it.
-    fn pass(&mut self, offset: i64, n: u64, tally: Tally) {
+    /// Continues at `offset` if that is ahead; adds `n` to `counter` for the offsets before it.
+    fn pass(&mut self, offset: i64, n: u64, counter: Counter) {
         if self.position.is_none_or(|position| position >= offset) {
             return;
         }
         // Before the position moves: pending edges are rebuilt from records below it only.
         self.reached(offset);
-        self.processors.ledger.add(tally, n);
+        self.processors.ledger.add(counter, n);
         self.position = Some(offset);
         self.open = true;
     }
@@ -354,8 +354,8 @@ impl SpanTask {
         self.processors.table.len()
     }
 
-    /// A sample of the traces that were read since the last call, the same one in every partition: a trace that is found in two
-    /// partitions has edges that cannot be paired.
+    /// A sample of the traces that were read since the last call, the same one in every partition: a trace that is
+    /// found in two partitions has edges that cannot be paired.
     pub fn take_traces(&mut self) -> Vec<[u8; 16]> {
         self.processors.sample.take()
     }
@@ -376,11 +376,11 @@ impl SpanTask {
             Ok(tenant) => tenant,
             Err(refusal) => {
                 self.refusal = Some(refusal);
-                return self.tally_refusal(refusal);
+                return self.count_refusal(refusal);
             }
         };
         if self.batch.is_excluded() {
-            return self.processors.ledger.add(Tally::RecordsNotForMetrics, 1);
+            return self.processors.ledger.add(Counter::RecordsNotForMetrics, 1);
         }
         let mut clock = self.clock.as_mut();
         if let Some(clock) = &mut clock {
@@ -389,12 +389,12 @@ impl SpanTask {
         self.processors.record(&self.batch, record, tenant, stream_time, clock);
     }
 
-    fn tally_refusal(&mut self, refusal: Refusal) {
-        let tally = match refusal {
-            Refusal::NoTenant => Tally::RecordsWithoutTenant,
-            Refusal::Undecodable(_) | Refusal::Format(_) => Tally::RecordsUndecodable,
+    fn count_refusal(&mut self, refusal: Refusal) {
+        let counter = match refusal {
+            Refusal::NoTenant => Counter::RecordsWithoutTenant,
+            Refusal::Undecodable(_) | Refusal::Format(_) => Counter::RecordsUndecodable,
         };
-        self.processors.ledger.add(tally, 1);
+        self.processors.ledger.add(counter, 1);
     }
 
     /// Passes a record that a commit covers through pairing alone.

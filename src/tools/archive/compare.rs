@@ -29,13 +29,13 @@ pub struct Rules {
 #[derive(Debug, Default)]
 pub struct Comparison {
     rules: Rules,
-    tallies: BTreeMap<(String, String), Tally>,
+    counters: BTreeMap<(String, String), Counter>,
     ambiguous: BTreeMap<String, u64>,
 }
 
 /// The state of one series.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct Counter {
     samples: ComparedSamples,
     first: Option<Difference>,
     max_absolute: f64,
@@ -135,8 +135,8 @@ impl Comparison {
         for (text, [mut here, mut there]) in both {
             here.sort_by_key(|(at, _)| *at);
             there.sort_by_key(|(at, _)| *at);
-            let tally = self.tallies.entry((tenant.to_owned(), text)).or_default();
-            tally.compare(&self.rules, &here, &there);
+            let counter = self.counters.entry((tenant.to_owned(), text)).or_default();
+            counter.compare(&self.rules, &here, &there);
         }
     }
 
@@ -144,20 +144,20 @@ impl Comparison {
     #[must_use]
     pub fn finish(self) -> Report {
         let mut report = Report { ambiguous: self.ambiguous.into_keys().collect(), ..Report::default() };
-        for ((tenant, series), tally) in self.tallies {
-            let s = tally.samples;
+        for ((tenant, series), counter) in self.counters {
+            let s = counter.samples;
             report.series += 1;
             report.samples += s;
-            report.max_absolute = report.max_absolute.max(tally.max_absolute);
-            report.max_relative = report.max_relative.max(tally.max_relative);
+            report.max_absolute = report.max_absolute.max(counter.max_absolute);
+            report.max_relative = report.max_relative.max(counter.max_relative);
             *match (s.equal + s.different, s.only_here, s.only_there) {
                 (0, _, 0) => &mut report.only_here,
                 (0, 0, _) => &mut report.only_there,
                 (_, 0, 0) if s.different == 0 => &mut report.equal,
                 _ => &mut report.different,
             } += 1;
-            if let Some(first) = tally.first.filter(|_| report.differences.len() < TOLD) {
-                let (max_absolute, max_relative) = (tally.max_absolute, tally.max_relative);
+            if let Some(first) = counter.first.filter(|_| report.differences.len() < TOLD) {
+                let (max_absolute, max_relative) = (counter.max_absolute, counter.max_relative);
                 report.differences.push(Different { tenant, series, samples: s, first, max_absolute, max_relative });
             }
         }
@@ -173,9 +173,9 @@ impl Comparison {
     }
 }
 
-// === impl Tally ===
+// === impl Counter ===
 
-impl Tally {
+impl Counter {
     fn compare(&mut self, rules: &Rules, here: &[(Millis, f64)], there: &[(Millis, f64)]) {
         let (mut here, mut there) = (here.iter().peekable(), there.iter().peekable());
         loop {

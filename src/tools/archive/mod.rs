@@ -1,7 +1,7 @@
 //! Samples in files instead of a receiver: the frames of a spool, and the formats for other programs.
 //!
-//! A *spool* is a directory with an append-only segment per shard. Its frames hold the bodies that remote write would have
-//! sent, so after any end of a run, its spool can be converted to any format, compared or sent later.
+//! A *spool* is a directory with an append-only segment per shard. Its frames hold the bodies that remote write would
+//! have sent, so after any end of a run, its spool can be converted to any format, compared or sent later.
 //!
 //! *In:* bytes of segments. *Out:* frames, series by window of time, text and tables of them. *Owner:* the reader of a
 //! spool; `export` writes one. *Never:* a file, a clock; a sample that appears twice or contradicts another unnoticed.

@@ -1,8 +1,8 @@
 //! OpenMetrics text for `promtool tsdb create-blocks-from openmetrics`.
 //!
-//! The text has limits: native histograms are refused. Markers of ended series are skipped and counted; in
-//! blocks made of the text, an ended series is seen for Prometheus' lookback (5 minutes) longer. An exemplar follows its
-//! sample if that is a counter or a bucket, by its name; promtool ignores it.
+//! The text has limits: native histograms are refused. Markers of ended series are skipped and counted; in blocks made
+//! of the text, an ended series is seen for Prometheus' lookback (5 minutes) longer. An exemplar follows its sample if
+//! that is a counter or a bucket, by its name; promtool ignores it.
 //!
 //! The type of a family is guessed from the names of its metrics, by the protocol's own conventions. If the
 //! `le` of a histogram are not written as OpenMetrics wants it (`1` and not `1.0`), newer versions of promtool would

@@ -1,7 +1,8 @@
 //! Requests to the query API of Prometheus and compatible servers, and their answers.
 //!
-//! Raw samples are asked for with a range selector at the end of a window. Some servers count a sample at the beginning of
-//! the range in, others do not; so the range begins a millisecond early, and the reader of the answer checks the times.
+//! Raw samples are asked for with a range selector at the end of a window. Some servers count a sample at the beginning
+//! of the range in, others do not; so the range begins a millisecond early, and the reader of the answer checks the
+//! times.
 
 use regex::Regex;
 use serde::Deserialize;

@@ -5,7 +5,7 @@ use super::words::{Word, duration, id, milliseconds, nanoseconds, series, words}
 use super::{Case, CaseError, Owned, Step};
 use crate::config::settings::TenantSource;
 use crate::config::{Tenants, set_over};
-use crate::core::model::{Exemplar, Millis, Tally};
+use crate::core::model::{Counter, Exemplar, Millis};
 use crate::core::settings::SINGLE_TENANT;
 use crate::core::tasks::span::SpanSettings;
 
@@ -89,8 +89,8 @@ impl Parser<'_> {
             "pending" => Step::Pending(count(rest)?),
             "tally" => {
                 let (name, value) = rest.split_once(' ').ok_or("a tally needs a name and a value")?;
-                let known = Tally::ALL.iter().find(|t| t.name() == name);
-                Step::Tally(*known.ok_or_else(|| format!("there is no tally {name}"))?, count(value)?)
+                let known = Counter::ALL.iter().find(|t| t.name() == name);
+                Step::Counter(*known.ok_or_else(|| format!("there is no tally {name}"))?, count(value)?)
             }
             "expect" | "absent" | "exemplar" => self.check(verb, rest)?,
             _ => return Err(format!("{verb} is not a statement")),

@@ -168,7 +168,7 @@ pub const ALERTS: &[Alert] = &[
         name: "SpanmillDeltasMissing",
         expr: "sum by (instance) (spanmill_deltas_unnamed{state=\"owned\"}) > 0 or \
                sum by (instance) (increase(spanmill_deltas_lost_total[1h])) > 0 or \
-               sum by (instance) (spanmill_share_gaps{state=\"owned\"}) > 0",
+               sum by (instance) (spanmill_delta_record_gaps{state=\"owned\"}) > 0",
         lasts: "5m",
         severity: Severity::Critical,
         summary: "{{ $labels.instance }} lacks delta records or labels",

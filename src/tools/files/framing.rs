@@ -80,8 +80,8 @@ pub fn is_utf16(head: &[u8]) -> bool {
     head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff])
 }
 
-/// How the messages of a file follow each other, by its first bytes: 8 are enough, unless it begins with blanks. `None` when they
-/// cannot be determined.
+/// How the messages of a file follow each other, by its first bytes: 8 are enough, unless it begins with blanks. `None`
+/// when they cannot be determined.
 #[must_use]
 pub fn framing(head: &[u8]) -> Option<Framing> {
     let text = head.strip_prefix(&BOM).unwrap_or(head).trim_ascii_start();

@@ -1,9 +1,9 @@
-//! Files of traces to the bytes of records: OTLP as the Collector's file exporter writes it, what the APIs and pages of Tempo, Jaeger
-//! and Zipkin download, and everything else that [`crate::core::formats`] reads.
+//! Files of traces to the bytes of records: OTLP as the Collector's file exporter writes it, what the APIs and pages of
+//! Tempo, Jaeger and Zipkin download, and everything else that [`crate::core::formats`] reads.
 //!
-//! *In:* the bytes of a file, decompressed. *Out:* one `ExportTraceServiceRequest` in protobuf after the other, as a Kafka
-//! record would hold it; or what is wrong, and where. *Owner:* `spanmill replay --files`. *Never:* a file, a clock, a panic,
-//! more memory than [`MAX_MESSAGE`] and its decoded form. *Next:* [`crate::tools::local`].
+//! *In:* the bytes of a file, decompressed. *Out:* one `ExportTraceServiceRequest` in protobuf after the other, as a
+//! Kafka record would hold it; or what is wrong, and where. *Owner:* `spanmill replay --files`. *Never:* a file, a
+//! clock, a panic, more memory than [`MAX_MESSAGE`] and its decoded form. *Next:* [`crate::tools::local`].
 //!
 //! # Layout of the files
 //!
@@ -11,8 +11,10 @@
 //! |---|---|
 //! | `format: json` | a request per line |
 //! | `format: proto` | a request after the other, each with its length before it: 4 bytes, the highest first |
-//! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its own |
-//! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
+//! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its
+//! own |
+//! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file
+//! compressed |
 //!
 //! In place of a request there may be a message of any other format. JSON may also be spread over lines, as
 //! pretty-printers write it, and an array stands for its elements. A whole file may have been compressed afterwards.

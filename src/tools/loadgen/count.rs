@@ -5,7 +5,7 @@ use super::plan::expired;
 use super::steps::Steps;
 use super::template::{Outcome, Span};
 use super::topology::{LoadSpanKind, Op, Topology};
-use crate::core::model::{Ledger, Tally};
+use crate::core::model::{Counter, Ledger};
 
 /// What a generator has planned so far.
 #[derive(Debug, Clone)]
@@ -69,9 +69,9 @@ impl Count {
     /// Counts a span of operation number `index`.
     pub(super) fn span(&mut self, index: usize, op: &Op, span: &Span, ns: u64) {
         self.spans[cell_of(index, span)].add(op, span, ns);
-        self.ledger.add(Tally::SpansRead, 1);
-        self.ledger.add(Tally::SpansCounted, 1);
-        self.ledger.add(Tally::EdgeSpans, u64::from(op.kind.has_edge()));
+        self.ledger.add(Counter::SpansRead, 1);
+        self.ledger.add(Counter::SpansCounted, 1);
+        self.ledger.add(Counter::EdgeSpans, u64::from(op.kind.has_edge()));
     }
 
     /// Counts an edge that ends in a series, with the IDs of the spans that make it.
@@ -79,25 +79,25 @@ impl Count {
         if let Some(steps) = &mut self.steps {
             steps.expect(index, edge, &spans);
         }
-        self.edge(Tally::EdgesCompleted, index, edge);
+        self.edge(Counter::EdgesCompleted, index, edge);
     }
 
     /// Counts an edge with a side that sends no spans. It ends in a series when its wait is over.
     pub(super) fn virtual_node(&mut self, index: usize, edge: Edge) {
-        self.edge(Tally::EdgesVirtual, index, edge);
+        self.edge(Counter::EdgesVirtual, index, edge);
     }
 
-    fn edge(&mut self, how: Tally, index: usize, edge: Edge) {
+    fn edge(&mut self, how: Counter, index: usize, edge: Edge) {
         self.edges[index].add(self.edge_bounds, &edge);
-        self.ledger.add(Tally::EdgesOpened, 1);
+        self.ledger.add(Counter::EdgesOpened, 1);
         self.ledger.add(how, 1);
     }
 
     /// Counts a pending edge of `kind` whose other half never comes.
     pub(super) fn expired(&mut self, kind: LoadSpanKind) {
-        if let Some(tally) = expired(kind) {
-            self.ledger.add(Tally::EdgesOpened, 1);
-            self.ledger.add(tally, 1);
+        if let Some(counter) = expired(kind) {
+            self.ledger.add(Counter::EdgesOpened, 1);
+            self.ledger.add(counter, 1);
         }
     }
 

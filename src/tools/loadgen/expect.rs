@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 
-use crate::core::model::{Ledger, Tally};
+use crate::core::model::{Counter, Ledger};
 
 /// Every series, and the ledger, that a topic must result in once everything in it has been read and has expired.
 ///
 /// As text: a line `name{label="value",...} number` per series, sorted, labels sorted by name; then a line
-/// `# ledger name number` per tally. Durations are kept as integer nanoseconds and written in seconds.
+/// `# ledger name number` per counter. Durations are kept as integer nanoseconds and written in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expectation {
     series: BTreeMap<String, ExpectedValue>,
@@ -26,9 +26,9 @@ pub enum ParseError {
         /// Counted from 1.
         line: usize,
     },
-    /// A ledger line names a tally that does not exist.
+    /// A ledger line names a counter that does not exist.
     #[error("line {line}: unknown tally `{name}`; check whether another version wrote the file")]
-    Tally {
+    Counter {
         /// Counted from 1.
         line: usize,
         /// The unknown name.
@@ -122,7 +122,7 @@ impl Expectation {
         canonical(name, labels)
     }
 
-    /// The tallies. Tallies that the source does not determine (lost records, a cap on pending edges) are 0.
+    /// The counters. Counters that the source does not determine (lost records, a cap on pending edges) are 0.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -136,7 +136,7 @@ impl Expectation {
         let mut parsed = Self::default();
         for (line, content) in (1..).zip(text.lines()) {
             match content.strip_prefix("# ledger ") {
-                Some(tally) => parsed.parse_tally(line, tally)?,
+                Some(counter) => parsed.parse_counter(line, counter)?,
                 None if content.starts_with(STEPS) => {}
                 None => parsed.parse_series(line, content)?,
             }
@@ -144,11 +144,11 @@ impl Expectation {
         Ok(parsed)
     }
 
-    fn parse_tally(&mut self, line: usize, content: &str) -> Result<(), ParseError> {
+    fn parse_counter(&mut self, line: usize, content: &str) -> Result<(), ParseError> {
         let (name, number) = content.split_once(' ').ok_or(ParseError::Line { line })?;
-        let unknown = || ParseError::Tally { line, name: name.to_owned() };
-        let tally = Tally::ALL.iter().find(|t| t.name() == name).ok_or_else(unknown)?;
-        self.ledger.add(*tally, number.parse().map_err(|_| ParseError::Line { line })?);
+        let unknown = || ParseError::Counter { line, name: name.to_owned() };
+        let counter = Counter::ALL.iter().find(|t| t.name() == name).ok_or_else(unknown)?;
+        self.ledger.add(*counter, number.parse().map_err(|_| ParseError::Line { line })?);
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl std::fmt::Display for Expectation {
         for (name, value) in self.series() {
             writeln!(f, "{name} {value}")?;
         }
-        self.ledger.iter().try_for_each(|(tally, n)| writeln!(f, "# ledger {} {n}", tally.name()))
+        self.ledger.iter().try_for_each(|(counter, n)| writeln!(f, "# ledger {} {n}", counter.name()))
     }
 }
 

@@ -17,7 +17,7 @@ use super::plan::{Planner, settle};
 use super::steps::Steps;
 use super::template::{Span, hex};
 use super::topology::Topology;
-use crate::core::model::{Millis, StepWidth, Tally};
+use crate::core::model::{Counter, Millis, StepWidth};
 
 /// One Kafka record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl Generator {
 
     /// Spans planned so far.
     fn spans(&self) -> u64 {
-        self.count.ledger.get(Tally::SpansRead)
+        self.count.ledger.get(Counter::SpansRead)
     }
 
     /// The event time of the next trace.
@@ -342,8 +342,8 @@ impl Generator {
         if let Some(steps) = &mut self.count.steps {
             steps.record(self.now, &self.topology, self.count.edge_bounds, spans);
         }
-        self.count.ledger.add(Tally::RecordsRead, 1);
-        self.count.ledger.add(Tally::BytesRead, value.len() as u64);
+        self.count.ledger.add(Counter::RecordsRead, 1);
+        self.count.ledger.add(Counter::BytesRead, value.len() as u64);
         let (key, timestamp, spans) = (key(first.trace), self.now, spans.len() as u32);
         self.ready.push_back(Record { key, value, timestamp, spans, partition });
     }

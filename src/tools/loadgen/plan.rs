@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::expect::{EDGE_BOUNDS, SPAN_BOUNDS};
 use super::template::{Outcome, Span};
 use super::topology::{Caller, Far, LoadSpanKind, Step, Topology};
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 
 /// Plans traces. Times are relative to the start of the trace, in nanoseconds.
 #[derive(Debug)]
@@ -181,13 +181,13 @@ pub(super) fn settle(spans: &mut [Span], at: u64) {
     }
 }
 
-/// The tally of a pending edge of `kind` that expired; `None` for kinds that have no edge.
-pub(super) fn expired(kind: LoadSpanKind) -> Option<Tally> {
+/// The counter of a pending edge of `kind` that expired; `None` for kinds that have no edge.
+pub(super) fn expired(kind: LoadSpanKind) -> Option<Counter> {
     match kind {
-        LoadSpanKind::Client => Some(Tally::EdgesExpiredClient),
-        LoadSpanKind::Server => Some(Tally::EdgesExpiredServer),
-        LoadSpanKind::Producer => Some(Tally::EdgesExpiredProducer),
-        LoadSpanKind::Consumer => Some(Tally::EdgesExpiredConsumer),
+        LoadSpanKind::Client => Some(Counter::EdgesExpiredClient),
+        LoadSpanKind::Server => Some(Counter::EdgesExpiredServer),
+        LoadSpanKind::Producer => Some(Counter::EdgesExpiredProducer),
+        LoadSpanKind::Consumer => Some(Counter::EdgesExpiredConsumer),
         LoadSpanKind::Unspecified | LoadSpanKind::Internal => None,
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::core::model::{StepWidth, Tally};
+use crate::core::model::{Counter, StepWidth};
 
 fn options(spans: u64, per_record: usize, group: Group) -> Options {
     let start = 1_700_000_000_000;
@@ -132,9 +132,9 @@ fn assert_recount(records: &[Record], expectation: &Expectation) {
     expected.retain(|k, _| k.starts_with("traces_service_graph_request_total{") || k.contains("_failed_total"));
     assert_eq!(expected, recount_edges(&spans));
     let ledger = expectation.ledger();
-    assert_eq!(ledger.get(Tally::RecordsRead), records.len() as u64);
-    assert_eq!(ledger.get(Tally::BytesRead), records.iter().map(|r| r.value.len() as u64).sum::<u64>());
-    assert_eq!(ledger.get(Tally::SpansRead), spans.len() as u64);
+    assert_eq!(ledger.get(Counter::RecordsRead), records.len() as u64);
+    assert_eq!(ledger.get(Counter::BytesRead), records.iter().map(|r| r.value.len() as u64).sum::<u64>());
+    assert_eq!(ledger.get(Counter::SpansRead), spans.len() as u64);
     assert_eq!(ledger.unaccounted_spans(), 0);
     assert_eq!(ledger.pending_edges(), 0);
     for (i, record) in records.iter().enumerate() {
@@ -147,10 +147,12 @@ fn a_naive_reader_counts_what_the_shop_expects() {
     let (records, expectation) = load(Topology::shop(7), 7, options(20_000, 100, Group::Trace));
     assert_recount(&records, &expectation);
     let ledger = expectation.ledger();
-    for tally in [Tally::EdgesCompleted, Tally::EdgesVirtual, Tally::EdgesExpiredClient, Tally::EdgesExpiredServer] {
-        assert!(ledger.get(tally) > 0, "{}", tally.name());
+    for counter in
+        [Counter::EdgesCompleted, Counter::EdgesVirtual, Counter::EdgesExpiredClient, Counter::EdgesExpiredServer]
+    {
+        assert!(ledger.get(counter) > 0, "{}", counter.name());
     }
-    assert!(ledger.get(Tally::EdgesExpiredProducer) > 0 && ledger.get(Tally::EdgesExpiredConsumer) > 0);
+    assert!(ledger.get(Counter::EdgesExpiredProducer) > 0 && ledger.get(Counter::EdgesExpiredConsumer) > 0);
 }
 
 #[test]
@@ -300,7 +302,7 @@ fn the_text_reads_back_and_what_is_not_one_is_named() {
     assert!(text.contains("span_name=\"score\\\\merge\""));
     assert_eq!(Expectation::parse("a{} 1\nb"), Err(ParseError::Line { line: 2 }));
     assert_eq!(Expectation::parse("a{} 1\na{} 1"), Err(ParseError::Twice { line: 2 }));
-    let unknown = ParseError::Tally { line: 1, name: "x".to_owned() };
+    let unknown = ParseError::Counter { line: 1, name: "x".to_owned() };
     assert_eq!(Expectation::parse("# ledger x 1"), Err(unknown));
 }
 

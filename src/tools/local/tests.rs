@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::Config;
-use crate::core::model::{Seed, Tally};
+use crate::core::model::{Counter, Seed};
 use crate::core::remotewrite::decode;
 use crate::tools::loadgen::{Expectation, Generator, Group, Options, Topology};
 
@@ -41,10 +41,10 @@ fn run(
     for (offset, record) in (0..).zip(records) {
         let partition = record.partition.unwrap_or(0) as usize;
         let record = Record { offset, timestamp: record.timestamp, tenant: Some("t"), value: &record.value };
-        assert_eq!(local.offer(partition, &record, NOW).expect("our own shares"), None);
+        assert_eq!(local.offer(partition, &record, NOW).expect("our own delta records"), None);
         closed.extend(std::iter::from_fn(|| local.next_closed()));
     }
-    local.finish().expect("our own shares");
+    local.finish().expect("our own delta records");
     closed.extend(std::iter::from_fn(|| local.next_closed()));
     (closed, local.ledger())
 }
@@ -74,8 +74,8 @@ fn a_load_comes_to_what_it_must_with_any_number_of_partitions_and_shards() {
             assert!((found - value).abs() <= 1e-9 * value.abs(), "{series} is {found}, not {value}");
         }
         assert_eq!((ledger.pending_edges(), ledger.unaccounted_spans()), (0, 0));
-        assert_eq!(ledger.get(Tally::SpansRead), expected.ledger().get(Tally::SpansRead));
-        assert_eq!(ledger.get(Tally::EdgesCompleted), expected.ledger().get(Tally::EdgesCompleted));
+        assert_eq!(ledger.get(Counter::SpansRead), expected.ledger().get(Counter::SpansRead));
+        assert_eq!(ledger.get(Counter::EdgesCompleted), expected.ledger().get(Counter::EdgesCompleted));
     }
 }
 
@@ -106,6 +106,6 @@ fn a_record_that_is_no_request_is_refused_and_counted() {
     let mut local = Local::new(&tenants(1), "files", 1, Seed::new(7)).expect("nothing to restore");
     let record = Record { offset: 0, timestamp: START, tenant: Some("t"), value: b"\x0a\xffgarbage" };
     assert!(matches!(local.offer(0, &record, NOW), Ok(Some(Refusal::Undecodable(_)))));
-    local.finish().expect("our own shares");
-    assert_eq!(local.ledger().get(Tally::RecordsUndecodable), 1);
+    local.finish().expect("our own delta records");
+    assert_eq!(local.ledger().get(Counter::RecordsUndecodable), 1);
 }

@@ -1,7 +1,7 @@
 //! The service map: services and the calls between them over time, from delta records.
 //!
-//! * *In:* records of the deltas topic, from any source; labels of snapshots. *Out:* graphs at a moment,
-//!   histories, operations, exemplars, as plain values and as text. *Owner:* the page's server. *Never:* a clock, a file, a
+//! * *In:* records of the deltas topic, from any source; labels of snapshots. *Out:* graphs at a moment, histories,
+//!   operations, exemplars, as plain values and as text. *Owner:* the page's server. *Never:* a clock, a file, a
 //!   socket. A quantile that does not come from merged buckets. *Next:* `ui` answers with it.
 //!
 //! | module | what it does |
@@ -14,8 +14,8 @@
 //! | `graph`, `history`, `views` | requests and answers |
 //! | `draw` | a graph as DOT and as Mermaid |
 //!
-//! A map counts what span tasks have counted, before a shard applies a tenant's limits: a label set that a limit refuses has
-//! no series of its own and is in the map all the same.
+//! A map counts what span tasks have counted, before a shard applies a tenant's limits: a label set that a limit
+//! refuses has no series of its own and is in the map all the same.
 
 mod bins;
 mod draw;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bins::Bins;
 use super::keys::{Key, Texts};
-use crate::core::deltas::{SetDelta, Share, ShareError, ShareHead};
+use crate::core::deltas::{DeltaHead, DeltaRecord, DeltaRecordError, SetDelta};
 use crate::core::model::time::last_step;
 use crate::core::model::wire::Malformed;
 use crate::core::model::{Exemplar, Family, Layout, MAX_TIME, Millis, SetName};
@@ -74,11 +74,11 @@ pub(super) struct KeySlot {
     pub(super) examples: Vec<Exemplar>,
 }
 
-/// The progress of the shares of one source in one shard.
+/// The progress of the delta records of one source in one shard.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     next: (u64, u32),
-    /// The stream time of the last share that is complete.
+    /// The stream time of the last delta record that is complete.
     at: Option<Millis>,
 }
 
@@ -143,25 +143,25 @@ impl Map {
     ///
     /// # Errors
     /// When it is no delta record; then nothing of it counts.
-    pub fn add(&mut self, shard: u32, record: &[u8]) -> Result<bool, ShareError> {
-        let mut share = Share::decode(record)?;
-        let ShareHead { step, stream_time, .. } = share.head;
+    pub fn add(&mut self, shard: u32, record: &[u8]) -> Result<bool, DeltaRecordError> {
+        let mut delta_record = DeltaRecord::decode(record)?;
+        let DeltaHead { step, stream_time, .. } = delta_record.head;
         // The least number has no positive counterpart.
         let is_far = |at: Millis| at.unsigned_abs() > MAX_TIME.unsigned_abs();
         if is_far(step) || (is_far(stream_time) && last_step(stream_time).is_none()) {
-            return Err(ShareError::Malformed(Malformed("step or stream time out of range")));
+            return Err(DeltaRecordError::Malformed(Malformed("step or stream time out of range")));
         }
         let mut sets: Vec<SetDelta<'_>> = Vec::new();
-        while let Some(set) = share.next_set()? {
+        while let Some(set) = delta_record.next_set()? {
             sets.push(set);
         }
-        if !self.is_next(shard, &share) {
+        if !self.is_next(shard, &delta_record) {
             return Ok(false);
         }
         self.silent.remove(&shard);
-        let layouts: Vec<_> = share.layouts.iter().map(|layout| self.bins.layout(layout)).collect();
+        let layouts: Vec<_> = delta_record.layouts.iter().map(|layout| self.bins.layout(layout)).collect();
         for set in &sets {
-            let layout = share.layouts.get(set.layout).zip(layouts.get(set.layout).copied().flatten());
+            let layout = delta_record.layouts.get(set.layout).zip(layouts.get(set.layout).copied().flatten());
             if let Some((layout, id)) = layout {
                 self.add_set(step, set, layout, id);
             }
@@ -263,24 +263,24 @@ impl Map {
             + examples
     }
 
-    fn is_next(&mut self, shard: u32, share: &Share<'_>) -> bool {
-        let head = &share.head;
+    fn is_next(&mut self, shard: u32, delta_record: &DeltaRecord<'_>) -> bool {
+        let head = &delta_record.head;
         self.respell_after = self.respell_after.max(head.sender.as_ref().map_or(0, |sender| sender.respell_after));
         let source = (shard, self.texts.take(&head.topic), head.partition);
         let place = match self.places.get_mut(&source) {
             Some(place) => place,
-            // A map may begin anywhere, but not in the middle of a share.
+            // A map may begin anywhere, but not in the middle of a delta record.
             None if head.part > 0 => return false,
             None => {
-                let begin = Place { next: (head.k, 0), at: None };
+                let begin = Place { next: (head.commit_number, 0), at: None };
                 self.places.entry(source).or_insert(begin)
             }
         };
-        if (head.k, head.part) != place.next {
+        if (head.commit_number, head.part) != place.next {
             return false;
         }
         let complete = head.part + 1 == head.parts;
-        place.next = if complete { (head.k + 1, 0) } else { (head.k, head.part + 1) };
+        place.next = if complete { (head.commit_number + 1, 0) } else { (head.commit_number, head.part + 1) };
         if complete {
             place.at = Some(head.stream_time);
         }

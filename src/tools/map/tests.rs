@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::sums::{Latencies, Red, Sum};
 use super::{Gap, GraphQuery, Map, MapSettings, NodeType, dot, mermaid};
 use crate::config::{Config, Tenants};
-use crate::core::deltas::{DeltaTable, ShareHead};
+use crate::core::deltas::{DeltaHead, DeltaTable};
 use crate::core::model::{Family, Layout, Millis, Seed, StepWidth};
 use crate::core::tasks::span::Record;
 use crate::tools::loadgen::{Expectation, Generator, Options, Topology};
@@ -191,7 +191,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn a_map_may_begin_anywhere_but_not_in_the_middle_of_a_share() {
+fn a_map_may_begin_anywhere_but_not_in_the_middle_of_a_delta_record() {
     let records = shop(config()).0;
     let mut map = Map::new(settings());
     let half = &records[records.len() / 2..];
@@ -202,15 +202,16 @@ fn a_map_may_begin_anywhere_but_not_in_the_middle_of_a_share() {
     assert!(map.lacks_labels() && !map.lacks_labels());
 }
 
-/// An empty share, at these times.
-fn empty(step: Millis, stream_time: Millis, k: u64) -> Vec<u8> {
+/// An empty delta record, at these times.
+fn empty(step: Millis, stream_time: Millis, commit_number: u64) -> Vec<u8> {
     let (topic, partition, tenants) = ("spans".to_owned(), 0, Vec::new());
-    let head = ShareHead { topic, partition, k, part: 0, parts: 0, step, stream_time, sender: None, tenants };
-    DeltaTable::new(0).cut(head, 1).shares.remove(0).remove(0)
+    let head =
+        DeltaHead { topic, partition, commit_number, part: 0, parts: 0, step, stream_time, sender: None, tenants };
+    DeltaTable::new(0).cut(head, 1).delta_records.remove(0).remove(0)
 }
 
 #[test]
-fn times_that_cannot_be_are_refused_and_an_empty_share_tells_the_time() {
+fn times_that_cannot_be_are_refused_and_an_empty_delta_record_tells_the_time() {
     let mut map = Map::new(settings());
     for (step, stream_time) in [(Millis::MIN, START), (START, Millis::MIN), (Millis::MAX, START)] {
         assert!(map.add(0, &empty(step, stream_time, 0)).is_err());

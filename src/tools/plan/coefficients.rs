@@ -56,7 +56,7 @@ const NAMES: [&str; 31] = [
     WIRE_GZIP,
     DELTA_BYTES,
     EXEMPLAR_BYTES,
-    SHARE_BYTES,
+    DELTA_RECORD_BYTES,
     COMMIT_BYTES,
     HALF_EDGE_BYTES,
     SNAPSHOT_BYTES,
@@ -89,7 +89,7 @@ const WIRE_ZSTD: &str = "wire_share_zstd";
 const WIRE_GZIP: &str = "wire_share_gzip";
 pub(super) const DELTA_BYTES: &str = "bytes_per_touched_set";
 pub(super) const EXEMPLAR_BYTES: &str = "bytes_per_exemplar";
-pub(super) const SHARE_BYTES: &str = "bytes_per_share";
+pub(super) const DELTA_RECORD_BYTES: &str = "bytes_per_delta_record";
 pub(super) const COMMIT_BYTES: &str = "bytes_per_commit";
 pub(super) const HALF_EDGE_BYTES: &str = "bytes_per_half_edge";
 pub(super) const SNAPSHOT_BYTES: &str = "bytes_per_snapshot_set";

@@ -1,9 +1,9 @@
 //! The arithmetic.
 
 use super::coefficients::{
-    BASE_MEMORY, COMMIT, COMMIT_BYTES, Coefficients, DELTA_BYTES, EXEMPLAR_BYTES, EXEMPLARS, HALF_EDGE_BYTES,
-    HALF_EDGE_MEMORY, KNOWN_EXEMPLARS_MEMORY, KNOWN_MEMORY, PARTITION_MEMORY, RECORD, SAMPLE, SAMPLE_BYTES,
-    SENT_EXEMPLAR_BYTES, SET_MEMORY, SHARD_MEMORY, SHARE_BYTES, SNAPSHOT_BYTES, SPAN, TOUCHED,
+    BASE_MEMORY, COMMIT, COMMIT_BYTES, Coefficients, DELTA_BYTES, DELTA_RECORD_BYTES, EXEMPLAR_BYTES, EXEMPLARS,
+    HALF_EDGE_BYTES, HALF_EDGE_MEMORY, KNOWN_EXEMPLARS_MEMORY, KNOWN_MEMORY, PARTITION_MEMORY, RECORD, SAMPLE,
+    SAMPLE_BYTES, SENT_EXEMPLAR_BYTES, SET_MEMORY, SHARD_MEMORY, SNAPSHOT_BYTES, SPAN, TOUCHED,
 };
 use super::{CapacityPlan, Fleet, Load, PlanLine};
 
@@ -253,11 +253,11 @@ impl Reckoning<'_> {
     /// Journals and deltas: each is written once there and once here.
     fn internal_topics(&mut self) {
         let (load, rates) = (*self.load, &self.rates);
-        let (sets, shares) = (load.label_sets + load.edges, rates.commits * load.shards);
+        let (sets, delta_records) = (load.label_sets + load.edges, rates.commits * load.shards);
         let parts = [
             ("kafka_out_sets", rates.touched, DELTA_BYTES, "touched label sets/s"),
             ("kafka_out_exemplars", rates.exemplars, EXEMPLAR_BYTES, "exemplars/s"),
-            ("kafka_out_shares", shares, SHARE_BYTES, "delta records/s, empty ones too"),
+            ("kafka_out_delta_records", delta_records, DELTA_RECORD_BYTES, "delta records/s, empty ones too"),
             ("kafka_out_commits", rates.commits, COMMIT_BYTES, "commits/s"),
             ("kafka_out_half_edges", load.half_edges / load.step, HALF_EDGE_BYTES, "pending edges/s listed in commits"),
             ("kafka_out_snapshots", sets / load.snapshot_every, SNAPSHOT_BYTES, "label sets/s in snapshots"),

@@ -72,7 +72,7 @@ fn shards_cost_bytes_and_memory_and_exemplars_cost_both() {
     let before = plan(&base);
     let grown = |load: Load, part: &str| plan(&load).value(part) / before.value(part);
     let shards = Load { shards: 64.0, ..base };
-    assert!((grown(shards, "kafka_out_shares") - 4.0).abs() < 1e-9 && grown(shards, "kafka_out") > 1.0);
+    assert!((grown(shards, "kafka_out_delta_records") - 4.0).abs() < 1e-9 && grown(shards, "kafka_out") > 1.0);
     assert!((grown(shards, "memory_shards") - 4.0).abs() < 0.01);
     assert!(plan(&shards).warnings.iter().any(|warning| warning.contains("kafka.shards")));
     let without = Load { exemplars: false, ..base };

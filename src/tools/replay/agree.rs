@@ -74,7 +74,7 @@ pub enum RunError {
     /// There is nothing to repeat.
     #[error("group {0} has no journals in this Kafka; check --honor-journal")]
     NoGroup(String),
-    /// Late shares after a forced close belong to certain shards.
+    /// Late delta records after a forced close belong to certain shards.
     #[error(
         "group {group} has {live} shards and has closed steps on stall timeout, which {shards} shards cannot \
          reproduce: replay with --set kafka.shards={live}, or omit --honor-journal"

@@ -51,7 +51,7 @@ pub struct Planned {
     pub cut: bool,
     /// The timestamp of the first record of the stretch, if it has one.
     pub begins: Option<Millis>,
-    /// The events of the live group to repeat: ticks, and shares that came too late for a forced close.
+    /// The events of the live group to repeat: ticks, and delta records that came too late for a forced close.
     #[serde(default, rename = "ticks", skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<Event>,
 }
@@ -141,8 +141,8 @@ impl ReplayPlan {
     }
 
     /// The differences between the settings of a worker and those of the plan, in the notation of the plan. A plan of
-    /// an earlier version may have keys that do not count any more, and lacks those that came later: they must have their
-    /// defaults.
+    /// an earlier version may have keys that do not count any more, and lacks those that came later: they must have
+    /// their defaults.
     #[must_use]
     pub fn differences(&self, settings: &[String]) -> Vec<String> {
         let only = |these: &[String], others: &[String], sign: char| -> Vec<String> {

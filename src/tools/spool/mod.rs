@@ -1,4 +1,4 @@
-//! A directory instead of a receiver: a segment per shard, to which the requests of its lane are appended.
+//! A directory instead of a receiver: a segment per shard, to which the requests of its shard sender are appended.
 //!
 //! A batch is settled when it is on the disk, so that acknowledged samples survive a crash of the process and the
 //! machine. A batch that was written in part is truncated and written again, for as long as it takes: the disk may be

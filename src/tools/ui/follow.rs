@@ -1,7 +1,8 @@
 //! Filling a map from a group's internal topics, as they grow.
 //!
-//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread. *Never:* a member
-//! of a group, a write, an offset that is committed: any number of them can follow a group without an effect on it.
+//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread.
+//! *Never:* a member of a group, a write, an offset that is committed: any number of them can follow a group without an
+//! effect on it.
 //!
 //! A sender names a label set that it has mentioned before, so the first records may name sets whose labels were sent
 //! long ago. The snapshots of the shards have them.

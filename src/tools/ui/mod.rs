@@ -1,7 +1,7 @@
 //! The page of the service map: `spanmill ui`, `demo` and `replay --files --ui` serve it.
 //!
-//! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the command;
-//!   it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
+//! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the
+//!   command; it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
 //!
 //! A client that reaches the port sees all tenants: it listens on the loopback interface by default, and answers
 //! there only to names of this machine, so that no foreign page can read it through a browser.

@@ -1,8 +1,8 @@
 //! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, and `/` to
 //! find them.
 //!
-//! *In:* the board, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its own.
-//! *Never:* a change to anything: it only reads.
+//! *In:* the task registry, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of
+//! its own. *Never:* a change to anything: it only reads.
 
 pub mod serve;
 
@@ -57,7 +57,7 @@ pub enum AdminError {
     Thread(std::io::Error),
 }
 
-/// What the server needs to know besides the board.
+/// What the server needs to know besides the task registry.
 pub struct Probes {
     /// Whether the main loop makes progress.
     pub alive: Box<dyn Fn() -> bool + Send + Sync>,
@@ -171,7 +171,7 @@ async fn healthz(State(s): State<Arc<AdminState>>) -> Response {
 async fn settings_in_force(State(s): State<Arc<AdminState>>) -> Response {
     let own = s.telemetry.settings();
     let mut shards = Vec::new();
-    for (id, status) in s.telemetry.board().snapshot().into_iter().filter(|(_, status)| status.settings.sources > 0) {
+    for (id, status) in s.telemetry.tasks().snapshot().into_iter().filter(|(_, status)| status.settings.sources > 0) {
         let others = status.settings.others.into_iter();
         let others: BTreeMap<String, Vec<String>> =
             others.map(|(other, keys)| (format!("{other:016x}"), keys)).collect();
@@ -193,7 +193,7 @@ async fn tenants(State(s): State<Arc<AdminState>>) -> Response {
 async fn cardinality(State(s): State<Arc<AdminState>>) -> Response {
     let mut refused = 0;
     let mut labels = Vec::new();
-    for (_, status) in s.telemetry.board().snapshot() {
+    for (_, status) in s.telemetry.tasks().snapshot() {
         refused += status.limits.refused;
         labels.extend(status.limits.top_labels);
     }

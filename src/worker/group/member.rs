@@ -313,16 +313,16 @@ impl KeptBack {
 impl Ends {
     /// Looks up the ends of some source partitions whose tasks have not advanced since the last check.
     fn look(&mut self, parts: &Parts, topics: &Topics) {
-        let board = parts.clients.telemetry.board().snapshot();
-        let tasks: Vec<_> = board.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
+        let statuses = parts.clients.telemetry.tasks().snapshot();
+        let tasks: Vec<_> = statuses.into_iter().filter(|(id, _)| id.kind == TaskKind::Span).collect();
         let after = self.last.take().map_or(0, |last| tasks.partition_point(|(id, _)| *id <= last));
         let still = tasks.iter().cycle().skip(after).take(tasks.len());
         let still =
             still.filter(|(id, s)| s.state == TaskState::Running && self.positions.get(id) == Some(&s.position));
         for (id, _) in still.take(LOOKS) {
             match topics.end(&id.topic, id.partition) {
-                // A task that was closed meanwhile must not come back to the board.
-                Ok(end) => parts.clients.telemetry.board().update_known(id, |s| s.end_offset = s.end_offset.max(end)),
+                // A task that was closed meanwhile must not come back to the task registry.
+                Ok(end) => parts.clients.telemetry.tasks().update_known(id, |s| s.end_offset = s.end_offset.max(end)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot look up the ends of partitions, retrying later");
                     break;
@@ -368,7 +368,7 @@ impl Crew {
         );
     }
 
-    /// Closes tasks and waits until they are closed: span tasks first, so that their last shares are sent.
+    /// Closes tasks and waits until they are closed: span tasks first, so that their last delta records are sent.
     fn let_go(&self, partitions: &[Partition], drain: bool) {
         for kind in [TaskKind::Span, TaskKind::Series] {
             let (done, all_done) = sync_channel(self.inboxes.len());
@@ -400,13 +400,13 @@ impl OnChange for Arc<Crew> {
         for kind in [TaskKind::Span, TaskKind::Series] {
             for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
                 if !tasks.is_empty() {
-                    // At once: a worker that is a member and has no tasks on its board is ready.
+                    // At once: a worker that is a member and has no tasks on its task registry is ready.
                     let again = |s: &mut TaskStatus| {
                         if s.state == TaskState::Lost {
                             s.state = TaskState::Claiming;
                         }
                     };
-                    tasks.iter().for_each(|task| self.parts.clients.telemetry.board().update(task, again));
+                    tasks.iter().for_each(|task| self.parts.clients.telemetry.tasks().update(task, again));
                     inbox.send(Command::Open(tasks));
                 }
             }

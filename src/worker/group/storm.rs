@@ -10,8 +10,8 @@ use crate::worker::telemetry::TaskKind;
 const STORM: usize = 12;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Times that a worker is evicted within [`LOSSES_WITHIN`] before it is called unsteady. A worker that is evicted joins again, and
-/// each time the whole group shares its partitions out twice.
+/// Times that a worker is evicted within [`LOSSES_WITHIN`] before it is called unsteady. A worker that is evicted joins again,
+/// and each time the whole group shares its partitions out twice.
 const LOSSES: usize = 5;
 const LOSSES_WITHIN: Duration = Duration::from_secs(300);
 

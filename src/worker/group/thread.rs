@@ -14,7 +14,7 @@ use crate::worker::restore::{Pool, log_reader};
 use crate::worker::series_task::SeriesRunner;
 use crate::worker::span_task::SpanRunner;
 use crate::worker::task::{
-    Clients, Close, Command, Ended, Failure, Inbox, Life, News, Taken, TaskContext, Turn, WorkerError, guarded,
+    Clients, Close, Command, Ended, Epoch, Failure, Inbox, News, Taken, TaskContext, Turn, WorkerError, guarded,
 };
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus, flood};
 
@@ -22,7 +22,10 @@ use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus, flood};
 const INBOX: usize = 1 << 16;
 /// How long a thread without work sleeps at most; a record, a fate or a command wakes it earlier.
 const NAP: Duration = Duration::from_millis(20);
-/// How often a task's state is shown on the board.
+/// The same for a thread that has had nothing to do for `QUIET`: only what the clock decides waits for it.
+const LONG_NAP: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(1);
+/// How often a task's state is shown on the task registry.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// The threads that run tasks.
@@ -37,11 +40,11 @@ enum Runner {
 
 enum TaskSlot {
     /// Being acquired, as long as that is `wanted`.
-    TakingOver { life: Life, _wanted: Arc<()> },
+    TakingOver { epoch: Epoch, _wanted: Arc<()> },
     /// To be acquired again, later.
     Waiting { until: Instant },
     /// At work.
-    Running { life: Life, runner: Runner, failures: u32 },
+    Running { epoch: Epoch, runner: Runner, failures: u32 },
 }
 
 /// The effect of a closed task on its rows in the metrics.
@@ -66,7 +69,7 @@ struct Thread {
     pool: Arc<Pool>,
     commands: Receiver<Command>,
     /// Numbers the lives of the tasks of this thread.
-    lives: Life,
+    epochs: Epoch,
     slots: BTreeMap<TaskId, TaskSlot>,
     /// How often tasks have failed in a row, kept across restarts.
     failures: BTreeMap<TaskId, u32>,
@@ -190,7 +193,7 @@ impl Thread {
             let present = Instant::now();
             // The thread sends no fetch request while enough records wait.
             let heard = if seen.fetched > 0 { Some(Duration::ZERO) } else { seen.heard };
-            telemetry.board().update_known(&id, |s| {
+            telemetry.tasks().update_known(&id, |s| {
                 s.end_offset = seen.end.map_or(s.end_offset, |end| s.end_offset.max(end));
                 s.open_from = seen.open;
                 s.heard = heard.and_then(|ago| present.checked_sub(ago)).max(s.heard);
@@ -204,10 +207,11 @@ impl Thread {
         let reader = log_reader(&parts.clients)?;
         let (slots, failures, closing, shown) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Instant::now());
         let gear = Gear { fetcher, reader, inbox };
-        Ok(Self { parts, gear, pool, commands, lives: 0, slots, failures, closing, shown })
+        Ok(Self { parts, gear, pool, commands, epochs: 0, slots, failures, closing, shown })
     }
 
     fn run(&mut self) {
+        let mut last_busy = Instant::now();
         loop {
             if !self.obey() {
                 return;
@@ -219,8 +223,10 @@ impl Thread {
                 self.shown = Instant::now();
             }
             self.gear.fetcher.serve();
-            if !busy {
-                std::thread::park_timeout(NAP);
+            if busy {
+                last_busy = Instant::now();
+            } else {
+                std::thread::park_timeout(if last_busy.elapsed() < QUIET { NAP } else { LONG_NAP });
             }
         }
     }
@@ -231,13 +237,13 @@ impl Thread {
             match command {
                 Command::Open(tasks) => tasks.into_iter().for_each(|task| self.open(task)),
                 Command::Close(request) => self.close(request),
-                Command::Ready(task, life, taken) => self.ready(task, life, *taken),
-                Command::Failed(task, life, Failure { why, of_brokers }) => {
-                    if self.takes_over(&task, life) {
+                Command::Ready(task, epoch, taken) => self.ready(task, epoch, *taken),
+                Command::Failed(task, epoch, Failure { why, of_brokers }) => {
+                    if self.takes_over(&task, epoch) {
                         self.wait(task, &why, of_brokers);
                     }
                 }
-                Command::News(task, life, news) => self.tell(task, life, news),
+                Command::News(task, epoch, news) => self.tell(task, epoch, news),
                 Command::End => return false,
             }
         }
@@ -248,10 +254,10 @@ impl Thread {
         if self.slots.contains_key(&task) {
             return;
         }
-        let life = self.lives;
-        self.lives += 1;
-        let wanted = self.pool.submit(task.clone(), life, self.gear.inbox.clone());
-        self.slots.insert(task, TaskSlot::TakingOver { life, _wanted: wanted });
+        let epoch = self.epochs;
+        self.epochs += 1;
+        let wanted = self.pool.submit(task.clone(), epoch, self.gear.inbox.clone());
+        self.slots.insert(task, TaskSlot::TakingOver { epoch, _wanted: wanted });
     }
 
     /// Delays the restart of a task that cannot run, for longer each time. Logs the reason, once for all tasks if the
@@ -271,50 +277,50 @@ impl Thread {
             None => tracing::debug!(%task, error = %why, attempt = *failures, retry_in = ?delay, "restarting the task"),
         }
         let trouble = again.then_some(text);
-        self.parts.clients.telemetry.board().update(&task, |s| (s.state, s.trouble) = (TaskState::Claiming, trouble));
+        self.parts.clients.telemetry.tasks().update(&task, |s| (s.state, s.trouble) = (TaskState::Claiming, trouble));
         self.slots.insert(task, TaskSlot::Waiting { until: Instant::now() + delay });
     }
 
     /// Whether this life is still being acquired.
-    fn takes_over(&self, task: &TaskId, life: Life) -> bool {
+    fn takes_over(&self, task: &TaskId, epoch: Epoch) -> bool {
         match self.slots.get(task) {
-            Some(TaskSlot::TakingOver { life: current, .. }) => *current == life,
+            Some(TaskSlot::TakingOver { epoch: current, .. }) => *current == epoch,
             Some(_) => false,
             None => {
-                // It was closed meanwhile, and its acquisition has written to the board since.
-                self.parts.clients.telemetry.board().remove(task);
+                // It was closed meanwhile, and its acquisition has written to the task registry since.
+                self.parts.clients.telemetry.tasks().remove(task);
                 false
             }
         }
     }
 
-    fn ready(&mut self, task: TaskId, life: Life, taken: Taken) {
-        if !self.takes_over(&task, life) {
+    fn ready(&mut self, task: TaskId, epoch: Epoch, taken: Taken) {
+        if !self.takes_over(&task, epoch) {
             return;
         }
         let context = self.parts.context(&self.gear);
         let runner = match taken {
             Taken::Span(t) => {
-                let begun = SpanRunner::start(&context, &self.parts.intake, (task.clone(), life), *t);
+                let begun = SpanRunner::start(&context, &self.parts.intake, (task.clone(), epoch), *t);
                 begun.map(|runner| Runner::Span(Box::new(runner)))
             }
             Taken::Series(t) => {
-                let begun = SeriesRunner::start(&context, &self.parts.shards, (task.clone(), life), *t);
+                let begun = SeriesRunner::start(&context, &self.parts.shards, (task.clone(), epoch), *t);
                 begun.map(|runner| Runner::Series(Box::new(runner)))
             }
         };
         match runner {
             Ok(runner) => {
                 let failures = self.failures.get(&task).copied().unwrap_or_default();
-                self.slots.insert(task, TaskSlot::Running { life, runner, failures });
+                self.slots.insert(task, TaskSlot::Running { epoch, runner, failures });
             }
             Err(error) => self.wait(task, &error, error.is_of_brokers()),
         }
     }
 
-    fn tell(&mut self, task: TaskId, life: Life, news: News) {
-        let Some(TaskSlot::Running { life: current, runner, .. }) = self.slots.get_mut(&task) else { return };
-        if *current != life {
+    fn tell(&mut self, task: TaskId, epoch: Epoch, news: News) {
+        let Some(TaskSlot::Running { epoch: current, runner, .. }) = self.slots.get_mut(&task) else { return };
+        if *current != epoch {
             return;
         }
         let context = self.parts.context(&self.gear);
@@ -423,13 +429,13 @@ impl Thread {
             runner.end(&self.gear.fetcher);
         }
         self.parts.mode.has_closed(task);
-        let board = self.parts.clients.telemetry.board();
+        let statuses = self.parts.clients.telemetry.tasks();
         // Prefetched records are gone, and would count as memory until the task reads again.
-        board.update_known(task, |s| s.fetched = 0);
+        statuses.update_known(task, |s| s.fetched = 0);
         match rows {
             Rows::Stay => {}
-            Rows::Go => board.remove(task),
-            Rows::Lost => board.lost(task),
+            Rows::Go => statuses.remove(task),
+            Rows::Lost => statuses.lost(task),
         }
     }
 
@@ -437,7 +443,7 @@ impl Thread {
         let (context, present) = (self.parts.context(&self.gear), self.parts.clock.present());
         for (task, slot) in &self.slots {
             if let TaskSlot::Running { runner, .. } = slot {
-                self.parts.clients.telemetry.board().update(task, |status| runner.show(&context, status, present));
+                self.parts.clients.telemetry.tasks().update(task, |status| runner.show(&context, status, present));
             }
         }
     }

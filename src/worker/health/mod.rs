@@ -4,8 +4,9 @@
 //! It runs on a thread of its own and sends no requests: it judges by what other threads have seen. So it continues
 //! while brokers, receivers and all other threads stand still.
 //!
-//! *In:* the board, the conditions, the groups, and what the clients have counted. *Out:* conditions of being ready. *Owner:* the thread
-//! `health`. *Never:* a question to a broker or a receiver. *Next:* [`crate::worker::admin`], which answers by the conditions.
+//! *In:* the task registry, the conditions, the groups, and what the clients have counted. *Out:* conditions of being
+//! ready. *Owner:* the thread `health`. *Never:* a question to a broker or a receiver. *Next:*
+//! [`crate::worker::admin`], which answers by the conditions.
 
 mod delivery;
 mod liveness;
@@ -89,10 +90,10 @@ impl Watch {
         let conditions = watched.clients.telemetry.conditions();
         let kinds = [TaskKind::Span, TaskKind::Series];
         let groups = kinds.map(|kind| (kind, self.look_at_group(watched, kind, present)));
-        let board = watched.clients.telemetry.board().snapshot();
+        let statuses = watched.clients.telemetry.tasks().snapshot();
         // Why brokers do not answer, if librdkafka has reported it.
         let cause = client::cause();
-        let lacks = lacks(&board, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
+        let lacks = lacks(&statuses, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
         conditions.report_all(Condition::Tasks, lacks.tasks);
         conditions.report_all(Condition::Fetch, lacks.fetch);
         conditions.report_all(Condition::Lag, lacks.lag);
@@ -101,15 +102,15 @@ impl Watch {
             (topic, format!("{trouble}; check that its brokers are reachable and that this worker may write to it"))
         });
         conditions.report_all(Condition::Write, write.collect());
-        if !board.iter().any(|(id, _)| id.kind == TaskKind::Series) {
+        if !statuses.iter().any(|(id, _)| id.kind == TaskKind::Series) {
             self.delivery.forget();
         }
         conditions.report(Condition::Export, "all", self.delivery.judge(watched.clients.telemetry.samples(), present));
         let receivers = watched.clients.telemetry.receivers();
         let waits = if receivers.all_wait() { receivers.complaints(WAITS_AT_LEAST) } else { Vec::new() };
         conditions.report(Condition::Export, "waiting", (!waits.is_empty()).then(|| waits.join("; ")));
-        conditions.report_all(Condition::Records, self.records.judge(&board, present));
-        let fetched: u64 = board.iter().map(|(_, status)| status.fetched).sum();
+        conditions.report_all(Condition::Records, self.records.judge(&statuses, present));
+        let fetched: u64 = statuses.iter().map(|(_, status)| status.fetched).sum();
         watched.clients.memory.show(usize::try_from(fetched).unwrap_or(usize::MAX));
         // Last: a worker that has just joined its groups has tasks, which are not running yet.
         for (kind, trouble) in groups {
@@ -125,26 +126,26 @@ impl Watch {
     fn look_at_group(&mut self, watched: &Watched, kind: TaskKind, present: Instant) -> Option<String> {
         let telemetry = &watched.clients.telemetry;
         let Some(member) = watched.groups.member(kind) else {
-            telemetry.board().confirm(kind, false);
+            telemetry.tasks().confirm(kind, false);
             return None;
         };
         let pulse = member.pulse();
         let trouble = pulse.trouble(member.group(), present);
-        telemetry.board().confirm(kind, trouble.is_none() && pulse.is_of_now(present));
+        telemetry.tasks().confirm(kind, trouble.is_none() && pulse.is_of_now(present));
         if trouble.is_some() || !pulse.is_settled() {
             self.back.remove(&kind);
         } else if present.saturating_duration_since(*self.back.entry(kind).or_insert(present)) > FORGET_AFTER {
             // What was lost a moment ago: librdkafka has not reported yet that the member has lost its place, too.
-            telemetry.board().forget_lost(kind, FORGET_AFTER);
+            telemetry.tasks().forget_lost(kind, FORGET_AFTER);
         }
         trouble
     }
 }
 
-/// What the tasks on the board lack.
-fn lacks(board: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, cause: Option<&str>) -> Lacks {
+/// What the tasks on the task registry lack.
+fn lacks(statuses: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, cause: Option<&str>) -> Lacks {
     let mut out = Lacks::default();
-    for (id, s) in board {
+    for (id, s) in statuses {
         let since = |at: Option<Instant>| at.map(|at| present.saturating_duration_since(at));
         let name = id.to_string();
         if s.state != TaskState::Running || !s.restored {
@@ -214,7 +215,7 @@ mod tests {
     fn every_reason_names_its_task() {
         let start = Instant::now();
         let present = start + SILENCE + Duration::from_secs(1);
-        let board = [
+        let statuses = [
             task(0, present, |_| {}),
             task(1, present, |s| s.state = TaskState::Restoring),
             task(2, present, |s| s.restored = false),
@@ -227,7 +228,7 @@ mod tests {
             task(9, present, |s| s.unnamed = 7),
             task(8, start, |s| (s.state, s.trouble) = (TaskState::Claiming, Some("no rights".to_owned()))),
         ];
-        let lacks = lacks(&board, MAX_LAG, present, None);
+        let lacks = lacks(&statuses, MAX_LAG, present, None);
         let lines = |what: &BTreeMap<String, String>| what.values().cloned().collect::<Vec<_>>();
         assert_eq!(
             lines(&lacks.tasks),

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::{Message, Timestamp};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::broker_clock::{BrokerClock, Now, wall_clock};
 use super::client::{self, KafkaError};
+use super::polled::PolledProducer;
 use crate::config::settings::Kafka;
 use crate::core::model::Millis;
 
@@ -33,7 +34,7 @@ pub type OnFate = Box<dyn FnOnce(Fate) + Send + Sync>;
 /// Appends records to single partitions; one per worker, shared by its threads.
 pub struct Appender {
     kafka: Kafka,
-    producer: RwLock<Arc<ThreadedProducer<ProducerEvents>>>,
+    producer: RwLock<Arc<PolledProducer<ProducerEvents>>>,
 }
 
 /// Receives the fates.
@@ -165,12 +166,12 @@ impl Appender {
     pub fn renew(&self) -> Result<(), KafkaError> {
         let fresh = connect(&self.kafka)?;
         let old = std::mem::replace(&mut *self.producer.write().unwrap_or_else(PoisonError::into_inner), fresh);
-        // Outside of the lock: it waits for its thread.
+        // Outside of the lock: what is in flight learns its fate.
         drop(old);
         Ok(())
     }
 
-    fn producer(&self) -> Arc<ThreadedProducer<ProducerEvents>> {
+    fn producer(&self) -> Arc<PolledProducer<ProducerEvents>> {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -247,9 +248,8 @@ impl Appender {
     }
 }
 
-fn connect(kafka: &Kafka) -> Result<Arc<ThreadedProducer<ProducerEvents>>, KafkaError> {
-    let producer = ThreadedProducer::from_config_and_context(&client::producer(kafka), ProducerEvents::default());
-    producer.map(Arc::new).map_err(|e| KafkaError::client("producer", e))
+fn connect(kafka: &Kafka) -> Result<Arc<PolledProducer<ProducerEvents>>, KafkaError> {
+    PolledProducer::connect(&client::producer(kafka), ProducerEvents::default(), "producer").map(Arc::new)
 }
 
 impl std::fmt::Debug for Appender {

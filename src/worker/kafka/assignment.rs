@@ -1,5 +1,5 @@
-//! The partitions of a group's member, as the classic group protocol writes them: version, then topics with their partitions, all
-//! big-endian, each list behind its length. Damaged bytes end the list.
+//! The partitions of a group's member, as the classic group protocol writes them: version, then topics with their
+//! partitions, all big-endian, each list behind its length. Damaged bytes end the list.
 
 /// Topics and partitions of an assignment.
 pub(super) fn partitions(mut bytes: &[u8]) -> Vec<(String, i32)> {

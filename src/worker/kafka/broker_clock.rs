@@ -98,8 +98,8 @@ impl BrokerClock {
         }
     }
 
-    /// By how many milliseconds the clock of this machine is ahead; negative when it is behind. `None` while no broker has
-    /// reported its time.
+    /// By how many milliseconds the clock of this machine is ahead; negative when it is behind. `None` while no broker
+    /// has reported its time.
     #[must_use]
     pub fn ahead(&self, now: Now) -> Option<Millis> {
         let readings = self.readings();

@@ -25,6 +25,14 @@ pub enum KafkaError {
         /// librdkafka's message.
         source: rdkafka::error::KafkaError,
     },
+    /// The system starts no more threads.
+    #[error("cannot start the thread of a Kafka {role}: {source}; check the limits on processes and memory")]
+    Thread {
+        /// What the client is for.
+        role: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// An address where no broker can be.
     #[error("kafka.brokers: {address:?} {why}; write host:port, several of them separated by commas")]
     Address {
@@ -111,7 +119,8 @@ const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::SSL,
 ];
 
-/// What every client shares: brokers, identity, and the user's own properties, which come last and take precedence.
+/// What every client shares: brokers, identity, and the user's own properties, which come last and take
+/// precedence.
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill");
@@ -128,18 +137,18 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// How many compressed bytes of a partition one answer may carry; a larger batch comes alone. It bounds what a queue that is
-/// nearly full may still get, and it decides what fetching costs: librdkafka allocates each answer and each decompressed
-/// batch again, and with large answers the allocator gives the memory back to the kernel each time. For a million spans of the
-/// reference load (lz4, batches of 1 MB before compression, 4 partitions, 5 runs in turns, `benches/throughput`) a consumer
-/// took, in CPU seconds and page faults:
+/// How many compressed bytes of a partition one answer may carry; a larger batch comes alone. It bounds what a queue
+/// that is nearly full may still get, and it decides what fetching costs: librdkafka allocates each answer and each
+/// decompressed batch again, and with large answers the allocator gives the memory back to the kernel each time. For a
+/// million spans of the reference load (lz4, batches of 1 MB before compression, 4 partitions, 5 runs in turns,
+/// `benches/throughput`) a consumer took, in CPU seconds and page faults:
 ///
 /// | 1 MiB | 256 KiB | 128 KiB | 1 MiB, checking CRCs | 1 MiB, allocator that keeps memory |
 /// |---|---|---|---|---|
 /// | 0.30 to 0.37, 75,000 | 0.29 to 0.33, 36,000 | 0.16, 1,400 | 0.40, 63,000 | 0.19, 7,000 |
 ///
-/// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a slower
-/// network, raise it in `kafka.properties`.
+/// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a
+/// slower network, raise it in `kafka.properties`.
 const FETCH_AT_ONCE: usize = 128 << 10;
 /// A queue is asked to hold at least so many answers, so that one more does not make it far too long.
 const ANSWERS: usize = 8;
@@ -218,7 +227,7 @@ pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
     )
 }
 
-/// The producer of journals and shares: idempotent, so that what one task appends keeps its order.
+/// The producer of journals and delta records: idempotent, so that what one task appends keeps its order.
 pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
     base(
         kafka,
@@ -348,8 +357,8 @@ impl ClientContext for Heard {
 
 impl ConsumerContext for Heard {}
 
-/// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets that
-/// are not committed, which are for dashboards only; and brokers close idle connections.
+/// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets
+/// that are not committed, which are for dashboards only; and brokers close idle connections.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as L;
     let text = trouble::plain(text);

@@ -7,18 +7,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::client::{self, KafkaError};
+use super::polled::PolledProducer;
 use crate::config::settings::Kafka;
 use crate::worker::telemetry::Telemetry;
 
 /// Appends copies to the dead-letter topic; one per worker, shared by its threads.
 pub struct DeadLetters {
-    producer: ThreadedProducer<DeadLetterEvents>,
+    producer: PolledProducer<DeadLetterEvents>,
     topic: String,
     group: String,
 }
@@ -74,8 +75,7 @@ impl DeadLetters {
             return Ok(None);
         }
         let context = DeadLetterEvents { telemetry, failures: AtomicU64::new(0) };
-        let producer = ThreadedProducer::from_config_and_context(&client::dead_letters(kafka), context)
-            .map_err(|e| KafkaError::client("producer of dead letters", e))?;
+        let producer = PolledProducer::connect(&client::dead_letters(kafka), context, "producer of dead letters")?;
         Ok(Some(Self { producer, topic: kafka.dead_letter_topic.clone(), group: kafka.group.clone() }))
     }
 

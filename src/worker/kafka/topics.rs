@@ -1,7 +1,7 @@
 //! The internal topics: their names, their creation, their check.
 //!
-//! For a group `g` and each source topic `t`: `g-t-journal` (one partition per partition of `t`; of a topic called `series` it is
-//! `g-series.journal`), and for the group
+//! For a group `g` and each source topic `t`: `g-t-journal` (one partition per partition of `t`; of a topic called `series` it
+//! is `g-series.journal`), and for the group
 //! `g-deltas` and `g-series-journal` (one partition per shard). None of them may be compacted or expire by time: spanmill
 //! deletes what it no longer needs itself.
 

@@ -4,7 +4,7 @@ use crate::core::journal::{Identity, JournalError, Mismatch};
 use crate::core::tasks::series::{SettingsError, SnapshotError};
 use crate::core::tasks::span::RestoreError;
 use crate::worker::kafka::KafkaError;
-use crate::worker::series_task::UnknownShare;
+use crate::worker::series_task::UnknownDeltaRecord;
 use crate::worker::task::Mode;
 
 /// Why a task could not be acquired.
@@ -22,7 +22,7 @@ pub(crate) enum TakeoverError {
     #[error("series journal of shard {shard}: {source}")]
     Settings { shard: i32, source: SettingsError },
     #[error(transparent)]
-    Share(#[from] UnknownShare),
+    DeltaRecord(#[from] UnknownDeltaRecord),
     #[error(
         "{topic}[{partition}] begins at offset {low}, but {needed} is still needed: records were deleted by another \
          process; restore the topic, or start again with another kafka.group"

@@ -8,15 +8,15 @@
 use super::claim::Claim;
 use super::error::{Remedy, TakeoverError};
 use super::means::Means;
-use crate::core::deltas::Share;
+use crate::core::deltas::DeltaRecord;
 use crate::core::journal::SpanState;
 use crate::worker::kafka::members::{GroupOffset, Partition};
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::{KafkaError, LogReader, witness};
 use crate::worker::telemetry::TaskId;
 
-/// How many shares of each source are looked at in the deltas topic at first.
-const LAST_SHARES: i64 = 4;
+/// How many delta records of each source are looked at in the deltas topic at first.
+const LAST_DELTA_RECORDS: i64 = 4;
 
 /// The committed offset of the group for the input of a task; `None` if there is none.
 pub(super) fn group_offset(means: &Means, id: &TaskId) -> Result<Option<GroupOffset>, KafkaError> {
@@ -45,9 +45,9 @@ pub(super) fn has_its_end(
     }
 }
 
-/// Checks that the journal has every commit of which a shard has a share: shares are sent only when their commit
-/// counts. Uses the notices in the journal, and the end of one partition of the deltas topic; every commit has a share
-/// for each.
+/// Checks that the journal has every commit of which a shard has a delta record: delta records are sent only when their
+/// commit counts. Uses the notices in the journal, and the end of one partition of the deltas topic; every commit has a
+/// delta record for each.
 pub(super) fn has_all_commits(
     means: &Means,
     reader: &LogReader,
@@ -55,33 +55,33 @@ pub(super) fn has_all_commits(
     claim: &Claim<'_>,
     state: &SpanState,
 ) -> Result<(), TakeoverError> {
-    let known = last_share(means, reader, id)?.max(state.needs.counted());
-    if known <= state.next_k {
+    let known = last_delta_record(means, reader, id)?.max(state.needs.counted());
+    if known <= state.next_commit_number {
         return Ok(());
     }
     claim.is_still_ours(means, reader)?;
-    let (journal, partition, next) = (claim.journal.to_owned(), claim.partition, state.next_k);
+    let (journal, partition, next) = (claim.journal.to_owned(), claim.partition, state.next_commit_number);
     let remedy = Remedy::StartOver.or_another_run(&means.mode);
     Err(TakeoverError::LostCommits { journal, partition, known, next, remedy })
 }
 
-/// The number after that of the last commit whose share lies in the deltas topic; 0 when there is none.
-fn last_share(means: &Means, reader: &LogReader, id: &TaskId) -> Result<u64, TakeoverError> {
+/// The number after that of the last commit whose delta record lies in the deltas topic; 0 when there is none.
+fn last_delta_record(means: &Means, reader: &LogReader, id: &TaskId) -> Result<u64, TakeoverError> {
     let deltas = means.clients.names.deltas();
     let shards = i32::try_from(means.clients.config.kafka.shards.max(1)).unwrap_or(i32::MAX);
     let partition = id.partition % shards;
     let (low, high) = reader.bounds(&deltas, partition)?;
-    // Every source sends a share per step.
-    let mut window = LAST_SHARES * means.sources.all().len().max(1) as i64;
+    // Every source sends a delta record per step.
+    let mut window = LAST_DELTA_RECORDS * means.sources.all().len().max(1) as i64;
     loop {
         let from = (high - window).max(low);
         let mut known = 0;
         let stretch = Stretch { topic: &deltas, partition, from, to: high };
         reader.read::<KafkaError>(stretch, &means.stop, &mut |_, record| {
-            if let Ok(share) = Share::decode(record)
-                && (share.head.topic.as_str(), share.head.partition) == (id.topic.as_str(), id.partition)
+            if let Ok(delta_record) = DeltaRecord::decode(record)
+                && (delta_record.head.topic.as_str(), delta_record.head.partition) == (id.topic.as_str(), id.partition)
             {
-                known = known.max(share.head.k + 1);
+                known = known.max(delta_record.head.commit_number + 1);
             }
             Ok(())
         })?;
@@ -108,9 +108,9 @@ pub(super) enum Found {
     },
 }
 
-/// Compares the partition, which holds `[low, high)`, with the one that the journal was written for. A witness that is no longer
-/// there proves nothing. One that is there outweighs an ID: a topic that was copied record by
-/// record has another one. So does an end before what was read, which the caller sees.
+/// Compares the partition, which holds `[low, high)`, with the one that the journal was written for. A witness that is
+/// no longer there proves nothing. One that is there outweighs an ID: a topic that was copied record by record has
+/// another one. So does an end before what was read, which the caller sees.
 pub(super) fn compare(
     means: &Means,
     reader: &LogReader,

@@ -10,7 +10,7 @@ use super::error::TakeoverError;
 use super::means::{Means, THREADS, log_reader};
 use super::takeover::{take_series, take_span};
 use crate::worker::kafka::LogReader;
-use crate::worker::task::{Command, Failure, Held, Inbox, Life, Part, Taken, WorkerError, text_of};
+use crate::worker::task::{Command, Epoch, Failure, Held, Inbox, Part, Taken, WorkerError, text_of};
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState};
 
 /// The threads that acquire tasks.
@@ -21,7 +21,7 @@ pub(crate) struct Pool {
 
 struct Job {
     task: TaskId,
-    life: Life,
+    epoch: Epoch,
     inbox: Inbox,
     /// Gone when no thread waits for the task any more.
     wanted: Weak<()>,
@@ -49,9 +49,9 @@ impl Pool {
 
     /// Acquires `task`; the outcome goes to `inbox`. Dropping the returned value cancels it, if it has not begun: a
     /// claim for a task that has been moved would only fence its new owner.
-    pub(crate) fn submit(&self, task: TaskId, life: Life, inbox: Inbox) -> Arc<()> {
+    pub(crate) fn submit(&self, task: TaskId, epoch: Epoch, inbox: Inbox) -> Arc<()> {
         let wanted = Arc::new(());
-        if self.jobs.send(Job { task, life, inbox, wanted: Arc::downgrade(&wanted) }).is_err() {
+        if self.jobs.send(Job { task, epoch, inbox, wanted: Arc::downgrade(&wanted) }).is_err() {
             tracing::error!("the restore threads have ended");
         }
         wanted
@@ -75,14 +75,14 @@ fn work(means: &Means, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok(Job { task, life, inbox, wanted }) = job else { return };
+        let Ok(Job { task, epoch, inbox, wanted }) = job else { return };
         if wanted.strong_count() == 0 {
             continue;
         }
         let started = Instant::now();
         let mut held = Held::new(&means.clients.memory);
         held.set(Part::Readers, reader.memory());
-        means.clients.telemetry.board().update(&task, |s| s.state = TaskState::Claiming);
+        means.clients.telemetry.tasks().update(&task, |s| s.state = TaskState::Claiming);
         // A panic ends the attempt and not the thread, which other tasks need.
         let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
             TaskKind::Span => take_span(means, reader, &task).map(|t| Taken::Span(Box::new(t))),
@@ -95,11 +95,11 @@ fn work(means: &Means, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
         match outcome {
             Ok(taken) => {
                 means.clients.telemetry.restored(task.kind, started.elapsed());
-                inbox.send(Command::Ready(task, life, Box::new(taken)));
+                inbox.send(Command::Ready(task, epoch, Box::new(taken)));
             }
             Err(error) => {
                 let of_brokers = matches!(error, TakeoverError::Kafka(_));
-                inbox.send(Command::Failed(task, life, Failure { why: error.to_string(), of_brokers }));
+                inbox.send(Command::Failed(task, epoch, Failure { why: error.to_string(), of_brokers }));
             }
         }
     }

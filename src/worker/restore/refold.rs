@@ -1,5 +1,5 @@
 //! Restores a shard to the state of its journal: the snapshot, then the deltas. Every mark closes its step again from
-//! the shares that it was first closed with, wherever they lie in the deltas topic by now.
+//! the delta records that it was first closed with, wherever they lie in the deltas topic by now.
 
 use super::error::TakeoverError;
 use super::means::Means;
@@ -34,7 +34,7 @@ pub(super) fn refold(
     settings: SeriesSettings,
 ) -> Result<Refolded, TakeoverError> {
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    means.clients.telemetry.board().update_known(id, |s| s.end_offset = high);
+    means.clients.telemetry.tasks().update_known(id, |s| s.end_offset = high);
     let (task, from) = match &state.snapshot {
         Some(s) => {
             let task = SeriesTask::restore(settings, &s.body);
@@ -45,7 +45,7 @@ pub(super) fn refold(
     if low > from {
         return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low, needed: from });
     }
-    // A topic that ends earlier has lost its end, and the shares may lie anywhere.
+    // A topic that ends earlier has lost its end, and the delta records may lie anywhere.
     let from = if from <= high { from } else { low };
     let (acknowledged, resend) = (state.acknowledged, Vec::new());
     let again = Again::new(state.marks.clone(), from);
@@ -68,16 +68,16 @@ impl Refold<'_> {
         reader.read::<TakeoverError>(stretch, &means.stop, &mut |offset, record| {
             self.close_due(offset)?;
             let again = &mut self.again;
-            let applied = self
-                .task
-                .apply_if(record, |head| again.takes(offset, &head.topic, head.partition, (head.k, head.part)));
+            let applied = self.task.apply_if(record, |head| {
+                again.takes(offset, &head.topic, head.partition, (head.commit_number, head.part))
+            });
             Ok(told(applied, id.partition, offset).map(drop)?)
         })?;
         self.close_due(to)?;
         Ok(self.again.is_done())
     }
 
-    /// Searches for shares that are not where they were, as long as that closes another step.
+    /// Searches for delta records that are not where they were, as long as that closes another step.
     fn search(&mut self, low: i64, high: i64) -> Result<(), TakeoverError> {
         self.again.go_on();
         let mut from = low;
@@ -109,16 +109,17 @@ impl Refold<'_> {
         }
     }
 
-    /// Asks the owners for the missing shares.
+    /// Asks the owners for the missing delta records.
     fn ask(&self) -> TakeoverError {
         let mut named = Vec::new();
-        for (topic, partition, k) in self.again.lacks(self.task.counted().0) {
-            let asked = self.means.clients.notify_journal(&topic, partition, self.id.partition, What::Lacks, k);
+        for (topic, partition, commit_number) in self.again.lacks(self.task.counted().0) {
+            let asked =
+                self.means.clients.notify_journal(&topic, partition, self.id.partition, What::Lacks, commit_number);
             let remedy = if asked { "" } else { " (which is not in kafka.topics: put it back)" };
-            named.push(format!("{topic}[{partition}] from commit {k} on{remedy}"));
+            named.push(format!("{topic}[{partition}] from commit {commit_number} on{remedy}"));
         }
         if let (true, Some(to)) = (named.is_empty(), self.again.reaches()) {
-            // A mark of an earlier version does not name the shares, so no owner can be asked for them.
+            // A mark of an earlier version does not name the delta records, so no owner can be asked for them.
             named.push(format!("records below offset {to}; restore the deltas topic"));
         }
         let error = TakeoverError::Lacks { shard: self.id.partition, lacks: named.join(", ") };

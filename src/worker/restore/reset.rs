@@ -9,8 +9,8 @@
 use super::claim::CLAIM_TIMEOUT;
 use super::error::TakeoverError;
 use super::means::Means;
-use crate::core::journal::{AppendProgress, Cause, JournalWriter, Shares, SpanCommit};
-use crate::core::model::Tally;
+use crate::core::journal::{AppendProgress, Cause, DeltaRecords, JournalWriter, SpanCommit};
+use crate::core::model::Counter;
 use crate::core::tasks::span::{Restored, SpanTask};
 use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::members::{GroupOffset, Partition};
@@ -41,18 +41,18 @@ impl Instruction {
     /// Drops what the pending edges would be rebuilt from. Called before the task is created.
     pub(super) fn prepare(&self, restored: &mut Restored) {
         let waiting = u64::try_from(restored.ledger.pending_edges()).unwrap_or(0);
-        restored.ledger.add(Tally::EdgesLost, waiting);
+        restored.ledger.add(Counter::EdgesLost, waiting);
         restored.live.clear();
     }
 
-    /// Journals it and waits until it counts. Returns the number and the shares of the commit.
+    /// Journals it and waits until it counts. Returns the number and the delta records of the commit.
     pub(super) fn journal(
         &self,
         means: &Means,
         task: &mut SpanTask,
         writer: &mut JournalWriter,
         forwarded: u64,
-    ) -> Result<(u64, Shares), TakeoverError> {
+    ) -> Result<(u64, DeltaRecords), TakeoverError> {
         let Partition { topic, partition } = &self.partition;
         let journal = means.clients.names.journal(topic);
         let from = task.position();
@@ -67,7 +67,7 @@ impl Instruction {
             "consumer group offset was reset, continuing from the \
                                                                new offset"
         );
-        let (k, shares) = (cut.k, cut.shares);
+        let (commit_number, delta_records) = (cut.commit_number, cut.delta_records);
         let commit = SpanCommit {
             cause: Cause::Reset,
             step: cut.step,
@@ -76,7 +76,7 @@ impl Instruction {
             reread_from: cut.reread_from,
             live: cut.live,
             ledger: cut.ledger,
-            shares,
+            delta_records,
             witness: None,
         };
         let mut progress = AppendProgress::Pending;
@@ -85,7 +85,7 @@ impl Instruction {
             progress = writer.acknowledged(offset);
         }
         match progress {
-            AppendProgress::Accepted(_) => Ok((k, commit.shares)),
+            AppendProgress::Accepted(_) => Ok((commit_number, commit.delta_records)),
             // Another owner claimed the journal meanwhile, or the outcome is unknown: the next owner finds the
             // instruction again.
             _ => Err(TakeoverError::Overtaken { topic: journal, partition: *partition }),

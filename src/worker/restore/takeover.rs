@@ -6,7 +6,9 @@ use super::evidence::{self, Found};
 use super::means::Means;
 use super::{refold, reset};
 use crate::config::settings::Start;
-use crate::core::journal::{EmitCause, Identity, JournalWriter, Regained, SeriesFold, Shares, SpanFold, SpanState};
+use crate::core::journal::{
+    DeltaRecords, EmitCause, Identity, JournalWriter, Regained, SeriesFold, SpanFold, SpanState,
+};
 use crate::core::remotewrite::StepBatch;
 use crate::core::tasks::series::{SeriesSettings, SnapshotError, Terms};
 use crate::core::tasks::span::{Restored, SpanTask};
@@ -27,7 +29,7 @@ pub(super) fn take_span(means: &Means, reader: &LogReader, id: &TaskId) -> Resul
     };
     let identity = Identity { topic: Some(id.topic.clone()), topic_id, ..means.clients.identity() };
     let claim = stake_claim(means, reader, &journal, id.partition, identity)?;
-    means.clients.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
+    means.clients.telemetry.tasks().update(id, |s| s.state = TaskState::Restoring);
     let state = claim.state::<SpanFold>(means, reader)?;
     let needed = state.oldest_needed;
     let regained = regain(means, reader, id, &claim, &state)?;
@@ -48,12 +50,13 @@ fn restore_span(
     evidence::has_its_end(means, reader, claim, state.next, said)?;
     evidence::has_all_commits(means, reader, id, claim, &state)?;
     let (low, high) = reader.bounds(&id.topic, id.partition)?;
-    means.clients.telemetry.board().update_known(id, |s| s.end_offset = high);
+    means.clients.telemetry.tasks().update_known(id, |s| s.end_offset = high);
     let found = evidence::compare(means, reader, id, claim, &state, (low, high))?;
     let instruction =
         said.filter(|_| means.mode.obeys_resets()).and_then(|said| reset::instruction(said, id, (low, high)));
     let mut restored = restored(&state);
-    let writer = JournalWriter::new(claim.owner, claim.offset, state.next, state.next_k).named(&claim.identity);
+    let writer =
+        JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number).named(&claim.identity);
     if let Some(instruction) = instruction {
         if state.next != Some(instruction.to()) || found != Found::Same {
             instruction.prepare(&mut restored);
@@ -93,14 +96,14 @@ fn restore_span(
     Ok(TakenSpan { task, generation, writer, start, forwarded, unforwarded, regained, needs, witness, journaled })
 }
 
-/// Reads again, from the journal, the shares that some shards lack although all shares were sent.
+/// Reads again, from the journal, the delta records that some shards lack although all delta records were sent.
 fn regain(
     means: &Means,
     reader: &LogReader,
     id: &TaskId,
     claim: &Claim<'_>,
     state: &SpanState,
-) -> Result<Vec<(u64, Shares)>, TakeoverError> {
+) -> Result<Vec<(u64, DeltaRecords)>, TakeoverError> {
     let lacked = state.needs.to_send_again(state.forwarded);
     let Some(first) = lacked.values().min().copied() else { return Ok(Vec::new()) };
     let (topic, partition) = (&id.topic, id.partition);
@@ -124,7 +127,7 @@ fn regain(
         let regained = regained.get_or_insert_with(|| Regained::new(lacked.clone(), state.forwarded, cut));
         regained.apply(offset, record).map_err(|e| claim.damaged(e))
     })?;
-    let regained = regained.map(|r| r.shares).unwrap_or_default();
+    let regained = regained.map(|r| r.delta_records).unwrap_or_default();
     means.clients.telemetry.sent_again(regained.len() as u64);
     Ok(regained)
 }
@@ -133,7 +136,7 @@ fn regain(
 fn restored(state: &SpanState) -> Restored {
     Restored {
         next: state.next,
-        next_k: state.next_k,
+        next_commit_number: state.next_commit_number,
         stream_time: state.stream_time,
         step: state.step,
         reread_from: state.reread_from.or(state.next).unwrap_or(0),
@@ -185,12 +188,13 @@ pub(super) fn take_series(
 ) -> Result<TakenSeries, TakeoverError> {
     let journal = means.clients.names.series_journal();
     let claim = stake_claim(means, reader, &journal, id.partition, means.clients.identity())?;
-    means.clients.telemetry.board().update(id, |s| s.state = TaskState::Restoring);
+    means.clients.telemetry.tasks().update(id, |s| s.state = TaskState::Restoring);
     let state = claim.state::<SeriesFold>(means, reader)?;
     evidence::has_its_end(means, reader, &claim, state.next, evidence::group_offset(means, id)?)?;
     let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len());
     held.set(Part::Readers, reader.memory() + snapshot);
-    let writer = JournalWriter::new(claim.owner, claim.offset, state.next, state.next_k).named(&claim.identity);
+    let writer =
+        JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number).named(&claim.identity);
     let in_force = means.tenants.in_force();
     let settings_error = |source| TakeoverError::Settings { shard: id.partition, source };
     let own = means.tenants.series_settings(&in_force.tenants);

@@ -15,7 +15,7 @@ use super::Delivered;
 use super::client::{Answer, Failure};
 use super::dialect::{Version, if_read, is_unread};
 use super::halving::Halving;
-use super::lane::{Done, Failing, Queued, SenderState, Ticket, To};
+use super::shard_sender::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
 
 /// The state of a track.
@@ -28,7 +28,7 @@ pub(super) struct Sending {
 
 /// One batch while it is being sent.
 struct Delivery<'a> {
-    lane: &'a Sending,
+    sending: &'a Sending,
     batch: &'a StepBatch,
     way: &'a mut Way,
     ticket: Ticket,
@@ -57,7 +57,7 @@ impl Sending {
     }
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let mut delivery = Delivery { lane: self, batch, way, ticket, out, overtaken: false };
+        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken: false };
         // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
         // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
@@ -103,7 +103,7 @@ impl Delivery<'_> {
                 halving.taken();
                 self.compare(part, answer);
                 let samples = u64::from(part.samples);
-                self.lane.shared.telemetry.export().acknowledged.inc_by(samples);
+                self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
                 self.out.acknowledged += samples;
                 self.ticket.settle(samples);
             }
@@ -120,7 +120,7 @@ impl Delivery<'_> {
 
     fn is_there(&mut self, part: &Request) {
         let samples = u64::from(part.samples);
-        self.lane.shared.telemetry.export().already_there.inc_by(samples);
+        self.sending.shared.telemetry.export().already_there.inc_by(samples);
         self.out.already_there += samples;
         self.ticket.settle(samples);
     }
@@ -147,13 +147,13 @@ impl Delivery<'_> {
                 Ok(answer) => match self.judge(&answer, part, past) {
                     Verdict::Wait { after } => answer.trouble(after),
                     verdict => {
-                        self.way.answered(self.lane, verdict == Verdict::Acknowledged);
+                        self.way.answered(self.sending, verdict == Verdict::Acknowledged);
                         return Some((verdict, answer));
                     }
                 },
                 Err(failure) => failure.trouble()?,
             };
-            self.way.failed(self.lane, self.batch.step, &trouble);
+            self.way.failed(self.sending, self.batch.step, &trouble);
             tokio::time::sleep(self.way.endpoint.backoff.delay(attempt.saturating_add(1), random())).await;
             attempt = attempt.saturating_add(1);
             if self.is_rerouted() {
@@ -172,7 +172,7 @@ impl Delivery<'_> {
     /// Compares what the receiver reports as stored with what was sent.
     fn compare(&self, part: &Request, answer: &Answer) {
         let Some(written) = answer.written else { return };
-        let meters = self.lane.shared.telemetry.export();
+        let meters = self.sending.shared.telemetry.export();
         meters.exemplars_rejected.inc_by(u64::from(part.exemplars).saturating_sub(written.exemplars));
         if written.samples == u64::from(part.samples) {
             return;
@@ -183,7 +183,7 @@ impl Delivery<'_> {
         tracing::warn!(
             url,
             held_back,
-            shard = self.lane.shard,
+            shard = self.sending.shard,
             tenant = ?self.batch.tenant,
             step = self.batch.step,
             sent = part.samples,
@@ -195,14 +195,14 @@ impl Delivery<'_> {
 
     /// Looks up the receiver of the tenant's samples; returns whether it is another one.
     fn is_rerouted(&mut self) -> bool {
-        let To::Receiver(endpoint) = self.lane.shared.destination.of(&self.batch.tenant) else { return false };
-        self.way.turn(endpoint, self.lane)
+        let To::Receiver(endpoint) = self.sending.shared.destination.of(&self.batch.tenant) else { return false };
+        self.way.turn(endpoint, self.sending)
     }
 
     /// `None`: the pause is not over yet, but the receiver must be looked up again.
     async fn attempt(&self, part: &Request, attempt: u32) -> Option<Result<Answer, Failure>> {
-        let shared = &self.lane.shared;
-        let _leave = self.way.leave(&self.lane.failing).await?;
+        let shared = &self.sending.shared;
+        let _leave = self.way.leave(&self.sending.failing).await?;
         let to = (&self.way.endpoint.settings, &*self.batch.tenant);
         if let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await {
             return Some(Err(Failure::WouldBeLost(why)));
@@ -232,7 +232,7 @@ impl Delivery<'_> {
 
     fn reject(&mut self, part: &Request, reason: &'static str, answer: &Answer) {
         let samples = u64::from(part.samples);
-        self.lane.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
+        self.sending.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
         self.out.rejected += samples;
         self.ticket.settle(samples);
         let url = self.way.endpoint.client.shown();
@@ -242,7 +242,7 @@ impl Delivery<'_> {
         tracing::error!(
             url,
             held_back,
-            shard = self.lane.shard,
+            shard = self.sending.shard,
             tenant = ?self.batch.tenant,
             step = self.batch.step,
             resent = self.batch.resend,
@@ -267,7 +267,7 @@ fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
     }
 }
 
-/// Decrements the requests in flight, also when its lane is dropped meanwhile.
+/// Decrements the requests in flight, also when its shard sender is dropped meanwhile.
 struct Landing<'a>(&'a SenderState);
 
 impl Drop for Landing<'_> {

@@ -5,7 +5,8 @@
 //! request in 2.0 to nothing and answers 2xx without these headers, so such an answer is no success. The supported
 //! version is remembered; an endpoint of 1.0 is probed again from time to time, because it may have been upgraded.
 //!
-//! A batch is kept in the form of 1.0 and is translated for each attempt, so the version may change while a request is retried.
+//! A batch is kept in the form of 1.0 and is translated for each attempt, so the version may change while a request is
+//! retried.
 #![allow(clippy::disallowed_methods, reason = "when to ask again is a matter of the clock")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,10 @@
 //! How often a request that is refused may be halved.
 //!
-//! A rejected series is found by halving, and the rest is stored. But a receiver that refuses everything, at every step, must not be
-//! asked about every half at every step. So a request of which nothing has been taken yet gets a few halvings only; and after
-//! one that has spent them all without success, the next ones are refused as they are, until a pause is over, which
-//! grows. A small request starts no pause: its own series alone were bad, and the next one may hold a single bad series
-//! among good ones.
+//! A rejected series is found by halving, and the rest is stored. But a receiver that refuses everything, at every
+//! step, must not be asked about every half at every step. So a request of which nothing has been taken yet gets a few
+//! halvings only; and after one that has spent them all without success, the next ones are refused as they are, until a
+//! pause is over, which grows. A small request starts no pause: its own series alone were bad, and the next one may
+//! hold a single bad series among good ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;

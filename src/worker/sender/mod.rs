@@ -1,8 +1,8 @@
-//! Remote write over HTTP: lanes that send the steps of a shard in order and retry until every sample is settled.
-//! Tenants may have receivers of their own; a lane has a track for each tenant.
+//! Remote write over HTTP: shard senders that send the steps of a shard in order and retry until every sample is settled.
+//! Tenants may have receivers of their own; a shard sender has a track for each tenant.
 //!
 //! *In:* [`StepBatch`](crate::core::remotewrite::StepBatch)es from series tasks. *Out:* requests; [`Delivered`] per batch.
-//! *Owner:* [`Exporter`] owns the clients and an async runtime of its own; a series task owns its [`Lane`]. *Never:* a
+//! *Owner:* [`Exporter`] owns the clients and an async runtime of its own; a series task owns its [`ShardSender`]. *Never:* a
 //! sample that is lost without a counted reason, a body text that is interpreted, a secret in a log.
 
 mod auth;
@@ -15,7 +15,6 @@ mod dialect;
 mod endpoints;
 mod guard;
 mod halving;
-mod lane;
 mod outage;
 mod outbox;
 mod pace;
@@ -23,6 +22,7 @@ pub mod preflight;
 pub mod query;
 mod recipient;
 mod secrets;
+mod shard_sender;
 pub mod store;
 mod way;
 
@@ -37,11 +37,11 @@ use crate::config::settings::RemoteWrite;
 use crate::core::model::Millis;
 use crate::worker::telemetry::Telemetry;
 
-pub use lane::Lane;
 pub use outbox::Outbox;
+pub use shard_sender::ShardSender;
 
 use endpoints::Endpoints;
-use lane::Destination;
+use shard_sender::Destination;
 use store::{Store, Stored, Stuck};
 
 /// HTTP needs few threads: the work is waiting.
@@ -121,7 +121,7 @@ pub struct Delivered {
 pub struct Exporter(Arc<Inner>);
 
 struct Inner {
-    shared: Arc<lane::SenderState>,
+    shared: Arc<shard_sender::SenderState>,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -155,7 +155,7 @@ impl Exporter {
     }
 
     fn over(destination: Destination, telemetry: Telemetry, runtime: Runtime) -> Self {
-        let shared = lane::SenderState::new(destination, telemetry, runtime.handle().clone());
+        let shared = shard_sender::SenderState::new(destination, telemetry, runtime.handle().clone());
         Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) }))
     }
 
@@ -173,14 +173,14 @@ impl Exporter {
         }
     }
 
-    /// Opens the lane of a shard. `done` is called once per batch, from a thread of the exporter, after the last request
-    /// of the batch is settled; it must not block. After [`Exporter::stop`] the lane takes nothing.
+    /// Opens the shard sender of a shard. `done` is called once per batch, from a thread of the exporter, after the last
+    /// request of the batch is settled; it must not block. After [`Exporter::stop`] the shard sender takes nothing.
     #[must_use]
-    pub fn open(&self, shard: u32, done: Box<dyn Fn(Delivered) + Send + Sync>) -> Lane {
-        Lane::open(shard, Arc::from(done), Arc::clone(&self.0.shared))
+    pub fn open(&self, shard: u32, done: Box<dyn Fn(Delivered) + Send + Sync>) -> ShardSender {
+        ShardSender::open(shard, Arc::from(done), Arc::clone(&self.0.shared))
     }
 
-    /// From now on, sends at most so many samples a second, over all lanes.
+    /// From now on, sends at most so many samples a second, over all shard senders.
     pub fn limit(&self, samples_per_second: u64) {
         self.0.shared.pace.set(samples_per_second);
     }
@@ -201,12 +201,12 @@ impl Exporter {
         }
     }
 
-    /// Waits until everything that was enqueued is settled, for at most `deadline`, then stops all lanes. Call it
-    /// outside of any async runtime.
+    /// Waits until everything that was enqueued is settled, for at most `deadline`, then stops all shard senders. Call
+    /// it outside of any async runtime.
     pub fn stop(&self, deadline: Duration) {
-        let tracks = self.0.shared.close();
+        let tenant_queues = self.0.shared.close();
         let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(mut tracks), Some(runtime)) = (tracks, runtime) else { return };
+        let (Some(mut tenant_queues), Some(runtime)) = (tenant_queues, runtime) else { return };
         let idle = runtime.block_on(async { tokio::time::timeout(deadline, self.0.shared.idle()).await });
         if idle.is_err() {
             tracing::warn!(
@@ -214,7 +214,7 @@ impl Exporter {
                 "remote write stopped with unsettled batches; they are sent again when the work continues"
             );
         }
-        tracks.abort_all();
+        tenant_queues.abort_all();
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }

@@ -1,4 +1,5 @@
-//! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are sent.
+//! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are
+//! sent.
 //!
 //! A track accepts two batches and returns further ones. A returned batch is the next one that it is offered.
 
@@ -6,13 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::Lane;
+use super::shard_sender::ShardSender;
 use crate::core::remotewrite::StepBatch;
 
-/// A lane with what it has not taken yet. How much that may be, its producer decides.
+/// A shard sender with what it has not taken yet. How much that may be, its producer decides.
 #[derive(Debug)]
 pub struct Outbox {
-    lane: Lane,
+    sender: ShardSender,
     /// By tenant, in order.
     waiting: BTreeMap<Arc<str>, VecDeque<StepBatch>>,
 }
@@ -20,10 +21,10 @@ pub struct Outbox {
 // === impl Outbox ===
 
 impl Outbox {
-    /// Of a lane that no other task sends on.
+    /// Of a shard sender that no other task sends on.
     #[must_use]
-    pub fn new(lane: Lane) -> Self {
-        Self { lane, waiting: BTreeMap::new() }
+    pub fn new(sender: ShardSender) -> Self {
+        Self { sender, waiting: BTreeMap::new() }
     }
 
     /// Takes a batch, which is sent after all earlier ones of its tenant.
@@ -33,10 +34,10 @@ impl Outbox {
 
     /// Enqueues batches, in order, until no track accepts more. Never blocks.
     pub fn send(&mut self) {
-        let lane = &self.lane;
+        let sender = &self.sender;
         self.waiting.retain(|_, waiting| {
             while let Some(batch) = waiting.pop_front() {
-                if let Err(refused) = lane.try_send(batch) {
+                if let Err(refused) = sender.try_send(batch) {
                     waiting.push_front(refused);
                     break;
                 }
@@ -45,15 +46,15 @@ impl Outbox {
         });
     }
 
-    /// As [`Lane::is_down`].
+    /// As [`ShardSender::is_down`].
     #[must_use]
     pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
-        self.lane.is_down(tenant, patience)
+        self.sender.is_down(tenant, patience)
     }
 
-    /// As [`Lane::is_dark`].
+    /// As [`ShardSender::is_dark`].
     #[must_use]
     pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
-        self.lane.is_dark(tenant, patience)
+        self.sender.is_dark(tenant, patience)
     }
 }

@@ -10,7 +10,7 @@ use crate::core::remotewrite::{Backoff, StepBatch};
 
 use super::Delivered;
 use super::delivery::{Sending, random};
-use super::lane::Ticket;
+use super::shard_sender::Ticket;
 
 /// Between two attempts to write.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
@@ -79,27 +79,27 @@ impl Stored {
     /// Writes a batch, retrying until it is kept, and reports it as delivered.
     pub(super) async fn keep(
         &self,
-        lane: &Sending,
+        sending: &Sending,
         writer: &mut Option<Box<dyn Writer>>,
         batch: &StepBatch,
         mut ticket: Ticket,
         out: Delivered,
     ) {
-        let meters = lane.shared.telemetry.export();
-        let writer = writer.get_or_insert_with(|| self.store.writer(lane.shard));
+        let meters = sending.shared.telemetry.export();
+        let writer = writer.get_or_insert_with(|| self.store.writer(sending.shard));
         let mut attempt = 0u32;
         loop {
             let started = Instant::now();
-            // The other thread of the exporter continues meanwhile. A lane that is dropped falls silent after this
-            // batch.
+            // The other thread of the exporter continues meanwhile. A shard sender that is dropped falls silent after
+            // this batch.
             let kept = tokio::task::block_in_place(|| writer.write(batch));
             meters.seconds.observe(started.elapsed().as_secs_f64());
             let Err(error) = kept else { break };
-            lane.failing.failed(None);
+            sending.failing.failed(None);
             meters.retries.inc();
             attempt = attempt.saturating_add(1);
             let delay = BACKOFF.delay(attempt, random());
-            self.note(lane.shard, started, &writer.path(), &error);
+            self.note(sending.shard, started, &writer.path(), &error);
             if attempt.is_power_of_two() {
                 let (file, step) = (writer.path(), batch.step);
                 let file = file.display();
@@ -108,15 +108,15 @@ impl Stored {
             }
             tokio::time::sleep(delay).await;
         }
-        lane.failing.answered();
+        sending.failing.answered();
         if attempt > 0 {
-            self.all_stuck().remove(&lane.shard);
+            self.all_stuck().remove(&sending.shard);
         }
         let samples = batch.samples();
         meters.bytes.inc_by(batch.requests.iter().map(|r| r.body.len() as u64).sum());
         meters.acknowledged.inc_by(samples);
         ticket.settle(samples);
-        (lane.done)(Delivered { acknowledged: samples, ..out });
+        (sending.done)(Delivered { acknowledged: samples, ..out });
         drop(ticket);
     }
 

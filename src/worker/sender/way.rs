@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::delivery::Sending;
 use super::endpoints::Endpoint;
 use super::halving::Refusals;
-use super::lane::Failing;
 use super::outage::OutageSite;
 use super::recipient::{Recipient, Trouble};
+use super::shard_sender::Failing;
 
 /// How often a waiting track looks up its destination.
 const LOOK_UP: Duration = Duration::from_secs(1);
@@ -37,25 +37,25 @@ impl Way {
     pub(super) fn to<'a>(
         way: &'a mut Option<Self>,
         endpoint: Arc<Endpoint>,
-        lane: &Sending,
+        sending: &Sending,
         tenant: &Arc<str>,
     ) -> &'a mut Self {
         if way.as_ref().is_some_and(|way| way.endpoint.id != endpoint.id) {
             *way = None;
         }
-        way.get_or_insert_with(|| Self::new(endpoint, lane, tenant))
+        way.get_or_insert_with(|| Self::new(endpoint, sending, tenant))
     }
 
-    fn new(endpoint: Arc<Endpoint>, lane: &Sending, tenant: &Arc<str>) -> Self {
-        let recipient = endpoint.recipient(lane.shared.telemetry.receivers(), tenant);
-        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: lane.shard }
+    fn new(endpoint: Arc<Endpoint>, sending: &Sending, tenant: &Arc<str>) -> Self {
+        let recipient = endpoint.recipient(sending.shared.telemetry.receivers(), tenant);
+        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: sending.shard }
     }
 
     /// Switches to another endpoint, if it has changed.
-    pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, lane: &Sending) -> bool {
+    pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, sending: &Sending) -> bool {
         let other = endpoint.id != self.endpoint.id;
         if other {
-            *self = Self::new(endpoint, lane, &Arc::clone(&self.tenant));
+            *self = Self::new(endpoint, sending, &Arc::clone(&self.tenant));
         }
         other
     }
@@ -85,16 +85,16 @@ impl Way {
         }
     }
 
-    pub(super) fn failed(&self, lane: &Sending, step: i64, trouble: &Trouble) {
-        lane.failing.failed(None);
+    pub(super) fn failed(&self, sending: &Sending, step: i64, trouble: &Trouble) {
+        sending.failing.failed(None);
         let first = self.recipient.failed(self.shard, trouble, self.endpoint.backoff);
         let url = self.endpoint.client.shown();
         let place = OutageSite { url: &url, shard: self.shard, tenant: &self.tenant, step };
         self.endpoint.outage.failed(first, place, trouble);
     }
 
-    pub(super) fn answered(&self, lane: &Sending, stored: bool) {
-        lane.failing.answered();
+    pub(super) fn answered(&self, sending: &Sending, stored: bool) {
+        sending.failing.answered();
         self.endpoint.outage.answered();
         if self.recipient.answered(self.shard, stored) {
             self.endpoint.outage.over(&self.endpoint.client.shown());

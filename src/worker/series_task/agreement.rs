@@ -1,8 +1,8 @@
-//! Whether the workers of the group count by the same settings. Shares hold the settings that they are counted by; the
-//! owner of a shard receives shares of all sources, and so of all workers that read any.
+//! Whether the workers of the group count by the same settings. Delta records hold the settings that they are counted
+//! by; the owner of a shard receives delta records of all sources, and so of all workers that read any.
 //!
-//! While workers are replaced one after the other they differ, and nothing is lost by that: see [`crate::config::Reach`]. So
-//! a difference is logged, and the worker stays ready.
+//! While workers are replaced one after the other they differ, and nothing is lost by that: see
+//! [`crate::config::Reach`]. So a difference is logged, and the worker stays ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,16 +1,17 @@
-//! The steps of a shard that receivers do not have yet: how many there may be, and what happens while a receiver is down.
+//! The steps of a shard that receivers do not have yet: how many there may be, and what happens while a receiver is
+//! down.
 //!
-//! A step is acknowledged when all its batches are settled, those of every tenant; steps are acknowledged in order. Each
-//! tenant has a track of its own, and the slowest sets the pace: a few steps may be in flight, then reading pauses, and
-//! the deltas topic is the buffer. When all receivers are down, that is all; no step is skipped.
+//! A step is acknowledged when all its batches are settled, those of every tenant; steps are acknowledged in order.
+//! Each tenant has a track of its own, and the slowest sets the pace: a few steps may be in flight, then reading
+//! pauses, and the deltas topic is the buffer. When all receivers are down, that is all; no step is skipped.
 //!
-//! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not hold
-//! them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not written for
-//! it, and the mark of the step records that. Whether its receiver answers others is known from their batches: those
-//! that have everything get one step more, so that there is a request; if no request is answered, the others have lost
-//! that step's samples, and their next steps carry all totals. The batches that wait already are *carried*: the next
-//! snapshot holds them, so that their steps can be called acknowledged, and a new owner sends them again. When the
-//! receiver is back, the next step carries all totals.
+//! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not
+//! hold them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not
+//! written for it, and the mark of the step records that. Whether its receiver answers others is known from their
+//! batches: those that have everything get one step more, so that there is a request; if no request is answered, the
+//! others have lost that step's samples, and their next steps carry all totals. The batches that wait already are
+//! *carried*: the next snapshot holds them, so that their steps can be called acknowledged, and a new owner sends them
+//! again. When the receiver is back, the next step carries all totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const UNUSED_AFTER: Millis = 3_600_000;
 /// The closed steps that count and are not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Delivering {
-    /// The batches that are not settled, by step and tenant. Their bytes are shared with the lane.
+    /// The batches that are not settled, by step and tenant. Their bytes are shared with the shard sender.
     steps: BTreeMap<Millis, BTreeMap<Arc<str>, StepBatch>>,
     /// The same of acknowledged steps: the latest snapshot holds them.
     carried: BTreeMap<Millis, BTreeMap<Arc<str>, StepBatch>>,

@@ -1,8 +1,8 @@
-//! Source partitions whose next share does not come to a shard: when to ask for it, and when to log it.
+//! Source partitions whose next delta record does not come to a shard: when to ask for it, and when to log it.
 //!
-//! A share that is ahead of the next one means that something before it is missing. Mostly its sender knows that and is about
-//! to send both again. If not, the deltas topic has lost it. Nothing at all from a source that holds the others back may
-//! mean the same, or that no worker owns it.
+//! A delta record that is ahead of the next one means that something before it is missing. Mostly its sender knows that
+//! and is about to send both again. If not, the deltas topic has lost it. Nothing at all from a source that holds the
+//! others back may mean the same, or that no worker owns it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(super) type Source = (String, i32);
 
 /// How often the sources are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a share may be ahead before the shard asks for what is missing.
+/// How long a delta record may be ahead before the shard asks for what is missing.
 const ASK_AFTER: Duration = Duration::from_secs(2);
 /// The same for a source from which nothing comes.
 const ASK_SILENT_AFTER: Duration = Duration::from_secs(20);
@@ -32,7 +32,7 @@ pub(super) struct Gaps {
 #[derive(Debug)]
 struct Gap {
     since: Instant,
-    /// A later share has come.
+    /// A later delta record has come.
     ahead: bool,
     /// When to ask for it, and the interval after that.
     ask: (Instant, Duration),
@@ -52,7 +52,7 @@ impl Gaps {
         due
     }
 
-    /// A share of the source has come whose predecessor has not.
+    /// A delta record of the source has come whose predecessor has not.
     pub(super) fn ahead(&mut self, source: &Source, present: Instant) {
         match self.open.get_mut(source) {
             Some(gap) if gap.ahead => {}
@@ -60,7 +60,7 @@ impl Gaps {
         }
     }
 
-    /// The next share of the source has come. Returns whether the gap has been logged.
+    /// The next delta record of the source has come. Returns whether the gap has been logged.
     pub(super) fn moved(&mut self, source: &Source) -> bool {
         !self.open.is_empty() && self.open.remove(source).is_some_and(|gap| gap.said)
     }

@@ -1,18 +1,18 @@
-//! A running series task: shares in, steps closed and journaled, batches handed to the exporter.
+//! A running series task: delta records in, steps closed and journaled, batches handed to the exporter.
 //!
 //! A closed step is in one of three places: *pending* (its mark is appended, not yet known to count), *delivering* (it
 //! counts; some of its batches are not settled), or acknowledged. When enough steps are in flight, reading stops: the
 //! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` defines how many are
 //! enough.
 //!
-//! *In:* shares from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal of the shard, batches for
-//! receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before the journal has accepted its step. *Next:*
-//! [`Outbox`], with [`SeriesTask`] as the pure part.
+//! *In:* delta records from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal
+//! of the shard, batches for receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before
+//! the journal has accepted its step. *Next:* [`Outbox`], with [`SeriesTask`] as the pure part.
 
 mod agreement;
 mod delivering;
+mod delta_records;
 mod gaps;
-mod shares;
 mod silence;
 mod turns;
 
@@ -24,13 +24,13 @@ use rdkafka::message::Message;
 
 use self::agreement::Agreement;
 use self::delivering::Delivering;
+use self::delta_records::apply;
+pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
 use self::gaps::{Gaps, LASTS};
-use self::shares::apply;
-pub(crate) use self::shares::{UnknownShare, told};
 use self::silence::Silence;
 use self::turns::Turns;
 use crate::core::journal::{
-    Behind, ChainVerdict, Change, EmitCause, EmitMark, FrameKind, SeriesSnapshot, ShareChain, What,
+    Behind, ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What,
 };
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
@@ -40,7 +40,7 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::fetch::{NoRecord, Queue};
 use crate::worker::sender::Outbox;
 use crate::worker::task::{
-    Command, Ended, Held, JournalEnd, Leaving, Life, News, Part, TakenSeries, TaskContext, Turn, Unread, fetching,
+    Command, Ended, Epoch, Held, JournalEnd, Leaving, News, Part, TakenSeries, TaskContext, Turn, Unread, fetching,
 };
 use crate::worker::telemetry::{Cause, Condition, LimitsStatus, Reporter, TaskId, TaskState, TaskStatus};
 
@@ -76,7 +76,7 @@ pub(crate) struct SeriesRunner {
     journal: JournalEnd<SnapshotBegins>,
     queue: Queue,
     held: Held,
-    /// The offset after the last share record that was applied.
+    /// The offset after the last delta record that was applied.
     position: i64,
     /// Where the last mark ended. A topic that has lost its end may be read again from an earlier offset; marks are
     /// not.
@@ -100,7 +100,7 @@ pub(crate) struct SeriesRunner {
     unread: Option<Unread>,
     silence: Silence,
     gaps: Gaps,
-    /// Reports that shares are missing for too long.
+    /// Reports that delta records are missing for too long.
     ends: Reporter,
     /// Reports that a source contradicts itself, which needs an operator.
     contradicted: Reporter,
@@ -128,8 +128,8 @@ struct Writing {
     step: Millis,
     /// The offset in the deltas topic up to which it counts.
     position: i64,
-    /// The shares that it counts.
-    chain: ShareChain,
+    /// The delta records that it counts.
+    chain: DeltaChain,
     /// Where it begins in the journal, once that is known.
     begins: Option<i64>,
     /// Its bytes, which the producer holds until they are stored.
@@ -143,20 +143,20 @@ impl SeriesRunner {
     pub(crate) fn start(
         context: &TaskContext<'_>,
         shards: &Arc<Shards>,
-        (id, life): (TaskId, Life),
+        (id, epoch): (TaskId, Epoch),
         taken: TakenSeries,
     ) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
         let outbox = {
             let (task, inbox) = (id.clone(), context.inbox.clone());
             let done = move |d: crate::worker::sender::Delivered| {
-                inbox.send(Command::News(task.clone(), life, News::Delivered(d.step, d.tenant)));
+                inbox.send(Command::News(task.clone(), epoch, News::Delivered(d.step, d.tenant)));
             };
             Outbox::new(context.clients.exporter.open(id.partition.unsigned_abs(), Box::new(done)))
         };
         // A snapshot may have read beyond the last mark.
         let marked = taken.writer.next().unwrap_or(taken.start);
-        let journal = JournalEnd::new(taken.writer, context.clients.names.series_journal(), id.clone(), life);
+        let journal = JournalEnd::new(taken.writer, context.clients.names.series_journal(), id.clone(), epoch);
         let conditions = context.clients.telemetry.conditions();
         let [ends, contradicted] =
             ["", ", sources"].map(|what| conditions.reporter(Condition::Ends, format!("shard {}{what}", id.partition)));
@@ -200,7 +200,7 @@ impl SeriesRunner {
         Ok(runner)
     }
 
-    /// Applies some share records and closes the steps that can be closed.
+    /// Applies some delta records and closes the steps that can be closed.
     pub(crate) fn turn(&mut self, context: &TaskContext<'_>) -> Result<Turn, Ended> {
         let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
         let closed: usize = closed.map(|request| request.body.len()).sum();
@@ -327,7 +327,7 @@ impl SeriesRunner {
         }
     }
 
-    /// A share of `source` has come.
+    /// A delta record of `source` has come.
     fn heard(&mut self, Applied { source, verdict, other, .. }: &Applied) {
         if *other {
             let (shard, (topic, partition)) = (self.id.partition, source);
@@ -347,12 +347,12 @@ impl SeriesRunner {
                 }
             }
             ChainVerdict::Duplicate => self.silence.heard(source),
-            // The share cannot be used: the missing one may never come.
+            // The delta record cannot be used: the missing one may never come.
             ChainVerdict::Ahead => self.gaps.ahead(source, Instant::now()),
         }
     }
 
-    /// Asks for shares that do not come, and logs a gap that lasts.
+    /// Asks for delta records that do not come, and logs a gap that lasts.
     fn look_for_gaps(&mut self, context: &TaskContext<'_>) {
         let present = Instant::now();
         if !self.gaps.is_due(present) {
@@ -368,14 +368,14 @@ impl SeriesRunner {
         }
         let shard = self.id.partition;
         for (topic, partition) in self.gaps.due_to_ask(present) {
-            let (k, _) = self.task.counted().0.next(&topic, partition);
-            tracing::debug!(shard, topic, partition, k, "requesting missing delta records");
-            context.clients.notify_journal(&topic, partition, shard, What::Lacks, k);
+            let (commit_number, _) = self.task.counted().0.next(&topic, partition);
+            tracing::debug!(shard, topic, partition, commit_number, "requesting missing delta records");
+            context.clients.notify_journal(&topic, partition, shard, What::Lacks, commit_number);
         }
         for (topic, partition) in self.gaps.due_to_say(present) {
-            let (k, _) = self.task.counted().0.next(&topic, partition);
+            let (commit_number, _) = self.task.counted().0.next(&topic, partition);
             let trouble = format!(
-                "shard {shard} has missed the delta record of commit {k} of {topic}[{partition}] for {} s although \
+                "shard {shard} has missed the delta record of commit {commit_number} of {topic}[{partition}] for {} s although \
                  later ones arrived: the deltas topic has lost it. Its counts are held back until the worker that \
                  owns {topic}[{partition}] sends it again; check that worker, and the internal topics for lost \
                  records",
@@ -422,7 +422,7 @@ impl SeriesRunner {
         let (cause, behind, change) = (EmitCause::End, Vec::new(), Change::default());
         let basis = Some(self.task.basis());
         let mark = EmitMark { step, cause, acknowledged, left_out, behind, basis, change };
-        self.ending = Ending::Marked(self.journal.writer.next_k());
+        self.ending = Ending::Marked(self.journal.writer.next_commit_number());
         let records = self.mark(&mark);
         self.journal.append(context, records, None);
     }
@@ -468,7 +468,7 @@ impl SeriesRunner {
             Cause::Forced => EmitCause::Forced,
         };
         let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out, behind, basis, change };
-        let k = self.journal.writer.next_k();
+        let commit_number = self.journal.writer.next_commit_number();
         let records = self.mark(&mark);
         #[cfg(feature = "sabotage")]
         if crate::core::journal::sabotage::is_off(crate::core::journal::sabotage::Rule::Emit) {
@@ -476,7 +476,7 @@ impl SeriesRunner {
             self.journal.append(context, records, None);
             return;
         }
-        self.pending.push_back((k, closed));
+        self.pending.push_back((commit_number, closed));
         self.journal.append(context, records, None);
     }
 
@@ -538,7 +538,7 @@ impl SeriesRunner {
                 self.outbox.send();
                 Ok(())
             }
-            News::Share(..) => Ok(()),
+            News::DeltaRecord(..) => Ok(()),
         }
     }
 
@@ -549,7 +549,7 @@ impl SeriesRunner {
         }
         for frame in told.accepted {
             match frame.kind {
-                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Commit => self.accepted(context, frame.commit_number, frame.to),
                 FrameKind::Snapshot => self.snapshotted(context),
                 FrameKind::Release => self.leaving = Leaving::Released,
                 FrameKind::Claim => {}
@@ -558,15 +558,15 @@ impl SeriesRunner {
         Ok(())
     }
 
-    fn accepted(&mut self, context: &TaskContext<'_>, k: u64, to: i64) {
+    fn accepted(&mut self, context: &TaskContext<'_>, commit_number: u64, to: i64) {
         context.clients.telemetry.commit(self.id.kind);
         context.offsets.note_position(&self.id.topic, self.id.partition, to);
         if let Ending::Marked(end) = self.ending
-            && end <= k
+            && end <= commit_number
         {
             self.ending = Ending::Over;
         }
-        while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= k) {
+        while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= commit_number) {
             self.deliver(closed.step, closed.batches);
         }
         self.outbox.send();
@@ -579,8 +579,8 @@ impl SeriesRunner {
         self.delivering.held(step);
         self.advance();
         context.offsets.note_trim(&self.id.topic, self.id.partition, position);
-        for (topic, partition, (k, _)) in chain.sources() {
-            context.clients.notify_journal(topic, partition, self.id.partition, What::Holds, k);
+        for (topic, partition, (commit_number, _)) in chain.sources() {
+            context.clients.notify_journal(topic, partition, self.id.partition, What::Holds, commit_number);
         }
         if let Some(offset) = begins {
             context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);
@@ -625,7 +625,7 @@ impl SeriesRunner {
         self.leaving == Leaving::Released
     }
 
-    /// Shows its state on the board.
+    /// Shows its state on the task registry.
     pub(crate) fn show(&self, status: &mut TaskStatus, context: &TaskContext<'_>, present: Millis) {
         status.state = if self.leaving.is_under_way() { TaskState::Closing } else { TaskState::Running };
         status.restored = true;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Since when sources have held a step back silently. Not since their last share: a healthy source sends one per step,
-/// however long a step is.
+/// Since when sources have held a step back silently. Not since their last delta record: a healthy source sends one per
+/// step, however long a step is.
 #[derive(Debug, Default)]
 pub(super) struct Silence(BTreeMap<(String, i32), Instant>);
 
 // === impl Silence ===
 
 impl Silence {
-    /// A share of `source` has come.
+    /// A delta record of `source` has come.
     pub(super) fn heard(&mut self, source: &(String, i32)) {
         self.0.remove(source);
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_silent_since_it_holds_a_step_back_and_not_since_its_last_share() {
+    fn a_source_is_silent_since_it_holds_a_step_back_and_not_since_its_last_delta_record() {
         let (start, grace) = (Instant::now(), Duration::from_secs(30));
         let at = |seconds| start + Duration::from_secs(seconds);
         let (slow, gone) = (("spans".to_owned(), 0), ("spans".to_owned(), 1));

@@ -1,18 +1,18 @@
 //! The commits of a span task in flight: into the journal, and from there to the shards.
 //!
-//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its shares
-//! are in flight to the shards), or done. Nothing of it leaves before it counts.
+//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its delta
+//! records are in flight to the shards), or done. Nothing of it leaves before it counts.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::outgoing::{Outgoing, bytes_of};
-use crate::core::journal::{Cause, FrameKind, JournalWriter, Needs, Notice, Shares, SpanCommit, What, Witness};
+use crate::core::journal::{Cause, DeltaRecords, FrameKind, JournalWriter, Needs, Notice, SpanCommit, What, Witness};
 use crate::core::model::Ledger;
 use crate::core::model::time::last_step;
 use crate::core::tasks::span::StepCut;
 use crate::worker::kafka::appender::Fate;
-use crate::worker::task::{Command, Ended, JournalEnd, Leaving, Life, News, Sent, TaskContext};
+use crate::worker::task::{Command, Ended, Epoch, JournalEnd, Leaving, News, Sent, TaskContext};
 use crate::worker::telemetry::TaskId;
 
 /// Commits that may be in flight to the journal and the shards before reading pauses.
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The writing half of a span task.
 pub(super) struct Commits {
     id: TaskId,
-    life: Life,
+    epoch: Epoch,
     /// Keeps the number of a commit until the commit has an offset.
     journal: JournalEnd<u64>,
     /// A record that was read, to identify the topic by; a younger one follows each commit.
@@ -37,9 +37,9 @@ pub(super) struct Commits {
     settled: u64,
     /// When the journal of a task that writes nothing more was last checked.
     looked: Instant,
-    /// The shares of accepted commits.
+    /// The delta records of accepted commits.
     outgoing: Outgoing,
-    /// Every share below this `k` has been acknowledged by all shards.
+    /// Every delta record below this commit number has been acknowledged by all shards.
     forwarded: u64,
     /// The ledger of the last commit that counts.
     journaled: Ledger,
@@ -48,10 +48,10 @@ pub(super) struct Commits {
 
 /// A commit that is not yet known to count.
 struct Pending {
-    k: u64,
+    commit_number: u64,
     /// The forwarded mark that it holds.
     forwarded: u64,
-    shares: Shares,
+    delta_records: DeltaRecords,
     bytes: usize,
     ledger: Ledger,
 }
@@ -59,7 +59,7 @@ struct Pending {
 /// What was found in the journal when the task was acquired.
 pub(super) struct Journaled {
     pub(super) writer: JournalWriter,
-    /// Every share with a smaller `k` has been acknowledged by all shards.
+    /// Every delta record with a smaller commit number has been acknowledged by all shards.
     pub(super) forwarded: u64,
     pub(super) needs: Needs,
     pub(super) witness: Option<Witness>,
@@ -71,12 +71,12 @@ pub(super) struct Journaled {
 
 impl Commits {
     /// Continues from the state of the journal.
-    pub(super) fn new(context: &TaskContext<'_>, (id, life): (&TaskId, Life), taken: Journaled) -> Self {
+    pub(super) fn new(context: &TaskContext<'_>, (id, epoch): (&TaskId, Epoch), taken: Journaled) -> Self {
         let journal = context.clients.names.journal(&id.topic);
         Self {
-            journal: JournalEnd::new(taken.writer, journal, id.clone(), life),
+            journal: JournalEnd::new(taken.writer, journal, id.clone(), epoch),
             id: id.clone(),
-            life,
+            epoch,
             witness: taken.witness,
             renew_witness: taken.witness.is_none(),
             pending: VecDeque::new(),
@@ -105,7 +105,7 @@ impl Commits {
         self.pending.is_empty() && self.outgoing.is_empty()
     }
 
-    /// Whether every shard has the shares of all commits that count.
+    /// Whether every shard has the delta records of all commits that count.
     pub(super) fn are_forwarded(&self) -> bool {
         self.outgoing.is_empty()
     }
@@ -144,25 +144,26 @@ impl Commits {
             reread_from: cut.reread_from,
             live: cut.live,
             ledger: cut.ledger.clone(),
-            shares: cut.shares,
+            delta_records: cut.delta_records,
             witness: self.witness,
         };
         self.renew_witness = true;
         let records = self.journal.writer.commit(cut.from, cut.to, &commit.encode());
         // Once in the producer's queue, and once here.
-        let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.shares);
-        let (k, forwarded, shares, ledger) = (cut.k, commit.forwarded, commit.shares, cut.ledger);
-        self.pending.push_back(Pending { k, forwarded, shares, bytes, ledger });
-        self.journal.append(context, records, Some(cut.k));
+        let bytes = records.iter().map(Vec::len).sum::<usize>() + bytes_of(&commit.delta_records);
+        let (commit_number, forwarded, delta_records, ledger) =
+            (cut.commit_number, commit.forwarded, commit.delta_records, cut.ledger);
+        self.pending.push_back(Pending { commit_number, forwarded, delta_records, bytes, ledger });
+        self.journal.append(context, records, Some(cut.commit_number));
     }
 
-    /// Sends the shares of an accepted commit to their shards.
-    pub(super) fn forward(&mut self, context: &TaskContext<'_>, k: u64, shares: &Shares) {
+    /// Sends the delta records of an accepted commit to their shards.
+    pub(super) fn forward(&mut self, context: &TaskContext<'_>, commit_number: u64, delta_records: &DeltaRecords) {
         let deltas = context.clients.names.deltas();
-        let (id, life, inbox) = (&self.id, self.life, context.inbox);
-        self.outgoing.send(k, shares, |shard, record, sent| {
+        let (id, epoch, inbox) = (&self.id, self.epoch, context.inbox);
+        self.outgoing.send(commit_number, delta_records, |shard, record, sent| {
             let (id, inbox) = (id.clone(), inbox.clone());
-            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Share(sent, fate))));
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, epoch, News::DeltaRecord(sent, fate))));
             context.clients.appender.append(&deltas, shard, record, on_fate);
         });
     }
@@ -171,7 +172,7 @@ impl Commits {
     pub(super) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(number, fate) => self.learn(context, number, fate),
-            News::Share(sent, fate) => self.shared(sent, fate),
+            News::DeltaRecord(sent, fate) => self.delta_record_settled(sent, fate),
             News::Delivered(..) => Ok(()),
         }
     }
@@ -179,10 +180,10 @@ impl Commits {
     fn learn(&mut self, context: &TaskContext<'_>, number: u64, fate: Fate) -> Result<(), Ended> {
         let told = self.journal.learn(context, number, fate)?;
         let shards = context.clients.config.kafka.shards as usize;
-        told.begins.into_iter().for_each(|(k, offset)| self.needs.committed(k, shards, offset));
+        told.begins.into_iter().for_each(|(commit_number, offset)| self.needs.committed(commit_number, shards, offset));
         for frame in told.accepted {
             match frame.kind {
-                FrameKind::Commit => self.accepted(context, frame.k, frame.to),
+                FrameKind::Commit => self.accepted(context, frame.commit_number, frame.to),
                 FrameKind::Release => self.leaving = Leaving::Released,
                 FrameKind::Claim | FrameKind::Snapshot => {}
             }
@@ -192,11 +193,15 @@ impl Commits {
 
     /// Handles the notices of shards: what they hold, and what they lack.
     fn hear(&mut self, context: &TaskContext<'_>, notices: &[Notice]) -> Result<(), Ended> {
-        // Shares in flight are not missing; if they are not enough, the shard asks again.
+        // Delta records in flight are not missing; if they are not enough, the shard asks again.
         let sends_again = self.outgoing.first().is_some_and(|first| first < self.forwarded);
         for notice in notices {
-            if notice.what == What::Lacks && notice.k < self.forwarded && !sends_again && !self.leaving.is_under_way() {
-                return Err(Ended::Lacked(notice.shard, notice.k));
+            if notice.what == What::Lacks
+                && notice.commit_number < self.forwarded
+                && !sends_again
+                && !self.leaving.is_under_way()
+            {
+                return Err(Ended::Lacked(notice.shard, notice.commit_number));
             }
             self.needs.hear(*notice);
         }
@@ -224,22 +229,23 @@ impl Commits {
         }
     }
 
-    fn accepted(&mut self, context: &TaskContext<'_>, k: u64, to: i64) {
+    fn accepted(&mut self, context: &TaskContext<'_>, commit_number: u64, to: i64) {
         context.clients.telemetry.commit(self.id.kind);
         context.offsets.note_position(&self.id.topic, self.id.partition, to);
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.k <= k) {
-            self.forward(context, pending.k, &pending.shares);
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.commit_number <= commit_number) {
+            self.forward(context, pending.commit_number, &pending.delta_records);
             self.settled = pending.forwarded;
             self.journaled = pending.ledger;
         }
         self.trim(context);
     }
 
-    fn shared(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
-        // A missing share would block its shard permanently: restart the task and send it again.
+    fn delta_record_settled(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
+        // A missing delta record would block its shard permanently: restart the task and send it again.
         self.outgoing.learn(sent, fate).map_err(|unsure| Ended::Unknown(unsure.to_string()))?;
-        let next = self.pending.front().map_or(self.journal.writer.next_k(), |pending| pending.k);
-        // Resent shares have lower numbers.
+        let next =
+            self.pending.front().map_or(self.journal.writer.next_commit_number(), |pending| pending.commit_number);
+        // Resent delta records have lower numbers.
         self.forwarded = self.outgoing.first().unwrap_or(next).max(self.forwarded);
         Ok(())
     }

@@ -135,7 +135,7 @@ mod tests {
 
     use super::super::intake::tests::place;
     use super::*;
-    use crate::core::model::Tally;
+    use crate::core::model::Counter;
     use crate::tools::loadgen::{Generator, Options, Topology};
     use crate::worker::kafka::broker_clock::wall_clock;
     use crate::worker::sender::Exporter;
@@ -167,7 +167,7 @@ mod tests {
         let telemetry = Telemetry::new();
         let exporter = Exporter::start(&config.remote_write, telemetry.clone()).expect("an exporter");
         let worker = Worker::replay(config, telemetry.clone(), exporter, replay).expect("a worker");
-        let span = || telemetry.board().snapshot().into_iter().find(|(id, s)| id.kind == TaskKind::Span && s.done);
+        let span = || telemetry.tasks().snapshot().into_iter().find(|(id, s)| id.kind == TaskKind::Span && s.done);
         let begin = Instant::now();
         let (_, status) = loop {
             assert!(begin.elapsed() < PATIENCE, "{}", telemetry.render());
@@ -176,7 +176,7 @@ mod tests {
             }
             std::thread::sleep(Duration::from_millis(50));
         };
-        assert_eq!(status.ledger.get(Tally::RecordsRead), (to - from).unsigned_abs());
+        assert_eq!(status.ledger.get(Counter::RecordsRead), (to - from).unsigned_abs());
         assert_eq!((status.position, status.trouble), (to, None));
         worker.stop().expect("a graceful stop");
     }

@@ -1,8 +1,8 @@
 //! One record on its way into a span task: its tenant, and what happens if it cannot be read or causes a panic.
 //!
-//! No record may make the code panic. Should one do so all the same, the task's state is not to be trusted any more: it is
-//! dropped and the task is restarted, which reads the record again. A record at which that happened [`TRIES`] times is skipped
-//! instead, so that a bug costs one record and not the partition.
+//! No record may make the code panic. Should one do so all the same, the task's state is not to be trusted any more: it
+//! is dropped and the task is restarted, which reads the record again. A record at which that happened [`TRIES`] times
+//! is skipped instead, so that a bug costs one record and not the partition.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
-//! A running span task: records in, commits journaled, shares forwarded.
+//! A running span task: records in, commits journaled, delta records forwarded.
 //!
-//! *In:* records of one source partition. *Out:* commits in its journal, shares in the deltas topic. *Owner:* the worker thread that the
-//! partition belongs to. *Never:* a wait for a broker on the way of a record, except to read a gap in the journal. *Next:* `commits`, which
-//! has what leaves; this half reads and counts, with [`SpanTask`] as the pure part.
+//! *In:* records of one source partition. *Out:* commits in its journal, delta records in the deltas topic. *Owner:* the worker
+//! thread that the partition belongs to. *Never:* a wait for a broker on the way of a record, except to read a gap in the
+//! journal. *Next:* `commits`, which has what leaves; this half reads and counts, with [`SpanTask`] as the pure part.
 
 mod commits;
 mod history;
@@ -25,12 +25,12 @@ use self::unpack::{Next, Unpacking};
 use self::watch::{PartitionView, ReadProgress, SETTLE, StallVerdict};
 use crate::config::settings::Start;
 use crate::core::model::time::{last_step, rfc3339};
-use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::tasks::span::{Moved, SpanTask};
 use crate::worker::kafka::fetch::{NoRecord, Queue, Undecompressed};
 use crate::worker::kafka::{Fetcher, witness};
 use crate::worker::task::{
-    Ended, Held, Leave, Leaving, Life, MAX_OFF, News, Part, TakenSpan, TaskContext, Turn, Unread, fetching,
+    Ended, Epoch, Held, Leave, Leaving, MAX_OFF, News, Part, TakenSpan, TaskContext, Turn, Unread, fetching,
 };
 use crate::worker::telemetry::{Condition, Reporter, TaskId, TaskState, TaskStatus};
 
@@ -84,7 +84,7 @@ impl SpanRunner {
     pub(crate) fn start(
         context: &TaskContext<'_>,
         intake: &Arc<Intake>,
-        (id, life): (TaskId, Life),
+        (id, epoch): (TaskId, Epoch),
         mut taken: TakenSpan,
     ) -> Result<Self, Ended> {
         let queue = context.fetcher.open(&id.topic, id.partition, taken.start)?;
@@ -102,7 +102,7 @@ impl SpanRunner {
             progress: ReadProgress::new(patience, Instant::now()),
             watched: Instant::now(),
             held,
-            commits: Commits::new(context, (&id, life), journaled),
+            commits: Commits::new(context, (&id, epoch), journaled),
             id,
             task: taken.task,
             intake: Arc::clone(intake),
@@ -118,8 +118,8 @@ impl SpanRunner {
             unread: None,
             begun,
         };
-        for (k, shares) in taken.regained.into_iter().chain(taken.unforwarded) {
-            runner.commits.forward(context, k, &shares);
+        for (commit_number, delta_records) in taken.regained.into_iter().chain(taken.unforwarded) {
+            runner.commits.forward(context, commit_number, &delta_records);
         }
         if runner.commits.next().is_some_and(|next| runner.task.position() > Some(next)) {
             // Records that retention has deleted are a commit of their own: its offsets are those of the gap.
@@ -153,7 +153,7 @@ impl SpanRunner {
             return Ok(Turn::Idle);
         }
         self.watch(context)?;
-        let before = self.task.ledger().get(Tally::SpansRead);
+        let before = self.task.ledger().get(Counter::SpansRead);
         let turn = match self.held.leave(&self.id) {
             Leave::Read => self.read(context, RECORDS_PER_TURN)?,
             // A rebuild only brings back what was held before, and nothing can be committed meanwhile.
@@ -171,7 +171,7 @@ impl SpanRunner {
                 Turn::Idle
             }
         };
-        context.clients.telemetry.spans_read(self.task.ledger().get(Tally::SpansRead).saturating_sub(before));
+        context.clients.telemetry.spans_read(self.task.ledger().get(Counter::SpansRead).saturating_sub(before));
         self.account(context);
         self.name_moved();
         self.name_traces(context);
@@ -321,7 +321,7 @@ impl SpanRunner {
         }
         self.watched = Instant::now();
         self.compare_with_present(context);
-        let status = context.clients.telemetry.board().get(&self.id).unwrap_or_default();
+        let status = context.clients.telemetry.tasks().get(&self.id).unwrap_or_default();
         self.watch_open(&status);
         // Records past an open transaction need not come.
         let end = status.open_from.unwrap_or(status.end_offset);
@@ -499,7 +499,7 @@ impl SpanRunner {
         self.commits.leaving() == Leaving::Released && self.commits.are_forwarded()
     }
 
-    /// Shows its state on the board.
+    /// Shows its state on the task registry.
     pub(crate) fn show(&self, status: &mut TaskStatus, present: Millis) {
         status.state = if self.draining() { TaskState::Closing } else { TaskState::Running };
         status.restored = !self.task.rebuilding();

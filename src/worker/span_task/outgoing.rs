@@ -1,20 +1,20 @@
-//! The shares in flight to the shards: which commits still wait for some, and whether they are stored in the order
-//! sent.
+//! The delta records in flight to the shards: which commits still wait for some, and whether they are stored in the
+//! order sent.
 
 use std::collections::BTreeMap;
 
-use crate::core::journal::Shares;
+use crate::core::journal::DeltaRecords;
 use crate::worker::kafka::appender::Fate;
 use crate::worker::task::Sent;
 
-/// The shares without an acknowledgement.
+/// The delta records without an acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     commits: BTreeMap<u64, Left>,
     shards: BTreeMap<i32, Line>,
 }
 
-/// The shares of one commit in flight.
+/// The delta records of one commit in flight.
 #[derive(Debug)]
 struct Left {
     records: usize,
@@ -29,7 +29,7 @@ struct Line {
     last: Option<i64>,
 }
 
-/// Why a shard may lack shares, so that they must be sent again.
+/// Why a shard may lack delta records, so that they must be sent again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsure {
     #[error("a delta record was not stored: {0}")]
@@ -44,16 +44,21 @@ pub(super) enum Unsure {
 // === impl Outgoing ===
 
 impl Outgoing {
-    /// Registers the shares of commit `k` and passes each record to `send`, with its shard.
-    pub(super) fn send(&mut self, k: u64, shares: &Shares, mut send: impl FnMut(i32, &[u8], Sent)) {
-        let left = Left { records: shares.iter().map(Vec::len).sum(), bytes: bytes_of(shares) };
+    /// Registers the delta records of commit `commit_number` and passes each record to `send`, with its shard.
+    pub(super) fn send(
+        &mut self,
+        commit_number: u64,
+        delta_records: &DeltaRecords,
+        mut send: impl FnMut(i32, &[u8], Sent),
+    ) {
+        let left = Left { records: delta_records.iter().map(Vec::len).sum(), bytes: bytes_of(delta_records) };
         if left.records > 0 {
-            self.commits.insert(k, left);
+            self.commits.insert(commit_number, left);
         }
-        for (shard, parts) in (0..).zip(shares) {
+        for (shard, parts) in (0..).zip(delta_records) {
             let line = self.shards.entry(shard).or_default();
             for part in parts {
-                send(shard, part, Sent { k, shard, number: line.sent });
+                send(shard, part, Sent { commit_number, shard, number: line.sent });
                 line.sent += 1;
             }
         }
@@ -70,10 +75,10 @@ impl Outgoing {
             return Err(Unsure::OutOfOrder(offset));
         }
         (line.stored, line.last) = (line.stored + 1, Some(offset));
-        if let Some(left) = self.commits.get_mut(&sent.k) {
+        if let Some(left) = self.commits.get_mut(&sent.commit_number) {
             left.records -= 1;
             if left.records == 0 {
-                self.commits.remove(&sent.k);
+                self.commits.remove(&sent.commit_number);
             }
         }
         Ok(())
@@ -100,9 +105,9 @@ impl Outgoing {
     }
 }
 
-/// The bytes of all records of a commit's shares.
-pub(super) fn bytes_of(shares: &Shares) -> usize {
-    shares.iter().flatten().map(Vec::len).sum()
+/// The bytes of all records of a commit's delta records.
+pub(super) fn bytes_of(delta_records: &DeltaRecords) -> usize {
+    delta_records.iter().flatten().map(Vec::len).sum()
 }
 
 #[cfg(test)]
@@ -132,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_is_stored_behind_a_later_one_is_not_taken_for_delivered() {
+    fn a_delta_record_that_is_stored_behind_a_later_one_is_not_taken_for_delivered() {
         let (mut outgoing, all) = two();
         assert!(matches!(outgoing.learn(all[3], Ok(Some(10))), Err(Unsure::OutOfOrder(10))));
         let (mut outgoing, all) = two();
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_without_an_offset_or_with_an_error_is_not_taken_for_delivered() {
+    fn a_delta_record_without_an_offset_or_with_an_error_is_not_taken_for_delivered() {
         let (mut outgoing, all) = two();
         assert!(matches!(outgoing.learn(all[0], Ok(None)), Err(Unsure::NoOffset)));
         let (mut outgoing, all) = two();

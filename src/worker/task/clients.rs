@@ -52,12 +52,19 @@ impl Clients {
     }
 
     /// Writes a notice of a shard into the journal of a source partition, if the topic is still a source. Nothing waits for it.
-    pub(crate) fn notify_journal(&self, topic: &str, partition: i32, shard: i32, what: What, k: u64) -> bool {
+    pub(crate) fn notify_journal(
+        &self,
+        topic: &str,
+        partition: i32,
+        shard: i32,
+        what: What,
+        commit_number: u64,
+    ) -> bool {
         if !self.config.kafka.topics.iter().any(|known| known == topic) {
             // A topic that was removed from the configuration may have no journal any more.
             return false;
         }
-        let record = Notice { shard: shard.unsigned_abs(), what, k }.encode();
+        let record = Notice { shard: shard.unsigned_abs(), what, commit_number }.encode();
         let journal = self.names.journal(topic);
         let told = Box::new(move |fate: Fate| {
             if let Err(error) = fate {

@@ -10,7 +10,7 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::telemetry::TaskId;
 
 /// One life of a task on this worker, from claim to end. News for an earlier life is ignored.
-pub(crate) type Life = u64;
+pub(crate) type Epoch = u64;
 
 /// News for a worker thread.
 pub(crate) enum Command {
@@ -19,11 +19,11 @@ pub(crate) enum Command {
     /// Close these tasks, then notify `done`.
     Close(Close),
     /// A task has been acquired.
-    Ready(TaskId, Life, Box<Taken>),
+    Ready(TaskId, Epoch, Box<Taken>),
     /// A task could not be acquired; retry later.
-    Failed(TaskId, Life, Failure),
+    Failed(TaskId, Epoch, Failure),
     /// News for a running task.
-    News(TaskId, Life, News),
+    News(TaskId, Epoch, News),
     /// End the thread; all tasks have been closed before.
     End,
 }
@@ -42,16 +42,16 @@ pub(crate) struct Close {
 pub(crate) enum News {
     /// The fate of a journal record, with its number in this life, in the order of appending.
     Journal(u64, Fate),
-    /// The fate of one share record.
-    Share(Sent, Fate),
+    /// The fate of one delta record.
+    DeltaRecord(Sent, Fate),
     /// The batch of this step and tenant has been settled by its receiver.
     Delivered(Millis, Arc<str>),
 }
 
-/// A share record in flight, returned with its fate.
+/// A delta record in flight, returned with its fate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    pub(crate) k: u64,
+    pub(crate) commit_number: u64,
     pub(crate) shard: i32,
     /// How many records have gone to this shard before it.
     pub(crate) number: u64,

@@ -23,7 +23,7 @@ pub(crate) enum Ended {
     /// The partition has unread records and delivers none.
     #[error("no records from offset {0} on, even after restarting the fetch")]
     Stuck(i64),
-    /// A shard lacks shares that the journal has: the next owner of the task sends them again.
+    /// A shard lacks delta records that the journal has: the next owner of the task sends them again.
     #[error("shard {0} lacks delta records from commit {1} on, which are sent again")]
     Lacked(u32, u64),
     /// The code has panicked.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::command::{Command, Life, News};
+use super::command::{Command, Epoch, News};
 use super::context::TaskContext;
 use super::exit::Ended;
 use crate::core::journal::{AcceptedFrame, AppendProgress, Frame, JournalWriter, Notice};
@@ -17,7 +17,7 @@ pub(crate) struct JournalEnd<M> {
     pub(crate) writer: JournalWriter,
     topic: String,
     id: TaskId,
-    life: Life,
+    epoch: Epoch,
     /// One entry for each record in flight, in the order of appending.
     under_way: VecDeque<Option<M>>,
     /// How many records have been appended, and of how many the fate is known.
@@ -38,9 +38,9 @@ pub(crate) struct Told<M> {
 }
 
 impl<M> JournalEnd<M> {
-    pub(crate) fn new(writer: JournalWriter, topic: String, id: TaskId, life: Life) -> Self {
+    pub(crate) fn new(writer: JournalWriter, topic: String, id: TaskId, epoch: Epoch) -> Self {
         let known = writer.last() + 1;
-        Self { writer, topic, id, life, under_way: VecDeque::new(), appended: 0, learned: 0, known }
+        Self { writer, topic, id, epoch, under_way: VecDeque::new(), appended: 0, learned: 0, known }
     }
 
     /// The topic of the journal.
@@ -52,10 +52,10 @@ impl<M> JournalEnd<M> {
     pub(crate) fn append(&mut self, context: &TaskContext<'_>, records: Vec<Vec<u8>>, mut mark: Option<M>) {
         for record in records {
             self.under_way.push_back(mark.take());
-            let (id, life, inbox) = (self.id.clone(), self.life, context.inbox.clone());
+            let (id, epoch, inbox) = (self.id.clone(), self.epoch, context.inbox.clone());
             let number = self.appended;
             self.appended += 1;
-            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, life, News::Journal(number, fate))));
+            let on_fate = Box::new(move |fate| inbox.send(Command::News(id, epoch, News::Journal(number, fate))));
             context.clients.appender.append(&self.topic, self.id.partition, &record, on_fate);
         }
     }

@@ -28,7 +28,7 @@ pub(crate) enum Part {
     Readers,
     /// The open stretches of span tasks.
     Open,
-    /// Commits, shares and snapshots that are not stored yet.
+    /// Commits, delta records and snapshots that are not stored yet.
     Commits,
     /// Batches that are not delivered yet.
     Batches,

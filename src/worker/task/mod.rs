@@ -1,8 +1,8 @@
 //! The parts that running tasks, the threads that run them, and the pool that acquires tasks share.
 //!
-//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for each turn of a
-//! task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has [`Ended`].
-//! *Owner:* each part names its writer; all others read. *Never:* a running task, a thread or an acquisition
+//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for
+//! each turn of a task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has
+//! [`Ended`]. *Owner:* each part names its writer; all others read. *Never:* a running task, a thread or an acquisition
 //! themselves: they use this room, and it knows none of them. *Next:* the rooms `span_task` and `series_task`, which
 //! run by it.
 
@@ -28,7 +28,7 @@ mod unread;
 
 pub(crate) use self::clients::Clients;
 pub(crate) use self::clock::{Clock, MAX_OFF};
-pub(crate) use self::command::{Close, Command, Failure, Inbox, Life, News, Sent};
+pub(crate) use self::command::{Close, Command, Epoch, Failure, Inbox, News, Sent};
 pub(crate) use self::context::{TaskContext, Turn};
 pub use self::error::{OverridesError, WorkerError};
 pub(crate) use self::exit::{Ended, guarded, text_of};

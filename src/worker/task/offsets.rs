@@ -34,12 +34,12 @@ impl Offsets {
     }
 }
 
-fn note(board: &Mutex<BTreeMap<Partition, i64>>, topic: &str, partition: i32, offset: i64) {
-    if let Ok(mut board) = board.lock() {
-        board.insert(Partition { topic: topic.to_owned(), partition }, offset);
+fn note(statuses: &Mutex<BTreeMap<Partition, i64>>, topic: &str, partition: i32, offset: i64) {
+    if let Ok(mut statuses) = statuses.lock() {
+        statuses.insert(Partition { topic: topic.to_owned(), partition }, offset);
     }
 }
 
-fn take(board: &Mutex<BTreeMap<Partition, i64>>) -> Vec<(Partition, i64)> {
-    board.lock().map(|mut b| std::mem::take(&mut *b).into_iter().collect()).unwrap_or_default()
+fn take(statuses: &Mutex<BTreeMap<Partition, i64>>) -> Vec<(Partition, i64)> {
+    statuses.lock().map(|mut b| std::mem::take(&mut *b).into_iter().collect()).unwrap_or_default()
 }

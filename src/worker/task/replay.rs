@@ -1,5 +1,5 @@
-//! What is different when history is replayed: every partition has a beginning and an end, time passes in the data alone, and
-//! no partition runs too far ahead of the slowest.
+//! What is different when history is replayed: every partition has a beginning and an end, time passes in the data
+//! alone, and no partition runs too far ahead of the slowest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -104,8 +104,9 @@ impl Replaying {
         }
     }
 
-    /// Whether a partition that began at `begun` and is at `now` should wait for the others. Until their shares have
-    /// come, it may advance as far from its own beginning. A worker without a shard cannot know, and does not wait.
+    /// Whether a partition that began at `begun` and is at `now` should wait for the others. Until their delta records
+    /// have come, it may advance as far from its own beginning. A worker without a shard cannot know, and does not
+    /// wait.
     pub(crate) fn is_ahead(&self, begun: Millis, now: Millis) -> bool {
         let from = match self.floors.iter().map(|floor| floor.load(Ordering::Relaxed)).max() {
             None | Some(NOT_OURS) => return false,

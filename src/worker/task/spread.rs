@@ -1,8 +1,9 @@
 //! Whether the spans of a trace lie in one partition. Service graphs need that, and nothing else shows when it is not
 //! so: edges would just be fewer, and some of them wrong.
 //!
-//! Span tasks name a sample of their traces ([`SpanTask::take_traces`]), the same one in every partition. A worker that owns
-//! several partitions finds a trace in more than one of them; on a topic that is not partitioned by trace ID, that is soon.
+//! Span tasks name a sample of their traces ([`SpanTask::take_traces`]), the same one in every partition. A worker that
+//! owns several partitions finds a trace in more than one of them; on a topic that is not partitioned by trace ID, that
+//! is soon.
 //!
 //! [`SpanTask::take_traces`]: crate::core::tasks::span::SpanTask::take_traces
 #![allow(clippy::disallowed_methods, reason = "how long something is remembered is a matter of the clock")]

@@ -1,6 +1,6 @@
 //! The state that a running task begins with, as it was restored.
 
-use crate::core::journal::{JournalWriter, Needs, Shares, Witness};
+use crate::core::journal::{DeltaRecords, JournalWriter, Needs, Witness};
 use crate::core::model::{Ledger, Millis};
 use crate::core::remotewrite::StepBatch;
 use crate::core::tasks::series::{SeriesTask, Terms};
@@ -22,12 +22,12 @@ pub(crate) struct TakenSpan {
     pub(crate) writer: JournalWriter,
     /// Where fetching starts.
     pub(crate) start: i64,
-    /// Every share with a smaller `k` has been acknowledged by all shards.
+    /// Every delta record with a smaller commit number has been acknowledged by all shards.
     pub(crate) forwarded: u64,
-    /// Shares that the journal accepted and that may not have reached the shards.
-    pub(crate) unforwarded: Vec<(u64, Shares)>,
-    /// Shares that were sent before, for the shards that lack them.
-    pub(crate) regained: Vec<(u64, Shares)>,
+    /// Delta records that the journal accepted and that may not have reached the shards.
+    pub(crate) unforwarded: Vec<(u64, DeltaRecords)>,
+    /// Delta records that were sent before, for the shards that lack them.
+    pub(crate) regained: Vec<(u64, DeltaRecords)>,
     pub(crate) needs: Needs,
     /// A record that was read from this topic.
     pub(crate) witness: Option<Witness>,

@@ -78,7 +78,7 @@ conditions! {
     Clock = "clock": "the clock of this machine agrees with that of the brokers",
     /// Internal topics that have lost something.
     Ends = "ends": "the internal topics have not lost records that are still needed",
-    /// The label sets that shares name.
+    /// The label sets that delta records name.
     Labels = "labels": "owned shards know the labels of all their label sets",
 }
 

@@ -1,9 +1,8 @@
-//! Telemetry: spanmill's own metrics and logs, and the board on which tasks report.
+//! Telemetry: spanmill's own metrics and logs, and the task registry on which tasks report.
 //!
-//! *In:* what task threads and lanes report. *Out:* text exposition, the board. *Owner:* the process; [`Telemetry`] is a
-//! handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
+//! *In:* what task threads and shard senders report. *Out:* text exposition, the task registry. *Owner:* the process;
+//! [`Telemetry`] is a handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
 
-mod board;
 mod conditions;
 pub mod flood;
 pub(crate) mod hazards;
@@ -12,6 +11,7 @@ pub mod names;
 mod overrides;
 mod receivers;
 mod settings;
+mod task_registry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,6 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-pub use board::{Board, LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskState, TaskStatus};
 pub use conditions::{Condition, Conditions, Report, Reporter};
 use hazards::HazardMeters;
 use names::Metric;
@@ -31,6 +30,7 @@ pub(crate) use receivers::ReceiverId;
 pub use receivers::{ReceiverStatus, Receivers, WAITS_AT_LEAST, Waiting};
 pub use settings::Settings;
 use settings::SettingsMeters;
+pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegistry, TaskState, TaskStatus};
 
 use crate::core::remotewrite::verdict::REASONS;
 
@@ -76,13 +76,13 @@ pub enum Cause {
     Forced,
 }
 
-/// Metrics and the board. Cloning gives another handle to the same.
+/// Metrics and the task registry. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub struct Telemetry(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    board: Board,
+    statuses: TaskRegistry,
     receivers: Receivers,
     conditions: Conditions,
     rebalances: IntCounterVec,
@@ -146,7 +146,7 @@ impl Default for Telemetry {
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Telemetry").field("board", &self.0.board).finish_non_exhaustive()
+        f.debug_struct("Telemetry").field("tasks", &self.0.statuses).finish_non_exhaustive()
     }
 }
 
@@ -158,15 +158,15 @@ impl Telemetry {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let board = Board::default();
-        registry.register(Box::new(board::BoardCollector::new(board.clone()))).expect("names are distinct");
+        let statuses = TaskRegistry::default();
+        registry.register(Box::new(task_registry::TaskCollector::new(statuses.clone()))).expect("names are distinct");
         let receivers = Receivers::default();
         let collector = receivers::ReceiversCollector::new(receivers.clone());
         registry.register(Box::new(collector)).expect("names are distinct");
         let info: GaugeVec = keep(&registry, GaugeVec::new(opts(names::BUILD_INFO), names::BUILD_INFO.labels));
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Self(Arc::new(Inner {
-            board,
+            statuses,
             receivers,
             conditions: Conditions::new(&registry),
             rebalances: counters(&registry, names::REBALANCES, ["assigned", "revoked", "lost"]),
@@ -190,10 +190,10 @@ impl Telemetry {
         }))
     }
 
-    /// The board on which tasks report.
+    /// The task registry on which tasks report.
     #[must_use]
-    pub fn board(&self) -> &Board {
-        &self.0.board
+    pub fn tasks(&self) -> &TaskRegistry {
+        &self.0.statuses
     }
 
     /// The receivers, and their state.
@@ -291,7 +291,7 @@ impl Telemetry {
         self.0.hazards.deltas_lost.inc_by(deltas);
     }
 
-    /// Counts commits whose shares were sent again because a shard lacked them.
+    /// Counts commits whose delta records were sent again because a shard lacked them.
     pub fn sent_again(&self, commits: u64) {
         self.0.hazards.sent_again.inc_by(commits);
     }
@@ -453,7 +453,7 @@ fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Ledger, Tally};
+    use crate::core::model::{Counter, Ledger};
     use crate::core::remotewrite::verdict::reason;
 
     fn span_task(partition: i32) -> TaskId {
@@ -464,9 +464,9 @@ mod tests {
     fn a_task_that_leaves_takes_its_series_along() {
         let t = Telemetry::new();
         let mut ledger = Ledger::default();
-        ledger.add(Tally::SpansRead, 7);
-        t.board().confirm(TaskKind::Span, true);
-        t.board().update(&span_task(3), |s| {
+        ledger.add(Counter::SpansRead, 7);
+        t.tasks().confirm(TaskKind::Span, true);
+        t.tasks().update(&span_task(3), |s| {
             s.state = TaskState::Running;
             (s.journaled, s.shown) = (Some(ledger), true);
             s.lag_millis = 1_500;
@@ -476,7 +476,7 @@ mod tests {
         assert!(text.contains(spans_read), "{text}");
         assert!(text.contains(r#"spanmill_lag_seconds{partition="3",state="owned",topic="otlp_spans"} 1.5"#), "{text}");
         assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 1"#), "{text}");
-        t.board().remove(&span_task(3));
+        t.tasks().remove(&span_task(3));
         let text = t.render();
         assert!(!text.contains(r#"partition="3""#), "{text}");
         assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 0"#), "{text}");
@@ -489,26 +489,26 @@ mod tests {
         let row = |state: &str| {
             format!("spanmill_lag_records{{partition=\"3\",state=\"{state}\",topic=\"otlp_spans\"}} 12\n")
         };
-        t.board().update(&id, |s| s.lag_records = 5);
+        t.tasks().update(&id, |s| s.lag_records = 5);
         assert!(!t.render().contains("spanmill_lag_records{"), "nothing is known yet");
-        t.board().update(&id, |s| {
+        t.tasks().update(&id, |s| {
             (s.state, s.shown, s.lag_records) = (TaskState::Running, true, 12);
             s.journaled = Some(Ledger::default());
         });
         assert!(t.render().contains(&row("unconfirmed")), "it is not confirmed");
-        t.board().confirm(TaskKind::Span, true);
+        t.tasks().confirm(TaskKind::Span, true);
         assert!(t.render().contains(&row("owned")));
-        t.board().confirm(TaskKind::Span, false);
+        t.tasks().confirm(TaskKind::Span, false);
         assert!(t.render().contains(&row("unconfirmed")));
-        t.board().update(&id, |s| s.state = TaskState::Claiming);
+        t.tasks().update(&id, |s| s.state = TaskState::Claiming);
         assert!(t.render().contains(&row("restoring")));
-        t.board().lost(&id);
+        t.tasks().lost(&id);
         assert!(t.render().contains(&row("lost")));
         assert!(!t.render().contains("state=\"owned\""), "{}", t.render());
-        t.board().forget_lost(TaskKind::Series, Duration::ZERO);
-        t.board().forget_lost(TaskKind::Span, Duration::from_secs(3_600));
+        t.tasks().forget_lost(TaskKind::Series, Duration::ZERO);
+        t.tasks().forget_lost(TaskKind::Span, Duration::from_secs(3_600));
         assert!(t.render().contains(&row("lost")), "who has it is not known yet");
-        t.board().forget_lost(TaskKind::Span, Duration::ZERO);
+        t.tasks().forget_lost(TaskKind::Span, Duration::ZERO);
         assert!(!t.render().contains("partition=\"3\""));
     }
 
@@ -561,7 +561,7 @@ mod tests {
         t.export().requests.with_label_values(&["2xx"]).inc();
         let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };
         for id in [&span_task(0), &shard] {
-            t.board().update(id, |s| {
+            t.tasks().update(id, |s| {
                 s.stream_time = Some(15_000);
                 s.closed_step = Some(15_000);
                 (s.journaled, s.shown) = (Some(Ledger::default()), true);
@@ -575,12 +575,12 @@ mod tests {
 
     #[test]
     fn an_update_changes_only_what_it_names() {
-        let board = Board::default();
-        board.update(&span_task(1), |s| s.position = 5);
-        board.update(&span_task(1), |s| s.restored = true);
-        board.update(&span_task(0), |s| s.position = 9);
-        let all = board.snapshot();
+        let statuses = TaskRegistry::default();
+        statuses.update(&span_task(1), |s| s.position = 5);
+        statuses.update(&span_task(1), |s| s.restored = true);
+        statuses.update(&span_task(0), |s| s.position = 9);
+        let all = statuses.snapshot();
         assert_eq!(all.iter().map(|(id, s)| (id.partition, s.position)).collect::<Vec<_>>(), [(0, 9), (1, 5)]);
-        assert!(board.get(&span_task(1)).expect("known").restored);
+        assert!(statuses.get(&span_task(1)).expect("known").restored);
     }
 }

@@ -39,8 +39,8 @@ macro_rules! metrics {
 
 macro_rules! ledger {
     ($($name:literal [$($label:literal)?] $help:literal;)*) => {
-        /// The ledger of a source partition since the beginning of its journal, as far as it is journaled. Which tallies a
-        /// metric shows is defined beside them (`Tally::metric`).
+        /// The ledger of a source partition since the beginning of its journal, as far as it is journaled. Which
+        /// counters a metric shows is defined beside them (`Counter::metric`).
         pub const LEDGER: &[Metric] = &[$(
             Metric { name: $name, kind: Kind::Counter, labels: &[$($label,)? "topic", "partition", "state"], help: $help },
         )*];
@@ -72,7 +72,7 @@ metrics! {
         "Number of active series of a shard.";
     REFUSED = Gauge "spanmill_label_sets_over_limit" ["topic", "partition", "state"]
         "Number of label sets of a shard that exceed a limit; overflow series hold their counts. /cardinality lists the labels with the most values.";
-    GAPS = Gauge "spanmill_share_gaps" ["topic", "partition", "state"]
+    GAPS = Gauge "spanmill_delta_record_gaps" ["topic", "partition", "state"]
         "Number of source partitions of which a shard has missed a delta record for too long, because the deltas topic lost it and no worker sends it.";
     SENT_AGAIN = Counter "spanmill_commits_sent_again_total" []
         "Number of commits whose delta records were sent again from the journal because the deltas topic had lost them.";
@@ -236,7 +236,7 @@ ledger! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::Tally;
+    use crate::core::model::Counter;
 
     #[test]
     fn names_follow_the_conventions() {
@@ -256,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn every_tally_has_its_metric_with_its_label() {
-        for tally in Tally::ALL.iter().map(|tally| tally.metric()) {
-            let metric = LEDGER.iter().find(|m| m.name == tally.name).expect("the list has every metric of a tally");
+    fn every_counter_has_its_metric_with_its_label() {
+        for counter in Counter::ALL.iter().map(|counter| counter.metric()) {
+            let metric = LEDGER.iter().find(|m| m.name == counter.name).expect("the list has every metric of a tally");
             let labels: Vec<_> =
-                tally.label.iter().map(|(key, _)| *key).chain(["topic", "partition", "state"]).collect();
+                counter.label.iter().map(|(key, _)| *key).chain(["topic", "partition", "state"]).collect();
             assert_eq!(metric.labels, labels, "{}", metric.name);
         }
-        assert!(LEDGER.iter().all(|m| Tally::ALL.iter().any(|tally| tally.metric().name == m.name)));
+        assert!(LEDGER.iter().all(|m| Counter::ALL.iter().any(|counter| counter.metric().name == m.name)));
     }
 }

@@ -1,5 +1,5 @@
-//! The receivers of samples: one entry per receiver and tenant, with its state. The lanes of `export` write it; metrics
-//! and readiness read it.
+//! The receivers of samples: one entry per receiver and tenant, with its state. The shard senders of `export` write it;
+//! metrics and readiness read it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use dashmap::DashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::board::gauges;
 use super::names;
+use super::task_registry::gauges;
 
 /// After so long, a receiver that does not accept samples is logged, and the worker is not ready if all are like that:
 /// a restart takes less.

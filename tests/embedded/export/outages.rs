@@ -21,13 +21,13 @@ const WELL: [&str; 4] = ["b", "c", "d", "e"];
 /// Sends steps to the tenants that are well, as fast as they are taken, and returns for how many tenants and steps they
 /// were settled while nothing of tenant `a` was.
 fn steps_beside_a_bad_tenant(h: &House, steps: i64) -> usize {
-    let lane = h.lane.as_ref().unwrap();
-    lane.try_send(of("a", 15_000)).unwrap();
+    let sender = h.sender.as_ref().unwrap();
+    sender.try_send(of("a", 15_000)).unwrap();
     assert!(h.receiver.wait(LONG, |t| t.refused >= 1));
     let mut settled = 0;
     for step in (1..=steps).map(|i| i * 15_000) {
         for tenant in WELL {
-            lane.try_send(of(tenant, step)).unwrap();
+            sender.try_send(of(tenant, step)).unwrap();
         }
         for _ in WELL {
             let Ok(d) = h.done.recv_timeout(Duration::from_secs(5)) else { return settled };
@@ -82,14 +82,14 @@ fn a_tenant_that_was_refused_as_a_whole_and_then_is_taken_is_halved_again() {
 fn all_shards_of_a_tenant_that_fails_ask_one_at_a_time_and_others_beside_them() {
     let h = house_with(|c| (c.min_backoff, c.max_backoff) = (20, 200));
     h.receiver.fault_tenant("a", Fault::Status(503));
-    let lanes: Vec<(Lane, mpsc::Receiver<Delivered>)> = (10..42)
+    let senders: Vec<(ShardSender, mpsc::Receiver<Delivered>)> = (10..42)
         .map(|shard| {
             let (sender, done) = mpsc::channel();
             (h.exporter.open(shard, Box::new(move |d| drop(sender.send(d)))), done)
         })
         .collect();
-    for (lane, _) in &lanes {
-        lane.try_send(of("a", 15_000)).unwrap();
+    for (sender, _) in &senders {
+        sender.try_send(of("a", 15_000)).unwrap();
     }
     assert!(h.receiver.wait(LONG, |t| t.refused >= 40));
     let before = h.receiver.totals().requests;
@@ -104,7 +104,7 @@ fn all_shards_of_a_tenant_that_fails_ask_one_at_a_time_and_others_beside_them() 
     assert!(asked <= 200, "{asked} requests for the tenant that fails, {beside} for the other");
     assert!(h.telemetry.receivers().complaints(Duration::ZERO).join("").contains("1 tenant(s): server_error"));
     h.receiver.mend();
-    for (_, done) in &lanes {
+    for (_, done) in &senders {
         assert_eq!(done.recv_timeout(LONG).unwrap().acknowledged, 2);
     }
     assert_eq!(h.telemetry.receivers().complaints(Duration::ZERO), Vec::<String>::new());
@@ -118,7 +118,7 @@ fn a_token_that_expires_and_is_renewed_in_its_file_costs_nothing() {
     let h = house_with(|c| c.auth = Auth::Bearer(Secret::of_file("old", &file)));
     assert_eq!(h.send(batch(15_000, vec![request(0..4, 15_000)])).acknowledged, 4);
     h.receiver.expect_header("authorization", "Bearer new");
-    h.lane.as_ref().unwrap().try_send(batch(30_000, vec![request(0..4, 30_000)])).unwrap();
+    h.sender.as_ref().unwrap().try_send(batch(30_000, vec![request(0..4, 30_000)])).unwrap();
     assert!(h.receiver.wait(LONG, |t| t.refused >= 3));
     assert!(
         h.telemetry.receivers().complaints(Duration::ZERO).join("").contains("unauthorized; check remote_write.auth")
@@ -134,7 +134,7 @@ fn tenants_that_hang_leave_room_for_the_others_and_for_their_own_return() {
     let names: Vec<String> = (0..40).map(|i| format!("hangs-{i}")).collect();
     for name in &names {
         h.receiver.fault_tenant(name, Fault::Hang);
-        h.lane.as_ref().unwrap().try_send(of(name, 15_000)).unwrap();
+        h.sender.as_ref().unwrap().try_send(of(name, 15_000)).unwrap();
     }
     assert!(h.receiver.wait(LONG, |t| t.requests >= 40), "they are under way all at once");
     for step in (1..=10).map(|i| i * 15_000) {
@@ -151,7 +151,7 @@ fn tenants_that_hang_leave_room_for_the_others_and_for_their_own_return() {
 fn a_tenant_that_waits_for_long_goes_where_it_goes_now_without_waiting_to_the_end() {
     let (h, new) = (house(), Receiver::start("127.0.0.1:0").unwrap());
     h.receiver.fault_tenant("a", Fault::RetryAfter(429, "600".to_owned()));
-    h.lane.as_ref().unwrap().try_send(of("a", 15_000)).unwrap();
+    h.sender.as_ref().unwrap().try_send(of("a", 15_000)).unwrap();
     assert!(h.receiver.wait(LONG, |t| t.refused >= 1));
     h.exporter.reroute(&tenants(&h.receiver, &[("a", &new)])).unwrap();
     assert_eq!(h.done.recv_timeout(LONG).unwrap().acknowledged, 2);

@@ -98,7 +98,7 @@ fn the_version_that_the_user_asks_for_is_never_left() {
     for speech in [Speech::First, Speech::FirstDeaf] {
         let h = house_with(|c| c.protocol = Protocol::V2);
         h.receiver.speak(speech);
-        h.lane.as_ref().unwrap().try_send(batch(15_000, vec![request(0..4, 15_000)])).unwrap();
+        h.sender.as_ref().unwrap().try_send(batch(15_000, vec![request(0..4, 15_000)])).unwrap();
         assert!(h.receiver.wait(LONG, |t| t.requests >= 3), "it is waited for");
         h.receiver.speak(Speech::Both);
         assert_eq!(h.done.recv_timeout(LONG).unwrap().acknowledged, 4, "{speech:?}");

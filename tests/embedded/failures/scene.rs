@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use spanmill::core::journal::frame::claim;
 use spanmill::core::journal::{Cause, JournalWriter, Owner, SpanCommit, SpanFold};
-use spanmill::core::model::{Ledger, Millis, Tally};
+use spanmill::core::model::{Counter, Ledger, Millis};
 use spanmill::core::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
 use spanmill::core::tasks::span::{Restored, SpanSettings, SpanTask};
 use spanmill::tools::loadgen::Expectation;
@@ -171,7 +171,7 @@ admin: {{listen: "127.0.0.1:0"}}
             reread_from: cut.reread_from,
             live: cut.live,
             ledger: cut.ledger,
-            shares: cut.shares,
+            delta_records: cut.delta_records,
             witness: None,
         };
         let owner = Owner(1);
@@ -293,7 +293,7 @@ admin: {{listen: "127.0.0.1:0"}}
                 records += if topic == SOURCE { high } else { 0 };
             }
         }
-        assert_eq!(records.unsigned_abs(), expected.ledger().get(Tally::RecordsRead), "records in the source");
+        assert_eq!(records.unsigned_abs(), expected.ledger().get(Counter::RecordsRead), "records in the source");
     }
 
     /// The sum of the ledgers of all journals.
@@ -338,9 +338,9 @@ impl Drop for Scene {
 }
 
 fn differences(found: &Ledger, expected: &Ledger) -> Vec<String> {
-    let differ = |(tally, n): (Tally, u64)| {
-        let m = expected.get(tally);
-        (n != m).then(|| format!("{}: expected {m}, found {n}", tally.name()))
+    let differ = |(counter, n): (Counter, u64)| {
+        let m = expected.get(counter);
+        (n != m).then(|| format!("{}: expected {m}, found {n}", counter.name()))
     };
     found.iter().filter_map(differ).collect()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spanmill::config::settings::RemoteWrite;
 use spanmill::core::settings::SINGLE_TENANT;
-use spanmill::worker::sender::{Delivered, Exporter, Lane};
+use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 use super::{Asked, HOUR, LONG, Mock, STEP, batch, mock, not_found, request};
@@ -40,7 +40,7 @@ fn prometheus(wide: &Arc<AtomicBool>) -> Mock {
 struct Sender {
     exporter: Exporter,
     telemetry: Telemetry,
-    lane: Lane,
+    sender: ShardSender,
     done: mpsc::Receiver<Delivered>,
 }
 
@@ -51,14 +51,14 @@ fn sender(server: &Mock, preflight: bool) -> Sender {
     let exporter = Exporter::start(&cfg, telemetry.clone()).unwrap();
     exporter.look_ahead(STEP, false);
     let (sender, done) = mpsc::channel();
-    let lane = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
-    Sender { exporter, telemetry, lane, done }
+    let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
+    Sender { exporter, telemetry, sender, done }
 }
 
 impl Sender {
     fn send(&self, ago: i64) {
         let step = (now() - ago) / STEP * STEP;
-        self.lane.try_send(batch(SINGLE_TENANT, step, vec![request(0..3, &[step])])).unwrap();
+        self.sender.try_send(batch(SINGLE_TENANT, step, vec![request(0..3, &[step])])).unwrap();
     }
 }
 

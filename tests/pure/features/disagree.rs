@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 use std::path::Path;
 
 use spanmill::config::{Reach, Sources, Tenants, load, reach, reaches};
-use spanmill::core::deltas::Share;
+use spanmill::core::deltas::DeltaRecord;
 use spanmill::core::journal::{
     Change, EmitCause, EmitMark, JournalWriter, Owner, SeriesFold, SeriesSnapshot, SeriesState, frame::claim,
 };
@@ -295,7 +295,7 @@ struct Task {
 impl<'a> Group<'a> {
     fn new(key: &'a str, dice: &'a mut Dice, workers: [&Tenants; 2], cuts: &[Vec<StepCut>], shard: u32) -> Self {
         let mut queues: Vec<_> =
-            cuts.iter().map(|cuts| cuts.iter().flat_map(|cut| &cut.shares[shard as usize]).peekable()).collect();
+            cuts.iter().map(|cuts| cuts.iter().flat_map(|cut| &cut.delta_records[shard as usize]).peekable()).collect();
         let mut deltas = Vec::new();
         while queues.iter_mut().any(|queue| queue.peek().is_some()) {
             let queue = &mut queues[dice.below(cuts.len() as u64) as usize];
@@ -330,7 +330,7 @@ impl<'a> Group<'a> {
     }
 
     fn apply(&self, owner: &mut Task) {
-        let applied = owner.task.apply(&self.deltas[owner.position]).expect("a share");
+        let applied = owner.task.apply(&self.deltas[owner.position]).expect("a delta record");
         assert_eq!(applied.lost, 0, "{}: {:?}", self.key, applied.first_lost);
         owner.position += 1;
     }
@@ -380,7 +380,7 @@ impl<'a> Group<'a> {
         let known = state.settings().map(|bytes| SeriesSettings::decode(bytes, &own).expect("settings"));
         let mut terms = Terms::new(known.is_some());
         let settings = known.unwrap_or_else(|| own.clone());
-        let writer = JournalWriter::new(me, claimed, state.next, state.next_k);
+        let writer = JournalWriter::new(me, claimed, state.next, state.next_commit_number);
         let (mut task, position) = self.refold(&state, settings);
         terms.want(&mut task, own);
         // A snapshot may have read on.
@@ -397,7 +397,7 @@ impl<'a> Group<'a> {
         };
         for (to, mark) in &state.marks {
             for record in &self.deltas[at..(*to as usize).max(at)] {
-                assert_eq!(task.apply(record).expect("a share").lost, 0, "{}", self.key);
+                assert_eq!(task.apply(record).expect("a delta record").lost, 0, "{}", self.key);
             }
             at = at.max(*to as usize);
             let again = lines(&task.close_again(mark).expect("readable settings"));
@@ -409,13 +409,13 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The calls that all shares count.
+/// The calls that all delta records count.
 fn calls(cuts: &[Vec<StepCut>]) -> u64 {
     let mut calls = 0;
-    for record in cuts.iter().flatten().flat_map(|cut| &cut.shares).flatten() {
-        let mut share = Share::decode(record).expect("a share");
-        while let Some(set) = share.next_set().expect("a set") {
-            let is_span = share.layouts[set.layout].family() == Family::SpanMetrics;
+    for record in cuts.iter().flatten().flat_map(|cut| &cut.delta_records).flatten() {
+        let mut delta_record = DeltaRecord::decode(record).expect("a delta record");
+        while let Some(set) = delta_record.next_set().expect("a set") {
+            let is_span = delta_record.layouts[set.layout].family() == Family::SpanMetrics;
             let of_set = set.cells.iter().filter(|cell| is_span && cell.cell == 0).map(|cell| cell.value);
             calls += of_set.sum::<u64>();
         }

@@ -151,7 +151,18 @@ impl Partition<'_> {
         let (restored, resume) = last.map_or_else(Default::default, |(c, resume)| {
             let (live, ledger) = (c.live.clone(), c.ledger.clone());
             let (next, stream_time, step) = (Some(c.to), Some(c.stream_time), Some(c.step));
-            (Restored { next, next_k: c.k + 1, stream_time, step, reread_from: c.reread_from, live, ledger }, *resume)
+            (
+                Restored {
+                    next,
+                    next_commit_number: c.commit_number + 1,
+                    stream_time,
+                    step,
+                    reread_from: c.reread_from,
+                    live,
+                    ledger,
+                },
+                *resume,
+            )
         });
         let next = restored.next.unwrap_or(0);
         self.owners += 1;

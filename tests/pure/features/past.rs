@@ -99,7 +99,7 @@ impl Live {
                 reread_from: cut.reread_from,
                 live: cut.live.clone(),
                 ledger: cut.ledger.clone(),
-                shares: cut.shares.clone(),
+                delta_records: cut.delta_records.clone(),
                 witness: None,
             };
             log.extend(writer.commit(cut.from, cut.to, &commit.encode()));
@@ -118,14 +118,14 @@ fn live_shard(
 ) -> (Vec<ClosedStep>, Vec<Vec<u8>>) {
     let sources = sources(cuts);
     let mut queues: Vec<_> =
-        cuts.iter().map(|cuts| cuts.iter().map(|cut| &cut.shares[shard as usize]).peekable()).collect();
+        cuts.iter().map(|cuts| cuts.iter().map(|cut| &cut.delta_records[shard as usize]).peekable()).collect();
     let (mut task, mut closed) = (SeriesTask::new(settings.clone()), Vec::new());
     let (mut writer, mut journal) = (JournalWriter::new(ME, 0, None, 0), vec![claim(ME, "")]);
     let patience = 2 + dice.below(30);
     while queues.iter_mut().any(|queue| queue.peek().is_some()) {
         let queue = &mut queues[dice.below(cuts.len() as u64) as usize];
         for record in queue.take(1 + dice.below(8) as usize).flatten() {
-            assert_eq!(task.apply(record).expect("a share").lost, 0);
+            assert_eq!(task.apply(record).expect("a delta record").lost, 0);
         }
         while let (Some(step), behind) = task.held_back_by(&sources) {
             let cause = if behind.is_empty() { EmitCause::Watermark } else { EmitCause::Forced };

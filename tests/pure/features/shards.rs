@@ -1,4 +1,4 @@
-//! The shares of all partitions, through the series task of a shard.
+//! The delta records of all partitions, through the series task of a shard.
 
 use spanmill::core::series::{ClosedStep, SeriesSettings};
 use spanmill::core::tasks::series::SeriesTask;
@@ -13,7 +13,7 @@ pub(crate) fn sources(cuts: &[Vec<StepCut>]) -> Vec<Source> {
 }
 
 fn apply(task: &mut SeriesTask, record: &[u8]) {
-    let applied = task.apply(record).expect("a share");
+    let applied = task.apply(record).expect("a delta record");
     assert_eq!((applied.lost, applied.late), (0, false), "{:?}", applied.first_lost);
 }
 
@@ -26,7 +26,7 @@ fn close(task: &mut SeriesTask, sources: &[Source], closed: &mut Vec<ClosedStep>
 /// One partition after the other; every step is closed at the end.
 pub(crate) fn closed_in_order(settings: &SeriesSettings, cuts: &[Vec<StepCut>], shard: usize) -> Vec<ClosedStep> {
     let mut task = SeriesTask::new(settings.clone());
-    for record in cuts.iter().flatten().flat_map(|cut| &cut.shares[shard]) {
+    for record in cuts.iter().flatten().flat_map(|cut| &cut.delta_records[shard]) {
         apply(&mut task, record);
     }
     let mut closed = Vec::new();
@@ -43,7 +43,7 @@ pub(crate) fn closed_at_random(
 ) -> Vec<ClosedStep> {
     let sources = sources(cuts);
     let mut queues: Vec<_> =
-        cuts.iter().map(|cuts| cuts.iter().flat_map(|cut| &cut.shares[shard]).peekable()).collect();
+        cuts.iter().map(|cuts| cuts.iter().flat_map(|cut| &cut.delta_records[shard]).peekable()).collect();
     let mut task = SeriesTask::new(settings.clone());
     let mut closed = Vec::new();
     while queues.iter_mut().any(|queue| queue.peek().is_some()) {

@@ -1,5 +1,5 @@
-//! The rules, switched off one by one. The product has no such switch: the simulation lies to it instead, about what the
-//! journal holds, or ignores its requests.
+//! The rules, switched off one by one. The product has no such switch: the simulation lies to it instead, about what
+//! the journal holds, or ignores its requests.
 
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ pub(crate) enum Mutation {
     HalfEdgesNotReread,
     TornFrameAccepted,
     ForwardedTooEarly,
-    SharesNotResent,
+    DeltaRecordsNotResent,
     SnapshotBeforeAcknowledged,
     StepsNotResent,
     OrderOfAcknowledgementsIgnored,
@@ -86,9 +86,9 @@ fn holes_closed(records: &[(i64, Rc<[u8]>)]) -> Records {
         let mut frame = Frame::decode(record).expect("the simulation writes only frames");
         if frame.header.kind == FrameKind::Commit && fold.owner() == Some(frame.header.owner) {
             if frame.header.part == 0 {
-                place = (fold.next_k(), fold.next());
+                place = (fold.next_commit_number(), fold.next());
             }
-            frame.header.k = place.0;
+            frame.header.commit_number = place.0;
             frame.header.from = place.1.unwrap_or(frame.header.from);
         }
         fold.apply(&frame);

@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use super::delta_record::DeltaRecord;
 use super::net::Log;
-use super::share::Share;
 use super::source::{Deltas, Pairing, Record};
 use spanmill::core::journal::{
     Cause, EmitCause, EmitMark, Fold, Frame, FrameKind, FrameVerdict, JournalError, Owner, SeriesFold, SpanCommit,
     SpanFold,
 };
-use spanmill::core::model::Tally;
+use spanmill::core::model::Counter;
 
 /// A commit that counts.
 pub(crate) struct Counted {
     pub(crate) owner: Owner,
-    pub(crate) k: u64,
+    pub(crate) commit_number: u64,
     from: i64,
     to: i64,
     body: Vec<u8>,
@@ -37,9 +37,9 @@ pub(crate) fn counted(log: &Log) -> Vec<Counted> {
             FrameKind::Release if owner == Some(h.owner) => owner = None,
             _ if owner != Some(h.owner) => {}
             _ => {
-                let next = out.last().map_or((0, h.from), |last| (last.k + 1, last.to));
+                let next = out.last().map_or((0, h.from), |last| (last.commit_number + 1, last.to));
                 let goes_on = parts.last().is_some_and(|p| (p.header.seq, p.header.part + 1) == (h.seq, h.part));
-                if if h.part == 0 { (h.k, h.from) != next } else { !goes_on } {
+                if if h.part == 0 { (h.commit_number, h.from) != next } else { !goes_on } {
                     // A retry has stored it twice, or behind what comes after it: it disturbs nothing.
                     continue;
                 }
@@ -49,7 +49,7 @@ pub(crate) fn counted(log: &Log) -> Vec<Counted> {
                 parts.push(frame);
                 if h.kind == FrameKind::Commit && parts.len() == h.parts as usize {
                     let body = parts.iter().flat_map(|p| p.body).copied().collect();
-                    out.push(Counted { owner: h.owner, k: h.k, from: h.from, to: h.to, body });
+                    out.push(Counted { owner: h.owner, commit_number: h.commit_number, from: h.from, to: h.to, body });
                 }
             }
         }
@@ -96,9 +96,10 @@ pub(crate) fn agrees(log: &Log, counted: &[Counted]) -> bool {
     let mut counted = counted.iter();
     let same = log.all.iter().all(|(_, record)| {
         match fold.apply(&Frame::decode(record).expect("the simulation writes only frames")) {
-            FrameVerdict::Commit { k, from, to, body } => counted
-                .next()
-                .is_some_and(|c| (Some(c.owner), c.k, c.from, c.to, &c.body) == (fold.owner(), k, from, to, &body)),
+            FrameVerdict::Commit { commit_number, from, to, body } => counted.next().is_some_and(|c| {
+                (Some(c.owner), c.commit_number, c.from, c.to, &c.body)
+                    == (fold.owner(), commit_number, from, to, &body)
+            }),
             _ => true,
         }
     });
@@ -114,7 +115,7 @@ pub(crate) fn check_span_journal(log: &Log, source: &[Record], totals: &mut Delt
         let body = SpanCommit::decode(&commit.body).map_err(|e| e.to_string())?;
         let mut deltas = Deltas::new();
         if commit.from != at {
-            return Err(format!("commit {} starts at {} instead of {at}", commit.k, commit.from));
+            return Err(format!("commit {} starts at {} instead of {at}", commit.commit_number, commit.from));
         }
         if body.cause == Cause::Reset {
             ideal.give_up(&mut deltas);
@@ -128,15 +129,18 @@ pub(crate) fn check_span_journal(log: &Log, source: &[Record], totals: &mut Delt
             ideal.advance(body.stream_time.unwrap_or(0), &mut deltas);
         }
         at = commit.to;
-        let mut shares = Deltas::new();
-        for part in body.shares.iter().flatten() {
-            shares.extend(Share::decode(part).map_err(|e| e.to_string())?.deltas);
+        let mut delta_records = Deltas::new();
+        for part in body.delta_records.iter().flatten() {
+            delta_records.extend(DeltaRecord::decode(part).map_err(|e| e.to_string())?.deltas);
         }
-        if shares != deltas || body.stream_time != ideal.stream_time {
-            return Err(format!("commit {} says {shares:?}, undisturbed it is {deltas:?}", commit.k));
+        if delta_records != deltas || body.stream_time != ideal.stream_time {
+            return Err(format!(
+                "commit {} says {delta_records:?}, undisturbed it is {deltas:?}",
+                commit.commit_number
+            ));
         }
-        if body.ledger.get(Tally::SpansRead) != read {
-            return Err(format!("commit {}: the ledger is wrong", commit.k));
+        if body.ledger.get(Counter::SpansRead) != read {
+            return Err(format!("commit {}: the ledger is wrong", commit.commit_number));
         }
         for (series, amount) in deltas {
             *totals.entry(series).or_default() += amount;

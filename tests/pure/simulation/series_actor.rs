@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::delta_record::DeltaRecord;
 use super::mutation::Mutation;
 use super::net::{Net, Topic};
 use super::rng::Rng;
 use super::session::{Event, Session};
-use super::share::Share;
 use super::source::STEP;
 use super::world::{Claims, refusal};
 use spanmill::core::journal::{
-    Again, Basis, ChainVerdict, Change, EmitCause, EmitMark, FrameKind, JournalError, Notice, SeriesFold,
-    SeriesSnapshot, SeriesState, ShareChain, What,
+    Again, Basis, ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, JournalError, Notice, SeriesFold,
+    SeriesSnapshot, SeriesState, What,
 };
 use spanmill::core::model::wire::{Malformed, Reader, put_i64, put_u64};
 
@@ -29,8 +29,8 @@ struct Task {
     /// The deltas offset to read next.
     read: i64,
     /// What snapshots in flight hold, and where their deltas end.
-    saving: VecDeque<(ShareChain, i64)>,
-    /// A share has come whose predecessor has not.
+    saving: VecDeque<(DeltaChain, i64)>,
+    /// A delta record has come whose predecessor has not.
     gap: bool,
     state: Sums,
     /// Steps whose marks are in flight.
@@ -45,7 +45,7 @@ struct Task {
 /// A pure function of the deltas and the marks.
 #[derive(Default)]
 struct Sums {
-    chain: ShareChain,
+    chain: DeltaChain,
     digest: u64,
     times: BTreeMap<u64, i64>,
     open: BTreeMap<i64, BTreeMap<u64, u64>>,
@@ -72,7 +72,11 @@ impl SeriesActor {
                         self.saved(net, rng);
                     }
                     if let (FrameKind::Commit, Some(task)) = (frame.kind, &mut self.task) {
-                        claims.accepted.push((Topic::SeriesJournal(self.shard), self.session.owner, frame.k));
+                        claims.accepted.push((
+                            Topic::SeriesJournal(self.shard),
+                            self.session.owner,
+                            frame.commit_number,
+                        ));
                         let step = task.waiting.pop_front().ok_or("accepted, but not in flight")?;
                         if claims.mutation != Mutation::EmitBeforeAcceptance {
                             task.outbox.push_back(step);
@@ -110,10 +114,10 @@ impl SeriesActor {
         if claims.mutation == Mutation::BasisIgnored {
             state.marks.iter_mut().for_each(|(_, mark)| mark.basis = None);
         }
-        let (next, next_k) = (state.next, state.next_k);
+        let (next, next_commit_number) = (state.next, state.next_commit_number);
         match Task::new(net, claims, self.shard, state)? {
             Ok(task) => {
-                self.session.run(rng, next, next_k);
+                self.session.run(rng, next, next_commit_number);
                 self.task = Some(task);
             }
             Err(lacking) if rng.chance(10) => self.ask(net, lacking),
@@ -122,17 +126,17 @@ impl SeriesActor {
         Ok(())
     }
 
-    /// Asks for shares from these commits on.
+    /// Asks for delta records from these commits on.
     fn ask(&self, net: &mut Net, lacking: Vec<(String, i32, u64)>) {
-        for (_, partition, k) in lacking {
-            self.tell(net, partition, What::Lacks, k);
+        for (_, partition, commit_number) in lacking {
+            self.tell(net, partition, What::Lacks, commit_number);
         }
     }
 
-    fn tell(&self, net: &mut Net, partition: i32, what: What, k: u64) {
+    fn tell(&self, net: &mut Net, partition: i32, what: What, commit_number: u64) {
         let channel = net.open(Topic::Journal(usize::try_from(partition).expect("not negative")));
         let shard = u32::try_from(self.shard).expect("few shards");
-        net.send(channel, [Notice { shard, what, k }.encode()]);
+        net.send(channel, [Notice { shard, what, commit_number }.encode()]);
     }
 
     /// A snapshot counts: the deltas before it are not needed, and journals may drop what it holds.
@@ -141,8 +145,8 @@ impl SeriesActor {
         if rng.chance(50) {
             net.log_mut(Topic::Deltas(self.shard)).cut(to);
         }
-        for (_, partition, (k, _)) in chain.sources() {
-            self.tell(net, partition, What::Holds, k);
+        for (_, partition, (commit_number, _)) in chain.sources() {
+            self.tell(net, partition, What::Holds, commit_number);
         }
     }
 
@@ -301,9 +305,9 @@ impl Task {
                 while let Some(mark) = again.due(*offset, &state.chain, state.digest).map_err(told)? {
                     close(&mut state, mark, &mut outbox)?;
                 }
-                let share = Share::decode(record).map_err(|e| e.to_string())?;
-                let partition = i32::try_from(share.partition).expect("few partitions");
-                if again.takes(*offset, "spans", partition, (share.k, share.part)) {
+                let delta_record = DeltaRecord::decode(record).map_err(|e| e.to_string())?;
+                let partition = i32::try_from(delta_record.partition).expect("few partitions");
+                if again.takes(*offset, "spans", partition, (delta_record.commit_number, delta_record.part)) {
                     state.add(record, claims.mutation)?;
                 }
             }
@@ -336,24 +340,25 @@ impl Task {
 
 impl Sums {
     fn add(&mut self, record: &[u8], mutation: Mutation) -> Result<ChainVerdict, String> {
-        let share = Share::decode(record).map_err(|e| e.to_string())?;
-        let partition = i32::try_from(share.partition).expect("few partitions");
-        let mut verdict = self.chain.accept("spans", partition, share.k, share.part, share.parts);
+        let delta_record = DeltaRecord::decode(record).map_err(|e| e.to_string())?;
+        let partition = i32::try_from(delta_record.partition).expect("few partitions");
+        let mut verdict =
+            self.chain.accept("spans", partition, delta_record.commit_number, delta_record.part, delta_record.parts);
         if mutation == Mutation::ChainOff {
-            verdict = ChainVerdict::Accepted { complete: share.part + 1 == share.parts };
+            verdict = ChainVerdict::Accepted { complete: delta_record.part + 1 == delta_record.parts };
         }
         let ChainVerdict::Accepted { complete } = verdict else {
             return Ok(verdict);
         };
         self.digest = Basis::add(self.digest, record.iter().fold(7, |sum, b| sum.wrapping_mul(31) + u64::from(*b)));
         // What comes for a closed step is added to the oldest open one.
-        let open = self.open.entry(share.step.max(self.closed + STEP)).or_default();
-        for (series, amount) in share.deltas {
+        let open = self.open.entry(delta_record.step.max(self.closed + STEP)).or_default();
+        for (series, amount) in delta_record.deltas {
             *open.entry(series).or_default() += amount;
         }
         if complete {
-            let time = self.times.entry(share.partition as u64).or_insert(share.stream_time);
-            *time = share.stream_time.max(*time);
+            let time = self.times.entry(delta_record.partition as u64).or_insert(delta_record.stream_time);
+            *time = delta_record.stream_time.max(*time);
         }
         Ok(verdict)
     }
@@ -395,7 +400,7 @@ impl Sums {
 
     fn decode(bytes: &[u8], closed: i64) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        let (chain, digest) = (ShareChain::decode(&mut r)?, r.u64()?);
+        let (chain, digest) = (DeltaChain::decode(&mut r)?, r.u64()?);
         let mut state = Self { chain, digest, closed, ..Self::default() };
         for _ in 0..r.u64()? {
             state.times.insert(r.u64()?, r.i64()?);

@@ -87,10 +87,10 @@ impl Session {
         }
     }
 
-    pub(crate) fn run(&mut self, rng: &mut Rng, next: Option<i64>, next_k: u64) {
+    pub(crate) fn run(&mut self, rng: &mut Rng, next: Option<i64>, next_commit_number: u64) {
         if let Stage::Restoring { claim } = self.stage {
             self.looked = claim + 1;
-            let writer = JournalWriter::new(self.owner, claim, next, next_k);
+            let writer = JournalWriter::new(self.owner, claim, next, next_commit_number);
             let writer = Box::new(writer.with_max_part([40, 90, MAX_PART][rng.below(3)]));
             self.stage = Stage::Running { writer, gap: None, last: claim };
         }

@@ -1,18 +1,18 @@
-//! A span task: reads its source, commits, and forwards the shares of what was accepted.
+//! A span task: reads its source, commits, and forwards the delta records of what was accepted.
 
 use std::collections::VecDeque;
 
+use super::delta_record::{self, DeltaRecord};
 use super::mutation::Mutation;
 use super::net::{Net, Topic};
 use super::rng::Rng;
 use super::session::{Event, Session};
-use super::share::{self, Share};
 use super::source::{Deltas, Pairing, Record, STEP, step_of};
 use super::world::{Claims, refusal};
 use spanmill::core::journal::{
-    Cause, FrameKind, JournalError, Notice, Regained, Shares, SpanCommit, SpanFold, SpanState, What,
+    Cause, DeltaRecords, FrameKind, JournalError, Notice, Regained, SpanCommit, SpanFold, SpanState, What,
 };
-use spanmill::core::model::{Ledger, Tally};
+use spanmill::core::model::{Counter, Ledger};
 
 pub(crate) struct SpanActor {
     pub(crate) partition: usize,
@@ -27,10 +27,10 @@ struct Task {
     pairing: Pairing,
     ledger: Ledger,
     /// The number of the next commit.
-    next_k: u64,
+    next_commit_number: u64,
     /// Commits in flight.
-    waiting: VecDeque<(u64, Shares)>,
-    /// All shares below this commit were acknowledged by all shards, in this life or before.
+    waiting: VecDeque<(u64, DeltaRecords)>,
+    /// All delta records below this commit were acknowledged by all shards, in this life or before.
     forwarded: u64,
     forwards: Vec<Forward>,
 }
@@ -38,11 +38,11 @@ struct Task {
 /// The way to one shard.
 struct Forward {
     channel: usize,
-    /// All shares below this commit were acknowledged.
+    /// All delta records below this commit were acknowledged.
     acknowledged: u64,
-    /// The shares from there on.
+    /// The delta records from there on.
     queue: VecDeque<(u64, Vec<Vec<u8>>)>,
-    /// Per record under way, whether it is the last of its share.
+    /// Per record under way, whether it is the last of its delta record.
     in_flight: VecDeque<bool>,
     /// The offset of the last record that was acknowledged.
     last: Option<i64>,
@@ -63,10 +63,10 @@ impl SpanActor {
             Event::Accepted(frames) => {
                 for frame in frames {
                     if let (FrameKind::Commit, Some(task)) = (frame.kind, &mut self.task) {
-                        claims.accepted.push((Topic::Journal(self.partition), self.session.owner, frame.k));
-                        let shares = task.waiting.pop_front().ok_or("accepted, but not in flight")?;
+                        claims.accepted.push((Topic::Journal(self.partition), self.session.owner, frame.commit_number));
+                        let delta_records = task.waiting.pop_front().ok_or("accepted, but not in flight")?;
                         if claims.mutation != Mutation::ForwardBeforeAcceptance {
-                            task.forward(net, shares);
+                            task.forward(net, delta_records);
                         }
                     }
                 }
@@ -81,12 +81,12 @@ impl SpanActor {
             if rng.chance(10) {
                 self.session.look(net);
             }
-            let lacks = |notice: &Notice| notice.what == What::Lacks && notice.k < task.forwarded();
+            let lacks = |notice: &Notice| notice.what == What::Lacks && notice.commit_number < task.forwarded();
             if std::mem::take(&mut self.session.notices).iter().any(lacks)
                 && claims.mutation != Mutation::LackUnheard
                 && !claims.mutation.keeps_ends()
             {
-                // The new owner finds in the journal which shards lack which shares.
+                // The new owner finds in the journal which shards lack which delta records.
                 *self = Self::new(net, rng, self.partition, claims.mutation);
                 claims.regained += 1;
             }
@@ -113,10 +113,14 @@ impl SpanActor {
         let mut state = state;
         if claims.mutation == Mutation::None && !self.session.is_contested(net, claim)? {
             claims.has_its_end(topic, state.next)?;
-            // Shares leave only when their commit counts.
-            let known = last_share(net, self.partition, claims.shards)?.max(state.needs.counted());
-            if known > state.next_k {
-                return Err(format!("{}shards know commits up to {known}, it has {}", refusal(topic), state.next_k));
+            // Delta records leave only when their commit counts.
+            let known = last_delta_record(net, self.partition, claims.shards)?.max(state.needs.counted());
+            if known > state.next_commit_number {
+                return Err(format!(
+                    "{}shards know commits up to {known}, it has {}",
+                    refusal(topic),
+                    state.next_commit_number
+                ));
             }
         }
         let mut regained = Regained::new(state.needs.to_send_again(state.forwarded), state.forwarded, cut);
@@ -124,15 +128,16 @@ impl SpanActor {
             regained.apply(*offset, record).map_err(|e| e.to_string())?;
         }
         if claims.mutation == Mutation::CommitsTrimmedEarly {
-            let all = (0..).take(claims.shards).map(|shard| Notice { shard, what: What::Holds, k: u64::MAX });
+            let all =
+                (0..).take(claims.shards).map(|shard| Notice { shard, what: What::Holds, commit_number: u64::MAX });
             all.for_each(|notice| state.needs.hear(notice));
             state.oldest_needed = state.needs.oldest(state.forwarded);
         }
         if let (true, Some(needed)) = (rng.chance(30), state.oldest_needed) {
             net.log_mut(topic).cut(needed);
         }
-        self.session.run(rng, state.next, state.next_k);
-        self.task = Some(Task::new(net, claims, state, regained.shares)?);
+        self.session.run(rng, state.next, state.next_commit_number);
+        self.task = Some(Task::new(net, claims, state, regained.delta_records)?);
         Ok(())
     }
 
@@ -153,7 +158,7 @@ impl SpanActor {
                 break;
             }
             task.pairing.read(task.read, record, &mut deltas);
-            task.ledger.add(Tally::SpansRead, 1);
+            task.ledger.add(Counter::SpansRead, 1);
             task.read += 1;
         }
         if task.read > from {
@@ -197,25 +202,25 @@ impl SpanActor {
         };
         let stream_time = task.pairing.stream_time.expect("there was a record or a tick");
         let step = step_of(stream_time);
-        let k = task.next_k;
-        task.next_k += 1;
-        let shares = share::cut(self.partition, k, step, stream_time, deltas, claims.shards);
+        let commit_number = task.next_commit_number;
+        task.next_commit_number += 1;
+        let delta_records = delta_record::cut(self.partition, commit_number, step, stream_time, deltas, claims.shards);
         let early = claims.mutation == Mutation::ForwardedTooEarly;
         let body = SpanCommit {
             cause,
             step,
             stream_time: Some(stream_time),
-            forwarded: if early { k } else { task.forwarded() },
+            forwarded: if early { commit_number } else { task.forwarded() },
             reread_from: task.pairing.reread_from(task.read),
             live: task.pairing.live(),
             ledger: task.ledger.clone(),
-            shares: shares.clone(),
+            delta_records: delta_records.clone(),
             witness: None,
         };
         let records = writer.commit(from, task.read, &body.encode());
-        task.waiting.push_back((k, shares.clone()));
+        task.waiting.push_back((commit_number, delta_records.clone()));
         if claims.mutation == Mutation::ForwardBeforeAcceptance {
-            task.forward(net, (k, shares));
+            task.forward(net, (commit_number, delta_records));
         }
         self.session.send(net, records);
     }
@@ -247,14 +252,14 @@ impl SpanActor {
     }
 }
 
-/// The number after that of the last commit whose share lies in the deltas topic; 0 when there is none.
-fn last_share(net: &Net, partition: usize, shards: usize) -> Result<u64, String> {
+/// The number after that of the last commit whose delta record lies in the deltas topic; 0 when there is none.
+fn last_delta_record(net: &Net, partition: usize, shards: usize) -> Result<u64, String> {
     let log = net.log(Topic::Deltas(partition % shards));
     let mut known = 0;
     for (_, record) in log.read(0, log.end()) {
-        let share = Share::decode(record).map_err(|e| e.to_string())?;
-        if share.partition == partition {
-            known = known.max(share.k + 1);
+        let delta_record = DeltaRecord::decode(record).map_err(|e| e.to_string())?;
+        if delta_record.partition == partition {
+            known = known.max(delta_record.commit_number + 1);
         }
     }
     Ok(known)
@@ -263,7 +268,12 @@ fn last_share(net: &Net, partition: usize, shards: usize) -> Result<u64, String>
 // === impl Task ===
 
 impl Task {
-    fn new(net: &mut Net, claims: &Claims<'_>, state: SpanState, regained: Vec<(u64, Shares)>) -> Result<Self, String> {
+    fn new(
+        net: &mut Net,
+        claims: &Claims<'_>,
+        state: SpanState,
+        regained: Vec<(u64, DeltaRecords)>,
+    ) -> Result<Self, String> {
         let read = state.next.unwrap_or(0);
         let mut from = state.reread_from.unwrap_or(read);
         if claims.mutation == Mutation::HalfEdgesNotReread {
@@ -280,23 +290,24 @@ impl Task {
             last: None,
         };
         let forwards = (0..claims.shards).map(forward).collect();
-        let SpanState { ledger, next_k, forwarded, .. } = state;
-        let mut task = Self { read, pairing, ledger, next_k, waiting: VecDeque::new(), forwarded, forwards };
-        regained.into_iter().for_each(|shares| task.forward(net, shares));
-        for (k, shares) in state.unforwarded {
-            if claims.mutation == Mutation::SharesNotResent {
-                task.forwards.iter_mut().for_each(|f| f.acknowledged = k + 1);
+        let SpanState { ledger, next_commit_number, forwarded, .. } = state;
+        let mut task =
+            Self { read, pairing, ledger, next_commit_number, waiting: VecDeque::new(), forwarded, forwards };
+        regained.into_iter().for_each(|delta_records| task.forward(net, delta_records));
+        for (commit_number, delta_records) in state.unforwarded {
+            if claims.mutation == Mutation::DeltaRecordsNotResent {
+                task.forwards.iter_mut().for_each(|f| f.acknowledged = commit_number + 1);
             } else {
-                task.forward(net, (k, shares));
+                task.forward(net, (commit_number, delta_records));
             }
         }
         Ok(task)
     }
 
-    fn forward(&mut self, net: &mut Net, (k, shares): (u64, Shares)) {
-        for (forward, parts) in self.forwards.iter_mut().zip(shares).filter(|(_, parts)| !parts.is_empty()) {
+    fn forward(&mut self, net: &mut Net, (commit_number, delta_records): (u64, DeltaRecords)) {
+        for (forward, parts) in self.forwards.iter_mut().zip(delta_records).filter(|(_, parts)| !parts.is_empty()) {
             forward.send(net, &parts);
-            forward.queue.push_back((k, parts));
+            forward.queue.push_back((commit_number, parts));
         }
     }
 
@@ -323,17 +334,19 @@ impl Forward {
             Some(offset) => {
                 self.last = Some(offset);
                 if self.in_flight.pop_front() == Some(true) {
-                    self.acknowledged =
-                        self.queue.pop_front().map_or(self.acknowledged, |(k, _)| self.acknowledged.max(k + 1));
+                    self.acknowledged = self
+                        .queue
+                        .pop_front()
+                        .map_or(self.acknowledged, |(commit_number, _)| self.acknowledged.max(commit_number + 1));
                 }
             }
             None => {
                 // Perhaps lost, and then all after it is ahead of the chain: send everything again.
                 self.channel = net.open(Topic::Deltas(shard));
                 (self.last, self.in_flight) = (None, VecDeque::new());
-                for (k, parts) in std::mem::take(&mut self.queue) {
+                for (commit_number, parts) in std::mem::take(&mut self.queue) {
                     self.send(net, &parts);
-                    self.queue.push_back((k, parts));
+                    self.queue.push_back((commit_number, parts));
                 }
             }
         }

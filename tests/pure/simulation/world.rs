@@ -24,7 +24,7 @@ pub(crate) struct Claims<'a> {
     pub(crate) healing: bool,
     /// Which owner learned that which commit was accepted.
     pub(crate) accepted: &'a mut Vec<(Topic, Owner, u64)>,
-    /// How often shares were sent again because a shard lacked them.
+    /// How often delta records were sent again because a shard lacked them.
     pub(crate) regained: usize,
     /// How far the group has learned from each journal that it goes.
     pub(crate) learned: Rc<Vec<(Topic, Option<i64>)>>,
@@ -38,7 +38,7 @@ struct Request {
 
 /// How often what happened.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counter {
     schedules: usize,
     crashes: usize,
     zombies: usize,
@@ -83,7 +83,7 @@ pub(crate) struct World {
     lost: Vec<Topic>,
     /// The shards whose journals have lost marks of forced closes, each with the first such step.
     lost_forced: BTreeMap<usize, i64>,
-    tally: Tally,
+    counter: Counter,
 }
 
 /// The message that a step that was closed on stall timeout is contradicted because its mark is lost.
@@ -108,9 +108,9 @@ impl Claims<'_> {
     }
 }
 
-// === impl Tally ===
+// === impl Counter ===
 
-impl Tally {
+impl Counter {
     fn counts(&mut self) -> [&mut usize; 20] {
         [
             &mut self.schedules,
@@ -136,10 +136,10 @@ impl Tally {
         ]
     }
 
-    pub(crate) fn add(&mut self, run: &Tally) {
-        let Tally { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, .. } = *run;
-        let Tally { forced, snapshots, releases, lost_ends, regained, outages, .. } = *run;
-        let Tally { resent_samples, accepted, late_claims, swapped, lost_journals, refused, .. } = *run;
+    pub(crate) fn add(&mut self, run: &Counter) {
+        let Counter { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, .. } = *run;
+        let Counter { forced, snapshots, releases, lost_ends, regained, outages, .. } = *run;
+        let Counter { resent_samples, accepted, late_claims, swapped, lost_journals, refused, .. } = *run;
         self.forced_lost += run.forced_lost;
         let run = [schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, forced, snapshots];
         let rest = [releases, lost_ends, regained, outages, resent_samples, accepted, late_claims, swapped];
@@ -188,12 +188,12 @@ impl World {
             learned: Rc::default(),
             lost: Vec::new(),
             lost_forced: BTreeMap::new(),
-            tally: Tally { schedules: 1, ..Tally::default() },
+            counter: Counter { schedules: 1, ..Counter::default() },
         }
     }
 
     /// Runs the schedule. The error says which promise was broken.
-    pub(crate) fn run(mut self) -> Result<Tally, String> {
+    pub(crate) fn run(mut self) -> Result<Counter, String> {
         for _ in 0..600 {
             self.chaos()?;
         }
@@ -201,19 +201,19 @@ impl World {
             self.lose_power()?;
         }
         match self.heal() {
-            Err(what) if self.lost.iter().any(|topic| what.starts_with(&refusal(*topic))) => self.tally.refused += 1,
-            Err(what) if what.starts_with(FORCED_LOST) => self.tally.forced_lost += 1,
+            Err(what) if self.lost.iter().any(|topic| what.starts_with(&refusal(*topic))) => self.counter.refused += 1,
+            Err(what) if what.starts_with(FORCED_LOST) => self.counter.forced_lost += 1,
             healed => {
                 healed?;
                 self.reckon()?;
             }
         }
-        self.tally.broken_appends = self.net.troubles;
-        (self.tally.late_claims, self.tally.swapped) = (self.net.late_claims, self.net.swapped);
-        self.tally.resent_samples = self.sink.resent;
-        self.tally.accepted = self.accepted.len();
-        self.tally.cuts = self.journals().filter(|&t| self.net.log(t).start > 0).count();
-        Ok(self.tally)
+        self.counter.broken_appends = self.net.troubles;
+        (self.counter.late_claims, self.counter.swapped) = (self.net.late_claims, self.net.swapped);
+        self.counter.resent_samples = self.sink.resent;
+        self.counter.accepted = self.accepted.len();
+        self.counter.cuts = self.journals().filter(|&t| self.net.log(t).start > 0).count();
+        Ok(self.counter)
     }
 
     fn journals(&self) -> impl Iterator<Item = Topic> + use<> {
@@ -242,7 +242,7 @@ impl World {
                     self.lost_forced.insert(shard, *lost);
                 }
                 self.lost.push(topic);
-                self.tally.lost_journals += 1;
+                self.counter.lost_journals += 1;
             }
         }
         self.learned = Rc::new(learned);
@@ -271,7 +271,7 @@ impl World {
             990..993 if !self.mutation.keeps_ends() => self.lose_end(),
             _ => {
                 self.outage = !self.outage;
-                self.tally.outages += usize::from(self.outage);
+                self.counter.outages += usize::from(self.outage);
             }
         }
         Ok(())
@@ -301,7 +301,7 @@ impl World {
             self.spans.push(SpanActor::new(net, rng, task, *mutation));
             self.spans.iter().filter(|a| a.partition == task).count() > 1
         };
-        self.tally.zombies += usize::from(zombie);
+        self.counter.zombies += usize::from(zombie);
     }
 
     fn crash(&mut self) {
@@ -309,7 +309,7 @@ impl World {
         if n == 0 {
             return;
         }
-        self.tally.crashes += 1;
+        self.counter.crashes += 1;
         let i = self.rng.below(n);
         let channels = match i.checked_sub(self.spans.len()) {
             Some(i) => self.series.swap_remove(i).channels(),
@@ -330,7 +330,7 @@ impl World {
         let most = if self.rng.chance(50) { log.all.len().min(6) } else { log.all.len() };
         let n = self.rng.below(most + 1);
         log.lose_end(n);
-        self.tally.lost_ends += usize::from(n > 0);
+        self.counter.lost_ends += usize::from(n > 0);
         if self.rng.chance(50) {
             let Self { net, rng, mutation, .. } = self;
             self.series.push(SeriesActor::new(net, rng, shard, *mutation));
@@ -341,11 +341,11 @@ impl World {
         let Self { net, spans, series, .. } = self;
         spans.retain_mut(|actor| {
             let gone = actor.release(net);
-            self.tally.releases += usize::from(gone);
+            self.counter.releases += usize::from(gone);
             !gone
         });
         if series.first_mut().is_some_and(|actor| actor.release(net)) {
-            self.tally.releases += 1;
+            self.counter.releases += 1;
             series.swap_remove(0);
         }
     }
@@ -368,24 +368,24 @@ impl World {
         // What a wall clock might say: as late as the latest source.
         let newest = source.iter().zip(&self.visible).flat_map(|(s, &n)| s[..n].iter().map(|r| r.ts)).max();
         let now = if self.healing { Some(self.end()) } else { newest };
-        let Self { net, rng, spans, tally, .. } = self;
+        let Self { net, rng, spans, counter, .. } = self;
         let actor = &mut spans[i];
         let alive = actor.step(net, rng, &mut claims)?;
         if alive {
             if !claims.healing && rng.below(1500) == 0 {
                 let to = i64::try_from(rng.below(visible.len() + 1)).expect("small");
-                tally.resets += usize::from(actor.reset(net, &claims, to));
+                counter.resets += usize::from(actor.reset(net, &claims, to));
             } else if rng.chance(60) {
                 actor.read(net, rng, &claims, visible);
             } else if let Some(now) = now.filter(|_| rng.chance(if claims.healing { 50 } else { 10 })) {
-                tally.ticks += 1;
+                counter.ticks += 1;
                 actor.tick(net, &claims, now, visible);
             }
         } else {
-            tally.fenced += 1;
+            counter.fenced += 1;
             spans.swap_remove(i);
         }
-        tally.regained += claims.regained;
+        counter.regained += claims.regained;
         self.accepted = accepted;
         Ok(())
     }
@@ -396,18 +396,18 @@ impl World {
         }
         let mut accepted = std::mem::take(&mut self.accepted);
         let mut claims = self.claims(&mut accepted, &[]);
-        let Self { net, rng, series, tally, requests, .. } = self;
+        let Self { net, rng, series, counter, requests, .. } = self;
         let actor = &mut series[i];
         let alive = actor.step(net, rng, &mut claims)?;
         if alive {
             match rng.below(100) {
                 0..60 => actor.read(net, rng, &claims)?,
-                60..66 if !claims.healing => tally.forced += usize::from(actor.force(net, &claims)),
-                66..73 => tally.snapshots += usize::from(actor.snapshot(net, &claims)),
+                60..66 if !claims.healing => counter.forced += usize::from(actor.force(net, &claims)),
+                66..73 => counter.snapshots += usize::from(actor.snapshot(net, &claims)),
                 _ => requests.extend(actor.request().map(|step| Request { actor: actor.id, step })),
             }
         } else {
-            tally.fenced += 1;
+            counter.fenced += 1;
             series.swap_remove(i);
         }
         self.accepted = accepted;
@@ -512,9 +512,9 @@ impl World {
             if !oracle::agrees(self.net.log(topic), &counted) {
                 return Err(format!("{topic:?}: the fold and the letter of the rules differ"));
             }
-            for (_, owner, k) in self.accepted.iter().filter(|(t, ..)| *t == topic) {
-                if !counted.iter().any(|c| (c.owner, c.k) == (*owner, *k)) {
-                    return Err(format!("{topic:?}: {owner} believes that commit {k} was accepted"));
+            for (_, owner, commit_number) in self.accepted.iter().filter(|(t, ..)| *t == topic) {
+                if !counted.iter().any(|c| (c.owner, c.commit_number) == (*owner, *commit_number)) {
+                    return Err(format!("{topic:?}: {owner} believes that commit {commit_number} was accepted"));
                 }
             }
         }

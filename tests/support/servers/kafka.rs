@@ -93,7 +93,8 @@ advertised.listeners=PLAINTEXT://{brokers}
     }
 
     /// A broker with a second listener that wants a name, a password (SCRAM-SHA-256, asked for again every
-    /// [`ASKED_AGAIN_AFTER`]) and rights. Returns that listener's address, too. Who comes in by the first one may do everything.
+    /// [`ASKED_AGAIN_AFTER`]) and rights. Returns that listener's address, too. Who comes in by the first one may do
+    /// everything.
     pub fn start_guarded() -> (Self, String) {
         let guarded = std::cell::RefCell::new(String::new());
         let launch = |dir: &TempDir| {
@@ -250,8 +251,8 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+delta_record.coordinator.state.topic.replication.factor=1
+delta_record.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 ",
         data.display()

@@ -12,7 +12,7 @@ use super::summary::Summary;
 use crate::cli::console;
 use crate::core::model::text::Shown;
 use crate::core::model::time::rfc3339;
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 use crate::tools::local::Local;
 
 /// The interval between two updates of a bar.
@@ -103,7 +103,7 @@ impl FilesProgress {
 
     /// The most important first.
     fn words(&self, summary: &Summary, local: &Local, waiting: usize, stuck: Option<&str>) -> Vec<String> {
-        let (spans, seconds) = (local.ledger().get(Tally::SpansRead), self.begin.elapsed().as_secs_f64().max(1e-9));
+        let (spans, seconds) = (local.ledger().get(Counter::SpansRead), self.begin.elapsed().as_secs_f64().max(1e-9));
         let mut words: Vec<String> = stuck.map(str::to_owned).into_iter().collect();
         if summary.unreadable.count > 0 {
             words.push(format!("{} unreadable", summary.unreadable.count));

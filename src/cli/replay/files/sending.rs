@@ -1,4 +1,4 @@
-//! Sends closed steps to the receivers, with a lane per shard, and counts the results.
+//! Sends closed steps to the receivers, with a shard sender per shard, and counts the results.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::SentSamples;
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
-use crate::worker::sender::{Delivered, Exporter, Lane};
+use crate::worker::sender::{Delivered, Exporter, ShardSender};
 
 /// Sends batches, and counts the answers.
 #[derive(Debug)]
 pub(super) struct Sending {
-    lanes: Vec<Lane>,
+    senders: Vec<ShardSender>,
     resend: bool,
     shared: Arc<SendingState>,
 }
@@ -45,7 +45,7 @@ impl Sending {
             let shared = Arc::clone(&shared);
             exporter.open(shard, Box::new(move |delivered| shared.settle(&delivered)))
         };
-        Self { lanes: (0..shards).map(open).collect(), resend, shared }
+        Self { senders: (0..shards).map(open).collect(), resend, shared }
     }
 
     /// Enqueues a batch. Returns it if too many of its shard are in flight.
@@ -53,7 +53,7 @@ impl Sending {
         let (step, batch) = (batch.step, StepBatch { resend: batch.resend || self.resend, ..batch });
         // Before it is sent: its answer may be there at once.
         self.shared.begin(step);
-        let refused = self.lanes[shard as usize].try_send(batch).err()?;
+        let refused = self.senders[shard as usize].try_send(batch).err()?;
         self.shared.take_back(step);
         Some(refused)
     }

@@ -9,7 +9,7 @@ use super::input::FileRecord;
 use super::sending::Sending;
 use crate::core::model::text::{Shown, ShownAs};
 use crate::core::model::time::rfc3339;
-use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::series::ClosedStep;
 use crate::tools::files::FilePosition;
 use crate::tools::local::Local;
@@ -182,8 +182,8 @@ impl Summary {
 
     pub(super) fn end(&mut self, local: &Local, sending: &Sending, took: Duration) {
         let ledger: Ledger = local.ledger();
-        self.spans = ledger.get(Tally::SpansRead);
-        self.ledger = ledger.iter().filter(|(_, n)| *n > 0).map(|(tally, n)| (tally.name(), n)).collect();
+        self.spans = ledger.get(Counter::SpansRead);
+        self.ledger = ledger.iter().filter(|(_, n)| *n > 0).map(|(counter, n)| (counter.name(), n)).collect();
         (self.active_series, self.limited) = (local.active_series(), local.refused());
         self.samples = SentSamples { built: self.samples.built, ..sending.samples() };
         self.settled = sending.settled(self.stopped);

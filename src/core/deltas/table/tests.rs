@@ -1,16 +1,16 @@
 use super::*;
-use crate::core::deltas::{CellDelta, Pieces, Share};
+use crate::core::deltas::{CellDelta, DeltaRecord, Pieces};
 use crate::core::model::{Family, Naming, Native, Shape, Spec};
 
 fn layout() -> Arc<Layout> {
     Arc::new(Layout::new(Family::SpanMetrics, &[100, 200]))
 }
 
-fn head(k: u64, stream_time: Millis) -> ShareHead {
-    ShareHead {
+fn head(commit_number: u64, stream_time: Millis) -> DeltaHead {
+    DeltaHead {
         topic: "spans".into(),
         partition: 3,
-        k,
+        commit_number,
         part: 0,
         parts: 0,
         step: 15_000,
@@ -31,9 +31,9 @@ fn find(t: &mut DeltaTable, service: &str) -> SetId {
 
 fn sets(cut: &Cut) -> Vec<(SetName, bool, Vec<CellDelta>)> {
     let mut out = Vec::new();
-    for record in cut.shares.iter().flatten() {
-        let mut share = Share::decode(record).expect("decodes");
-        while let Some(s) = share.next_set().expect("decodes") {
+    for record in cut.delta_records.iter().flatten() {
+        let mut delta_record = DeltaRecord::decode(record).expect("decodes");
+        while let Some(s) = delta_record.next_set().expect("decodes") {
             out.push((s.name, s.spelled.is_some(), s.cells));
         }
     }
@@ -47,7 +47,7 @@ fn a_cut_holds_what_was_added_and_the_next_one_starts_at_zero() {
     t.add(id, 0, 2);
     t.observe(id, 0, 150, Weight::ONE, Some((14_000, [7; 16])));
     let cut = t.cut(head(0, 15_000), 4);
-    assert_eq!(cut.shares.len(), 4);
+    assert_eq!(cut.delta_records.len(), 4);
     let got = sets(&cut);
     assert_eq!(got.len(), 1);
     assert!(got[0].1, "spelled the first time");
@@ -59,10 +59,10 @@ fn a_cut_holds_what_was_added_and_the_next_one_starts_at_zero() {
 #[test]
 fn a_set_in_use_is_named_and_an_idle_one_is_spelled_again() {
     let mut t = DeltaTable::new(1_000);
-    for (k, at, spelled) in [(0, 0, true), (1, 900, false), (2, 1_800, false), (3, 2_900, true)] {
+    for (commit_number, at, spelled) in [(0, 0, true), (1, 900, false), (2, 1_800, false), (3, 2_900, true)] {
         let id = find(&mut t, "a");
         t.add(id, 0, 1);
-        assert_eq!(sets(&t.cut(head(k, at), 2))[0].1, spelled, "share {k}");
+        assert_eq!(sets(&t.cut(head(commit_number, at), 2))[0].1, spelled, "delta record {commit_number}");
     }
 }
 
@@ -94,15 +94,15 @@ fn every_open_step_has_parts_of_its_own_and_every_shard_the_sketches_of_all() {
     let cut = t.cut(head(0, 0), 4);
     assert_eq!(cut.sets, 5);
     let mut grown = BTreeMap::new();
-    for records in &cut.shares {
-        let parts: Vec<_> = records.iter().map(|r| Share::decode(r).expect("decodes")).collect();
+    for records in &cut.delta_records {
+        let parts: Vec<_> = records.iter().map(|r| DeltaRecord::decode(r).expect("decodes")).collect();
         let said: Vec<_> = parts.iter().map(|s| (s.head.step, s.head.part, s.head.parts)).collect();
         assert_eq!(said, [(15_000, 0, 3), (30_000, 1, 3), (45_000, 2, 3)]);
         let known: Vec<_> = parts.iter().map(|s| s.head.tenants[0].1.estimate()).collect();
         assert_eq!(known, [2, 1, 2]);
-        for mut share in parts {
-            while let Some(set) = share.next_set().expect("decodes") {
-                *grown.entry((share.head.step, set.name)).or_insert(0) += set.cells[0].value;
+        for mut delta_record in parts {
+            while let Some(set) = delta_record.next_set().expect("decodes") {
+                *grown.entry((delta_record.head.step, set.name)).or_insert(0) += set.cells[0].value;
                 assert!(set.spelled.is_some());
             }
         }
@@ -112,7 +112,7 @@ fn every_open_step_has_parts_of_its_own_and_every_shard_the_sketches_of_all() {
     let again = find(&mut t, "b");
     t.add(again, 0, 1);
     let cut = t.cut(head(1, 1), 4);
-    assert!(cut.shares.iter().all(|records| records.len() == 1), "a cut closes what was open");
+    assert!(cut.delta_records.iter().all(|records| records.len() == 1), "a cut closes what was open");
     assert!(!sets(&cut)[0].1, "the oldest step knows it");
 }
 
@@ -124,40 +124,43 @@ fn a_step_without_limits_reaches_only_the_shards_that_have_something() {
     t.add(id, 0, 1);
     let cut = t.cut(head(7, 77), 3);
     let mut steps = Vec::new();
-    for records in &cut.shares {
+    for records in &cut.delta_records {
         assert_eq!(records.len(), 1);
-        let share = Share::decode(&records[0]).expect("decodes");
-        assert_eq!((share.head.k, share.head.stream_time), (7, 77));
-        steps.push(share.head.step);
+        let delta_record = DeltaRecord::decode(&records[0]).expect("decodes");
+        assert_eq!((delta_record.head.commit_number, delta_record.head.stream_time), (7, 77));
+        steps.push(delta_record.head.step);
     }
     steps.sort_unstable();
     assert_eq!(steps, [15_000, 15_000, 75_000]);
 }
 
 #[test]
-fn an_empty_share_still_carries_the_stream_time() {
+fn an_empty_delta_record_still_carries_the_stream_time() {
     let mut t = DeltaTable::new(1_000);
     let cut = t.cut(head(5, 77), 3);
-    for records in &cut.shares {
-        let share = Share::decode(&records[0]).expect("decodes");
-        assert_eq!((share.head.k, share.head.stream_time, share.head.parts), (5, 77, 1));
+    for records in &cut.delta_records {
+        let delta_record = DeltaRecord::decode(&records[0]).expect("decodes");
+        assert_eq!(
+            (delta_record.head.commit_number, delta_record.head.stream_time, delta_record.head.parts),
+            (5, 77, 1)
+        );
     }
 }
 
 #[test]
-fn a_large_share_is_cut_into_parts_below_the_limit() {
+fn a_large_delta_record_is_cut_into_parts_below_the_limit() {
     let mut t = DeltaTable::new(1_000);
     for i in 0..20_000 {
         let id = find(&mut t, &format!("service-with-a-rather-long-name-{i}"));
         t.observe(id, 0, i, Weight::ONE, Some((0, [1; 16])));
     }
     let cut = t.cut(head(0, 0), 1);
-    let records = &cut.shares[0];
+    let records = &cut.delta_records[0];
     assert!(records.len() > 1);
     for (i, r) in records.iter().enumerate() {
         assert!(r.len() < 900_000);
-        let share = Share::decode(r).expect("decodes");
-        assert_eq!((share.head.part as usize, share.head.parts as usize), (i, records.len()));
+        let delta_record = DeltaRecord::decode(r).expect("decodes");
+        assert_eq!((delta_record.head.part as usize, delta_record.head.parts as usize), (i, records.len()));
     }
     assert_eq!(sets(&cut).len(), 20_000);
 }
@@ -179,7 +182,8 @@ fn label_sets_of_one_route_share_a_shard_and_shares_count_tenants_with_a_limit()
         t.add(id, 0, 1);
     }
     let cut = t.cut(head(0, 0), 4);
-    let shares: Vec<_> = cut.shares.iter().map(|records| Share::decode(&records[0]).expect("decodes")).collect();
+    let delta_records: Vec<_> =
+        cut.delta_records.iter().map(|records| DeltaRecord::decode(&records[0]).expect("decodes")).collect();
     let home = |tenant: &str, service: &str| {
         let mut labels = LabelBuilder::default();
         labels.set("service", service);
@@ -190,11 +194,12 @@ fn label_sets_of_one_route_share_a_shard_and_shares_count_tenants_with_a_limit()
     for (tenant, service, sets) in [("t", "a", 3), ("t", "b", 1), ("u", "a", 1)] {
         expected[home(tenant, service)] += sets;
     }
-    let counted = |s: &Share<'_>| s.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
-    let tenants: Vec<Vec<_>> = shares.iter().map(counted).collect();
+    let counted = |s: &DeltaRecord<'_>| s.head.tenants.iter().map(|(t, sets)| (t.clone(), sets.estimate())).collect();
+    let tenants: Vec<Vec<_>> = delta_records.iter().map(counted).collect();
     assert_eq!(tenants, vec![vec![("t".to_owned(), 3)]; 4], "all shards know, whatever else is in the commit");
-    let count = |mut share: Share<'_>| std::iter::from_fn(|| share.next_set().expect("decodes")).count();
-    assert_eq!(shares.into_iter().map(count).collect::<Vec<_>>(), expected);
+    let count =
+        |mut delta_record: DeltaRecord<'_>| std::iter::from_fn(|| delta_record.next_set().expect("decodes")).count();
+    assert_eq!(delta_records.into_iter().map(count).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -209,9 +214,9 @@ fn what_is_no_label_does_not_part_equal_labels() {
     }
     let cut = t.cut(head(0, 0), 8);
     let filled = cut
-        .shares
+        .delta_records
         .iter()
-        .filter(|records| Share::decode(&records[0]).expect("decodes").next_set().expect("decodes").is_some());
+        .filter(|records| DeltaRecord::decode(&records[0]).expect("decodes").next_set().expect("decodes").is_some());
     assert_eq!(filled.count(), 1);
 }
 
@@ -224,7 +229,8 @@ fn later_parts_do_not_count_the_tenants_again() {
         t.add(id, 0, 1);
     }
     let cut = t.cut(head(0, 0), 1);
-    let tenants = cut.shares[0].iter().map(|r| Share::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
+    let tenants =
+        cut.delta_records[0].iter().map(|r| DeltaRecord::decode(r).expect("decodes").head.tenants).collect::<Vec<_>>();
     assert!(tenants[0][0].1.estimate().abs_diff(20_000) < 2_000);
     assert!(tenants.len() > 1 && tenants[1..].iter().all(Vec::is_empty));
 }
@@ -242,7 +248,7 @@ fn weighing() -> (DeltaTable, SetId, Layout) {
 }
 
 #[test]
-fn weights_native_buckets_and_examples_of_counters_reach_the_share() {
+fn weights_native_buckets_and_examples_of_counters_reach_the_delta_record() {
     let (mut t, id, layout) = weighing();
     let weight = Weight::from_ratio(0.4).expect("a weight");
     for seconds in [1, 2, 4, 8] {
@@ -252,8 +258,8 @@ fn weights_native_buckets_and_examples_of_counters_reach_the_share() {
     t.exemplify(id, 0, 7, None);
     t.exemplify(id, 0, 7, Some((9, [1; 16])));
     let cut = t.cut(head(0, 0), 1);
-    let mut share = Share::decode(&cut.shares[0][0]).expect("decodes");
-    let set = share.next_set().expect("decodes").expect("a set");
+    let mut delta_record = DeltaRecord::decode(&cut.delta_records[0][0]).expect("decodes");
+    let set = delta_record.next_set().expect("decodes").expect("a set");
     let native: Vec<_> = set.natives.get(0).expect("native").buckets().collect();
     let bits = u128::from(weight.bits());
     assert_eq!(native, [(0, bits), (8, bits), (16, bits), (24, bits)], "deltas have the finest resolution");
@@ -283,16 +289,16 @@ fn the_estimate_counts_all_that_an_open_stretch_holds() {
 }
 
 #[test]
-fn damaged_shares_are_errors() {
+fn damaged_delta_records_are_errors() {
     let mut t = DeltaTable::new(1_000);
     let id = find(&mut t, "a");
     t.observe(id, 0, 1, Weight::ONE, Some((0, [1; 16])));
-    let record = t.cut(head(0, 0), 1).shares.remove(0).remove(0);
+    let record = t.cut(head(0, 0), 1).delta_records.remove(0).remove(0);
     for i in 0..record.len() {
         let mut bad = record.clone();
         bad[i] ^= 0x10;
-        assert!(Share::decode(&bad).is_err());
-        assert!(Share::decode(&record[..i]).is_err());
+        assert!(DeltaRecord::decode(&bad).is_err());
+        assert!(DeltaRecord::decode(&record[..i]).is_err());
     }
 }
 
@@ -304,7 +310,7 @@ fn what_is_announced_and_fetched_is_found_as_if_it_had_not_been() {
             pieces.text(Some(self.0.as_bytes()));
         }
     }
-    let shares = |announced: &[&'static str]| {
+    let delta_records = |announced: &[&'static str]| {
         let (mut t, prefix) = (DeltaTable::new(1_000), Prefix::default());
         for name in ["a", "b", "a", "c"] {
             announced.iter().for_each(|name| t.announce(&prefix, &Name(name)));
@@ -317,7 +323,7 @@ fn what_is_announced_and_fetched_is_found_as_if_it_had_not_been() {
             t.add(id, 0, 1);
         }
         assert_eq!((t.len(), t.is_scattered()), (3, false));
-        t.cut(head(0, 0), 2).shares
+        t.cut(head(0, 0), 2).delta_records
     };
-    assert_eq!(shares(&[]), shares(&["a", "nobody", "a", "c"]));
+    assert_eq!(delta_records(&[]), delta_records(&["a", "nobody", "a", "c"]));
 }

@@ -1,5 +1,5 @@
-//! Jaeger's own JSON: what its API answers and its UI downloads, a trace of that, or one span with its process. IDs are hexadecimal,
-//! times are microseconds.
+//! Jaeger's own JSON: what its API answers and its UI downloads, a trace of that, or one span with its process. IDs are
+//! hexadecimal, times are microseconds.
 
 use std::collections::BTreeMap;
 

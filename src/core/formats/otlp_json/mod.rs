@@ -1,8 +1,8 @@
 //! OTLP in JSON to OTLP in protobuf, in one walk and without a tree.
 //!
 //! The keys are those of the protocol: lowerCamelCase, or as in the `.proto` files. IDs are hexadecimal; 64-bit numbers are
-//! numbers or texts; enums are numbers or names; `null` is absent; unknown fields are ignored. What Tempo and Jaeger answer when they
-//! are asked for a trace is read, too, with its IDs in base64. Bytes come out as `prost`
+//! numbers or texts; enums are numbers or names; `null` is absent; unknown fields are ignored. What Tempo and Jaeger answer
+//! when they are asked for a trace is read, too, with its IDs in base64. Bytes come out as `prost`
 //! would write the same message when the keys come in the order of field numbers, as they do from the Collector.
 
 mod reader;

@@ -1,5 +1,5 @@
-//! What Zipkin's tags and annotations mean: some are the resource, the scope, the status or links of a span in OTLP, and events are
-//! written into annotations.
+//! What Zipkin's tags and annotations mean: some are the resource, the scope, the status or links of a span in OTLP, and events
+//! are written into annotations.
 
 use std::collections::{BTreeMap, BTreeSet};
 

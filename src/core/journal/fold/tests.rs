@@ -3,24 +3,28 @@ use super::*;
 const A: Owner = Owner(1);
 const B: Owner = Owner(2);
 
-fn frame(owner: Owner, kind: FrameKind, k: u64, from: i64, to: i64) -> Frame<'static> {
-    Frame { header: Header { owner, kind, seq: k + 1, k, from, to, part: 0, parts: 1 }, body: b"x", identity: &[] }
+fn frame(owner: Owner, kind: FrameKind, commit_number: u64, from: i64, to: i64) -> Frame<'static> {
+    Frame {
+        header: Header { owner, kind, seq: commit_number + 1, commit_number, from, to, part: 0, parts: 1 },
+        body: b"x",
+        identity: &[],
+    }
 }
 
 fn claim(owner: Owner) -> Frame<'static> {
     frame(owner, FrameKind::Claim, 0, 0, 0)
 }
 
-fn commit(owner: Owner, k: u64, from: i64, to: i64) -> Frame<'static> {
-    frame(owner, FrameKind::Commit, k, from, to)
+fn commit(owner: Owner, commit_number: u64, from: i64, to: i64) -> Frame<'static> {
+    frame(owner, FrameKind::Commit, commit_number, from, to)
 }
 
 fn part(frame: Frame<'static>, part: u32, parts: u32) -> Frame<'static> {
     Frame { header: Header { part, parts, ..frame.header }, ..frame }
 }
 
-fn accepted(k: u64, from: i64, to: i64) -> FrameVerdict {
-    FrameVerdict::Commit { k, from, to, body: b"x".to_vec() }
+fn accepted(commit_number: u64, from: i64, to: i64) -> FrameVerdict {
+    FrameVerdict::Commit { commit_number, from, to, body: b"x".to_vec() }
 }
 
 /// Applies all frames; the last one's verdict.
@@ -36,7 +40,7 @@ fn the_first_commit_may_start_anywhere_and_the_next_one_only_where_it_ended() {
     assert_eq!(fold.apply(&commit(A, 1, 51, 60)), FrameVerdict::Ignored(Ignored::NotContiguous));
     assert_eq!(fold.apply(&commit(A, 2, 50, 60)), FrameVerdict::Ignored(Ignored::NotContiguous));
     assert_eq!(fold.apply(&commit(A, 1, 50, 60)), accepted(1, 50, 60));
-    assert_eq!((fold.owner(), fold.next(), fold.next_k()), (Some(A), Some(60), 2));
+    assert_eq!((fold.owner(), fold.next(), fold.next_commit_number()), (Some(A), Some(60), 2));
 }
 
 #[test]
@@ -77,7 +81,7 @@ fn a_frame_in_parts_counts_when_its_last_part_comes() {
     let c = commit(A, 0, 0, 5);
     assert_eq!(last(&mut fold, &[claim(A), part(c, 0, 3)]), FrameVerdict::Part);
     assert_eq!(fold.next(), None);
-    let whole = FrameVerdict::Commit { k: 0, from: 0, to: 5, body: b"xxx".to_vec() };
+    let whole = FrameVerdict::Commit { commit_number: 0, from: 0, to: 5, body: b"xxx".to_vec() };
     assert_eq!(last(&mut fold, &[part(c, 1, 3), part(c, 2, 3)]), whole);
 }
 
@@ -142,7 +146,7 @@ fn a_cut_journal_goes_on_at_the_first_frame_that_is_left() {
     for first in [commit(A, 7, 40, 50), frame(A, FrameKind::Snapshot, 8, 50, 50)] {
         let mut fold = Fold::after_cut();
         fold.apply(&first);
-        assert_eq!((fold.owner(), fold.next(), fold.next_k()), (Some(A), Some(50), 8));
+        assert_eq!((fold.owner(), fold.next(), fold.next_commit_number()), (Some(A), Some(50), 8));
         assert_eq!(fold.apply(&commit(B, 8, 50, 60)), FrameVerdict::Ignored(Ignored::NotOwner));
         assert_eq!(fold.apply(&commit(A, 9, 50, 60)), FrameVerdict::Ignored(Ignored::NotContiguous));
         assert_eq!(last(&mut fold, &[claim(B), commit(B, 8, 50, 60)]), accepted(8, 50, 60));
@@ -211,9 +215,9 @@ fn a_later_frame_between_the_parts_of_the_first_that_is_left_does_not_count() {
     let (first, second) = (commit(A, 5, 50, 60), commit(A, 6, 60, 70));
     let log = [claim(A), commit(A, 4, 40, 50), part(first, 0, 2), second, part(first, 1, 2)];
     let (mut whole, mut cut) = (Fold::new(), Fold::after_cut());
-    whole.judge.next_k = 4;
+    whole.judge.next_commit_number = 4;
     log.iter().for_each(|frame| drop(whole.apply(frame)));
     log[2..].iter().for_each(|frame| drop(cut.apply(frame)));
-    assert_eq!((whole.next(), whole.next_k()), (Some(60), 6));
-    assert_eq!((cut.next(), cut.next_k()), (Some(60), 6), "what is left tells the same");
+    assert_eq!((whole.next(), whole.next_commit_number()), (Some(60), 6));
+    assert_eq!((cut.next(), cut.next_commit_number()), (Some(60), 6), "what is left tells the same");
 }

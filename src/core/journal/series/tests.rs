@@ -1,4 +1,4 @@
-use super::super::chain::ShareChain;
+use super::super::chain::DeltaChain;
 use super::super::frame::claim;
 use super::super::writer::JournalWriter;
 use super::*;
@@ -12,8 +12,8 @@ fn mark(step: i64, acknowledged: Option<i64>) -> EmitMark {
 }
 
 /// A source that was left behind.
-fn behind(partition: i32, k: u64, part: u32) -> Behind {
-    Behind { topic: "spans".to_owned(), partition, k, part }
+fn behind(partition: i32, commit_number: u64, part: u32) -> Behind {
+    Behind { topic: "spans".to_owned(), partition, commit_number, part }
 }
 
 fn fold(mut fold: SeriesFold, start: i64, records: &[Vec<u8>]) -> Result<SeriesState, JournalError> {
@@ -59,7 +59,7 @@ fn bodies_survive_the_round_trip() {
     let changes =
         [EmitMark { change: settings.clone(), ..mark(15, None) }, EmitMark { change: gone, ..forced.clone() }];
     let known = [mark(15, None), EmitMark { behind: Vec::new(), ..forced.clone() }, forced, nobody_left_out];
-    let mut chain = ShareChain::new();
+    let mut chain = DeltaChain::new();
     chain.accept("spans", 0, 0, 0, 2);
     let with_basis = EmitMark { basis: Some(Basis { chain, digest: u64::MAX }), ..mark(15, None) };
     let with_all = EmitMark { change: settings, ..with_basis.clone() };
@@ -99,7 +99,7 @@ fn a_new_owner_starts_from_the_snapshot_and_the_marks_after_it() {
         marks: vec![(26, mark(45, Some(30))), (26, EmitMark { cause: EmitCause::Forced, ..mark(60, Some(30)) })],
         acknowledged: Some(30),
         next: Some(26),
-        next_k: 4,
+        next_commit_number: 4,
         oldest_needed: Some(3),
     };
     assert_eq!(state, expected);
@@ -159,10 +159,10 @@ proptest! {
             assert_eq!(snapshot.clone().into_bytes(), snapshot.encode());
             assert_eq!(SeriesSnapshot::decode(&snapshot.encode()), Ok(snapshot));
         }
-        if let Ok(chain) = ShareChain::decode(&mut Reader::new(&bytes)) {
+        if let Ok(chain) = DeltaChain::decode(&mut Reader::new(&bytes)) {
             let mut out = Vec::new();
             chain.encode(&mut out);
-            assert_eq!(ShareChain::decode(&mut Reader::new(&out)), Ok(chain));
+            assert_eq!(DeltaChain::decode(&mut Reader::new(&out)), Ok(chain));
         }
     }
 }

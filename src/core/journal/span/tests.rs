@@ -2,14 +2,14 @@ use super::super::frame::claim;
 use super::super::writer::JournalWriter;
 use super::super::{Cause, FrameError};
 use super::*;
-use crate::core::model::Tally;
+use crate::core::model::Counter;
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
 const ME: Owner = Owner(1);
 
 fn commit(step: i64, forwarded: u64) -> SpanCommit {
     let mut ledger = Ledger::default();
-    ledger.add(Tally::SpansRead, step.unsigned_abs());
+    ledger.add(Counter::SpansRead, step.unsigned_abs());
     SpanCommit {
         cause: Cause::Records,
         step,
@@ -18,7 +18,7 @@ fn commit(step: i64, forwarded: u64) -> SpanCommit {
         reread_from: step - 10,
         live: vec![1, 2],
         ledger,
-        shares: vec![vec![vec![7; 9], vec![8]], vec![vec![]]],
+        delta_records: vec![vec![vec![7; 9], vec![8]], vec![vec![]]],
         witness: Some(Witness::of(step - 15, Some(step - 2), b"spans")),
     }
 }
@@ -28,7 +28,7 @@ fn apply(fold: &mut SpanFold, start: i64, records: &[Vec<u8>]) -> Result<(), Jou
     (start..).zip(records).try_for_each(|(offset, record)| fold.apply(offset, record).map(|_| ()))
 }
 
-/// A claim at 0 and three commits of two records each; shares below 2 are forwarded.
+/// A claim at 0 and three commits of two records each; delta records below 2 are forwarded.
 fn journal() -> Vec<Vec<u8>> {
     let mut records = vec![claim(ME, "")];
     let bodies = [(0, 0), (20, 1), (40, 2)].map(|(from, forwarded)| (from, commit(from + 100, forwarded).encode()));
@@ -62,7 +62,7 @@ fn a_new_owner_starts_where_the_last_accepted_commit_ended() {
         topic_id: None,
         owner: Some(ME),
         next: Some(60),
-        next_k: 3,
+        next_commit_number: 3,
         stream_time: last.stream_time,
         step: Some(140),
         reread_from: Some(130),
@@ -70,7 +70,7 @@ fn a_new_owner_starts_where_the_last_accepted_commit_ended() {
         ledger: last.ledger,
         witness: last.witness,
         forwarded: 2,
-        unforwarded: VecDeque::from([(2, last.shares)]),
+        unforwarded: VecDeque::from([(2, last.delta_records)]),
         needs: state.needs.clone(),
         // No snapshot holds anything yet.
         oldest_needed: Some(1),
@@ -78,8 +78,8 @@ fn a_new_owner_starts_where_the_last_accepted_commit_ended() {
     assert_eq!(state, expected);
 }
 
-fn notice(shard: u32, what: What, k: u64) -> Vec<u8> {
-    Notice { shard, what, k }.encode()
+fn notice(shard: u32, what: What, commit_number: u64) -> Vec<u8> {
+    Notice { shard, what, commit_number }.encode()
 }
 
 /// The journal, and the notices of both shards that their snapshots hold what came before a commit.
@@ -125,9 +125,10 @@ fn what_a_shard_lacks_is_sent_again_by_the_next_owner_and_by_nobody_after_it() {
     assert_eq!(again, BTreeMap::from([(1, 0)]), "shard 0 lacks what is sent again anyway");
     let mut regained = Regained::new(again, asked.forwarded, false);
     (0..).zip(&records).try_for_each(|(offset, record)| regained.apply(offset, record)).expect("frames");
-    let expected: Vec<(u64, Shares)> = [0, 1].map(|k| (k, vec![vec![], vec![vec![]]])).into();
-    assert_eq!(regained.shares, expected);
-    let mut writer = JournalWriter::new(ME, 0, asked.next, asked.next_k);
+    let expected: Vec<(u64, DeltaRecords)> =
+        [0, 1].map(|commit_number| (commit_number, vec![vec![], vec![vec![]]])).into();
+    assert_eq!(regained.delta_records, expected);
+    let mut writer = JournalWriter::new(ME, 0, asked.next, asked.next_commit_number);
     records.extend(writer.commit(60, 80, &commit(160, 3).encode()));
     let after = state(&records);
     assert_eq!(after.needs.to_send_again(after.forwarded), BTreeMap::new());
@@ -146,7 +147,7 @@ fn what_a_shard_holds_by_now_it_does_not_lack_whatever_it_said_before() {
 #[test]
 fn a_journal_that_was_cut_too_far_is_said_loudly() {
     let mut fold = SpanFold::after_cut();
-    // The last commit still needs the shares of the one before it.
+    // The last commit still needs the delta records of the one before it.
     let mut records = vec![claim(ME, "")];
     records.extend(JournalWriter::new(ME, 0, Some(20), 1).commit(20, 40, &commit(120, 0).encode()));
     apply(&mut fold, 9, &records).expect("frames");

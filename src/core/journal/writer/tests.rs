@@ -9,8 +9,8 @@ fn writer() -> JournalWriter {
     JournalWriter::new(ME, 10, Some(100), 7).with_max_part(4)
 }
 
-fn frame(k: u64, from: i64, to: i64) -> AcceptedFrame {
-    AcceptedFrame { kind: FrameKind::Commit, k, from, to }
+fn frame(commit_number: u64, from: i64, to: i64) -> AcceptedFrame {
+    AcceptedFrame { kind: FrameKind::Commit, commit_number, from, to }
 }
 
 fn gap(writer: &mut JournalWriter, records: &[(i64, &[u8])]) -> AppendProgress {
@@ -27,7 +27,7 @@ fn contiguous_offsets_mean_accepted() {
     let mut w = writer();
     assert_eq!(w.commit(100, 110, b"one").len(), 1);
     assert_eq!(w.commit(110, 120, b"two").len(), 1);
-    assert_eq!((w.in_flight(), w.next(), w.next_k()), (2, Some(120), 9));
+    assert_eq!((w.in_flight(), w.next(), w.next_commit_number()), (2, Some(120), 9));
     assert_eq!(w.acknowledged(Some(11)), AppendProgress::Accepted(vec![frame(7, 100, 110)]));
     assert_eq!(w.acknowledged(Some(12)), AppendProgress::Accepted(vec![frame(8, 110, 120)]));
     assert_eq!(w.in_flight(), 0);
@@ -142,7 +142,7 @@ fn snapshots_and_releases_are_accepted_like_commits() {
     w.snapshot(b"state");
     w.release();
     assert_eq!(w.acknowledged(Some(1)), AppendProgress::Accepted(vec![frame(0, 40, 50)]));
-    let snapshot = AcceptedFrame { kind: FrameKind::Snapshot, k: 1, from: 50, to: 50 };
+    let snapshot = AcceptedFrame { kind: FrameKind::Snapshot, commit_number: 1, from: 50, to: 50 };
     assert_eq!(w.acknowledged(Some(2)), AppendProgress::Accepted(vec![snapshot]));
     let release = AcceptedFrame { kind: FrameKind::Release, ..snapshot };
     assert_eq!(w.acknowledged(Some(3)), AppendProgress::Accepted(vec![release]));
@@ -182,7 +182,9 @@ fn a_late_claim_of_the_same_producer_fences_the_later_one_and_nothing_of_it_coun
                 progress => progress,
             };
             match progress {
-                AppendProgress::Accepted(frames) => accepted.extend(frames.into_iter().map(|frame| frame.k)),
+                AppendProgress::Accepted(frames) => {
+                    accepted.extend(frames.into_iter().map(|frame| frame.commit_number));
+                }
                 progress => assert_eq!(progress, AppendProgress::Fenced, "at {at}, offset {stored}"),
             }
         }
@@ -206,8 +208,8 @@ mod epoch {
 
     use super::*;
 
-    /// Stores the records of one producer: each in its turn, but some twice, some behind the next one, some again at the end.
-    /// Returns the log, and where each record was acknowledged, if the acknowledgement had an offset.
+    /// Stores the records of one producer: each in its turn, but some twice, some behind the next one, some again at
+    /// the end. Returns the log, and where each record was acknowledged, if the acknowledgement had an offset.
     fn store(records: &[Vec<u8>], troubles: &[u8]) -> (Vec<Vec<u8>>, Vec<Option<i64>>) {
         let mut order: Vec<usize> = (0..records.len()).collect();
         for (i, trouble) in troubles.iter().enumerate().take(records.len().saturating_sub(1)) {
@@ -241,7 +243,10 @@ mod epoch {
         let counts =
             |header: &Header| matches!(judge.rule(header), Ruling::Commit | Ruling::Snapshot | Ruling::Released);
         let counted: Vec<Header> = headers.filter(counts).collect();
-        counted.iter().map(|&Header { kind, k, from, to, .. }| AcceptedFrame { kind, k, from, to }).collect()
+        counted
+            .iter()
+            .map(|&Header { kind, commit_number, from, to, .. }| AcceptedFrame { kind, commit_number, from, to })
+            .collect()
     }
 
     proptest! {
@@ -254,8 +259,8 @@ mod epoch {
         ) {
             let mut w = JournalWriter::new(ME, 0, None, 0).with_max_part(4);
             let mut records = Vec::new();
-            for (k, bytes) in (0..).zip(&commits) {
-                records.extend(w.commit(k * 10, k * 10 + 10, &vec![b'x'; *bytes]));
+            for (commit_number, bytes) in (0..).zip(&commits) {
+                records.extend(w.commit(commit_number * 10, commit_number * 10 + 10, &vec![b'x'; *bytes]));
             }
             let (log, acks) = store(&records, &troubles);
             let mut reported = Vec::new();

@@ -68,7 +68,7 @@ fn a_name_that_is_spelled_out_in_two_ways_is_said_and_never_merged() {
 }
 
 #[test]
-fn sets_of_one_old_name_are_apart_while_they_are_spelled_and_refused_when_a_share_cannot_tell_them() {
+fn sets_of_one_old_name_are_apart_while_they_are_spelled_and_refused_when_a_delta_record_cannot_tell_them() {
     let (mut registry, layout) = registry();
     let header = block_of(&"x".repeat(600)).len() - 600;
     let services = adversary::texts_of_one_xxh3(2, 8 + 1 + 1 + header, 600);

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::deltas::{Sender, ShareHead};
-use crate::core::journal::ShareChain;
+use crate::core::deltas::{DeltaHead, Sender};
+use crate::core::journal::DeltaChain;
 use crate::core::model::Millis;
 use crate::core::model::time::last_step;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::core::series::VERSION_3;
 
-/// All sources that ever sent a share, by topic and partition.
+/// All sources that ever sent a delta record, by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     /// Those that have finished one, or were forgotten.
     topics: BTreeMap<String, BTreeMap<i32, Source>>,
-    /// Those whose first share is not complete yet. They hold memory, and do not hold steps back yet.
+    /// Those whose first delta record is not complete yet. They hold memory, and do not hold steps back yet.
     begun: BTreeMap<(String, i32), Source>,
     /// What the settings of senders are, by fingerprint.
     told: BTreeMap<u64, Arc<str>>,
@@ -37,8 +37,8 @@ pub(super) struct Source {
 // === impl Source ===
 
 impl Source {
-    /// The source as a share describes it.
-    fn of(head: &ShareHead) -> Self {
+    /// The source as a delta record describes it.
+    fn of(head: &DeltaHead) -> Self {
         let sender = head.sender.as_ref();
         let (respell_after, settings) = (sender.map(|s| s.respell_after), sender.map(|s| s.settings));
         Self { at: head.stream_time, respell_after, settings, gone: false }
@@ -95,8 +95,8 @@ impl Sources {
         known.map(|(topic, partition, settings)| (topic, partition, settings, self.told.get(&settings).map(|t| &**t)))
     }
 
-    /// Takes the settings of the sender and the stream time of the source from a part of a share.
-    pub(super) fn learn(&mut self, head: &ShareHead) {
+    /// Takes the settings of the sender and the stream time of the source from a part of a delta record.
+    pub(super) fn learn(&mut self, head: &DeltaHead) {
         if self.get(&head.topic, head.partition).is_none() {
             let at = last_step(head.stream_time).unwrap_or(head.stream_time);
             let begun = Source { at, ..Source::of(head) };
@@ -109,9 +109,9 @@ impl Sources {
         }
     }
 
-    /// A share is complete.
-    pub(super) fn advance(&mut self, head: &ShareHead) {
-        // Not by entry: a topic's name is copied once, not with every share.
+    /// A delta record is complete.
+    pub(super) fn advance(&mut self, head: &DeltaHead) {
+        // Not by entry: a topic's name is copied once, not with every delta record.
         if !self.topics.contains_key(&head.topic) {
             self.topics.insert(head.topic.clone(), BTreeMap::new());
         }
@@ -124,9 +124,10 @@ impl Sources {
         }
     }
 
-    /// After a restore: sources in the chain without further data are in their first share. A snapshot of an earlier
-    /// version does not hold their stream time: it is set to about that of the others, or of the shard at `closed`.
-    pub(super) fn begin(&mut self, chain: &ShareChain, closed: Millis) {
+    /// After a restore: sources in the chain without further data are in their first delta record. A snapshot of an
+    /// earlier version does not hold their stream time: it is set to about that of the others, or of the shard at
+    /// `closed`.
+    pub(super) fn begin(&mut self, chain: &DeltaChain, closed: Millis) {
         let respell_after = self.iter().filter_map(|(_, _, source)| source.respell_after).max();
         let times = self.iter().map(|(_, _, source)| source.at).filter(|at| last_step(*at).is_none());
         let at = times.max().map_or(closed, |at| at.max(closed));
@@ -139,7 +140,7 @@ impl Sources {
     }
 
     /// The stream time up to which no source names what it mentioned `memory` before. None while one of them is in its first
-    /// share.
+    /// delta record.
     pub(super) fn watermark(&self, memory: Millis) -> Option<Millis> {
         if !self.begun.is_empty() {
             return None;
@@ -167,7 +168,7 @@ impl Sources {
 
     pub(super) fn let_go(&mut self, topic: &str, partition: i32) {
         if let Some(begun) = self.begun.remove(&(topic.to_owned(), partition)) {
-            // Treated as a source that has finished a share: the steps that it might still hold back are closed.
+            // Treated as a source that has finished a delta record: the steps that it might still hold back are closed.
             self.topics.entry(topic.to_owned()).or_default().insert(partition, Source { gone: true, ..begun });
         } else if let Some(source) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition)) {
             source.gone = true;

@@ -89,20 +89,20 @@ impl How {
     }
 }
 
-/// A span task in miniature: deltas, cut into shares of one shard.
+/// A span task in miniature: deltas, cut into delta records of one shard.
 struct Source {
     topic: &'static str,
     partition: i32,
     table: DeltaTable,
     bounds: Vec<u64>,
     how: How,
-    k: u64,
+    commit_number: u64,
 }
 
 impl Source {
     fn new(partition: i32, stale_after: Millis) -> Self {
         let table = DeltaTable::new(stale_after);
-        Self { topic: "spans", partition, table, bounds: vec![100, 200, 400], how: CLASSIC, k: 0 }
+        Self { topic: "spans", partition, table, bounds: vec![100, 200, 400], how: CLASSIC, commit_number: 0 }
     }
 
     fn find(&mut self, seen: &Seen, what: &str, with: &[bool]) -> SetId {
@@ -143,10 +143,11 @@ impl Source {
 
     fn cut(&mut self, step: Millis, stream_time: Millis) -> Vec<Vec<u8>> {
         let topic = self.topic.to_owned();
-        let (partition, k, tenants) = (self.partition, self.k, Vec::new());
-        let head = ShareHead { topic, partition, k, part: 0, parts: 0, step, stream_time, sender: None, tenants };
-        self.k += 1;
-        self.table.cut(head, 1).shares.remove(0)
+        let (partition, commit_number, tenants) = (self.partition, self.commit_number, Vec::new());
+        let head =
+            DeltaHead { topic, partition, commit_number, part: 0, parts: 0, step, stream_time, sender: None, tenants };
+        self.commit_number += 1;
+        self.table.cut(head, 1).delta_records.remove(0)
     }
 }
 
@@ -158,7 +159,7 @@ fn sources(n: i32) -> Vec<(String, i32)> {
 fn run(task: &mut SeriesTask, n: i32, records: &[Vec<u8>]) -> Vec<ClosedStep> {
     let mut closed = Vec::new();
     for record in records {
-        let applied = task.apply(record).expect("a share");
+        let applied = task.apply(record).expect("a delta record");
         assert_eq!(applied.lost, 0, "{:?}", applied.first_lost);
         while let Some(step) = task.closable(&sources(n)) {
             closed.push(task.close(step));

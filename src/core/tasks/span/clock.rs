@@ -1,6 +1,6 @@
 //! Time by the ends of spans: what time a record has, and which step each of its spans belongs to.
 
-use crate::core::model::{Ledger, Millis, StepWidth, Tally};
+use crate::core::model::{Counter, Ledger, Millis, StepWidth};
 use crate::core::otlp::{Batch, ResourceSpans};
 use crate::core::servicegraph::Waited;
 
@@ -36,10 +36,10 @@ impl SpanClock {
         Self { width, lateness, oldest: 0, latest_end: 0, latest: 0, ends: Vec::new() }
     }
 
-    /// The stream time that a record asks for: its spans' earliest end, less the lateness. The oldest tenth of the spans is
-    /// skipped, so that one slow clock among many does not hold time back; and as it is the earliest of the rest, it
-    /// takes nine fast clocks to move time forward. `None` if no span has a plausible end. The record's own `timestamp`
-    /// only decides whether 1970 is plausible.
+    /// The stream time that a record asks for: its spans' earliest end, less the lateness. The oldest tenth of the
+    /// spans is skipped, so that one slow clock among many does not hold time back; and as it is the earliest of the
+    /// rest, it takes nine fast clocks to move time forward. `None` if no span has a plausible end. The record's own
+    /// `timestamp` only decides whether 1970 is plausible.
     pub(super) fn time_of(&mut self, batch: &Batch, timestamp: Millis) -> Option<Millis> {
         let earliest = if timestamp >= EARLIEST { EARLIEST } else { 1 };
         self.ends.clear();
@@ -70,8 +70,8 @@ impl SpanClock {
                 self.latest = self.latest.max(step);
                 step - self.oldest
             }
-            Err(tally) => {
-                ledger.add(tally, 1);
+            Err(counter) => {
+                ledger.add(counter, 1);
                 0
             }
         }
@@ -82,8 +82,8 @@ impl SpanClock {
         block.spans().next().and_then(|span| self.place(span.end_ns).ok()).map_or(0, |step| step - self.oldest)
     }
 
-    /// The same at `stream_time` for an edge whose wait is over. Its span may have ended long after stream time as it was
-    /// read, but the end of one that ended in the future, or was late, does not count.
+    /// The same at `stream_time` for an edge whose wait is over. Its span may have ended long after stream time as it
+    /// was read, but the end of one that ended in the future, or was late, does not count.
     pub(super) fn ahead_of_waited(&self, stream_time: Millis, waited: Waited) -> Millis {
         let Waited { begun, ended, wait } = waited;
         let from = if ended - begun > self.lateness + MAX_SPREAD { begun } else { ended.max(begun) };
@@ -92,13 +92,13 @@ impl SpanClock {
     }
 
     /// The step of a span, or why it is not its own.
-    fn place(&self, end_ns: u64) -> Result<Millis, Tally> {
+    fn place(&self, end_ns: u64) -> Result<Millis, Counter> {
         let end = millis(end_ns);
         let step = self.width.end_of(end);
         if end > self.latest_end {
-            Err(Tally::SpansFromFuture)
+            Err(Counter::SpansFromFuture)
         } else if step < self.oldest {
-            Err(Tally::SpansLate)
+            Err(Counter::SpansLate)
         } else {
             Ok(step)
         }

@@ -2,9 +2,9 @@
 
 use super::doubt::Patience;
 use super::{SpanTask, StepCut};
-use crate::core::deltas::ShareHead;
+use crate::core::deltas::DeltaHead;
 use crate::core::model::time::{ended_after, last_step};
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 
 impl SpanTask {
     /// The cut that is due before the record at `offset` takes stream time to `stream_time`.
@@ -80,8 +80,8 @@ impl SpanTask {
     }
 
     /// Advances the stream time of a silent partition toward `to`. Returns a cut when that passes the end of a step;
-    /// otherwise nothing happens, as a time that is in no journal must not decide anything. The same while the start
-    /// is unknown or pending edges are being rebuilt. Ask again until it returns nothing: on the way there may be steps in
+    /// otherwise nothing happens, as a time that is in no journal must not decide anything. The same while the start is
+    /// unknown or pending edges are being rebuilt. Ask again until it returns nothing: on the way there may be steps in
     /// which pending edges have waited long enough.
     pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
         let position = self.position.filter(|_| self.would_tick(to))?;
@@ -117,8 +117,8 @@ impl SpanTask {
     /// belongs to the present step.
     pub fn move_to(&mut self, to: i64) -> StepCut {
         let from = self.position.unwrap_or(to);
-        let tally = if to < from { Tally::RecordsReadAgain } else { Tally::RecordsPassedOver };
-        self.processors.ledger.add(tally, to.abs_diff(from));
+        let counter = if to < from { Counter::RecordsReadAgain } else { Counter::RecordsPassedOver };
+        self.processors.ledger.add(counter, to.abs_diff(from));
         let stream_time = self.stream_time.unwrap_or(0);
         self.end_stretch(to, self.step.end_of(stream_time), stream_time)
     }
@@ -132,11 +132,11 @@ impl SpanTask {
     pub(super) fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         self.latest = self.latest_with(step);
         let (reread_from, live) = self.processors.pairing.live();
-        let k = self.next_k;
-        let head = ShareHead {
+        let commit_number = self.next_commit_number;
+        let head = DeltaHead {
             topic: self.topic.clone(),
             partition: self.partition,
-            k,
+            commit_number,
             part: 0,
             parts: 0,
             step,
@@ -148,19 +148,19 @@ impl SpanTask {
         self.latest = self.latest.max(cut.latest.unwrap_or(step));
         let from = self.from.replace(to).unwrap_or(to);
         self.position = Some(to);
-        self.next_k += 1;
+        self.next_commit_number += 1;
         self.open = false;
         StepCut {
             tick: false,
             from,
             to,
-            k,
+            commit_number,
             step: self.latest,
             stream_time,
             reread_from: reread_from.unwrap_or(to),
             live,
             ledger: self.processors.ledger.clone(),
-            shares: cut.shares,
+            delta_records: cut.delta_records,
         }
     }
 

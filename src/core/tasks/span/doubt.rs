@@ -1,8 +1,8 @@
 //! Records that would take stream time far ahead, until later records show whether that is right.
 //!
-//! A record may come from the future: the clock of its producer is wrong. It may as well be the first one after a silent
-//! hour. Its timestamp does not show which; the records after it do. After silence they are as late as it is, and if it
-//! alone is ahead they continue where those before it were. So a record that is further ahead than
+//! A record may come from the future: the clock of its producer is wrong. It may as well be the first one after a
+//! silent hour. Its timestamp does not show which; the records after it do. After silence they are as late as it is,
+//! and if it alone is ahead they continue where those before it were. So a record that is further ahead than
 //! [`slack`](Doubt::new) waits here, with what follows it. Whichever kind is [`LEAD`] records ahead of the other has
 //! decided, or after [`MOST`] records or [`MOST_BYTES`] the one that has more. A record without records after it is
 //! accepted, unless it is ahead of the present.
@@ -10,10 +10,10 @@
 //! At the beginning of a partition, records without any time wait for the first one with a time, but not for more than
 //! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record is the time.
 //!
-//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the log ended
-//! while it waited. What waits is in no commit, and a new owner reads it again and is free to decide otherwise: no task
-//! has published anything of it. A replay does not know where the log once ended, so it may decide otherwise than a
-//! live worker did.
+//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the
+//! log ended while it waited. What waits is in no commit, and a new owner reads it again and is free to decide
+//! otherwise: no task has published anything of it. A replay does not know where the log once ended, so it may decide
+//! otherwise than a live worker did.
 
 use std::collections::VecDeque;
 

@@ -10,7 +10,7 @@ use super::{Record, SpanSettings};
 use crate::core::deltas::{DeltaTable, Limited};
 use crate::core::hostinfo::HostInfo;
 use crate::core::model::text::is_tenant;
-use crate::core::model::{Ledger, Millis, Tally};
+use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::otlp::{Batch, ResourceSpans};
 use crate::core::servicegraph::{Pairing, Sink};
 use crate::core::settings::{Settings, Tenants};
@@ -100,14 +100,14 @@ impl Processors {
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
             for span in resource_spans.spans() {
-                ledger.add(Tally::SpansRead, 1);
+                ledger.add(Counter::SpansRead, 1);
                 sample.see(span.trace_id);
                 if let Some(clock) = &mut clock {
                     table.turn_to(clock.ahead(span.end_ns, ledger));
                 }
                 match span_metrics {
                     Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
-                    None => ledger.add(Tally::SpansDroppedDisabled, 1),
+                    None => ledger.add(Counter::SpansDroppedDisabled, 1),
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
@@ -136,7 +136,7 @@ impl Processors {
     }
 }
 
-/// The shares name the settings that they were counted by.
+/// The delta records name the settings that they were counted by.
 fn tell(table: &mut DeltaTable, settings: &SpanSettings) {
     table.set_settings(settings.agreed.0, Arc::clone(&settings.agreed.1));
 }

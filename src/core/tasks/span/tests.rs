@@ -1,11 +1,11 @@
 use super::*;
 use crate::config::Config;
-use crate::core::deltas::Share;
+use crate::core::deltas::DeltaRecord;
 use crate::core::journal::Event;
 use crate::core::model::wire::put_bytes;
 
-/// The value of a record that makes the code panic, which takes a bug that only tests have: an OTLP request with a field that is
-/// not known.
+/// The value of a record that makes the code panic, which takes a bug that only tests have: an OTLP request with a field that
+/// is not known.
 pub(crate) const POISON: &[u8] = b"\x7a\x13a record that hurts";
 
 /// The bug.
@@ -56,7 +56,7 @@ fn cut_first(task: &mut SpanTask, record: &Record<'_>) -> StepCut {
 pub(super) fn restored(cut: StepCut) -> Restored {
     Restored {
         next: Some(cut.to),
-        next_k: cut.k + 1,
+        next_commit_number: cut.commit_number + 1,
         stream_time: Some(cut.stream_time),
         step: Some(cut.step),
         reread_from: cut.reread_from,
@@ -73,26 +73,26 @@ fn a_record_of_a_later_step_ends_the_open_one_before_it_is_taken() {
     take(&mut task, &record(6, 14_999, &value));
     let next = record(9, 31_000, &value);
     let cut = cut_first(&mut task, &next);
-    assert_eq!((cut.from, cut.to, cut.k, cut.tick), (5, 9, 0, false));
+    assert_eq!((cut.from, cut.to, cut.commit_number, cut.tick), (5, 9, 0, false));
     assert_eq!((cut.step, cut.stream_time), (15_000, 24_999), "where the wait of a half edge ends");
-    assert_eq!((cut.ledger.get(Tally::RecordsRead), task.position()), (2, Some(9)));
+    assert_eq!((cut.ledger.get(Counter::RecordsRead), task.position()), (2, Some(9)));
     let cut = cut_first(&mut task, &next);
-    assert_eq!((cut.from, cut.to, cut.k, cut.step, cut.stream_time), (9, 9, 1, 30_000, 31_000));
+    assert_eq!((cut.from, cut.to, cut.commit_number, cut.step, cut.stream_time), (9, 9, 1, 30_000, 31_000));
     take(&mut task, &next);
     let cut = task.cut().expect("a record was taken");
-    assert_eq!((cut.from, cut.to, cut.k, cut.step, cut.stream_time), (9, 10, 2, 45_000, 31_000));
+    assert_eq!((cut.from, cut.to, cut.commit_number, cut.step, cut.stream_time), (9, 10, 2, 45_000, 31_000));
     assert!(task.cut().is_none(), "nothing was read since");
 }
 
 #[test]
-fn every_share_says_what_the_cut_says() {
+fn every_delta_record_says_what_the_cut_says() {
     let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
     take(&mut task, &record(5, 1_000, &value));
     let cut = task.tick(16_000).expect("the step is over");
-    assert_eq!(cut.shares.len(), 16);
-    for part in cut.shares.iter().flatten() {
-        let head = Share::decode(part).expect("a share").head;
-        assert_eq!((head.topic.as_str(), head.partition, head.k), ("spans", 4, cut.k));
+    assert_eq!(cut.delta_records.len(), 16);
+    for part in cut.delta_records.iter().flatten() {
+        let head = DeltaRecord::decode(part).expect("a delta record").head;
+        assert_eq!((head.topic.as_str(), head.partition, head.commit_number), ("spans", 4, cut.commit_number));
         assert_eq!((head.step, head.stream_time), (15_000, 16_000));
     }
 }
@@ -110,7 +110,7 @@ fn a_tick_counts_only_when_it_passes_a_step() {
     assert_eq!(task.pending_edges(), 0, "14 s are longer than the wait");
     let cut = task.tick(77_000).expect("more steps are over");
     assert_eq!((cut.from, cut.to, cut.step, cut.stream_time), (6, 6, 30_000, 77_000));
-    assert_eq!(cut.ledger.get(Tally::EdgesExpiredClient), 1);
+    assert_eq!(cut.ledger.get(Counter::EdgesExpiredClient), 1);
     assert!(task.tick(70_000).is_none(), "time does not go back");
 }
 
@@ -167,19 +167,19 @@ fn half_edges_whose_records_are_gone_are_lost_by_name() {
     let restored = restored(task.cut().expect("records were taken"));
     let mut next = new_task(&settings(), restored.clone());
     take(&mut next, &record(6, 1_000, &clients(&[3])));
-    assert_eq!((next.ledger().get(Tally::EdgesLost), next.ledger().pending_edges()), (2, 1));
+    assert_eq!((next.ledger().get(Counter::EdgesLost), next.ledger().pending_edges()), (2, 1));
     assert_eq!(next.pending_edges(), 1);
 
     let mut next = new_task(&settings(), restored.clone());
     next.reached(6);
     assert!(next.rebuilding(), "one more may come");
     next.reached(7);
-    assert_eq!((next.ledger().get(Tally::EdgesLost), next.ledger().pending_edges()), (3, 0));
+    assert_eq!((next.ledger().get(Counter::EdgesLost), next.ledger().pending_edges()), (3, 0));
 
     let mut off = Config::default();
     off.core.service_graphs.enabled = false;
     let next = new_task(&SpanSettings::from(&off), restored);
-    assert_eq!((next.start_offset(), next.ledger().get(Tally::EdgesLost)), (Some(7), 3));
+    assert_eq!((next.start_offset(), next.ledger().get(Counter::EdgesLost)), (Some(7), 3));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn lost_records_are_counted_once_however_often_the_task_is_taken_over() {
         let mut task = new_task(&settings, restored(cut));
         task.lost_below(9);
         cut = task.tick(task.stream_time().expect("restored") + 15_000).expect("a step has passed");
-        assert_eq!((cut.to, cut.ledger.get(Tally::RecordsLost)), (9, 3));
+        assert_eq!((cut.to, cut.ledger.get(Counter::RecordsLost)), (9, 3));
     }
 }
 
@@ -204,17 +204,17 @@ fn offsets_that_cannot_be_read_are_counted_once_and_waiting_half_edges_stay() {
     // Offset 6 is a hole, the batch begins behind it.
     task.unreadable(7, 10);
     let cut = task.cut().expect("there is something to commit");
-    assert_eq!((cut.to, cut.ledger.get(Tally::RecordsUnreadable), cut.ledger.get(Tally::RecordsRead)), (10, 3, 1));
+    assert_eq!((cut.to, cut.ledger.get(Counter::RecordsUnreadable), cut.ledger.get(Counter::RecordsRead)), (10, 3, 1));
     let mut next = new_task(&settings, restored(cut));
     take(&mut next, &record(5, 1_000, &value));
     assert!(next.rebuilding());
     next.unreadable(7, 10);
     assert!(!next.rebuilding(), "what was read is read again");
-    assert_eq!((next.ledger().get(Tally::RecordsUnreadable), next.ledger().get(Tally::EdgesLost)), (3, 0));
+    assert_eq!((next.ledger().get(Counter::RecordsUnreadable), next.ledger().get(Counter::EdgesLost)), (3, 0));
     assert_eq!(next.pending_edges(), 1);
     // Of a batch that a commit covers in part, the rest.
     next.unreadable(8, 12);
-    assert_eq!((next.position(), next.ledger().get(Tally::RecordsUnreadable)), (Some(12), 5));
+    assert_eq!((next.position(), next.ledger().get(Counter::RecordsUnreadable)), (Some(12), 5));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn what_the_settings_now_call_complete_is_emitted_after_the_rebuild() {
     config.core.service_graphs.database_name_attributes.push("service.name".to_owned());
     let mut next = new_task(&SpanSettings::from(&config), restored);
     take(&mut next, &record(5, 1_000, &value));
-    assert_eq!((next.ledger().get(Tally::EdgesCompleted), next.ledger().pending_edges()), (1, 0));
+    assert_eq!((next.ledger().get(Counter::EdgesCompleted), next.ledger().pending_edges()), (1, 0));
     assert_eq!(next.pending_edges(), 0);
 }
 
@@ -247,7 +247,7 @@ fn timestamps_at_the_ends_of_time_are_harmless() {
         assert!(matches!(task.offer(&record(1, timestamp, &value), 20_000), Offer::Taken));
         assert_eq!(task.stream_time(), Some(0), "what is ahead of the present is not believed");
     }
-    assert_eq!(task.ledger().get(Tally::RecordsFromFuture), 1);
+    assert_eq!(task.ledger().get(Counter::RecordsFromFuture), 1);
     take(&mut new_task(&settings(), Restored::default()), &record(0, -1, &value));
 }
 
@@ -296,14 +296,17 @@ fn by_span_end(lateness: Millis) -> SpanSettings {
     SpanSettings { lateness: Some(lateness), ..settings() }
 }
 
-/// How many spans the shares of a cut count in each step.
+/// How many spans the delta records of a cut count in each step.
 pub(super) fn calls(cut: &StepCut) -> Vec<(Millis, u64)> {
     let mut calls = std::collections::BTreeMap::new();
-    for part in cut.shares.iter().flatten() {
-        let mut share = Share::decode(part).expect("a share");
-        assert_eq!((share.head.stream_time, share.head.k), (cut.stream_time, cut.k));
-        while let Some(set) = share.next_set().expect("a share") {
-            *calls.entry(share.head.step).or_default() += set.cells[0].value;
+    for part in cut.delta_records.iter().flatten() {
+        let mut delta_record = DeltaRecord::decode(part).expect("a delta record");
+        assert_eq!(
+            (delta_record.head.stream_time, delta_record.head.commit_number),
+            (cut.stream_time, cut.commit_number)
+        );
+        while let Some(set) = delta_record.next_set().expect("a delta record") {
+            *calls.entry(delta_record.head.step).or_default() += set.cells[0].value;
         }
     }
     calls.into_iter().collect()
@@ -333,7 +336,7 @@ fn spans_without_an_end_or_in_another_unit_do_not_take_time_to_1970() {
         let mut task = new_task(&by_span_end(30_000), Restored::default());
         take(&mut task, &record(0, NOON, &ending(&ends)));
         assert_eq!(task.stream_time(), Some(NOON - 30_000), "{ends:?}");
-        assert_eq!(task.ledger().get(Tally::SpansLate), ends.len() as u64, "they are named");
+        assert_eq!(task.ledger().get(Counter::SpansLate), ends.len() as u64, "they are named");
         // The same when the first record is doubted.
         let mut wary = new_task(&by_span_end(30_000), Restored::default());
         wary.doubt_first();
@@ -351,7 +354,7 @@ fn a_tenth_of_the_spans_may_be_old_and_all_but_a_tenth_ahead() {
     ends[11] = 2_000;
     take(&mut task, &record(0, 0, &ending(&ends)));
     assert_eq!(task.stream_time(), Some(500_000));
-    assert_eq!(task.ledger().get(Tally::SpansLate), 2);
+    assert_eq!(task.ledger().get(Counter::SpansLate), 2);
     let mut ends = [10_000_000; 9];
     ends[4] = 501_000;
     take(&mut task, &record(1, 0, &ending(&ends)));
@@ -384,8 +387,10 @@ fn what_a_live_shard_had_closed_without_counts_later_and_the_end_tells_it() {
     take(&mut task, &record(1, 1_000, &value));
     cuts.extend(task.finish(false));
     let of_sets = |cut: &StepCut| -> Vec<Millis> {
-        let shares = cut.shares.iter().flatten().map(|part| Share::decode(part).expect("our own"));
-        shares.filter_map(|mut share| share.next_set().expect("our own").map(|_| share.head.step)).collect()
+        let delta_records = cut.delta_records.iter().flatten().map(|part| DeltaRecord::decode(part).expect("our own"));
+        delta_records
+            .filter_map(|mut delta_record| delta_record.next_set().expect("our own").map(|_| delta_record.head.step))
+            .collect()
     };
     let steps: Vec<_> = cuts.iter().map(|cut| (cut.to, cut.step, of_sets(cut))).collect();
     assert_eq!(steps, [(1, 15_000, vec![15_000]), (2, 60_000, vec![60_000]), (2, 60_000, vec![])]);

@@ -4,7 +4,7 @@ use super::clock::SpanClock;
 use super::doubt::{Fate, Patience};
 use super::{Moved, Offer, Read, Record, SpanTask, StepCut};
 use crate::core::model::time::MAX_TIME;
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 
 impl SpanTask {
     /// Takes a record whose time is clear, if no cut comes first.
@@ -79,7 +79,7 @@ impl SpanTask {
                 Fate::Read => self.take(&record, record.tenant.filter(|_| is_read).map(Ok), stream_time),
                 Fate::Refused(refusal) => {
                     self.count_read(&record);
-                    self.tally_refusal(refusal);
+                    self.count_refusal(refusal);
                 }
                 Fate::Isolated => self.count_isolated(&record),
             }
@@ -89,7 +89,7 @@ impl SpanTask {
     }
 
     pub(super) fn note_moved(&mut self, offset: i64, told: Millis, counted_at: Millis) {
-        self.processors.ledger.add(Tally::RecordsFromFuture, 1);
+        self.processors.ledger.add(Counter::RecordsFromFuture, 1);
         self.moved.get_or_insert(Moved { offset, told, counted_at, records: 0 }).records += 1;
     }
 

@@ -56,7 +56,7 @@ pub struct Restored {
     /// The first offset that no commit covers; `None` when there is no commit.
     pub next: Option<i64>,
     /// The number of the next commit.
-    pub next_k: u64,
+    pub next_commit_number: u64,
     /// Stream time after the last commit.
     pub stream_time: Option<Millis>,
     /// The latest step that any commit has added to.
@@ -180,7 +180,7 @@ pub struct StepCut {
     /// The offset after the stretch.
     pub to: i64,
     /// The number of the commit.
-    pub k: u64,
+    pub commit_number: u64,
     /// The end of the latest step that deltas belong to, of this cut or of one before.
     pub step: Millis,
     /// Stream time after the cut.
@@ -192,7 +192,7 @@ pub struct StepCut {
     /// The ledger since the beginning of the journal.
     pub ledger: Ledger,
     /// Per shard, the records for its partition of the deltas topic; at least one each.
-    pub shares: Vec<Vec<Vec<u8>>>,
+    pub delta_records: Vec<Vec<Vec<u8>>>,
 }
 
 // === impl SpanSettings ===

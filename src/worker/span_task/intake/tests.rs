@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::*;
 use crate::config::Config;
-use crate::core::model::{StepWidth, Tally};
+use crate::core::model::{Counter, StepWidth};
 use crate::core::otlp::Batch;
 use crate::core::tasks::span::tests::POISON;
 use crate::tools::loadgen::{Generator, Options, Topology};
@@ -77,16 +77,17 @@ fn a_record_that_hurts_is_passed_over_after_three_times_and_the_rest_is_counted(
 
     let telemetry = Telemetry::new();
     let worker = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
-    let tally = |tally: Tally| telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(tally)).sum::<u64>();
+    let counter =
+        |counter: Counter| telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(counter)).sum::<u64>();
     let begin = Instant::now();
-    while tally(Tally::RecordsRead) <= records.len() as u64 {
-        assert!(begin.elapsed() < PATIENCE, "{} of {} records", tally(Tally::RecordsRead), records.len());
+    while counter(Counter::RecordsRead) <= records.len() as u64 {
+        assert!(begin.elapsed() < PATIENCE, "{} of {} records", counter(Counter::RecordsRead), records.len());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(tally(Tally::RecordsIsolated), 1);
-    assert_eq!(tally(Tally::RecordsRead), records.len() as u64 + 1);
-    assert_eq!(tally(Tally::SpansRead), spans, "the other records are counted once each");
-    assert_eq!(tally(Tally::RecordsUndecodable), 0);
+    assert_eq!(counter(Counter::RecordsIsolated), 1);
+    assert_eq!(counter(Counter::RecordsRead), records.len() as u64 + 1);
+    assert_eq!(counter(Counter::SpansRead), spans, "the other records are counted once each");
+    assert_eq!(counter(Counter::RecordsUndecodable), 0);
     let panics = format!("spanmill_task_panics_total{{kind=\"span\"}} {TRIES}");
     assert!(telemetry.render().contains(&panics), "{}", telemetry.render());
     let (value, reason) = first_letter(&config.kafka.brokers);
@@ -107,7 +108,7 @@ fn a_record_that_hurts_and_waits_at_the_end_of_a_partition_is_passed_over_too() 
     let telemetry = Telemetry::new();
     let worker = Worker::start(config, telemetry.clone()).expect("a worker");
     let isolated =
-        || telemetry.board().snapshot().iter().map(|(_, s)| s.ledger.get(Tally::RecordsIsolated)).sum::<u64>();
+        || telemetry.tasks().snapshot().iter().map(|(_, s)| s.ledger.get(Counter::RecordsIsolated)).sum::<u64>();
     let begin = Instant::now();
     while isolated() == 0 {
         assert!(begin.elapsed() < PATIENCE, "{}", telemetry.render());

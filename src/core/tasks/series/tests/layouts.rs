@@ -126,12 +126,12 @@ fn series_of_a_new_layout_start_before_all_steps_that_close_together() {
     let mut one = changed(CLASSIC, &[span("a", S)], CLASSIC);
     // One step in the old layout and one in the new one, closed on stall timeout.
     one.source.see(&span("a", S));
-    let mut shares = one.source.cut(11 * W, 11 * W);
+    let mut delta_records = one.source.cut(11 * W, 11 * W);
     one.source.how = otel();
     one.source.see(&span("a", S));
-    shares.extend(one.source.cut(12 * W, 12 * W));
-    for share in shares {
-        assert_eq!(one.task.apply(&share).expect("a share").lost, 0);
+    delta_records.extend(one.source.cut(12 * W, 12 * W));
+    for delta_record in delta_records {
+        assert_eq!(one.task.apply(&delta_record).expect("a delta record").lost, 0);
     }
     let said = said(&one.task.close(12 * W));
     let calls = &said[&key("traces_span_metrics_calls_total")].0;
@@ -231,7 +231,7 @@ fn a_counter_without_a_histogram_has_the_exemplars_that_it_was_given() {
     for at in [9_000, 9_500, 9_200] {
         source.table.exemplify(id, 0, S, Some((at, [1; 16])));
     }
-    task.apply(&source.cut(10 * W, 10 * W)[0]).expect("a share");
+    task.apply(&source.cut(10 * W, 10 * W)[0]).expect("a delta record");
     let said = said(&task.close(10 * W));
     assert_eq!(said[&key("traces_spanmetrics_events_total")].1, [(9_500, bits(1.0))]);
 }

@@ -162,12 +162,12 @@ fn a_set_is_never_freed_while_a_slow_source_may_still_name_it() {
     let (mut slow, mut fast) = (Source::new(0, settings().stale_after), Source::new(1, settings().stale_after));
     slow.see(&span("a", 1));
     for record in slow.cut(10 * W, 10 * W).iter().chain(&fast.cut(10 * W, 10 * W)) {
-        task.apply(record).expect("a share");
+        task.apply(record).expect("a delta record");
     }
     // The slow source falls silent; everything is closed on stall timeout, far beyond any memory.
     for step in 10..100 {
         fast.see(&span("b", 1));
-        task.apply(&fast.cut(step * W, step * W)[0]).expect("a share");
+        task.apply(&fast.cut(step * W, step * W)[0]).expect("a delta record");
         assert_eq!(task.held_back_by(&sources(2)).0.is_some(), step > 10 || task.closed().is_none());
         task.close(step * W);
     }
@@ -175,7 +175,7 @@ fn a_set_is_never_freed_while_a_slow_source_may_still_name_it() {
     assert_eq!(task.label_sets(), 2);
     slow.see(&span("a", 1));
     let late = slow.cut(12 * W, 12 * W);
-    let applied = task.apply(&late[0]).expect("a share");
+    let applied = task.apply(&late[0]).expect("a delta record");
     assert_eq!((applied.lost, applied.late), (0, true));
     let step = said(&task.close(100 * W));
     assert_eq!(value(&step, SPANS), [(100 * W - 1, 0), (100 * W, bits(1.0))]);
@@ -186,18 +186,18 @@ fn late_deltas_go_to_the_oldest_open_step_and_totals_stay_exact() {
     let mut task = SeriesTask::new(settings());
     let (mut a, mut b) = (Source::new(0, 3 * W), Source::new(1, 3 * W));
     a.see(&span("a", 1));
-    task.apply(&a.cut(10 * W, 10 * W)[0]).expect("a share");
+    task.apply(&a.cut(10 * W, 10 * W)[0]).expect("a delta record");
     assert_eq!(task.closable(&sources(2)), None, "source 1 has not been heard");
     assert_eq!(task.held_back_by(&sources(2)), (Some(10 * W), vec![("spans".to_owned(), 1)]));
     task.close(10 * W);
     b.see(&span("a", 1));
-    assert!(task.apply(&b.cut(10 * W, 10 * W)[0]).expect("a share").late);
+    assert!(task.apply(&b.cut(10 * W, 10 * W)[0]).expect("a delta record").late);
     assert_eq!(value(&said(&task.close(11 * W)), SPANS), [(11 * W, bits(2.0))]);
     assert!(task.close(11 * W).batches.is_empty(), "a step closes once");
 }
 
 #[test]
-fn a_share_in_parts_moves_stream_time_with_its_last_part_only() {
+fn a_delta_record_in_parts_moves_stream_time_with_its_last_part_only() {
     let mut source = Source::new(0, 3 * W);
     for i in 0..20_000 {
         source.see(&span(&format!("service-with-a-rather-long-name-{i}"), i));
@@ -208,8 +208,8 @@ fn a_share_in_parts_moves_stream_time_with_its_last_part_only() {
     for (i, record) in records.iter().enumerate() {
         assert_eq!(task.closable(&sources(1)), None);
         let complete = i + 1 == records.len();
-        assert_eq!(task.apply(record).expect("a share").verdict, ChainVerdict::Accepted { complete });
-        assert_eq!(task.apply(record).expect("a share").verdict, ChainVerdict::Duplicate);
+        assert_eq!(task.apply(record).expect("a delta record").verdict, ChainVerdict::Accepted { complete });
+        assert_eq!(task.apply(record).expect("a delta record").verdict, ChainVerdict::Duplicate);
     }
     let closed = task.close(task.closable(&sources(1)).expect("complete"));
     assert_eq!(closed.samples, 20_000 * 8 * 2);
@@ -224,9 +224,9 @@ fn an_unknown_name_is_reported_and_the_rest_goes_on() {
     source.cut(10 * W, 10 * W);
     source.see(&span("a", 1));
     source.see(&span("b", 1));
-    source.k = 0;
+    source.commit_number = 0;
     let mut task = SeriesTask::new(settings());
-    let applied = task.apply(&source.cut(11 * W, 11 * W)[0]).expect("a share");
+    let applied = task.apply(&source.cut(11 * W, 11 * W)[0]).expect("a delta record");
     assert_eq!(applied.lost, 1);
     assert!(matches!(applied.first_lost, Some(AddError::Unknown(_))));
     let said = said(&task.close(11 * W));
@@ -256,7 +256,7 @@ fn exemplars_are_attached_to_their_bucket_and_never_go_back_in_time() {
 fn trace_ids_are_32_hex_characters_under_the_configured_label() {
     let mut one = One::new(with(|c| c.core.series.exemplar_label = "trace_id".to_owned()));
     one.source.see(&Seen { example: Some((9_000, 0x1a2b_u128.to_be_bytes())), ..span("a", 1) });
-    one.task.apply(&one.source.cut(10 * W, 10 * W)[0]).expect("a share");
+    one.task.apply(&one.source.cut(10 * W, 10 * W)[0]).expect("a delta record");
     let closed = one.task.close(10 * W);
     let body = decode::body(&closed.batches[0].requests[0].body).expect("decodes");
     let exemplar = body.timeseries.iter().find_map(|s| s.exemplars.first()).expect("one");
@@ -280,7 +280,7 @@ fn tenants_get_batches_of_their_own_in_order() {
     for tenant in ["z", "b", "t"] {
         one.source.see(&Seen { tenant, ..span("a", 1) });
     }
-    one.task.apply(&one.source.cut(10 * W, 10 * W)[0]).expect("a share");
+    one.task.apply(&one.source.cut(10 * W, 10 * W)[0]).expect("a delta record");
     let closed = one.task.close(10 * W);
     assert_eq!(closed.batches.iter().map(|b| &*b.tenant).collect::<Vec<_>>(), ["b", "t", "z"]);
 }
@@ -290,7 +290,7 @@ fn new_buckets_take_over_the_old_counts_and_vanished_ones_end() {
     let bucket = |le: &str| format!(r#"t traces_spanmetrics_latency_bucket{{le="{le}",service="a"}}"#);
     let mut one = One::new(settings());
     one.step(10 * W, &[span("a", 50), span("a", 150), span("a", 300)]);
-    let mut other = Source { bounds: vec![150, 200], k: one.source.k, ..Source::new(0, 3 * W) };
+    let mut other = Source { bounds: vec![150, 200], commit_number: one.source.commit_number, ..Source::new(0, 3 * W) };
     std::mem::swap(&mut one.source, &mut other);
     let s = &one.step(11 * W, &[span("a", 120)])[0].1;
     assert_eq!(value(s, &bucket("0.0000001")), [(11 * W, STALE)]);
@@ -313,7 +313,7 @@ fn deltas_of_the_old_layout_are_rebucketed_until_their_worker_is_replaced_too() 
             new.see(&span("a", 300));
         }
         for record in old.cut(step * W, step * W).iter().chain(&new.cut(step * W, step * W)) {
-            task.apply(record).expect("a share");
+            task.apply(record).expect("a delta record");
         }
         let said = said(&task.close(task.closable(&sources(2)).expect("both passed")));
         let count = step - 9 + (step - 11).max(0);
@@ -346,7 +346,7 @@ fn a_changed_step_width_takes_over_at_the_next_boundary() {
     let mut one = One::new(settings());
     one.step(10 * W, &[span("a", 1)]);
     one.source.see(&span("a", 1));
-    one.task.apply(&one.source.cut(11 * W, 10 * W + 500)[0]).expect("a share");
+    one.task.apply(&one.source.cut(11 * W, 10 * W + 500)[0]).expect("a delta record");
     let wide = SeriesSettings { step: StepWidth::new(4 * W).expect("positive"), stale_after: 20 * W, ..settings() };
     one.task = SeriesTask::restore(wide, &one.task.snapshot()).expect("our own snapshot");
     let closed = one.step(13 * W, &[span("a", 1)]);
@@ -361,7 +361,7 @@ fn damaged_and_foreign_snapshots_are_errors_and_never_panics() {
     let edge = Seen { family: Family::ServiceGraph, ns: vec![1, 2], example: Some((9_000, [1; 16])), ..span("e", 0) };
     one.step(10 * W, &[span("a", 1), edge.clone()]);
     one.source.see(&edge);
-    one.task.apply(&one.source.cut(11 * W, 10 * W + 1)[0]).expect("a share");
+    one.task.apply(&one.source.cut(11 * W, 10 * W + 1)[0]).expect("a delta record");
     let good = one.task.snapshot();
     for cut in 0..good.len() {
         assert!(SeriesTask::restore(settings(), &good[..cut]).is_err());
@@ -388,7 +388,7 @@ fn damaged_and_foreign_snapshots_are_errors_and_never_panics() {
 fn absurd_times_and_damaged_records_are_errors() {
     let mut source = Source::new(0, 3 * W);
     let mut task = SeriesTask::new(settings());
-    assert!(matches!(task.apply(b"no share"), Err(ApplyError::Share(_))));
+    assert!(matches!(task.apply(b"no delta record"), Err(ApplyError::DeltaRecord(_))));
     for (step, at) in [(Millis::MAX, 0), (W, Millis::MIN + 1)] {
         let mut bad = Source::new(0, 3 * W);
         bad.see(&span("a", 1));
@@ -396,7 +396,7 @@ fn absurd_times_and_damaged_records_are_errors() {
     }
     source.see(&span("a", 1));
     let record = source.cut(10 * W, 10 * W).remove(0);
-    assert_eq!(task.apply(&record).expect("a share").verdict, ChainVerdict::Accepted { complete: true });
+    assert_eq!(task.apply(&record).expect("a delta record").verdict, ChainVerdict::Accepted { complete: true });
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn traffic(rng: &mut Rng) -> Vec<Vec<Vec<What>>> {
     (0..PARTITIONS).map(|_| (0..STEPS).map(|step| (0..60).map(|_| span(rng, step)).collect()).collect()).collect()
 }
 
-/// Shares of one partition: `cuts` says whether there is a commit after each span.
+/// Delta records of one partition: `cuts` says whether there is a commit after each span.
 fn tell(partition: i32, steps: &[Vec<What>], cuts: &mut dyn FnMut() -> bool) -> Vec<Vec<u8>> {
     let mut source = Source::new(partition, settings().stale_after);
     source.table.set_limited(Limited { others: true, named: [("free".to_owned(), false)].into() });
@@ -72,7 +72,7 @@ fn play(rng: &mut Rng, told: &[Vec<Vec<u8>>], restarts: bool) -> (SeriesTask, Ve
     let mut at = vec![0; told.len()];
     let mut closed = Vec::new();
     while let Some(left) = (0..told.len()).filter(|&p| at[p] < told[p].len()).max_by_key(|_| rng.below(1 << 20)) {
-        assert_eq!(task.apply(&told[left][at[left]]).expect("a share").lost, 0);
+        assert_eq!(task.apply(&told[left][at[left]]).expect("a delta record").lost, 0);
         at[left] += 1;
         while let Some(step) = task.closable(&sources(PARTITIONS)) {
             closed.push(task.close(step));
@@ -139,9 +139,9 @@ fn what_is_refused_depends_on_no_order_no_cut_and_no_restart() {
 
 #[test]
 fn when_limits_are_lifted_what_was_refused_begins_anew() {
-    let told = |k: i64| {
+    let told = |commit_number: i64| {
         let steps: Vec<Vec<What>> =
-            (0..k).map(|_| (0..10).map(|i| ("t", "a".to_owned(), format!("op-{i}"))).collect()).collect();
+            (0..commit_number).map(|_| (0..10).map(|i| ("t", "a".to_owned(), format!("op-{i}"))).collect()).collect();
         tell(0, &steps, &mut || false)
     };
     let mut settings = limited();
@@ -155,7 +155,7 @@ fn when_limits_are_lifted_what_was_refused_begins_anew() {
             task.adopt(settings.clone());
             assert_eq!(task.refused(), 0);
         }
-        assert_eq!(task.apply(record).expect("a share").lost, 0);
+        assert_eq!(task.apply(record).expect("a delta record").lost, 0);
         while let Some(step) = task.closable(&sources(1)) {
             closed.push(task.close(step));
         }

@@ -37,13 +37,14 @@ fn tell(partition: i32, steps: &[Vec<What>], cuts: &mut dyn FnMut() -> bool) -> 
     let mut table = DeltaTable::new(settings().stale_after);
     table.set_limited(Limited { others: true, ..Limited::default() });
     let mut records = vec![Vec::new(); SHARDS as usize];
-    let mut k = 0;
+    let mut commit_number = 0;
     let mut cut = |table: &mut DeltaTable, step: Millis, stream_time: Millis| {
         let (topic, tenants) = ("spans".to_owned(), Vec::new());
-        let head = ShareHead { topic, partition, k, part: 0, parts: 1, step, stream_time, sender: None, tenants };
-        k += 1;
-        let shares = table.cut(head, SHARDS).shares;
-        records.iter_mut().zip(shares).for_each(|(records, share)| records.extend(share));
+        let head =
+            DeltaHead { topic, partition, commit_number, part: 0, parts: 1, step, stream_time, sender: None, tenants };
+        commit_number += 1;
+        let delta_records = table.cut(head, SHARDS).delta_records;
+        records.iter_mut().zip(delta_records).for_each(|(records, delta_record)| records.extend(delta_record));
     };
     for (step, spans) in (1..).zip(steps) {
         for (tenant, service) in spans {
@@ -77,7 +78,7 @@ fn play(rng: &mut Rng, told: &[Vec<Vec<Vec<u8>>>], shard: usize, restarts: bool)
     let mut closed = Vec::new();
     let left = |at: &[usize]| (0..told.len()).filter(|&p| at[p] < told[p][shard].len()).collect::<Vec<_>>();
     while let Some(p) = left(&at).into_iter().max_by_key(|_| rng.below(1 << 20)) {
-        assert_eq!(task.apply(&told[p][shard][at[p]]).expect("a share").lost, 0);
+        assert_eq!(task.apply(&told[p][shard][at[p]]).expect("a delta record").lost, 0);
         at[p] += 1;
         while let Some(step) = task.closable(&sources(PARTITIONS)) {
             closed.push(task.close(step));

@@ -130,7 +130,7 @@ fn closing_later_changes_nothing() {
         let eager = run(&mut SeriesTask::new(settings()), SOURCES, &records);
         let mut task = SeriesTask::new(settings());
         for record in &records {
-            task.apply(record).expect("a share");
+            task.apply(record).expect("a delta record");
         }
         let mut lazy = Vec::new();
         while let Some(step) = task.closable(&sources(SOURCES)) {
@@ -172,7 +172,7 @@ fn totals_stay_exact_when_steps_are_closed_by_force() {
         let mut task = SeriesTask::new(patient.clone());
         let mut last = None;
         for record in interleave(&mut rng, &told) {
-            assert_eq!(task.apply(&record).expect("a share").lost, 0);
+            assert_eq!(task.apply(&record).expect("a delta record").lost, 0);
             while let (Some(step), behind) = task.held_back_by(&sources(SOURCES)) {
                 if !behind.is_empty() && rng.below(3) > 0 {
                     break;

@@ -1,16 +1,16 @@
-//! Journals of a series task as they were written once, kept as bytes, with the shares that belong to them: an owner that reads
-//! them starts from their snapshot and sends what was sent then.
+//! Journals of a series task as they were written once, kept as bytes, with the delta records that belong to them: an
+//! owner that reads them starts from their snapshot and sends what was sent then.
 
 use super::version_1::{Sample, bytes, read, sample, texts};
 use super::*;
-use crate::core::deltas::Share;
+use crate::core::deltas::DeltaRecord;
 use crate::core::journal::{Frame, FrameKind, Ignored, JournalError, Ruling, SeriesFold, SeriesState};
 
-/// As [`super::version_1`] has it, with shares and a snapshot of version 2.
+/// As [`super::version_1`] has it, with delta records and a snapshot of version 2.
 const TODAY: &str = include_str!("stored/version_2.txt");
 /// Records of a journal, one per line, in hex, from offset 0 on: a claim, marks, a snapshot in many records that a second
 /// claim tears, its end as a zombie's, the second owner's snapshot in many records, further marks. The offsets of the deltas
-/// topic are the numbers of the shares. The snapshot in the first one is of version 2, in the second of version 1.
+/// topic are the numbers of the delta records. The snapshot in the first one is of version 2, in the second of version 1.
 const JOURNALS: [&str; 2] = [include_str!("stored/journal_2.txt"), include_str!("stored/journal_1.txt")];
 
 fn stored() -> [(Vec<Vec<u8>>, Sample); 2] {
@@ -24,14 +24,14 @@ fn fold(mut fold: SeriesFold, records: &[Vec<u8>], from: usize) -> Result<(Vec<R
     Ok((rulings, fold.into_state()?))
 }
 
-/// Takes over as a worker does: the snapshot, the shares after it, every mark at its offset.
-fn take_over(state: &SeriesState, shares: &[Vec<u8>]) -> Vec<ClosedStep> {
+/// Takes over as a worker does: the snapshot, the delta records after it, every mark at its offset.
+fn take_over(state: &SeriesState, delta_records: &[Vec<u8>]) -> Vec<ClosedStep> {
     let snapshot = state.snapshot.as_ref().expect("a snapshot");
     let mut task = SeriesTask::restore(settings(), &snapshot.body).expect("its own bytes");
     let (mut at, mut closed) = (snapshot.deltas_offset as usize, Vec::new());
     for (to, mark) in &state.marks {
-        for share in &shares[at..*to as usize] {
-            assert_eq!(task.apply(share).expect("a share").lost, 0);
+        for delta_record in &delta_records[at..*to as usize] {
+            assert_eq!(task.apply(delta_record).expect("a delta record").lost, 0);
         }
         at = *to as usize;
         closed.push(task.close_without(mark.step, &mark.left_out));
@@ -43,13 +43,13 @@ fn take_over(state: &SeriesState, shares: &[Vec<u8>]) -> Vec<ClosedStep> {
 fn a_stored_journal_says_again_what_it_said() {
     for (records, sample) in stored() {
         let (_, state) = fold(SeriesFold::new(), &records, 0).expect("a whole journal");
-        let closed = take_over(&state, &sample.shares);
+        let closed = take_over(&state, &sample.delta_records);
         let after = sample.snapshot.1;
         assert!(closed.len() > 2);
         assert_eq!(texts(&closed), sample.steps[after..after + closed.len()]);
         assert_eq!(state.acknowledged, Some(sample.steps[after - 1].0));
         assert_eq!(state.next, state.marks.last().map(|(to, _)| *to));
-        assert_eq!(state.next_k as usize, after + closed.len());
+        assert_eq!(state.next_commit_number as usize, after + closed.len());
     }
 }
 
@@ -101,15 +101,20 @@ fn a_stored_journal_that_ends_early_starts_from_the_marks_before() {
 fn workers_are_replaced_one_after_the_other_and_no_series_is_split_or_counted_twice() {
     let (_, sample) = stored().into_iter().next().expect("two");
     let at = sample.snapshot.0;
-    assert!(sample.shares.iter().all(|share| Share::decode(share).expect("a share").has_old_names()));
+    assert!(
+        sample
+            .delta_records
+            .iter()
+            .all(|delta_record| DeltaRecord::decode(delta_record).expect("a delta record").has_old_names())
+    );
     let mut task = SeriesTask::new(settings());
     let mut known = std::collections::BTreeSet::new();
-    for record in &sample.shares[..at] {
-        assert_eq!(task.apply(record).expect("a share").lost, 0);
-        let mut share = Share::decode(record).expect("a share");
-        while let Some(set) = share.next_set().expect("a set") {
+    for record in &sample.delta_records[..at] {
+        assert_eq!(task.apply(record).expect("a delta record").lost, 0);
+        let mut delta_record = DeltaRecord::decode(record).expect("a delta record");
+        while let Some(set) = delta_record.next_set().expect("a set") {
             let spelled = set.spelled.map(|(tenant, block)| (tenant.to_owned(), block.to_vec()));
-            known.extend(spelled.map(|spelled| (spelled, share.layouts[set.layout].family() as u8)));
+            known.extend(spelled.map(|spelled| (spelled, delta_record.layouts[set.layout].family() as u8)));
         }
     }
     let sets = task.label_sets();
@@ -128,12 +133,12 @@ fn workers_are_replaced_one_after_the_other_and_no_series_is_split_or_counted_tw
     let told = source.cut(60 * W, 60 * W);
     for task in [&mut task, &mut again] {
         for record in &told {
-            assert_eq!(task.apply(record).expect("a share").lost, 0);
+            assert_eq!(task.apply(record).expect("a delta record").lost, 0);
         }
         assert_eq!(task.label_sets(), sets, "none is new");
         // The old worker continues, and sends by ID what it has sent in full before.
-        for record in &sample.shares[at..] {
-            let applied = task.apply(record).expect("a share");
+        for record in &sample.delta_records[at..] {
+            let applied = task.apply(record).expect("a delta record");
             assert_eq!((applied.lost, applied.first_lost), (0, None));
         }
     }

@@ -66,7 +66,7 @@ fn a_series_that_comes_back_while_its_receiver_is_down_starts_at_what_the_receiv
     one.step(13 * W, &[]);
     let close = |one: &mut One, step: Millis, n: usize, left_out: &[String]| {
         (0..n).for_each(|_| one.source.see(&of("t")));
-        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a share");
+        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a delta record");
         (step * W, said(&one.task.close_without(step * W, left_out)))
     };
     let down = ["t".to_owned()];
@@ -121,7 +121,7 @@ fn a_tenant_that_is_left_out_of_steps_has_all_its_totals_afterwards() {
         one.source.see(&of("t"));
         one.source.see(&Seen { service: "b".to_owned(), ..of("t") });
         one.source.see(&of("u"));
-        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a share");
+        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a delta record");
         let closed = one.task.close_without(step * W, &left_out);
         assert_eq!(closed.batches.iter().map(|b| &*b.tenant).collect::<Vec<_>>(), ["u"]);
     }
@@ -136,7 +136,7 @@ fn a_series_that_ends_while_its_tenant_is_left_out_makes_no_batch() {
     let mut one = One::new(settings());
     one.step(10 * W, &[of("t")]);
     for step in 11..=14 {
-        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a share");
+        one.task.apply(&one.source.cut(step * W, step * W)[0]).expect("a delta record");
         assert!(one.task.close_without(step * W, &["t".to_owned()]).batches.is_empty());
     }
 }
@@ -162,7 +162,12 @@ fn exemplars_are_a_matter_of_the_tenant_and_may_stand_next_to_calls() {
     let mut one = One::new(own("t", |c| c.core.series.exemplars = false));
     let with_example = |tenant, at| Seen { example: Some((at, [7; 16])), ..of(tenant) };
     let said = &one.step(10 * W, &[with_example("t", 9_500), with_example("u", 9_500)])[0].1;
-    let told = |tenant: &str| said.iter().filter(|(k, _)| k.starts_with(tenant)).map(|(_, s)| s.1.len()).sum::<usize>();
+    let told = |tenant: &str| {
+        said.iter()
+            .filter(|(commit_number, _)| commit_number.starts_with(tenant))
+            .map(|(_, s)| s.1.len())
+            .sum::<usize>()
+    };
     assert_eq!((told("t "), told("u ")), (0, 1));
     let mut one = One::new(with(|c| c.core.series.exemplars_on_counters = true));
     let said = &one.step(10 * W, &[with_example("t", 9_500), with_example("t", 9_600)])[0].1;

@@ -1,4 +1,4 @@
-//! Shares and snapshots of format version 1, as a worker of that version wrote them, and what it then sent.
+//! Delta records and snapshots of format version 1, as a worker of that version wrote them, and what it then sent.
 
 use super::*;
 
@@ -6,8 +6,8 @@ use super::*;
 const SAMPLE: &str = include_str!("version_1.txt");
 
 pub(super) struct Sample {
-    pub(super) shares: Vec<Vec<u8>>,
-    /// After how many shares and steps it was taken.
+    pub(super) delta_records: Vec<Vec<u8>>,
+    /// After how many delta records and steps it was taken.
     pub(super) snapshot: (usize, usize, Vec<u8>),
     pub(super) steps: Vec<(Millis, BTreeMap<String, String>)>,
 }
@@ -22,11 +22,11 @@ pub(super) fn sample() -> Sample {
 }
 
 pub(super) fn read(text: &str) -> Sample {
-    let mut sample = Sample { shares: Vec::new(), snapshot: (0, 0, Vec::new()), steps: Vec::new() };
+    let mut sample = Sample { delta_records: Vec::new(), snapshot: (0, 0, Vec::new()), steps: Vec::new() };
     for line in text.lines() {
         let (first, rest) = line.split_once(' ').expect("a word");
         match first {
-            "share" => sample.shares.push(bytes(rest)),
+            "share" => sample.delta_records.push(bytes(rest)),
             "snapshot" => {
                 let (n, hex) = rest.split_once(' ').expect("a number");
                 (sample.snapshot.0, sample.snapshot.2) = (n.parse().expect("a number"), bytes(hex));
@@ -48,22 +48,22 @@ pub(super) fn texts(closed: &[ClosedStep]) -> Vec<(Millis, BTreeMap<String, Stri
 }
 
 #[test]
-fn shares_of_the_version_before_give_the_samples_that_it_gave() {
+fn delta_records_of_the_version_before_give_the_samples_that_it_gave() {
     let sample = sample();
-    assert!(sample.shares.iter().all(|share| share[1] == 1));
+    assert!(sample.delta_records.iter().all(|delta_record| delta_record[1] == 1));
     assert!(sample.steps.len() > 4 && sample.steps[0].1.len() > 10);
-    let closed = run(&mut SeriesTask::new(settings()), 2, &sample.shares);
+    let closed = run(&mut SeriesTask::new(settings()), 2, &sample.delta_records);
     assert_eq!(texts(&closed), sample.steps);
 }
 
 #[test]
 fn a_snapshot_of_the_version_before_goes_on_as_it_did() {
     let sample = sample();
-    let (shares, steps, snapshot) = &sample.snapshot;
+    let (delta_records, steps, snapshot) = &sample.snapshot;
     let mut task = SeriesTask::restore(settings(), snapshot).expect("a snapshot");
     let mut again = SeriesTask::restore(settings(), &task.snapshot()).expect("a snapshot of today");
     for task in [&mut task, &mut again] {
-        let closed = run(task, 2, &sample.shares[*shares..]);
+        let closed = run(task, 2, &sample.delta_records[*delta_records..]);
         assert_eq!(texts(&closed), sample.steps[*steps..]);
     }
 }

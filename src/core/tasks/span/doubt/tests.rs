@@ -4,7 +4,7 @@ use super::super::tests::{calls, clients, field};
 use super::super::{Offer, Record, Repeat, Restored, SpanSettings, SpanTask, StepCut};
 use crate::config::Config;
 use crate::core::journal::Event;
-use crate::core::model::{Millis, Tally};
+use crate::core::model::{Counter, Millis};
 use crate::core::settings::TimeSource;
 
 const START: Millis = 1_700_000_100_000;
@@ -49,8 +49,8 @@ fn replay(settings: &SpanSettings, times: &[Millis], past: &[Event]) -> (Steps, 
     }
     add(&mut steps, repeat.before(&mut task, i64::MAX));
     add(&mut steps, task.finish(false));
-    assert_eq!(task.ledger().get(Tally::RecordsRead), times.len() as u64);
-    (steps, task.ledger().get(Tally::RecordsFromFuture))
+    assert_eq!(task.ledger().get(Counter::RecordsRead), times.len() as u64);
+    (steps, task.ledger().get(Counter::RecordsFromFuture))
 }
 
 /// An hour of a record per second.
@@ -170,7 +170,7 @@ fn live(arrivals: &[(Millis, Millis)], idle: Option<Millis>) -> (Steps, u64, Vec
         before = now;
     }
     add(&mut steps, task.finish(false));
-    (steps, task.ledger().get(Tally::RecordsFromFuture), ticks)
+    (steps, task.ledger().get(Counter::RecordsFromFuture), ticks)
 }
 
 #[test]
@@ -240,8 +240,9 @@ fn records_that_cannot_be_read_or_are_passed_over_wait_behind_a_doubtful_one() {
     let cuts = task.unreadable(5, 9);
     assert!(!cuts.is_empty() && task.holding().doubted == 0);
     assert_eq!(task.position(), Some(9));
-    let tallies = [Tally::RecordsRead, Tally::RecordsWithoutTenant, Tally::RecordsIsolated, Tally::RecordsUnreadable];
-    assert_eq!(tallies.map(|tally| task.ledger().get(tally)), [5, 1, 1, 4]);
+    let counters =
+        [Counter::RecordsRead, Counter::RecordsWithoutTenant, Counter::RecordsIsolated, Counter::RecordsUnreadable];
+    assert_eq!(counters.map(|counter| task.ledger().get(counter)), [5, 1, 1, 4]);
 }
 
 #[test]
@@ -299,5 +300,5 @@ fn records_that_tell_no_time_at_the_beginning_of_a_partition_wait_in_bounded_mem
     assert!((1..10_000).all(|offset| matches!(offer(&mut task, offset), Offer::Taken)));
     assert!(task.holding().doubted <= 1_000 * held, "{} bytes wait", task.holding().doubted);
     assert_eq!(task.stream_time(), Some(START - config.core.time.lateness), "the first one's timestamp says it");
-    assert_eq!(task.ledger().get(Tally::RecordsUndecodable), 10_000);
+    assert_eq!(task.ledger().get(Counter::RecordsUndecodable), 10_000);
 }

@@ -38,22 +38,22 @@ const MANY: usize = 64;
 pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
 
 /// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.
-pub struct Lane {
+pub struct ShardSender {
     shard: u32,
     done: Done,
     shared: Arc<SenderState>,
-    tracks: Mutex<Tracks>,
+    tenant_queues: Mutex<Tracks>,
 }
 
 #[derive(Default)]
 struct Tracks {
-    by_tenant: BTreeMap<Arc<str>, Track>,
+    by_tenant: BTreeMap<Arc<str>, TenantQueue>,
     /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
 
 /// The queue of one tenant.
-struct Track {
+struct TenantQueue {
     queue: mpsc::Sender<Queued>,
     task: AbortHandle,
     failing: Arc<Failing>,
@@ -66,7 +66,7 @@ struct Track {
 #[derive(Debug, Default)]
 pub(super) struct Failing(Mutex<Option<Instant>>);
 
-/// The state that all lanes share.
+/// The state that all shard senders share.
 pub(super) struct SenderState {
     pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
@@ -108,11 +108,11 @@ pub(super) struct Ticket {
     left: u64,
 }
 
-// === impl Lane ===
+// === impl ShardSender ===
 
-impl Lane {
+impl ShardSender {
     pub(super) fn open(shard: u32, done: Done, shared: Arc<SenderState>) -> Self {
-        Self { shard, done, shared, tracks: Mutex::default() }
+        Self { shard, done, shared, tenant_queues: Mutex::default() }
     }
 
     /// Enqueues a batch. Never blocks.
@@ -120,17 +120,17 @@ impl Lane {
     /// # Errors
     /// Returns the batch when two are waiting on its track already, or when the exporter has stopped.
     pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
-        let tenant = self.shared.destination.track(&batch.tenant);
-        let mut tracks = lock(&self.tracks);
-        if !tracks.by_tenant.contains_key(&tenant) {
-            tracks.tidy();
+        let tenant = self.shared.destination.tenant_queue(&batch.tenant);
+        let mut tenant_queues = lock(&self.tenant_queues);
+        if !tenant_queues.by_tenant.contains_key(&tenant) {
+            tenant_queues.tidy();
             let Some(laid) = self.lay() else { return Err(batch) };
-            tracks.by_tenant.insert(Arc::clone(&tenant), laid);
+            tenant_queues.by_tenant.insert(Arc::clone(&tenant), laid);
         }
-        let Some(track) = tracks.by_tenant.get_mut(&tenant) else { return Err(batch) };
-        let Ok(place) = track.queue.try_reserve() else { return Err(batch) };
-        track.used = Instant::now();
-        let ticket = Ticket::new(&self.shared, &track.unsettled, &batch);
+        let Some(tenant_queue) = tenant_queues.by_tenant.get_mut(&tenant) else { return Err(batch) };
+        let Ok(place) = tenant_queue.queue.try_reserve() else { return Err(batch) };
+        tenant_queue.used = Instant::now();
+        let ticket = Ticket::new(&self.shared, &tenant_queue.unsettled, &batch);
         place.send(Queued { batch, ticket });
         Ok(())
     }
@@ -138,8 +138,11 @@ impl Lane {
     /// Whether all attempts for a tenant's batches have failed for `patience`.
     #[must_use]
     pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
-        let tenant = self.shared.destination.track(&Arc::from(tenant));
-        lock(&self.tracks).by_tenant.get(&tenant).is_some_and(|track| track.failing.longer_than(patience))
+        let tenant = self.shared.destination.tenant_queue(&Arc::from(tenant));
+        lock(&self.tenant_queues)
+            .by_tenant
+            .get(&tenant)
+            .is_some_and(|tenant_queue| tenant_queue.failing.longer_than(patience))
     }
 
     /// Whether all attempts at a tenant's receiver have failed for `patience`, for any tenant's samples.
@@ -151,7 +154,7 @@ impl Lane {
         }
     }
 
-    fn lay(&self) -> Option<Track> {
+    fn lay(&self) -> Option<TenantQueue> {
         let (queue, batches) = mpsc::channel(QUEUE);
         let failing = Arc::<Failing>::default();
         let sending = Sending {
@@ -161,13 +164,13 @@ impl Lane {
             failing: Arc::clone(&failing),
         };
         let task = self.shared.spawn(sending.run(batches))?;
-        Some(Track { queue, task, failing, used: Instant::now(), unsettled: Arc::default() })
+        Some(TenantQueue { queue, task, failing, used: Instant::now(), unsettled: Arc::default() })
     }
 }
 
-impl std::fmt::Debug for Lane {
+impl std::fmt::Debug for ShardSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("ShardSender").field("shard", &self.shard).finish_non_exhaustive()
     }
 }
 
@@ -177,14 +180,16 @@ impl Tracks {
     /// Removes unused tracks, from time to time.
     fn tidy(&mut self) {
         if self.by_tenant.len() >= self.tidy_at.max(MANY) {
-            let is_used = |track: &Track| track.unsettled.load(Ordering::Relaxed) > 0 || track.used.elapsed() < UNUSED;
-            self.by_tenant.retain(|_, track| is_used(track));
+            let is_used = |tenant_queue: &TenantQueue| {
+                tenant_queue.unsettled.load(Ordering::Relaxed) > 0 || tenant_queue.used.elapsed() < UNUSED
+            };
+            self.by_tenant.retain(|_, tenant_queue| is_used(tenant_queue));
             self.tidy_at = 2 * self.by_tenant.len();
         }
     }
 }
 
-impl Drop for Track {
+impl Drop for TenantQueue {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -223,11 +228,11 @@ impl SenderState {
     }
 
     /// Runs a track; `None` when the exporter has stopped.
-    fn spawn(&self, track: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+    fn spawn(&self, tenant_queue: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
         let mut tasks = lock(&self.tasks);
         let tasks = tasks.as_mut()?;
         while tasks.try_join_next().is_some() {}
-        Some(tasks.spawn_on(track, &self.handle))
+        Some(tasks.spawn_on(tenant_queue, &self.handle))
     }
 
     /// The tracks that run; from now on there are no new ones.
@@ -269,7 +274,7 @@ impl Destination {
     }
 
     /// Which track a tenant's batches take: one of their own, but a store has one writer per shard.
-    fn track(&self, tenant: &Arc<str>) -> Arc<str> {
+    fn tenant_queue(&self, tenant: &Arc<str>) -> Arc<str> {
         match self {
             Self::Receivers(_) => Arc::clone(tenant),
             Self::Store(_) => Arc::from(""),

@@ -1,4 +1,4 @@
-//! The bytes of a share part: one record of the deltas topic.
+//! The bytes of a delta record part: one record of the deltas topic.
 //!
 //! ```text
 //! 'S' | version | topic | partition | k | part | parts | step | stream time | sender: respell after, settings, what they say
@@ -8,12 +8,12 @@
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
 //! ```
 //!
-//! A part belongs to one step. The parts of a share are numbered over all its steps.
+//! A part belongs to one step. The parts of a delta record are numbered over all its steps.
 //!
 //! Numbers are varints. A set is *spelled* when its labels are written out; otherwise the 128-bit name stands for them.
-//! Up to version 2, shares had no sender, and names were XXH3 of the labels ([`SetName::old`]); since then they are those of the
-//! group ([`Namer`](crate::core::model::Namer)). Version 1 had no tenants, and neither weights, names nor native histograms in its
-//! layouts. Both are still read, so that workers can be replaced one after the other.
+//! Up to version 2, delta records had no sender, and names were XXH3 of the labels ([`SetName::old`]); since then they are
+//! those of the group ([`Namer`](crate::core::model::Namer)). Version 1 had no tenants, and neither weights, names nor native
+//! histograms in its layouts. Both are still read, so that workers can be replaced one after the other.
 
 use std::sync::Arc;
 
@@ -29,22 +29,22 @@ const VERSION_3: u8 = 3;
 const OLD_VERSION: u8 = 1;
 const SPELLED: u8 = 1;
 
-/// The head of a share part.
+/// The head of a delta record part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShareHead {
+pub struct DeltaHead {
     /// The source topic.
     pub topic: String,
     /// The source partition.
     pub partition: i32,
-    /// The commit that this share belongs to, counted per source partition.
-    pub k: u64,
+    /// The commit that this delta record belongs to, counted per source partition.
+    pub commit_number: u64,
     /// This part, from 0.
     pub part: u32,
-    /// How many parts the share has; at least 1.
+    /// How many parts the delta record has; at least 1.
     pub parts: u32,
     /// The end of the step that the deltas of this part belong to.
     pub step: Millis,
-    /// The source partition's stream time after the commit: no later share brings a step that ends at or before it.
+    /// The source partition's stream time after the commit: no later delta record brings a step that ends at or before it.
     pub stream_time: Millis,
     /// What its sender guarantees; unknown before version 3.
     pub sender: Option<Sender>,
@@ -53,23 +53,24 @@ pub struct ShareHead {
     pub tenants: Vec<(String, Sketch)>,
 }
 
-/// What the sender of a share guarantees: shards rely on it, whatever their own settings are.
+/// What the sender of a delta record guarantees: shards rely on it, whatever their own settings are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sender {
-    /// It names a label set only if an earlier share of its own mentioned that at most so many milliseconds of its stream
-    /// time before; otherwise it sends the set in full.
+    /// It names a label set only if an earlier delta record of its own mentioned that at most so many milliseconds of
+    /// its stream time before; otherwise it sends the set in full.
     pub respell_after: Millis,
     /// The fingerprint of the settings that it counts by.
     pub settings: u64,
-    /// These settings, one `key = value` per line: in the first part of the first share that has the fingerprint.
+    /// These settings, one `key = value` per line: in the first part of the first delta record that has the
+    /// fingerprint.
     pub told: Option<Arc<str>>,
 }
 
-/// A share part that does not decode.
+/// A delta record part that does not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ShareError {
-    /// The bytes are not a share part, or are damaged.
+pub enum DeltaRecordError {
+    /// The bytes are not a delta record part, or are damaged.
     #[error("not a delta record: {0}")]
     Malformed(#[from] Malformed),
     /// A newer spanmill wrote it.
@@ -86,12 +87,12 @@ pub struct CellDelta {
     pub value: u64,
 }
 
-/// What a share part adds to one label set.
+/// What a delta record part adds to one label set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetDelta<'a> {
     /// The label set's name.
     pub name: SetName,
-    /// The layout of the cells: an index into [`Share::layouts`].
+    /// The layout of the cells: an index into [`DeltaRecord::layouts`].
     pub layout: usize,
     /// The tenant and the label block, when the set is sent in full.
     pub spelled: Option<(&'a str, &'a [u8])>,
@@ -103,18 +104,18 @@ pub struct SetDelta<'a> {
     pub exemplars: Vec<(u32, Exemplar)>,
 }
 
-/// A decoded share part; its sets are read one by one.
+/// A decoded delta record part; its sets are read one by one.
 #[derive(Debug)]
-pub struct Share<'a> {
+pub struct DeltaRecord<'a> {
     /// The head.
-    pub head: ShareHead,
+    pub head: DeltaHead,
     /// The layouts that the sets refer to.
     pub layouts: Vec<Layout>,
     version: u8,
     sets: Reader<'a>,
 }
 
-/// Builds share parts for one shard, one step after the other, cutting them at a size.
+/// Builds delta record parts for one shard, one step after the other, cutting them at a size.
 #[derive(Debug, Default)]
 pub(super) struct PartBuilder {
     done: Vec<Part>,
@@ -129,7 +130,7 @@ struct Part {
     sets: Vec<u8>,
 }
 
-/// One set of an open share, as the table holds it: all cells, zeros included.
+/// One set of an open delta record, as the table holds it: all cells, zeros included.
 #[derive(Debug)]
 pub(super) struct SetRef<'a> {
     pub(super) name: SetName,
@@ -141,26 +142,26 @@ pub(super) struct SetRef<'a> {
     pub(super) exemplars: &'a [(u32, Exemplar)],
 }
 
-// === impl Share ===
+// === impl DeltaRecord ===
 
-impl<'a> Share<'a> {
+impl<'a> DeltaRecord<'a> {
     /// Verifies the checksum and reads the head.
     ///
     /// # Errors
-    /// When the record is not a share part of a known version.
-    pub fn decode(record: &'a [u8]) -> Result<Self, ShareError> {
+    /// When the record is not a delta record part of a known version.
+    pub fn decode(record: &'a [u8]) -> Result<Self, DeltaRecordError> {
         let mut r = Reader::new(verify_checksum(record)?);
         if r.u8()? != MAGIC {
             return Err(Malformed("wrong magic").into());
         }
         let version = r.u8()?;
         if !(OLD_VERSION..=VERSION).contains(&version) {
-            return Err(ShareError::Newer(version));
+            return Err(DeltaRecordError::Newer(version));
         }
-        let mut head = ShareHead {
+        let mut head = DeltaHead {
             topic: r.str()?.to_owned(),
             partition: r.uint()?,
-            k: r.u64()?,
+            commit_number: r.u64()?,
             part: r.uint()?,
             parts: r.uint()?,
             step: r.i64()?,
@@ -194,7 +195,7 @@ impl<'a> Share<'a> {
     ///
     /// # Errors
     /// When the set is malformed.
-    pub fn next_set(&mut self) -> Result<Option<SetDelta<'a>>, ShareError> {
+    pub fn next_set(&mut self) -> Result<Option<SetDelta<'a>>, DeltaRecordError> {
         if self.sets.is_empty() {
             return Ok(None);
         }
@@ -309,7 +310,7 @@ impl PartBuilder {
         }
     }
 
-    /// The latest step that the share mentions.
+    /// The latest step that the delta record mentions.
     pub(super) fn latest(&self) -> Option<Millis> {
         let parts = self.done.iter().chain(Some(&self.open).filter(|open| open.says_something()));
         parts.map(|part| part.step).max()
@@ -336,9 +337,9 @@ impl PartBuilder {
         }
     }
 
-    /// The finished records. There is always at least one part: an empty share still carries the stream time, and is of
+    /// The finished records. There is always at least one part: an empty delta record still carries the stream time, and is of
     /// the step that `head` names.
-    pub(super) fn finish(mut self, head: &mut ShareHead, layouts: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn finish(mut self, head: &mut DeltaHead, layouts: &[u8]) -> Vec<Vec<u8>> {
         let oldest = head.step;
         self.end(Part { step: oldest, ..Part::default() });
         if self.done.is_empty() {
@@ -364,11 +365,11 @@ impl PartBuilder {
     }
 }
 
-fn encode_head(out: &mut Vec<u8>, head: &ShareHead) {
+fn encode_head(out: &mut Vec<u8>, head: &DeltaHead) {
     out.extend_from_slice(&[MAGIC, VERSION]);
     put_bytes(out, head.topic.as_bytes());
     put_u64(out, u64::from(head.partition.unsigned_abs()));
-    put_u64(out, head.k);
+    put_u64(out, head.commit_number);
     put_u64(out, u64::from(head.part));
     put_u64(out, u64::from(head.parts));
     put_i64(out, head.step);

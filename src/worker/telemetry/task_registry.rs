@@ -1,8 +1,8 @@
-//! The status board: what every owned task is doing. Task threads write it, the admin server reads it.
+//! The task registry: what every owned task is doing. Task threads write it, the admin server reads it.
 //!
-//! Metrics per partition are made from the board on each scrape, so the rows of a task disappear with it. The label
-//! `state` of a row shows how current it is: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the last
-//! that was known.
+//! Metrics per partition are made from the task registry on each scrape, so the rows of a task disappear with it. The
+//! label `state` of a row shows how current it is: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the
+//! last that was known.
 #![allow(clippy::disallowed_methods, reason = "since when a task is in its state is a matter of the clock")]
 
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ pub struct TaskStatus {
     pub closed_step: Option<Millis>,
     /// Active series of a series task.
     pub active_series: u64,
-    /// Source partitions whose next share a series task has missed for too long.
+    /// Source partitions whose next delta record a series task has missed for too long.
     pub gaps: u64,
     /// What the limits of a series task do.
     pub limits: LimitsStatus,
@@ -133,9 +133,9 @@ pub struct SettingsStatus {
     pub others: BTreeMap<u64, Vec<String>>,
 }
 
-/// All owned tasks. Cloning shares the board.
+/// All owned tasks. Cloning shares the task registry.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Inner>);
+pub struct TaskRegistry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -148,13 +148,13 @@ struct Inner {
 /// How long a membership counts as confirmed. A worker that was frozen must not claim to own anything when it wakes up.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3);
 
-/// Makes metrics from the board.
-pub(super) struct BoardCollector {
-    board: Board,
+/// Makes metrics from the task registry.
+pub(super) struct TaskCollector {
+    statuses: TaskRegistry,
     descs: Vec<Desc>,
 }
 
-/// The metrics that are made from the board.
+/// The metrics that are made from the task registry.
 const METRICS: [Metric; 12] = [
     names::EDGES_PENDING,
     names::LAG_RECORDS,
@@ -230,8 +230,8 @@ impl Inner {
 // === impl TaskStatus ===
 
 impl TaskStatus {
-    /// How far the task lies behind: it has read up to the offset `read`, and what it has done is of the time `done`. While that
-    /// is not known, it is for how long there have been records, at least.
+    /// How far the task lies behind: it has read up to the offset `read`, and what it has done is of the time `done`. While
+    /// that is not known, it is for how long there have been records, at least.
     pub fn lags(&mut self, read: i64, done: Option<Millis>, present: Millis) {
         self.lag_records = (self.end_offset - read).max(0).unsigned_abs();
         if self.lag_records == 0 {
@@ -243,10 +243,10 @@ impl TaskStatus {
     }
 }
 
-// === impl Board ===
+// === impl TaskRegistry ===
 
-impl Board {
-    /// Changes what is known of a task; a task that is new to the board starts from the default.
+impl TaskRegistry {
+    /// Changes what is known of a task; a task that is new to the task registry starts from the default.
     pub fn update(&self, id: &TaskId, change: impl FnOnce(&mut TaskStatus)) {
         let noting = |known: &mut TaskStatus| {
             let before = known.state;
@@ -263,7 +263,7 @@ impl Board {
         }
     }
 
-    /// Changes what is known of a task that is on the board; one that has gone does not come back.
+    /// Changes what is known of a task that is on the task registry; one that has gone does not come back.
     pub fn update_known(&self, id: &TaskId, change: impl FnOnce(&mut TaskStatus)) {
         if let Some(mut known) = self.0.tasks.get_mut(id) {
             change(&mut known);
@@ -320,26 +320,26 @@ impl Board {
     }
 }
 
-// === impl BoardCollector ===
+// === impl TaskCollector ===
 
-impl BoardCollector {
-    pub(super) fn new(board: Board) -> Self {
+impl TaskCollector {
+    pub(super) fn new(statuses: TaskRegistry) -> Self {
         let descs = METRICS
             .iter()
             .chain([&names::TASKS])
             .chain(names::LEDGER)
             .flat_map(|m| gauges(*m).desc().into_iter().cloned().collect::<Vec<_>>());
-        Self { board, descs: descs.collect() }
+        Self { statuses, descs: descs.collect() }
     }
 }
 
-impl Collector for BoardCollector {
+impl Collector for TaskCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descs.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let tasks = self.board.snapshot();
+        let tasks = self.statuses.snapshot();
         let mut out = Vec::new();
         for metric in METRICS {
             let vec = gauges(metric);
@@ -361,14 +361,14 @@ impl Collector for BoardCollector {
     }
 }
 
-impl BoardCollector {
+impl TaskCollector {
     /// The rows of one metric of the ledger, as far as the ledgers of these tasks are journaled.
     fn ledgers(&self, metric: Metric, tasks: &[(TaskId, TaskStatus)]) -> Vec<MetricFamily> {
         let vec = counters(metric);
         for (id, s) in tasks.iter().filter(|(id, s)| s.shown && id.kind == TaskKind::Span) {
-            let (partition, state) = (id.partition.to_string(), self.board.worth(id, s));
-            for (tally, n) in s.journaled.iter().flat_map(Ledger::iter) {
-                let shown = tally.metric();
+            let (partition, state) = (id.partition.to_string(), self.statuses.worth(id, s));
+            for (counter, n) in s.journaled.iter().flat_map(Ledger::iter) {
+                let shown = counter.metric();
                 if shown.name == metric.name {
                     let label = shown.label.map(|(_, value)| value);
                     let labels: Vec<&str> = label.into_iter().chain([id.topic.as_str(), &partition, state]).collect();
@@ -383,7 +383,7 @@ impl BoardCollector {
     fn each(&self, metric: Metric, tasks: &[(TaskId, TaskStatus)], set: impl Fn(&[&str], f64)) {
         let seconds = |ms: Millis| ms as f64 / 1000.0;
         for (id, s) in tasks.iter().filter(|(_, s)| s.shown) {
-            let (partition, state) = (id.partition.to_string(), self.board.worth(id, s));
+            let (partition, state) = (id.partition.to_string(), self.statuses.worth(id, s));
             let place = [id.topic.as_str(), partition.as_str(), state];
             let value = match (metric, id.kind) {
                 (names::STREAM_TIME, TaskKind::Span) | (names::WATERMARK, TaskKind::Series) => {
