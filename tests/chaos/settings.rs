@@ -88,7 +88,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Starts a steady load, straight to the brokers. It writes what it must count to to `expect`.
+/// Starts a steady load, straight to the brokers. It writes the expected counts to `expect`.
 pub fn produce(
     args: &Args,
     what: &Produced<'_>,

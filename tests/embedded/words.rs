@@ -1,5 +1,5 @@
-//! The words that readers meet: retired ones occur neither in texts of the program, nor in `config/`, nor in its help, nor in
-//! the comments of its sources. The term of the field stands beside each.
+//! The words that readers meet: retired ones occur neither in texts of the program, nor in `config/`, nor in its help,
+//! nor in the comments of its sources. The term of the field stands beside each.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
