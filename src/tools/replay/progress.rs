@@ -87,8 +87,9 @@ impl Watch {
 
     /// Reads the journals of the tasks that were not complete at the last look.
     ///
-    /// # Errors When Kafka does not answer, a journal does not decode, or it has been trimmed while it was read: look
-    /// again then.
+    /// # Errors
+    /// When Kafka does not answer, a journal does not decode, or it has been trimmed while it was read: look again
+    /// then.
     pub fn look(&mut self) -> Result<ReplayProgress, RunError> {
         let mut partitions = self.over.clone();
         for source in &self.partitions {
