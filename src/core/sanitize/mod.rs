@@ -23,12 +23,10 @@
 //! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] has the exact rule) |
 //! | pods | 5 characters as Kubernetes appends them, behind data and a hyphen |
 //! | addresses | IPv4 and IPv6, with port; hardware addresses |
-//! | e-mail addresses, percent-encoded text | with all that stands around them up to the next `/`, blank, or other sign
-//! |
+//! | e-mail addresses, percent-encoded text | with all that stands around them up to the next `/`, blank, or other sign |
 //! | SQL literals | texts in single quotes, in names that look like SQL |
 //! | query strings (on request) | what follows a `?` in a word with a `/`, up to the next blank |
-//! | short IDs (on request) | 5 to 15 letters and digits that alternate as no word does, such as `k3x9Qa` ([`classes`])
-//! |
+//! | short IDs (on request) | 5 to 15 letters and digits that alternate as no word does, such as `k3x9Qa` ([`classes`]) |
 //!
 //! What these leave side by side, joined by one `-`, `_`, `.` or `:` or by a comma, is one `<_>`: `IN (1, 2, 3)`
 //! becomes `IN (<_>)`, and `10.0.0.1:80` becomes `<_>`. In SQL, rows `(<_>), (<_>)` are one row.

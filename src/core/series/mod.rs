@@ -9,8 +9,7 @@
 //! | state | what the receiver gets | ends when |
 //! |---|---|---|
 //! | live | all its samples at every step, changed or not, as a scrape would | no step touched it for `stale_after` |
-//! | cold | one stale marker per series, then nothing; the values are kept | touched: live again, or `forget_after`
-//! passes |
+//! | cold | one stale marker per series, then nothing; the values are kept | touched: live again, or `forget_after` passes |
 //! | forgotten | nothing | touched: a new set, from zero |
 //!
 //! The sample before the first value of a series is its earlier value: a zero when the set is new, its kept value when

@@ -11,10 +11,8 @@
 //! |---|---|
 //! | `format: json` | a request per line |
 //! | `format: proto` | a request after the other, each with its length before it: 4 bytes, the highest first |
-//! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its
-//! own |
-//! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file
-//! compressed |
+//! | `compression: zstd`, either format | the same with a length, also for JSON; each request is a zstd frame of its own |
+//! | `compression: zstd` with the gate `exporter.file.nativeCompression` | as without compression, the whole file compressed |
 //!
 //! In place of a request there may be a message of any other format. JSON may also be spread over lines, as
 //! pretty-printers write it, and an array stands for its elements. A whole file may have been compressed afterwards.
