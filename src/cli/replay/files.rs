@@ -288,7 +288,7 @@ fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::confi
 }
 
 /// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is stopped; then it
-/// waits briefly for the answers. In any case, the summary says what was read.
+/// waits briefly for the answers. In any case, the summary reports what was read.
 ///
 /// # Errors
 /// When a path cannot be read at all, or no setting names the tenant of the spans.

@@ -1,8 +1,9 @@
 //! The bytes of a delta record part: one record of the deltas topic.
 //!
 //! ```text
-//! 'S' | version | topic | partition | k | part | parts | step | stream time | sender: respell after, settings, what they say
-//!     | tenants: n, then n x (tenant, sketch of its label sets) | layouts: n, then each | sets ... | xxh3-64 of everything before
+//! 'S' | version | topic | partition | commit number | part | parts | step | stream time
+//!     | sender: respell after, settings, their texts | tenants: n, then n x (tenant, sketch of its label sets)
+//!     | layouts: n, then each | sets ... | xxh3-64 of everything before
 //! set:  name (16) | flags | layout | [tenant | label block, when spelled] | cells: n, then n x (gap, value)
 //!     | per native histogram of the layout: n | zero | (n - 1 or n) x (index gap, count)
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
