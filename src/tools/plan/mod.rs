@@ -11,7 +11,7 @@
 //! | spans | spans: decoding, finding their label sets, pairing, and what librdkafka needs for their bytes |
 //! | records | records: what librdkafka and the worker do once for each |
 //! | deltas | label sets that a partition touches in a step: each is written by its partition and added up by its shard |
-//! | commits | partitions and steps: a journal record, and a delta record for each shard, whose bytes are counted separately |
+//! | commits | partitions and steps: a journal record, and a delta record per shard, whose bytes count separately |
 //! | samples | series and steps: every live series is sent once a step |
 
 mod coefficients;

@@ -11,8 +11,8 @@ use crate::worker::{Replay, ReplayRange};
 const VERSION: u32 = 1;
 
 /// Keys that affect samples of live workers and not those of a run: it has topics of its own, begins at the offsets of
-/// its plan, and there are no ticks and no forced closes. Besides these, the workers of a run, and a run that continues,
-/// may have other values of keys with the reach of a worker.
+/// its plan, and has no ticks and no forced closes. Besides these, the workers of a run, and a run that continues, may
+/// have other values of keys with the reach of a worker.
 const FREE: [&str; 4] = ["kafka.group", "kafka.start", "time.idle", "time.stall_grace"];
 
 /// What the workers of a run agree upon. The first one writes it, the others read it.

@@ -11,6 +11,8 @@ use crate::worker::telemetry::{Telemetry, flood};
 /// How long an unsteady worker backs off from the groups, at the least. Half as much may be added by chance, so that
 /// several do not come back together.
 const REST: Duration = Duration::from_secs(30);
+/// How long the groups are waited for at a time; what happens in them ends the wait.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The groups that this worker belongs to: one assigns the source partitions, the other the shards, so that every
 /// worker gets its part of both.
@@ -42,15 +44,16 @@ impl Membership {
         Ok(membership)
     }
 
-    /// Polls both groups once.
+    /// Polls both groups, then waits a moment for their next event.
     pub(super) fn serve(&self) {
-        let errors = self.both().map(|member| member.serve(Duration::from_millis(50)));
+        let errors = self.both().map(Member::serve);
         for error in errors.into_iter().flatten().map(|error| error.to_string()) {
             // librdkafka repeats a lasting error every second.
             if let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&error))) {
                 tracing::warn!(error, held_back, "group consumer error");
             }
         }
+        std::thread::park_timeout(MOMENT);
     }
 
     /// Leaves the groups for a while if the worker is `unsteady` and another worker can do its part; joins them again

@@ -19,6 +19,8 @@ use crate::config::settings::Kafka;
 const COMMIT_MARK: &str = "spanmill";
 /// How long the group may take to return an offset.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How many events of a group are served at once; those that are left wait for the next time.
+const EVENTS: usize = 8;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,7 +146,8 @@ fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
 // === impl Member ===
 
 impl Member {
-    /// Joins `group` for `topics`.
+    /// Joins `group` for `topics`. The calling thread is the one that has to serve the member: what happens in the group
+    /// unparks it.
     ///
     /// # Errors
     /// When a setting is wrong.
@@ -153,8 +156,10 @@ impl Member {
         let context = MemberEvents { on_change, owned: Mutex::new(Vec::new()), pulse };
         let mut config = client::member(kafka, group);
         config.set("statistics.interval.ms", pulse::TELL_EVERY.as_millis().to_string());
-        let consumer: BaseConsumer<MemberEvents> = BaseConsumer::from_config_and_context(&config, context)
+        let mut consumer: BaseConsumer<MemberEvents> = BaseConsumer::from_config_and_context(&config, context)
             .map_err(|e| KafkaError::client("group member", e))?;
+        let thread = std::thread::current();
+        consumer.set_nonempty_callback(move || thread.unpark());
         let member =
             Self { consumer, group: group.to_owned(), topics: topics.iter().map(|t| (*t).to_owned()).collect() };
         member.rejoin()?;
@@ -190,12 +195,18 @@ impl Member {
         Ok(group.map_or(0, |group| group.members().len()))
     }
 
-    /// Serves the group for up to `timeout`: heartbeats, rebalances. One thread calls it repeatedly.
-    pub fn serve(&self, timeout: Duration) -> Option<RdError> {
-        let error = self.consumer.poll(timeout)?.err()?;
-        let why = client::told(&error, &error.to_string());
-        self.consumer.context().pulse(|pulse| pulse.failed(&error, why));
-        Some(error)
+    /// Serves what has happened in the group, such as rebalances; returns the last error. Never waits: a poll with a timeout
+    /// spins during its last millisecond. To be called repeatedly by the thread that joined.
+    pub fn serve(&self) -> Option<RdError> {
+        let mut last = None;
+        // A poll serves one event, and does not return whether there was one.
+        for _ in 0..EVENTS {
+            let Some(Err(error)) = self.consumer.poll(Duration::ZERO) else { continue };
+            let why = client::told(&error, &error.to_string());
+            self.consumer.context().pulse(|pulse| pulse.failed(&error, why));
+            last = Some(error);
+        }
+        last
     }
 
     /// The state of the membership as far as it is known.

@@ -1,10 +1,10 @@
 //! The threads that acquire tasks.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::TakeoverError;
 use super::means::{Means, THREADS, log_reader};
@@ -13,9 +13,12 @@ use crate::worker::kafka::LogReader;
 use crate::worker::task::{Command, Epoch, Failure, Held, Inbox, Part, Taken, WorkerError, text_of};
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState};
 
+/// For how long a thread keeps a reader that it does not need: each is a client of its own, with threads and connections.
+const UNUSED: Duration = Duration::from_secs(30);
+
 /// The threads that acquire tasks.
 pub(crate) struct Pool {
-    jobs: Sender<Job>,
+    jobs: Arc<Jobs>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -27,20 +30,61 @@ struct Job {
     wanted: Weak<()>,
 }
 
+/// The jobs that no thread has taken yet: as many as tasks at most, so bounded by what the group assigns.
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// No more will come.
+    over: bool,
+}
+
+/// What a thread that asked for a job gets.
+enum Next {
+    Job(Job),
+    /// There was none for [`UNUSED`].
+    Nothing,
+    /// There will be none.
+    Over,
+}
+
+// === impl Jobs ===
+
+impl Jobs {
+    fn change(&self, change: impl FnOnce(&mut Waiting)) {
+        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Next {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.over;
+        let waited = self.changed.wait_timeout_while(waiting, UNUSED, none);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match waiting.jobs.pop_front() {
+            Some(job) if !waiting.over => Next::Job(job),
+            _ if waiting.over => Next::Over,
+            _ => Next::Nothing,
+        }
+    }
+}
+
 // === impl Pool ===
 
 impl Pool {
     pub(crate) fn start(means: &Means) -> Result<Arc<Self>, WorkerError> {
-        // As many jobs as tasks: bounded by the assignment of the group.
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
+        let jobs = Arc::new(Jobs::default());
         let mut threads = Vec::new();
         for i in 0..THREADS {
-            let (means, queue) = (means.clone(), Arc::clone(&queue));
-            let reader = log_reader(&means.clients)?;
+            let (means, queue) = (means.clone(), Arc::clone(&jobs));
             let thread = std::thread::Builder::new()
                 .name(format!("restore-{i}"))
-                .spawn(move || work(&means, &reader, &queue))
+                .spawn(move || work(&means, &queue))
                 .map_err(WorkerError::Thread)?;
             threads.push(thread);
         }
@@ -51,16 +95,15 @@ impl Pool {
     /// claim for a task that has been moved would only fence its new owner.
     pub(crate) fn submit(&self, task: TaskId, epoch: Epoch, inbox: Inbox) -> Arc<()> {
         let wanted = Arc::new(());
-        if self.jobs.send(Job { task, epoch, inbox, wanted: Arc::downgrade(&wanted) }).is_err() {
-            tracing::error!("the restore threads have ended");
-        }
+        let job = Job { task, epoch, inbox, wanted: Arc::downgrade(&wanted) };
+        self.jobs.change(|waiting| waiting.jobs.push_back(job));
         wanted
     }
 
     /// Ends the threads. Acquisitions in progress are abandoned.
     pub(crate) fn end(self: Arc<Self>) {
         let Some(pool) = Arc::into_inner(self) else { return };
-        drop(pool.jobs);
+        pool.jobs.change(|waiting| waiting.over = true);
         for thread in pool.threads {
             if thread.join().is_err() {
                 tracing::error!("a restore thread died");
@@ -69,25 +112,25 @@ impl Pool {
     }
 }
 
-fn work(means: &Means, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
+fn work(means: &Means, jobs: &Jobs) {
+    let mut reader = None;
     loop {
-        let job = match queue.lock() {
-            Ok(queue) => queue.recv(),
-            Err(_) => return,
+        let Job { task, epoch, inbox, wanted } = match jobs.next() {
+            Next::Job(job) => job,
+            Next::Nothing => {
+                reader = None;
+                continue;
+            }
+            Next::Over => return,
         };
-        let Ok(Job { task, epoch, inbox, wanted }) = job else { return };
         if wanted.strong_count() == 0 {
             continue;
         }
         let started = Instant::now();
         let mut held = Held::new(&means.clients.memory);
-        held.set(Part::Readers, reader.memory());
         means.clients.telemetry.tasks().update(&task, |s| s.state = TaskState::Claiming);
         // A panic ends the attempt and not the thread, which other tasks need.
-        let outcome = catch_unwind(AssertUnwindSafe(|| match task.kind {
-            TaskKind::Span => take_span(means, reader, &task).map(|t| Taken::Span(Box::new(t))),
-            TaskKind::Series => take_series(means, reader, &task, &mut held).map(|t| Taken::Series(Box::new(t))),
-        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| take(means, &mut reader, &task, &mut held)));
         let outcome = outcome.unwrap_or_else(|panic| {
             means.clients.telemetry.panicked(task.kind);
             Err(TakeoverError::Panicked(text_of(&*panic)))
@@ -103,4 +146,16 @@ fn work(means: &Means, reader: &LogReader, queue: &Mutex<Receiver<Job>>) {
             }
         }
     }
+}
+
+fn take(means: &Means, reader: &mut Option<LogReader>, task: &TaskId, held: &mut Held) -> Result<Taken, TakeoverError> {
+    let reader = match reader {
+        Some(reader) => reader,
+        None => reader.insert(log_reader(&means.clients)?),
+    };
+    held.set(Part::Readers, reader.memory());
+    Ok(match task.kind {
+        TaskKind::Span => Taken::Span(Box::new(take_span(means, reader, task)?)),
+        TaskKind::Series => Taken::Series(Box::new(take_series(means, reader, task, held)?)),
+    })
 }
