@@ -9,11 +9,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["proto/prometheus_write.proto", "proto/prometheus_write_v2.proto"], ["proto"])?;
     prost_build::Config::new().compile_fds(files)?;
-    // Not SPANMILL_: cargo hands them to what it runs as well, where those are settings.
+    // Not SPANMILL_: cargo passes them to the programs that it runs as well, where those are settings.
     for name in ["TARGET", "PROFILE"] {
         println!("cargo:rustc-env=MILL_BUILD_{name}={}", std::env::var(name)?);
     }
-    // Of what goes to people only: else each commit would compile the crate anew for who works on it.
+    // Release builds only: otherwise each commit would recompile the crate during development.
     let commit = if std::env::var("PROFILE")? == "release" { commit() } else { None };
     println!("cargo:rustc-env=MILL_BUILD_COMMIT={}", commit.unwrap_or_default());
     Ok(())

@@ -86,7 +86,7 @@ fn restore(file: &Path) {
     let (mut task, seconds) = timed(|| SeriesTask::restore(settings(), &snapshot).expect("a snapshot"));
     let (after, peak) = (memory("VmRSS"), memory("VmHWM"));
     let sets = task.label_sets();
-    // The set with the least delta record of a step: nothing has come, and all is written again.
+    // The cheapest step: no delta record has come, and all series are written again.
     let (closed, close) = timed(|| task.close(FIRST + STEPS * STEP));
     let whole = memory("VmHWM");
     println!(

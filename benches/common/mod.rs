@@ -1,4 +1,4 @@
-//! What the benchmarks delta record: the reference load, a clock that other programs do not disturb, and their output.
+//! What the benchmarks share: the reference load, a clock that other programs do not disturb, and their output.
 #![allow(dead_code, reason = "every benchmark takes what it needs")]
 
 #[path = "../../tests/support/allocator.rs"]

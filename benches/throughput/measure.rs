@@ -39,7 +39,7 @@ struct Scene<'a> {
 pub fn run(args: &Args, experiment: Experiment) {
     let wanted = |case: &Case| args.only.is_empty() || args.only.contains(&case.name);
     for case in experiment.cases(args.spans).into_iter().filter(wanted) {
-        // A broker for each case: what the one before has left in its caches is nobody's advantage.
+        // A broker for each case, so that no case profits from what the one before has left in its caches.
         let (kafka, sink) = (RealKafka::start(), Sink::start());
         let topics = case.load.produce(args, &kafka, "spans");
         let scene = Scene { args, kafka: &kafka, sink: &sink, topics };

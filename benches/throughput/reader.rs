@@ -11,7 +11,7 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, Statistics, TopicPar
 use crate::servers::wait_until;
 use crate::system;
 
-/// What librdkafka is told; the fastest that was found, see `benches/README.md`.
+/// The settings of librdkafka; the fastest that were found, see `benches/README.md`.
 const SETTINGS: [(&str, &str); 8] = [
     ("group.id", "readers"),
     ("enable.auto.commit", "false"),

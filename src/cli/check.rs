@@ -1,5 +1,5 @@
-//! `spanmill check`: says everything that is wrong with the settings, or what is active, where it comes from and what looks
-//! odd; or whether scenarios come out under these settings as their files say; or what a topic would cost under them.
+//! `spanmill check`: reports all problems of the settings, or the effective values, their sources and what looks odd;
+//! or whether scenarios have their expected results under these settings; or what a topic would cost under them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const FILES: [&str; 5] =
 
 /// The exit code for settings that are wrong, `EX_USAGE` of sysexits.
 const WRONG: u8 = 64;
-/// The exit code for a scenario that comes out otherwise.
+/// The exit code for a scenario with another result.
 const FAILED: u8 = 1;
 
 /// What to check.
@@ -64,8 +64,8 @@ enum SchemaOf {
     Overrides,
 }
 
-/// Checks the settings, and plays the scenarios if there are any. Returns the exit code: 0 if all is well, 64 if the
-/// settings are wrong, 1 if a scenario comes out otherwise or a server has something else.
+/// Checks the settings, and runs the scenarios if there are any. Returns the exit code: 0 if all is well, 64 if the
+/// settings are wrong, 1 if a scenario has another result or a server has other series.
 ///
 /// # Errors
 /// Only those of writing to `out`.
@@ -140,7 +140,7 @@ pub(super) fn missing(loaded: &Loaded) -> Option<String> {
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
-/// The active settings, or those of them that somebody has given.
+/// The active settings, or only those that the configuration sets.
 fn shown(mut loaded: Loaded, only_changed: bool) -> String {
     if only_changed {
         loaded.effective.retain(|one| one.origin != ValueOrigin::Default);
@@ -151,7 +151,7 @@ fn shown(mut loaded: Loaded, only_changed: bool) -> String {
     render_effective(&loaded)
 }
 
-/// Plays one scenario; true if all comes out as it says.
+/// Runs one scenario; returns whether all its expectations hold.
 fn play(file: &Path, tenants: &Tenants, out: &mut dyn Write) -> io::Result<bool> {
     let name = ShownAs(file.display());
     let text = match std::fs::read_to_string(file) {

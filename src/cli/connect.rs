@@ -16,17 +16,17 @@ use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, TopicNames};
 use crate::worker::sender::preflight::{Plan, foresee, knock};
 
-/// Partitions of a topic that are looked into, and the latest records in each of them.
+/// The number of partitions of a topic that are examined, and of the latest records in each.
 const PARTITIONS: i32 = 16;
 const RECORDS: i64 = 20;
 
-/// What has been found out at one place.
+/// The findings about one server.
 pub(super) struct Found {
     pub(super) place: String,
     pub(super) findings: Vec<Finding>,
 }
 
-/// Asks brokers and receivers, and writes what they say. Tells whether nothing speaks against a worker.
+/// Queries brokers and receivers, and writes the findings. Returns whether a worker could run.
 ///
 /// # Errors
 /// Only those of writing to `out`.
@@ -55,7 +55,7 @@ pub(super) fn inspect(loaded: &Loaded) -> Vec<Found> {
     all
 }
 
-/// Looks at brokers, topics and groups; tells the time of the oldest record that a worker would read.
+/// Looks at brokers, topics and groups; returns the time of the oldest record that a worker would read.
 fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError> {
     let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
     let inspector = Inspector::new(kafka, &kafka.group)?;
@@ -153,7 +153,7 @@ fn first(inspector: &Inspector, start: Start, (topic, partitions): (&str, i32), 
     times.into_iter().filter_map(|time| found.told(time).flatten()).min()
 }
 
-/// Asks every receiver that settings name, once for each address.
+/// Queries every receiver that settings name, once for each address.
 fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
     let all = addresses(loaded).into_iter();
     all.map(|(tenant, config)| receiver(config, tenant, oldest)).collect()
@@ -224,7 +224,7 @@ impl Found {
         self.findings.push(Finding::Good(text));
     }
 
-    /// What was asked for; a failure is a finding.
+    /// The answer; a failure is a finding.
     fn told<T>(&mut self, answer: Result<T, KafkaError>) -> Option<T> {
         answer.map_err(|error| self.findings.push(Finding::Waits(error.to_string()))).ok()
     }
@@ -243,7 +243,7 @@ impl Found {
         }
     }
 
-    /// Looks at an internal topic: it has as many partitions as it must, or can be made.
+    /// Checks an internal topic: it has the required number of partitions, or can be created.
     fn internal(&mut self, topics: &Topics, topic: &str, wanted: i32, config: &Config) {
         let group = &config.kafka.group;
         let Some(there) = self.told(topics.partitions(topic)) else { return };

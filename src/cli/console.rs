@@ -1,5 +1,5 @@
-//! Standard output and standard error for people: whatever a command says, no text of others ends its lines or gives orders
-//! to the terminal. Where a command draws, or writes what a program reads, it has the streams to itself.
+//! Readable standard output and standard error: whatever a command writes, no foreign text can break its lines or
+//! control the terminal. A command that draws, or writes for programs, uses the streams directly.
 
 use std::fmt::Display;
 use std::io::{self, StderrLock, StdoutLock, Write};

@@ -79,9 +79,9 @@ pub enum DemoError {
     Output(#[from] std::io::Error),
 }
 
-/// How long there is traffic where nobody presses Ctrl-C.
+/// How long the demo produces traffic where no user can press Ctrl-C.
 const UNATTENDED: Duration = Duration::from_secs(20);
-/// The receiver remembers every sample, so an end must come.
+/// The receiver keeps every sample in memory, so the demo must end.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// How long the last pending edges and steps may take after the traffic has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ const MOST_DIFFERENCES: usize = 10;
 const BREAK: &str = "Ctrl-C stops the load and checks every series";
 const BREAK_AGAIN: &str = "press Ctrl-C again to quit now";
 
-/// Nothing is shown of no traffic, and nothing is proved by it.
+/// A demo without traffic would show and prove nothing.
 fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("is too short; use at least 1s".to_owned()),
@@ -108,7 +108,7 @@ struct Demo<'a> {
     stop: &'a Arc<AtomicBool>,
     house: House,
     screen: Screen,
-    /// Spans handed to Kafka so far.
+    /// Spans passed to Kafka so far.
     sent: Arc<AtomicU64>,
     /// Event time of the first span.
     start: Millis,
@@ -181,7 +181,7 @@ fn load(
 impl Demo<'_> {
     fn run(&mut self, load: JoinHandle<Result<Expectation, ProduceError>>) -> Result<bool, DemoError> {
         while !load.is_finished() {
-            // A worker that ended by itself tells why when it is stopped.
+            // The reason of a worker that ended by itself is known when it is stopped.
             if !self.house.alive() {
                 self.stop.store(true, Ordering::Relaxed);
             }
@@ -216,7 +216,7 @@ impl Demo<'_> {
     }
 
     fn nap(&self) {
-        // The pictures are the condition that is waited for.
+        // This interval only paces the display.
         std::thread::sleep(PICTURE_EVERY);
     }
 

@@ -1,4 +1,4 @@
-//! `spanmill check --expected`: whether a server has what a load of `spanmill produce --expect` must come to.
+//! `spanmill check --expected`: whether a server has the expected result of a `spanmill produce --expect` load.
 #![allow(clippy::disallowed_methods, reason = "how long to wait is a matter of the clock")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +19,9 @@ use super::produce::{duration, wall_clock};
 
 /// How many differences are shown.
 const SHOWN: usize = 10;
-/// So far back an instant query of Prometheus looks.
+/// The look-back of an instant query of Prometheus.
 const LOOKS_BACK: Millis = 300_000;
-/// Between two questions.
+/// The interval between two queries.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// What to compare, and with whom.
@@ -42,7 +42,8 @@ pub(super) struct ExpectedArgs {
     tolerance: f64,
 }
 
-/// Compares until nothing differs, or the time is over; tells whether nothing does. `None` when nothing was asked for.
+/// Compares until nothing differs, or the time is over; returns whether nothing does. `None` if no comparison was
+/// requested.
 ///
 /// # Errors
 /// Only those of writing to `out`.
@@ -119,7 +120,7 @@ fn ask(server: &Inquirer, config: &Config, expected: &Expectation) -> Result<BTr
     Ok(found)
 }
 
-/// The last values of the series of an answer. Labels that are the worker's own addition are none of a load.
+/// The last values of the series of an answer. Labels that the worker adds are not part of a load.
 fn values(said: &QueryAnswer, config: &Config) -> Result<Vec<(String, f64)>, String> {
     if said.status != 200 {
         return Err(format!("status {}", said.status));

@@ -1,4 +1,4 @@
-//! `spanmill import`: settings of Tempo or of the Collector as spanmill's, and what became of each key.
+//! `spanmill import`: settings of Tempo or of the Collector as spanmill's, and the result for each key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ pub enum Whose {
 
 /// A stream, and whether it shows colors.
 pub struct Stream<'a> {
-    /// Takes what is said.
+    /// Receives the report.
     pub to: &'a mut dyn Write,
     /// Whether it is a terminal that wants colors.
     pub colors: bool,
@@ -56,8 +56,8 @@ struct Output<'a> {
     fresh: bool,
 }
 
-/// Imports. Returns the exit code: 0 also if something was refused, the list says so; 64 if the input cannot be read, or a
-/// file that is there would be lost.
+/// Imports. Returns the exit code: 0 even if something was refused, which the list reports; 64 if the input cannot be
+/// read, or a file that is there would be lost.
 ///
 /// # Errors
 /// Those of writing.
@@ -124,7 +124,7 @@ fn read(args: &ImportArgs) -> Result<Imported, Vec<String>> {
     })
 }
 
-/// Opens what will be written, all of it before anything is; what cannot be opened leaves nothing behind.
+/// Opens what will be written, all of it before anything is; a failure leaves no file behind.
 fn open<'a>(
     args: &ImportArgs,
     config: Option<&'a Path>,
@@ -193,7 +193,7 @@ impl<'a> Output<'a> {
         Ok(Self { path, file, fresh })
     }
 
-    /// A file that was made for nothing goes away.
+    /// Removes a file that was created and is not needed.
     fn give_up(self) {
         if self.fresh {
             drop(fs::remove_file(self.path));
@@ -201,7 +201,7 @@ impl<'a> Output<'a> {
     }
 
     fn write(mut self, text: &str) -> io::Result<()> {
-        // What is no file, such as a pipe, has no length.
+        // A pipe or another special file has no length.
         let old = if self.file.metadata()?.is_file() { self.file.set_len(0) } else { Ok(()) };
         let written = old.and_then(|()| self.file.write_all(text.as_bytes()));
         let path = self.path.display();

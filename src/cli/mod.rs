@@ -93,7 +93,7 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
-/// The version with what a report of a fault needs: the commit if it is known, and what was built for what.
+/// The version with what a bug report needs: the commit if it is known, and the build target.
 fn version() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
@@ -229,7 +229,7 @@ fn demo(args: &demo::DemoArgs) -> ExitCode {
     }
 }
 
-/// Says why a command failed.
+/// Prints why a command failed.
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     console::say(&format_args!("spanmill: {error}"));
     ExitCode::FAILURE

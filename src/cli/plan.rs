@@ -1,4 +1,4 @@
-//! `spanmill plan`: what a load will take, from measured costs.
+//! `spanmill plan`: the resources that a load needs, from measured costs.
 
 use std::io::{self, Write};
 
@@ -104,7 +104,7 @@ enum Compression {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The costs are not there.
+    /// The costs are missing.
     #[error(transparent)]
     Coefficients(#[from] CoefficientsError),
     /// The plan could not be written.
@@ -115,7 +115,7 @@ pub enum PlanError {
     Json(#[from] serde_json::Error),
 }
 
-/// Prints what the load will take.
+/// Prints the resources that the load needs.
 ///
 /// # Errors
 /// Those of writing.
@@ -139,7 +139,7 @@ pub fn run(args: &PlanArgs, out: &mut dyn Write) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The costs that the plan was made of, or all of them.
+/// The costs that the plan uses, or all of them.
 fn write_costs(plan: &CapacityPlan, measured: &Coefficients, all: bool, out: &mut dyn Write) -> io::Result<()> {
     let used = |name: &str| plan.lines.iter().any(|line| line.from.contains(&name));
     writeln!(out, "\nmeasured costs:")?;

@@ -36,7 +36,7 @@ pub enum ProduceError {
     Kafka {
         /// What was tried.
         doing: String,
-        /// librdkafka's word for it.
+        /// librdkafka's error.
         source: KafkaError,
     },
     /// The topic does not exist.
@@ -50,12 +50,12 @@ pub enum ProduceError {
     NotDelivered {
         /// Records that failed.
         failed: u64,
-        /// Records handed to the client.
+        /// Records passed to the client.
         sent: u64,
         /// The first failure.
         first: String,
     },
-    /// The command was stopped and the broker did not take what was left.
+    /// The command was stopped and the broker did not accept the remaining records.
     #[error(
         "stopped with {0} records not yet acknowledged, so no expectation was written; check that the broker is \
              reachable"
@@ -78,14 +78,14 @@ pub enum ProduceError {
 }
 
 impl ProduceError {
-    /// What to do about brokers that do not answer, if that is what it is.
+    /// The remedy for brokers that do not answer, if that is the error.
     pub(super) fn remedy(&self, args: &ProduceArgs) -> Option<String> {
         let Self::Kafka { source, .. } = self else { return None };
         crate::worker::kafka::client::unreachable(source.rdkafka_error_code(), &args.brokers)
     }
 }
 
-/// What has been handed to the client.
+/// What was passed to the client.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     spans: u64,
@@ -93,7 +93,7 @@ struct Sent {
     bytes: u64,
 }
 
-/// A line about the state of things on standard error, now and then.
+/// A progress line on standard error, at intervals.
 #[derive(Debug)]
 struct ProgressLine {
     every: Duration,
@@ -102,7 +102,7 @@ struct ProgressLine {
     terminal: bool,
 }
 
-/// Produces the load. Once `stop` is set no further trace begins, and what has begun is delivered.
+/// Produces the load. Once `stop` is set no further trace begins, and traces that have begun are delivered.
 ///
 /// # Errors
 /// When the arguments contradict each other, Kafka refuses something, a record is not delivered, or a file cannot be
@@ -133,7 +133,7 @@ pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-/// Hands every record to the client, at its time if there is a pace.
+/// Passes every record to the client, at its time if the load is paced.
 fn send_all(
     generator: &mut Generator,
     sink: &Sink,
@@ -216,7 +216,7 @@ fn write_expectation(path: &std::path::Path, generator: &Generator) -> Result<()
     write().map_err(|source| ProduceError::Expect { path: path.to_owned(), source })
 }
 
-/// The time now; a producer is an edge.
+/// The present time; a producer may read the clock.
 #[expect(clippy::disallowed_methods, reason = "a load is paced by the wall clock")]
 fn now() -> Instant {
     Instant::now()
@@ -237,7 +237,7 @@ impl ProgressLine {
     }
 
     fn show(&mut self, sent: Sent) -> std::io::Result<()> {
-        // A look at the clock per record would cost more than some records do.
+        // Reading the clock for every record would cost more than some records do.
         if self.every.is_zero() || !sent.records.is_multiple_of(64) && sent.records > 64 {
             return Ok(());
         }

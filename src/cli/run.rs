@@ -70,7 +70,7 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.
+/// A flag that SIGTERM and SIGINT set; a second signal ends the process at once.
 pub(super) fn stop_signal() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {

@@ -1,4 +1,4 @@
-//! `spanmill spool`: what a replay that sent nothing has kept, as files, or beside what a server has.
+//! `spanmill spool`: converts the stored samples of a replay to files, or compares them with a server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ pub struct SpoolArgs {
     json: bool,
 }
 
-/// Turns a spool into files, compares it, or says what is in it. Returns the exit code: 0 if all is well, 1 if something
-/// cannot be done or differs, 64 if the settings are wrong.
+/// Converts a spool to files, compares it, or describes its content. Returns the exit code: 0 if all is well, 1 if
+/// something cannot be done or differs, 64 if the settings are wrong.
 ///
 /// # Errors
 /// Only those of writing to `out`.
@@ -103,12 +103,12 @@ fn show(args: &SpoolArgs, out: &mut dyn Write) -> io::Result<u8> {
     }
 }
 
-/// What is in a spool, for programs.
+/// The content of a spool, as JSON.
 #[derive(serde::Serialize)]
 struct Facts<'a> {
     #[serde(flatten)]
     contents: Contents,
-    /// Whose samples they are, if that is known.
+    /// The run of the samples, if that is known.
     identity: Option<&'a Identity>,
 }
 

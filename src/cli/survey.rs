@@ -1,4 +1,4 @@
-//! `spanmill check --against TOPIC`: what a configuration would make of the records that a topic holds now.
+//! `spanmill check --against TOPIC`: the result of a configuration for the records that a topic holds now.
 
 use std::io::{self, Write};
 
@@ -23,7 +23,7 @@ const LISTED: usize = 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum AgainstError {
-    /// Kafka did not do what was asked.
+    /// A request to Kafka failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// The topic is not there.
@@ -40,7 +40,7 @@ pub(super) enum AgainstError {
     Write(#[from] io::Error),
 }
 
-/// Reads the last `records` records of `topic`, spread evenly over its partitions, and writes what they would become.
+/// Reads the last `records` records of `topic`, spread evenly over its partitions, and writes their expected result.
 ///
 /// # Errors
 /// When Kafka does not answer, the topic does not exist, or the report cannot be written.
@@ -60,7 +60,7 @@ pub(super) fn against(tenants: &Tenants, topic: &str, records: u64, out: &mut dy
     write_report(config, topic, &survey.finish(LISTED)?, out)
 }
 
-/// Shows `survey` the records of a stretch.
+/// Passes the records of a stretch to `survey`.
 ///
 /// # Errors
 /// When Kafka does not answer.
@@ -82,7 +82,7 @@ pub(super) fn look_at(
     })
 }
 
-/// Ends a survey of what a replay would read, and writes what it would become; `what` names it.
+/// Ends a survey of the records that a replay would read, and writes their expected result; `what` names them.
 ///
 /// # Errors
 /// When the report cannot be written.

@@ -1,5 +1,5 @@
-//! `spanmill topics`: how far the workers of a group are, by partition. It asks Kafka only, so it also works while no worker
-//! runs.
+//! `spanmill topics`: the progress of the workers of a group, by partition. It queries Kafka only, so it also works
+//! while no worker runs.
 
 mod look;
 mod report;
@@ -15,7 +15,7 @@ use super::{ConfigArgs, USAGE};
 use crate::config::load_from;
 use crate::core::model::text::ShownAs;
 
-/// How often `--watch` looks again.
+/// How often `--watch` refreshes.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How to show it.

@@ -21,7 +21,7 @@ use crate::worker::kafka;
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::telemetry;
 
-/// Where a page listens unless it is told otherwise.
+/// The default address of a page.
 pub(super) const LISTEN: &str = "127.0.0.1:4900";
 /// Points of a history at most; a step of a minute fills 24 hours.
 const POINTS: usize = 1440;
@@ -39,12 +39,12 @@ pub struct UiArgs {
     /// Time of one point of the history; rounded up to a multiple of time.step
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     resolution: Duration,
-    /// Memory for the map in MiB; above it the oldest points are dropped, and the page says so
+    /// Memory for the map in MiB; above it the oldest points are dropped, and the page reports it
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..))]
     memory: u32,
 }
 
-/// What all pages have.
+/// The arguments of all pages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PageArgs {
     /// Address of the page. Every client that reaches it sees all tenants
@@ -61,7 +61,7 @@ pub struct PageArgs {
 pub struct PageError {
     /// Where.
     pub listen: String,
-    /// What the system says.
+    /// The error of the system.
     pub source: std::io::Error,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn serve(listen: &str, map: &SharedMap, settings: PageSettings) -> Re
     Page::start(listen, map.clone(), settings).map_err(failed)
 }
 
-/// How long an edge may take: its peer is waited for, then its step must end, and that of the slowest source.
+/// How long an edge may take: it waits for its peer, then its step must end, and that of the slowest source.
 pub(super) fn edge_delay(config: &Config) -> Millis {
     config.core.service_graphs.wait + 2 * config.core.time.step.ms()
 }
@@ -134,7 +134,7 @@ pub(super) fn wait(stop: &AtomicBool) {
     }
 }
 
-/// Says where the page of files is, and serves it until a signal.
+/// Prints the address of the page of files, and serves it until a signal.
 ///
 /// # Errors
 /// When the address cannot be listened on, or standard output is gone.
@@ -151,7 +151,7 @@ pub(super) fn show_until(
     Ok(())
 }
 
-/// The name of what is shown, for the page's title.
+/// The title of the page.
 pub(super) fn title(files: &[std::path::PathBuf]) -> String {
     let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     match files {
@@ -164,7 +164,7 @@ pub(super) fn title(files: &[std::path::PathBuf]) -> String {
 // === impl UiArgs ===
 
 impl UiArgs {
-    /// Why so much cannot be kept.
+    /// Why the requested history cannot be kept.
     fn problem(&self, config: &Config) -> Option<String> {
         let MapSettings { resolution, .. } = self.settings(config);
         let points = self.history.as_millis() as usize / resolution.unsigned_abs() as usize;

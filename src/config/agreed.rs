@@ -1,7 +1,7 @@
 //! What the workers of a group should agree on: the settings that decide a number, as text, and a fingerprint of them.
 //!
-//! Only what differs from the defaults is said, so that a version with more keys agrees with one that does not know them.
-//! It goes to other workers and to logs: no key that decides a number holds a secret.
+//! The text holds only what differs from the defaults, so that a version with more keys agrees with one that does not
+//! know them. It goes to other workers and to logs: no key that decides a number holds a secret.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use super::reach::{Reach, reach};
 use super::settings::Config;
 use super::value::{show, show_text};
 
-/// Stands for the settings of tenants, of which only the fingerprint is said.
+/// Stands for the settings of tenants, of which the text holds only the fingerprint.
 const OVERRIDES: &str = "overrides";
 
 /// The settings that decide a number.
@@ -46,7 +46,7 @@ impl Agreed {
         Self { fingerprint: xxh3_64(text.as_bytes()), text: text.into() }
     }
 
-    /// Equal settings have equal ones.
+    /// The fingerprint; equal settings have equal ones.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -58,13 +58,13 @@ impl Agreed {
         fingerprint == xxh3_64(b"")
     }
 
-    /// Those that are not the defaults, one `key = value` a line.
+    /// The settings that are not the defaults, one `key = value` per line.
     #[must_use]
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }
 
-    /// What is different in the settings that are told in `other`, as [`Agreed::text`] tells them: one key each, with both
+    /// What is different in the settings of `other`, in the form of [`Agreed::text`]: one key each, with both
     /// values.
     #[must_use]
     pub fn differences(&self, other: &str) -> Vec<String> {
@@ -90,7 +90,7 @@ fn lines(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(" = ")).collect()
 }
 
-/// What nobody gave.
+/// The default of a key.
 fn default(path: &str) -> String {
     match keys::find(path) {
         Some(key) => shown(&(key.slot)(&mut Draft::default())),

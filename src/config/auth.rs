@@ -1,4 +1,4 @@
-//! `remote_write.auth`: a type, the keys that it needs, and none of another's.
+//! `remote_write.auth`: a type, the keys that it needs, and no keys of other types.
 
 use super::draft::{AuthType, Choice, Draft};
 use super::layers::Layers;
@@ -9,9 +9,9 @@ const TYPE: &str = "remote_write.auth.type";
 // === impl Layers ===
 
 impl Layers<'_> {
-    /// The authentication; [`Auth::None`] also if something is wrong with it, which is then noted.
+    /// The authentication; [`Auth::None`] also if it is invalid, which is then recorded as a problem.
     pub(super) fn check_auth(&mut self, draft: &Draft) -> Auth {
-        // Without a readable type, nobody knows what the other keys are for.
+        // Without a readable type, the meaning of the other keys is unknown.
         if self.unread.contains(TYPE) {
             return Auth::None;
         }
@@ -53,7 +53,7 @@ impl Layers<'_> {
         }
     }
 
-    /// Keys that the chosen type does not read are mistakes, unless they have their defaults.
+    /// Keys that the chosen type does not read are problems, unless they have their defaults.
     fn check_foreign_keys(&mut self, draft: &Draft) {
         let (auth, usual) = (&draft.auth, Draft::default().auth);
         let keys = [

@@ -1,4 +1,4 @@
-//! Labels that would be one and the same.
+//! Labels that would collide.
 
 use std::collections::BTreeMap;
 

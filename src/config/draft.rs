@@ -1,4 +1,4 @@
-//! A configuration while it is being filled: one slot per key, and the keys that together make one typed setting.
+//! A configuration while it is being filled: one slot per key, and the keys that form one typed setting together.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use crate::core::settings::{
     ServiceNamespace, TimeSource,
 };
 
-/// What the keys say so far. `config` holds all that is settled by a single key.
+/// The values of the keys so far. `config` holds the settings that a single key determines.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) config: Config,
@@ -21,7 +21,7 @@ pub(super) struct Draft {
     pub(super) auth: AuthKeys,
     /// `time.step`
     pub(super) step: Millis,
-    /// Whether `series.zero_offset` follows `time.step` unless it is given.
+    /// Whether `series.zero_offset` follows `time.step` unless it is set.
     pub(super) zero_follows_step: bool,
     /// `service_graphs.preset`
     pub(super) preset: GraphPreset,
@@ -40,7 +40,7 @@ pub(super) struct Tenant {
     pub(super) attribute: String,
 }
 
-/// `remote_write.auth:`; empty text means not given.
+/// `remote_write.auth:`; empty text means not set.
 #[derive(Debug, Clone)]
 pub(super) struct AuthKeys {
     pub(super) kind: AuthType,
@@ -74,7 +74,7 @@ pub(super) enum AuthType {
     SigV4,
 }
 
-/// The place in a [`Draft`] that a key fills, which also says how its text is read.
+/// The place in a [`Draft`] that a key fills, which also determines how its text is read.
 pub(super) enum DraftField<'a> {
     Text(&'a mut String),
     Path(&'a mut Option<PathBuf>),
@@ -90,7 +90,7 @@ pub(super) enum DraftField<'a> {
     /// Histogram bounds in nanoseconds.
     Buckets(&'a mut Vec<u64>),
     List(&'a mut Vec<String>),
-    /// A list of things with parts.
+    /// A list of items with fields.
     Items(&'a mut dyn Items),
     Labels(&'a mut BTreeMap<String, String>),
     Secrets(&'a mut BTreeMap<String, Secret>),
@@ -102,7 +102,7 @@ pub(super) trait Choice {
     fn words(&self) -> &'static [&'static str];
     /// The chosen one.
     fn word(&self) -> &'static str;
-    /// Chooses; false if it is none of the words.
+    /// Chooses; false if it is not one of the words.
     fn choose(&mut self, word: &str) -> bool;
 }
 
@@ -174,7 +174,7 @@ whole!(u16, u32, u64, i32, usize);
 // === impl Draft ===
 
 impl Draft {
-    /// What the keys would have to say to make these settings.
+    /// The values of the keys that would produce these settings.
     pub(super) fn of(config: &Config) -> Self {
         let (source, name, text) = match &config.tenant {
             TenantSource::Static(name) => (TenantFrom::Static, name.as_str(), ""),
@@ -205,7 +205,7 @@ impl Draft {
 impl Default for Draft {
     fn default() -> Self {
         let mut draft = Self::of(&Config::default());
-        // Not the number of cores of the machine that happens to look.
+        // Not the number of cores of the present machine.
         draft.threads = 0;
         draft
     }

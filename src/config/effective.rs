@@ -1,4 +1,4 @@
-//! What is active and why: every key with its value and where that comes from. Secrets print as `***`.
+//! The effective settings: every key with its value and source. Secrets print as `***`.
 
 use std::fmt::Write;
 
@@ -9,8 +9,8 @@ use super::problem::Location;
 use super::value::{show, show_text};
 use super::{Effective, Loaded, ValueOrigin};
 
-/// librdkafka properties that tell an operator something and an attacker nothing. All others print as `***`, so that
-/// a property nobody has thought of is not the one that leaks.
+/// librdkafka properties that help an operator and not an attacker. All others print as `***`, so that
+/// a property that is missing here is not the one that leaks.
 const HARMLESS: [&str; 14] = [
     "client.id",
     "client.rack",
@@ -32,7 +32,7 @@ const HARMLESS: [&str; 14] = [
 const HARMLESS_GROUPS: [&str; 7] =
     ["compression.", "fetch.", "socket.", "queue.buffering.", "message.", "reconnect.backoff.", "topic.metadata."];
 
-/// One line per key: `path = value   # origin`, aligned; then, for each tenant, what its overrides say.
+/// One line per key: `path = value   # origin`, aligned; then the overrides of each tenant.
 #[must_use]
 pub fn render_effective(loaded: &Loaded) -> String {
     let mut out = render(&loaded.effective);
@@ -44,7 +44,7 @@ pub fn render_effective(loaded: &Loaded) -> String {
 }
 
 fn render(effective: &[Effective]) -> String {
-    // Longer ones, such as bucket lists, stick out rather than push everything to the right.
+    // Longer lines, such as bucket lists, exceed the column instead of widening it for all.
     const WIDEST: usize = 60;
     let paths = effective.iter().map(|e| e.path.chars().count()).max().unwrap_or(0).min(WIDEST);
     let width = |e: &Effective| e.value.chars().count();

@@ -1,4 +1,5 @@
-//! What is well-formed and in all likelihood not what was meant: said by `check`, and no error, because it may be.
+//! What is well-formed and probably not what was meant: `check` reports it, and not as an error, because it may be
+//! meant.
 
 use super::Tenants;
 use super::problem::quoted;
@@ -30,13 +31,14 @@ const NUMBERS: [&str; 18] = [
     "thread.id",
 ];
 
-/// Attributes of resources that people look for on spans.
+/// Attributes of resources that users expect on spans.
 const OF_RESOURCES: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
 
 /// Intrinsics of a span, as they might be written if they were attributes.
 const INTRINSICS: [&str; 3] = ["kind", "name", "status"];
 
-/// Everything that looks odd, for everybody and for single tenants, one line each: the key, and what to write instead.
+/// Everything that looks odd, in the defaults and for single tenants, one line each: the key, and what to write
+/// instead.
 #[must_use]
 pub fn hints(tenants: &Tenants) -> Vec<String> {
     let all = of(tenants.defaults());
@@ -99,7 +101,7 @@ fn of(config: &Config) -> Vec<String> {
     out
 }
 
-/// A name of an attribute with a scope before it, as filter policies have one and nobody else.
+/// An attribute name with a scope before it. Only filter policies have scopes.
 fn scoped(path: &str, name: &str) -> Option<String> {
     let rest = ["span.", "resource.", "."].iter().find_map(|scope| name.strip_prefix(scope))?;
     let remedy = format!("is looked up under exactly this name; attributes have no scope here: write {}", quoted(rest));
@@ -135,7 +137,7 @@ fn of_mapping(path: &str, mapping: &DimensionMapping, out: &mut Vec<String>) {
     }
 }
 
-/// What a server says of itself, and would name its caller.
+/// Attributes by which a server describes itself, and which would name its caller.
 fn of_callers(config: &Config, out: &mut Vec<String>) {
     let graphs = &config.core.service_graphs;
     let own = graphs.peer_attributes.iter().find(|name| name.starts_with("server."));

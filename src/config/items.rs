@@ -1,5 +1,5 @@
-//! Lists of things with parts: dimensions, mappings, bucket sets, span-name rules. Every part is read, checked and named
-//! on its own, as in `span_metrics.dimension_mappings[1].join`.
+//! Lists of items with fields: dimensions, mappings, bucket sets, span-name rules. Every field is read, checked and
+//! named on its own, as in `span_metrics.dimension_mappings[1].join`.
 
 use regex::Regex;
 use serde_json::{Value, json};
@@ -17,15 +17,15 @@ use crate::core::settings::{BucketSet, Dimension, DimensionMapping, SpanNameRule
 /// gRPC status codes that can mean a failure.
 const GRPC_CODES: std::ops::RangeInclusive<i64> = 1..=16;
 
-/// The value of a key that is a list of things with parts.
+/// The value of a key that is a list of items with fields.
 pub(super) trait Items {
-    /// Takes over what `node` says, unless something is wrong with it.
+    /// Takes the value of `node`, unless it is invalid.
     fn read(&mut self, node: &Node, reading: &mut Reading) -> bool;
     /// The value as it would stand in the file, on one line.
     fn show(&self) -> String;
-    /// What it looks like.
+    /// Its form, for messages.
     fn form(&self) -> &'static str;
-    /// Whether `a,b` says it, too.
+    /// Whether it can also be written `a,b`.
     fn plain(&self) -> bool;
     /// The JSON Schema of one of them.
     fn schema(&self) -> Value;
@@ -33,11 +33,11 @@ pub(super) trait Items {
 
 /// One of them.
 pub(super) trait Item: Sized {
-    /// What a list of them looks like.
+    /// The form of a list of them, for messages.
     const FORM: &'static str;
     /// Whether one can be a plain word.
     const PLAIN: bool = false;
-    /// Reads one; what is wrong is noted under `at`.
+    /// Reads one; problems are recorded under `at`.
     fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self>;
     /// One as it would stand in the file.
     fn show(&self) -> String;
@@ -207,7 +207,7 @@ fn regex(pattern: &str) -> Result<(), String> {
 
 /// Why a pattern is not a regular expression.
 pub(super) fn no_regex(pattern: &str, error: &regex::Error) -> String {
-    // The last line says what is wrong; those before it draw the pattern.
+    // The last line holds the problem; those before it show the pattern.
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default();
     format!("{} is not a valid regular expression: {}", quoted(pattern), reason.trim_start_matches("error: "))
@@ -241,7 +241,7 @@ fn template(pattern: &str, replace: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What to do about a name that is no group's.
+/// The remedy for a name that is not a group.
 fn no_group(name: &str) -> String {
     let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
     if digits.is_empty() || digits.len() == name.len() {

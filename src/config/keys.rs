@@ -1,5 +1,5 @@
 //! The table of keys. Reading, suggestions, environment names, the effective listing and the reference file all come
-//! from it; a key that is not here does not exist. Defaults are not repeated here: they are what a fresh draft holds.
+//! from it; a key that is not here does not exist. Defaults are not repeated here: a fresh draft holds them.
 
 mod input;
 mod metrics;
@@ -14,7 +14,7 @@ use crate::core::model::Millis;
 pub(super) struct ConfigKey {
     /// The path, such as `kafka.brokers`.
     pub(super) path: &'static str,
-    /// One line: what it does, and why one would change it.
+    /// One line: what it does, and why a user would change it.
     pub(super) doc: &'static str,
     /// Where its value goes.
     pub(super) slot: fn(&mut Draft) -> DraftField<'_>,
@@ -60,7 +60,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
     names
 }
 
-/// How the keys begin that can differ from tenant to tenant.
+/// The prefixes of the keys that can differ from tenant to tenant.
 pub(super) const PER_TENANT: [&str; 23] = [
     "naming.",
     "span_metrics.",
@@ -87,7 +87,7 @@ pub(super) const PER_TENANT: [&str; 23] = [
     "remote_write.preflight",
 ];
 
-/// Those among them that cannot: halves of all tenants wait together, and tenants are counted together.
+/// The keys among them that cannot: pending edges of all tenants share a store, and so does the count of tenants.
 const ALIKE: [&str; 3] = ["service_graphs.wait", "service_graphs.max_items", "limits.max_tenants"];
 
 const YEAR: Millis = 365 * 24 * HOUR;

@@ -1,4 +1,4 @@
-//! Which labels of span metrics would be one and the same.
+//! Which labels of span metrics would collide.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn label_set<'a>(config: &Settings, all: impl Iterator<Item = (String, &'a str)>
         seen.extend(SCOPE_LABELS.map(|label| (label.to_owned(), ("scopes".to_owned(), label))));
     }
     let mut tell = |problem: String| {
-        // What all label sets share is wrong in each of them.
+        // A problem that all label sets share is reported once.
         if !problems.contains(&problem) {
             problems.push(problem);
         }
@@ -83,7 +83,7 @@ fn bucket_sets(config: &Settings) -> impl Iterator<Item = String> {
     })
 }
 
-/// Nor may it be cut short: two services, or two kinds, that are cut to one label would need two layouts.
+/// Nor may it be truncated: two services, or two kinds, that are cut to one label would need two layouts.
 fn cut_bucket_sets(config: &Settings) -> impl Iterator<Item = String> {
     let most = config.limits.max_label_value_length;
     config.span_metrics.bucket_sets.iter().enumerate().flat_map(move |(i, set)| {

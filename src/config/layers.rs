@@ -1,4 +1,4 @@
-//! The layers, one over the other: defaults, file, environment, flags. Remembers where each value came from.
+//! The layers, in order of precedence: defaults, file, environment, flags. Remembers where each value came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use super::{ReadFile, Sources};
 /// Why a tenant cannot have its own value.
 const GLOBAL: &str = "applies to all tenants; write it in the main file";
 
-/// What the layers add up to.
+/// The merged layers.
 pub(super) struct Layers<'a> {
     pub(super) draft: Draft,
-    /// Where each given value comes from; what is not here has its default.
+    /// Where each given value comes from; keys that are absent have their defaults.
     pub(super) places: BTreeMap<String, Location>,
     /// Keys whose value could not be read.
     pub(super) unread: BTreeSet<&'static str>,
@@ -26,7 +26,7 @@ pub(super) struct Layers<'a> {
     /// What an excerpt of the file may show.
     pub(super) shown: Shown,
     pub(super) file: &'a str,
-    /// The tenant whose overrides are read, if it is those.
+    /// The tenant whose overrides are being read, if any.
     pub(super) tenant: Option<String>,
     pub(super) read_file: &'a ReadFile<'a>,
     /// The text of the file that `overrides.file` names.
@@ -95,7 +95,7 @@ impl<'a> Layers<'a> {
         tree
     }
 
-    /// Which keys can stand in what is read.
+    /// The keys that are legal in the text that is being read.
     fn among(&self) -> fn(&str) -> bool {
         if self.tenant.is_some() { keys::per_tenant } else { |_| true }
     }
@@ -149,7 +149,7 @@ impl<'a> Layers<'a> {
         self.tenant.is_some() && !keys::all().any(|key| inside(key.path) && keys::per_tenant(key.path))
     }
 
-    /// Notes what of a value may be shown.
+    /// Records which part of a value may be shown.
     fn show(&mut self, key: &ConfigKey, node: &Node) {
         let slot = (key.slot)(&mut self.draft);
         match (slot, &node.body) {
@@ -219,7 +219,7 @@ impl<'a> Layers<'a> {
 
     pub(super) fn flag(&mut self, flag: &str) {
         let Some((path, value)) = flag.split_once('=') else {
-            // Nothing of it is repeated: it may be a value.
+            // The message does not repeat it: it may be a secret.
             self.problem(Location::Flag, "", "has no `=`; write `path=value`, as in `kafka.group=spanmill`");
             return;
         };
@@ -267,7 +267,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// What to do about a key that does not exist.
+/// The remedy for a key that does not exist.
 fn remedy(section: &str, name: &str, among: fn(&str) -> bool) -> String {
     let siblings = keys::children(section, among);
     if let Some(near) = nearest(name, siblings.iter().copied()) {
@@ -293,7 +293,7 @@ fn listed(section: &str, among: fn(&str) -> bool) -> String {
 }
 
 /// Kubernetes puts the addresses of a service named `spanmill...` into every pod: `SPANMILL_SERVICE_HOST`,
-/// `SPANMILL_PORT_9464_TCP_ADDR` and so on. They are not ours.
+/// `SPANMILL_PORT_9464_TCP_ADDR` and so on. They are not settings.
 fn of_kubernetes(name: &str) -> bool {
     let numbered = name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()));
     numbered || name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT")

@@ -1,10 +1,10 @@
 //! The configuration: settings, the file, its check, its secrets.
 //!
 //! *In:* a YAML file, `SPANMILL_*` variables, `--set` flags. *Out:* [`Config`], and for every key where its value comes
-//! from; or everything that is wrong, each with its place and remedy. *Owner:* the command line, once at the start.
-//! *Never:* a guess. An unknown key, a bare number for a duration, a key given twice are errors. [`load`] is pure;
-//! [`load_from`] is the one edge that reads the file and the environment. *Next:* a new key goes into `settings.rs`, its
-//! slot into the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
+//! from; or all problems, each with its place and remedy. *Owner:* the command line, once at the start. *Never:* a
+//! guess. An unknown key, a bare number for a duration, a key given twice are errors. [`load`] is pure; [`load_from`]
+//! is the one edge that reads the file and the environment. *Next:* a new key goes into `settings.rs`, its slot into
+//! the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
 
 mod agreed;
 mod auth;
@@ -77,11 +77,11 @@ pub struct Sources<'a> {
     pub env: &'a [(String, String)],
     /// `path=value`, in the order of the flags.
     pub set: &'a [String],
-    /// How the files that settings name are read.
+    /// Reads the files that settings name.
     pub read_file: &'a ReadFile<'a>,
 }
 
-/// Settings without a fault.
+/// Valid settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The settings.
@@ -90,7 +90,7 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
     /// The settings of every tenant.
     pub tenants: Tenants,
-    /// What `overrides.file` says for each tenant, with paths such as `tenants.acme.limits.max_active_series`.
+    /// The values of `overrides.file` for each tenant, with paths such as `tenants.acme.limits.max_active_series`.
     pub overridden: Vec<Effective>,
 }
 
@@ -108,7 +108,7 @@ pub struct Effective {
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody gave it.
+    /// No source sets it.
     Default,
     /// A line of the file.
     File {
@@ -123,17 +123,17 @@ pub enum ValueOrigin {
     Flag,
 }
 
-/// Adds up defaults, file, environment and flags.
+/// Merges defaults, file, environment and flags.
 ///
 /// # Errors
-/// Everything that is wrong, not only the first.
+/// All problems, not only the first.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
     add_up(sources, Vec::new())
 }
 
 fn add_up(sources: &Sources<'_>, earlier: Vec<Problem>) -> Result<Loaded, Problems> {
     let mut layers = Layers::read(sources);
-    // Rules about half of the settings would complain about what the other half says.
+    // With a part of the settings missing, rules would report false problems.
     let auth = if layers.complete && earlier.is_empty() { layers.check() } else { settings::Auth::None };
     let text = sources.file.map_or("", |(_, text)| text);
     let found = std::mem::take(&mut layers.problems);
@@ -152,7 +152,7 @@ fn add_up(sources: &Sources<'_>, earlier: Vec<Problem>) -> Result<Loaded, Proble
 /// Loads the file at `path`, if any, the environment and the flags.
 ///
 /// # Errors
-/// Everything that is wrong, including a file that cannot be read.
+/// All problems, including a file that cannot be read.
 pub fn load_from(path: Option<&Path>, set: &[String]) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let name = path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();

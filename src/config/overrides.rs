@@ -1,6 +1,6 @@
 //! The file of overrides: for some tenants, other values of some keys.
 //!
-//! A tenant starts from the settings of everybody and replaces them key by key, maps entry by entry. All or nothing: one
+//! A tenant starts from the defaults and replaces them key by key, maps entry by entry. All or nothing: one
 //! mistake, and no tenant changes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,10 @@ use super::tenants::Tenants;
 use super::yaml::{Body, MapEntry, Node, Pos};
 use super::{Effective, Problems, ReadFile};
 
-/// Reads the text of an overrides file over the settings of everybody.
+/// Reads the text of an overrides file over the defaults.
 ///
 /// # Errors
-/// Everything that is wrong with it, for all tenants.
+/// All problems, for all tenants.
 pub fn load_overrides(
     defaults: &Config,
     text: &str,
@@ -31,7 +31,7 @@ pub fn load_overrides(
     read(defaults, text, file_name, read_file).map(|(tenants, _)| tenants)
 }
 
-/// The same, and what the file says, tenant by tenant.
+/// The same, and the values of the file, tenant by tenant.
 pub(super) fn read(
     defaults: &Config,
     text: &str,
@@ -56,10 +56,10 @@ pub(super) fn read(
     }
 }
 
-/// Lays `path=value` settings over those of everybody and of every tenant, and then some over those of single tenants.
+/// Lays `path=value` settings over the defaults and those of every tenant, and then some over those of single tenants.
 ///
 /// # Errors
-/// Everything that is wrong with them.
+/// All problems.
 pub fn set_over(base: &Tenants, set: &[String], overrides: &[(String, String)]) -> Result<Tenants, Problems> {
     let no_file = |_: &std::path::Path| Err(std::io::Error::other("settings of a case read no files"));
     let mut layers = Layers::new("", &no_file);
@@ -80,7 +80,7 @@ pub fn set_over(base: &Tenants, set: &[String], overrides: &[(String, String)]) 
         let config = Arc::clone(overridden.get(name).unwrap_or(&defaults));
         overridden.insert(name.clone(), all(Some(name), &config, &flags));
     }
-    // What nobody said here was checked before.
+    // What these overrides do not set was checked before.
     let mut problems = layers.problems;
     problems.retain(Problem::is_given);
     problems.dedup();
@@ -100,7 +100,7 @@ fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
 // === impl Layers ===
 
 impl Layers<'_> {
-    /// The tenants of the file. It must say that there are none: a file that was cut short is not taken for an empty one.
+    /// The tenants of the file. An empty list must be explicit: a truncated file must not count as an empty one.
     fn tenants<'n>(&mut self, tree: &'n Node) -> Vec<&'n MapEntry> {
         const FORM: &str = "write `tenants:` and under it a section for each tenant, or `tenants: {}` for none";
         let Body::Map(entries) = &tree.body else {
@@ -168,7 +168,7 @@ impl Layers<'_> {
         self.end()
     }
 
-    /// What follows is said for this tenant, or for everybody.
+    /// The following settings are for this tenant, or defaults.
     fn begin(&mut self, tenant: Option<&str>, defaults: &Config) {
         self.tenant = tenant.map(str::to_owned);
         self.draft = Draft::of(defaults);
@@ -176,7 +176,7 @@ impl Layers<'_> {
         self.unread.clear();
     }
 
-    /// All is said.
+    /// All settings are read.
     fn end(&mut self) -> Config {
         let draft = self.draft.clone();
         let auth = if self.tenant.is_some() { self.check_tenant_of(&draft) } else { self.check() };
@@ -223,7 +223,7 @@ impl Layers<'_> {
         }
     }
 
-    /// Takes away the entries of a map that a tenant gave as empty text.
+    /// Removes the entries of a map that a tenant sets to empty text.
     pub(super) fn remove_empty(
         &mut self,
         key: &ConfigKey,
@@ -250,12 +250,12 @@ impl Layers<'_> {
         }
     }
 
-    /// What the file says for the tenant that was read.
+    /// The values in the file for the tenant that was read.
     fn said(&mut self, tenant: &str) -> Vec<Effective> {
         let mut said: Vec<Effective> = self.effective();
         said.retain(|one| self.places.contains_key(&one.path));
         for key in keys::all().filter(|key| keys::per_tenant(key.path)) {
-            // An entry that was taken away has no value any more.
+            // A removed entry has no value any more.
             let entry = |path: &str| path.strip_prefix(key.path).is_some_and(|rest| rest.starts_with('.'));
             let taken = self.places.keys().filter(|path| entry(path) && !said.iter().any(|one| one.path == **path));
             let taken: Vec<Effective> = taken.map(|path| self.one(path.clone(), "\"\"".to_owned())).collect();

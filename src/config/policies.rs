@@ -1,4 +1,4 @@
-//! Filter policies: what makes one well-formed. Keys are those of Tempo, and values have the type that YAML gives them.
+//! Filter policies: the rules of a valid one. Keys are those of Tempo, and values have the type that YAML gives them.
 
 use regex::bytes::Regex;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::core::settings::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatc
 /// The most blocks of one list that may look at resources; a filter has one bit for each.
 const RESOURCE_BLOCKS: usize = 128;
 
-/// What a key speaks of.
+/// The subject of a key.
 enum Subject {
     Kind,
     Status,
@@ -25,7 +25,7 @@ enum Subject {
     Attribute,
 }
 
-/// That `word` is one of `words`.
+/// Checks that `word` is one of `words`.
 pub(super) fn one_of(word: &str, words: &[&'static str]) -> Result<(), String> {
     if words.contains(&word) {
         return Ok(());
@@ -39,7 +39,7 @@ pub(super) fn one_of(word: &str, words: &[&'static str]) -> Result<(), String> {
     })
 }
 
-/// What a key speaks of, or why it speaks of nothing.
+/// The subject of a key, or why it has none.
 fn subject(key: &str) -> Result<Subject, String> {
     match key.strip_prefix("span:").unwrap_or(key) {
         "kind" => return Ok(Subject::Kind),
@@ -60,7 +60,7 @@ fn subject(key: &str) -> Result<Subject, String> {
     })
 }
 
-/// The name of an attribute as TraceQL writes it; `"..."` keeps what would mean something else.
+/// The name of an attribute as TraceQL writes it; `"..."` quotes text that would have another meaning.
 fn attribute_name(text: &str) -> Result<(), String> {
     let (mut quotes, mut named) = (false, false);
     let mut chars = text.chars();
@@ -133,7 +133,7 @@ fn plain_value(text: &str) -> Result<PolicyValue, String> {
     }
 }
 
-/// That a value suits its key.
+/// Checks that a value suits its key.
 fn suits(key: &str, match_type: MatchType, value: &PolicyValue) -> Result<(), String> {
     let Ok(subject) = subject(key) else { return Ok(()) };
     let PolicyValue::Text(text) = value else {
@@ -225,7 +225,7 @@ fn block(node: &Node, at: &str, reading: &mut Reading) -> Option<PolicyMatch> {
         .and_then(|node| items(node, &path, "a list such as `[{key: span.http.method, value: GET}]`", reading));
     let mut attributes = Vec::new();
     for (i, node) in nodes?.iter().enumerate() {
-        // Without a readable type, nobody knows what a value must be.
+        // Without a readable type, the type of a value is unknown.
         let attribute = attribute(node, known.then_some(match_type), &format!("{path}[{i}]"), reading);
         attributes.extend(attribute);
     }

@@ -1,17 +1,17 @@
-//! `service_graphs.preset`: what the keys that it is for are unless they are given.
+//! `service_graphs.preset`: the defaults of the keys that it covers.
 
 use crate::core::settings::ServiceGraphs;
 
 /// `service_graphs.preset`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GraphPreset {
-    /// As Tempo does.
+    /// As in Tempo.
     Tempo,
-    /// As is right, where Tempo's edges are wrong, depend on what comes first, or know only old names.
+    /// Correct where Tempo's edges are wrong, depend on the order of arrival, or use only old attribute names.
     Recommended,
 }
 
-/// The name that the conventions have given to `peer.service`.
+/// The present name of `peer.service` in the semantic conventions.
 const PEER: &str = "service.peer.name";
 
 /// Switches that are on in what is recommended, by their keys.
@@ -45,7 +45,7 @@ impl GraphPreset {
         if same { Self::Recommended } else { Self::Tempo }
     }
 
-    /// Gives what it is for its value, but for the keys that are given.
+    /// Sets the keys that it covers, except for those that are set.
     pub(super) fn apply(self, graphs: &mut ServiceGraphs, given: impl Fn(&str) -> bool) {
         let recommended = self == Self::Recommended;
         for (path, on) in switches(graphs) {

@@ -1,7 +1,7 @@
-//! What is wrong with the settings, said so that it can be put right without reading the manual.
+//! What is wrong with the settings, worded so that a user can fix it without the manual.
 //!
 //! *Out:* one line per problem: where, which key, what, and the remedy; then the line of the file with everything
-//! blanked that is not known to be harmless, because a mistyped `pasword:` is followed by a password.
+//! masked that is not known to be harmless, because a mistyped `pasword:` is followed by a password.
 
 use std::fmt;
 
@@ -20,19 +20,19 @@ pub(super) enum Location {
     Flag,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     place: Location,
     /// The name of the file; empty without one.
     file: String,
-    /// The key; empty when the text as a whole is meant.
+    /// The key; empty if the problem is about the text as a whole.
     path: String,
     message: String,
     excerpt: Option<String>,
 }
 
-/// Everything that is wrong, in the order of the file, then of the environment, then of the flags. Never empty.
+/// All problems, in the order of the file, then of the environment, then of the flags. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
@@ -59,7 +59,7 @@ impl Problem {
         Self { place, file: file.to_owned(), path, message: message.into(), excerpt: None }
     }
 
-    /// Adds the line of the file that is meant, as far as it may be shown.
+    /// Adds the affected line of the file, as far as it may be shown.
     pub(super) fn with_excerpt(mut self, text: &str, shown: &Shown) -> Self {
         if let Location::File(at) = self.place {
             self.excerpt = shown.excerpt(text, at);
@@ -67,18 +67,18 @@ impl Problem {
         self
     }
 
-    /// Whether it is about something that somebody said, and not about what was there before.
+    /// Whether the problem is about a value that the configuration sets, and not about a default.
     pub(super) fn is_given(&self) -> bool {
         self.place != Location::WholeFile
     }
 
-    /// The key that is meant, such as `kafka.brokers`; empty when it is the text as a whole.
+    /// The affected key, such as `kafka.brokers`; empty if the problem is about the text as a whole.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

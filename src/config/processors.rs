@@ -1,4 +1,4 @@
-//! Rules about what is computed from spans, for everybody or for one tenant.
+//! Rules about the metrics computed from spans, for the defaults or one tenant.
 
 use super::draft::Draft;
 use super::layers::Layers;
@@ -9,7 +9,7 @@ use super::value::show_duration;
 // === impl Layers ===
 
 impl Layers<'_> {
-    /// The rules about what is computed from spans.
+    /// The rules about the metrics computed from spans.
     pub(super) fn check_processors(&mut self, draft: &Draft) {
         self.check_naming(draft);
         self.check_span_metrics(draft);
@@ -17,7 +17,7 @@ impl Layers<'_> {
         self.check_host_info(draft);
     }
 
-    /// That somebody has something to do. A tenant may be switched off, and only single tenants may be switched on.
+    /// Checks that at least one processor is enabled. Overrides may disable a tenant, or enable single tenants only.
     pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
         let working =

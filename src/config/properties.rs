@@ -1,14 +1,14 @@
-//! Which librdkafka properties are the user's to set. What the protocol relies on is not, nor are values with which a worker
-//! could start and then stand still: `check` says so, with the place, instead of a run that does nothing.
+//! Which librdkafka properties a user may set: none that the protocol relies on, and no values with which a worker
+//! could start and then stand still: `check` reports them, with the place, instead of a run that does nothing.
 
 use std::collections::BTreeMap;
 
 use super::settings::Secret;
 
-/// What is left of librdkafka's own defaults where a rule compares two properties.
+/// librdkafka's default, where a rule compares two properties.
 const SESSION_TIMEOUT: i64 = 10_000;
 
-/// The properties that cannot stay as they are, each with the reason and the remedy, which do not repeat its value.
+/// The invalid properties, each with the reason and the remedy, which do not repeat its value.
 pub(super) fn problems(properties: &BTreeMap<String, Secret>) -> Vec<(&str, String)> {
     let number = |name: &str| properties.get(name).and_then(|value| value.reveal().trim().parse::<i64>().ok());
     let mut problems = Vec::new();
@@ -28,7 +28,7 @@ pub(super) fn problems(properties: &BTreeMap<String, Secret>) -> Vec<(&str, Stri
     problems
 }
 
-/// Why a property is not the user's to set, whatever its value.
+/// Why a user may not set a property, whatever its value.
 fn refused(name: &str) -> Option<&'static str> {
     Some(match name {
         "bootstrap.servers" | "metadata.broker.list" => "is set by `kafka.brokers`; write it there",
@@ -64,7 +64,7 @@ fn refused(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Why a number will not do.
+/// Why a number is out of range.
 fn out_of_bounds(name: &str, value: i64) -> Option<String> {
     let (holds, remedy) = match name {
         // A part of a frame of a journal must fit: `journal::MAX_PART` and its header.

@@ -1,24 +1,24 @@
-//! How far a setting reaches, when the workers of a group do not agree on it: while one after the other is replaced, they
-//! never do.
+//! The reach of a setting when the workers of a group do not agree on it. During a rolling update they never agree.
 //!
-//! A key that is not here fails `tests/pure/features/disagree.rs`, which lets two workers with different values of each key
-//! count together.
+//! A key that is not here fails `tests/pure/features/disagree.rs`, which lets two workers with different values of each
+//! key count together.
 
 use super::keys;
 
 /// What happens when workers of one group have different values of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// It is each worker's own business: no sample differs.
+    /// It affects the worker alone: no sample differs.
     Worker,
-    /// A worker with another value does not get in, or belongs to another group.
+    /// A worker with another value does not start, or belongs to another group.
     Group,
-    /// It decides when stream time moves on and steps close. What was decided is in the journals, as commits and marks.
+    /// It decides when stream time advances and steps close. The decisions are in the journals, as commits and marks.
     Time,
-    /// It decides what a record adds to, from the first commit of a worker that has it. What is added, and the layout of it,
-    /// is in the commit.
+    /// It decides what a record adds to, from the first commit of a worker that has it. The deltas, and their layout,
+    /// are in the commit.
     Commit,
-    /// It decides what a step says of a shard, from the step behind which a worker that has it takes over. The mark says so.
+    /// It decides the samples of a shard, from the step after which a worker that has it acquires the shard. The mark
+    /// records it.
     Step,
 }
 
@@ -188,14 +188,14 @@ const REACHES: [(Reach, &[&str]); 5] = [
     ),
 ];
 
-/// How far a key reaches, or the key of which `path` is an entry; `None` for what is no key.
+/// How far a key reaches, or the key of which `path` is an entry; `None` if there is no such key.
 #[must_use]
 pub fn reach(path: &str) -> Option<Reach> {
     let is = |key: &&str| path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     REACHES.iter().find(|(_, keys)| keys.iter().any(is)).map(|(reach, _)| *reach)
 }
 
-/// All keys, in the order of the reference file, with their reach; `None` for one that nobody has thought about.
+/// All keys, in the order of the reference file, with their reach; `None` for a key without a declared reach.
 pub fn reaches() -> impl Iterator<Item = (&'static str, Option<Reach>)> {
     keys::all().map(|key| (key.path, reach(key.path)))
 }
@@ -203,7 +203,7 @@ pub fn reaches() -> impl Iterator<Item = (&'static str, Option<Reach>)> {
 // === impl Reach ===
 
 impl Reach {
-    /// Whether it decides any number, or when there are numbers: then the workers of a group should agree.
+    /// Whether it affects any sample or its time: then the workers of a group should agree.
     #[must_use]
     pub fn counts(self) -> bool {
         self != Self::Worker

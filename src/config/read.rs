@@ -10,12 +10,12 @@ use super::settings::Secret;
 use super::value::{boolean, bound, duration, fraction, show_duration, show_size, size, whole};
 use super::yaml::{self, Body, MapEntry, Node, Pos, Style};
 
-/// What became of one value.
+/// The result of reading one value.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// What was read: the value itself has no suffix, an item has `[0]`, an entry of a map `.name`.
+    /// The values that were read: the value itself has no suffix, an item has `[0]`, an entry of a map `.name`.
     pub(super) found: Vec<Found>,
-    /// What is wrong; the slot keeps what it had.
+    /// The problems; the slot keeps its value.
     pub(super) wrong: Vec<Wrong>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Found {
     pub(super) start: Pos,
 }
 
-/// A value that was not; without a message it was complained about before.
+/// A value that was not read; without a message, the problem was reported before.
 pub(super) struct Wrong {
     pub(super) suffix: String,
     pub(super) at: Pos,
@@ -115,7 +115,7 @@ pub(super) fn readable(path: &Path, read_file: &ReadFile<'_>) -> Result<String, 
     })
 }
 
-/// What is wrong; `None` if it was complained about before.
+/// The problem; `None` if it was reported before.
 pub(super) type Message = Option<String>;
 
 fn scalar(slot: DraftField<'_>, node: &Node) -> Result<(), Message> {
@@ -258,7 +258,7 @@ pub(super) fn buckets(node: &Node, at: &str, reading: &mut Reading) -> Option<Ve
     (reading.wrong.len() == before).then_some(bounds)
 }
 
-/// The good entries of a map; bad ones are noted.
+/// The valid entries of a map; invalid ones are recorded as problems.
 fn entries<T>(
     node: &Node,
     reading: &mut Reading,

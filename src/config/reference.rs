@@ -22,7 +22,7 @@ const HEAD: &str = "\
 # `spanmill check` reports everything that is wrong with a file, or prints the effective values with their sources.
 ";
 
-/// What a list that is empty by default can look like.
+/// Examples of lists that are empty by default.
 pub(super) const EXAMPLES: [(&str, &str); 11] = [
     ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
     ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),

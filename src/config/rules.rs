@@ -1,4 +1,4 @@
-//! What values must be to each other and to the world, beyond being readable one by one; then the finished settings.
+//! Rules about combinations of values and about their environment; then the finished settings.
 
 use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
@@ -12,14 +12,14 @@ use super::value::show_duration;
 use crate::core::model::StepWidth;
 use crate::core::settings::{SINGLE_TENANT, Time, TimeSource};
 
-/// The least memory limit: a worker without any work needs some of it.
+/// The minimum memory limit: even an idle worker needs some memory.
 const LEAST_MEMORY: usize = 64 << 20;
 
 // === impl Layers ===
 
 impl Layers<'_> {
-    /// Applies every rule. Rules about a value that could not be read are skipped: one slip, one problem.
-    /// Returns the authentication, which takes reading files to know.
+    /// Applies every rule. Rules about a value that could not be read are skipped: one mistake, one problem.
+    /// Returns the authentication, for which files are read.
     pub(super) fn check(&mut self) -> Auth {
         self.follow_step();
         self.follow_preset();
@@ -37,7 +37,7 @@ impl Layers<'_> {
         self.check_auth(&draft)
     }
 
-    /// Gives a default that depends on another key its value.
+    /// Sets a default that depends on another key.
     fn follow_step(&mut self) {
         const PATH: &str = "series.zero_offset";
         let given = self.places.contains_key(PATH) || self.unread.contains(PATH);
@@ -46,8 +46,8 @@ impl Layers<'_> {
         }
     }
 
-    /// Gives what the preset of service graphs is for its value, unless that is given. A tenant without a preset of its own
-    /// keeps what was given before.
+    /// Sets the keys that the preset of service graphs covers, unless they are set. A tenant without a preset of its
+    /// own keeps its earlier values.
     fn follow_preset(&mut self) {
         const PRESET: &str = "service_graphs.preset";
         if !self.places.contains_key(PRESET) {
@@ -58,8 +58,8 @@ impl Layers<'_> {
         draft.preset.apply(&mut draft.config.core.service_graphs, given);
     }
 
-    /// Notes a broken rule about `path`, unless one of the keys it looks at could not be read. It is reported where
-    /// the first of them that was given stands.
+    /// Records a broken rule about `path`, unless one of the keys it involves could not be read. It is reported where
+    /// the first of them is set.
     pub(super) fn broken(&mut self, paths: &[&str], message: impl Into<String>) {
         if paths.iter().any(|path| self.unread.contains(*path)) {
             return;
@@ -69,7 +69,7 @@ impl Layers<'_> {
         self.problem(place, path, message);
     }
 
-    /// Notes what a check of one value found.
+    /// Records the problem that a check of one value found.
     pub(super) fn must(&mut self, path: &str, found: Result<(), String>) {
         if let Err(message) = found {
             self.broken(&[path], message);
@@ -295,7 +295,7 @@ impl Layers<'_> {
         }
     }
 
-    /// A secret from its key or from the file that stands in for it; `None` was noted as a problem.
+    /// A secret from its key or from the file that stands in for it; `None` was recorded as a problem.
     pub(super) fn secret(&mut self, path: &str, value: &Secret, file: Option<&std::path::Path>) -> Option<Secret> {
         let file_path = format!("{path}_file");
         match (value.reveal().is_empty(), file) {
@@ -341,7 +341,7 @@ impl Layers<'_> {
     }
 }
 
-/// That one duration is too short beside another.
+/// The message about a duration that is too short relative to another.
 pub(super) fn at_least(path: &str, value: i64, other: &str, least: i64) -> String {
     let (value, least) = (show_duration(value), show_duration(least));
     format!("{path} ({value}) must be at least {other} ({least})")

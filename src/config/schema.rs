@@ -1,6 +1,6 @@
-//! The JSON Schema of the configuration file and of the file of overrides, for editors. Both come from the table of keys, so
-//! they know each key, its values and its text. What only `spanmill check` can tell (whether keys fit each other, whether a
-//! file exists) is not in them.
+//! The JSON Schema of the configuration file and of the file of overrides, for editors. Both come from the table of
+//! keys, so they know each key, its values and its text. What only `spanmill check` can find (whether keys fit each
+//! other, whether a file exists) is not in them.
 
 use serde_json::{Map, Value, json};
 
@@ -67,7 +67,7 @@ fn section_of(properties: &Map<String, Value>) -> Map<String, Value> {
     if let Value::Object(section) = section { section } else { Map::new() }
 }
 
-/// The keys of the section at `path`, which is made if it is not there.
+/// The keys of the section at `path`, which is created if it is missing.
 fn properties<'a>(root: &'a mut Map<String, Value>, path: &str) -> &'a mut Map<String, Value> {
     let mut at = object(root.entry("properties").or_insert(Value::Null));
     let mut walked = String::new();
@@ -92,7 +92,7 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().expect("made an object")
 }
 
-/// What a key of this kind takes.
+/// The schema of a key of this kind.
 fn of_field(field: &DraftField<'_>) -> Map<String, Value> {
     let schema = match field {
         DraftField::Text(_) | DraftField::Path(_) | DraftField::Secret(_) => text(),
@@ -143,7 +143,7 @@ pub(super) fn buckets() -> Value {
     json!({ "type": "array", "minItems": 1, "items": { "type": "number", "exclusiveMinimum": 0, "maximum": 1000 } })
 }
 
-/// A map with these parts, of which some must be there.
+/// A map with these fields, some of which are required.
 pub(super) fn parts(parts: &Value, required: &[&str]) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": parts, "required": required })
 }

@@ -1,13 +1,13 @@
-//! What the configuration says, as typed values. Every key is documented in `config/spanmill.yaml`.
+//! The configuration as typed values. Every key is documented in `config/spanmill.yaml`.
 //!
-//! What decides a number is [`crate::core::settings`]; the rest is here. Durations are milliseconds.
+//! Settings that affect samples are in [`crate::core::settings`]; the rest is here. Durations are milliseconds.
 
 use crate::core::model::Millis;
 use crate::core::settings::{Encoding, SINGLE_TENANT, Settings};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The most that `kafka.shards` may say.
+/// The maximum of `kafka.shards`.
 pub const MAX_SHARDS: u32 = 1024;
 
 /// The whole configuration.
@@ -19,8 +19,8 @@ pub struct Config {
     pub tenant: TenantSource,
     /// `overrides:`
     pub overrides: Overrides,
-    /// All that decides a number: `time:`, `naming:`, `span_metrics:`, `service_graphs:`, `host_info:`, `histograms:`,
-    /// `span_names:`, `limits:`, `series:`.
+    /// All settings that affect samples: `time:`, `naming:`, `span_metrics:`, `service_graphs:`, `host_info:`,
+    /// `histograms:`, `span_names:`, `limits:`, `series:`.
     pub core: Settings,
     /// `remote_write:`
     pub remote_write: RemoteWrite,
@@ -53,10 +53,11 @@ pub struct Kafka {
     pub replication: i32,
     /// `dead_letter_topic`: gets a copy of every record that cannot be read. Default none, written as empty text.
     pub dead_letter_topic: String,
-    /// `stuck_after`: a partition that has records and yields none for this long is fetched again. Default 60 s.
+    /// `stuck_after`: if a partition has unread records and delivers none for this long, its fetch is restarted.
+    /// Default 60 s.
     pub stuck_after: Millis,
-    /// `journal_retention`: how long records of journals stay after nobody needs them to continue. A replay that repeats the
-    /// ticks and forced closes of live workers reads them. Default 0 s.
+    /// `journal_retention`: how long records of journals stay after no task needs them to continue. A replay that
+    /// repeats the ticks and forced closes of live workers reads them. Default 0 s.
     pub journal_retention: Millis,
     /// `properties`: librdkafka settings handed to every client unchanged (TLS, SASL, ...). Values may be secret.
     pub properties: BTreeMap<String, Secret>,
@@ -146,15 +147,15 @@ pub struct RemoteWrite {
     /// `quarantine`: how long a series that the receiver refuses by itself is not sent before it is retried; 0: it is sent at
     /// every step. Default 5 min.
     pub quarantine: Millis,
-    /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it would keep
-    /// them; what it would throw away waits. Default true.
+    /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it
+    /// would keep them; what it would reject waits. Default true.
     pub preflight: bool,
 }
 
 /// `remote_write.protocol`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// `auto`: 2.0 where the receiver takes it, which it is asked for.
+    /// `auto`: 2.0 if the receiver supports it, which a probe shows.
     Auto,
     /// `1.0`
     V1,
@@ -268,7 +269,7 @@ impl Secret {
         Self { value: value.into(), file: None }
     }
 
-    /// Wraps what a file held.
+    /// Wraps the content of a file.
     #[must_use]
     pub fn of_file(value: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         Self { value: value.into(), file: Some(file.into()) }
@@ -280,7 +281,7 @@ impl Secret {
         self.file.as_deref()
     }
 
-    /// What a file with a secret means: all but the line break at its end.
+    /// The secret in a file: its content without the line break at the end.
     #[must_use]
     pub fn in_text(text: &str) -> &str {
         text.trim_end_matches(['\n', '\r'])

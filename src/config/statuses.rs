@@ -1,4 +1,4 @@
-//! `remote_write.on_status`: statuses of HTTP and what to do at them.
+//! `remote_write.on_status`: HTTP statuses and how to handle them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) fn shown(typed: &BTreeMap<u16, OnStatus>) -> BTreeMap<String, String>
     typed.iter().map(|(status, action)| (status.to_string(), word(action).to_owned())).collect()
 }
 
-/// As values. What is wrong has been noted.
+/// As values. Problems have been recorded.
 pub(super) fn typed(shown: &BTreeMap<String, String>) -> BTreeMap<u16, OnStatus> {
     shown.iter().filter_map(|(status, action)| Some((status_of(status)?, action_of(action)?))).collect()
 }

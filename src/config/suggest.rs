@@ -1,8 +1,8 @@
-//! Did you mean: the nearest of a few names.
+//! Suggestions for mistyped names: the nearest of a few names.
 
-/// The candidate with the fewest typing slips from `name`, if there are few enough for it to be one.
+/// The candidate with the smallest edit distance from `name`, if that is small enough for a typing error.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // What somebody mistyped is short; what is long was not mistyped.
+    // A mistyped key is short; a long text is something else.
     const LONGEST: usize = 100;
     let typed: Vec<char> = name.chars().take(LONGEST + 1).collect();
     if typed.len() > LONGEST {

@@ -1,4 +1,4 @@
-//! What the outside world accepts as a name or an address. Each check returns what is wrong and the remedy.
+//! The syntax of external names and addresses. Each check returns the problem and the remedy.
 
 /// The longest topic name of Kafka.
 const TOPIC_MAX: usize = 249;
@@ -10,8 +10,8 @@ const INTERNAL: [&str; 4] = ["-journal", "-deltas", "-series-journal", "-plan"];
 /// The source topic whose journal would take the name of the series journal.
 const SERIES: &str = "series";
 
-/// The journal of the span tasks of a source topic. Within a group, no two topics come to one name, and none to the name of
-/// another internal topic. Groups may: `x` with topic `y-z`, and `x-y` with topic `z`.
+/// The journal of the span tasks of a source topic. Within a group, no two topics lead to the same name, and none to
+/// the name of another internal topic. Groups may: `x` with topic `y-z`, and `x-y` with topic `z`.
 #[must_use]
 pub fn journal_topic(group: &str, source: &str) -> String {
     let separator = if source == SERIES { '.' } else { '-' };
@@ -24,7 +24,7 @@ pub(super) fn is_internal_topic(topic: &str, group: &str, sources: &[String]) ->
     of_group || sources.iter().any(|source| journal_topic(group, source) == topic)
 }
 
-/// That the journal of a source topic has a name that Kafka takes.
+/// Checks that the journal of a source topic has a name that Kafka accepts.
 pub(super) fn journal(group: &str, source: &str) -> Result<(), String> {
     let length = journal_topic(group, source).len();
     if length > TOPIC_MAX {
@@ -175,7 +175,7 @@ pub(super) fn exemplar_label(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a namespace of metrics.
+/// The problem of an invalid namespace of metrics.
 pub(super) const NAMESPACE: &str =
     "is not legal as a prefix of a metric name; use letters, digits, `_` and `.`, not a digit first";
 

@@ -1,4 +1,4 @@
-//! What the tasks of the core are told, out of the whole configuration.
+//! The settings of the core's tasks, from the whole configuration.
 
 use std::sync::Arc;
 

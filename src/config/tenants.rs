@@ -12,9 +12,9 @@ use crate::core::settings;
 pub struct Tenants {
     defaults: Arc<Config>,
     overridden: BTreeMap<String, Arc<Config>>,
-    /// Made when it is asked for: it takes a look at every key of every tenant.
+    /// Computed on demand: that reads every key of every tenant.
     agreed: Arc<OnceLock<Agreed>>,
-    /// Made once, however many tasks are told: there may be thousands of tenants.
+    /// Made once, however many tasks ask for it: there may be thousands of tenants.
     core: Arc<OnceLock<settings::Tenants>>,
 }
 
@@ -25,7 +25,7 @@ impl PartialEq for Tenants {
 }
 
 impl Tenants {
-    /// The defaults for everybody but those in `overridden`, whose settings stand there in full.
+    /// The defaults for all tenants but those in `overridden`, whose settings stand there in full.
     #[must_use]
     pub fn new(defaults: Arc<Config>, overridden: BTreeMap<String, Arc<Config>>) -> Self {
         Self { defaults, overridden, agreed: Arc::default(), core: Arc::default() }
@@ -37,7 +37,7 @@ impl Tenants {
         self.overridden.get(tenant).unwrap_or(&self.defaults)
     }
 
-    /// The settings of everybody without overrides.
+    /// The settings of all tenants without overrides.
     #[must_use]
     pub fn defaults(&self) -> &Arc<Config> {
         &self.defaults
@@ -49,7 +49,7 @@ impl Tenants {
         self.agreed.get_or_init(|| Agreed::of(&self.defaults, self.overridden()))
     }
 
-    /// What the core is told. All who ask share it.
+    /// The settings of the core. All callers share one value.
     #[must_use]
     pub fn core(&self) -> &settings::Tenants {
         self.core.get_or_init(|| {

@@ -7,7 +7,7 @@ use crate::core::model::Millis;
 /// `15s`, `250ms`, `15m`, `1h` to milliseconds.
 ///
 /// # Errors
-/// Names what is wrong, and how a duration is written.
+/// Names the problem, and how a duration is written.
 pub fn duration(text: &str) -> Result<Millis, String> {
     let (digits, unit) = number_and_unit(text);
     let factor = match unit {
@@ -74,7 +74,7 @@ pub(super) fn fraction(text: &str, above: f64, most: f64) -> Result<f64, String>
     }
 }
 
-/// `true` or `false`; YAML 1.1's other spellings are too easily meant as text.
+/// `true` or `false`; YAML 1.1's other spellings are too likely to be meant as text.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
@@ -92,7 +92,7 @@ fn scaled(digits: &str, factor: i64) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(factor)
 }
 
-/// Milliseconds as a person writes them.
+/// Milliseconds in the notation of the configuration.
 pub(super) fn show_duration(ms: Millis) -> String {
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     units
@@ -101,7 +101,7 @@ pub(super) fn show_duration(ms: Millis) -> String {
         .map_or_else(|| format!("{ms}ms"), |(unit, factor)| format!("{}{unit}", ms / factor))
 }
 
-/// Bytes as a person writes them.
+/// Bytes in the notation of the configuration.
 pub(super) fn show_size(bytes: i64) -> String {
     if bytes == 0 {
         return "0B".to_owned();

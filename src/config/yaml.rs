@@ -1,9 +1,9 @@
 //! YAML text to a tree with positions. The only file that knows the YAML crate.
 //!
-//! *In:* the text. *Out:* a [`Node`], and what is not acceptable whatever the keys mean. Scalars stay text (and
-//! remember their quotes): the table of keys says how each is read, so `no`, `0123` and `1e3` never change their meaning
-//! behind the reader's back. *Never:* anchors, aliases and tags in a settings file of ours, which is easier to trust
-//! without them. In files of others, aliases stand for what they name.
+//! *In:* the text. *Out:* a [`Node`], and the problems that do not depend on the keys. Scalars stay text (and
+//! remember their quotes): the table of keys determines how each is read, so `no`, `0123` and `1e3` never change their
+//! meaning silently. *Never:* anchors, aliases and tags in a settings file, which is easier to review
+//! without them. In foreign files, aliases are resolved.
 
 use std::collections::BTreeMap;
 
@@ -38,11 +38,11 @@ pub(crate) enum Body {
     Scalar(String, Style),
     List(Vec<Node>),
     Map(Vec<MapEntry>),
-    /// Something that was complained about already.
+    /// A value whose problem was reported already.
     Refused,
 }
 
-/// How a scalar was written: where the type is the reader's to tell, `11` is a number and `"11"` is text.
+/// How a scalar was written: where the reader decides on the type, `11` is a number and `"11"` is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -58,7 +58,7 @@ pub(crate) struct MapEntry {
     pub(crate) value: Node,
 }
 
-/// Something that is wrong with the text itself.
+/// A problem of the text itself.
 #[derive(Debug)]
 pub(crate) struct Complaint {
     pub(crate) at: Pos,
@@ -118,7 +118,7 @@ struct Builder {
     root: Option<Node>,
     documents: usize,
     complaints: Vec<Complaint>,
-    /// `None`: there must not be any.
+    /// `None`: anchors are not allowed.
     anchors: Option<Anchors>,
 }
 
@@ -195,7 +195,7 @@ impl Builder {
         self.complaints.push(Complaint { at, message: message.to_owned() });
     }
 
-    /// What an alias stands for.
+    /// The node that an alias refers to.
     fn named(&mut self, id: usize, at: Pos) -> Result<Option<Node>, Complaint> {
         let Some(anchors) = &mut self.anchors else {
             self.refuse(at, "an alias (`*name`); write the value out");
@@ -212,7 +212,7 @@ impl Builder {
         Ok(node)
     }
 
-    /// Complains about an anchor or a tag; true if it did.
+    /// Reports an anchor or a tag; returns whether there was one.
     fn plain(&mut self, at: Pos, anchor: usize, tag: bool) -> bool {
         let anchor = if self.anchors.is_some() { 0 } else { anchor };
         if anchor != 0 {
@@ -232,7 +232,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Hands a finished node to what is open around it.
+    /// Adds a finished node to the open node around it.
     fn close(&mut self, node: Node, anchor: usize) {
         if let Some(anchors) = self.anchors.as_mut().filter(|_| anchor != 0) {
             anchors.nodes.insert(anchor, node.clone());

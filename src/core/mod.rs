@@ -1,13 +1,13 @@
 //! The pure half: bytes, time and randomness come in as arguments, values go out.
 //!
-//! *In:* records of Kafka as bytes, settings as plain values. *Out:* deltas, journal frames, samples, remote-write bodies.
-//! *Never:* a clock, a file, a socket, a thread, a runtime; the layering test proves it, and `cargo check --lib
-//! --no-default-features` builds it alone.
+//! *In:* records of Kafka as bytes, settings as plain values. *Out:* deltas, journal frames, samples, remote-write
+//! bodies. *Never:* a clock, a file, a socket, a thread, a runtime; the layering test proves it, and
+//! `cargo check --lib --no-default-features` builds it alone.
 //!
 //! | room | what it does |
 //! |---|---|
 //! | [`model`] | the nouns: time, labels, layouts, exemplars, the ledger |
-//! | [`settings`] | what the core is told |
+//! | [`settings`] | settings of the core |
 //! | [`formats`] | records in other formats → OTLP bytes |
 //! | [`otlp`] | record bytes → spans, borrowed |
 //! | [`filter`] | policies → which spans are kept |

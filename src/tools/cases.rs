@@ -1,7 +1,7 @@
-//! Cases: small scenarios of spans and what must come of them, in a language that can be read.
+//! Cases: small scenarios of spans and their expected results, in a readable language.
 //!
-//! *In:* the text of a case. *Out:* a [`Report`]. *Owner:* the test suite, and everybody who wants to pin down what their
-//! own spans become. *Never:* a file, a clock.
+//! *In:* the text of a case. *Out:* a [`Report`]. *Owner:* the test suite, and users who want to test the metrics of
+//! their own spans. *Never:* a file, a clock.
 //!
 //! # The language
 //!
@@ -41,10 +41,10 @@
 //! The VALUE of a key is the rest of the line, such as `[a, {name: b, default: none}]`; it may stand in quotes.
 //!
 //! A bucket of a native histogram is asked for as `NAME{..., native="SCHEMA", bucket="INDEX"}`, the one of zero as
-//! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` tell the rest, as of classic histograms.
+//! `bucket="zero"`; it is not cumulative. `NAME_count` and `NAME_sum` give the rest, as of classic histograms.
 //!
-//! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or `end`
-//! it takes no time; without `parent` it is a root; without `id` it has none.
+//! A span without `trace` belongs to trace 1; without `start` it starts at the record's timestamp; without `took` or
+//! `end` it takes no time; without `parent` it is a root; without `id` it has none.
 
 mod parse;
 mod record;
@@ -68,11 +68,11 @@ pub struct Case {
 pub struct CaseError {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub message: String,
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many statements were checked.
@@ -95,7 +95,7 @@ pub struct Failure {
 pub enum Owners {
     /// By one owner from the first record to the last.
     One,
-    /// By a new owner after every record, who knows only what the journal says. Nothing may change.
+    /// By a new owner after every record, which knows only the journal. The result must not change.
     OneForEachRecord,
 }
 
@@ -217,7 +217,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// What is asked is what has come of all records so far.
+    /// Expectations are about all records so far.
     fn settle(&mut self) -> Result<(), String> {
         self.task.settle().into_iter().try_for_each(|cut| self.commit(Some(cut)))
     }
@@ -250,7 +250,7 @@ impl<'a> World<'a> {
             self.offer(offset as usize)?;
         }
         self.task.reached(next);
-        // What no commit covers, because it was doubted, is read again.
+        // Records that no commit covers, because their time was doubtful, are read again.
         for offset in next as usize..self.records.len() {
             self.offer(offset)?;
         }

@@ -1,7 +1,8 @@
 //! Dashboards for Grafana and rules for Prometheus, from one list each.
 //!
-//! *In:* nothing. *Out:* files: what spanmill computes (services, service graph) and how spanmill itself is
-//! (`names.rs` of the worker's telemetry). *Next:* `spanmill dashboards` writes them; those in `config/grafana` are the same.
+//! *In:* nothing. *Out:* files: for the metrics that spanmill computes (services, service graph) and for spanmill
+//! itself (`names.rs` of the worker's telemetry). *Next:* `spanmill dashboards` writes them; those in `config/grafana`
+//! are the same.
 
 mod graph;
 mod health;
@@ -15,7 +16,7 @@ mod tests;
 pub use panel::{Dashboard, Panel, Query, Variable};
 pub use rules::{ALERTS, Alert, RECORDS, Record, Severity, runbooks};
 
-/// A file with what it is for.
+/// A file and its purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// The name, without a folder.

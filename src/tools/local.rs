@@ -1,12 +1,14 @@
-//! Both stages in one place: records of some partitions to the steps of all shards, without Kafka and without a journal.
+//! Both stages in one place: records of some partitions to the steps of all shards, without Kafka and without a
+//! journal.
 //!
-//! *In:* records, each partition in the order of its offsets. *Out:* [`ClosedStep`]s, in the order of steps, then of shards.
-//! *Owner:* a replay of files, or a test. *Never:* a clock, a tick, a step that is closed on stall timeout, a queue: what is
-//! closed is taken before more is offered. *Next:* [`crate::core::remotewrite`]'s batches go to a receiver.
+//! *In:* records, each partition in the order of its offsets. *Out:* [`ClosedStep`]s, in the order of steps, then of
+//! shards. *Owner:* a replay of files, or a test. *Never:* a clock, a tick, a step that is closed on stall timeout, a
+//! queue: closed steps are taken before more records are offered. *Next:* [`crate::core::remotewrite`]'s batches go to
+//! a receiver.
 //!
-//! The tasks are the very ones that a worker runs, and so are their settings and the number of shards: a topic that is read
-//! from here gives the samples that workers make of it. Nobody takes over a half-done run; it is done again, and gives the
-//! same.
+//! The tasks are the same as those of a worker, and so are their settings and the number of shards: a topic that is
+//! read from here gives the same samples as workers. No process continues an interrupted run; it is done again from
+//! its beginning, and gives the same samples.
 
 use crate::config::Tenants;
 use crate::core::journal::ChainVerdict;
@@ -24,26 +26,26 @@ pub struct Local {
     watcher: Watcher,
 }
 
-/// Sees every delta record and its shard before the shard does.
+/// Receives every delta record and its shard before the shard does.
 #[derive(Default)]
 struct Watcher(Option<Watch>);
 
 type Watch = Box<dyn FnMut(u32, &[u8])>;
 
-/// A run that cannot continue. None of it is expected; all would be mistakes of spanmill.
+/// A run that cannot continue. None of these is expected; all would be bugs of spanmill.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// A task did not start.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A delta record of our own is refused.
+    /// A delta record of this run is refused.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A delta record of our own is out of turn.
+    /// A delta record of this run is out of order.
     #[error("a delta record of partition {0} is out of order; its deltas are lost")]
     Chain(i32),
-    /// A delta of our own is lost.
+    /// A delta of this run is lost.
     #[error(transparent)]
     Lost(#[from] AddError),
 }
@@ -74,8 +76,8 @@ impl Local {
         self.watcher = Watcher(Some(Box::new(watcher)));
     }
 
-    /// Reads the next record of a partition; `now` is the present. Says why it was not read, if it was not. Then take what is
-    /// closed, with [`Local::next_closed`].
+    /// Reads the next record of a partition; `now` is the present. Returns why it was not read, if it was not. Then
+    /// take the closed steps, with [`Local::next_closed`].
     ///
     /// # Errors
     /// None that is expected.
@@ -121,7 +123,7 @@ impl Local {
         Some((shard, self.shards[shard as usize].close(step)))
     }
 
-    /// What became of all records so far.
+    /// The ledger of all records so far.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut all = Ledger::default();

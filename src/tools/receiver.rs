@@ -1,8 +1,9 @@
 //! A small remote-write receiver inside the process: `spanmill demo` sends to it, and so do the tests.
 //!
-//! *In:* remote write 1.0 and 2.0 at `/api/v1/write`. *Out:* the last sample of every series, and every contradiction that it
-//! has seen (see [`Memory`]). *Owner:* the caller that started it; it runs on a thread of its own. It can be told to misbehave
-//! in the ways in which receivers and networks do. It remembers every sample, so it is not for days of data.
+//! *In:* remote write 1.0 and 2.0 at `/api/v1/write`. *Out:* the last sample of every series, and every contradiction
+//! that it has seen (see [`Memory`]). *Owner:* the caller that started it; it runs on a thread of its own. A test can
+//! make it misbehave in the ways in which receivers and networks do. It remembers every sample, so it is not for days
+//! of data.
 
 mod memory;
 mod wire;
@@ -31,7 +32,7 @@ use wire::{Listener, Peer};
 
 /// The path that requests are sent to.
 pub const PATH: &str = "/api/v1/write";
-/// So many of the latest requests are remembered with their headers.
+/// The number of the latest requests that are kept with their headers.
 const MAX_SEEN: usize = 256;
 
 /// A way to misbehave, for one request.
@@ -47,12 +48,12 @@ pub enum Fault {
     StoreAndReset,
     /// Never answers, stores nothing.
     Hang,
-    /// Stores everything and answers with this status; to a request in 2.0 says that so many samples and exemplars are
+    /// Stores everything and answers with this status; to a request in 2.0, reports so many samples and exemplars as
     /// written.
     StoreAndSay(u16, u64, u64),
 }
 
-/// Which versions of remote write a receiver takes.
+/// Which versions of remote write a receiver supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speech {
     /// Both.
@@ -60,7 +61,7 @@ pub enum Speech {
     Both,
     /// 1.0; answers 415 to anything else, as a Prometheus without 2.0 does.
     First,
-    /// 1.0; takes a request in 2.0 for an empty one and answers 204, as Prometheus 2 and `VictoriaMetrics` do.
+    /// 1.0; treats a request in 2.0 as an empty one and answers 204, as Prometheus 2 and `VictoriaMetrics` do.
     FirstDeaf,
     /// 2.0; answers 415 to anything else, as the Collector's receiver does.
     Second,
@@ -69,9 +70,9 @@ pub enum Speech {
 /// What has arrived so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Requests, whatever became of them, without those that ask for the version, and those of metadata.
+    /// Requests, whatever their result, without version probes and without requests of metadata.
     pub requests: u64,
-    /// Requests in 2.0 without series: they ask for the version.
+    /// Requests in 2.0 without series: version probes.
     pub probes: u64,
     /// Requests in 1.0 that say what metrics are about, and hold no samples.
     pub metadata: u64,
@@ -189,19 +190,19 @@ impl Receiver {
         self.inside().faults.extend(std::iter::repeat_n(fault.clone(), times));
     }
 
-    /// Behaves again: forgets the faults that are still to come, those of tenants included.
+    /// Behaves correctly again: forgets the faults that are still to come, those of tenants included.
     pub fn mend(&self) {
         let mut inside = self.inside();
         inside.faults.clear();
         inside.tenants.clear();
     }
 
-    /// Misbehaves at every request of one tenant, until it is mended.
+    /// Misbehaves at every request of one tenant, until [`Receiver::mend_tenant`].
     pub fn fault_tenant(&self, tenant: &str, fault: Fault) {
         self.inside().tenants.insert(tenant.to_owned(), fault);
     }
 
-    /// Behaves again toward one tenant.
+    /// Behaves correctly again toward one tenant.
     pub fn mend_tenant(&self, tenant: &str) {
         self.inside().tenants.remove(tenant);
     }
@@ -227,7 +228,7 @@ impl Receiver {
         self.inside().expected = Some((name.to_owned(), value.to_owned()));
     }
 
-    /// From now on takes these versions of remote write.
+    /// From now on supports these versions of remote write.
     pub fn speak(&self, speech: Speech) {
         self.inside().speech = speech;
     }
@@ -311,7 +312,7 @@ fn totals(inside: &Inside) -> Totals {
     Totals { requests, probes, metadata, refused, ..inside.memory.totals() }
 }
 
-/// What the handler does after the bookkeeping.
+/// What the handler does after counting the request.
 enum Outcome {
     Answer(Reply),
     Cut,
@@ -479,7 +480,7 @@ fn refusal(status: u16, text: &str, headers: Vec<(&'static str, String)>) -> Out
     Outcome::Answer(Reply { status, text: format!("{text}\n"), headers })
 }
 
-/// Whether a request says that it is in 2.0.
+/// Whether a request declares 2.0.
 fn is_second(headers: &HeaderMap) -> bool {
     headers.get("content-type").is_some_and(|value| value == v2::CONTENT_TYPE)
 }

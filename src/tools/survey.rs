@@ -1,7 +1,7 @@
-//! A survey: what a configuration would make of records, before anything is deployed.
+//! A survey: the result of a configuration for records, before it is deployed.
 //!
-//! *In:* records of any partitions, each partition in order. *Out:* a [`Report`]: how many label sets and series, and who
-//! makes them. *Owner:* `spanmill check --against`. *Never:* a sample, a journal.
+//! *In:* records of any partitions, each partition in order. *Out:* a [`Report`]: how many label sets and series, and
+//! what causes them. *Owner:* `spanmill check --against`. *Never:* a sample, a journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub struct Survey {
     traces: BTreeMap<[u8; 16], Option<(String, i32)>>,
 }
 
-/// What partitions touch, step by step.
+/// The label sets that partitions touch, step by step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PerCommit {
     /// Commits that touch anything: about one for each partition and step.
@@ -53,11 +53,11 @@ pub struct Refused {
     pub records: u64,
     /// The first one: its topic, partition and offset.
     pub place: (String, i32, i64),
-    /// Why, and what it looks like.
+    /// Why, and its apparent format.
     pub reason: String,
 }
 
-/// What a tenant would cost.
+/// The cost of a tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
     /// Label sets.
@@ -66,16 +66,16 @@ pub struct Cost {
     pub series: u64,
 }
 
-/// What became of the records.
+/// The result for the records.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What became of every span.
+    /// The ledger of all spans.
     pub ledger: Ledger,
     /// The first and the last record timestamp.
     pub times: Option<(Millis, Millis)>,
     /// The cost by tenant.
     pub tenants: BTreeMap<String, Cost>,
-    /// What commits would hold.
+    /// The content of commits.
     pub touched: PerCommit,
     /// The labels with the most values.
     pub top_labels: Vec<TopLabel>,
@@ -87,14 +87,14 @@ pub struct Report {
     pub traces: SampledTraces,
 }
 
-/// A survey that cannot continue. Neither is expected; both would be mistakes of spanmill.
+/// A survey that cannot continue. Neither is expected; both would be bugs of spanmill.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SurveyError {
     /// A task did not start.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A delta record of our own does not decode.
+    /// A delta record of this survey does not decode.
     #[error(transparent)]
     DeltaRecord(#[from] DeltaRecordError),
 }
@@ -148,7 +148,7 @@ impl Survey {
         }
         let mut cuts = Vec::new();
         if let Some(task) = self.tasks.get_mut(&key) {
-            // No record comes from the future: this is about what it would be, not about when.
+            // No record comes from the future: a survey is not about time.
             while let Offer::CutFirst { cut } = task.offer(record, Millis::MAX / 2) {
                 cuts.push(cut);
             }
@@ -168,7 +168,7 @@ impl Survey {
         cuts.iter().try_for_each(|cut| self.take(cut))
     }
 
-    /// Ends the survey: what still waits gets its wait, then the report is made. It names at most `top_labels` labels.
+    /// Ends the survey: pending edges get their wait, then the report is made. It names at most `top_labels` labels.
     ///
     /// # Errors
     /// None that is expected.

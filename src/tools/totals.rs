@@ -1,7 +1,7 @@
-//! What delta records add up to: all the values that a topic has led to, without a clock, a receiver, or series that end.
+//! The sums of delta records: all the values that a topic has led to, without a clock, a receiver, or series that end.
 //!
 //! *In:* the records of the deltas topic. *Out:* sums by step, and values by series. *Owner:* the checks of
-//! [`super::cases`], and every test that compares two ways to the same numbers. *Never:* a sample.
+//! [`super::cases`], and every test that compares two computations of the same numbers. *Never:* a sample.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ pub struct Sum {
 
 /// A series by name and labels. Shown as `name{a="x", b="y"}`.
 ///
-/// A bucket of a native histogram is told as if it were a series: with the resolution as label `native` and its index, or
-/// `zero`, as label `bucket`; its value is not cumulative. Count and sum are told as those of a classic histogram are.
+/// A bucket of a native histogram is shown as if it were a series: with the resolution as label `native` and its index,
+/// or `zero`, as label `bucket`; its value is not cumulative. Count and sum are shown as those of a classic histogram.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
     /// The metric name.
@@ -113,14 +113,14 @@ impl Totals {
         self.sums.iter().filter_map(|((step, name), sum)| Some((*step, self.names.get(name)?, sum)))
     }
 
-    /// The values of a tenant's series over all steps. As a receiver would see them, with one exception: what has never
-    /// grown (a bucket, a failure) is skipped.
+    /// The values of a tenant's series over all steps. As a receiver would see them, with one exception: a series that
+    /// has never grown (a bucket, a failure) is skipped.
     #[must_use]
     pub fn values(&self, tenant: &str) -> BTreeMap<Series, f64> {
         self.values_in(tenant, |_| true)
     }
 
-    /// The same over the steps that `counts` holds for.
+    /// The same over the steps that `counts` accepts.
     #[must_use]
     pub fn values_in(&self, tenant: &str, counts: impl Fn(Millis) -> bool) -> BTreeMap<Series, f64> {
         let mut all: BTreeMap<SetName, (&Spelled, Numbers)> = BTreeMap::new();

@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// Starts a worker that replays a stretch of every source partition, under the group of `config`, which must not be
-    /// that of live workers. The samples go to `exporter`. [`Worker::done`] says when there is nothing left to do.
+    /// that of live workers. The samples go to `exporter`. [`Worker::done`] returns whether the work is complete.
     ///
     /// # Errors
     /// As [`Worker::start`].
@@ -104,7 +104,7 @@ impl Worker {
         Ok(Self { parts, member, overrides, health })
     }
 
-    /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] tells why.
+    /// Whether the worker still serves its group. False after it ended by itself; [`Worker::stop`] returns the reason.
     #[must_use]
     pub fn alive(&self) -> bool {
         !self.member.is_finished()
@@ -117,21 +117,21 @@ impl Worker {
         !tasks.is_empty() && tasks.iter().all(|(_, status)| status.done)
     }
 
-    /// A probe for the admin server: whether the main loop turned within the last half minute.
+    /// A probe for the admin server: whether the main loop has made progress within the last 30 s.
     #[must_use]
     pub fn alive_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let liveness = Arc::clone(&self.parts.liveness);
         Box::new(move || liveness.beat_age() < Duration::from_secs(30))
     }
 
-    /// A probe for the admin server: how long ago it was last looked at whether the worker has all that it needs.
+    /// A probe for the admin server: how long ago the readiness conditions were last checked.
     #[must_use]
     pub fn judged_probe(&self) -> Box<dyn Fn() -> Duration + Send + Sync> {
         let liveness = Arc::clone(&self.parts.liveness);
         Box::new(move || liveness.judged_ago())
     }
 
-    /// Whether both groups have let this worker in.
+    /// Whether this worker has joined both groups.
     #[must_use]
     pub fn joined_probe(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let liveness = Arc::clone(&self.parts.liveness);
@@ -141,7 +141,7 @@ impl Worker {
     /// Stops gracefully: drains, commits, releases, leaves the group. Returns within `worker.shutdown_timeout`.
     ///
     /// # Errors
-    /// What made the worker end, if it did not end because of this call.
+    /// The reason why the worker ended, if it did not end because of this call.
     pub fn stop(self) -> Result<(), WorkerError> {
         self.parts.stop.store(true, Ordering::Relaxed);
         let patience = Duration::from_millis(self.parts.clients.config.worker.shutdown_timeout.unsigned_abs());
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_stop_does_not_wait_for_a_broker_that_does_not_answer() {
-        // Connections are taken by the system, and nobody ever says a word.
+        // The system accepts connections, and no broker ever answers.
         let broker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut config = Config::default();
         config.kafka.brokers = broker.local_addr().expect("bound").to_string();
@@ -184,7 +184,7 @@ mod tests {
         let worker = Worker::start(config, Telemetry::new()).expect("starts without a broker");
         let asked = Instant::now();
         worker.stop().expect("stops");
-        // Half a second on a machine that has time; it would be ten if the request for topics were waited for.
+        // Half a second on an idle machine; it would be ten if the stop waited for the request for topics.
         assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     }
 }

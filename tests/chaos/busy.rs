@@ -44,7 +44,7 @@ impl Busy {
             | Fault::StopWorker { slot }
             | Fault::WrongClock { slot, .. } => {
                 let others = self.slots.iter().enumerate().filter(|(i, free)| i != slot && **free <= at).count();
-                // The only worker may be hit as well: then there is nobody to be left alone.
+                // The only worker may be hit as well: then no other worker has to be left alone.
                 let left = others > 0 || self.slots.len() == 1;
                 left && claim(&mut self.slots[*slot], at, until + WORKER_STARTS)
             }

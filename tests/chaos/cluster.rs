@@ -54,7 +54,7 @@ struct Broker {
     link: Link,
     properties: PathBuf,
     process: Option<Process>,
-    /// It was told to stop.
+    /// It was asked to stop.
     stopping: bool,
 }
 
@@ -181,7 +181,7 @@ impl Cluster {
         self.brokers[id].stopping = true;
     }
 
-    /// Starts a broker that was killed or told to stop; false while it still runs.
+    /// Starts a broker that was killed or stopped; false while it still runs.
     pub fn relaunch(&mut self, id: usize) -> bool {
         if self.brokers[id].process.as_mut().is_some_and(|p| p.exited().is_none()) {
             return false;
@@ -190,7 +190,7 @@ impl Cluster {
         true
     }
 
-    /// Starts what has ended by itself: a port may have been taken. Tells which.
+    /// Starts what has ended by itself: a port may have been taken. Returns which.
     pub fn tend(&mut self) -> Vec<String> {
         let mut ended = Vec::new();
         for id in 0..BROKERS {

@@ -1,11 +1,11 @@
-//! Determinism: what is sent is a function of the topic, byte for byte, whoever computes it.
+//! Determinism: what is sent is a function of the topic, byte for byte, whichever worker computes it.
 //!
-//! One topic goes through several groups of workers, each with internal topics and a receiver of its own. Their streams of
-//! (series, timestamp, value, exemplars) are compared from the first step to the last one that every partition has passed.
-//! Silence is believed after an hour only (`time.idle`, `time.stall_grace`), so no step is closed by force and no partition
-//! is advanced by the wall clock: those two decisions are journaled ones and would be the only legal differences.
-//! That it was so is checked in the workers' logs and telemetry. The first group works under chaos while the load is still
-//! being produced; the others read the finished topic.
+//! One topic goes through several groups of workers, each with internal topics and a receiver of its own. Their streams
+//! of (series, timestamp, value, exemplars) are compared from the first step to the last one that every partition has
+//! passed. Silence is believed after an hour only (`time.idle`, `time.stall_grace`), so no step is closed by force and
+//! no partition is advanced by the wall clock: those two decisions are journaled ones and would be the only legal
+//! differences. That it was so is checked in the workers' logs and telemetry. The first group works under chaos while
+//! the load is still being produced; the others read the finished topic.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use crate::schedule::{self, Cast, Fault};
 use crate::servers::wait_until;
 use crate::settings::{Group, Produced, STEP, TOPIC, settings};
 
-/// How many differences are told.
+/// How many differences are reported.
 const SHOWN: usize = 8;
 /// How long a broker may take to answer.
 const QUESTION: Duration = Duration::from_secs(5);

@@ -41,7 +41,7 @@ const AHEAD: i64 = 20;
 /// silence has been believed after 3 s.
 const SILENT_STEPS: i64 = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How many differences are told.
+/// How many differences are reported.
 const SHOWN: usize = 3;
 /// The broker that goes out of reach, with the journals that a scene is about.
 const AWAY: usize = 0;
@@ -122,9 +122,9 @@ fn forced(log: &str) -> BTreeMap<i64, i64> {
     lines.filter_map(|line| Some((field(line, " shard=")?, field(line, " step=")?))).collect()
 }
 
-/// The last step that was closed by force since the journals went away, once all marks since then are known to be lost: a
-/// successor looks at the journal before it claims it, and when it has asked for its bounds in vain three times, the marks
-/// before it have waited for longer than their timeout.
+/// The last step that was closed on stall timeout since the journals went away, once all marks since then are known to
+/// be lost: a successor looks at the journal before it claims it, and when it has asked for its bounds three times
+/// without an answer, the marks before it have waited for longer than their timeout.
 fn lost(log: &str) -> Option<i64> {
     let in_vain = log.lines().filter(|line| line.contains("read the bounds of") && line.contains(" attempt=3 "));
     let given_up: BTreeSet<i64> = in_vain.filter_map(|line| field(line, "-series-journal[")).collect();
@@ -182,7 +182,7 @@ impl Side {
         wait_until("all tasks run and keep up", STARTS_WITHIN, || {
             self.tend();
             let lag = wall_clock() - self.watched.samples().slowest();
-            // Whoever is asked for metrics too often does little else.
+            // A worker that is scraped too often does little else.
             if lag > 4 * STEP {
                 return Err(format!("{lag} ms behind\n{}", self.fleet.tails(10)));
             }
@@ -307,8 +307,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A second owner who never learns that there is another, and who commits with every record instead of every step, until
-    /// he is far ahead. DeltaRecords with the same number are then others.
+    /// A second owner who never learns that there is another, and who commits with every record instead of every step,
+    /// until he is far ahead. Delta records with the same number are then others.
     fn two_owners_who_cut_elsewhere(&mut self) {
         let journals: Vec<String> =
             self.sides.iter().map(|side| format!("{}-{}-journal", side.group, self.topic)).collect();
@@ -333,8 +333,9 @@ impl<'a> Scene<'a> {
         self.back(AWAY);
     }
 
-    /// Steps are closed by force, because some source partitions are out of reach; then the journals of the marks that say so
-    /// are, too. The partitions are back before the journals, so whoever closes the steps anew closes them with what they hold.
+    /// Steps are closed on stall timeout, because some source partitions are out of reach; then the journals of the
+    /// marks that say so are, too. The partitions are back before the journals, so the owner that closes the steps
+    /// again closes them with what they hold.
     fn a_mark_is_lost_and_its_samples_would_not_be(&mut self) {
         let shards = self.args.shards as usize;
         self.away(APART);
@@ -358,9 +359,9 @@ impl<'a> Scene<'a> {
         self.back(AWAY);
     }
 
-    /// Takes a broker out of reach. What is said to it from now on has certainly not arrived: it is held back for a while, so
-    /// that what was on its way before is answered, and then the connections end with all that they hold.
-    /// Tells how long the logs were when that began.
+    /// Takes a broker out of reach. What is said to it from now on has certainly not arrived: it is held back for a
+    /// while, so that what was on its way before is answered, and then the connections end with all that they hold.
+    /// Returns how long the logs were when that began.
     fn away(&self, broker: usize) -> [usize; 2] {
         self.cluster.link(broker).set(Weather { hold_up: true, refuse: true, ..Weather::default() });
         let logs = self.sides.each_ref().map(|side| side.fleet.logs().len());

@@ -22,13 +22,13 @@ const TEND_EVERY: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(200);
 /// And one that cannot begin yet: whether the cluster is whole is a question that a frozen broker can hold up.
 const LATER: Duration = Duration::from_secs(1);
-/// Delays are told from here on.
+/// Longer delays are reported.
 const LATE: Duration = Duration::from_secs(1);
 /// One worker is alone for so long, at the least, after the others have ended.
 const ALONE: Duration = Duration::from_secs(2 * SESSION.as_secs());
 
-/// What is stored of other tenants while one is refused goes on for longer than what was under way when that began: a shard
-/// that is held back closes three steps more.
+/// What is stored of other tenants while one is refused continues for longer than what was under way when that began: a
+/// shard that is held back closes three steps more.
 const BESIDE: i64 = 5 * STEP;
 
 /// Everything that trouble can come to.
@@ -254,7 +254,7 @@ impl<'a> Driver<'a> {
         } else if matches!(fault, Fault::RefuseTenant { .. })
             && there().any(|event| matches!(event.fault, Fault::RefuseTenant { .. }))
         {
-            // Each ends when the others go on, so two would wait for one another for ever.
+            // Each ends when the others continue, so two would wait for one another for ever.
             Some("another tenant is refused")
         } else if hit && !all && workers > 1 && !(0..workers).any(|slot| !fault.hits(slot) && is_well(slot)) {
             Some("no worker would be left alone")
@@ -375,7 +375,8 @@ impl Scene<'_> {
         (0..self.fleet.len() - 1).for_each(|slot| self.fleet.start(slot));
     }
 
-    /// Whether what a trouble that began then must come to has been seen. One that does not lasts, and that is told.
+    /// Whether the required effect of a trouble that began then has been seen. A trouble without it lasts, and that is
+    /// reported.
     fn may_end(&self, fault: &Fault, from: i64) -> bool {
         match *fault {
             Fault::WrongClock { slot, .. } => self.fleet.readiness(slot).is_some_and(|said| names_the_clock(&said)),
@@ -392,7 +393,7 @@ impl Scene<'_> {
         self.receiver.seen().iter().rfind(|seen| of(seen)).is_some_and(|seen| !(200..300).contains(&seen.status))
     }
 
-    /// Whether every series of every other tenant goes on, further than what was under way.
+    /// Whether every series of every other tenant continues, further than what was under way.
     fn others_go_on(&self, tenant: usize, from: i64) -> bool {
         let samples = self.watched.samples();
         let mut others = LOADS.iter().enumerate().filter(|(i, _)| *i != tenant);

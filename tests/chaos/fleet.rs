@@ -35,9 +35,9 @@ pub struct Fleet {
 struct Slot {
     process: Option<Process>,
     stopping: Option<Instant>,
-    /// When the last one here was killed, or had stopped as it was told.
+    /// When the last one here was killed, or had stopped after a signal.
     stopped: Option<Instant>,
-    /// How many milliseconds the clock of whoever starts here is ahead.
+    /// How many milliseconds the clock of a worker that starts here is ahead.
     ahead: i64,
 }
 
@@ -56,7 +56,7 @@ pub struct Told {
 // === impl Fleet ===
 
 impl Fleet {
-    /// `slots` places for workers with this configuration; nobody runs yet.
+    /// `slots` places for workers with this configuration; no worker runs yet.
     pub fn new(slots: usize, program: &Path, config: PathBuf, dir: &Path) -> Self {
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
@@ -71,12 +71,12 @@ impl Fleet {
         }
     }
 
-    /// The same, but whoever starts has this rule of the protocol switched off.
+    /// The same, but workers start with this rule of the protocol switched off.
     pub fn sabotaged(self, rule: Option<&'static str>) -> Self {
         Self { sabotage: rule, ..self }
     }
 
-    /// Whoever starts from now on is this program.
+    /// Workers that start from now on run this program.
     pub fn upgrade(&mut self, program: &Path) {
         program.clone_into(&mut self.program);
     }
@@ -120,7 +120,7 @@ impl Fleet {
         self.slots[slot].process = Some(Process::start(&name, &mut command, &self.dir));
     }
 
-    /// Whether a worker runs there that was not told to stop.
+    /// Whether a worker runs there that was not asked to stop.
     pub fn runs(&self, slot: usize) -> bool {
         self.slots[slot].process.is_some() && self.slots[slot].stopping.is_none()
     }
@@ -148,14 +148,14 @@ impl Fleet {
         self.slots[slot] = Slot { stopped: Some(Instant::now()), ..Slot::default() };
     }
 
-    /// Sends a signal to whoever runs there.
+    /// Sends a signal to the worker that runs there.
     pub fn signal(&self, slot: usize, name: &str) {
         if let Some(process) = &self.slots[slot].process {
             process.signal(name);
         }
     }
 
-    /// SIGTERM to whoever runs there. The place becomes free when the worker has ended.
+    /// Sends SIGTERM to the worker that runs there. The place becomes free when the worker has ended.
     pub fn stop(&mut self, slot: usize) {
         if self.runs(slot) {
             self.signal(slot, "TERM");

@@ -1,5 +1,5 @@
-//! Exactness under chaos: real workers on a real cluster of three Kafka brokers, with everything going wrong, and a receiver
-//! that checks every sample.
+//! Exactness under chaos: real workers on a real cluster of three Kafka brokers, with everything going wrong, and a
+//! receiver that checks every sample.
 //!
 //! ```sh
 //! tests/run --only chaos                                       # the short one, with everything that it needs
@@ -10,13 +10,13 @@
 //!
 //! Without the feature `sabotage` no clock is set wrong.
 //!
-//! `TEST_KAFKA_JARS` names the jars of Kafka; `tests/run --only setup` says where it puts them. The seed decides the load
-//! and what goes wrong when (`--plan` prints it), so a run can be repeated as far as two machines can do the same.
-//! The exit code is 1 when something is not exact; the logs are kept then. So it is when something did not come that a run of
-//! this length must have: see [`schedule`]. Nor may a trouble last for ever: a worker whose clock is wrong has to say so, and
-//! while a tenant is refused, every series of the others has to go on.
+//! `TEST_KAFKA_JARS` names the jars of Kafka; `tests/run --only setup` says where it puts them. The seed decides the
+//! load and what goes wrong when (`--plan` prints it), so a run can be repeated as far as two machines can do the same.
+//! The exit code is 1 when something is not exact; the logs are kept then. So it is when something did not come that a
+//! run of this length must have: see [`schedule`]. Nor may a trouble last for ever: a worker whose clock is wrong has
+//! to report it, and while a tenant is refused, every series of the others has to continue.
 //!
-//! Journals lose no end here. A worker refuses one that did, and stays so until somebody restores it; that is in
+//! Journals lose no end here. A worker refuses a journal that did, until an operator restores it; that is in
 //! `tests/real/ends.rs` and `tests/real/journals.rs`.
 //!
 //! ```text

@@ -72,7 +72,7 @@ impl Process {
         status
     }
 
-    /// It is gone, and somebody else may get its number.
+    /// It is gone, and another process may get its number.
     fn forget(&self) {
         children(|all| all.retain(|pid| *pid != self.child.id()));
     }

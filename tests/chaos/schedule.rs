@@ -1,14 +1,14 @@
 //! What goes wrong, and when: made from a seed before anything runs, so that it can be printed and run again.
 //!
-//! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only one
-//! broker is away at a time, so that two of three copies are always there; unless all are killed at once, and then the deltas
-//! topic loses its end. While workers are scaled down to one, that one is left alone and nobody joins. Leaders are moved at any
-//! time, also while a broker is away: to copies that are in sync.
+//! Bounds: a thing has one trouble at a time, at least one worker is left alone unless all are killed at once, and only
+//! one broker is away at a time, so that two of three copies are always there; unless all are killed at once, and then
+//! the deltas topic loses its end. While workers are scaled down to one, that one is left alone and no worker joins.
+//! Leaders are moved at any time, also while a broker is away: to copies that are in sync.
 //!
 //! Troubles are dealt in turns. First comes a hand that holds one of each [`Promise`], shuffled, and nothing else comes
-//! before all of it has been played: a card whose thing is in trouble waits. Then chance alone deals for a while, by weights,
-//! and what cannot be is dropped. Then there is the next hand. So a run that is long enough has everything in it
-//! ([`promised`]), and a longer one has it again and again.
+//! before all of it has been played: a card whose thing is in trouble waits. Then chance alone deals for a while, by
+//! weights, and what cannot be is dropped. Then there is the next hand. So a run that is long enough has everything in
+//! it ([`promised`]), and a longer one has it again and again.
 
 #[path = "busy.rs"]
 mod busy;
@@ -25,7 +25,7 @@ pub const BROKERS: usize = 3;
 pub const TENANTS: usize = 3;
 /// The session timeout of workers: who is stopped for longer comes back as a zombie.
 pub const SESSION: Duration = Duration::from_secs(4);
-/// The load goes on for so long after the last trouble began, at the least.
+/// The load continues for so long after the last trouble began, at the least.
 pub const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// One trouble.
@@ -47,7 +47,7 @@ pub enum Fault {
     ScaleUp,
     /// SIGTERM to all but one, for longer than the session timeout; then all are there again.
     ScaleDown { left: usize },
-    /// One more worker that the group knows nothing of: it believes that everything is its own, and goes on believing.
+    /// One more worker that the group knows nothing of: it keeps acting as if it owned everything.
     SplitBrain,
     /// SIGSTOP to the load: silence, ticks, and a backlog of old records afterwards.
     Silence,
@@ -327,7 +327,7 @@ pub fn plan(seed: u64, phase: Duration, cast: Cast) -> Vec<Event> {
     let promised = promised(phase, cast);
     loop {
         let events = deal(&mut dice, phase, cast);
-        // A hand that takes too long is rare, see `PROMISED_FROM`. It is dealt anew.
+        // A hand that takes too long is rare, see `PROMISED_FROM`. It is dealt again.
         if broken(&promised, events.iter().map(|event| &event.fault)).is_empty() {
             return events;
         }

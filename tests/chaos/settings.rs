@@ -1,4 +1,4 @@
-//! The programs that a run starts: the load, and what the workers are told.
+//! The programs that a run starts: the load, and the settings of the workers.
 
 use std::path::Path;
 use std::process::Command;
@@ -65,7 +65,7 @@ pub struct Produced<'a> {
     pub seconds: u64,
     /// Of all tenants together.
     pub rate: u64,
-    /// Each has a producer of its own. Without any, there is one, of nobody.
+    /// Each has a producer of its own. Without any, there is one, without a tenant.
     pub tenants: &'a [Tenant],
 }
 
@@ -88,7 +88,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Starts a steady load, straight to the brokers. It writes what it must count to to `expect`.
+/// Starts a steady load, straight to the brokers. It writes the expected counts to `expect`.
 pub fn produce(
     args: &Args,
     what: &Produced<'_>,

@@ -1,6 +1,6 @@
 // Command compose loads the compose file the way `docker compose config` does: it checks the file against the compose
-// schema, and what the schema cannot say: images are pinned, mounted files exist, and nobody waits for the health of a
-// service that has no health check.
+// schema, and what the schema cannot express: images are pinned, mounted files exist, and no service waits for the
+// health of a service that has no health check.
 package main
 
 import (
@@ -67,7 +67,7 @@ func check(project *types.Project) []string {
 				}
 			}
 		}
-		// A job has nobody who asks for its health.
+		// No service asks for the health of a job.
 		if job := service.Restart == "no" || service.Restart == "on-failure"; !job && !healthy[service.Name] {
 			say(service.Name, "has no health check")
 		}

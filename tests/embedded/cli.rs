@@ -1,4 +1,4 @@
-//! The command line as a user meets it: exit codes, help, completions, a log that nobody reads any more.
+//! The command line as a user meets it: exit codes, help, completions, a log without a reader.
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
 use std::io::{Read as _, Write as _};
@@ -240,7 +240,7 @@ fn a_worker_whose_log_nobody_reads_goes_on_and_stops_when_told() {
     assert_eq!(status.and_then(|s| s.code()), Some(0), "{status:?}");
 }
 
-/// Whether the admin server answers on this port. A connection alone proves nothing: somebody else may have the port.
+/// Whether the admin server answers on this port. A connection alone proves nothing: another process may have the port.
 fn is_healthy(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let asked = stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()

@@ -74,7 +74,7 @@ fn a_worker_whose_brokers_are_gone_is_not_ready_keeps_its_rows_and_lives_on() {
         (_, text) => Err(text),
     });
     // Both groups are looked at, one after the other.
-    let metrics = wait_until("its rows are kept, and called nobody's", PATIENCE, || {
+    let metrics = wait_until("its rows are kept, without an owner", PATIENCE, || {
         let metrics = worker.metrics()?;
         for row in ["spanmill_spans_read_total{", "spanmill_lag_seconds{"] {
             let rows: Vec<&str> = metrics.lines().filter(|line| line.starts_with(row)).collect();
@@ -242,7 +242,7 @@ fn records_that_name_no_tenant_are_said_and_the_worker_is_not_ready() {
     assert!(said[0].contains("WARN") && said[0].contains("offset=") && said[0].contains("tenant"), "{said:?}");
     load.end();
     worker.stop(STOPS_WITHIN);
-    assert_eq!(scene.receiver.totals().samples, 0, "nothing was counted for anybody");
+    assert_eq!(scene.receiver.totals().samples, 0, "nothing was counted for any tenant");
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_restart_of_everything_goes_on_where_all_were_killed() {
 
 #[test]
 fn steps_that_are_closed_without_a_dead_worker_lose_nothing() {
-    // The group takes its time: until then nobody has what the dead one had.
+    // The group waits for the session timeout: until then no worker has the partitions of the dead one.
     let mut scene = Scene::with(1, 10, &Times { session: 15_000, stall_grace: "1s", ..Times::default() });
     let (mut victim, mut survivor) = (scene.worker(), scene.worker());
     let load = scene.load();

@@ -149,7 +149,7 @@ fn static_members_join_both_groups_and_work_and_come_back() {
     }
 }
 
-/// A record of `n` spans whose names nobody has seen before.
+/// A record of `n` spans with new names.
 fn strangers(first: i64, n: i64) -> Vec<u8> {
     let span = |i: i64| Span {
         name: format!("operation {i}"),

@@ -344,7 +344,7 @@ fn what_kept_samples_of_another_run_is_refused_and_a_spool_goes_when_it_is_not_n
     let convert = |file: &str, out: &str| scene.replay(&format!("--files {file} --convert openmetrics --out {out}"));
     let (code, summary) = convert("a.json", "out");
     assert_eq!(code, Some(0), "{summary}");
-    assert!(!scene.dir.path().join("out.spool").exists(), "nobody needs it any more");
+    assert!(!scene.dir.path().join("out.spool").exists(), "it is not needed any more");
     // What is there already is said before anything is read.
     let refused = scene.command("--files b.json --convert openmetrics --out out").output().expect("it runs");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("exists already"), "{refused:?}");
@@ -375,7 +375,7 @@ fn a_comparison_begins_with_no_samples_of_another_run() {
     let scene = Scene::new();
     scene.write("a.json", one_span(1, "first", NOON, NOON + 1_000_000).as_bytes());
     scene.write("b.json", one_span(2, "second", NOON, NOON + 1_000_000).as_bytes());
-    // Nobody listens there, so that the samples are kept.
+    // No server listens there, so that the samples are kept.
     let (code, summary) = scene.replay("--files a.json --diff http://127.0.0.1:1/");
     assert_eq!(code, Some(1), "{summary}");
     assert!(summary["finished"]["failed"].as_str().is_some_and(|why| why.contains("no answer")), "{summary}");

@@ -315,7 +315,7 @@ struct Asked {
 
 type Answer = (u16, String);
 
-/// A server that answers as it is told, and remembers the questions.
+/// A server with given answers that remembers the requests.
 struct Mock {
     url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -395,7 +395,7 @@ fn a_mimir_is_asked_as_the_tenant_and_with_the_credentials_of_remote_write() {
 
 #[test]
 fn a_receiver_that_is_not_there_is_no_success() {
-    // The port of the discard service, which nobody has.
+    // The port of the discard service, which is unused.
     let cfg =
         RemoteWrite { url: "http://127.0.0.1:9/api/v1/write".to_owned(), min_backoff: 1, ..RemoteWrite::default() };
     let outcome = preflight::ask(&plan(&cfg, SINGLE_TENANT)).unwrap();

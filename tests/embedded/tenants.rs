@@ -17,7 +17,7 @@ use spanmill::worker::telemetry::Telemetry;
 use spanmill::worker::{Worker, WorkerError};
 use tempfile::TempDir;
 
-/// A worker for the tenants `acme` and `globex`. The default receiver is everybody's, `own` may be acme's.
+/// A worker for the tenants `acme` and `globex`. The default receiver is for all tenants, `own` may be acme's.
 struct Scene {
     cluster: MockCluster<'static, DefaultProducerContext>,
     default: Receiver,
@@ -156,7 +156,7 @@ fn a_tenants_receiver_that_is_down_holds_nobody_else_back_and_has_everything_aft
         let known = newest(&s.default, "globex");
         wait_until("globex gets its next step", || newest(&s.default, "globex") > known);
         let first = newest(&s.default, "globex");
-        // Far more steps than may be under way to anybody.
+        // Far more steps than may be in flight to a receiver.
         wait_until("globex gets many steps", || newest(&s.default, "globex") >= first + 10_000);
         assert_eq!(s.own.totals().samples, 0, "acme's receiver is still down");
         assert_ne!(s.metric("spanmill_tenant_steps_skipped_total"), "0");

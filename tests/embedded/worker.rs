@@ -48,7 +48,7 @@ fn a_worker_that_starts_at_the_latest_reads_nothing_older_also_when_it_is_replac
     let first = Worker::start(config.clone(), telemetry.clone()).expect("a worker");
     wait_until("the first worker runs", || running(&telemetry));
     first.stop().expect("a graceful stop");
-    // What comes while nobody works belongs to those who come later: the journal says where they began.
+    // Records that come while no worker runs belong to later workers: the journal holds where they began.
     send(&cluster, new);
     let telemetry = Telemetry::new();
     let second = Worker::start(config, telemetry.clone()).expect("a worker");

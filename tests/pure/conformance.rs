@@ -1,5 +1,5 @@
-//! What Tempo's processors made of traces from a seeded generator, value by value: settings through the import, traces through
-//! the span task. `tests/conformance/README.md` tells what the files are.
+//! What Tempo's processors made of traces from a seeded generator, value by value: settings through the import, traces
+//! through the span task. `tests/conformance/README.md` describes the files.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -61,7 +61,7 @@ fn read(encoding: Encoding, value: &[u8]) -> Result<Vec<u8>, FormatError> {
     to_otlp(encoding, value, &mut out).map(|_| out)
 }
 
-/// The same records with the encoding named, and told by themselves.
+/// The same records with the encoding named, and detected.
 fn read_twice(encoding: Encoding, value: &[u8]) -> Vec<u8> {
     assert!(!is_otlp_proto(Encoding::Auto, value), "{encoding:?}");
     let named = read(encoding, value).expect("it can be read");

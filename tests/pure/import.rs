@@ -1,6 +1,6 @@
 //! `spanmill import`: what the settings of Tempo and of the Collector become, and that nothing of them is passed over.
 //!
-//! Where the tables of `config/MIGRATION.md` are not what the code says, a test writes them anew and names the file.
+//! Where the tables of `config/MIGRATION.md` differ from the code, a test writes them again and names the file.
 
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
 

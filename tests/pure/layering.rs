@@ -1,5 +1,5 @@
 //! The house rules that a compiler does not check: which room may use which, what the pure rooms never touch, and that
-//! every setting is read by somebody.
+//! every setting is read by some code.
 //!
 //! A new edge between rooms starts in [`ROOMS`].
 #![allow(clippy::panic, reason = "tests and their helpers fail by panicking")]
@@ -225,7 +225,8 @@ fn commands_write_to_people_through_the_console() {
 
 #[test]
 fn every_setting_is_read_outside_of_the_configuration() {
-    // What a naming means for layouts is told beside it, for all who make layouts; and so is which topics are sources.
+    // What a naming means for layouts is defined beside it, for all who make layouts; and so is which topics are
+    // sources.
     let uses = |file: &SourceFile| match file.room.as_str() {
         "config" => ["config/tasks.rs", "config/topics.rs"].iter().any(|file_of| file.path.ends_with(file_of)),
         "core::settings" => !file.path.ends_with("settings/mod.rs"),

@@ -1,12 +1,12 @@
 //! The model check of the whole protocol: span tasks, series tasks, their journals, the deltas topic and the receiver,
-//! under random schedules of crashes, zombies, take-overs, delayed, doubled, swapped and lost records, claims that land late,
-//! acknowledgements without an offset, cut journals, lost ends of the deltas topic and receiver outages. The decisions are the
-//! product's own; the rest is made of vectors.
+//! under random schedules of crashes, zombies, take-overs, delayed, doubled, swapped and lost records, claims that land
+//! late, acknowledgements without an offset, cut journals, lost ends of the deltas topic and receiver outages. The
+//! decisions are the product's own; the rest is made of vectors.
 //!
-//! A quarter of the schedules ends with all machines losing power: nothing arrives that was under way, and journals of either
-//! kind lose any number of their last records. The group has learned how far they went, as it does every few seconds. Then a
-//! refusal that names such a journal ends the schedule; without one, everything must be exact. Only a step that was closed by
-//! force may be contradicted if its mark is lost: nothing else tells of it.
+//! A quarter of the schedules ends with all machines losing power: nothing arrives that was under way, and journals of
+//! either kind lose any number of their last records. The group has learned how far they went, as it does every few
+//! seconds. Then a refusal that names such a journal ends the schedule; without one, everything must be exact. Only a
+//! step that was closed on stall timeout may be contradicted if its mark is lost: nothing else records it.
 //!
 //! `TEST_SCHEDULES=20000` checks more schedules, `TEST_SEED=17` only this one.
 

@@ -140,7 +140,7 @@ fn dashboards_of_the_collector_and_of_tempo_find_in_prometheus_what_they_ask_for
     stop(worker);
 }
 
-/// A page that calls another service in vain and sends a message.
+/// A page that calls another service without success and sends a message.
 fn trace(id: u64, org: &str) -> Vec<u8> {
     let ms = Duration::from_millis;
     let page = span(id, "page", Server, ms(300));

@@ -90,7 +90,8 @@ fn a_deltas_topic_of_kafka_that_is_shorter_than_before_does_not_keep_shards_from
     let mut worker = place.worker("worker", &SETTINGS);
     let mut all = send(&place);
     place.counts_to(all);
-    // DeltaRecords that come twice count once, and nobody sends them twice again: what was lost will not be as long as it was.
+    // Delta records that come twice count once, and no worker sends them twice again: what was lost will not be as long
+    // as it was.
     for p in 0..SHARDS {
         let first = place.log(&deltas, p).remove(0);
         let twice =

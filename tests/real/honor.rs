@@ -58,7 +58,7 @@ fn a_replay_from_kafka_that_honors_the_journals_repeats_ticks_and_forced_closes_
     wait_until_read(&scene, &hasty, &patient);
     scene.send(prompt);
     wait_until("the hasty worker has closed steps without a partition", PATIENCE, || hasty.has_closed(passed));
-    assert!(patient.has_closed(passed).is_err(), "nobody else did");
+    assert!(patient.has_closed(passed).is_err(), "the patient group did not close it");
     scene.send(held_back);
     wait_until_read(&scene, &hasty, &patient);
     let third = records(present() - 3_000, 3);
@@ -196,7 +196,7 @@ impl Live {
             "kafka.journal_retention=1h".to_owned(),
             format!("time.idle={patience}"),
             format!("time.stall_grace={patience}"),
-            // Nobody is thrown out, however busy the machine is: the partitions must stay where they are.
+            // No worker is evicted, however busy the machine is: the partitions must stay where they are.
             "kafka.properties.session.timeout.ms=45000".to_owned(),
         ];
         let set: Vec<String> = set.into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();

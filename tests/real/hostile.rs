@@ -1,5 +1,5 @@
-//! What producers may do to a worker through a broker that lets them: batches that unpack to far more than they are, records
-//! far larger than usual, and dead letters that nobody takes.
+//! What producers may do to a worker through a broker that lets them: batches that unpack to far more than they are,
+//! records far larger than usual, and dead letters that no topic accepts.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const RECORDS: usize = 200;
 const RECORD: usize = 1_000_000;
 /// snappy packs no tighter than 21:1, and a batch may have a megabyte.
 const SNAPPY_RECORDS: usize = 20;
-/// What librdkafka takes of anything that is sent to it, unless it is told otherwise.
+/// What librdkafka takes of anything that is sent to it, by default.
 const MORE: &str = "kafka.properties.receive.message.max.bytes=1000000000";
 const LIMIT: &str = "worker.memory_limit=64MiB";
 /// What a worker may take on top of what it takes at rest and of the unpacked batch, in MiB.
@@ -169,7 +169,7 @@ fn batches_in_kafka_that_cannot_be_unpacked_cost_themselves_only_also_over_a_res
     // The second one has nothing behind it.
     reaches(&mut worker, UNREADABLE, lost);
     counted(&place, &mut worker, 2);
-    // `kill -9`: whoever comes next reads the half edge again, and both batches.
+    // `kill -9`: the next owner reads the pending edge again, and both batches.
     drop(worker);
     let answer = span(8, "answer", Server, Duration::from_millis(10));
     place.send_value(0, &side(child(&call, answer)));

@@ -192,7 +192,7 @@ fn workers_that_are_killed_on_real_kafka_leave_exact_series_in_prometheus() {
     assert_eq!(status.code(), Some(0), "{}", third.tail());
 }
 
-/// What the README says to someone who has no spans of his own.
+/// What the README recommends to a user without spans.
 fn check_finds_what_is_expected(config: &Path, expect: &Path, url: &str) {
     let check = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));

@@ -20,7 +20,7 @@ const SHARDS: usize = 4;
 const TASKS: usize = PARTITIONS as usize + SHARDS;
 /// How long nothing moves, at the least, while a worker rests for 30 s or more.
 const QUIET: Duration = Duration::from_secs(15);
-/// Times that a worker must be thrown out before it rests.
+/// Times that a worker must be evicted before it backs off.
 const LOSSES: usize = 5;
 
 /// A frame of the journal of a partition.
@@ -142,7 +142,7 @@ fn a_kafka_group_that_never_settles_is_a_storm_in_the_metrics_and_the_counts_sta
     let produce = place.produce(&["--rate", "300", "--seed", "7"]);
     caught_up(&place);
     assert_eq!(steady.metric("spanmill_rebalance_storms_total"), 0);
-    // Somebody who joins and leaves and never works.
+    // A member that joins and leaves and never works.
     let guest = |group: &str, topic: &str| -> BaseConsumer {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &place.kafka.brokers).set("group.id", group).set("auto.offset.reset", "latest");
@@ -232,7 +232,7 @@ fn a_worker_that_its_kafka_group_keeps_throwing_out_rests_while_the_other_has_it
 
 /// Waits until a worker has half of the tasks, and another one the rest.
 fn halves(worker: &Insider) {
-    wait_until("the other half is with somebody else", PATIENCE, || match worker.running().len() {
+    wait_until("the other half is with another worker", PATIENCE, || match worker.running().len() {
         n if n == TASKS / 2 => Ok(()),
         n => Err(format!("{n} tasks")),
     });

@@ -112,7 +112,7 @@ impl Watched {
     }
 }
 
-/// A record of spans with names that nobody has seen before.
+/// A record of spans with new names.
 fn strangers(first: u64) -> Record {
     let name = |i: u64| format!("GET /customers/{i:0200}");
     let spans = (first..first + SPANS).map(|i| span(i + 1, &name(i), Internal, Duration::from_millis(3))).collect();
@@ -147,7 +147,7 @@ fn all_is_counted(place: &Place, worker: &mut Watched) {
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
 }
 
-/// Label sets explode until the worker stops reading. Whoever has more memory goes on, and nothing is lost.
+/// Label sets explode until the worker stops reading. A worker with more memory continues, and nothing is lost.
 fn endless(topic: &'static str, what: &str, more: &[String]) {
     let place = Place::start(topic, PARTITIONS.unsigned_abs());
     let start = |mib: u64| {
@@ -184,7 +184,7 @@ fn an_explosion_in_kafka_with_limits_stops_at_the_memory_limit_and_is_exact_with
     endless("limited", "explosion with limits", &[limit]);
 }
 
-/// The load goes on while the receiver is down. Shards wait, and Kafka keeps what they have not read.
+/// The load continues while the receiver is down. Shards wait, and Kafka keeps what they have not read.
 fn outage(topic: &'static str, fault: &Fault) {
     let place = Place::start(topic, PARTITIONS.unsigned_abs());
     let limit = format!("worker.memory_limit={LIMIT}MiB");

@@ -48,7 +48,7 @@ fn a_reset_with_kafkas_own_tool_is_followed_once_and_accounted_for() {
     reset(&kafka, &config, &["--to-earliest"]);
     assert_eq!(work(2 * sent), [2 * sent, sent, 0]);
     assert_eq!(calls().to_bits(), (2.0 * once).to_bits(), "everything has been counted once more");
-    // It has been followed: the next worker goes on where this one has stopped.
+    // It has been followed: the next worker continues where this one has stopped.
     send(&kafka, &records);
     assert_eq!(work(3 * sent), [3 * sent, sent, 0]);
     send(&kafka, &records);
@@ -95,7 +95,7 @@ fn config(brokers: &str, url: &str) -> Config {
     config.kafka.replication = 1;
     config.core.time.step = StepWidth::new(1_000).expect("positive");
     config.core.time.idle = 500;
-    // No half edge may wait when a worker stops: a reset gives it up.
+    // No pending edge may wait when a worker stops: a reset gives it up.
     config.core.service_graphs.enabled = false;
     url.clone_into(&mut config.remote_write.url);
     config.worker.threads = 1;

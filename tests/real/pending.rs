@@ -46,11 +46,11 @@ fn records_behind_an_open_transaction_of_kafka_are_waited_for_and_said_and_count
     place.send(behind.iter().map(|r| (0, r)));
     let log = says(&mut worker, "an open transaction blocks reading");
     assert!(log.contains("kafka-transactions"), "{log}");
-    // Nothing is wrong with the partition: it need not be fetched anew.
+    // Nothing is wrong with the partition: its fetch need not be restarted.
     let log = worker.log();
     assert!(!log.contains("no records received although the partition has unread records"), "{log}");
     assert_eq!(place.calls().to_bits(), counted.to_bits(), "nothing is read that may yet be aborted");
-    // Whoever takes over meanwhile waits as well.
+    // A worker that acquires the partition meanwhile waits as well.
     assert_eq!(worker.terminate(STOPS_WITHIN).code(), Some(0), "{}", worker.tail());
     let worker = place.insider(&settings);
     all_run(&[&worker], 1 + SHARDS);

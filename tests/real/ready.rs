@@ -126,14 +126,14 @@ fn a_worker_on_a_frozen_kafka_is_not_ready_and_keeps_its_rows() {
     place.kafka.signal("STOP");
     house.is_unready("the broker is frozen", &["group", "fetch"]);
     house.keeps_its_rows("the broker is frozen");
-    // Longer than its session: the groups would have thrown it out.
+    // Longer than its session: the groups would have evicted it.
     let text = wait_until("its session is over", PATIENCE, || match house.ask("/readyz").1 {
         text if text.contains("not known to be a member") => Ok(text),
         text => Err(text),
     });
     assert!(text.contains("kafka.brokers"), "{text}");
     house.keeps_its_rows("its session is over");
-    house.owns_nothing("nobody has confirmed them");
+    house.owns_nothing("they are not confirmed");
     place.kafka.signal("CONT");
     house.gets_ready("the broker is back");
     assert!(house.rows("spanmill_spans_read_total{").iter().all(|row| row.contains("state=\"owned\"")));

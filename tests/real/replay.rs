@@ -131,7 +131,7 @@ fn a_replay_from_kafka_reads_the_range_that_was_asked_for_and_says_what_is_gone(
     assert_eq!([ledger("records_read"), ledger("records_lost")], [all - 5, 5], "{summary:#}");
     assert_eq!(summary["partitions"][2]["cut"], true);
 
-    // And its topics go when they are told to.
+    // And its topics are removed on request.
     let removed = scene.output(&ignored, &["--id", "gone", "--remove"]);
     assert!(String::from_utf8_lossy(&removed.stdout).contains("deleted 4 topics"), "{removed:?}");
     let summary = scene.replay(&Listener::start(), &["--id", "gone", "--from", "0"]);
@@ -164,7 +164,7 @@ fn a_replay_from_kafka_says_at_the_end_of_every_step_what_the_generator_says() {
     assert!(catch_unwind(|| assert_steps(&wrong, &to.all())).is_err());
 }
 
-/// Every sample of the series that the generator tells of is what it says, and none is missing.
+/// Every sample of the series in the expectation has the expected value, and none is missing.
 fn assert_steps(expected: &StepValues, said: &BTreeSet<Said>) {
     let mut found: BTreeMap<&str, BTreeMap<i64, f64>> = BTreeMap::new();
     for (series, at, bits, _) in said.iter().filter(|(.., exemplar)| exemplar.is_empty()) {
@@ -235,7 +235,7 @@ impl Listener {
         let heard = Arc::clone(&said);
         receiver.watch(move |tenant, entry| {
             let series = format!("{tenant}/{}", decode::text(&entry.labels));
-            let mut heard = heard.lock().expect("nobody panics");
+            let mut heard = heard.lock().expect("no thread panics");
             for s in &entry.samples {
                 heard.insert((series.clone(), s.timestamp, s.value.to_bits(), String::new()));
             }
@@ -250,7 +250,7 @@ impl Listener {
     }
 
     pub(super) fn all(&self) -> BTreeSet<Said> {
-        self.said.lock().expect("nobody panics").clone()
+        self.said.lock().expect("no thread panics").clone()
     }
 }
 

@@ -18,7 +18,7 @@ const STEP: i64 = 15_000;
 /// Series in a request.
 const SERIES: i64 = 500;
 
-/// A sender, and what its shard is told.
+/// A sender, and what it reports to its shard.
 struct Sender {
     exporter: Exporter,
     sender: ShardSender,

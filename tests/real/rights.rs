@@ -7,7 +7,7 @@ use crate::servers::kafka::RealKafka;
 use crate::servers::wait_until;
 use crate::{PATIENCE, STOPS_WITHIN};
 
-/// Everybody may do everything with what no ACL names.
+/// Every client may do everything with resources that no ACL names.
 const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 ";

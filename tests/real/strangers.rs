@@ -1,4 +1,4 @@
-//! Record keys that are no tenants of anybody: whoever writes to the topic can make as many as he likes.
+//! Record keys that are no real tenants: a producer of the topic can make as many as it likes.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ fn freshness(topic: &'static str, strangers: usize, settings: &[&str]) -> Durati
         took.push(sent.elapsed());
     }
     let all = wanted_of_all(&template, strangers);
-    wait_until("nobody is lost", PATIENCE, || {
+    wait_until("no tenant is lost", PATIENCE, || {
         let (all_calls, tenants) = (calls(&place), place.receiver.snapshot().len());
         let sum: f64 = all_calls.iter().map(|(_, value)| value).sum();
         if sum.to_bits() == all.to_bits() { Ok(()) } else { Err(format!("{sum} of {all} in {tenants} series")) }

@@ -17,7 +17,7 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 /// Of one tenant in one round, by each way of telling tenants.
 const SPANS: u64 = 50;
 
-/// Two groups of workers: one tells tenants by an attribute, one by the topic.
+/// Two groups of workers: one takes tenants from an attribute, one from the topic.
 struct Both {
     scene: Scene,
     prometheus: RealPrometheus,

@@ -1,4 +1,4 @@
-//! What somebody sends who knows the source of spanmill, and wants tables to be slow or counts to be wrong.
+//! The input of an attacker who knows the source of spanmill, and wants tables to be slow or counts to be wrong.
 #![allow(dead_code, reason = "each user needs a part of it")]
 
 use xxhash_rust::xxh3::xxh3_64;

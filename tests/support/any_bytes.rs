@@ -300,8 +300,8 @@ fn keep(filter: &Filter, spans: &[u8]) {
     }
 }
 
-/// Names and IDs that somebody has chosen, with zeros between: each name counts as often as it comes, and a seed decides
-/// nothing.
+/// Names and IDs that an attacker has chosen, with zeros between: each name counts as often as it comes, and a seed
+/// decides nothing.
 pub(crate) fn keys(bytes: &[u8]) {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A child that does not outlive its test: it would hold the pipes that whoever runs the tests reads to the end.
+/// A child that does not outlive its test: it would hold the pipes that the test runner reads to the end.
 pub(crate) struct Guarded(Option<Child>);
 
 // === impl Guarded ===
@@ -46,7 +46,7 @@ impl Drop for Guarded {
     }
 }
 
-/// Sends a signal by its name, such as `STOP`; tells whether there was anybody to receive it.
+/// Sends a signal by its name, such as `STOP`; returns whether there was a process to receive it.
 ///
 /// # Panics
 /// When it is none of those that tests send.

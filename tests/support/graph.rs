@@ -1,5 +1,5 @@
 //! Service graphs once more, written plainly from the rules: lists that are searched from end to end, owned strings,
-//! floats. DeltaRecords no code with the library but the settings and the ledger's names.
+//! floats. Shares no code with the library but the settings and the ledger's names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The processors once more, written plainly from the rules: owned strings, standard maps, the generated OTLP types.
-//! DeltaRecords no code with the library but the settings and the ledger's names.
+//! Shares no code with the library but the settings and the ledger's names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Naive {
         at / width * width + width
     }
 
-    /// The time that a record tells.
+    /// The time that a record holds.
     fn time_of(&self, record: &Rec) -> Option<i64> {
         let Some(lateness) = self.settings.lateness else { return Some(record.timestamp) };
         let request = record.request.as_ref().filter(|_| record.tenant.is_some())?;

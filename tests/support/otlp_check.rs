@@ -140,7 +140,7 @@ fn compare_value(ours: &AttributeValue<'_>, theirs: Option<&AnyValue>) {
     }
 }
 
-/// The rules for turning a value into text, told a second time.
+/// The rules for turning a value into text, implemented a second time.
 fn stringify(value: Option<&AnyValue>, out: &mut String) {
     match value.and_then(|v| v.value.as_ref()) {
         Some(Theirs::StringValue(v)) => out.push_str(v),

@@ -156,7 +156,7 @@ pub(crate) fn settings_fields() -> Vec<(String, String)> {
     fields
 }
 
-/// Whether a source file tells what settings there are.
+/// Whether a source file defines settings.
 pub(crate) fn is_settings(path: &Path) -> bool {
     path.ends_with("config/settings.rs") || path.starts_with("src/core/settings")
 }

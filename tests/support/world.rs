@@ -17,7 +17,7 @@ fn borrow(r: &Rec) -> Record<'_> {
 pub(crate) struct World {
     pub(crate) settings: SpanSettings,
     pub(crate) task: SpanTask,
-    /// The last commit, and the event to go on with after it.
+    /// The last commit, and the event to continue with after it.
     last: Option<(StepCut, usize)>,
     totals: Totals,
     pub(crate) rebuilt: u64,
@@ -31,7 +31,7 @@ impl World {
         world
     }
 
-    /// Journals a cut. A new owner goes on with event `resume`, or with what was doubted before it.
+    /// Journals a cut. A new owner continues with event `resume`, or with what was doubted before it.
     pub(crate) fn commit(&mut self, cut: Option<StepCut>, events: &[Event], resume: usize) {
         let Some(cut) = cut else { return };
         let open = |event: &Event| matches!(event, Event::Record(r) if r.offset >= cut.to);
@@ -73,7 +73,7 @@ impl World {
         assert_eq!(by_ledger, self.task.pending_edges() as i128, "every edge is accounted for");
     }
 
-    /// A new owner takes over; returns the event to go on with.
+    /// A new owner acquires the task; returns the event to continue with.
     pub(crate) fn crash(&mut self, events: &[Event], dice: &mut Dice) -> usize {
         let (restored, resume) = match &self.last {
             None => (Restored::default(), 0),

@@ -17,18 +17,18 @@ pub(super) struct Edge {
     pub(super) requests: f64,
     /// Failed requests since the beginning.
     pub(super) failed: f64,
-    /// What its latencies were measured by.
+    /// The side that its latencies were measured on.
     pub(super) side: Side,
     /// Quantiles of the latency in seconds.
     pub(super) p50: Option<f64>,
     pub(super) p95: Option<f64>,
 }
 
-/// Whose spans a latency comes from.
+/// The side whose spans a latency comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Server,
-    /// The server sends no spans: it is a database, or outside.
+    /// The server sends no spans: it is a database, or external.
     Client,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn edges(series: &BTreeMap<String, SeriesState>) -> Vec<Edge> {
             _ => {}
         }
     }
-    // A request of a failed edge alone, or a histogram that has come in part, waits for its total.
+    // Failed requests or a partial histogram without the total wait for it.
     parts.retain(|_, part| part.requests > 0.0);
     let edges = parts.into_iter().map(|(key, part)| part.edge(key)).collect();
     callers_first(edges)
@@ -100,13 +100,14 @@ pub(super) fn quantile(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
     Some(low + (high - low) * (rank - below) / (n - below).max(f64::MIN_POSITIVE))
 }
 
-/// Orders edges as one would draw them: who is called by nobody comes first, then whom they call, breadth first.
+/// Orders edges as one would draw them: services without a caller first, then the services that they call, breadth
+/// first.
 fn callers_first(mut edges: Vec<Edge>) -> Vec<Edge> {
     let servers: BTreeSet<&str> = edges.iter().map(|e| e.server.as_str()).collect();
     let clients: BTreeSet<&str> = edges.iter().map(|e| e.client.as_str()).collect();
     let mut order: Vec<String> = clients.difference(&servers).map(|&c| c.to_owned()).collect();
     let mut next = 0;
-    // A circle without an entrance is entered anywhere.
+    // A cycle without an entry point is entered anywhere.
     for entrance in clients {
         while let Some(client) = order.get(next).cloned() {
             next += 1;

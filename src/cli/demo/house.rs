@@ -1,6 +1,6 @@
 //! Everything that a worker needs, in one process: a broker, a receiver, and the workers themselves.
 //!
-//! *Out:* what they know. *Owner:* the demo. *Never:* a shortcut: workers meet the broker and the receiver over sockets,
+//! *Out:* their state. *Owner:* the demo. *Never:* a shortcut: workers meet the broker and the receiver over sockets,
 //! as they do elsewhere.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ const POINTS: usize = 450;
 /// Bytes for the map.
 const MEMORY: usize = 256 << 20;
 
-/// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be told apart.
+/// The buckets of edges: finer than the default, so that the quantiles of a fast shop can be distinguished.
 pub(super) const EDGE_BOUNDS: [Bound; 12] = [
     (5_000_000, "0.005"),
     (10_000_000, "0.01"),
@@ -104,7 +104,7 @@ impl House {
         self.workers.iter().all(Worker::alive)
     }
 
-    /// What became of everything that was read so far.
+    /// The sum of the ledgers so far.
     pub(super) fn ledger(&mut self) -> Ledger {
         let statuses = self.telemetry.iter().flat_map(|telemetry| telemetry.tasks().snapshot());
         for (id, status) in statuses.filter(|(id, _)| id.kind == TaskKind::Span) {
@@ -136,9 +136,9 @@ impl House {
 
     /// Stops the workers gracefully.
     pub(super) fn stop(&mut self) -> Result<(), DemoError> {
-        // What the ledger knows is kept; a worker takes its task registry along.
+        // Keeps the ledgers: a worker's task registry ends with the worker.
         self.ledger();
-        // All at once, so that none takes over what another lets go.
+        // All at once, so that no worker acquires tasks that another one closes.
         let workers: Vec<Worker> = self.workers.drain(..).collect();
         let ended = std::thread::scope(|scope| {
             let stopping: Vec<_> = workers.into_iter().map(|worker| scope.spawn(|| worker.stop())).collect();

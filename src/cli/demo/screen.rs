@@ -1,4 +1,4 @@
-//! Where the demo writes: a terminal, on which it draws over what it drew before, or anything else, line by line.
+//! The output of the demo: on a terminal each picture replaces the one before, elsewhere it is written line by line.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
@@ -10,7 +10,7 @@ use signal_hook::consts::SIGWINCH;
 
 use super::view::{StyledLine, paint};
 
-/// The size of a terminal that does not tell its own.
+/// The size of a terminal that does not report its own.
 const USUAL: Size = Size { rows: 24, columns: 80 };
 /// Where there is no terminal nothing has to be cut.
 const ENDLESS: Size = Size { rows: usize::MAX, columns: usize::MAX };
@@ -32,7 +32,7 @@ pub(super) struct Screen {
     /// Lines that the next picture is drawn over.
     drawn: usize,
     hidden: bool,
-    /// The terminal has another size and has moved what was drawn.
+    /// The terminal was resized and has moved the picture.
     moved: bool,
 }
 

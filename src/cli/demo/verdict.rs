@@ -1,4 +1,4 @@
-//! What was produced against what has arrived.
+//! Compares the produced load with the received series.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::core::model::Ledger;
 use crate::tools::loadgen::Expectation;
 use crate::tools::receiver::SeriesState;
 
-/// The differences between what was produced and what the receiver and the ledger say.
+/// The differences between what was produced and the state of the receiver and the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct DemoResult {
     /// Series that were expected.

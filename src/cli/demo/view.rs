@@ -1,4 +1,4 @@
-//! What the demo shows, as lines of text: pure.
+//! The display of the demo, as lines of text: pure.
 
 use super::graph::{Edge, Side};
 use crate::core::model::text::Shown;
@@ -6,7 +6,7 @@ use crate::core::model::{Counter, Ledger};
 use crate::tools::receiver::Totals;
 use crate::worker::telemetry::Samples;
 
-/// Names are not cut below this while there is another column to leave out.
+/// Names are not cut below this while another column can be omitted.
 const MIN_NAME: usize = 12;
 const GAP: &str = "  ";
 
@@ -35,7 +35,7 @@ enum Column {
     P95,
 }
 
-/// What is skipped first where it is narrow.
+/// The columns that are omitted first on a narrow terminal.
 const DISPENSABLE: [Column; 4] = [Column::Type, Column::P50, Column::Errors, Column::Rate];
 
 /// The table of the service graph, over `seconds` of traffic; `width` and `height` bound it, heading and notes included.
@@ -66,7 +66,7 @@ pub(super) fn table(edges: &[Edge], seconds: f64, width: usize, height: usize) -
     lines
 }
 
-/// What became of every span, pending edge and sample.
+/// The totals of spans, pending edges and samples.
 pub(super) fn ledger(ledger: &Ledger, samples: Samples, receiver: &Totals) -> Vec<StyledLine> {
     use Counter as T;
     let of = |counters: &[T]| counters.iter().map(|&t| ledger.get(t)).sum::<u64>();
@@ -143,7 +143,7 @@ fn layout(edges: &[Edge], seconds: f64, width: usize) -> (Vec<Column>, Vec<usize
             .collect();
         let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
         let over = total(&widths).saturating_sub(width);
-        // Names give way to a point, then columns go.
+        // Names are shortened down to a minimum, then columns are omitted.
         if over > widths[..2].iter().map(|&w| w.saturating_sub(MIN_NAME)).sum()
             && let Some(gone) = dispensable.next()
         {

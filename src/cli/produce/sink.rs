@@ -26,7 +26,7 @@ pub(in crate::cli) struct Target<'a> {
     pub(in crate::cli) headers: &'a [Header],
 }
 
-/// A topic that takes records.
+/// A topic that accepts records.
 pub(in crate::cli) struct Sink {
     config: ClientConfig,
     producer: ThreadedProducer<Reports>,
@@ -35,16 +35,16 @@ pub(in crate::cli) struct Sink {
     headers: Option<OwnedHeaders>,
 }
 
-/// What became of the records.
+/// The delivery reports of the records.
 #[derive(Debug, Default)]
 struct Reports {
     failed: AtomicU64,
     first: Mutex<Option<String>>,
 }
 
-/// How long a stopped command waits for the broker to take what is left.
+/// How long a stopped command waits for the broker to accept the remaining records.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one question to the broker may take.
+/// How long one request to the broker may take.
 const QUESTION: Duration = Duration::from_secs(10);
 
 // === impl Sink ===
@@ -56,7 +56,7 @@ impl Sink {
         config
             .set("bootstrap.servers", target.brokers)
             .set("client.id", "spanmill-produce")
-            // Why a broker hangs up is said there.
+            // At this level librdkafka logs why a broker closes a connection.
             .set_log_level(RDKafkaLogLevel::Info)
             // Looking the topic up must not create it with the broker's default number of partitions.
             .set("allow.auto.create.topics", "false");
@@ -64,9 +64,10 @@ impl Sink {
         producer
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // With two under way, the first can be refused by a broker that is about to lead, and the second be taken: then
-            // librdkafka calls both delivered, and the first is lost. Or the second comes first to a new leader: then it begins
-            // a new epoch, and may store again what was stored and not yet acknowledged.
+            // With two requests in flight, the first can be refused by a broker that is about to lead, and the second
+            // be accepted: then librdkafka reports both as delivered, and the first is lost. Or the second reaches a
+            // new leader first: then it begins a new epoch, and may store records again that were stored and not yet
+            // acknowledged.
             .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("compression.type", target.compression.as_str())
@@ -84,7 +85,7 @@ impl Sink {
         Ok(Self { config, producer, topic: target.topic.to_owned(), headers })
     }
 
-    /// Creates the topic if that is wanted and it is absent. Returns its number of partitions.
+    /// Creates the topic if that is requested and it is absent. Returns its number of partitions.
     pub(super) fn prepare(&self, create: Option<u32>) -> Result<u32, ProduceError> {
         if let Some(partitions) = create {
             self.create(partitions)?;
@@ -119,7 +120,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Hands a record to the client; waits while its queue is full.
+    /// Passes a record to the client; waits while its queue is full.
     pub(in crate::cli) fn send(&self, record: &Record, stop: &AtomicBool) -> Result<(), ProduceError> {
         let mut base =
             BaseRecord::to(&self.topic).key(&record.key[..]).payload(&record.value[..]).timestamp(record.timestamp);

@@ -1,7 +1,7 @@
 //! Compares a spool with what a server already has.
 //!
-//! The server is asked for raw samples, a metric and a window at a time. Compared is the time from the first step of the
-//! spool to its last one, and every metric that the spool has; markers that end series are no samples.
+//! The server is queried for raw samples, one metric and window at a time. The comparison covers the time from the
+//! first step of the spool to its last one, and every metric that the spool has; stale markers are not samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::tools::spool::{Reader, SpoolError};
 use crate::worker::sender::ExportError;
 use crate::worker::sender::query::Inquirer;
 
-/// So much is asked for at a time: with 15 s steps, a metric may have 400,000 series before Prometheus refuses.
+/// The window of one query: with 15 s steps, a metric may have 400,000 series before Prometheus refuses.
 const WINDOW: Millis = 1_800_000;
 /// A window that is refused is halved down to this.
 const LEAST: Millis = 60_000;
@@ -61,12 +61,12 @@ pub enum DiffError {
         /// Why.
         why: String,
     },
-    /// The server answers something else.
+    /// The server gives another answer than expected.
     #[error("{url}: {source}; use the base URL of /api/v1/query")]
     Answer {
         /// Its address.
         url: String,
-        /// What is wrong.
+        /// The problem.
         source: AnswerError,
     },
 }
@@ -83,7 +83,8 @@ struct Differ<'a> {
     metrics: BTreeMap<(String, String), BTreeSet<Millis>>,
 }
 
-/// Compares the spool `dirs` with the server at `url`. `progress` is told how many samples of the spool are done.
+/// Compares the spool `dirs` with the server at `url`. `progress` is called with how many samples of the spool are
+/// done.
 ///
 /// # Errors
 /// When the spool cannot be read, or the server does not answer.
@@ -168,7 +169,7 @@ impl Differ<'_> {
     }
 }
 
-/// Puts the halves of series together.
+/// Joins the halves of series.
 fn joined(halves: Vec<Sampled>) -> Vec<Sampled> {
     let mut whole: BTreeMap<Vec<(String, String)>, Vec<(Millis, f64)>> = BTreeMap::new();
     for half in halves {
@@ -177,7 +178,7 @@ fn joined(halves: Vec<Sampled>) -> Vec<Sampled> {
     whole.into_iter().map(|(labels, values)| Sampled { labels, values }).collect()
 }
 
-/// A report for people.
+/// A readable report.
 #[must_use]
 pub fn text(report: &Report) -> String {
     let mut out = vec![

@@ -1,13 +1,13 @@
 //! `spanmill replay --files`: files of OTLP traces to the samples that a worker would have made of them.
 //!
-//! * *In:* files and directories, or standard input; see [`crate::tools::files`] for what they may hold.
-//! * *Out:* the steps in event time, to the receivers of the configuration; and what became of everything.
+//! * *In:* files and directories, or standard input; see [`crate::tools::files`] for their possible content.
+//! * *Out:* the steps in event time, to the receivers of the configuration; and a summary.
 //! * *Owner:* the command. One thread reads, decompresses and turns JSON into protobuf; this one does the rest.
 //! * *Never:* a journal. A run that ended early is done again from its beginning, and sends the same samples.
 //!
-//! All files are one partition, in the order of their records' times: nobody knows how traces are spread over files. So
-//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its own
-//! end (`time.source: span_end`).
+//! All files are one partition, in the order of their records' times: how traces are spread over files is unknown. So
+//! halves of an edge may be in different files. Files have no record timestamps: each span belongs to the step of its
+//! own end (`time.source: span_end`).
 
 mod input;
 mod progress;
@@ -50,11 +50,11 @@ pub use summary::{Problem, Problems, SentSamples, Summary};
 
 /// Names the only partition.
 const TOPIC: &str = "files";
-/// Names what is kept of a run that nobody has named.
+/// Names the run: its samples are kept under this name.
 const RUN: &str = "files";
 /// How long an interrupted run waits for the answers to what it has sent.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often progress is looked at while there is nothing to do.
+/// How often progress is checked while idle.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Files to replay, and what about them.
@@ -122,30 +122,30 @@ pub enum FilesError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Nothing to read.
     #[error("{0} contains no files")]
     NoFiles(String),
-    /// Nothing says whose the spans are.
+    /// No setting names the tenant of the spans.
     #[error("tenant.source is `{0}`, which does not apply to files; set --tenant NAME")]
     NoTenant(&'static str),
     /// Remote write cannot start.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// Samples cannot go where they should.
+    /// The destination of the samples cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The disk takes nothing more.
+    /// The disk accepts no more data.
     #[error("{why}; retried for {seconds} s. Stored samples are kept: free disk space and run the command again")]
     Stuck {
-        /// What the spool says.
+        /// The error of the spool.
         why: String,
-        /// How long it was waited for.
+        /// How long the run waited.
         seconds: u64,
     },
-    /// A mistake of spanmill.
+    /// A bug of spanmill.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The thread that reads cannot be started, or has panicked.
@@ -162,7 +162,7 @@ pub enum FilesError {
     Output(#[from] std::io::Error),
 }
 
-/// What to replay, and to where.
+/// What to replay, and the destination.
 #[allow(missing_debug_implementations, reason = "a function has no details to print")]
 pub struct Job<'a> {
     /// The settings of all tenants.
@@ -177,9 +177,9 @@ pub struct Job<'a> {
     pub print_every: Duration,
     /// Where the samples go.
     pub exporter: &'a Exporter,
-    /// How long a disk that takes nothing is waited for.
+    /// How long the run waits for a disk that accepts no data.
     pub patience: Duration,
-    /// The present: no record is younger.
+    /// The present: no record is newer.
     pub now: Millis,
     /// Ends the run early once it is set.
     pub stop: &'a Arc<AtomicBool>,
@@ -249,7 +249,7 @@ pub fn run(
     Ok(u8::from(!summary.is_complete() || !summary.finished.is_good()))
 }
 
-/// Reads the files and says what they would become.
+/// Reads the files and reports their expected result.
 fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Result<u8, FilesError> {
     let mut survey = Survey::new(tenants, Seed::new(rand::random()));
     let unreadable = each_record(tenants, args, stop, &mut |record, _| {
@@ -294,11 +294,11 @@ pub(in crate::cli) fn each_record(
     Ok(unreadable)
 }
 
-/// The arguments with which files are read. Files have no record timestamps, so spans tell the time themselves, unless a flag
-/// says otherwise: then the first end in a record is its timestamp.
+/// The arguments with which files are read. Files have no record timestamps, so the spans give the time, unless a flag
+/// asks for otherwise: then the first end in a record is its timestamp.
 pub(in crate::cli) fn of_files(config: &ConfigArgs) -> ConfigArgs {
     let source = std::iter::once("time.source=span_end".to_owned());
-    // What is read from files is OTLP protobuf before it comes to a task.
+    // Records from files are converted to OTLP protobuf before they reach a task.
     let encoding = ["kafka.encoding=otlp_proto".to_owned(), "kafka.topic_settings=[]".to_owned()];
     let set = source.chain(config.set.iter().cloned()).chain(encoding).collect();
     ConfigArgs { config: config.config.clone(), set }
@@ -309,11 +309,11 @@ fn load(config: &ConfigArgs, target: &TargetArgs) -> Result<Loaded, crate::confi
     target.load(&of_files(config))
 }
 
-/// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is told to stop; then it
-/// waits a little for what has been sent. Whatever happens, the summary says what was read.
+/// Replays the files. Ends when everything is read and settled, when it cannot continue, or when it is stopped; then it
+/// waits briefly for the answers. In any case, the summary reports what was read.
 ///
 /// # Errors
-/// When a path cannot be read at all, or nothing says whose the spans are.
+/// When a path cannot be read at all, or no setting names the tenant of the spans.
 pub fn replay(job: &Job<'_>) -> Result<Summary, FilesError> {
     let mut run = Run::new(job)?;
     let ended = run.work();
@@ -334,7 +334,7 @@ struct Run<'a> {
     progress: FilesProgress,
     /// The number of the next record.
     offset: i64,
-    /// Whether all steps have been handed over.
+    /// Whether all steps have been passed to the sender.
     sent: bool,
     summary: Summary,
 }
@@ -370,7 +370,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits a little for answers. Says so when a disk has taken nothing for too long.
+    /// Waits briefly for answers. Reports a disk that has written nothing for too long.
     fn wait(&mut self) -> Result<(), FilesError> {
         self.sending.wait(POLL);
         self.show();
@@ -382,7 +382,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reads everything, and sends what is closed on the way.
+    /// Reads everything, and sends steps as they close.
     fn read(&mut self) -> Result<(), FilesError> {
         while !self.stopped() {
             match self.reading.next(POLL).map_err(FilesError::Thread)? {
@@ -439,8 +439,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits for the answers to everything that has been sent. If it was told to stop, only for a while, and not at all for
-    /// a disk that takes nothing.
+    /// Waits for the answers to everything that has been sent. If the run was stopped, only for a while, and not at all
+    /// for a disk that takes nothing.
     fn settle(&mut self) -> Result<(), FilesError> {
         let mut told = None;
         while self.sending.waiting() > 0 {
@@ -468,7 +468,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whose the spans are.
+/// The tenant of the spans.
 fn tenant<'a>(named: Option<&'a str>, source: &'a TenantSource) -> Result<&'a str, FilesError> {
     if let Some(name) = named {
         return Ok(name);
@@ -488,7 +488,7 @@ impl FilesArgs {
         self.format.map_or(Encoding::Auto, Encoding::from)
     }
 
-    /// What is read, and what else decides a number, a line each.
+    /// The input, and all settings that affect samples, one line each.
     fn described(&self, inputs: &Inputs) -> Vec<String> {
         let format = self.format.map(|format| format!("format: {format:?}"));
         let tenant = self.tenant.iter().map(|tenant| format!("tenant: {tenant}"));

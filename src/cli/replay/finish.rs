@@ -21,7 +21,7 @@ pub enum FinishError {
     Diff(#[from] DiffError),
 }
 
-/// What has become of the spool.
+/// The result of the spool.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Finished {
     /// As files.
@@ -30,7 +30,7 @@ pub struct Finished {
     /// Beside the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<Report>,
-    /// Why it is not as it should be. The spool is complete all the same.
+    /// Why the end of the run failed. The spool is complete all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
     /// The run of the spool, if something of it is missing.
@@ -39,13 +39,13 @@ pub struct Finished {
     /// The spool, if it is still there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
-    /// The same for people.
+    /// The same as text.
     #[serde(skip)]
     pub text: String,
 }
 
-/// Does with the complete spool `dirs` what the arguments say. `progress` is told how many of its samples have been read; the
-/// spool is read once for files, and once for a comparison.
+/// Converts or compares the complete spool `dirs`, as the arguments ask. `progress` is called with how many of its
+/// samples have been read; the spool is read once for files, and once for a comparison.
 ///
 /// # Errors
 /// When the spool cannot be read, files cannot be written, or the server does not answer.
@@ -85,8 +85,8 @@ impl Finished {
         self.failed.is_none() && self.is_equal()
     }
 
-    /// What has become of the spool of a complete run, which nobody has `named`, and which is not `shared` with
-    /// other workers: it goes when it is not needed any more.
+    /// The result of a complete run, and what becomes of its spool. A spool that is neither `named` nor `shared` with
+    /// other workers is removed as soon as it is not needed any more.
     pub(super) fn of(done: Result<Self, FinishError>, mut claim: Claim, (named, shared): (bool, bool)) -> Self {
         let mut done = done.unwrap_or_else(|error| Self { failed: Some(error.to_string()), ..Self::default() });
         let dir = claim.dir().to_owned();

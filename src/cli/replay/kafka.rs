@@ -80,7 +80,7 @@ pub enum ReplayError {
     /// The worker ended.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// Samples cannot go where they should.
+    /// The destination of the samples cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Its samples were kept elsewhere.
@@ -119,7 +119,7 @@ impl KafkaArgs {
     }
 }
 
-/// Replays as the arguments say; returns the exit code.
+/// Replays as the arguments ask; returns the exit code.
 ///
 /// # Errors
 /// When the replay cannot begin or continue.
@@ -180,7 +180,7 @@ pub fn run(
     Ok(u8::from(!progress.complete() || !summary.is_good()))
 }
 
-/// Reads the range and says what it would become.
+/// Reads the range and reports its expected result.
 fn dry_run(loaded: &Loaded, args: &KafkaArgs) -> Result<(), ReplayError> {
     let plan = propose(loaded, &args.wanted(), wall_clock())?;
     let scanner = Scanner::new(&loaded.config.kafka).map_err(RunError::from)?;
@@ -198,12 +198,12 @@ fn load(config: &ConfigArgs, target: &TargetArgs, id: &str) -> Result<Loaded, Pr
     let mut loaded = target.load(config)?;
     let kafka = &mut loaded.config.kafka;
     kafka.group = format!("{}{}{id}", kafka.group, Namer::REPLAY);
-    // The live workers have seen to that.
+    // The live workers have copied dead letters already.
     kafka.dead_letter_topic.clear();
     Ok(loaded)
 }
 
-/// Works until the run is over or is stopped.
+/// Runs until the run is complete or is stopped.
 fn work(
     loaded: &Loaded,
     args: &KafkaArgs,
@@ -241,7 +241,7 @@ fn work(
     }
     let stuck = spool.stuck().map(|stuck| stuck.why);
     if stuck.is_some() {
-        // Nobody waits for a disk that takes nothing.
+        // The run does not wait for a disk that accepts nothing.
         spool.stop(Duration::ZERO);
     }
     // Whether other workers have had a part of it.
@@ -272,13 +272,13 @@ fn serve(
     Admin::start(&settings, telemetry.clone(), probes).map_err(|e| ReplayError::Other(e.to_string()))
 }
 
-/// A partition that may not even finish the steps under way would stop all.
+/// A partition that may not even finish the open steps would block all others.
 fn lead(asked: Duration, config: &config::Config) -> Millis {
     let least = config.core.time.step.ms().saturating_mul(4);
     Millis::try_from(asked.as_millis()).unwrap_or(Millis::MAX).max(least)
 }
 
-/// A name for a run that was given none: the time, to the second.
+/// The name of a run without `--id`: the time, to the second.
 fn new_id() -> String {
     Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
 }

@@ -1,7 +1,7 @@
 //! `spanmill replay`: metrics of the past, at their own times.
 //!
-//! *In:* spans that Kafka still holds (`kafka`), or files (`files`). *Out:* samples to the receivers of the configuration or to
-//! a spool (`target`), and a summary. *Next:* `sink` and `diff` for what becomes of a spool.
+//! *In:* spans that Kafka still holds (`kafka`), or files (`files`). *Out:* samples to the receivers of the
+//! configuration or to a spool (`target`), and a summary. *Next:* `sink` and `diff` for the use of a spool.
 
 pub mod diff;
 pub mod files;
@@ -23,7 +23,7 @@ use super::produce::duration;
 pub use crate::worker::sender::preflight;
 pub use target::{TargetArgs, TargetError};
 
-/// What to replay, and to where.
+/// What to replay, and the destination.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct ReplayArgs {
     report: ReportArgs,
 }
 
-/// What to tell.
+/// What to report.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Print only the summary, as JSON, to standard output

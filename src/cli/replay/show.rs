@@ -1,4 +1,4 @@
-//! What a replay shows: bars on a terminal, lines elsewhere, and a summary.
+//! The display of a replay: bars on a terminal, lines elsewhere, and a summary.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use crate::tools::replay::{ReplayPlan, ReplayProgress};
 use crate::worker::telemetry::log::LogError;
 use crate::worker::telemetry::{Samples, TaskKind, Telemetry};
 
-/// What a bar, its name and its numbers take of a line.
+/// The width of a bar with its name and numbers.
 const BAR_WIDTH: usize = 49;
 /// More partitions than this share one bar.
 const BARS: usize = 16;
@@ -34,11 +34,11 @@ pub(super) struct Screen {
     bars: MultiProgress,
     total: ProgressBar,
     partitions: RefCell<Vec<ProgressBar>>,
-    /// The first look: rates are since then.
+    /// The first state: rates are since then.
     first: OnceCell<Look>,
 }
 
-/// Where this worker is.
+/// The progress of this worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Look {
     elapsed: Duration,
@@ -63,16 +63,16 @@ struct Partition {
     stream_time: Option<Millis>,
 }
 
-/// What this worker has done.
+/// The result of this worker.
 #[derive(Debug, Clone)]
 pub(super) struct Summary {
     elapsed: Duration,
     samples: Samples,
-    /// What the spool could not write, if that has ended the run.
+    /// The error of the spool, if that has ended the run.
     pub(super) stuck: Option<String>,
     /// Whether other workers have had a part of the run.
     pub(super) shared: bool,
-    /// What has become of the spool, if there is one and the run is complete.
+    /// The result of the spool, if there is one and the run is complete.
     pub(super) finished: Finished,
 }
 
@@ -101,7 +101,7 @@ impl Look {
         look
     }
 
-    /// The same, and why the spool takes nothing, if that is so.
+    /// The same, and why the spool accepts no data, if it does not.
     pub(super) fn or_stuck(mut self, stuck: Option<String>) -> Self {
         self.trouble = stuck.or(self.trouble);
         self
@@ -159,12 +159,12 @@ impl Screen {
         Self { json, live, every, bars, total, partitions, first, printed }
     }
 
-    /// Sets up logs, which stand above the bars.
+    /// Sets up logs, which appear above the bars.
     pub(super) fn init_log(&self, settings: &Log) -> Result<(), LogError> {
         init_log(settings, self.live.then_some(&self.bars))
     }
 
-    /// Says what is about to be done.
+    /// Prints the plan of the run.
     pub(super) fn begin(&self, id: &str, plan: &ReplayPlan, new: bool) {
         let verb = if new { "begins" } else { "continues" };
         let begins = plan.begins().map(rfc3339);
@@ -185,7 +185,7 @@ impl Screen {
         }
     }
 
-    /// Draws the bars, or prints a line now and then.
+    /// Draws the bars, or prints a line at intervals.
     pub(super) fn show(&self, look: &Look) {
         let first = self.first.get_or_init(|| look.clone());
         if !self.live {
@@ -313,7 +313,7 @@ fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
     })
 }
 
-/// A rate with as many digits as it is worth.
+/// A rate with its significant digits.
 fn round(rate: f64) -> String {
     if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
 }

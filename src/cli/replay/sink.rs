@@ -77,7 +77,7 @@ pub enum ConvertError {
     },
 }
 
-/// What has become of a spool.
+/// The result of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Conversion {
     /// Files written.
@@ -91,8 +91,8 @@ pub struct Conversion {
 // === impl SinkArgs ===
 
 impl SinkArgs {
-    /// The directory that keeps the samples of the run `id`: as the arguments say, or else beside the files, or else in the
-    /// working directory; `None` when they are to be sent.
+    /// The directory that keeps the samples of the run `id`: as the arguments ask, or else beside the files, or else in
+    /// the working directory; `None` when they are to be sent.
     #[must_use]
     pub fn dir(&self, diff: &DiffArgs, id: &str) -> Option<PathBuf> {
         let beside = || self.files.out.as_deref().map(|out| beside(out, ".spool"));
@@ -110,7 +110,7 @@ impl Format {
         matches!(self, Self::Parquet)
     }
 
-    /// What to do with the files, for people.
+    /// How to use the files.
     #[must_use]
     pub fn what_next(self, out: &Path) -> String {
         let out = out.display();
@@ -149,7 +149,7 @@ impl Format {
 // === impl Conversion ===
 
 impl Conversion {
-    /// The same for people.
+    /// The same as text.
     #[must_use]
     pub fn text(&self, format: Format, out: &Path) -> String {
         let w = &self.written;
@@ -173,7 +173,8 @@ impl Conversion {
 }
 
 /// Writes everything in the spool `dirs` to files of `format` below `out`, which must not be there or be empty: one per
-/// window of `width` and tenant. Nothing is at `out` before all is written. `progress` is told how many samples are done.
+/// window of `width` and tenant. Nothing is at `out` before all is written. `progress` is called with how many samples
+/// are done.
 ///
 /// # Errors
 /// When the spool cannot be read or contradicts itself, when the format cannot carry its series, or files cannot be
@@ -205,7 +206,7 @@ pub fn convert(
     Ok(done)
 }
 
-/// Makes sure that nothing is at `out`.
+/// Checks that nothing is at `out`.
 ///
 /// # Errors
 /// When something is there.
@@ -242,8 +243,8 @@ fn write_window(
     Ok(())
 }
 
-/// The directory of a tenant: none where there are no tenants. Signs that a file system may not like are written as in a
-/// URL.
+/// The directory of a tenant: none where there are no tenants. Characters that a file system may not accept are
+/// percent-encoded as in a URL.
 fn tenant_dir(tenant: &str) -> String {
     if tenant == SINGLE_TENANT {
         return String::new();

@@ -44,20 +44,20 @@ pub struct TargetArgs {
     pub diff: DiffArgs,
 }
 
-/// Samples cannot go where they should.
+/// The destination of the samples cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
     /// Remote write cannot be set up.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The spool cannot be made.
+    /// The spool cannot be created.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// The receiver would throw samples away.
+    /// The receiver would reject samples.
     #[error("{target} would not keep these samples; none were sent:\n{reasons}\n(--skip-preflight sends them anyway)")]
     Refused {
-        /// Who was asked.
+        /// The receiver that was asked.
         target: &'static str,
         /// Why, and what to do.
         reasons: String,
@@ -79,7 +79,7 @@ impl TargetArgs {
     /// The configuration, with the labels of the replay.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems.
     pub fn load(&self, config: &ConfigArgs) -> Result<Loaded, Problems> {
         let labels = self.label.iter().map(|label| format!("series.external_labels.{label}"));
         let set: Vec<String> = config.set.iter().cloned().chain(labels).collect();
@@ -111,7 +111,7 @@ impl TargetArgs {
         Ok(Some(Claim::take(&dir, Identity::new(id.to_owned(), inputs, settings), anew)?))
     }
 
-    /// The way of the samples of run `id`.
+    /// The exporter for the samples of run `id`.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
@@ -166,8 +166,8 @@ impl TargetArgs {
         }
     }
 
-    /// Does with the complete spool of a run, or with this worker's part of one that is `shared`, what the arguments say. What
-    /// fails is told in the answer.
+    /// Converts or compares the complete spool of a run, or this worker's part of one that is `shared`, as the
+    /// arguments ask. The result holds the failures.
     #[must_use]
     pub fn finish(&self, config: &Config, claim: Option<Claim>, shared: bool) -> Finished {
         let Some(claim) = claim else { return Finished::default() };

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::settings::Log;
 use crate::worker::telemetry::log::{self, LogError};
 
-/// Takes the bars away, writes a line, and draws them again.
+/// Removes the bars, writes a line, and draws them again.
 #[derive(Clone)]
 struct AboveBars(MultiProgress);
 

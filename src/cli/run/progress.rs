@@ -1,16 +1,16 @@
-//! What a worker says of its work while nothing is wrong: that the first samples have been stored, and a line a minute.
+//! What a worker logs about its normal work: that the first samples have been stored, and a line every minute.
 
 use std::time::{Duration, Instant};
 
 use crate::core::model::Millis;
 use crate::worker::telemetry::{Samples, TaskKind, TaskState, Telemetry};
 
-/// Between two lines.
+/// The interval between two lines.
 const EVERY: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What has been said so far.
+/// What has been reported so far.
 #[derive(Debug)]
 pub(super) struct RunProgress {
     looked: Instant,
@@ -43,7 +43,7 @@ impl RunProgress {
         Self { looked: present, told: present, stored: false, spans: 0, samples: Samples::default() }
     }
 
-    /// Says what there is to say.
+    /// Logs what is due.
     pub(super) fn say(&mut self, telemetry: &Telemetry, present: Instant, now: Millis) {
         if present.saturating_duration_since(self.looked) < LOOK_EVERY {
             return;
@@ -70,7 +70,7 @@ impl RunProgress {
         }
     }
 
-    /// Whether the first samples have been stored since the last look.
+    /// Whether the first samples have been stored since the last check.
     fn first(&mut self, samples: Samples) -> bool {
         let first = !self.stored && samples.acknowledged > 0;
         self.stored |= first;

@@ -1,4 +1,4 @@
-//! What Kafka knows of a group: source partitions and shards with their journals, and who owns them.
+//! The state of a group in Kafka: source partitions and shards with their journals, and who owns them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, TopicNames};
 
-/// Asks Kafka, as often as it is told to.
+/// Queries Kafka, as often as the flags ask.
 pub(super) struct Looker {
     topics: Topics,
     scanner: Scanner,
@@ -35,7 +35,7 @@ struct Held<T> {
     written: Option<Millis>,
 }
 
-/// Who owns which partition; nothing is known of it where the brokers do not tell.
+/// Who owns which partition; `None` if the brokers do not report it.
 type Owners = Option<BTreeMap<(String, i32), String>>;
 
 // === impl Looker ===
@@ -55,7 +55,7 @@ impl Looker {
         })
     }
 
-    /// Looks at all partitions; it is `now`.
+    /// Examines all partitions; the present time is `now`.
     pub(super) fn look(&mut self, now: Millis) -> Result<Report, KafkaError> {
         let owners = [self.spans.owners(&self.group), self.shards.owners(&self.names.shards_group())];
         let [spans, shards] = owners.map(|owners| {

@@ -1,4 +1,4 @@
-//! What is known of every partition, and what is wrong with it.
+//! The state of every partition, and its problems.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) struct Report {
     /// When it was made, in milliseconds since the epoch.
     at: Millis,
     partitions: Vec<Row>,
-    /// What is wrong with topics as a whole.
+    /// The problems of topics as a whole.
     problems: Vec<String>,
     #[serde(skip)]
     max_lag: Millis,
@@ -37,7 +37,7 @@ pub(super) struct Row {
     kind: Kind,
     topic: String,
     partition: i32,
-    /// The member that owns it: client ID and host. None if no member does, or the brokers do not tell.
+    /// The member that owns it: client ID and host. `None` if no member does, or the brokers do not report it.
     owner: Option<String>,
     #[serde(skip)]
     owner_known: bool,
@@ -99,7 +99,7 @@ impl Row {
         }
     }
 
-    /// Finds what is wrong.
+    /// Finds the problems.
     fn judge(&mut self, now: Millis, max_lag: Millis) {
         let position = self.position.unwrap_or(self.low);
         self.lag_records = self.end - position.max(self.low);

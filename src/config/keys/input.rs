@@ -1,4 +1,4 @@
-//! Keys of where spans come from.
+//! Keys of the source of spans.
 
 use super::{ConfigKey, DAY, HOUR};
 use crate::config::draft::DraftField;

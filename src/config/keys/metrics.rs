@@ -1,4 +1,4 @@
-//! Keys of what is computed from spans.
+//! Keys of the metrics computed from spans.
 
 use super::{ConfigKey, HOUR, YEAR};
 use crate::config::draft::DraftField;

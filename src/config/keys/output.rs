@@ -1,4 +1,4 @@
-//! Keys of what is sent, and of the process.
+//! Keys of the output, and of the process.
 
 use super::{ConfigKey, DAY, HOUR, SIZES, YEAR};
 use crate::config::draft::DraftField;

@@ -1,8 +1,9 @@
 //! The bytes of a delta record part: one record of the deltas topic.
 //!
 //! ```text
-//! 'S' | version | topic | partition | k | part | parts | step | stream time | sender: respell after, settings, what they say
-//!     | tenants: n, then n x (tenant, sketch of its label sets) | layouts: n, then each | sets ... | xxh3-64 of everything before
+//! 'S' | version | topic | partition | commit number | part | parts | step | stream time
+//!     | sender: respell after, settings, their texts | tenants: n, then n x (tenant, sketch of its label sets)
+//!     | layouts: n, then each | sets ... | xxh3-64 of everything before
 //! set:  name (16) | flags | layout | [tenant | label block, when spelled] | cells: n, then n x (gap, value)
 //!     | per native histogram of the layout: n | zero | (n - 1 or n) x (index gap, count)
 //!     | exemplars: n, then n x (cell, span end - step end, trace ID (16), value)
@@ -11,9 +12,9 @@
 //! A part belongs to one step. The parts of a delta record are numbered over all its steps.
 //!
 //! Numbers are varints. A set is *spelled* when its labels are written out; otherwise the 128-bit name stands for them.
-//! Up to version 2, delta records had no sender, and names were XXH3 of the labels ([`SetName::old`]); since then they are
-//! those of the group ([`Namer`](crate::core::model::Namer)). Version 1 had no tenants, and neither weights, names nor native
-//! histograms in its layouts. Both are still read, so that workers can be replaced one after the other.
+//! Up to version 2, delta records had no sender, and names were XXH3 of the labels ([`SetName::old`]); since then they
+//! are those of the group ([`Namer`](crate::core::model::Namer)). Version 1 had no tenants, and neither weights, names
+//! nor native histograms in its layouts. Both are still read, so that workers can be replaced one after the other.
 
 use std::sync::Arc;
 
@@ -21,15 +22,15 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i
 use crate::core::model::{Exemplar, Layout, Millis, Natives, SetName, Sketch, labels};
 
 const MAGIC: u8 = b'S';
-/// The one that is written.
+/// The version that is written.
 const VERSION: u8 = VERSION_3;
-/// The first one in which senders say what they keep to, and label sets have names that cannot be made to collide.
+/// The first version in which senders state their guarantees, and names of label sets resist collisions.
 const VERSION_3: u8 = 3;
 /// Before weights, names and native histograms.
 const OLD_VERSION: u8 = 1;
 const SPELLED: u8 = 1;
 
-/// What a delta record part says about itself.
+/// The head of a delta record part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaHead {
     /// The source topic.
@@ -46,22 +47,23 @@ pub struct DeltaHead {
     pub step: Millis,
     /// The source partition's stream time after the commit: no later delta record brings a step that ends at or before it.
     pub stream_time: Millis,
-    /// What its sender keeps to; unknown of a version before 3.
+    /// What its sender guarantees; unknown before version 3.
     pub sender: Option<Sender>,
     /// In the first part of a step: for every tenant with a limit, which label sets of it the whole commit touches in that
     /// step, over all shards. Sorted by tenant.
     pub tenants: Vec<(String, Sketch)>,
 }
 
-/// What the sender of a delta record says about itself: shards rely on it, whatever their own settings are.
+/// What the sender of a delta record guarantees: shards rely on it, whatever their own settings are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sender {
-    /// It names a label set only if an earlier delta record of its own mentioned that at most so many milliseconds of its
-    /// stream time before; otherwise it spells the set out.
+    /// It names a label set only if an earlier delta record of its own mentioned that at most so many milliseconds of
+    /// its stream time before; otherwise it sends the set in full.
     pub respell_after: Millis,
     /// The fingerprint of the settings that it counts by.
     pub settings: u64,
-    /// What these settings are, one `key = value` a line: in the first part of the first delta record that has the fingerprint.
+    /// These settings, one `key = value` per line: in the first part of the first delta record that has the
+    /// fingerprint.
     pub told: Option<Arc<str>>,
 }
 
@@ -184,7 +186,7 @@ impl<'a> DeltaRecord<'a> {
         Ok(Self { head, layouts, version, sets: r })
     }
 
-    /// Whether its label sets have the names of the version before.
+    /// Whether its label sets have the names of the earlier version.
     #[must_use]
     pub fn has_old_names(&self) -> bool {
         self.version < VERSION_3
@@ -295,13 +297,13 @@ impl Part {
 // === impl PartBuilder ===
 
 impl PartBuilder {
-    /// What follows belongs to `step`, in which the commit touches the label sets of `tenants`.
+    /// The following sets belong to `step`, in which the commit touches the label sets of `tenants`.
     pub(super) fn begin(&mut self, step: Millis, tenants: &[(String, Sketch)]) {
         let open = Part { step, tenants: tenants.to_vec(), sets: Vec::new() };
         self.end(open);
     }
 
-    /// Continues with `next`. What says nothing is no part.
+    /// Continues with `next`. An empty part is dropped.
     fn end(&mut self, next: Part) {
         let open = std::mem::replace(&mut self.open, next);
         if open.says_something() {
@@ -309,7 +311,7 @@ impl PartBuilder {
         }
     }
 
-    /// The latest step that anything is said about.
+    /// The latest step that the delta record mentions.
     pub(super) fn latest(&self) -> Option<Millis> {
         let parts = self.done.iter().chain(Some(&self.open).filter(|open| open.says_something()));
         parts.map(|part| part.step).max()

@@ -1,11 +1,11 @@
-//! Raw keys that are looked up piece by piece, without being written down first.
+//! Raw keys that are looked up piece by piece, without being serialized first.
 
 use crate::core::model::hash::{Mixer, Seed};
 use crate::core::model::wire::put_u64;
 
 /// What a raw key is made of, in order. Equal keys have equal pieces.
 pub trait RawKey {
-    /// Hands over all pieces.
+    /// Passes all pieces to `pieces`.
     fn visit(&self, pieces: &mut impl Pieces);
 }
 
@@ -17,14 +17,15 @@ pub trait Pieces {
     fn text(&mut self, text: Option<&[u8]>);
 }
 
-/// What many keys begin with: bytes, and the state of a hash that has seen them. It belongs to the table that began it.
+/// What many keys begin with: bytes, and the state of a hash that has seen them. It is valid for the table that created
+/// it.
 #[derive(Debug, Default, Clone)]
 pub struct Prefix {
     bytes: Vec<u8>,
     state: u64,
 }
 
-/// Writes keys down.
+/// Serializes keys.
 impl Pieces for Vec<u8> {
     fn word(&mut self, word: u64) {
         self.extend_from_slice(&word.to_le_bytes());
@@ -40,7 +41,7 @@ impl Pieces for Vec<u8> {
 #[derive(Debug)]
 pub(super) struct Hasher(Mixer);
 
-/// Compares a key to one that was written down.
+/// Compares a key to a serialized one.
 #[derive(Debug)]
 pub(super) struct Comparer<'a> {
     rest: &'a [u8],

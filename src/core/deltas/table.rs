@@ -1,4 +1,4 @@
-//! The deltas of the open steps: label sets found by a raw key, and the cells that they have added since the last cut.
+//! The deltas of the open steps: label sets found by a raw key, and the cells that have grown since the last cut.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::core::model::{
 /// Parts of delta records are kept below this many bytes of sets, so that every record stays below Kafka's usual limit of 1 MB.
 const MAX_PART: usize = 512 << 10;
 
-/// With more label sets than this they do not fit the cache of a core, and [`DeltaTable::announce`] pays.
+/// More label sets than this do not fit into the cache of a core, and [`DeltaTable::announce`] pays off.
 const SCATTERED: usize = 10_000;
 
 /// What one native bucket and one exemplar take in memory.
@@ -27,7 +27,7 @@ const EXEMPLAR: usize = size_of::<(u32, Exemplar)>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetId(u32);
 
-/// What a processor says about a label set that the table sees for the first time.
+/// How a processor defines a label set that the table sees for the first time.
 #[derive(Debug, Clone)]
 pub struct Define {
     /// The tenant.
@@ -37,9 +37,10 @@ pub struct Define {
 }
 
 /// What decides the shard of a label set: the service that its labels name, so that a limit finds all label sets of a
-/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is cut
-/// short, must not part equal labels, or a series would get two writers. The hash is a public one and must stay: workers of
-/// all versions agree on it. Who makes services that meet in one shard has no more of it than who makes one large service.
+/// service in one place. It is read from the finished labels and from nothing else: a service that is no label, or is
+/// cut short, must not separate equal labels, or a series would get two writers. The hash is a public one and must
+/// stay: workers of all versions agree on it. A sender that constructs services in one shard gains no more than with
+/// one large service.
 fn route(tenant: &str, family: Family, block: &[u8]) -> u64 {
     let service = service_of(family, block);
     xxhash_rust::xxh3::xxh3_64_with_seed(service.as_bytes(), xxhash_rust::xxh3::xxh3_64(tenant.as_bytes()))
@@ -88,18 +89,18 @@ pub struct DeltaTable {
     builder: LabelBuilder,
     /// A raw key under construction.
     key: Vec<u8>,
-    /// The hashes of keys that are going to be looked for, and the sets that they may lead to.
+    /// The hashes of keys that will be looked up, and the sets that they may lead to.
     announced: Vec<u64>,
     fetched: Vec<u32>,
     layouts: Vec<Arc<Layout>>,
-    /// What delta records say of their sender; `told` once.
+    /// What delta records hold about their sender; `told` once.
     sender: Sender,
     limited: Limited,
     /// By shard, the step before which nothing may count; see [`DeltaTable::not_before`].
     earliest: Vec<Millis>,
-    /// How long after the oldest open step the one ends whose label sets are found now.
+    /// How long after the oldest open step the step of the present label sets ends.
     ahead: Millis,
-    /// Parts the raw keys of steps: a step's own number, zero for the oldest.
+    /// Separates the raw keys of steps: a step's own number, zero for the oldest.
     salt: u64,
     /// Whether more than the oldest open step was turned to since the last cut.
     spread: bool,
@@ -108,10 +109,10 @@ pub struct DeltaTable {
     known: usize,
 }
 
-/// Which tenants have a limit on all their series. DeltaRecords tell the shards how many label sets those have.
+/// Which tenants have a limit on all their series. Delta records carry how many label sets those have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limited {
-    /// Everybody who is not named.
+    /// All tenants that are not named.
     pub others: bool,
     /// Some tenants.
     pub named: BTreeMap<String, bool>,
@@ -126,7 +127,7 @@ struct Set {
     block: Box<[u8]>,
     layout: usize,
     route: u64,
-    /// How long after the oldest open step its own one ends.
+    /// How long after the oldest open step its own step ends.
     ahead: Millis,
     numbers: Numbers,
     exemplars: Vec<(u32, Exemplar)>,
@@ -163,7 +164,7 @@ impl Set {
 // === impl Growing ===
 
 impl Growing<'_> {
-    /// What grows belongs to the open stretch. The first time only.
+    /// Adds the set to the open stretch, the first time it grows.
     #[inline]
     fn touch(&mut self) {
         if !self.set.touched {
@@ -221,14 +222,14 @@ impl Limited {
 // === impl DeltaTable ===
 
 impl DeltaTable {
-    /// An empty table, for tests: as [`DeltaTable::seeded`], of the default group, with a seed that everybody knows.
+    /// An empty table, for tests: as [`DeltaTable::seeded`], of the default group, with a fixed seed.
     #[must_use]
     pub fn new(respell_after: Millis) -> Self {
         Self::seeded(respell_after, Seed::default(), Namer::default())
     }
 
-    /// An empty table. A set that no delta record mentioned for `respell_after` milliseconds of stream time is spelled again.
-    /// The delta records say so, and shards remember sets for at least as long.
+    /// An empty table. A set that no delta record mentioned for `respell_after` milliseconds of stream time is sent in
+    /// full again. The delta records carry that time, and shards remember sets for at least as long.
     #[must_use]
     pub fn seeded(respell_after: Millis, seed: Seed, namer: Namer) -> Self {
         Self {
@@ -264,7 +265,7 @@ impl DeltaTable {
         self.spread |= ahead != 0;
     }
 
-    /// Makes `prefix` what raw keys of this table begin with.
+    /// Sets the prefix of raw keys of this table.
     pub fn begin(&self, prefix: &mut Prefix, bytes: &[u8]) {
         prefix.set(bytes, self.seed);
     }
@@ -328,13 +329,13 @@ impl DeltaTable {
         self.index.len() > SCATTERED
     }
 
-    /// Notes a key that [`DeltaTable::find_pieces`] is going to look for.
+    /// Announces a key that [`DeltaTable::find_pieces`] will look up.
     #[inline]
     pub fn announce(&mut self, prefix: &Prefix, key: &impl RawKey) {
         self.announced.push(prefix.hash_of(key) ^ self.salt);
     }
 
-    /// Reads what the announced keys lead to, so that it comes into the cache at once. One span after the other would wait
+    /// Prefetches what the announced keys lead to into the cache, all at once. One span after the other would wait
     /// for memory five times: for the index, the set, its key, its cells and its exemplars.
     pub fn fetch(&mut self) {
         let Self { index, sets, announced, fetched, .. } = self;
@@ -405,7 +406,7 @@ impl DeltaTable {
         self.at(id).count(counter, weight);
     }
 
-    /// Says that gauge `gauge` (a counter of the layout) is 1 for the set.
+    /// Sets gauge `gauge` (a counter of the layout) to 1 for the set.
     pub fn mark(&mut self, id: SetId, gauge: usize) {
         self.at(id).add(gauge, 1);
     }
@@ -427,30 +428,30 @@ impl DeltaTable {
         self.at(id).exemplify(counter, value_ns, example);
     }
 
-    /// Says which tenants have a limit.
+    /// Sets which tenants have a limit.
     pub fn set_limited(&mut self, limited: Limited) {
         self.limited = limited;
     }
 
-    /// Says which settings decide what is counted here: their fingerprint, and what they are.
+    /// Sets the settings that decide what is counted here: their fingerprint and text.
     pub fn set_settings(&mut self, fingerprint: u64, told: Arc<str>) {
         if self.sender.settings != fingerprint {
             (self.sender.settings, self.sender.told) = (fingerprint, Some(told));
         }
     }
 
-    /// Makes every raw key unknown, because keys mean something else from now on. What was counted stays.
+    /// Makes every raw key unknown, because the meaning of keys has changed. Counts stay.
     pub fn forget_keys(&mut self) {
         self.index.clear();
     }
 
-    /// The bytes that the label sets of the open stretch hold: what a cut would send is less.
+    /// The bytes that the label sets of the open stretch hold: a cut would send less.
     #[must_use]
     pub fn estimate(&self) -> usize {
         self.estimate
     }
 
-    /// The bytes that interned label sets take, besides what [`DeltaTable::estimate`] says.
+    /// The bytes that interned label sets take, besides [`DeltaTable::estimate`].
     #[must_use]
     pub fn known_bytes(&self) -> usize {
         self.known
@@ -489,7 +490,7 @@ impl DeltaTable {
             rest = later;
         }
         let (sets, latest) = (touched.len(), parts.iter().filter_map(PartBuilder::latest).max());
-        // Its memory is needed again.
+        // Keeps its memory for the next stretch.
         self.touched = touched;
         self.touched.clear();
         self.estimate = 0;
@@ -503,7 +504,7 @@ impl DeltaTable {
         Cut { delta_records, sets, latest }
     }
 
-    /// From the next cut on, what goes to `shard` counts in no step that ends before `step`. Only in a replay of what live
+    /// From the next cut on, deltas for `shard` count in no step that ends before `step`. Only in a replay of what live
     /// shards did: see [`crate::core::journal::past`].
     pub fn not_before(&mut self, shard: u32, step: Millis) {
         let shard = shard as usize;
@@ -513,13 +514,13 @@ impl DeltaTable {
         self.earliest[shard] = self.earliest[shard].max(step);
     }
 
-    /// Whether there is a step that something may not count before.
+    /// Whether deltas of some shard must not count before a step.
     #[must_use]
     pub fn has_earliest(&self) -> bool {
         !self.earliest.is_empty()
     }
 
-    /// Takes out what was touched, the oldest step first, and turns to that.
+    /// Takes out the touched sets, the oldest step first, and switches to that step.
     fn by_step(&mut self) -> Vec<u32> {
         self.turn_to(0);
         let mut touched = std::mem::take(&mut self.touched);
@@ -533,7 +534,7 @@ impl DeltaTable {
         self.sets[id as usize].as_ref().map_or(0, |set| set.ahead)
     }
 
-    /// Encodes what was touched in one step, and resets it.
+    /// Encodes the sets that were touched in one step, and resets them.
     fn fill(&mut self, touched: &[u32], stream_time: Millis, parts: &mut [PartBuilder]) {
         let mut natives = Vec::new();
         let shards = parts.len() as u32;

@@ -1,4 +1,4 @@
-//! The conditions of a block, ready to be tried.
+//! The conditions of a block, ready to be evaluated.
 
 use regex::bytes::Regex;
 
@@ -31,7 +31,7 @@ pub(super) enum SpanTest {
     Attribute(AttributeTest),
 }
 
-/// Which numbers of an enum are wanted: decided once, where the policy is compiled.
+/// Which numbers of an enum match: decided once, when the policy is compiled.
 #[derive(Debug)]
 pub(super) struct EnumTest {
     /// Bit `n` stands for number `n`.

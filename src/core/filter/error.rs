@@ -1,6 +1,6 @@
 //! What can be wrong with policies.
 
-/// A filter policy that makes no sense: where, what, and what to write instead.
+/// An invalid filter policy: place, problem and remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("policy {policy}{}: {problem}", self.place())]
 pub struct FilterError {
@@ -10,7 +10,7 @@ pub struct FilterError {
     pub block: Option<&'static str>,
     /// The key of the condition; `None` if the block as a whole is wrong.
     pub key: Option<String>,
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     pub problem: String,
 }
 

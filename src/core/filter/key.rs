@@ -18,7 +18,7 @@ pub(super) enum ConditionKey {
 const REMEDY: &str = "write `span.NAME`, `resource.NAME`, `kind`, `name` or `status`";
 
 impl ConditionKey {
-    /// Reads a key; the error says what is wrong and what to write.
+    /// Reads a key; the error holds the problem and the remedy.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         match text {
             "" => return Err(format!("the key is empty; {REMEDY}")),

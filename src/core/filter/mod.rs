@@ -1,10 +1,10 @@
 //! Filter policies: which spans count.
 //!
-//! *In:* the `filter_policies` of a processor, then resources and spans. *Out:* yes or no for each span. *Owner:* the room that
-//! filters; a [`Filter`] never changes. *Never:* an allocation per span, an error after the start.
-//! *Next:* [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
+//! *In:* the `filter_policies` of a processor, then resources and spans. *Out:* yes or no for each span. *Owner:* the
+//! room that filters; a [`Filter`] never changes. *Never:* an allocation per span, an error after the start. *Next:*
+//! [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
 //!
-//! # The order of judging
+//! # The order of evaluation
 //!
 //! The blocks of all policies lie in one pool:
 //!
@@ -14,13 +14,13 @@
 //! 4. there are `include` blocks: it is kept if every one of them matches;
 //! 5. otherwise it is kept if there is no `include_any` block.
 //!
-//! A block matches when all its conditions do. The first attribute with the key decides; without one the condition fails.
-//! A regular expression may match anywhere in the text, and sees the empty text where an attribute is no text.
+//! A block matches when all its conditions do. The first attribute with the key decides; without one the condition
+//! fails. A regular expression may match anywhere in the text, and sees the empty text where an attribute is no text.
 //!
 //! # Where this differs from Tempo
 //!
-//! - `strict` compares the type, too. Tempo reads an attribute of another type as `""`, `0` or `false`, so that a strict
-//!   `false` matches every text.
+//! - `strict` compares the type, too. Tempo reads an attribute of another type as `""`, `0` or `false`, so that a
+//!   strict `false` matches every text.
 //! - Regular expressions are those of the crate `regex`: as in Go, but `\d`, `\w`, `\s` and `\b` know all of Unicode.
 //! - At most 128 blocks may look at resources.
 
@@ -100,7 +100,7 @@ impl Filter {
         self.exclude.is_empty() && self.include_any.is_empty() && self.include.is_empty()
     }
 
-    /// Looks at a resource, once for all its spans.
+    /// Evaluates a resource, once for all its spans.
     #[must_use]
     pub fn resource(&self, resource: &Attributes<'_>) -> ResourceVerdict {
         let blocks = self.exclude.iter().chain(&self.include_any).chain(&self.include);

@@ -1,7 +1,7 @@
-//! What a record is, by its first bytes.
+//! The format of a record, by its first bytes.
 //!
-//! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of the
-//! fields 1 to 3. What is told apart from it begins with a byte that is no key of a field, with other fields than field 1, or
+//! OTLP protobuf is never taken for anything else. A request consists of `ResourceSpans` in field 1, which consist of
+//! the fields 1 to 3. Other formats begin with a byte that is no key of a field, with other fields than field 1, or
 //! with a first message that has a field above 3 behind fields as long as IDs.
 
 use super::otlp_json::{JsonError, Reader};
@@ -25,7 +25,7 @@ pub(super) enum JsonKind {
     List,
 }
 
-/// What encodes a record. `Auto` when it is wrapped, so that one has to look inside.
+/// What encodes a record. `Auto` if it is wrapped, so that the content must be examined.
 #[inline]
 pub(super) fn detect(value: &[u8]) -> Encoding {
     match value.first() {
@@ -75,7 +75,7 @@ fn begins_json(value: &[u8]) -> bool {
     }
 }
 
-/// What encodes a text that is JSON, or should be; OTLP if it does not tell.
+/// What encodes a text that is JSON, or should be; OTLP if that is unclear.
 #[must_use]
 pub fn json_encoding(value: &[u8]) -> Encoding {
     match json_kind(value) {
@@ -90,7 +90,8 @@ pub(super) fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(BOM).unwrap_or(text)
 }
 
-/// What kind of JSON a text is, by the first of its keys that tells. What lies behind that key is not looked at.
+/// What kind of JSON a text is, by the first of its keys that identifies it. What lies behind that key is not looked
+/// at.
 pub(super) fn json_kind(text: &[u8]) -> JsonKind {
     let mut found = None;
     let mut r = Reader::new(without_bom(text));

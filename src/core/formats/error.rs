@@ -7,25 +7,25 @@ use super::otlp_json::MessageError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// OTLP in JSON that is not what the protocol says.
+    /// OTLP in JSON that violates the protocol.
     #[error(transparent)]
     OtlpJson(#[from] MessageError),
-    /// JSON that is not what it should be.
+    /// JSON of another kind than expected.
     #[error("the record is not JSON of {of}: {why}, line {line}, column {column}")]
     Json {
-        /// What it should be.
+        /// The expected kind.
         of: &'static str,
-        /// What is wrong.
+        /// The problem.
         why: &'static str,
         /// Where, from 1.
         line: usize,
         /// Where in the line.
         column: usize,
     },
-    /// Protobuf that is not what it should be.
+    /// Protobuf of another kind than expected.
     #[error("the record is not protobuf of {0}; check that kafka.encoding is what its producer writes")]
     Proto(&'static str),
-    /// A trace or span ID that is none.
+    /// An invalid trace or span ID.
     #[error("the record has {0}; check its producer")]
     Id(&'static str),
     /// Text that is not JSON at all.
@@ -37,13 +37,13 @@ pub enum FormatError {
     /// Damaged gzip or zstd.
     #[error("the record is {0}, but cannot be decompressed: it is damaged or cut off")]
     Compression(&'static str),
-    /// More than is sensible.
+    /// More than the limit.
     #[error("the record decompresses to more than {MAX_UNWRAPPED} bytes; configure its producer to send smaller ones")]
     TooLarge,
-    /// A span that is hardly one.
+    /// A span with too many fields.
     #[error("a span of the record has more than {0} tags and other fields")]
     TooManyFields(usize),
-    /// Compressed in compressed in compressed.
+    /// Too many layers of compression or framing.
     #[error("the record is compressed or framed more than {0} times")]
     Layers(usize),
 }

@@ -1,27 +1,29 @@
 //! Records in other formats than OTLP protobuf to OTLP protobuf.
 //!
-//! *In:* the value of a record, and what [`Encoding`] says of it. *Out:* the bytes of an `ExportTraceServiceRequest`, as a
-//! canonical encoder writes it; or why there is none. *Owner:* the span task, which decodes the bytes as if the record had held
-//! them. *Never:* a clock or a random number, as a record is read again after a crash and in a replay, and must give the same
-//! bytes; a panic; more memory than [`MAX_UNWRAPPED`] and what becomes of it. *Next:* [`crate::core::otlp`].
+//! *In:* the value of a record, and its [`Encoding`]. *Out:* the bytes of an `ExportTraceServiceRequest`, as a
+//! canonical encoder writes it; or why there is none. *Owner:* the span task, which decodes the bytes as if the record
+//! had held them. *Never:* a clock or a random number, as a record is read again after a crash and in a replay, and
+//! must give the same bytes; a panic; more memory than [`MAX_UNWRAPPED`] and its decoded form. *Next:*
+//! [`crate::core::otlp`].
 //!
-//! # What becomes what
+//! # Translation
 //!
-//! Jaeger's and Zipkin's spans become what the Collector's translators make of them (its version 0.165): the same kinds,
-//! statuses, attributes, events and links. It differs where those lose something:
+//! Jaeger's and Zipkin's spans become what the Collector's translators make of them (its version 0.165): the same
+//! kinds, statuses, attributes, events and links. It differs where those lose something:
 //!
-//! - every Zipkin span keeps its own resource attributes; there, those of the first span of a service are all that is left;
+//! - every Zipkin span keeps its own resource attributes; there, those of the first span of a service are all that is
+//!   left;
 //! - Zipkin's trace IDs may have 8 bytes also in protobuf;
-//! - an annotation or tag of Zipkin that only looks like an event or a link of OTLP is kept as text, and does not cost the
-//!   record;
-//! - a remote endpoint's name is `peer.service` and `service.peer.name`, so that it is found by its older and by its newer
-//!   name;
+//! - an annotation or tag of Zipkin that only looks like an event or a link of OTLP is kept as text, and does not fail
+//!   the record;
+//! - a remote endpoint's name is `peer.service` and `service.peer.name`, so that it is found by its older and by its
+//!   newer name;
 //! - texts are not checked to be UTF-8 in protobuf, as in OTLP.
 //!
-//! **Shared span IDs.** Client and server of a Zipkin call may share one ID. Then the server's span gets an ID of its own,
-//! made of the shared one, and the shared one as its parent; so the two are an edge, as in OTLP. Its children name the shared
-//! ID as their parent: those in the same record and of the same service get the new one. Elsewhere nothing tells them from
-//! children of the client, and they stay below it.
+//! **Shared span IDs.** Client and server of a Zipkin call may share one ID. Then the server's span gets an ID of its
+//! own, made of the shared one, and the shared one as its parent; so the two are an edge, as in OTLP. Its children name
+//! the shared ID as their parent: those in the same record and of the same service get the new one. Elsewhere nothing
+//! distinguishes them from children of the client, and they stay below it.
 
 mod detect;
 mod error;
@@ -59,10 +61,11 @@ pub fn is_otlp_proto(encoding: Encoding, value: &[u8]) -> bool {
     }
 }
 
-/// Appends what a record holds as OTLP protobuf. False if its sender has excluded it from metrics; then nothing is appended.
+/// Appends the content of a record as OTLP protobuf. False if its sender has excluded it from metrics; then nothing is
+/// appended.
 ///
 /// # Errors
-/// When it is not what the encoding says.
+/// When it does not match the encoding.
 pub fn to_otlp(encoding: Encoding, value: &[u8], out: &mut Vec<u8>) -> Result<bool, FormatError> {
     let value = unwrap::unwrap(value)?;
     let encoding = if encoding == Encoding::Auto { detect::detect(&value) } else { encoding };

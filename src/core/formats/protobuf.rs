@@ -1,4 +1,4 @@
-//! What is asked of protobuf before it is decoded to messages that take memory.
+//! Checks of protobuf before it is decoded to messages that take memory.
 
 use super::FormatError;
 use crate::core::model::wire::Reader;
@@ -27,7 +27,7 @@ pub(super) fn fields<'a>(message: &'a [u8], mut field: impl FnMut(u64, u64, &'a 
     Some(())
 }
 
-/// Makes sure that a span has not too many fields. Those of `inside` are messages with lists.
+/// Checks that a span does not have too many fields. Those of `inside` are messages with lists.
 pub(super) fn bounded(span: &[u8], inside: &[u64], of: &'static str) -> Result<(), FormatError> {
     let mut count = 0_usize;
     let mut damaged = false;

@@ -24,7 +24,7 @@ pub(super) fn push_bytes(value: &[u8], out: &mut Vec<u8>) -> Result<bool, Format
     if excluded {
         out.truncate(start);
     } else if !traces && !value.is_empty() {
-        // Tempo sends no such record: it only begins like one, and its spans would be lost in silence.
+        // Tempo sends no such record: it only begins like one, and its spans would be lost silently.
         return Err(FormatError::Proto("Tempo's push-bytes"));
     }
     Ok(!excluded)

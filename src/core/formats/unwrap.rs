@@ -1,4 +1,4 @@
-//! What a record may be wrapped in: the framing of a schema registry, gzip, zstd.
+//! The wrapping of a record: the framing of a schema registry, gzip, zstd.
 
 use std::borrow::Cow;
 use std::io::Read;

@@ -32,7 +32,7 @@ pub struct HostInfo {
 // === impl HostInfo ===
 
 impl HostInfo {
-    /// Looks where the settings of a tenant say.
+    /// Reads the attributes that the settings of a tenant name.
     #[must_use]
     pub fn new(config: &Settings) -> Self {
         let naming = Naming::Named(config.host_info.metric_name.clone());
@@ -46,7 +46,7 @@ impl HostInfo {
         }
     }
 
-    /// Says that there is the host of this resource, if an attribute names it: the first identifier that has a text which
+    /// Reports the host of this resource, if an attribute names it: the first identifier that has a text which
     /// is not empty.
     pub fn resource(&mut self, tenant: &str, resource: Attributes<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         let Self { layout, identifiers, limits, repairs, key } = self;

@@ -1,9 +1,9 @@
-//! Closing again the steps that a journal says were closed: of the same delta records, wherever in the deltas topic they lie
-//! now.
+//! Closes the steps again that a journal records as closed: with the same delta records, wherever these lie in the
+//! deltas topic now.
 //!
-//! A mark names what its step counts ([`Basis`]). Records within that are counted; what lies beyond is held back until the
-//! step is closed, by reading it once more. So it does not matter that the topic has lost records since and got them again
-//! in other places. A mark of an earlier version tells an offset only.
+//! A mark names what its step counts ([`Basis`]). Records within that are counted; records beyond are held back until
+//! the step is closed, by reading them a second time. So it does not matter whether the topic has lost records since
+//! and has them again at other offsets. A mark of an earlier version holds an offset only.
 
 use std::collections::VecDeque;
 
@@ -11,12 +11,12 @@ use super::chain::DeltaChain;
 use super::series::{Basis, EmitMark};
 use crate::core::model::Millis;
 
-/// The marks that are still to be closed, and where reading stands.
+/// The marks that are still to be closed, and the read position.
 #[derive(Debug, Clone)]
 pub struct Again {
     marks: VecDeque<(i64, EmitMark)>,
-    /// Of the delta records of the first mark, those that may be lacking still: sources, each with what counts next. A chain
-    /// only grows, so who is found to be there once need not be looked for again with every record.
+    /// Of the delta records of the first mark, those that may still be missing: sources, each with what counts next. A
+    /// chain only grows, so a source that is complete once need not be checked again with every record.
     awaited: Option<Vec<(String, i32, (u64, u32))>>,
     /// The first record of this pass that a later mark may count.
     held_back: Option<i64>,
@@ -24,7 +24,7 @@ pub struct Again {
     next: i64,
 }
 
-/// The delta records that are there are not those that a step was made of: its samples would be contradicted.
+/// The present delta records are not those that a step was closed with: closing it again would contradict its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the available delta records are not those that step {step} includes, so a journal of a source partition has \
@@ -44,11 +44,11 @@ impl Again {
         Self { marks: marks.into(), awaited: None, held_back: None, next: from }
     }
 
-    /// The mark whose step is to be closed before the record at `offset`, if one is, where `chain` and `digest` stand for what
-    /// has been counted. To be asked again until there is none, and never of less than before.
+    /// The mark whose step is to be closed before the record at `offset`, if there is one, where `chain` and `digest`
+    /// stand for what has been counted. Call it again until it returns none, and never with less than before.
     ///
     /// # Errors
-    /// When all delta records of the mark are there and are not the same as then. It must not be closed.
+    /// When all delta records of the mark are there and are not the same as before. The step must not be closed.
     pub fn due(&mut self, offset: i64, chain: &DeltaChain, digest: u64) -> Result<Option<EmitMark>, Mismatch> {
         let Some((to, mark)) = self.marks.front() else { return Ok(None) };
         let due = match &mark.basis {
@@ -75,7 +75,7 @@ impl Again {
     /// Whether this delta record counts now. One that does not may count for a later mark.
     pub fn takes(&mut self, offset: i64, topic: &str, partition: i32, (commit_number, part): (u64, u32)) -> bool {
         let Some((_, mark)) = self.marks.front() else {
-            // Reading goes on with it.
+            // Reading continues with it.
             self.held_back.get_or_insert(offset);
             return false;
         };
@@ -99,13 +99,13 @@ impl Again {
         self.marks.is_empty()
     }
 
-    /// How far the topic was when the last mark was made: usually, all that is needed lies before.
+    /// How far the topic was when the last mark was made: usually, all needed records lie before.
     #[must_use]
     pub fn reaches(&self) -> Option<i64> {
         self.marks.back().map(|(to, _)| *to)
     }
 
-    /// Where reading continues. Ends the pass: what was held back until now is looked at again.
+    /// Where reading continues. Ends the pass: records that were held back are read again.
     pub fn go_on(&mut self) -> i64 {
         self.held_back.take().unwrap_or(self.next)
     }

@@ -1,11 +1,12 @@
 //! The delta chain: which delta records a shard adds up. Each source partition's delta records count once and in order,
-//! whichever worker sent them: what a new owner sends again is a duplicate, and what a zombie sends is the same bytes.
+//! whichever worker sent them: delta records that a new owner resends are duplicates, and those of a zombie have the
+//! same bytes.
 
 use std::collections::BTreeMap;
 
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
-/// What becomes of one delta record.
+/// The verdict on one delta record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainVerdict {
     /// It is the next one: add it up.
@@ -15,7 +16,7 @@ pub enum ChainVerdict {
     },
     /// It was added up before: skip it.
     Duplicate,
-    /// Something before it has not come yet: skip it, its sender will send both again.
+    /// An earlier record is missing: skip it, its sender will send both again.
     Ahead,
 }
 
@@ -37,8 +38,8 @@ impl DeltaChain {
         Self::default()
     }
 
-    /// Judges part `part` of the `parts` of the delta record of commit `commit_number` of a source partition, and moves on if
-    /// it counts.
+    /// Judges part `part` of the `parts` of the delta record of commit `commit_number` of a source partition, and
+    /// advances the chain if it counts.
     pub fn accept(&mut self, topic: &str, partition: i32, commit_number: u64, part: u32, parts: u32) -> ChainVerdict {
         let next = self.next(topic, partition);
         #[cfg(feature = "sabotage")]
@@ -51,7 +52,7 @@ impl DeltaChain {
         }
         let complete = part + 1 == parts;
         let after = if complete { (commit_number + 1, 0) } else { (commit_number, part + 1) };
-        // Not by entry: a topic's name is copied once, not with every delta record.
+        // Not by entry: this copies the name of a topic once, and not with every delta record.
         match self.topics.get_mut(topic) {
             Some(partitions) => partitions.insert(partition, after),
             None => self.topics.entry(topic.to_owned()).or_default().insert(partition, after),
@@ -85,7 +86,7 @@ impl DeltaChain {
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(&p, &next)| (topic.as_str(), p, next)))
     }
 
-    /// Appends the chain's bytes in short, for a step-close record: a topic is named once.
+    /// Appends the chain in a compact form, for a step-close record: a topic is named once.
     pub(super) fn encode_short(&self, out: &mut Vec<u8>) {
         put_u64(out, self.topics.len() as u64);
         for (topic, partitions) in &self.topics {

@@ -1,9 +1,9 @@
-//! The fold: which frames of a journal count. Everybody who reads a journal comes to the same answer.
+//! The fold: which frames of a journal count. Every reader of a journal comes to the same answer.
 //!
-//! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that counts
-//! ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with no claim
-//! in between. What does not count is ignored, and disturbs nothing: a zombie's records between the parts of the owner's
-//! frame do not tear it.
+//! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that
+//! counts ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with
+//! no claim in between. Records that do not count are ignored and have no effect: a zombie's records between the parts
+//! of the owner's frame do not invalidate it.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use super::identity::Identity;
@@ -66,7 +66,7 @@ pub enum FrameVerdict {
     Ignored(Ignored),
 }
 
-/// The rules themselves, over headers. The fold and the writer both ask this one judge, so they cannot disagree.
+/// The rules themselves, over headers. The fold and the writer share this judge, so they cannot disagree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Judge {
     owner: Option<Owner>,
@@ -111,7 +111,7 @@ impl Judge {
             // A journal is only ever cut at a frame that counts, so its owner was the latest claimer.
             self.owner = Some(header.owner);
             if matches!(header.kind, FrameKind::Commit | FrameKind::Snapshot) {
-                // Its parts need not lie side by side: a later frame of the owner may come in between, and does not count
+                // Its parts need not be adjacent: a later frame of the owner may lie in between, and does not count
                 // there.
                 (self.next, self.next_commit_number) = (Some(header.from), header.commit_number);
             }
@@ -147,7 +147,7 @@ impl Judge {
         let number = header.commit_number == self.next_commit_number || (self.cut && self.next.is_none());
         match (self.next, header.kind) {
             (Some(next), _) => number && header.from == next,
-            // The first commit may start anywhere; before it there is nothing to take a snapshot of.
+            // The first commit may start anywhere; before it there is no state for a snapshot.
             (None, FrameKind::Commit) => number,
             (None, _) => self.cut,
         }
@@ -215,7 +215,7 @@ impl Fold {
     }
 
     fn note_identity(&mut self, frame: &Frame<'_>, ruling: Ruling) {
-        // What decodes as a frame has an identity that decodes.
+        // A record that decodes as a frame has an identity that decodes.
         let named = || Identity::decode(frame.identity).unwrap_or_default();
         match ruling {
             Ruling::Claimed => self.identity = self.identity.take().or_else(named),
@@ -232,19 +232,19 @@ impl Fold {
         }
     }
 
-    /// Whose journal it is, as the first frame says that does; all claims say so, too.
+    /// The owner of the journal, by the first frame that names one; all claims name it, too.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 
-    /// The ID of the source topic in the last frame that counts: what the state was made from.
+    /// The ID of the source topic in the last frame that counts: the source of the state.
     #[must_use]
     pub fn topic_id(&self) -> Option<&str> {
         self.named.as_ref()?.topic_id.as_deref()
     }
 
-    /// Whether the beginning was deleted and nothing that is left counts: what was needed has gone with it.
+    /// Whether the beginning was deleted and no remaining record counts: needed records were deleted with it.
     #[must_use]
     pub fn is_hollow(&self) -> bool {
         self.judge.cut
@@ -256,7 +256,7 @@ impl Fold {
         self.judge.owner
     }
 
-    /// The input offset at which the next commit starts; `None` before the first one, which is free to choose.
+    /// The input offset at which the next commit starts; `None` before the first one, which may start anywhere.
     #[must_use]
     pub fn next(&self) -> Option<i64> {
         self.judge.next

@@ -1,7 +1,7 @@
-//! Frames: what the records of a journal say.
+//! Frames: the records of a journal.
 //!
 //! A frame is one or more records ("parts"); every part repeats the header. Layout: magic, version, kind, owner, then
-//! varints, the body of this part, in the first part whose journal it is, and a checksum over all of it.
+//! varints, the body of this part, in the first part the owner of the journal, and a checksum over all of it.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ const MAGIC: [u8; 3] = *b"smj";
 /// Version 2: a commit of a span task may name a [`super::Witness`]. Version 3: a frame may name the owner of its journal, and
 /// a step-close record its [`super::Basis`]. Versions 1 and 2 are read.
 const VERSION: u8 = 3;
-/// Of a [`super::Notice`], in which nothing is new.
+/// The version of a [`super::Notice`], whose format has not changed.
 const NOTICE_VERSION: u8 = 2;
 
-/// Body bytes per record. Larger bodies are split; a broker takes 1 MB per record unless told otherwise.
+/// Body bytes per record. Larger bodies are split; a broker accepts 1 MB per record by default.
 pub const MAX_PART: usize = 900_000;
 
 /// One incarnation of a task on one worker: random, and never used twice.
@@ -28,11 +28,11 @@ pub struct Owner(pub u128);
 pub enum FrameKind {
     /// From here on, only this owner's frames count.
     Claim = 1,
-    /// Moves the task from one input offset to another. A tick is a commit whose body says so.
+    /// Moves the task from one input offset to another. A tick is a commit whose body marks it as one.
     Commit = 2,
     /// The whole state of the task at this point of the journal.
     Snapshot = 3,
-    /// The owner is done: nothing of it counts after this.
+    /// The owner has finished: none of its frames count after this.
     Release = 4,
 }
 
@@ -43,13 +43,13 @@ pub struct Header {
     pub owner: Owner,
     /// What it does.
     pub kind: FrameKind,
-    /// Number of the frame within its owner, the claim being 0. Parts of two frames can never be taken for one.
+    /// Number of the frame within its owner, the claim being 0. It keeps parts of two frames apart.
     pub seq: u64,
     /// Number of the commit within its journal; of any other frame, the number that the next commit will have.
     pub commit_number: u64,
     /// First input offset of a commit; of a snapshot, the first offset that is not committed yet.
     pub from: i64,
-    /// Offset after the last one of a commit. Below `from` when an operator has turned the task back.
+    /// Offset after the last one of a commit. Below `from` if an operator has moved the task back.
     pub to: i64,
     /// Which part this record is, from 0.
     pub part: u32,
@@ -60,11 +60,12 @@ pub struct Header {
 /// One record of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What decides.
+    /// The header, which decides whether the frame counts.
     pub header: Header,
     /// This part's stretch of the body; opaque here.
     pub body: &'a [u8],
-    /// Whose journal it is, as [`Identity::encode`] writes it; empty in later parts and in frames of earlier versions.
+    /// The owner of the journal, as [`Identity::encode`] writes it; empty in later parts and in frames of earlier
+    /// versions.
     pub identity: &'a [u8],
 }
 
@@ -86,7 +87,7 @@ pub enum FrameError {
     Damaged(#[from] Malformed),
 }
 
-/// The record that claims a journal. `note` tells operators who claims and why; nothing reads it back.
+/// The record that claims a journal. `note` is for operators: who claims and why; no code reads it.
 #[must_use]
 pub fn claim(owner: Owner, note: &str) -> Vec<u8> {
     claim_bytes(owner, note, &[])
@@ -139,7 +140,7 @@ impl<'a> Frame<'a> {
         let Header { owner, kind, seq, commit_number, from, to, part, parts } = self.header;
         let mut out = Vec::with_capacity(self.body.len() + self.identity.len() + 80);
         out.extend_from_slice(&MAGIC);
-        // Notices also reach journals whose owner has the previous version, which must go on.
+        // Notices also reach journals whose owner has the previous version, which must continue.
         out.push(if owner == super::notice::SHARDS { NOTICE_VERSION } else { VERSION });
         out.push(kind as u8);
         out.extend_from_slice(&owner.0.to_le_bytes());
@@ -166,7 +167,7 @@ impl<'a> Frame<'a> {
             [a, b, c, version, ..] if [*a, *b, *c] == MAGIC => *version,
             _ => return Err(FrameError::NotAFrame),
         };
-        // Before the checksum, which a later version may do differently.
+        // Before the checksum, which a later version may compute differently.
         if version > VERSION {
             return Err(FrameError::Newer { found: version });
         }

@@ -1,5 +1,5 @@
-//! Whose journal it is. The names of a group and of a source topic do not tell: group `x` with topic `y-z` and group `x-y`
-//! with topic `z` come to one name of a journal. So claims and all frames that count name their owner.
+//! The owner of a journal. The names of a group and of a source topic are not enough: group `x` with topic `y-z` and
+//! group `x-y` with topic `z` lead to the same journal name. So claims and all frames that count name their owner.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ pub struct Identity {
     pub group: String,
     /// The source topic; `None` for the journal of series tasks.
     pub topic: Option<String>,
-    /// What tells this topic from an earlier one of its name, in the form in which the client library writes it; `None` when no
-    /// broker has said so.
+    /// What distinguishes this topic from an earlier one of its name, in the form in which the client library writes
+    /// it; `None` if no broker has reported it.
     pub topic_id: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl Identity {
         self.group == other.group && self.topic == other.topic
     }
 
-    /// The same owner, of the same topic as before: its ID is `known`, should no broker have said it this time.
+    /// The same owner, of the same topic as before: its ID is `known`, should no broker have reported it this time.
     #[must_use]
     pub fn knowing(&self, known: Option<String>) -> Self {
         Self { topic_id: self.topic_id.clone().or(known), ..self.clone() }
@@ -63,7 +63,7 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whatever stands in a foreign journal goes to a log.
+        // The content of a foreign journal goes to a log, so it is escaped.
         let group = self.group.escape_debug();
         match &self.topic {
             Some(topic) => write!(f, "topic {} of group {group}", topic.escape_debug()),

@@ -1,10 +1,10 @@
-//! The journal: the only truth about a task, as an append-only topic partition that anybody may write to.
+//! The journal: the only authoritative state of a task, as an append-only topic partition that any worker may write to.
 //!
-//! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to append.
-//! *Owner:* one [`JournalWriter`] per claim, one fold per take-over. *Never:* Kafka, a clock, a guess. *Next:* the worker
-//! appends and reads, forwards delta records and sends samples, but only what was accepted.
+//! *In:* records of a journal; acknowledged offsets. *Out:* what counts, the state to start from, the records to
+//! append. *Owner:* one [`JournalWriter`] per claim, one fold per acquisition. *Never:* Kafka, a clock, a guess.
+//! *Next:* the worker appends and reads, forwards delta records and sends samples, but only what was accepted.
 //!
-//! To take a task over: append [`frame::claim_as`] with a fresh [`Owner`], wait for its offset, fold the journal up to it
+//! To acquire a task: append [`frame::claim_as`] with a fresh [`Owner`], wait for its offset, fold the journal up to it
 //! ([`SpanFold`] for a span task, [`SeriesFold`] for a series task), and continue with a [`JournalWriter`].
 //! `tests/pure/simulation.rs` checks the whole protocol under crashes, zombies and lost acknowledgements.
 
@@ -36,7 +36,7 @@ pub use writer::{AcceptedFrame, AppendProgress, JournalWriter};
 
 use crate::core::model::wire::Malformed;
 
-/// Why a journal cannot be read. Nothing of this heals by itself.
+/// Why a journal cannot be read. None of these errors resolves by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
@@ -45,33 +45,33 @@ pub enum JournalError {
     Frame {
         /// The record's offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The problem.
         source: FrameError,
     },
-    /// A frame counts, but its body does not say what it must.
+    /// A frame counts, but its body is incomplete or damaged.
     #[error("journal offset {offset}: the frame's body is damaged: {source}")]
     Body {
         /// The offset of the frame's last record.
         offset: i64,
-        /// What is wrong with it.
+        /// The problem.
         source: Malformed,
     },
-    /// Frames that a restore needs are gone. Ask [`is_contested`] before believing it.
+    /// Frames that a restore needs are gone. Check [`is_contested`] before reporting it.
     #[error(
         "the journal was cut: {missing}; another program deleted its beginning (retention must be off); restore the \
          topic, or start again with another kafka.group"
     )]
     Cut {
-        /// What is missing.
+        /// The missing part.
         missing: &'static str,
     },
 }
 
-/// Whether somebody else has claimed the journal in these records, which follow `owner`'s own claim.
+/// Whether another owner has claimed the journal in these records, which follow `owner`'s own claim.
 ///
-/// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner has
-/// deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to claim
-/// again. Only a cut journal that nobody else has claimed has lost something.
+/// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner
+/// has deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to
+/// claim again. Only a cut journal without a later claim has lost something.
 ///
 /// # Errors
 /// When a record is no frame; the error names its offset.
@@ -90,7 +90,7 @@ fn decode_at(offset: i64, record: &[u8]) -> Result<Frame<'_>, JournalError> {
     Frame::decode(record).map_err(|source| JournalError::Frame { offset, source })
 }
 
-/// The first offset of the frame that is being read, kept by the folds that say what may be deleted.
+/// The first offset of the frame that is being read, kept by the folds that determine what may be deleted.
 #[derive(Debug, Clone, Copy, Default)]
 struct FrameStart(i64);
 

@@ -1,10 +1,10 @@
 //! What shards write into the journals of span tasks: which delta records their snapshots hold, and which they lack.
 //!
-//! The deltas topic may lose records, so a journal is the only place from which a shard can get delta records again. Its owner
-//! keeps every commit until the snapshots of all shards hold its delta records, and sends what a shard lacks once more. A
-//! notice stands in the journal itself: its order among claims and commits is the same for all readers, it waits for the next
-//! owner, and the owner meets it in the gap before its own next record. It has the form of a release by somebody who never
-//! claims, which every version reads over.
+//! The deltas topic may lose records, so a journal is the only place from which a shard can get delta records again.
+//! Its owner keeps every commit until the snapshots of all shards hold its delta records, and sends what a shard lacks
+//! once more. A notice stands in the journal itself: its order among claims and commits is the same for all readers, it
+//! stays for the next owner, and the owner reads it in the gap before its own next record. It has the form of a release
+//! by an owner that never claims, which every version skips.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use crate::core::model::wire::{Malformed, Reader, put_u64};
@@ -12,7 +12,7 @@ use crate::core::model::wire::{Malformed, Reader, put_u64};
 /// Writes notices, and never claims.
 pub(super) const SHARDS: Owner = Owner(u128::from_le_bytes(*b"spanmill: shards"));
 
-/// What a shard says.
+/// The content of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// An accepted snapshot holds its delta records of all commits below the number.
@@ -26,7 +26,7 @@ pub enum What {
 pub struct Notice {
     /// The shard.
     pub shard: u32,
-    /// What it says.
+    /// Its content.
     pub what: What,
     /// The number of a commit of the source partition.
     pub commit_number: u64,
@@ -49,7 +49,7 @@ impl Notice {
         Frame { header, body: &body, identity: &[] }.encode()
     }
 
-    /// The notice that a record of a journal is, if it is one. What a later version says is none: notices are hints.
+    /// The notice in a record of a journal, if it is one. A notice of a later version is ignored: notices are hints.
     #[must_use]
     pub fn of(frame: &Frame<'_>) -> Option<Self> {
         if frame.header.owner != SHARDS {

@@ -1,22 +1,23 @@
-//! What the journals of a live group tell of the past, for a replay that repeats it: where the wall clock has moved the
-//! stream time of a silent partition, and what came too late for a shard that had closed its step on stall timeout.
+//! What the journals of a live group hold about the past, for a replay that repeats it: where the wall clock has moved
+//! the stream time of a silent partition, and which delta records came too late for a shard that had closed its step on
+//! stall timeout.
 //!
-//! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their order.
-//! *Owner:* the planner of a replay. *Never:* a number of a commit in what comes out: a replay cuts its commits elsewhere.
-//! *Next:* [`crate::core::tasks::span::Repeat`] does again what happened.
+//! *In:* the journals of series tasks, then that of a span task. *Out:* the [`Event`]s of its partition, in their
+//! order. *Owner:* the planner of a replay. *Never:* a number of a commit in the output: a replay cuts its commits
+//! elsewhere. *Next:* [`crate::core::tasks::span::Repeat`] repeats the events.
 //!
-//! # Why this is all that a forced close does
+//! # Why a forced close has no other effect
 //!
-//! A shard counts a delta record in its own step, or in the oldest open one if that is later. So whatever comes after step T
-//! was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T. The mark of a forced close
-//! says of every source that it was closed without how many commits of it had been counted. The journal of the source says
-//! at which offset the next one begins. From that offset on, its deltas for that shard count in no step before T + 1. A
-//! source that had passed T has nothing to say about T any more. A replay therefore cuts its commits there too, writes T + 1
-//! into the delta records from there on where they would say less, and its shards need to know nothing of it.
-//!
-//! A step that is closed by watermark is closed without a source that has joined the shard at work and has not caught up, which
-//! its mark says in the same way, and without one that nobody knew of yet: such a source is among what a mark counts for the
-//! first time in a later one.
+//! A shard counts a delta record in its own step, or in the oldest open one if that is later. So a delta record that
+//! comes after step T was closed counts in T + 1 or later, and nothing else about a shard depends on when it closed T.
+//! The mark of a forced close holds, for every source that it was closed without, how many commits of it had been
+//! counted. The journal of the source holds the offset at which the next one begins. From that offset on, its deltas
+//! for that shard count in no step before T + 1. A source that had passed T has no more deltas for T, and a step that
+//! is closed by watermark has all sources. A replay therefore cuts its commits there too, writes T + 1 into the delta
+//! records from there on where they would be earlier, and its shards need to know nothing of it. A step that is closed
+//! by watermark is closed without a source that has joined the shard at work and has not caught up, which its mark says
+//! in the same way, and without one that nobody knew of yet: such a source is among what a mark counts for the first
+//! time in a later one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,14 +30,14 @@ use super::span::{Cause, SpanCommit};
 use super::{JournalError, decode_at};
 use crate::core::model::{Millis, StepWidth};
 
-/// Something that happened to a partition before the record at or after an offset, and that no record tells. As JSON, it
-/// stands in the plan of a replay.
+/// Something that happened to a partition before the record at or after an offset, and that no record holds. As JSON,
+/// it stands in the plan of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Event {
     /// At the offset, stream time advanced to the time.
     Tick(i64, Millis),
-    /// What follows came after a shard had closed a step without it.
+    /// The following records came after a shard had closed a step without them.
     Missed {
         /// The offset.
         offset: i64,
@@ -44,9 +45,9 @@ pub enum Event {
         shard: u32,
         /// The end of the last step that it had closed.
         step: Millis,
-        /// Whether a commit ended here that no tick had ended.
+        /// Whether a commit ended here that did not end by a tick.
         cut: bool,
-        /// A partition that is at the offset and has this stream time, or a later one, has it behind it.
+        /// The event is in the past of a partition that is at the offset and has at least this stream time.
         passed: Millis,
     },
 }
@@ -68,7 +69,7 @@ pub struct ForcedCloses {
     unsaid: Vec<(u32, Millis)>,
 }
 
-/// A step that was closed on stall timeout in the middle of a delta record. Which label sets had come is known to nobody any
+/// A step that was closed on stall timeout in the middle of a delta record. Which label sets had come is not known any
 /// more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
@@ -99,7 +100,7 @@ struct Last {
     tick: bool,
     /// Stream time after it.
     time: Millis,
-    /// Whether that is in another step than the commit: then what expires by it is in the next one.
+    /// Whether that is in another step than the commit: then the edges that expire by it are in the next one.
     crossing: bool,
     /// Whether it holds no record.
     empty: bool,
@@ -128,7 +129,7 @@ impl Event {
 // === impl ForcedCloses ===
 
 impl ForcedCloses {
-    /// Turns to the journal of `shard`, which is there from its first record on, or is `cut`.
+    /// Continues with the journal of `shard`, which is complete, or `cut` at its beginning.
     pub fn turn_to(&mut self, shard: u32, cut: bool) {
         self.fold = if cut { Fold::after_cut() } else { Fold::new() };
         (self.shard, self.begins, self.counted) = (shard, None, None);
@@ -175,7 +176,7 @@ impl ForcedCloses {
         *last = step.max(*last);
     }
 
-    /// Whose journal the present one is, if a frame says so.
+    /// Whose journal the present one is, if a frame names its owner.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.fold.identity()
@@ -187,19 +188,19 @@ impl ForcedCloses {
         self.begins
     }
 
-    /// What each source, topic and partition, came too late for.
+    /// By source (topic and partition): the steps that its delta records came too late for.
     #[must_use]
     pub fn missed(&self) -> &BTreeMap<(String, i32), Missed> {
         &self.missed
     }
 
-    /// Forced closes that nobody can repeat, because they fell into the middle of a delta record.
+    /// Forced closes that no replay can repeat, because they fell into the middle of a delta record.
     #[must_use]
     pub fn torn(&self) -> &[Torn] {
         &self.torn
     }
 
-    /// Forced closes, as shard and step, of an earlier version, which did not say what they were without.
+    /// Forced closes, as shard and step, of an earlier version, which did not record the missing sources.
     #[must_use]
     pub fn unsaid(&self) -> &[(u32, Millis)] {
         &self.unsaid
@@ -239,7 +240,7 @@ impl Past {
         Ok(())
     }
 
-    /// Commits begin at `offset` that came too late for something. What is `left` begins later.
+    /// Commits begin at `offset` whose delta records came too late for a step. Those in `left` begin later.
     fn place(&mut self, offset: i64, left: Missed) {
         let missed = std::mem::replace(&mut self.missed, left);
         if missed.is_empty() {
@@ -248,8 +249,8 @@ impl Past {
         let (mut cut, mut passed) = (true, Millis::MIN);
         if let Some(Last { tick, time, crossing, empty }) = self.last {
             if !tick && (empty || crossing) {
-                // The next record had taken stream time there: what expired on the way was committed before it, in its
-                // own step, and what expires there is not.
+                // The next record moved stream time there: edges that expired on the way were committed before it, in
+                // their own step, and those that expire there are not.
                 self.found.push(Event::Tick(offset, time));
             }
             (cut, passed) = (!tick && !crossing, if crossing { time } else { time + 1 });
@@ -259,19 +260,19 @@ impl Past {
         }
     }
 
-    /// Whose journal it is, if a frame says so.
+    /// Whose journal it is, if a frame names its owner.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.fold.identity()
     }
 
-    /// The source offset from which on everything is known; `None` when the journal has no commit.
+    /// The source offset from which on all events are known; `None` if the journal has no commit.
     #[must_use]
     pub fn begins(&self) -> Option<i64> {
         self.begins
     }
 
-    /// The events, in their order. What was missed by a commit that the journal does not have yet follows its last one.
+    /// The events, in their order. Steps that a later commit has missed follow the last commit of the journal.
     #[must_use]
     pub fn found(mut self) -> Vec<Event> {
         let next = self.fold.next().unwrap_or_default();
@@ -327,7 +328,7 @@ mod tests {
         let mut old = JournalWriter::new(zombie, 0, None, 0);
         log.extend(old.commit(10, 20, &commit(Cause::Records, 1_000)));
         log.push(claim(owner, ""));
-        // Too late: somebody else owns the journal.
+        // Too late: another worker owns the journal.
         log.extend(old.commit(20, 20, &commit(Cause::Tick, 99_000)));
         let mut new = JournalWriter::new(owner, 2, Some(20), 1);
         log.extend(new.commit(20, 20, &commit(Cause::Tick, 30_000)));
@@ -352,7 +353,7 @@ mod tests {
         let all = missed([0, 1, 2, 3, 4, 5, 6].map(|commit_number| (commit_number, commit_number as u32, 15)));
         let expected = [
             at(10, 0, true, Millis::MIN),
-            // Cut for its size: the step goes on.
+            // Cut for its size: the step continues.
             at(15, 1, true, 1_001),
             // Cut by the record at 20, in a later step; what expires by it follows.
             Event::Tick(20, 15_000),

@@ -1,4 +1,4 @@
-//! What the journal of a series task says: which steps were closed at which deltas offset, and snapshots.
+//! The journal of a series task: which steps were closed at which deltas offset, and snapshots.
 
 use super::chain::DeltaChain;
 use super::fold::{Fold, FrameVerdict, Ruling};
@@ -9,8 +9,8 @@ use super::{FrameStart, JournalError, decode_at};
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
-/// Stand before undelivered batches and before settings in a snapshot that has some. A state begins with its version, which
-/// is another byte.
+/// Tags before undelivered batches and before settings in a snapshot that has some. A state begins with its version,
+/// which is another byte.
 const UNDELIVERED: u8 = 0xff;
 const SETTINGS: u8 = 0xfe;
 
@@ -20,7 +20,7 @@ const SETTINGS: u8 = 0xfe;
 pub enum EmitCause {
     /// Every source partition had passed it.
     Watermark = 0,
-    /// The grace time was over; some source partition was left behind.
+    /// The grace time was over; the step was closed without some source partition.
     Forced = 1,
     /// No step: every source has ended, everything is closed and acknowledged.
     End = 2,
@@ -36,13 +36,13 @@ pub struct EmitMark {
     pub cause: EmitCause,
     /// The receivers have acknowledged all samples of all steps up to this one, but those that the latest snapshot holds.
     pub acknowledged: Option<Millis>,
-    /// The tenants that the step was not written for, because their receiver is down. An owner that closes it again leaves them
-    /// out again.
+    /// The tenants that the step was not written for, because their receiver is down. An owner that closes it again
+    /// skips them as well.
     pub left_out: Vec<String>,
     /// The sources that the step was closed without: on stall timeout, or because they join the shard and have not caught up.
     /// A mark of an earlier version names none.
     pub behind: Vec<Behind>,
-    /// What the step's values count. A mark of an earlier version does not tell, and its `to` has to do.
+    /// What the step's values count. A mark of an earlier version does not hold it; its `to` is used instead.
     pub basis: Option<Basis>,
     /// What changes with the step; nothing does with a mark of an earlier version.
     pub change: Change,
@@ -54,12 +54,12 @@ pub struct Change {
     /// The settings that are active from the next step on; opaque, and empty when they stay. The first mark of a journal
     /// has those by which it was closed itself.
     pub settings: Vec<u8>,
-    /// Sources, by topic and partition, that the memory of the shard waits for no longer.
+    /// Sources, by topic and partition, that the shard no longer keeps label sets for.
     pub gone: Vec<(String, i32)>,
 }
 
-/// What the values of a step count, whatever became of the deltas topic since. An owner that closes the step again counts the
-/// same delta records, wherever they lie by then, or does not close it.
+/// What the values of a step count, independent of later changes to the deltas topic. An owner that closes the step
+/// again counts the same delta records, wherever they lie by then, or does not close it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Basis {
     /// Of every source, the first delta record that is not counted.
@@ -77,18 +77,18 @@ pub struct Behind {
     pub partition: i32,
     /// The first commit of the source whose delta record was not counted yet.
     pub commit_number: u64,
-    /// How many parts of that delta record were counted all the same: what sends them was in the middle of it.
+    /// How many parts of that delta record were counted all the same: the source was sending it.
     pub part: u32,
 }
 
 /// The body of a series task's snapshot. Its writer guarantees that the receivers have acknowledged every step up to
-/// `step`, but what stands in `undelivered`.
+/// `step`, except for the batches in `undelivered`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesSnapshot {
     /// The state; opaque.
     pub body: Vec<u8>,
-    /// Reading continues here: whatever lies below this offset is in the state, or will be sent again. In a topic that has lost
-    /// its end, that may be below the last mark's `to`.
+    /// Reading continues here: deltas below this offset are in the state, or will be sent again. In a topic that has
+    /// lost its end, that may be below the last mark's `to`.
     pub deltas_offset: i64,
     /// The last step that was closed.
     pub step: Millis,
@@ -98,13 +98,13 @@ pub struct SeriesSnapshot {
     pub settings: Vec<u8>,
 }
 
-/// Where a series task stands: what a new owner starts from. It reads the deltas from the snapshot on, closes the steps
+/// The state of a series task that a new owner starts from. It reads the deltas from the snapshot on, closes the steps
 /// of the marks at their offsets, and sends those above `acknowledged` again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeriesState {
     /// The latest claimer.
     pub owner: Option<Owner>,
-    /// Whose journal it is; `None` when no frame says so.
+    /// Whose journal it is; `None` if no frame names its owner.
     pub identity: Option<Identity>,
     /// The latest snapshot.
     pub snapshot: Option<SeriesSnapshot>,
@@ -126,7 +126,7 @@ pub struct SeriesFold {
     fold: Fold,
     start: FrameStart,
     state: SeriesState,
-    /// Marks before the first one here are gone, and no snapshot has made up for them.
+    /// The first marks are deleted, and no snapshot replaces them.
     headless: bool,
 }
 
@@ -139,7 +139,7 @@ impl EmitMark {
         let mut out = vec![self.cause as u8];
         put_i64(&mut out, self.step);
         put_option(&mut out, self.acknowledged);
-        // What follows is there as far as anything is said in it or behind it.
+        // What follows is there only up to the last part that is not empty.
         let change = self.change != Change::default();
         let more = change || self.basis.is_some();
         if more || !self.left_out.is_empty() || !self.behind.is_empty() {
@@ -226,8 +226,8 @@ impl Change {
 // === impl Basis ===
 
 impl Basis {
-    /// The digest once a delta record is counted whose checksum is `sum`. DeltaRecords of several sources come in any order,
-    /// those of one source in the order of the chain: a sum tells two sets of records apart.
+    /// The digest once a delta record is counted whose checksum is `sum`. Delta records of several sources come in any
+    /// order, those of one source in the order of the chain: a sum distinguishes two sets of records.
     #[must_use]
     pub fn add(digest: u64, sum: u64) -> u64 {
         digest.wrapping_add(sum)
@@ -380,7 +380,7 @@ impl SeriesFold {
     /// The state at the end of what was applied.
     ///
     /// # Errors
-    /// [`JournalError::Cut`] when the first marks are gone, or all, and no snapshot makes up for them; see
+    /// [`JournalError::Cut`] when the first marks are gone, or all, and no snapshot replaces them; see
     /// [`super::is_contested`].
     pub fn into_state(mut self) -> Result<SeriesState, JournalError> {
         if self.headless || self.fold.is_hollow() {

@@ -1,4 +1,4 @@
-//! What the journal of a span task says: source offsets, stream time, pending edges to re-read, and the delta records.
+//! The journal of a span task: source offsets, stream time, pending edges to re-read, and the delta records.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,19 +47,19 @@ pub struct SpanCommit {
     pub ledger: Ledger,
     /// The delta records, one per shard, empty ones too.
     pub delta_records: DeltaRecords,
-    /// A record that was read before the cut, if there was any since the position was last moved by hand. Journals of
+    /// A record that was read before the cut, if there was any since an operator last moved the position. Journals of
     /// frame version 1 have none.
     pub witness: Option<Witness>,
 }
 
-/// Where a span task stands: what a new owner starts from.
+/// The state of a span task that a new owner starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SpanState {
     /// The latest claimer.
     pub owner: Option<Owner>,
-    /// Whose journal it is; `None` when no frame says so.
+    /// Whose journal it is; `None` if no frame names its owner.
     pub identity: Option<Identity>,
-    /// The ID that the source topic had at the last commit, if that tells it.
+    /// The ID that the source topic had at the last commit, if the commit holds it.
     pub topic_id: Option<String>,
     /// The source offset to continue from; `None` when nothing was ever committed.
     pub next: Option<i64>,
@@ -75,7 +75,7 @@ pub struct SpanState {
     pub live: Vec<u8>,
     /// The ledger at `next`.
     pub ledger: Ledger,
-    /// A source record before `next`, to tell the topic by.
+    /// A source record before `next`, to identify the topic by.
     pub witness: Option<Witness>,
     /// Every shard has acknowledged all delta records of commits below this number.
     pub forwarded: u64,
@@ -90,13 +90,13 @@ pub struct SpanState {
 /// Which commits of a journal are still needed by the shards, and where they begin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// How many shards there are, once a commit has told.
+    /// How many shards there are, once a commit has named them.
     shards: u32,
     /// By shard: its snapshots hold its delta records of all commits below this number.
     held: BTreeMap<u32, u64>,
-    /// By shard: it lacks delta records from this commit on, and no owner has come since.
+    /// By shard: it lacks delta records from this commit on, and there was no new owner since.
     lacked: BTreeMap<u32, u64>,
-    /// Of those, what was there when the present owner came: it has sent them all again once it commits.
+    /// Those that the present owner found when it claimed the journal: it has sent them all again once it commits.
     answered: BTreeMap<u32, u64>,
     /// Where commits begin.
     begins: BTreeMap<u64, i64>,
@@ -186,7 +186,7 @@ impl SpanCommit {
 }
 
 fn delta_records(r: &mut Reader<'_>) -> Result<DeltaRecords, Malformed> {
-    // The lengths may lie, so nothing is allocated by them.
+    // The lengths may be forged, so they do not size an allocation.
     let mut delta_records = Vec::new();
     for _ in 0..r.u64()? {
         let mut parts = Vec::new();
@@ -325,14 +325,14 @@ impl Needs {
         self.answered.clear();
     }
 
-    /// A shard has written something into the journal.
+    /// A shard has written a notice into the journal.
     pub fn hear(&mut self, Notice { shard, what, commit_number }: Notice) {
         self.counted = self.counted.max(commit_number);
         match what {
             What::Holds => {
                 let held = self.held.entry(shard).or_insert(commit_number);
                 *held = commit_number.max(*held);
-                // What it lacked before has come, or was on its way.
+                // The delta records that it lacked before have arrived, or were in flight.
                 for lacked in [&mut self.lacked, &mut self.answered] {
                     lacked.retain(|other, lacked| *other != shard || *lacked >= commit_number);
                 }
@@ -344,7 +344,7 @@ impl Needs {
         }
     }
 
-    /// There is a new owner, which sends again what was lacked until now.
+    /// There is a new owner, which resends the delta records that were missing until now.
     fn claimed(&mut self) {
         for (shard, commit_number) in std::mem::take(&mut self.lacked) {
             let answered = self.answered.entry(shard).or_insert(commit_number);
@@ -369,7 +369,7 @@ impl Needs {
     #[must_use]
     pub fn oldest(&self, forwarded: u64) -> Option<i64> {
         let held = (0..self.shards).map(|shard| self.held.get(&shard).copied().unwrap_or_default()).min()?;
-        // The last commit says where the task stands.
+        // The last commit holds the state of the task.
         let last = self.begins.keys().next_back()?;
         self.begins.get(&held.min(forwarded).min(*last)).copied()
     }
@@ -385,7 +385,7 @@ impl Needs {
         self.begins.retain(|_, begins| *begins >= offset);
     }
 
-    /// The first commit that is known to be there.
+    /// The first commit whose place is known.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
         self.begins.keys().next().copied()
@@ -395,7 +395,7 @@ impl Needs {
 // === impl Regained ===
 
 impl Regained {
-    /// What the shards lack, by shard and from which commit on, of the commits below `until`. `cut` tells whether the
+    /// What the shards lack, by shard and from which commit on, of the commits below `until`. `cut` is whether the
     /// beginning of the journal was deleted.
     #[must_use]
     pub fn new(lacked: BTreeMap<u32, u64>, until: u64, cut: bool) -> Self {

@@ -1,4 +1,4 @@
-//! Journals of span tasks as they were written once, kept as bytes: every later version must continue reading these.
+//! Journals of span tasks in past formats, kept as bytes: every later version must be able to read them.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,8 @@ use super::{FrameKind, Ignored, JournalError, Notice, Owner, Ruling, SpanFold, S
 use crate::core::journal::frame::Frame;
 use crate::core::model::Counter;
 
-/// One record per line, in hex, from offset 0 on: two owners who commit in several records, a frame that the second one
-/// tears, its end as a zombie's, a release, a third owner.
+/// One record per line, in hex, from offset 0 on: two owners that commit in several records, a frame that the second
+/// one interrupts, the rest of it from a zombie, a release, a third owner.
 const SPAN: &str = include_str!("stored/span.txt");
 
 /// The same of version 2: one commit, which names a record that was read.
@@ -67,7 +67,7 @@ fn a_stored_journal_gives_the_state_that_it_gave() {
     assert_eq!((state.owner, state.next, state.next_commit_number), (Some(OWNERS[2]), Some(60), 3));
     assert_eq!((state.stream_time, state.step, state.reread_from), (Some(44_999), Some(45_000), Some(35)));
     assert_eq!((state.live.as_slice(), state.ledger.get(Counter::SpansRead)), (&[3, 4][..], 45_000));
-    // No shard had said what its snapshots hold, then.
+    // At that time, no shard had reported what its snapshots hold.
     assert_eq!((state.forwarded, state.oldest_needed), (1, Some(1)));
     let delta_record = |commit_number: u8| vec![vec![vec![commit_number; 40], vec![commit_number; 3]], vec![vec![]]];
     assert_eq!(state.unforwarded, VecDeque::from([(1, delta_record(1)), (2, delta_record(2))]));

@@ -1,10 +1,11 @@
-//! A record of the source that a span task has read: an owner that finds another one at its offset reads another topic.
+//! A record of the source that a span task has read: an owner that finds another record at its offset is reading
+//! another topic.
 
 use super::span::{option, put_option};
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_i64};
 
-/// What tells one record from any other: its place, its time and its bytes.
+/// What identifies a record: its place, its time and its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
     /// Its offset.

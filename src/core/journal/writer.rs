@@ -1,7 +1,7 @@
-//! The writer: what an owner may append, and what it knows about it.
+//! The writer: what an owner may append, and which of its frames count.
 //!
 //! A frame was accepted when the acknowledged offsets of its records follow each other from the last known one;
-//! otherwise the writer asks for the gap and judges it as every reader will. Whatever it cannot know for sure it answers
+//! otherwise the writer asks for the gap and judges it as every reader will. If the outcome is uncertain, it answers
 //! with [`AppendProgress::Unknown`], and the task claims again.
 
 use std::collections::VecDeque;
@@ -15,14 +15,14 @@ use super::{JournalError, decode_at};
 #[derive(Debug, Clone)]
 pub struct JournalWriter {
     owner: Owner,
-    /// Whose journal it is; stands in the first part of every frame, because claims are trimmed away.
+    /// The owner of the journal; stands in the first part of every frame, because claims are trimmed away.
     identity: Vec<u8>,
     max_part: usize,
     /// The journal up to `last`, as every reader sees it.
     judge: Judge,
     /// The last offset whose record and all before it have been judged.
     last: i64,
-    /// Where the next frame stands, if all before it are accepted.
+    /// The state after the last appended frame, if all frames before it are accepted.
     tail: Tail,
     /// Records without an acknowledgement, oldest first.
     pending: VecDeque<Header>,
@@ -50,7 +50,7 @@ enum Stop {
     Unknown,
 }
 
-/// A frame that everybody will count.
+/// A frame that every reader will count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptedFrame {
     /// What it is.
@@ -69,9 +69,9 @@ pub struct AcceptedFrame {
 pub enum AppendProgress {
     /// Nothing new.
     Pending,
-    /// These frames count, in journal order. What they allow may now leave the process.
+    /// These frames count, in journal order. Their output may now leave the process.
     Accepted(Vec<AcceptedFrame>),
-    /// Others wrote in between: read the journal's records with `after < offset < before` and call
+    /// Other writers appended in between: read the journal's records with `after < offset < before` and call
     /// [`JournalWriter::gap_read`]. Should the journal begin above `after + 1` by now, claim again instead.
     ReadGap {
         /// The last offset that is known.
@@ -79,7 +79,7 @@ pub enum AppendProgress {
         /// The offset that was acknowledged.
         before: i64,
     },
-    /// Somebody else has claimed the journal: drop the task's state. Final.
+    /// Another worker has claimed the journal: drop the task's state. Final.
     Fenced,
     /// The outcome cannot be known: drop the task's state and claim again. Final.
     Unknown,
@@ -114,7 +114,7 @@ impl JournalWriter {
         Self { identity: identity.encode(), ..self }
     }
 
-    /// The same writer with at most `bytes` of body per record, for brokers that take less than [`MAX_PART`].
+    /// The same writer with at most `bytes` of body per record, for brokers that accept less than [`MAX_PART`].
     #[must_use]
     pub fn with_max_part(self, bytes: usize) -> Self {
         Self { max_part: bytes.max(1), ..self }
@@ -131,18 +131,18 @@ impl JournalWriter {
     }
 
     /// The records of a snapshot of the state after everything that was committed so far. None before the first commit:
-    /// there is nothing to take a snapshot of.
+    /// there is no state for a snapshot.
     pub fn snapshot(&mut self, body: &[u8]) -> Vec<Vec<u8>> {
         self.tail.next.map_or_else(Vec::new, |next| self.frame(FrameKind::Snapshot, next, next, body))
     }
 
-    /// The record that lets the journal go. Nothing may be written after it.
+    /// The record that releases the journal. Nothing may be written after it.
     pub fn release(&mut self) -> Vec<Vec<u8>> {
         let next = self.tail.next.unwrap_or(0);
         self.frame(FrameKind::Release, next, next, &[])
     }
 
-    /// Where the next commit starts, if all before it are accepted; `None` when it is free to choose.
+    /// Where the next commit starts, if all before it are accepted; `None` if it may start anywhere.
     #[must_use]
     pub fn next(&self) -> Option<i64> {
         self.tail.next
@@ -200,7 +200,7 @@ impl JournalWriter {
             if frame.header.kind == FrameKind::Claim && frame.header.owner != self.owner {
                 return Ok(self.stop(Stop::Fenced));
             }
-            // Our own record may be here as well, when a retry stored it twice.
+            // This writer's own record may be here as well, when a retry stored it twice.
             self.judged(&frame.header);
         }
         Ok(if self.landed(before) { self.settle() } else { self.stop(Stop::Unknown) })
@@ -220,7 +220,7 @@ impl JournalWriter {
         (0..parts).zip(chunks).map(frame).collect()
     }
 
-    /// Works through the acknowledgements until a gap stands in the way.
+    /// Processes the acknowledgements up to the next gap.
     fn settle(&mut self) -> AppendProgress {
         while let Some(ack) = self.acks.pop_front() {
             match ack {
@@ -233,7 +233,8 @@ impl JournalWriter {
                     self.gap = Some(before);
                     return AppendProgress::ReadGap { after: self.last, before };
                 }
-                // No offset, or one that cannot be: the log was cut back, or this is not our record's.
+                // No offset, or an invalid one: the log was truncated, or the offset is not that of this writer's
+                // record.
                 _ => return self.stop(Stop::Unknown),
             }
         }
@@ -244,7 +245,8 @@ impl JournalWriter {
         }
     }
 
-    /// The oldest record in flight lies at `offset`, and all before it are judged. Whether it counts, or has counted.
+    /// The oldest record in flight lies at `offset`, and all before it are judged. Returns whether it counts, or has
+    /// counted.
     fn landed(&mut self, offset: i64) -> bool {
         let Some(header) = self.pending.pop_front() else {
             return false;

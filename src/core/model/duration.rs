@@ -45,7 +45,7 @@ fn scaled(amount: &str, unit: &str) -> Option<i128> {
         _ => return None,
     };
     let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
-    // Longer ones are no durations that a person wrote.
+    // Longer fractions are not written by hand.
     let places = u32::try_from(fraction.len()).ok().filter(|places| *places <= 9)?;
     let digits: u64 = format!("{whole}{fraction}").parse().ok()?;
     Some(i128::from(digits) * unit / 10_i128.pow(places))

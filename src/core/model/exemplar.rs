@@ -17,8 +17,8 @@ pub struct Exemplar {
     pub value_ns: u64,
 }
 
-/// Offers a candidate for `cell` to a sparse list of exemplars, kept sorted by cell. The greater one stays. Says whether
-/// it is the first of its cell.
+/// Offers a candidate for `cell` to a sparse list of exemplars, kept sorted by cell. The greater one stays. Returns
+/// whether it is the first of its cell.
 pub fn offer(list: &mut Vec<(u32, Exemplar)>, cell: u32, candidate: Exemplar) -> bool {
     match list.binary_search_by_key(&cell, |(c, _)| *c) {
         Ok(i) => {

@@ -1,30 +1,31 @@
-//! Hashing of what others choose: a [`Seed`] that nobody can know, and a [`Mixer`] that loses nothing.
+//! Hashing of keys that come from outside: a [`Seed`] that no sender can know, and a [`Mixer`] that loses nothing.
 //!
-//! A sender that knows how keys are hashed can send keys that all have one hash, and a table of them is a list. So tables whose
-//! keys come from outside are seeded: the seed is drawn once per process by the code that starts the tasks, and is an argument
-//! here. It decides where a key lies in memory, and nothing else: no order of a table reaches a result.
+//! A sender that knows how keys are hashed can send keys that all have one hash, and a table of them is a list. So
+//! tables whose keys come from outside are seeded: the seed is drawn once per process by the code that starts the
+//! tasks, and is an argument here. It only decides where a key lies in memory: the order of a table never affects a
+//! result.
 //!
-//! [`Map`] and [`Set`] are for keys that nobody outside can choose, such as places in a list of ours.
+//! [`Map`] and [`Set`] are for keys that no sender can choose, such as places in a list of the program.
 
 /// A deterministic hasher.
 pub type State = foldhash::quality::FixedState;
 
-/// A map that never depends on a random seed, for keys that nobody outside chooses. Iterate over it only where the order
+/// A map that never depends on a random seed, for keys that no sender chooses. Iterate over it only where the order
 /// cannot reach a result.
 pub type Map<K, V> = hashbrown::HashMap<K, V, State>;
 
-/// A set that never depends on a random seed, for keys that nobody outside chooses.
+/// A set that never depends on a random seed, for keys that no sender chooses.
 pub type Set<K> = hashbrown::HashSet<K, State>;
 
-/// What an attacker does not know. The default is for tests and benchmarks, which want one run to be as the other.
+/// A secret of the process. The default is for tests and benchmarks, which need repeatable runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed([u64; 2]);
 
-/// Hashes what comes in pieces.
+/// Hashes input that comes in pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mixer(u64);
 
-/// A hash that stands for the bytes: nobody can make two texts of one. It takes ten times as long as others.
+/// A collision-resistant hash that stands for the bytes. It takes ten times as long as the other hashes.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> u128 {
     first_128(blake3::Hasher::new().update(bytes))
@@ -52,7 +53,7 @@ impl Seed {
         Self([random as u64, (random >> 64) as u64])
     }
 
-    /// A mixer that has seen nothing.
+    /// A mixer without input.
     #[must_use]
     pub fn mixer(self) -> Mixer {
         Mixer(self.0[0] ^ self.0[1].rotate_left(32))
@@ -77,7 +78,7 @@ impl Seed {
 // === impl Mixer ===
 
 impl Mixer {
-    /// What mixers have in common whose keys begin alike.
+    /// The common state of mixers whose keys begin alike.
     #[must_use]
     pub fn state(self) -> u64 {
         self.0
@@ -120,8 +121,8 @@ impl Mixer {
     }
 }
 
-/// Multiplies and folds. A product with a factor of zero says nothing about the other one, which is why both stay beside it:
-/// without them, a sender that makes one word zero could choose the other freely.
+/// Multiplies and folds. A product with a factor of zero reveals nothing about the other one, so both are mixed in
+/// again: without them, a sender that makes one word zero could choose the other freely.
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);

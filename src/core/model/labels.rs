@@ -2,20 +2,20 @@
 //!
 //! A **label block** is the label set as remote write 1.0 wants it on the wire: `Label` messages (`name = 1`,
 //! `value = 2`), each behind the tag of `TimeSeries.labels` (field 1), sorted by name in byte order, names unique,
-//! values non-empty. `__name__` and `le` are not part of it; [`Cuts`] says where they go. The block is the identity of a
-//! series, so it has exactly one form.
+//! values non-empty. `__name__` and `le` are not part of it; [`Cuts`] holds where they go. The block is the identity of
+//! a series, so it has exactly one form.
 
 use std::str::Utf8Error;
 
 use super::Family;
 use super::hash::first_128;
 
-/// Label names and values are cut to these many bytes unless a tenant's limits say otherwise, as in Tempo.
+/// Label names and values are cut to these many bytes by default, as in Tempo.
 pub const MAX_NAME: usize = 1024;
 /// See [`MAX_NAME`].
 pub const MAX_VALUE: usize = 2048;
-/// Whatever the limits say, a name or a value is not longer than this, and a label block not longer than four of them: a
-/// label set must fit one record of an internal topic.
+/// Whatever the limits are, a name or a value is not longer than this, and a label block not longer than four of them:
+/// a label set must fit one record of an internal topic.
 const CEILING: usize = 64 << 10;
 const MAX_BLOCK: usize = 4 * CEILING;
 
@@ -30,7 +30,8 @@ const VALUE_TAG: u8 = 0x12;
 pub struct SetName(pub u128);
 
 impl SetName {
-    /// The name that a label block had in delta records up to version 2: XXH3, for which anybody can make blocks of one name.
+    /// The name that a label block had in delta records up to version 2: XXH3, for which a sender can construct blocks
+    /// of one name.
     #[must_use]
     pub fn old(tenant: &str, family: Family, block: &[u8]) -> Self {
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();
@@ -42,8 +43,8 @@ impl SetName {
     }
 }
 
-/// Names the label sets of a group: BLAKE3 with a key, so that nobody can make two sets of one name, not even somebody
-/// who knows the group.
+/// Names the label sets of a group: BLAKE3 with a key, so that no sender can construct two sets of one name, not even
+/// one that knows the group.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Namer {
     key: [u8; 32],
@@ -63,7 +64,7 @@ impl Default for Namer {
 }
 
 impl Namer {
-    /// What follows in the name of a group that replays another one; see [`Namer::of_group`].
+    /// The separator in the name of a group that replays another one; see [`Namer::of_group`].
     pub const REPLAY: &str = "-replay-";
 
     /// The names of a group. A group that replays another one has the names of that: what limits estimate depends on names.
@@ -105,14 +106,14 @@ pub struct Cuts {
     pub le: u32,
 }
 
-/// Collects labels by Tempo's rules: the last value of a name wins, an empty value removes the name. What is too long is
-/// cut, between two characters; it is not an error.
+/// Collects labels by Tempo's rules: the last value of a name wins, an empty value removes the name. A text that is too
+/// long is cut, between two characters; it is not an error.
 #[derive(Debug)]
 pub struct LabelBuilder {
     labels: Vec<(String, String)>,
     max_name: usize,
     max_value: usize,
-    /// What is no text is made one.
+    /// Whether invalid text is repaired.
     repairs: bool,
 }
 
@@ -123,7 +124,7 @@ impl Default for LabelBuilder {
 }
 
 impl LabelBuilder {
-    /// Starts over, keeping the memory. Limits are the defaults again.
+    /// Clears the labels, keeping the memory. Limits are the defaults again.
     pub fn clear(&mut self) {
         self.labels.clear();
         (self.max_name, self.max_value, self.repairs) = (MAX_NAME, MAX_VALUE, false);
@@ -134,7 +135,7 @@ impl LabelBuilder {
         (self.max_name, self.max_value) = (max_name, max_value);
     }
 
-    /// Puts U+FFFD for whatever is no UTF-8 in values that are set from now on, if `repairs`.
+    /// Replaces invalid UTF-8 by U+FFFD in values that are set from now on, if `repairs`.
     pub fn repair(&mut self, repairs: bool) {
         self.repairs = repairs;
     }
@@ -163,11 +164,11 @@ impl LabelBuilder {
     /// Sets a label, or removes it when `value` is empty.
     pub fn set(&mut self, name: &str, value: &str) {
         let (name, value) = (cut(name, self.max_name), cut(value, self.max_value));
-        // No room makes such a label; a name that is cut to very few bytes could still end up as one.
+        // No processor sets such a label; a name that is cut to very few bytes could still become one.
         if matches!(name, "" | "__name__" | "le") {
             return;
         }
-        // They are put in order at the end: a resource may have a hundred thousand attributes, and may have them in the
+        // They are sorted at the end: a resource may have a hundred thousand attributes, and may have them in the
         // order in which each would move all before it.
         self.labels.push((name.to_owned(), value.to_owned()));
     }
@@ -178,7 +179,7 @@ impl LabelBuilder {
     /// When it is not UTF-8, and is not to be repaired.
     pub fn set_bytes(&mut self, name: &str, value: &[u8]) -> Result<(), Utf8Error> {
         if self.repairs {
-            // As raw keys have it: equal keys are equal labels.
+            // Cut as in raw keys: equal keys are equal labels.
             self.set(name, &String::from_utf8_lossy(cut_bytes(value, self.max_value)));
         } else {
             self.set(name, std::str::from_utf8(value)?);
@@ -216,8 +217,8 @@ pub fn most(max: usize) -> usize {
     if max == 0 { CEILING } else { max.min(CEILING) }
 }
 
-/// As much of some bytes as a label has of them: whatever is made of labels needs no more. What is no text becomes no label,
-/// wherever it fails to be one, so that nothing of it is kept.
+/// As much of some bytes as a label has of them: code that uses labels needs no more. Invalid text becomes no label,
+/// wherever it is invalid, so that nothing of it is kept.
 #[inline]
 #[must_use]
 pub fn cut_bytes(bytes: &[u8], max: usize) -> &[u8] {
@@ -252,8 +253,7 @@ pub fn iter(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || next_label(&mut rest).ok().flatten())
 }
 
-/// The service that a label set belongs to: whose it is, whose limits it counts for,
-/// and whose shard it lies in. Empty: its labels name none.
+/// The service of a label set, which decides its owner, its limits and its shard. Empty if its labels name none.
 #[must_use]
 pub fn service_of(family: Family, block: &[u8]) -> &str {
     let names: &[&str] = match family {

@@ -1,4 +1,4 @@
-//! The ledger: what became of every record, span and edge of a source partition.
+//! The ledger: the outcome of every record, span and edge of a source partition.
 //!
 //! It is part of every commit, so it is as exact as the counts. Two equations must always hold:
 //!
@@ -19,7 +19,8 @@ use super::wire::{Malformed, Reader, put_u64};
 pub struct CounterMetric {
     /// The name of the metric.
     pub name: &'static str,
-    /// The label that tells the counters of the metric apart, and its value for this one; `None` if the metric has one counter.
+    /// The label that distinguishes the counters of the metric, and its value for this one; `None` if the metric has
+    /// one counter.
     pub label: Option<(&'static str, &'static str)>,
 }
 
@@ -101,7 +102,7 @@ counters! {
     EdgesDroppedFull = "edges_dropped_full" in "spanmill_edges_closed_total" outcome "dropped_full",
     /// Edges dropped because a label value is not UTF-8.
     EdgesDroppedInvalidUtf8 = "edges_dropped_invalid_utf8" in "spanmill_edges_closed_total" outcome "dropped_invalid_utf8",
-    /// Records from the future, as the present or those after them tell: they were counted where stream time was.
+    /// Records from the future, as the present or the records after them show: they were counted where stream time was.
     RecordsFromFuture = "records_from_future" in "spanmill_records_from_future_total",
     /// Pending edges that a new owner could not rebuild, because retention deleted their records or the settings changed.
     EdgesLost = "edges_lost" in "spanmill_edges_closed_total" outcome "lost",

@@ -1,6 +1,6 @@
-//! The nouns that every room shares: time, labels, layouts, exemplars, the ledger.
+//! The types that every room shares: time, labels, layouts, exemplars, the ledger.
 //!
-//! *In/Out:* plain values. *Owner:* nobody; everything here is copied or borrowed. *Never:* a clock, I/O, a float before
+//! *In/Out:* plain values. *Owner:* none; everything here is copied or borrowed. *Never:* a clock, I/O, a float before
 //! a sample is written.
 
 pub mod duration;

@@ -1,7 +1,7 @@
-//! How many different label sets there are, counted in a kilobyte at most.
+//! An estimate of the number of distinct label sets, in a kilobyte at most.
 //!
-//! A HyperLogLog: adding the same set again changes nothing, and merging is a maximum, so what a sketch says does not
-//! depend on the order, on how often a set was seen, or on how the sets were spread over commits. 1,024 registers are right
+//! A HyperLogLog: adding the same set again changes nothing, and merging is a maximum, so the estimate does not depend
+//! on the order, on how often a set was seen, or on how the sets were spread over commits. 1,024 registers are right
 //! within 3.25 % (one standard deviation), the same precision as Tempo's estimates.
 
 use super::SetName;
@@ -19,7 +19,7 @@ const FEW: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch(Registers);
 
-/// Which of the two follows from how many registers are not zero, so equal sketches are equal here as well.
+/// The number of registers that are not zero decides the variant, so equal sketches are equal here as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Registers {
     /// Those that are not zero, in order.
@@ -94,7 +94,7 @@ impl Sketch {
         estimate.round() as u64
     }
 
-    /// What it takes in memory besides its place.
+    /// The memory that it takes besides its place.
     #[must_use]
     pub fn heap(&self) -> usize {
         match &self.0 {

@@ -1,7 +1,9 @@
-//! Text of others, as it may be shown: names of spans and tenants, answers of receivers, messages of brokers, names of files.
+//! Foreign text in a form that is safe to show: names of spans and tenants, answers of receivers, messages of brokers,
+//! names of files.
 //!
-//! The writer of such a text could otherwise end a line and forge the next one, or give orders to a terminal. So whatever
-//! does not show itself is written as an escape sequence of JSON, in which it is harmless as text and means the same in JSON.
+//! The writer of such a text could otherwise end a line and forge the next one, or send control sequences to a
+//! terminal. So characters that are not visible are written as escape sequences of JSON, which are harmless as text and
+//! mean the same in JSON.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -13,12 +15,12 @@ pub struct Shown<'a>(pub &'a str);
 #[derive(Debug, Clone, Copy)]
 pub struct ShownLines<'a>(pub &'a str);
 
-/// Shows on one line whatever shows itself.
+/// Shows all visible characters on one line.
 #[derive(Debug, Clone, Copy)]
 pub struct ShownAs<T>(pub T);
 
-/// Whether a character shows itself, and changes nothing around it: neither a control character, nor one that is invisible,
-/// breaks the line, or turns the direction of writing.
+/// Whether a character is visible, and does not affect its surroundings: neither a control character, nor one that is
+/// invisible, breaks the line, or turns the direction of writing.
 #[must_use]
 pub fn shows_itself(c: char) -> bool {
     !c.is_control()
@@ -33,7 +35,7 @@ pub fn is_tenant(name: &str) -> bool {
     !name.is_empty() && name.len() <= super::labels::MAX_VALUE && !name.contains(char::is_control)
 }
 
-/// Hands a text on, escaped; what `keeps` holds for stays.
+/// Writes a text, escaped; characters that `keeps` accepts stay.
 fn escape(out: &mut impl Write, text: &str, keeps: impl Fn(char) -> bool) -> fmt::Result {
     let mut rest = text;
     while let Some(at) = rest.find(|c| !shows_itself(c) && !keeps(c)) {
@@ -57,7 +59,7 @@ fn escape_char(out: &mut impl Write, c: char) -> fmt::Result {
     }
 }
 
-/// Escapes what is written through it.
+/// Escapes the text that is written through it.
 struct Escaping<'a, 'f>(&'a mut Formatter<'f>);
 
 impl Write for Escaping<'_, '_> {

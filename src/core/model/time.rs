@@ -38,20 +38,20 @@ impl StepWidth {
     }
 }
 
-/// A time as people write it, in UTC: RFC 3339.
+/// A time in UTC as RFC 3339.
 #[must_use]
 pub fn rfc3339(at: Millis) -> String {
     Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |at| at.to_string())
 }
 
-/// The time that is written as RFC 3339 says; what is finer than a millisecond is skipped.
+/// Parses a time as RFC 3339; fractions of a millisecond are dropped.
 #[must_use]
 pub fn from_rfc3339(text: &str) -> Option<Millis> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
-/// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream time:
-/// so it holds no step back, and still tells up to where there is something to close.
+/// Later than every time of a record. A source that has ended has this plus the end of its last step as its stream
+/// time: so it holds no step back, and still shows its last step.
 const END: Millis = 1 << 52;
 
 /// Times are at most this far from the epoch, so that adding a duration cannot overflow.
@@ -63,7 +63,7 @@ pub fn ended_after(last_step: Millis) -> Millis {
     END + last_step.clamp(0, MAX_TIME)
 }
 
-/// The last step of a source, if its stream time says that it has ended.
+/// The last step of a source, if its stream time shows that it has ended.
 #[must_use]
 pub fn last_step(stream_time: Millis) -> Option<Millis> {
     stream_time.checked_sub(END).filter(|step| (0..END).contains(step))

@@ -1,4 +1,4 @@
-//! The few byte-level pieces that our own formats (frames, delta records, snapshots) are made of: varints, strings, a checksum.
+//! The byte-level parts of spanmill's own formats (frames, delta records, snapshots): varints, strings, a checksum.
 //!
 //! Integers are LEB128 varints as in protobuf; signed ones are zigzag-coded first. A [`Reader`] never panics: running
 //! out of bytes is an error value.

@@ -21,7 +21,7 @@ pub struct Attributes<'a> {
     index: Option<&'a [AttributeEntry]>,
 }
 
-/// An attribute's value: an `AnyValue`, or nothing at all.
+/// An attribute's value: an `AnyValue`, or none.
 #[derive(Debug, Clone, Copy)]
 pub struct AttributeValue<'a>(&'a [u8]);
 
@@ -73,7 +73,7 @@ impl<'a> Attributes<'a> {
         Self { bytes, field_key, index: None }
     }
 
-    /// The same, where each attribute lies as `index` says.
+    /// The same, with the positions of attributes in `index`.
     pub(super) fn indexed(self, index: Option<&'a [AttributeEntry]>) -> Self {
         Self { index, ..self }
     }
@@ -89,7 +89,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// Calls `found` for keys and values where the bit of the key's length is set in `lengths`, until it says so.
+    /// Calls `found` for keys and values where the bit of the key's length is set in `lengths`, until it returns true.
     #[inline]
     pub(super) fn of_lengths(
         &self,

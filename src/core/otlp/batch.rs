@@ -10,8 +10,8 @@ use super::{DecodeError, fast};
 
 /// The positions of everything in one record. Made to be reused: after the first few records it allocates nothing.
 ///
-/// It borrows nothing; the record's bytes are handed in again for reading. Handing in other bytes than were decoded
-/// gives nonsense, but no panic.
+/// It borrows nothing; the record's bytes are passed again for reading. Other bytes than were decoded
+/// give wrong results, but no panic.
 #[derive(Debug, Default)]
 pub struct Batch {
     resources: Vec<ResourceRow>,
@@ -23,7 +23,7 @@ pub struct Batch {
     rewritten: Vec<u8>,
     /// The request, if it was not the record itself.
     own: Option<Vec<u8>>,
-    /// Whether its sender wants no metrics of it.
+    /// Whether its sender has excluded it from metrics.
     excluded: bool,
 }
 
@@ -45,7 +45,7 @@ pub struct ResourceSpans<'a> {
 /// An instrumentation scope. Neither text is checked to be UTF-8.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Scope<'a> {
-    /// The library, such as `io.opentelemetry.jdbc`; empty if the record does not say.
+    /// The library, such as `io.opentelemetry.jdbc`; empty if the record has none.
     pub name: &'a [u8],
     /// Its version; may be empty.
     pub version: &'a [u8],
@@ -101,7 +101,7 @@ pub(super) struct Row {
     pub(super) name: ByteRange,
     pub(super) status_message: ByteRange,
     pub(super) attributes: ByteRange,
-    /// The stretch of the batch's index that tells where each attribute lies; `None`: one has to walk over them.
+    /// The stretch of the batch's index that holds where each attribute lies; `None`: the reader has to walk over them.
     pub(super) index: Option<ByteRange>,
     /// Where events and links lie, among other fields.
     pub(super) rest: ByteRange,
@@ -126,8 +126,8 @@ struct ResourceRow {
     scopes: (usize, usize),
 }
 
-/// A scope: the spans from `first` on, up to the next scope, are its own. So a span need not know its scope, and who
-/// does not ask for scopes pays nothing.
+/// A scope: the spans from `first` on, up to the next scope, are its own. So a span need not know its scope, and a
+/// caller that does not read scopes has no cost.
 #[derive(Debug)]
 struct ScopeRow {
     first: u32,
@@ -157,9 +157,9 @@ impl Batch {
         decoded
     }
 
-    /// Replaces the contents by those of a request that `write` appends to an empty buffer, made of a record in another format.
-    /// The request is kept here: what is handed in for reading does not matter. If `write` answers false, the record's sender
-    /// has excluded it from metrics.
+    /// Replaces the contents by those of a request that `write` appends to an empty buffer, made of a record in another
+    /// format. The request is kept here: the bytes that are passed for reading do not matter. If `write` answers false,
+    /// the record's sender has excluded it from metrics.
     ///
     /// # Errors
     /// Those of `write`, and when what it wrote is no request; the batch is then empty.
@@ -181,7 +181,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether the record's sender wants no metrics of it. It has no spans then.
+    /// Whether the record's sender has excluded it from metrics. It has no spans then.
     #[must_use]
     pub fn is_excluded(&self) -> bool {
         self.excluded
@@ -222,7 +222,7 @@ impl Batch {
         self.rows.iter().map(|row| row.end_ns)
     }
 
-    /// What it takes in memory besides its place.
+    /// The memory that it takes besides its place.
     #[must_use]
     pub fn heap(&self) -> usize {
         self.resources.capacity() * size_of::<ResourceRow>()
@@ -312,7 +312,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Notes where the attributes of a resource lie, if it is plain.
+    /// Records where the attributes of a resource lie, if it is plain.
     fn index_resource(&mut self, resource: &[u8]) -> Option<ByteRange> {
         let first = self.index.len();
         if !fast::is_plain_resource(resource, &mut self.index) {
@@ -523,7 +523,7 @@ impl ByteRange {
 /// for. The walk has to know one length before it finds the next, and would wait for each line alone.
 fn touch(bytes: &[u8]) {
     const LINE: usize = 64;
-    /// What is touched and not yet walked over should not push out what is in use.
+    /// Lines that are touched and not walked over yet should not evict lines in use.
     const AHEAD: usize = 256 << 10;
     let ahead = &bytes[..bytes.len().min(AHEAD)];
     std::hint::black_box(ahead.iter().step_by(LINE).fold(0, |all, byte| all ^ byte));

@@ -1,6 +1,6 @@
 //! The straight-line walk that nearly every span takes.
 //!
-//! Fields are expected in the order in which encoders write them, lengths in one or two bytes; whatever is not so makes
+//! Fields are expected in the order in which encoders write them, lengths in one or two bytes; anything else makes
 //! the walk give up, never fail: the general path decides.
 
 use super::batch::{ByteRange, Row};
@@ -18,8 +18,8 @@ struct Walk<'a> {
     waste: u32,
 }
 
-/// Reads a plain span that starts at `at` of its source into an empty row, and notes its attributes in `index`. `None`:
-/// it may be anything.
+/// Reads a plain span that starts at `at` of its source into an empty row, and records its attributes in `index`.
+/// `None`: it may be anything.
 ///
 /// Fields are wanted by number, and flags (16) also between 4 and 5, where the Collector writes them. It also writes an
 /// empty parent id, so explicitly empty strings are no reason to give up; they only do not count in the size.
@@ -164,8 +164,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether this is a plain `KeyValue` of a key and a text, bool, int, double or nothing. `false` only says that it does
-/// not look like one.
+/// Whether this is a plain `KeyValue` of a key and a text, bool, int, double or nothing. `false` only means that it
+/// does not look like one.
 #[inline(always)]
 pub(super) fn key_value_is_plain(message: &[u8]) -> bool {
     let [0x0a, tail @ ..] = message else { return false };

@@ -1,4 +1,4 @@
-//! What a record may be that is no OTLP protobuf: a guess, so that the user finds its producer.
+//! Guesses the format of a record that is not OTLP protobuf, so that the user can find its producer.
 
 /// How much of a record is shown.
 const SHOWN: usize = 64;

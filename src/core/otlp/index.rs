@@ -15,9 +15,9 @@ use super::wire::{Fields, Payload, short_bytes};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttributeEntry(u64);
 
-/// The keys of attributes that somebody looks for, by number.
+/// The keys of attributes that a processor reads, by number.
 ///
-/// Nearly every attribute means nothing to anybody. Most of those are skipped by the length of their key.
+/// No processor reads most attributes. Most of those are skipped by the length of their key.
 #[derive(Debug, Clone)]
 pub struct Keys {
     keys: Vec<IndexedKey>,
@@ -89,8 +89,8 @@ impl Keys {
         None
     }
 
-    /// Calls `found` for the attributes with one of these keys, in order, with the number of the key, until it says that
-    /// it has enough.
+    /// Calls `found` for the attributes with one of these keys, in order, with the number of the key, until it returns
+    /// that it has enough.
     #[inline]
     pub fn visit<'a>(
         &self,
@@ -156,8 +156,8 @@ fn part(bytes: &[u8], at: usize, len: usize) -> &[u8] {
     bytes.get(at..).and_then(|b| b.get(..len)).unwrap_or_default()
 }
 
-/// Walks over attributes, fields with the key byte `field_key`, and notes where each of them lies. Returns what follows
-/// them. `None`: not all of them are plain, or it takes a closer look to tell.
+/// Walks over attributes, fields with the key byte `field_key`, and records where each of them lies. Returns what
+/// follows them. `None`: not all of them are plain, or that needs a closer look.
 ///
 /// Nearly every attribute is shorter than 128 bytes and has a key and a text. Its fixed bytes are then looked at two
 /// times four at once. Never inlined, because this loop needs all registers.

@@ -2,14 +2,14 @@
 //!
 //! *In:* the value of a record, an OTLP `ExportTraceServiceRequest` in protobuf. *Out:* a [`Batch`] of positions, read
 //! as [`ResourceSpans`] and [`Span`]s that borrow from the bytes. *Owner:* the span task; one reused `Batch` each.
-//! *Never:* an allocation per span, a UTF-8 check (that is for those who turn bytes into a label), a panic.
+//! *Never:* an allocation per span, a UTF-8 check (that is for code that turns bytes into a label), a panic.
 //! *Next:* `spanmetrics` and `servicegraph`.
 //!
-//! # How
+//! # Method
 //!
 //! A span is *plain* when it is as long as a canonical encoder would have written it: no unknown field, no explicit
-//! zero, no padded varint, no singular field twice. Nearly every span in the world is, and a
-//! straight-line walk in field order (`fast`) finds that out while it notes the positions. A span that is not
+//! zero, no padded varint, no singular field twice. Nearly every span is, and a
+//! straight-line walk in field order (`fast`) finds that out while it records the positions. A span that is not
 //! plain is written again canonically into the batch's own buffer and read from there, so that its size and its fields
 //! need no second meaning. Fields in an unusual order alone cost no copy.
 //!
@@ -21,7 +21,7 @@
 //! - group wire types (a relic of protobuf 2) are refused everywhere, `prost` skips them in unknown fields;
 //! - a record above `u32::MAX` bytes is refused.
 //!
-//! The inside of an unknown field is never looked at.
+//! The content of an unknown field is never read.
 
 mod apart;
 mod attributes;

@@ -1,4 +1,4 @@
-//! The parts of a span that few readers want: its events and links, read only when asked for.
+//! The parts of a span that few callers need: its events and links, read only when asked for.
 
 use super::attributes::{Attributes, next_message};
 use super::batch::Span;

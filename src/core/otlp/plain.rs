@@ -1,12 +1,12 @@
-//! Checks any message against its table, and tells whether it is already as long as its canonical encoding.
+//! Checks any message against its table, and returns whether it is already as long as its canonical encoding.
 
 use super::DecodeError;
 use super::fast;
 use super::schema::{KEY_VALUE, Label, Schema, Type};
 use super::wire::{Fields, Payload};
 
-/// Whether `message` is plain: writing it again canonically would change the order of fields at most. `nesting` is how many
-/// more messages may lie inside one another.
+/// Whether `message` is plain: a canonical encoding would at most reorder its fields. `nesting` is how many more
+/// messages may be nested.
 ///
 /// # Errors
 /// When the bytes are not such a message, however deep the flaw lies.

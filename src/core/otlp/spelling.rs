@@ -1,4 +1,4 @@
-//! Values as the Collector spells them.
+//! Values as the Collector writes them.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

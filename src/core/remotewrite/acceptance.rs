@@ -1,7 +1,7 @@
-//! What a receiver would do to the samples of a run in the past: whether it takes them, and keeps them.
+//! What a receiver would do with the samples of a past range: whether it accepts them, and keeps them.
 //!
-//! *In:* what a server says about itself, and the time range of the run. *Out:* findings, each refusal with its remedy.
-//! *Owner:* the command that starts the run. *Never:* a guess that is not called one.
+//! *In:* what a server reports about itself, and the time range of the run. *Out:* findings, each refusal with its
+//! remedy. *Owner:* the command that starts the run. *Never:* a guess that is not marked as one.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +18,8 @@ const DAY: Millis = 24 * HOUR;
 const IN_ORDER: Millis = HOUR;
 /// The first version of `VictoriaMetrics` that stores native histograms.
 const VM_NATIVE: (u32, u32) = (1, 143);
-/// A server whose newest sample is not older than this gets new ones: its newest sample moves on with the time of day.
+/// A server whose newest sample is not older than this receives live samples: its newest sample advances with the wall
+/// clock.
 const LIVE: Millis = 10 * MINUTE;
 
 /// The run whose samples are to be sent.
@@ -30,7 +31,7 @@ pub struct Run {
     pub to: Millis,
     /// The collection interval.
     pub step: Millis,
-    /// The time of day.
+    /// The present time.
     pub now: Millis,
     /// Whether some samples are native histograms.
     pub native: bool,
@@ -43,17 +44,17 @@ pub struct Run {
 /// One thing to know before a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// It has been asked for, and is good.
+    /// It was checked, and is good.
     Good(String),
-    /// Nobody can know, or it may become a problem.
+    /// It cannot be known, or it may become a problem.
     Warning(String),
-    /// Nothing would be stored and nothing be lost: the receiver would be waited for. Tells what to do.
+    /// Nothing would be stored and nothing be lost: delivery would wait for the receiver. Holds the remedy.
     Waits(String),
-    /// Samples would be thrown away. Tells what to do.
+    /// Samples would be rejected. Holds the remedy.
     Refusal(String),
 }
 
-/// What a Prometheus says about itself.
+/// What a Prometheus reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prometheus {
     /// Its version, such as `2.42.0`.
@@ -70,14 +71,14 @@ pub struct Prometheus {
     pub retention: Option<Millis>,
 }
 
-/// What a VictoriaMetrics says about itself.
+/// What a VictoriaMetrics reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Victoria {
     /// `-retentionPeriod`.
     pub retention: Option<Millis>,
     /// `-dedup.minScrapeInterval`.
     pub deduplication: Millis,
-    /// Its version, such as 1.151, if it tells one.
+    /// Its version, such as 1.151, if it reports one.
     pub version: Option<(u32, u32)>,
 }
 
@@ -130,7 +131,7 @@ impl std::fmt::Display for Finding {
 // === impl Prometheus ===
 
 impl Prometheus {
-    /// Reads what it says; `None` when this is no Prometheus that stores samples.
+    /// Parses its answers; `None` if this is no Prometheus that stores samples.
     #[must_use]
     pub fn read(answers: &Answers<'_>) -> Option<Self> {
         let data = |body| serde_json::from_slice(body).map_or(Value::Null, |a: Answer| a.data);
@@ -146,13 +147,13 @@ impl Prometheus {
             receives: flag("web.enable-remote-write-receiver") == "true",
             features: flag("enable-feature").to_owned(),
             window: data(answers.config)["yaml"].as_str().and_then(window_in).unwrap_or(0),
-            // An empty head has the least number there is.
+            // An empty head has the minimum time.
             newest: newest.filter(|at| *at > 0),
             retention: kept.filter(|kept| *kept > 0),
         })
     }
 
-    /// What it would do to the samples of a run.
+    /// What it would do with the samples of a run.
     #[must_use]
     pub fn judge(&self, run: &Run) -> Vec<Finding> {
         let mut found = Vec::new();
@@ -219,7 +220,7 @@ impl Victoria {
         })
     }
 
-    /// What it would do to the samples of a run.
+    /// What it would do with the samples of a run.
     #[must_use]
     pub fn judge(&self, run: &Run) -> Vec<Finding> {
         let mut found = Vec::new();
@@ -275,7 +276,8 @@ fn short_version(line: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// What a Mimir would do. Its `/api/v1/user_limits` tells how long a tenant's samples are kept, not how old they may be.
+/// What a Mimir would do. Its `/api/v1/user_limits` reports how long a tenant's samples are kept, not how old they may
+/// be.
 #[must_use]
 pub fn judge_mimir(run: &Run, limits: Option<&[u8]>) -> Vec<Finding> {
     let limits: Value = limits.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
@@ -286,7 +288,7 @@ pub fn judge_mimir(run: &Run, limits: Option<&[u8]>) -> Vec<Finding> {
     found
 }
 
-/// What to say about a receiver that cannot be asked.
+/// The finding about a receiver that cannot be queried.
 #[must_use]
 pub fn unknown(run: &Run, key: &str) -> Finding {
     let need = show(up(run.now - run.from));
@@ -295,8 +297,8 @@ pub fn unknown(run: &Run, key: &str) -> Finding {
     ))
 }
 
-/// What the answer to one sample at the beginning of the run says: what blames the samples refuses the run, and what is about
-/// the credentials, the address or the protocol would be waited for.
+/// The meaning of the answer to one sample at the beginning of the run: an error about the samples refuses the run, and
+/// one about the credentials, the address or the protocol would be retried.
 #[must_use]
 pub fn judge_probe(run: &Run, status: u16, text: &str) -> Finding {
     match status {
@@ -374,12 +376,12 @@ fn duration(text: &str) -> Option<Millis> {
     milliseconds(text).filter(|ms| *ms >= 0)
 }
 
-/// A duration with an hour to spare, in whole hours: time continues while the run does.
+/// A duration plus an hour of margin, in whole hours: time passes during the run.
 fn up(ms: Millis) -> Millis {
     (ms.max(0).div_euclid(HOUR) + 2) * HOUR
 }
 
-/// A duration as servers read and people understand it: the two greatest units.
+/// A duration that servers parse and users understand: the two greatest units.
 fn show(ms: Millis) -> String {
     let parts = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (1, "ms")];
     let (mut left, mut out, mut shown) = (ms.max(0), String::new(), 0);

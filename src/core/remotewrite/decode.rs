@@ -77,7 +77,7 @@ pub fn series(bytes: &[u8]) -> Result<TimeSeries, DecodeError> {
     Ok(TimeSeries::decode(bytes)?)
 }
 
-/// A label set as people write it: `name{a="b",c="d"}`, values escaped as in PromQL.
+/// A label set as text: `name{a="b",c="d"}`, values escaped as in PromQL.
 #[must_use]
 pub fn text(labels: &[Label]) -> String {
     let name = labels.iter().find(|l| l.name == "__name__").map_or("", |l| l.value.as_str());

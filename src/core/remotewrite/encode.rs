@@ -1,6 +1,6 @@
 //! Series to request bodies, by copying.
 //!
-//! *In:* label blocks with their cuts, one value per series, now and then a sample before it or an exemplar. *Out:*
+//! *In:* label blocks with their cuts, one value per series, sometimes a sample before it or an exemplar. *Out:*
 //! [`Request`]s below the limits. *Owner:* one series task. *Never:* an allocation per series, a series that is split
 //! over two requests, labels out of order. *Next:* `export`.
 //!
@@ -43,10 +43,10 @@ pub struct SeriesLabels<'a> {
     pub le: &'a [u8],
 }
 
-/// What one series says about one step.
+/// The samples of one series in one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Point {
-    /// The timestamp and the value of a sample that goes before it, so that the value is an increase.
+    /// The timestamp and the value of the sample before it, so that the value is an increase.
     pub start: Option<(Millis, f64)>,
     /// The timestamp of the value; positive.
     pub at: Millis,
@@ -75,7 +75,7 @@ pub struct SeriesWriter {
 
 impl SeriesWriter {
     /// A writer of requests with at most `max_samples` samples and `max_bytes` bytes before compression; a series that
-    /// is larger than a limit travels alone. Exemplars carry their trace ID under `exemplar_label`.
+    /// is larger than a limit is sent alone. Exemplars carry their trace ID under `exemplar_label`.
     #[must_use]
     pub fn new(max_samples: usize, max_bytes: usize, exemplar_label: &str) -> Self {
         let mut writer = Self {
@@ -118,8 +118,8 @@ impl SeriesWriter {
         }
     }
 
-    /// Appends one series of a native histogram: what goes before it, at `at` the value, or the marker that ends the series.
-    /// Exemplars come by ascending time.
+    /// Appends one series of a native histogram: the sample before it, at `at` the value, or the marker that ends the
+    /// series. Exemplars come by ascending time.
     pub fn push_native(
         &mut self,
         labels: &SeriesLabels<'_>,
@@ -174,7 +174,7 @@ impl SeriesWriter {
         self.raw.capacity() + self.compressor.bytes()
     }
 
-    /// Gives memory back until the next step: a step's worth of text is much for a shard that rests.
+    /// Gives memory back until the next step: a step's worth of text is much for an idle shard.
     pub fn rest(&mut self) {
         self.raw = Vec::new();
         self.compressor.rest();

@@ -1,8 +1,8 @@
 //! What a metric is about: its kind, a sentence and its unit, as receivers show them.
 //!
-//! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics tell their
-//! kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series; for 1.0, the sender sends a [`body`] now
-//! and then.
+//! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics show
+//! their kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series; for 1.0, the sender sends a
+//! [`body`] now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ const UNIT: u8 = 0x2a;
 pub enum MetricKind {
     /// It only grows.
     Counter = 1,
-    /// It is what it is.
+    /// It may rise and fall.
     Gauge = 2,
     /// Classic or native.
     Histogram = 3,
@@ -69,7 +69,7 @@ const UNITS: &[(&str, &str)] =
 /// The names of series in requests, each with whether its samples are native histograms.
 pub type SeriesNames = BTreeSet<(String, bool)>;
 
-/// The metric that a series of this name belongs to. `native` says whether its samples are native histograms.
+/// The metric that a series of this name belongs to. `native` is whether its samples are native histograms.
 #[must_use]
 pub fn describe(name: &str, native: bool) -> Description {
     let (kind, family) = kind_of(name, native);

@@ -1,7 +1,7 @@
 //! Native histograms in the wire form of remote write 1.0.
 //!
 //! *In:* exact counts by bucket index. *Out:* `TimeSeries.histograms` fields. *Owner:* [`super::encode::SeriesWriter`].
-//! *Never:* a rounded count: whole counts travel as integers, weights as the nearest floats. *Next:* the request.
+//! *Never:* a rounded count: whole counts are sent as integers, weights as the nearest floats. *Next:* the request.
 
 use crate::core::model::Millis;
 use crate::core::model::wire::{put_u64, varint_len};
@@ -127,12 +127,12 @@ impl Scratch {
     }
 }
 
-/// Runs of consecutive indices. The first says where it begins, the others how many buckets lie in between.
+/// Runs of consecutive indices. The first holds where it begins, the others how many buckets lie in between.
 fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
     let mut next = 0i32;
     for run in buckets.chunk_by(|(a, _), (b, _)| a.checked_add(1) == Some(*b)) {
         let offset = zigzag(run[0].0.wrapping_sub(next).into());
-        // A field with the default value is left out.
+        // A field with the default value is omitted.
         let offset_len = if offset == 0 { 0 } else { 1 + varint_len(offset) };
         out.push(SPAN);
         put_u64(out, (offset_len + 1 + varint_len(run.len() as u64)) as u64);
@@ -146,7 +146,7 @@ fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
     }
 }
 
-/// A count as a whole number or as a float. It says which of both, so it is written even when it is zero.
+/// A count as a whole number or as a float. It shows which of both, so it is written even when it is zero.
 fn put_count(out: &mut Vec<u8>, tags: (u8, u8), n: u128, weighted: bool) {
     if weighted {
         out.push(tags.1);

@@ -1,11 +1,11 @@
-//! What stands before the values of a step, and the values.
+//! The two phases of a step: the samples before first values, and the values.
 //!
-//! A series that begins has a sample just before its first value, most often a zero. A step is sent in two phases: all that
-//! stands before values, and then the values. So what is refused when a step is sent again says how far its sender had
-//! come. A sample from before a value is refused as out of order only if a value is there; then the second phase had begun,
-//! and the first was settled. A value is refused as out of order only if a later step is there; then this one was settled.
-//! In one request with both, the one would take the other along: a receiver that has the values refuses such a request as a
-//! whole, and nobody learns whether all of it is there.
+//! A series that begins has a sample just before its first value, most often a zero. A step is sent in two phases: all
+//! samples that stand before values, and then the values. So the samples that are refused when a step is sent again
+//! show how far its sender had got. A sample from before a value is refused as out of order only if a value is there;
+//! then the second phase had begun, and the first was settled. A value is refused as out of order only if a later step
+//! is there; then this one was settled. In one request with both, one would fail the other: a receiver that has the
+//! values refuses such a request as a whole, and its answer does not say whether all of it is stored.
 
 use prost::Message;
 
@@ -34,7 +34,7 @@ impl Request {
         self.samples > self.series
     }
 
-    /// What stands before values; `None` when nothing does.
+    /// The samples before values; `None` if there are none.
     #[must_use]
     pub fn before_values(&self) -> Option<Self> {
         self.phase(Phase::Before).filter(|request| request.series > 0)
@@ -76,7 +76,7 @@ struct Taken {
     bytes: Vec<u8>,
     samples: u32,
     exemplars: u32,
-    /// When counting began, as a zero before the value says; 0 when none does.
+    /// When counting began, by the zero before the value; 0 if there is none.
     start: Millis,
 }
 
@@ -107,7 +107,7 @@ fn take(series: &[u8], phase: Phase) -> Result<Taken, Malformed> {
     Ok(taken)
 }
 
-/// When a sample is, if it is a zero: then the series began. Anything else is a value that the series had before.
+/// The time of a sample, if it is a zero: then the series began. Anything else is a value that the series had before.
 fn zero_at(tag: u64, bytes: &[u8]) -> Option<Millis> {
     use proto::histogram::Count;
     if tag == HISTOGRAM_TAG {

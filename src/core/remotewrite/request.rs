@@ -32,15 +32,15 @@ pub struct Request {
     pub samples: u32,
     /// Exemplars in it.
     pub exemplars: u32,
-    /// For each of its series, in order, when counting began, 0 where that is not known. `None` when it is known of no series.
-    /// Only remote write 2.0 can say it; nothing depends on it, and a batch that is kept forgets it.
+    /// For each of its series, in order, when counting began, 0 where that is not known. `None` if it is known for no
+    /// series. Only remote write 2.0 can carry it; nothing depends on it, and a stored batch does not keep it.
     pub starts: Option<Arc<[Millis]>>,
 }
 
-/// Everything that one shard says about one step and one tenant. Fresh and resent samples never share a batch.
+/// All samples of one shard for one step and one tenant. Fresh and resent samples never share a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepBatch {
-    /// Whose series these are.
+    /// The tenant of the series.
     pub tenant: Arc<str>,
     /// The step, named by its end.
     pub step: Millis,
@@ -50,8 +50,8 @@ pub struct StepBatch {
     pub requests: Vec<Request>,
 }
 
-/// Compresses one request after the other and keeps its memory: what a new vector takes, most of all in zeros, is a good
-/// part of the whole.
+/// Compresses one request after the other and keeps its memory: allocating and zeroing a new vector would be a large
+/// part of the cost.
 #[derive(Debug)]
 pub(super) struct Compressor {
     snappy: snap::raw::Encoder,
@@ -67,7 +67,7 @@ impl Compressor {
 
     /// As [`Request::compress`].
     pub(super) fn compress(&mut self, raw: &[u8], series: u32, samples: u32, exemplars: u32) -> Request {
-        // Never smaller: growing back would write zeros to all of it.
+        // Never shrunk: growing it again would zero all of it.
         self.out.resize(snap::raw::max_compress_len(raw.len()).max(self.out.len()), 0);
         let len = self.snappy.compress(raw, &mut self.out).expect("max_bytes keeps requests far below 4 GiB");
         Request { body: Bytes::copy_from_slice(&self.out[..len]), series, samples, exemplars, starts: None }
@@ -156,7 +156,7 @@ impl StepBatch {
         out
     }
 
-    /// Reads what [`StepBatch::encode_all`] wrote. Nobody knows any more whether they have been delivered.
+    /// Reads what [`StepBatch::encode_all`] wrote. Whether the batches were delivered is not known any more.
     ///
     /// # Errors
     /// When the bytes are not that.

@@ -1,11 +1,12 @@
 //! Remote write 2.0: the body of a request, made of the same request in 1.0.
 //!
 //! *In:* a [`Request`]. *Out:* a snappy block that holds an `io.prometheus.write.v2.Request`. *Owner:* the sender, once
-//! the receiver is known to take it. *Never:* another sample, or another order: a request that waits may be sent in either
-//! form, and that may change from one attempt to the next. *Next:* the sender.
+//! the receiver is known to support it. *Never:* another sample, or another order: a request that waits may be sent in
+//! either form, and that may change from one attempt to the next. *Next:* the sender.
 //!
-//! Requests are built, kept, halved and cut into phases in the form of 1.0 only. The series of a label set stand next to one
-//! another there, so most labels of a series are those of the one before it, byte for byte, and have their symbols already.
+//! Requests are built, kept, halved and cut into phases in the form of 1.0 only. The series of a label set stand next
+//! to one another there, so most labels of a series are those of the one before it, byte for byte, and have their
+//! symbols already.
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -41,7 +42,7 @@ const METADATA_TYPE: u8 = 0x08;
 const METADATA_HELP: u8 = 0x18;
 const METADATA_UNIT: u8 = 0x20;
 
-/// The body of a request without series: it stores nothing, and shows whether a receiver takes 2.0.
+/// The body of a request without series: it stores nothing, and shows whether a receiver supports 2.0.
 #[must_use]
 pub fn probe() -> Bytes {
     // The one symbol that every request has.
@@ -49,10 +50,10 @@ pub fn probe() -> Bytes {
     snap::raw::Encoder::new().compress_vec(&raw).expect("two bytes").into()
 }
 
-/// The same request in 2.0, compressed. `seed` is what its strings are found by.
+/// The same request in 2.0, compressed. `seed` is that of its string table.
 ///
 /// # Errors
-/// When the request is not one of ours.
+/// When the request was not written by this program.
 pub fn body(request: &Request, seed: Seed) -> Result<Bytes, Malformed> {
     let raw = snap::raw::Decoder::new().decompress_vec(&request.body).map_err(|_| Malformed("not a snappy block"))?;
     let mut translation = Translation::new(seed, raw.len());
@@ -135,7 +136,7 @@ impl<'a> Translation<'a> {
         let symbols = Symbols { seed, places: HashTable::new(), texts: vec![&[]] };
         let (before, labels, metadata) = (Vec::new(), Vec::new(), Vec::new());
         let (refs, values, exemplars) = (Vec::new(), Vec::new(), Vec::new());
-        // What a series takes is a quarter of what it took.
+        // A series takes a quarter of its size in 1.0.
         let out = Vec::with_capacity(len / 3);
         Self { symbols, before, labels, metadata, out, refs, values, exemplars }
     }

@@ -1,34 +1,34 @@
-//! What an answer means: a pure table from status codes to what happens next.
+//! The meaning of an answer: a pure table from status codes to verdicts.
 //!
-//! *In:* a status code, a `Retry-After` header, what is known of earlier attempts, what the user wants. *Out:* a
-//! [`Verdict`]. *Never:* a sample given up that could be stored later, or that may be new. *Next:* the shard senders of
+//! *In:* a status code, a `Retry-After` header, what is known of earlier attempts, the user's choices. *Out:* a
+//! [`Verdict`]. *Never:* a rejected sample that could be stored later, or that may be new. *Next:* the shard senders of
 //! `export` act on it.
 //!
 //! | status | fresh | unanswered before | resent | why |
 //! |---|---|---|---|---|
 //! | 2xx | acknowledged | acknowledged | acknowledged | stored |
 //! | 400 | split | split | already there, see below | some series cannot be stored |
-//! | 409 | split | already there | already there | Thanos says so to what it has, and stores the rest |
+//! | 409 | split | already there | already there | Thanos answers so to what it has, and stores the rest |
 //! | 413 | split | split | split | the request is too large |
 //! | 422 | split | split | split | some series cannot be stored |
 //! | 429, 5xx | wait | wait | wait | busy, or broken |
 //! | 401, 403, 407 | wait | wait | wait | a credential has expired, or is not there yet |
 //! | 404, 405, 3xx | wait | wait | wait | the address is wrong, or the receiver is not set up yet |
-//! | 408, 425 | wait | wait | wait | this attempt failed, and says nothing about the samples |
+//! | 408, 425 | wait | wait | wait | this attempt failed, without information about the samples |
 //! | 415 | wait | wait | wait | the receiver takes another version of remote write |
-//! | else | wait | wait | wait | says nothing about the samples, so they may be stored later |
+//! | else | wait | wait | wait | no information about the samples, so they may be stored later |
 //!
-//! Only what blames the samples themselves costs samples. Everything else is waited out like an outage, for as long as
-//! Kafka keeps the spans. `remote_write.on_status` makes it otherwise, status by status: it waits at a refusal as well, or
-//! gives up at what is waited for.
+//! Only an answer that rejects the samples themselves loses samples. Every other answer is handled like an outage, for
+//! as long as Kafka keeps the spans. `remote_write.on_status` changes that, status by status: it also waits after a
+//! rejection, or rejects instead of waiting.
 //!
-//! Receivers of remote write 2.0 store what they can of a request and say how much that was. A 400 that names all samples as
-//! stored is about exemplars only, see [`Verdict::in_view_of`]. They may say less than is true, but not more, about requests of
-//! one sample per series.
+//! Receivers of remote write 2.0 store what they can of a request and report how much that was. A 400 that names all
+//! samples as stored is about exemplars only, see [`Verdict::in_view_of`]. They may report less than is true, but not
+//! more, about requests of one sample per series.
 //!
-//! The text of an answer is for people, and decides in one case only: a *resent* request that is refused. There it saves
-//! requests, and tells apart what is there already from what is too old by now; see [`hint`]. Without such a text, halving
-//! decides.
+//! The text of an answer is for users, and decides in one case only: a *resent* request that is refused. There it saves
+//! requests, and distinguishes samples that are there already from those that are too old by now; see [`hint`]. Without
+//! such a text, halving decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,12 +40,12 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub enum Verdict {
     /// Stored.
     Acknowledged,
-    /// Send the same bytes again, not before `after` if the receiver said so.
+    /// Send the same bytes again, not before `after` if the receiver asks for that.
     Wait {
         /// The pause that the receiver asks for, greater than zero.
         after: Option<Duration>,
     },
-    /// Refused because of a part: halve it, and set aside what is still refused in the end.
+    /// Refused because of a part: halve it, and reject what is still refused in the end.
     Split,
     /// The same of a resent request: what is still refused in the end was probably stored before.
     SplitResent,
@@ -53,7 +53,7 @@ pub enum Verdict {
     AlreadyThere,
     /// The receiver has samples that are newer: so the step was settled before, as a whole.
     Overtaken,
-    /// Rejected: the user wants to wait for no better answer.
+    /// Rejected: the user does not want to wait for a better answer.
     Rejected,
 }
 
@@ -68,7 +68,7 @@ pub enum Past {
     Resent,
 }
 
-/// What the text of a refusal says about the samples, if it is known.
+/// The information about the samples in the text of a refusal, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// Nothing that is known.
@@ -81,7 +81,7 @@ pub enum Hint {
     TooOld,
 }
 
-/// What the user wants for one status.
+/// The user's choice for one status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// To wait for a better answer.
@@ -110,7 +110,7 @@ pub struct ReceiverAnswer<'a> {
     pub text: &'a str,
 }
 
-/// What a receiver of remote write 2.0 says that it has stored of a request.
+/// What a receiver of remote write 2.0 reports as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Samples, floats and histograms.
@@ -119,7 +119,7 @@ pub struct Written {
     pub exemplars: u64,
 }
 
-/// Judges one answer. A date in its header is compared with `now`; `choice` is what the user wants for its status.
+/// Judges one answer. A date in its header is compared with `now`; `choice` is the user's choice for its status.
 #[must_use]
 pub fn judge(said: &ReceiverAnswer<'_>, now: SystemTime, past: Past, choice: Option<Choice>) -> Verdict {
     let wait = || Verdict::Wait { after: said.retry_after.and_then(|h| pause(h, now)) };
@@ -137,10 +137,10 @@ pub fn judge(said: &ReceiverAnswer<'_>, now: SystemTime, past: Past, choice: Opt
     }
 }
 
-/// What a text says in the words of Prometheus, Mimir, Cortex or Thanos.
+/// The meaning of a text of Prometheus, Mimir, Cortex or Thanos.
 ///
-/// Only what is out of order proves that something newer is there. A duplicate is about its own timestamp, and an exemplar is
-/// kept apart from the samples: neither proves anything about the rest of a step.
+/// Only an out-of-order error proves that newer samples are there. A duplicate is about its own timestamp, and an
+/// exemplar is kept apart from the samples: neither proves anything about the rest of a step.
 #[must_use]
 pub fn hint(text: &str) -> Hint {
     let text = text.to_ascii_lowercase();
@@ -172,7 +172,7 @@ pub fn blames_series(status: u16, text: &str) -> bool {
     matches!(status, 400 | 422) && !passes && hint(text) == Hint::Nothing
 }
 
-/// All that [`reason`] says.
+/// All values that [`reason`] returns.
 pub const REASONS: [&str; 9] = [
     "too_old",
     "bad_data",
@@ -185,7 +185,7 @@ pub const REASONS: [&str; 9] = [
     "other",
 ];
 
-/// Under which reason refused samples are counted, and those that wait.
+/// The reason that refused or waiting samples are counted under.
 #[must_use]
 pub fn reason(status: u16, text: &str) -> &'static str {
     match status {
@@ -249,7 +249,7 @@ fn pause(header: &str, now: SystemTime) -> Option<Duration> {
 // === impl Verdict ===
 
 impl Verdict {
-    /// The verdict on a request of so many `samples`, when the receiver says what of it is stored.
+    /// The verdict on a request of so many `samples`, if the receiver reports what it has stored.
     #[must_use]
     pub fn in_view_of(self, written: Option<Written>, samples: u32) -> Self {
         let all = written.is_some_and(|written| written.samples == u64::from(samples));

@@ -1,21 +1,22 @@
 //! How many spans one kept span stands for.
 //!
 //! *In:* a span and its resource. *Out:* a [`Weight`]. *Owner:* the room that counts; a [`Sampling`] never changes.
-//! *Never:* an allocation, a float that is added up. *Next:* [`crate::core::spanmetrics`] and [`crate::core::servicegraph`].
+//! *Never:* an allocation, a float that is added up. *Next:* [`crate::core::spanmetrics`] and
+//! [`crate::core::servicegraph`].
 //!
 //! # Where the weight is found
 //!
 //! 1. If `tracestate` is read: the first member `ot=` of the span's trace state holds a threshold `th:`, up to 14
 //!    hexadecimal digits. They are the first digits of a fraction: spans whose randomness is below it were dropped.
 //! 2. If a key is given: the first attribute with it that is a double above zero, on the span and then on the resource,
-//!    is the delta record that was kept. Integers and texts are ignored, as in Tempo, unless they are asked for.
+//!    is the fraction that was kept. Integers and texts are ignored, as in Tempo, unless they are asked for.
 //! 3. Otherwise a span stands for itself.
 //!
 //! # Where this differs from Tempo
 //!
-//! - Where the trace state also carries the randomness `rv:`, Tempo rounds the weight up or down by it, to a whole number.
-//!   That biases sums, since the same randomness has decided already that the span was kept: by up to 20 %. Here a weight
-//!   of 1.333 counts as 1.333.
+//! - Where the trace state also carries the randomness `rv:`, Tempo rounds the weight up or down by it, to a whole
+//!   number. That biases sums, since the same randomness has decided already that the span was kept: by up to 20 %.
+//!   Here a weight of 1.333 counts as 1.333.
 //! - A weight that does not fit [`Weight`] (2^32 and more, or next to nothing) counts as unknown.
 
 use crate::core::model::Weight;
@@ -27,9 +28,9 @@ const DIGITS: usize = 14;
 /// Where the weights of spans are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampling {
-    /// The attribute with the kept share; empty if there is none.
+    /// The attribute with the kept fraction; empty if there is none.
     key: Box<[u8]>,
-    /// The delta record may also be text or a whole number.
+    /// The fraction may also be text or a whole number.
     of_text: bool,
     tracestate: bool,
 }
@@ -76,7 +77,7 @@ impl Sampling {
     }
 }
 
-/// A delta record that is not a double.
+/// A fraction that is not a double.
 fn written(kind: ValueKind<'_>) -> Option<f64> {
     match kind {
         ValueKind::Int(delta_record) => Some(delta_record as f64),
@@ -85,7 +86,7 @@ fn written(kind: ValueKind<'_>) -> Option<f64> {
     }
 }
 
-/// The weight that a W3C trace state tells, if it tells one.
+/// The weight in a W3C trace state, if it has one.
 fn of_tracestate(state: &[u8]) -> Option<Weight> {
     let mut members = state.split(|b| *b == b',').map(<[u8]>::trim_ascii);
     let ours = members.find_map(|member| member.strip_prefix(b"ot="))?;

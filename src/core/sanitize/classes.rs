@@ -1,4 +1,4 @@
-//! What of a name is data: each function looks at the text from one place on and says where the data ends.
+//! Detects data in names: each function reads the text from one place on and returns where the data ends.
 //!
 //! A *random token* has at least 16 ASCII letters and digits, of both, and one of these:
 //! - more than a quarter of it are digits;
@@ -7,9 +7,9 @@
 //!   and digits; and it has three groups of digits, or two digits of which one stands before a small letter.
 //!   `PutS3ObjectAclV2` is a word.
 //!
-//! A *short ID* has 5 to 15 ASCII letters and digits, two groups of digits or more, and changes more than once for every two
-//! characters from letters to digits, back, or from a small letter to a capital. `log4j2`, `utf8mb4` and `GetS3Url` are words,
-//! and so is whatever begins as a version does: `v1p1beta1`.
+//! A *short ID* has 5 to 15 ASCII letters and digits, two groups of digits or more, and changes more than once for
+//! every two characters from letters to digits, back, or from a small letter to a capital. `log4j2`, `utf8mb4` and
+//! `GetS3Url` are words, and so is whatever begins as a version does: `v1p1beta1`.
 
 /// The least length of hexadecimal tokens, and of random ones.
 const HEX: usize = 8;

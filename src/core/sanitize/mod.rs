@@ -1,8 +1,8 @@
-//! Span names without what is different in every request.
+//! Span names without the parts that differ in every request.
 //!
-//! *In:* the name of a span. *Out:* the pattern it belongs to, such as `GET /users/<_>`. *Owner:* the code that builds labels;
-//! a [`Sanitizer`] never changes. *Never:* learning: a name becomes the same pattern on every worker, in any order, after any
-//! restart. *Next:* [`crate::core::spanmetrics`].
+//! *In:* the name of a span. *Out:* the pattern it belongs to, such as `GET /users/<_>`. *Owner:* the code that builds
+//! labels; a [`Sanitizer`] never changes. *Never:* learning: a name becomes the same pattern on every worker, in any
+//! order, after any restart. *Next:* [`crate::core::spanmetrics`].
 //!
 //! # Rules
 //!
@@ -20,7 +20,7 @@
 //! | UUIDs | 8-4-4-4-12 hexadecimal digits |
 //! | long hexadecimals | tokens of 8 and more hexadecimal digits, one of them 0 to 9 |
 //! | ULIDs | tokens of 26 characters as Crockford's base32 has them |
-//! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] says when exactly) |
+//! | random tokens | 16 and more letters and digits that alternate as no word does ([`classes`] has the exact rule) |
 //! | pods | 5 characters as Kubernetes appends them, behind data and a hyphen |
 //! | addresses | IPv4 and IPv6, with port; hardware addresses |
 //! | e-mail addresses, percent-encoded text | with all that stands around them up to the next `/`, blank, or other sign |
@@ -28,17 +28,18 @@
 //! | query strings (on request) | what follows a `?` in a word with a `/`, up to the next blank |
 //! | short IDs (on request) | 5 to 15 letters and digits that alternate as no word does, such as `k3x9Qa` ([`classes`]) |
 //!
-//! What these leave side by side, joined by one `-`, `_`, `.` or `:` or by a comma, is one `<_>`: `IN (1, 2, 3)` becomes
-//! `IN (<_>)`, and `10.0.0.1:80` becomes `<_>`. In SQL, rows `(<_>), (<_>)` are one row.
+//! What these leave side by side, joined by one `-`, `_`, `.` or `:` or by a comma, is one `<_>`: `IN (1, 2, 3)`
+//! becomes `IN (<_>)`, and `10.0.0.1:80` becomes `<_>`. In SQL, rows `(<_>), (<_>)` are one row.
 //!
-//! Letters and digits in one token are a word: `v1`, `http2`, `s3`, `oauth2` and `utf8` stay, and so does `v2.0`, with up
-//! to two digits behind each dot.
+//! Letters and digits in one token are a word: `v1`, `http2`, `s3`, `oauth2` and `utf8` stay, and so does `v2.0`, with
+//! up to two digits behind each dot.
 //!
-//! # Why twice is once
+//! # Why sanitizing is idempotent
 //!
 //! What is a token by itself is judged by its characters alone. What spans several tokens is judged from its first
-//! character on, and ends where no letter or digit follows, or between signs that `<_>` does not contain. So nothing that
-//! was kept can match later because its neighbor became `<_>`. This holds for the classes; rules may be written otherwise.
+//! character on, and ends where no letter or digit follows, or between signs that `<_>` does not contain. So nothing
+//! that was kept can match later because its neighbor became `<_>`. This holds for the classes; rules may be written
+//! otherwise.
 
 pub mod classes;
 mod rules;
@@ -56,7 +57,7 @@ use self::rules::Rules;
 use self::scan::OnRequest;
 use crate::core::settings::SpanNames;
 
-/// What stands for everything that was taken out of a name.
+/// The placeholder for everything that was removed from a name.
 pub const PLACEHOLDER: &str = "<_>";
 
 /// Turns span names into patterns.
@@ -81,7 +82,7 @@ pub struct Merge {
 // === impl Sanitizer ===
 
 impl Sanitizer {
-    /// Compiles the rules. The mode does not matter here: the caller heeds it.
+    /// Compiles the rules. The mode does not matter here: the caller applies it.
     ///
     /// # Errors
     /// For the first rule that cannot be understood.

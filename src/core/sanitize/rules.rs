@@ -6,19 +6,19 @@ use regex::{CaptureLocations, Regex};
 
 use crate::core::settings::SpanNameRule;
 
-/// A regular expression finds a match in time that is proportional to the text, but all matches of some take its square: each
-/// is behind a look at all the rest. So there is an end to the matches that are replaced, and to what is looked at: a name
-/// of a megabyte takes no longer than its megabyte's worth. No label is longer than that.
+/// A regular expression finds a match in time that is proportional to the text, but all matches of some expressions
+/// take quadratic time: each search reads all the rest. So the number of replaced matches is limited, and so is the
+/// text: a name of a megabyte takes time in proportion to its length. No label is longer than that.
 const MAX_MATCHES: usize = 1_000;
 const MAX_TEXT: usize = 64 << 10;
 
-/// A rule for span names that makes no sense: which, what, and what to write instead.
+/// An invalid rule for span names: its number, the problem and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule}: {problem}")]
 pub struct SanitizeError {
     /// The number of the rule, from 1.
     pub rule: usize,
-    /// What is wrong, and the remedy.
+    /// The problem, and the remedy.
     pub problem: String,
 }
 
@@ -26,7 +26,7 @@ pub struct SanitizeError {
 #[derive(Debug)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
-    /// Locked only while a rule replaces; there is one owner, so nobody waits.
+    /// Locked only while a rule replaces; it has one owner, so no thread waits.
     scratch: Mutex<Scratch>,
 }
 
@@ -71,7 +71,7 @@ impl Rules {
         self.rules.iter().position(|rule| rule.pattern.is_match(text))
     }
 
-    /// Hands out the text after rule `at`.
+    /// Passes the text after rule `at` to `then`.
     pub(super) fn replace(&self, at: usize, text: &str, then: impl FnOnce(&[u8])) {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let Scratch { locations, replaced } = &mut *scratch;

@@ -7,7 +7,7 @@ use super::classes::{
 };
 use super::sql::{looks_like_sql, quoted_end};
 
-/// Classes that are data only where somebody says so.
+/// Classes that count as data only where the settings ask for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OnRequest {
     pub(super) query_strings: bool,

@@ -1,14 +1,14 @@
 //! Limits: which new label sets of a step become series, and what the others become.
 //!
 //! A shard decides when it closes a step, about all label sets that are new in it, in the order of their labels. So the
-//! decision does not depend on the order of arrival, on the number of workers, or on when anybody looked.
+//! decision does not depend on the order of arrival, on the number of workers, or on when the shard looks.
 //!
-//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The
-//! limit of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each;
-//! the delta records carry these numbers. So it holds over all workers, and never needs a shard to ask another.
+//! All label sets of a service lie in one shard (see [`service_of`]), so what holds for a service is exact. The limit
+//! of a tenant is shared out between the shards in proportion to the label sets that the step has touched in each; the
+//! delta records carry these numbers. So it holds over all workers, and never needs a shard to ask another.
 //!
 //! Nothing that is refused is lost: it is counted in a label set that has fewer labels, or a label without its value.
-//! Within a tenant's limit nobody is starved: the last fifth is for services that have less than an even share.
+//! Within a tenant's limit no service is starved: the last fifth is for services that have less than an even share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use crate::core::settings::Limits;
 const OVERFLOW_VALUE: &str = "__cardinality_overflow__";
 /// The label of a set that stands for all sets that were refused, as in Tempo.
 pub(super) const OVERFLOW_LABEL: &str = "metric_overflow";
-/// The label that tells overflow sets without a service apart, one for each shard: each has one writer.
+/// The label that distinguishes overflow sets without a service, one for each shard: each has one writer.
 const SHARD_LABEL: &str = "overflow_shard";
 
 /// What a tenant has in this shard.
@@ -29,7 +29,7 @@ const SHARD_LABEL: &str = "overflow_shard";
 pub(super) struct Usage {
     series: u64,
     services: BTreeMap<String, u64>,
-    /// The values, by service and label; with a limit, no more than that of each.
+    /// The values, by service and label; with a limit, at most as many as it allows.
     values: BTreeMap<(String, String), BTreeSet<Box<str>>>,
 }
 
@@ -38,16 +38,16 @@ pub(super) struct Usage {
 pub(super) struct Candidate<'a> {
     pub(super) family: Family,
     pub(super) block: &'a [u8],
-    /// The most series that it can have.
+    /// The maximum number of series that it can have.
     pub(super) series: u64,
 }
 
-/// What becomes of a label set.
+/// The decision about a label set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ruling {
     /// It becomes series.
     Admitted,
-    /// What it counts is counted in the set with this label block.
+    /// Its deltas count in the set with this label block.
     Counted(Box<[u8]>),
 }
 
@@ -104,7 +104,7 @@ pub(super) fn quota(limit: u64, here: u64, total: u64) -> Option<u64> {
 // === impl Admission ===
 
 impl Admission<'_> {
-    /// Decides about one new set. `is_admitted` says whether the set with a label block has been admitted.
+    /// Decides about one new set. `is_admitted` is whether the set with a label block has been admitted.
     pub(super) fn rule(&self, usage: &mut Usage, new: &Candidate<'_>, is_admitted: &dyn Fn(&[u8]) -> bool) -> Ruling {
         let service = service_of(new.family, new.block).to_owned();
         let capped = self.capped(usage, new, &service);
@@ -149,8 +149,8 @@ impl Admission<'_> {
         all <= quota && (all <= quota - quota / 5 || of_service <= even)
     }
 
-    /// The labels of the set that takes what is refused: the service, if it has series already. A service without any may
-    /// be one of too many services.
+    /// The labels of the set that counts for refused sets: the service, if it has series already. A service without any
+    /// may be one of too many services.
     fn overflow(&self, usage: &Usage, new: &Candidate<'_>, service: &str) -> Box<[u8]> {
         let label = labels::iter(new.block).find(|(_, value)| *value == service).filter(|_| !service.is_empty());
         let mut pairs = vec![(OVERFLOW_LABEL, "true")];

@@ -1,11 +1,12 @@
-//! Names of the version before: what a delta record calls a label set, and what the set is called here.
+//! Names of the earlier version: the name of a label set in a delta record, and its name here.
 //!
-//! Workers are replaced one after the other, so for a while some delta records have the old names. A set is in a shard once,
-//! under its new name; an old one leads to it. Old names are a function of the labels: they are worked out when a delta record
-//! with old names comes, and forgotten when none has come for as long as a set is remembered. Nothing of them is in a snapshot.
+//! Workers are replaced one after the other, so for a while some delta records have the old names. A set is in a shard
+//! once, under its new name; an old one leads to it. Old names are a function of the labels: they are computed when a
+//! delta record with old names comes, and forgotten when none has come for as long as a set is remembered. Snapshots do
+//! not hold them.
 //!
-//! Anybody can make label sets of one old name. While they are sent in full their labels tell them apart; a delta record that
-//! only gives the name may mean any of them, and is refused.
+//! A sender can construct label sets of one old name. While they are sent in full their labels distinguish them; a
+//! delta record that only gives the name may mean any of them, and is refused.
 
 use std::collections::BTreeSet;
 
@@ -67,8 +68,8 @@ impl Aliases {
 // === impl Registry ===
 
 impl Registry {
-    /// Gives the sets of a delta record of the version before the names that they have here. What has none is taken out and
-    /// handed to `lost`.
+    /// Replaces the names of sets in a delta record of the earlier version by their names here. Sets without one are
+    /// removed and passed to `lost`.
     pub fn rename(
         &mut self,
         stream_time: Millis,

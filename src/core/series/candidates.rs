@@ -7,11 +7,11 @@ use crate::core::model::{Exemplar, Family, Millis, Owner, Unit};
 /// An exemplar that lies further after its step than this is skipped: receivers refuse the far future, and it would
 /// block all later ones of its series.
 const MAX_LEAD: Millis = 300_000;
-/// A native histogram tells this many at a step, the latest ones.
+/// A native histogram carries this many at a step, the latest ones.
 const MAX_NATIVE: usize = 10;
 const TIMES: usize = 1 + MAX_HISTOGRAMS;
 
-/// The candidates of one set and step, and how late the last ones told were.
+/// The candidates of one set and step, and how late the last exported ones were.
 pub(super) struct Candidates<'a> {
     metrics: &'a Metrics,
     list: &'a [(u32, Exemplar)],
@@ -45,7 +45,7 @@ impl<'a> Candidates<'a> {
         self.tell(1 + h, self.list[at].1)
     }
 
-    /// Only the first counter has exemplars. What the histogram of span metrics tells counts among the calls, too.
+    /// Only the first counter has exemplars. What the histogram of span metrics carries counts among the calls, too.
     fn of_counter(&mut self, counter: usize, cell: u32) -> Option<Exemplar> {
         if counter > 0 || !self.on_counters {
             return None;

@@ -1,4 +1,4 @@
-//! Who makes the series: distinct values by tenant, service and label.
+//! What causes the series: distinct values by tenant, service and label.
 //!
 //! Exact, by cryptographic hashes of the values, and independent of the order in which label sets are added.
 
@@ -58,7 +58,7 @@ impl Cardinality {
     #[must_use]
     pub fn top_labels(&self, most: usize) -> Vec<TopLabel> {
         let mut all: Vec<_> = self.labels.iter().filter(|(_, label)| label.values.len() > 1).collect();
-        // Equal ones stay in the order of their names.
+        // Labels with equal counts stay in the order of their names.
         all.sort_by_key(|(_, label)| std::cmp::Reverse(label.values.len()));
         all.into_iter()
             .take(most)

@@ -1,4 +1,4 @@
-//! A list that grows without moving what it holds, and never holds room for twice as much.
+//! A list that grows without moving its items, and never allocates twice what it needs.
 
 use std::iter::Flatten;
 use std::vec::IntoIter;

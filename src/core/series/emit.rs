@@ -21,7 +21,7 @@ use crate::core::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter}
 /// So many characters of labels are shown.
 const MAX_SHOWN: usize = 512;
 
-/// What a series task has to say about one step.
+/// The output of a series task for one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedStep {
     /// The step, named by its end: the timestamp of its samples.
@@ -105,7 +105,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Writes the samples of a live set whose turn it is, or the markers that end it.
+    /// Writes the samples of a live set, or the markers that end it.
     pub(super) fn emit(&mut self, set: &mut LabelSet, layouts: &Layouts, turn: &mut Turn) {
         if self.tenant != Some(set.tenant) {
             self.end_batch();
@@ -168,7 +168,7 @@ impl<'a> Emitter<'a> {
             set.emitted |= all;
             turn.before = None;
         } else if turn.before.as_ref().is_some_and(|before| before.seen == Some(set.layout)) {
-            // Nothing has changed after all.
+            // There is no change after all.
             turn.before = None;
         }
     }
@@ -193,9 +193,9 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat, for
-    /// the receiver's look-back time. They end here. Those that are new in their place begin with what the set had: their
-    /// first value holds its whole past, and a zero would turn that into an increase.
+    /// Series that the new layout no longer has (a bucket's `le`, a name, a native histogram) would stay behind, flat,
+    /// for the receiver's look-back time. They end here. Series that are new in their place begin with the kept values
+    /// of the set: their first value holds its whole past, and a zero would turn that into an increase.
     fn end_vanished(&mut self, set: &LabelSet, old: &Metrics, new: &Metrics) {
         let emitted = set.emitted;
         let mut writer = self.lines(set);

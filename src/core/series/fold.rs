@@ -10,12 +10,12 @@ use super::set::LabelSet;
 use super::starts::{self, Before};
 use crate::core::model::{Exemplar, Layout, Millis, Natives, exemplar};
 
-/// The steps that close.
+/// The steps to close.
 pub(super) struct Folding<'a> {
     /// The step that is written, and how long after their last touch sets count as new.
     step: Millis,
     memory: Millis,
-    /// Whether anything is written before first values.
+    /// Whether zeros or kept values are written before first values.
     starts: bool,
     open: Vec<(Millis, OpenStep)>,
     pub(super) layouts: &'a mut Layouts,
@@ -23,12 +23,12 @@ pub(super) struct Folding<'a> {
     candidates: Vec<(u32, Exemplar)>,
 }
 
-/// The set whose turn it is.
+/// The state of the set that is being folded.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Its numbers; see [`super::metrics::Metrics::numbers`].
     pub(super) numbers: Vec<u64>,
-    /// What the steps have in exemplars for it.
+    /// Its exemplars in the steps.
     pub(super) exemplars: Vec<(u32, Exemplar)>,
     /// The layout that the receiver has seen, when it was replaced.
     pub(super) replaced: Option<u32>,
@@ -52,7 +52,7 @@ impl<'a> Folding<'a> {
         Self { step, memory, starts, open, layouts, cells: Vec::new(), candidates: Vec::new() }
     }
 
-    /// Takes a set's numbers out, and adds what the steps have for it. `turn.before` is what the set has kept.
+    /// Unpacks a set's numbers, and adds its deltas of the steps. `turn.before` holds the kept numbers of the set.
     pub(super) fn fold(&mut self, id: u32, set: &mut LabelSet, turn: &mut Turn) {
         set.unpack(&mut turn.numbers);
         turn.exemplars.clear();
@@ -74,9 +74,10 @@ impl<'a> Folding<'a> {
         self.open = open;
     }
 
-    /// Gives the set the layout of its latest definition. A set that begins again forgets the one that it had. Any other
-    /// keeps a place for every histogram that it has ever had, and takes one for every histogram that a delta has: the calls
-    /// and the latency of one set may come from different raw keys, with different layouts, and both continue permanently.
+    /// Gives the set the layout of its latest definition. A set that begins again forgets its earlier layout. Any other
+    /// keeps a place for every histogram that it has ever had, and takes one for every histogram that a delta has: the
+    /// calls and the latency of one set may come from different raw keys, with different layouts, and both continue
+    /// permanently.
     fn adopt<'d>(&mut self, deltas: impl Iterator<Item = &'d Delta>, set: &mut LabelSet, turn: &mut Turn) {
         let (had, mut wanted) = (set.layout, None);
         let mut differs = false;
@@ -95,7 +96,7 @@ impl<'a> Folding<'a> {
         let base = match defined {
             Some(defined) if anew => defined,
             Some(defined) => self.layouts.union(Union::Widen, defined, had),
-            // It counts for others, and begins with what they have.
+            // It counts for others, and begins with their layouts.
             None if anew => all,
             None => had,
         };

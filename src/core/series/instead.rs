@@ -1,4 +1,4 @@
-//! Label sets that a limit refuses, and the labels of those that count for them.
+//! Label sets that a limit refuses, and the labels of the sets that count for them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,10 +34,10 @@ impl Instead {
         self.of.insert(id, block);
     }
 
-    /// Says whether the set was refused.
+    /// Removes a set; returns whether it was refused.
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(block) = self.of.remove(&id) else { return false };
-        // Besides this one, the list of blocks has it.
+        // The list of blocks holds the other reference.
         if Arc::strong_count(&block) == 2 {
             self.blocks.remove(&block);
         }
@@ -58,7 +58,7 @@ impl Instead {
         self.of.is_empty()
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         // The length of the few blocks does not matter.
         heap(self.of.allocation_size()) + self.blocks.len() * size_of::<Arc<[u8]>>()

@@ -1,17 +1,17 @@
-//! The layouts of a shard, and those that two of them make together.
+//! The layouts of a shard, and the combinations of two of them.
 
 use super::metrics::Metrics;
 use crate::core::model::hash::Map;
 use crate::core::model::{Family, Layout};
 
-/// All layouts that a shard has met. They change with the configuration: there are a few.
+/// All layouts that a shard has met. They change only with the configuration, so there are few.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
     metrics: Vec<Metrics>,
     unions: Map<(Union, u32, u32), u32>,
 }
 
-/// How two layouts make a third.
+/// How two layouts are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Union {
     /// [`Layout::join`]
@@ -50,7 +50,7 @@ impl Layouts {
         self.metrics.iter()
     }
 
-    /// The layout that `a` and `b` make together. It has the family of both.
+    /// The combination of `a` and `b`, which have the same family.
     pub(super) fn union(&mut self, union: Union, a: u32, b: u32) -> u32 {
         if a == b {
             return a;

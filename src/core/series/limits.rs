@@ -1,4 +1,4 @@
-//! Limits at work: before a step is folded, what is refused is moved to the label sets that count for it.
+//! Applies limits: before a step is folded, deltas of refused label sets are moved to the sets that count for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::core::model::hash::Set;
 use crate::core::model::{Family, Millis, SetName};
 use crate::core::settings::Limits;
 
-/// What a step knows of a tenant with limits.
+/// The label sets of a tenant with limits in a step.
 struct Tenant {
     limits: Limits,
     /// New sets, to be ruled on.
@@ -70,7 +70,7 @@ impl Registry {
         cardinality.top_labels(most)
     }
 
-    /// Forgets what was refused, so that it is ruled on again: limits have changed.
+    /// Forgets which sets were refused, so that they are ruled on again: limits have changed.
     pub(super) fn pardon(&mut self) {
         for id in self.instead.take() {
             self.reset_numbers(id);
@@ -80,7 +80,7 @@ impl Registry {
         }
     }
 
-    /// Gives a set that was refused its numbers back, from zero.
+    /// Restarts the numbers of a set that was refused at zero.
     fn reset_numbers(&mut self, id: u32) {
         if let Some(set) = self.sets.get_mut(id) {
             set.pack(&vec![0; self.layouts.of(set.layout).numbers()], &mut Vec::new());
@@ -131,7 +131,7 @@ impl Registry {
         for (family, block, id) in &tenant.new {
             self.readmit(*id);
             let series = self.most_series(*id);
-            // This one: label sets are where their labels say.
+            // The shard of this task: the labels determine the shard.
             let shard = shard_of(name, *family, block, self.settings.shards);
             let admission = Admission { limits: &tenant.limits, quota, shard };
             let is_admitted = |block: &[u8]| {
@@ -207,12 +207,13 @@ impl Registry {
         }
     }
 
-    /// Adds a delta of the open step `at` to `set`, its own or that which counts for it; says whether the step has no other
-    /// with its layout.
+    /// Adds a delta of the open step `at` to `set`, its own set or the one that counts for it; returns whether the step
+    /// has no other with its layout.
     fn put(&mut self, at: Millis, set: u32, delta: &Delta, scratch: &mut Scratch) -> bool {
         let metrics = self.layouts.of(delta.layout());
         scratch.unpack(at, delta);
-        // Who was spelled out last defines nothing for others: a new owner of a source spells everything again.
+        // The label sets that were sent in full last define nothing for others: a new owner of a source sends
+        // everything in full again.
         let (spelled, natives) = (delta.spelled() && set == delta.set, &delta.natives);
         let gain = Gain { spelled, cells: &scratch.gained, natives, exemplars: &scratch.exemplars };
         self.open.entry(at).or_default().put((set, delta.layout()), at, metrics, &gain, &mut self.scratch)

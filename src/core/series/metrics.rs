@@ -34,7 +34,7 @@ struct HistogramText {
 /// One Prometheus series of a label set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SeriesRef<'a> {
-    /// The counter, or the number of counters plus the histogram: the bit that says whether it has been emitted.
+    /// The counter, or the number of counters plus the histogram: the bit for whether it has been emitted.
     pub(super) metric: usize,
     /// The cell of its exemplar, for a bucket and a counter.
     pub(super) cell: Option<u32>,
@@ -46,7 +46,7 @@ pub(super) struct SeriesRef<'a> {
     pub(super) value: SampleValue<'a>,
 }
 
-/// What a series says.
+/// The value of a sample.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum SampleValue<'a> {
     Float(f64),
@@ -92,7 +92,7 @@ impl Metrics {
         metric.checked_sub(self.counters.len())
     }
 
-    /// Whether a series is no counter: nothing stands before its first value.
+    /// Whether a series is no counter: no sample precedes its first value.
     pub(super) fn is_gauge(&self, line: &SeriesRef<'_>) -> bool {
         self.histogram_of(line.metric).is_none() && self.layout.family().is_gauge(line.metric)
     }

@@ -18,14 +18,14 @@ pub(super) struct OpenStep {
     /// By label set.
     index: HashTable<u32>,
     deltas: Chunks<Delta>,
-    /// What the deltas take behind their places.
+    /// The heap bytes of the deltas.
     heap: usize,
     /// By tenant with a limit: the label sets that the step has touched in all shards.
     pub(super) everywhere: BTreeMap<String, Touched>,
 }
 
-/// Which label sets of a tenant were touched in all shards, by their names; apart, by the names of the version before. The
-/// same set may be in both while workers are being replaced.
+/// Which label sets of a tenant were touched in all shards, by their names; separately, by the names of the earlier
+/// version. The same set may be in both while workers are being replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
     names: Sketch,
@@ -65,7 +65,7 @@ pub(super) struct Scratch {
 // === impl Touched ===
 
 impl Touched {
-    /// What a delta record says.
+    /// The sets in a delta record.
     #[must_use]
     pub fn new(names: &Sketch, are_old: bool) -> Self {
         match are_old {
@@ -87,7 +87,7 @@ impl Touched {
         self.names.estimate().max(self.old.as_ref().map_or(0, Sketch::estimate))
     }
 
-    /// What it takes in memory beside its own size.
+    /// The memory that it takes besides its own size.
     fn heap(&self) -> usize {
         self.names.heap() + self.old.as_ref().map_or(0, Sketch::heap)
     }
@@ -109,13 +109,13 @@ impl Touched {
 // === impl OpenStep ===
 
 impl OpenStep {
-    /// The place of what `set` gains in layout `layout`.
+    /// The place of the delta of `set` in layout `layout`.
     pub(super) fn find(&self, set: u32, layout: u32) -> Option<u32> {
         let is_it = |d: &Delta| d.set == set && d.layout() == layout;
         self.index.find(hash(set), |&at| self.deltas.get(at as usize).is_some_and(is_it)).copied()
     }
 
-    /// Makes a place for what `set` gains in layout `layout`, which is that of `metrics`.
+    /// Creates a place for the delta of `set` in layout `layout`, which is that of `metrics`.
     pub(super) fn create(&mut self, set: u32, layout: u32, metrics: &Metrics) -> u32 {
         let delta = Delta { set, layout: layout << 1, natives: Natives::of(&metrics.layout), gained: Box::default() };
         self.heap += delta.heap();
@@ -126,7 +126,7 @@ impl OpenStep {
         at
     }
 
-    /// Adds to what lies in a place. `step` is the end of this step.
+    /// Adds to the delta in a place. `step` is the end of this step.
     pub(super) fn grow(&mut self, at: u32, step: Millis, metrics: &Metrics, gain: &Gain<'_>, scratch: &mut Scratch) {
         if let Some(delta) = self.deltas.get_mut(at as usize) {
             self.heap -= delta.heap();
@@ -135,7 +135,7 @@ impl OpenStep {
         }
     }
 
-    /// Adds to what `set` gains in layout `layout`; says whether that is the first.
+    /// Adds to the delta of `set` in layout `layout`; returns whether it is the first.
     pub(super) fn put(
         &mut self,
         (set, layout): (u32, u32),
@@ -150,7 +150,7 @@ impl OpenStep {
         known.is_none()
     }
 
-    /// Notes which label sets of a tenant with a limit were touched in all shards.
+    /// Records which label sets of a tenant with a limit were touched in all shards.
     pub(super) fn mention(&mut self, tenant: &str, sets: &Touched) {
         match self.everywhere.get_mut(tenant) {
             Some(known) => known.merge(sets),
@@ -165,12 +165,12 @@ impl OpenStep {
         std::mem::take(&mut self.deltas)
     }
 
-    /// The deltas of a label set, one per layout, in no order that means anything.
+    /// The deltas of a label set, one per layout, in no particular order.
     pub(super) fn of(&self, set: u32) -> impl Iterator<Item = &Delta> {
         self.index.iter_hash(hash(set)).filter_map(move |&at| self.deltas.get(at as usize).filter(|d| d.set == set))
     }
 
-    /// The deltas in order of arrival, which means nothing.
+    /// The deltas in order of arrival, which has no meaning.
     pub(super) fn deltas(&self) -> impl Iterator<Item = &Delta> {
         self.deltas.iter()
     }
@@ -179,7 +179,7 @@ impl OpenStep {
         self.deltas.len()
     }
 
-    /// What all of it takes in memory.
+    /// The memory of all of it.
     pub(super) fn bytes(&self) -> usize {
         let touched =
             |(tenant, touched): (&String, &Touched)| size_of::<(String, Touched)>() + tenant.len() + touched.heap();
@@ -188,7 +188,7 @@ impl OpenStep {
     }
 }
 
-/// Neighbors lie apart, in the bits that a table looks at.
+/// Spreads neighbors apart, in the bits that a table uses.
 fn hash(set: u32) -> u64 {
     let mixed = u64::from(set).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 32)

@@ -19,7 +19,7 @@ use crate::core::deltas::SetDelta;
 use crate::core::model::{Family, Layout, Millis, Natives, SetName};
 use crate::core::remotewrite::encode::SeriesWriter;
 
-/// Label sets that are looked up in a row.
+/// The number of label sets that are looked up together.
 const BATCH: usize = 128;
 
 /// A delta that cannot be added. Nothing else is affected.
@@ -33,16 +33,16 @@ pub enum AddError {
          from an earlier version, the deltas topic has lost records, or two groups write to it; check its retention", .0.0
     )]
     Unknown(SetName),
-    /// The same in a delta record of an earlier version. What it says is not kept: the labels come with another name.
+    /// The same in a delta record of an earlier version. Its deltas are not kept: the labels come under another name.
     #[error(
         "a delta record of an earlier version refers to label set {:032x}, whose labels this shard does not know; \
          its delta is lost", .0.0
     )]
     UnknownOld(SetName),
-    /// A delta record spells out labels that do not have the name that it gives, or cells of another family.
+    /// A delta record sends labels in full that do not have the name that it gives, or cells of another family.
     #[error("a delta record has labels or cells that do not belong to label set {:032x}; its delta is lost", .0.0)]
     Misnamed(SetName),
-    /// Different label sets have one name, and a delta record cannot say which of them it means.
+    /// Different label sets have one name, and a delta record does not determine which of them it means.
     #[error(
         "different label sets have the ID {:032x}; a delta that may belong to any of them is lost. IDs in delta \
          records of version 2 can be made to collide by senders of spans: replace all workers by this version, whose \
@@ -69,13 +69,13 @@ pub struct Registry {
     pub(super) scratch: Scratch,
     /// Sets that a limit refuses, and the labels of those that count for them.
     pub(super) instead: Instead,
-    /// What delta records of the version before call the sets.
+    /// The names of the sets in delta records of the earlier version.
     pub(super) aliases: Aliases,
-    /// What waits for the labels of its set, and how much of that was given up.
+    /// Deltas that wait for the labels of their set, and the number of those that were given up.
     pub(super) unnamed: Unnamed,
     given_up: u64,
     pub(super) tenancy: Tenancy,
-    /// What sets had before they came back, until that has been written.
+    /// The numbers of sets before they came back, until these have been written.
     pub(super) kept: Kept,
 }
 
@@ -123,7 +123,7 @@ impl Registry {
         }
     }
 
-    /// Puts what is open into steps of the width that is active now.
+    /// Moves the open deltas into steps of the present width.
     fn change_width(&mut self) {
         let mut scratch = Scratch::default();
         for (step, mut opened) in std::mem::take(&mut self.open) {
@@ -163,7 +163,7 @@ impl Registry {
         self.active_series
     }
 
-    /// Tells every label set: its name, tenant, family and label block, and when a delta mentioned it last.
+    /// Passes every label set to `tell`: its name, tenant, family and label block, and when a delta mentioned it last.
     pub fn each_label_set(&self, tell: &mut dyn FnMut(SetName, &str, Family, &[u8], Millis)) {
         for set in self.sets.iter() {
             tell(set.name, self.tenants.of(set.tenant), self.layouts.family(set.layout), set.block(), set.mentioned);
@@ -224,9 +224,9 @@ impl Registry {
         LayoutId(self.layouts.id(layout))
     }
 
-    /// Adds what a delta record with stream time `stream_time` says about sets in `step`; a step that is closed already is
-    /// replaced by the oldest open one. `layouts` are those that `set.layout` stands for. What cannot be added is handed to
-    /// `lost`.
+    /// Adds the deltas of a delta record with stream time `stream_time` for `step`; a step that is closed already is
+    /// replaced by the oldest open one. `layouts` are those that `set.layout` stands for. Deltas that cannot be added
+    /// are passed to `lost`.
     pub fn add(
         &mut self,
         step: Millis,
@@ -238,7 +238,7 @@ impl Registry {
         let step = self.open_step(step);
         let mut found = Vec::with_capacity(BATCH);
         for sets in sets.chunks(BATCH) {
-            // Label sets lie anywhere in memory. Looked up in a row, they are waited for together and not one by one.
+            // Label sets lie anywhere in memory. Looked up in a row, their cache misses overlap.
             found.clear();
             found.extend(sets.iter().map(|set| (self.sets.find(set.name), None)));
             if let Some(open) = self.open.get(&step) {
@@ -262,7 +262,7 @@ impl Registry {
         set: &SetDelta<'_>,
         (id, at): (Option<u32>, Option<u32>),
     ) -> Result<(), AddError> {
-        // The delta record may have spelled it out a moment ago.
+        // The delta record may have sent it in full just before.
         let id = match (id.or_else(|| self.sets.find(set.name)), set.spelled) {
             (Some(id), _) => id,
             (None, Some((tenant, block))) => {
@@ -297,7 +297,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The labels of a set have been sent in full: what waited for them counts in the open step that said so.
+    /// The labels of a set have been sent in full: what waited for them counts in the open step that sent them.
     fn add_unnamed(&mut self, id: u32, name: SetName, step: Millis) {
         if self.unnamed.len() == 0 {
             return;
@@ -319,7 +319,7 @@ impl Registry {
         }
     }
 
-    /// Closes `step` and everything before it. `watermark` is the least stream time over all sources ever heard of, if
+    /// Closes `step` and everything before it. `watermark` is the least stream time over all known sources, if
     /// it is known; it decides what may be freed. A step that is closed already gives nothing.
     pub fn close(&mut self, step: Millis, watermark: Option<Millis>) -> ClosedStep {
         if self.closed.is_some_and(|closed| step <= closed) {
@@ -344,7 +344,7 @@ impl Registry {
 
     /// The open step that takes deltas of `step`. After a change of the step width, steps of the old width are still
     /// under way; they go to the step that holds them. Receivers refuse timestamps that are not positive, so the first
-    /// step after the epoch takes what is older.
+    /// step after the epoch takes older deltas.
     pub(super) fn open_step(&self, step: Millis) -> Millis {
         let width = self.settings.step;
         let aligned = width.end_of((step - 1).max(0));
@@ -368,18 +368,18 @@ impl Registry {
             self.aliases.insert(self.old_name(&set), set.name);
         }
         let id = self.sets.insert(set);
-        // What is restored comes in order.
+        // Restored sets come in order.
         self.sorted &= self.order.last().is_none_or(|&last| self.key(last) <= self.key(id));
         self.order.push(id);
         id
     }
 
-    /// What delta records of version 2 call a set.
+    /// The name of a set in delta records of version 2.
     pub(super) fn old_name(&self, set: &LabelSet) -> SetName {
         SetName::old(self.tenants.of(set.tenant), self.layouts.family(set.layout), set.block())
     }
 
-    /// Notes which label sets of a tenant with a limit a commit has touched in all shards.
+    /// Records which label sets of a tenant with a limit a commit has touched in all shards.
     pub fn mention(&mut self, step: Millis, tenant: &str, sets: &Touched) {
         let step = self.open_step(step);
         self.open.entry(step).or_default().mention(tenant, sets);
@@ -439,7 +439,7 @@ impl Registry {
         closed
     }
 
-    /// Frees cold sets that would begin again anyway, as soon as no delta record can still name them.
+    /// Frees cold sets that would begin again at zero, as soon as no delta record can still name them.
     fn forget(&mut self, step: Millis, watermark: Option<Millis>) {
         let Some(watermark) = watermark else { return };
         let memory = self.settings.memory();

@@ -95,7 +95,7 @@ impl LabelSet {
         self.natives = Natives::default();
     }
 
-    /// What it takes in memory besides its place.
+    /// The memory that it takes besides its place.
     pub(super) fn heap(&self) -> usize {
         heap(self.data.len()) + self.natives.heap()
     }

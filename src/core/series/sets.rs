@@ -59,7 +59,7 @@ impl Sets {
         id
     }
 
-    /// Removes the set in a place if it is `such`.
+    /// Removes the set in a place if `such` holds.
     pub(super) fn take_if(&mut self, id: u32, such: impl FnOnce(&mut LabelSet) -> bool) -> Option<LabelSet> {
         let set = self.places.get_mut(id as usize)?.take_if(such)?;
         if let Ok(entry) = self.index.find_entry(hash(set.name, self.seed), |&other| other == id) {
@@ -79,12 +79,12 @@ impl Sets {
         self.places.len()
     }
 
-    /// Says what the sets take behind their places: sets grow in the hands of others.
+    /// Sets the heap bytes of the sets: callers change sets.
     pub(super) fn set_heap(&mut self, bytes: usize) {
         self.heap = bytes;
     }
 
-    /// What all of it takes in memory.
+    /// The memory of all of it.
     pub(super) fn bytes(&self) -> usize {
         self.places.bytes()
             + self.heap

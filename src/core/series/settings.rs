@@ -1,7 +1,7 @@
 //! The settings of a shard as bytes, for its journal.
 //!
 //! ```text
-//! version | step | stale after | forget after | zero offset | shards | everybody's | tenants: n, then n x (name, own)
+//! version | step | stale after | forget after | zero offset | shards | defaults | tenants: n, then n x (name, own)
 //! ```
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ impl SeriesSettings {
     /// The bytes of the settings.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // A new field must be written down, or what is closed again may differ.
+        // A new field must be encoded, or a step that is closed again may differ.
         let Self { step, stale_after, forget_after, zero_offset, shards, tenants, namer: _, seed: _ } = self;
         let mut out = vec![VERSION];
         for ms in [step.ms(), *stale_after, *forget_after, *zero_offset] {
@@ -67,7 +67,7 @@ impl SeriesSettings {
         if r.is_empty() { Ok(settings) } else { Err(Malformed("bytes after the settings").into()) }
     }
 
-    /// What changes when these settings are replaced by `new`, one key each, as `key: before -> after`.
+    /// The differences between these settings and `new`, one key each, as `key: before -> after`.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<String> {
         let (before, after) = (self.lines(), new.lines());

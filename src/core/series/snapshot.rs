@@ -1,4 +1,4 @@
-//! A registry as bytes. What is restored continues bit for bit.
+//! A registry as bytes. A restored registry continues bit for bit.
 //!
 //! ```text
 //! closed? | layouts: n, then each
@@ -10,13 +10,13 @@
 //! | without labels: n, then n x (name | layout | mentioned | cells | per native histogram: n | zero | buckets)
 //! ```
 //!
-//! In place of its numbers, a set that a limit refuses has the label block of the one that counts for it. Behind its numbers,
-//! a set that came back and has not been written since has the layout that its receiver has seen (plus one; 0: none) and
-//! its numbers of before.
+//! In place of its numbers, a set that a limit refuses has the label block of the one that counts for it. Behind its
+//! numbers, a set that came back and has not been written since has the layout that its receiver has seen (plus one; 0:
+//! none) and its numbers of before.
 //!
 //! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
-//! which is still read, had neither native histograms nor a time of the last exemplar of counters; up to version 2 there was
-//! one sketch, by old names.
+//! which is still read, had neither native histograms nor a time of the last exemplar of counters; up to version 2
+//! there was one sketch, by old names.
 
 use super::SeriesSettings;
 use super::metrics::Metrics;
@@ -28,16 +28,16 @@ use crate::core::deltas::CellDelta;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::core::model::{Exemplar, Family, Layout, MAX_TIME, Millis, Natives, labels};
 
-/// What stands for the life of a set: 0 for a cold one.
+/// The state of a set: 0 for a cold one.
 const LIVE: u8 = 1;
 const REFUSED: u8 = 2;
-/// Added to the life of a set that has numbers of before.
+/// Added to the state of a set that has kept numbers.
 const KEPT: u8 = 4;
 
 /// The version of the snapshot around it that has no weights, names and native histograms.
 pub(crate) const OLD_VERSION: u8 = 1;
-/// The first one that has what was counted, what sources keep to, which tenants have a place, sketches by the names of
-/// today, and deltas without labels.
+/// The first one that has what was counted, the guarantees of sources, which tenants have a place, sketches by the
+/// names of today, and deltas without labels.
 pub(crate) const VERSION_3: u8 = 3;
 /// The one that is written.
 pub(crate) const VERSION: u8 = VERSION_3;
@@ -162,7 +162,7 @@ struct Decoded<'a> {
     set: LabelSet,
     /// The labels of the one that counts for it, if it is refused.
     instead: Option<&'a [u8]>,
-    /// What it has kept: see [`super::starts`].
+    /// Its kept numbers: see [`super::starts`].
     kept: Option<(&'a [u8], Natives, Option<u32>)>,
 }
 

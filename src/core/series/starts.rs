@@ -1,8 +1,9 @@
-//! What stands before the first value of a series, so that the value is an increase.
+//! The sample before the first value of a series, so that the value is an increase.
 //!
-//! A receiver's `increase()` and `rate()` see what is between two samples. So a series that begins has a zero before its
-//! first value. One that comes back after its marker continues at the value that it had, and one that takes the place of
-//! another when a layout changes begins with what the other had counted: both have that kept value there instead.
+//! A receiver's `increase()` and `rate()` see the difference of two samples. So a series that begins has a zero before
+//! its first value. One that comes back after its marker continues at the value that it had, and one that takes the
+//! place of another when a layout changes begins with what the other had counted: both have that kept value there
+//! instead.
 //!
 //! Kept numbers are those of a set before the step that brings it back. They live as long as the step is written, or
 //! until the next one that is, when the tenant has an interval or its receiver is down: a snapshot holds them, too.
@@ -39,7 +40,7 @@ pub(super) struct Starts {
     list: std::vec::IntoIter<(usize, Start)>,
 }
 
-/// What stands before a value.
+/// The value before a first value.
 #[derive(Debug)]
 pub(super) enum Start {
     Float(f64),
@@ -118,7 +119,7 @@ impl Kept {
         }
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let each = |kept: &Packed| heap(kept.numbers.len()) + kept.natives.heap();
         heap(self.0.allocation_size()) + self.0.values().map(each).sum::<usize>()
@@ -141,7 +142,8 @@ impl Starts {
         Self { list: list.into_iter() }
     }
 
-    /// What the series of `line` had, if it existed. Lines come in the order of [`Metrics::each`], all of them.
+    /// The earlier value of the series of `line`, if it existed. Lines come in the order of [`Metrics::each`], all of
+    /// them.
     pub(super) fn next(&mut self, line: &SeriesRef<'_>) -> Option<Start> {
         // A metric has all its series or none, so those that there are stand in the same order.
         let (metric, _) = self.list.as_slice().first()?;
@@ -166,7 +168,7 @@ impl Start {
         }
     }
 
-    /// What stands before the first value of all.
+    /// The value before a very first value.
     pub(super) fn zero(value: &SampleValue<'_>) -> Self {
         match value {
             SampleValue::Float(_) => Self::Float(0.0),

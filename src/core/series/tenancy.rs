@@ -1,14 +1,15 @@
 //! Which tenants have series of their own, when their number is limited.
 //!
-//! Record keys, headers and attributes make tenants, so anybody who writes spans can. Beyond `limits.max_tenants`, further
+//! Record keys, headers and attributes make tenants, so any producer of spans can. Beyond `limits.max_tenants`, further
 //! ones are counted together, as the tenant [`OVERFLOW_TENANT`]: one label set per family and shard.
 //!
-//! Every shard decides alike, without asking another. The delta records of a step tell all shards which tenants the step has
-//! touched anywhere, and a step closes when all its delta records are there. Then its new tenants are let in by the order of
-//! their names, while there is room; and who has not been touched anywhere for as long as series are remembered leaves its
-//! place. What has series already, as when the limit is new, keeps them. So neither the order of arrival nor cuts nor restarts
-//! decide. Only a step that is closed on stall timeout, without some sources, may let shards differ: then a tenant has series
-//! of its own in some shards and not in others, and no count is lost.
+//! Every shard decides alike, without asking another. The delta records of a step inform all shards which tenants the
+//! step has touched anywhere, and a step closes when all its delta records are there. Then its new tenants are admitted
+//! in the order of their names, while there is room; and a tenant that was not touched anywhere for as long as series
+//! are remembered loses its place. Tenants that have series already, as when the limit is new, keep them. So neither
+//! the order of arrival nor cuts nor restarts affect the result. Only a step that is closed on stall timeout, without
+//! some sources, may let shards differ: then a tenant has series of its own in some shards and not in others, and no
+//! count is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,12 +25,12 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 /// Stands for all tenants beyond the limit.
 pub const OVERFLOW_TENANT: &str = "__overflow__";
-/// What [`OVERFLOW_LABEL`] says of them.
+/// The value of [`OVERFLOW_LABEL`] for them.
 const OF_TENANTS: &str = "tenants";
 /// Each shard has a set of its own: it has one writer.
 const SHARD_LABEL: &str = "overflow_shard";
 
-/// The tenants that are let in, each with the last step in which it was touched anywhere.
+/// The admitted tenants, each with the last step in which it was touched anywhere.
 #[derive(Debug, Default)]
 pub(super) struct Tenancy(BTreeMap<Arc<str>, Millis>);
 
@@ -92,8 +93,8 @@ impl Tenancy {
 // === impl Registry ===
 
 impl Registry {
-    /// Decides which tenants have series of their own in the steps up to `step`, and turns away the sets of the others. Says
-    /// whether there are such.
+    /// Decides which tenants have series of their own in the steps up to `step`, and rejects the sets of the others.
+    /// Returns whether there are such.
     pub(super) fn admit_tenants(&mut self, step: Millis) -> bool {
         let most = self.settings.tenants.max_tenants();
         if most == 0 {
@@ -147,13 +148,13 @@ impl Registry {
         }
         let Some(set) = self.sets.get(id) else { return };
         let (tenant, family) = (self.tenants.of(set.tenant), self.layouts.family(set.layout));
-        // This one: label sets are where their labels say.
+        // The shard of this task: the labels determine the shard.
         let shard = shard_of(tenant, family, set.block(), self.settings.shards);
         self.readmit(id);
         self.refuse(id, &block_of(shard));
     }
 
-    /// Appends who has a place.
+    /// Appends the tenants that have a place.
     pub fn encode_tenancy(&self, out: &mut Vec<u8>) {
         self.tenancy.encode(out);
     }

@@ -1,17 +1,17 @@
 //! What differs between the tenants of a shard when a step is written.
 //!
-//! Settings decide only what is said, never what is counted: values, lives and zeros of all tenants continue alike. So a
-//! snapshot holds no settings, and a tenant that is written again continues where it stands.
+//! Settings decide only what is sent, never what is counted: values, lives and zeros of all tenants continue alike. So
+//! a snapshot holds no settings, and a tenant that is written again continues from its present state.
 //!
-//! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written: the
-//!   zero of a series that began in between comes with its first value, and so does the kept value of one that came back.
-//!   Markers come with the step that ends a series, because the next multiple may lie beyond its return. Exemplars of such
-//!   a step are skipped.
-//! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers are
-//!   skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between; and the
-//!   last counts of a series that ends before its receiver is back and never returns.
-//! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start: what was
-//!   not said is no sudden increase.
+//! - At a step that is no multiple of the tenant's `series.interval`, no value is written and none counts as written:
+//!   the zero of a series that began in between comes with its first value, and so does the kept value of one that came
+//!   back. Markers come with the step that ends a series, because the next multiple may lie beyond its return.
+//!   Exemplars of such a step are skipped.
+//! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers
+//!   are skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between;
+//!   and the last counts of a series that ends before its receiver is back and never returns.
+//! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start:
+//!   what was not sent is no sudden increase.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ pub struct TenantBook {
 // === impl TenantSeries ===
 
 impl TenantSeries {
-    /// What a tenant's settings say, for requests of at most so many samples and bytes.
+    /// The settings of a tenant, for requests of at most so many samples and bytes.
     #[must_use]
     pub fn new(settings: &Settings, max_samples: usize, max_bytes: usize) -> Self {
         let series = &settings.series;
@@ -99,7 +99,7 @@ impl TenantSeries {
         }
     }
 
-    /// Reads what [`TenantSeries::encode`] writes: all that is here, or this does not compile.
+    /// Reads what [`TenantSeries::encode`] writes: every field, or this does not compile.
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let interval = r.i64()?;
         let [write, exemplars, exemplars_on_counters] = r.array()?.map(|flag: u8| flag != 0);
@@ -128,7 +128,7 @@ impl TenantSeries {
             limits,
             max_samples,
             max_bytes,
-            // For one step only, which its mark says.
+            // For one step only, whose mark holds it.
             left_out: false,
         })
     }
@@ -234,7 +234,7 @@ impl TenantBook {
         Ok(Self { defaults, overridden: Arc::new(overridden) })
     }
 
-    /// The settings of everybody without own ones, by key.
+    /// The settings of all tenants without overrides, by key.
     pub(super) fn lines(&self) -> BTreeMap<&'static str, String> {
         self.defaults.lines()
     }
@@ -252,12 +252,12 @@ impl TenantBook {
         self.defaults.limits == other.defaults.limits && pairs.all(|(a, b)| a.limits == b.limits)
     }
 
-    /// Whether anybody wants exemplars.
+    /// Whether the settings of any tenant ask for exemplars.
     pub(super) fn exemplars(&self) -> bool {
         self.any(|own| own.exemplars)
     }
 
-    /// Whether anybody's settings are such.
+    /// Whether the defaults or the settings of any tenant match.
     pub(super) fn any(&self, such: impl Fn(&TenantSeries) -> bool) -> bool {
         such(&self.defaults) || self.overridden.values().any(|own| such(own))
     }

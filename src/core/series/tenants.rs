@@ -44,7 +44,7 @@ impl TenantNames {
         id
     }
 
-    /// One label set less. The number of a tenant without any is given to another.
+    /// One label set less. The number of a tenant without any is reused.
     pub(super) fn release(&mut self, id: u32) {
         let tenant = &mut self.names[id as usize];
         tenant.sets -= 1;

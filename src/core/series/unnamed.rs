@@ -1,9 +1,9 @@
-//! Deltas of label sets whose labels this shard does not know: they wait until a delta record spells the labels out.
+//! Deltas of label sets whose labels this shard does not know: they wait until a delta record sends the labels in full.
 //!
-//! By the argument in [`super`] there are none. But a shard may have been owned by an earlier version, which freed what the
-//! sources still named, and a source that was forgotten may come back with delta records that are as old. A label set is sent
-//! in full when it returns after a silence and by every new owner of a source. What is not sent in full for as long as the
-//! shard remembers sets is lost.
+//! By the argument in [`super`] there are none. But a shard may have been owned by an earlier version, which freed what
+//! the sources still named, and a source that was forgotten may come back with delta records that are as old. A label
+//! set is sent in full when it returns after a silence and by every new owner of a source. A set that is not sent in
+//! full for as long as the shard remembers sets is lost.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,8 @@ impl Unnamed {
         found
     }
 
-    /// Gives up what no source has named since `memory` before the `watermark`; tells how many that are.
+    /// Gives up deltas of sets that no source has named since `memory` before the `watermark`; returns how many that
+    /// are.
     pub(super) fn give_up(&mut self, watermark: Millis, memory: Millis) -> u64 {
         let before = self.0.len();
         self.0.retain(|_, waiting| watermark.saturating_sub(waiting.mentioned) <= memory);
@@ -73,7 +74,7 @@ impl Unnamed {
         self.0.len()
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let one = |waiting: &Waiting| {
             size_of::<((SetName, u32), Waiting)>() + super::heap(size_of_val(&*waiting.cells)) + waiting.natives.heap()

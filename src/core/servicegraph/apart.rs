@@ -1,11 +1,11 @@
-//! Edges of halves that wait apart: one client may meet many servers, a server may belong to many clients, and the way
+//! Edges whose halves wait apart: one client may meet many servers, a server may belong to many clients, and the path
 //! between them may lead over spans of other kinds.
 //!
 //! Each server half is an entry of its own, and so is each client; nothing is ever written into the peer. With
-//! `fan_out`, a client that has met a server stays until its time is up, and is never a virtual node. With `links`, a
-//! consumer waits once for its parent and once for each span that it links to. With `ancestors`, spans of other kinds are
-//! relays: a server half climbs from relay to relay to the topmost place that is known, when it comes and when relays
-//! come.
+//! `fan_out`, a client that has met a server stays until its wait is over, and is never a virtual node. With `links`, a
+//! consumer waits once for its parent and once for each span that it links to. With `ancestors`, spans of other kinds
+//! are relays: a server half climbs from relay to relay to the topmost place that is known, when it comes and when
+//! relays come.
 
 use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED, HELD, MET, MOVED, Relay};
 use super::live::EdgeOrigin;
@@ -15,7 +15,8 @@ use crate::core::model::Counter;
 use crate::core::model::hash::digest;
 use crate::core::otlp::Span;
 
-/// No server climbs higher. It is for loops: spans that are each other's parents.
+/// The maximum number of relays that a server climbs over. It guards against loops: spans that are each other's
+/// parents.
 const MAX_CLIMB: usize = 100;
 
 /// Where a server half has climbed to.
@@ -95,7 +96,7 @@ impl Pairing {
                 self.called(slot, true, block, side);
             }
         } else if fan_out {
-            // Whatever server comes now will not find it.
+            // Servers that come now will not find it.
             sink.ledger.add(Counter::EdgesOpened, 1);
             sink.ledger.add(Counter::EdgesDroppedFull, 1);
         }
@@ -127,7 +128,7 @@ impl Pairing {
         self.keys = keys;
     }
 
-    /// Remembers the way from a span of another kind to its parent, and lets the servers below it climb.
+    /// Remembers the link from a span of another kind to its parent, and lets the servers below it climb.
     pub(super) fn relay(&mut self, block: &EdgeBlock<'_>, span: &Span<'_>, sink: &mut Sink<'_>) {
         let Some(relay) = relay_of(block, span) else { return };
         if self.relays.find(&relay.key, |_| true).is_some() {
@@ -216,8 +217,9 @@ impl Pairing {
         }
     }
 
-    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as it
-    /// would have waited. None where that is not asked for, or where a producer is gone once it has met somebody.
+    /// The key of a consumer that has met a producer: it keeps further consumers of its service from it, for as long as
+    /// it would have waited. `None` where the settings do not ask for that, or where a producer is removed once it has
+    /// met a consumer.
     fn received(&self, client: &Edge, server: &Edge, pairs: Pairs) -> Option<EdgeKey> {
         let asked = pairs.receive_once && pairs.fan_out && server.kind == EdgeKind::Consumer;
         let id = || [&client.key.span_id[..], self.names.get(server.server)].concat();
@@ -245,7 +247,7 @@ impl Pairing {
         }
     }
 
-    /// Makes an edge of two halves. Which of them came first means nothing.
+    /// Makes an edge of two halves. The order in which they came does not matter.
     fn meet(&mut self, client: &Edge, server: &Edge, sink: &mut Sink<'_>) {
         let mut edge = *client;
         edge.server = server.server;
@@ -266,8 +268,8 @@ fn is_named_server(edge: &Edge) -> bool {
     !edge.has_client() && !edge.server.is_empty() && edge.is_pending()
 }
 
-/// The edges of a server: with its parent, and with what it links to if it is a consumer. A consumer with links whose
-/// parent is nobody has no edge with nobody.
+/// The edges of a server: with its parent, and with what it links to if it is a consumer. A consumer with links and
+/// without a parent has no edge for the missing parent.
 pub(super) fn keys_of(block: &EdgeBlock<'_>, side: &Side<'_>, out: &mut Vec<(u16, EdgeKey)>) {
     out.clear();
     out.push((0, side.key));

@@ -1,4 +1,4 @@
-//! What waits: pending edges (packed, see [`super::edges`]), marks of filtered spans, relays.
+//! The items that wait: pending edges (packed, see [`super::edges`]), marks of filtered spans, relays.
 
 use super::live::EdgeOrigin;
 use super::names::NameId;
@@ -14,7 +14,8 @@ pub(super) struct EdgeKey {
     pub(super) span_id: [u8; 8],
 }
 
-/// What a label says about how the two sides are connected. Of what the two halves of an edge say, the greatest tells most.
+/// The connection type of an edge, as its label shows it. Of the values of the two halves of an edge, the greatest
+/// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Connection {
@@ -51,7 +52,7 @@ pub(super) struct Half {
     pub(super) end_ns: u64,
 }
 
-/// An edge, or as much of it as is known.
+/// An edge, or the known part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edge {
     pub(super) key: EdgeKey,
@@ -94,17 +95,17 @@ pub(super) trait Item: Hashed {
     fn origin(&self) -> &EdgeOrigin;
 }
 
-/// Bits of [`Edge`]. The first two say which halves are there.
+/// Bits of [`Edge`]. The first two are the present halves.
 pub(super) const FAILED: u8 = 4;
 /// A client that has met a server already and waits for more of them, or a consumer that has met its producer and keeps others
 /// of its service from it. It is no pending edge.
 pub(super) const MET: u8 = 8;
-/// The key is not what the span says, but lies further up.
+/// The key is not the one of the span, but one further up.
 pub(super) const MOVED: u8 = 16;
 /// Of a client: another call of its service, around or inside of it, counts in its place.
 pub(super) const NESTED: u8 = MOVED;
-/// A call that meets nobody any more, and stays to be seen by those around and inside of it: of a database, or with [`MET`] one
-/// that is counted. It is no pending edge.
+/// A call that meets no server any more, and stays so that calls around and inside of it still see it: a database call,
+/// or with [`MET`] one that is counted. It is no pending edge.
 pub(super) const HELD: u8 = 32;
 
 // === impl EdgeKey ===
@@ -125,7 +126,7 @@ impl EdgeKey {
     }
 }
 
-/// The tenant is skipped: its number changes when names are renumbered. IDs are random already, unless somebody makes
+/// The tenant is skipped: its number changes when names are renumbered. IDs are random already, unless a producer makes
 /// them by hand; so all bits are multiplied and folded, with a seed.
 #[inline]
 pub(super) fn hash_of(trace_id: &[u8; 16], span_id: &[u8; 8], seed: Seed) -> u64 {
@@ -211,7 +212,8 @@ impl Edge {
         !self.client.is_empty() && !self.server.is_empty()
     }
 
-    /// Whether it is a pending edge, and not a client that waits for one more server or is only to be seen.
+    /// Whether it is a pending edge, and not a client that waits for one more server or is only kept for other calls to
+    /// see.
     pub(super) fn is_pending(&self) -> bool {
         !self.is(MET | HELD)
     }
@@ -221,7 +223,7 @@ impl Edge {
         self.has_client() && !self.is(HELD)
     }
 
-    /// What is left of a client that has met its server, and is only to be seen.
+    /// A client that has met its server, reduced to what other calls need to see.
     pub(super) fn seen(&self) -> Self {
         let mut seen = Self { client: self.client, ..Self::new(self.key, self.kind, self.origin) };
         self.half(End::Client).into_iter().for_each(|half| seen.set_half(End::Client, half));

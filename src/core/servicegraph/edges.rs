@@ -2,7 +2,7 @@
 //!
 //! Nearly every edge that waits has one half, one service, and a peer or an extra or neither. Such a one fits into 60
 //! bytes, because its record and its tenant are those of its neighbors and are written down once for all of them.
-//! What does not fit lies beside.
+//! Edges that do not fit are stored separately.
 
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ pub(super) struct Edges {
     places: Places,
     /// The edges that do not fit, by slot.
     wide: Map<u32, Edge>,
-    /// What is known of clients besides, by slot.
+    /// Further data of clients, by slot.
     calls: Map<u32, Call>,
 }
 
@@ -103,7 +103,7 @@ impl Edges {
         self.store.all(self.store.hash(key), move |packed| packed.trace_id == trace_id && packed.span_id == span_id)
     }
 
-    /// Reads what a look for this key reads, see [`Store::touch`].
+    /// Prefetches what a search for this key reads, see [`Store::touch`].
     #[inline]
     pub(super) fn touch(&self, key: &EdgeKey) -> u32 {
         self.store.touch(self.store.hash(key))
@@ -136,7 +136,7 @@ impl Edges {
         self.unpack(slot, self.store.get(slot))
     }
 
-    /// Replaces an edge by what became of it. Key and origin stay.
+    /// Replaces an edge. Key and origin stay.
     pub(super) fn put(&mut self, slot: u32, edge: &Edge) {
         let place = self.store.get(slot).place;
         let packed = Packed::of(edge, place);
@@ -154,12 +154,12 @@ impl Edges {
         self.put(slot, &edge);
     }
 
-    /// What is known of a client besides.
+    /// Further data of a client.
     pub(super) fn call(&self, slot: u32) -> Option<Call> {
         if self.calls.is_empty() { None } else { self.calls.get(&slot).copied() }
     }
 
-    /// Takes note of what is known of a client besides.
+    /// Stores further data of a client.
     pub(super) fn set_call(&mut self, slot: u32, call: Call) {
         self.calls.insert(slot, call);
     }
@@ -188,7 +188,7 @@ impl Edges {
         edge
     }
 
-    /// Removes an edge that nobody needs to see again.
+    /// Removes an edge that no later span needs to see.
     pub(super) fn forget(&mut self, slot: u32) {
         self.store.remove(slot);
         if !self.wide.is_empty() {
@@ -367,7 +367,7 @@ impl Bits {
 
 impl Places {
     /// The number of a place, which is that of the newest edge or a new one. `oldest` is the place of the oldest edge:
-    /// nobody needs what lies before it.
+    /// no edge needs what lies before it.
     #[inline]
     fn number(&mut self, place: RecordOrigin, oldest: Option<u32>) -> u32 {
         if self.places.back() != Some(&place) {

@@ -1,4 +1,4 @@
-//! What becomes of edges: virtual nodes, deltas, labels.
+//! The output of edges: virtual nodes, deltas, labels.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const CLIENT: usize = 1;
 const MESSAGING: usize = 2;
 
 impl Pairing {
-    /// A virtual node stands in for the missing side, if anything says what it is.
+    /// A virtual node stands in for the missing side, if an attribute names it.
     pub(super) fn settle(&mut self, mut edge: Edge, sink: &mut Sink<'_>) {
         let rules = Arc::clone(self.book.of(self.names.get(edge.key.tenant)));
         let server = self.virtual_server(&rules, edge.peer);
@@ -112,8 +112,8 @@ fn observe(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) {
     }
 }
 
-/// How long a message was under way. False when it ended before it began, or took longer than anybody believes; a message
-/// without one of its sides has no time.
+/// Counts how long a message was in flight. Returns false if it ended before it began, or took longer than the
+/// plausible maximum; a message without one of its sides has no time.
 fn observe_messaging(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) -> bool {
     let (Some(server), Some(client)) = (edge.half(End::Server), edge.half(End::Client)) else { return true };
     let took = server.start_ns.checked_sub(client.end_ns).filter(|ns| *ns > 0 && *ns <= rules.longest);

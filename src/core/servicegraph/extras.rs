@@ -1,4 +1,4 @@
-//! What edges carry besides names and times: dimensions, namespaces, weight.
+//! The data of edges besides names and times: dimensions, namespaces, weight.
 //!
 //! All of it together is one interned name, so that a pending edge has the same small size whatever is configured:
 //!
@@ -7,7 +7,7 @@
 //! slot: 0: not found | length + 1 and the value
 //! ```
 //!
-//! The shape is a hash of what the slots mean. What was written under other settings counts as not found.
+//! The shape is a hash of what the slots mean. Values that were written under other settings count as not found.
 
 use std::borrow::Cow;
 
@@ -79,7 +79,7 @@ impl Slots {
         (weight, self.values(extra))
     }
 
-    /// The slots in `extra`, if they mean what they mean here.
+    /// The slots in `extra`, if they have the present shape.
     fn values<'a>(&self, extra: &'a [u8]) -> &'a [u8] {
         match extra.split_at_checked(HEAD) {
             Some((head, values)) if head[..4] == self.shape.to_le_bytes() => values,
@@ -119,7 +119,7 @@ impl Slots {
 // === impl Scratch ===
 
 impl Scratch {
-    /// Adds what one span says to `old`.
+    /// Adds the values of one span to `old`.
     pub(super) fn update<'a>(
         &mut self,
         names: &mut NodeNames,

@@ -2,8 +2,8 @@
 //!
 //! As in Tempo: a dropped span takes a pending edge of its peer with it, and is remembered by a mark, for as long as
 //! a pending edge waits, so that its peer opens none. A mark is renewed by every further span that is dropped on the
-//! same side of the same edge. A dropped span speaks to its direct counterpart only: over `links` and `ancestors` nobody
-//! hears of it.
+//! same side of the same edge. A dropped span affects its direct counterpart only, not those that it reaches over
+//! `links` and `ancestors`.
 
 use super::edge::{Edge, EdgeKey, End, MET, Mark};
 use super::live::EdgeOrigin;
@@ -11,7 +11,7 @@ use super::pairing::{EdgeBlock, Pairing, Side, Sink};
 use crate::core::model::Counter;
 
 impl Pairing {
-    /// Takes note of a span that was dropped.
+    /// Handles a span that was dropped.
     pub(super) fn filtered(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
         sink.ledger.add(Counter::EdgeSpansFiltered, 1);
         let end = side.kind.end();
@@ -66,7 +66,7 @@ impl Pairing {
     }
 }
 
-/// The side that has a name, as Tempo tells it.
+/// The side that has a name, as Tempo determines it.
 fn edge_end(edge: &Edge) -> End {
     if edge.server.is_empty() { End::Client } else { End::Server }
 }

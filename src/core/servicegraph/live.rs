@@ -1,4 +1,4 @@
-//! The list of what is alive, as bytes: which span made it, and when.
+//! The list of live items, as bytes: which span created each, and when.
 //!
 //! ```text
 //! list: edges                                            when all of them are plain and nothing else is alive
@@ -9,8 +9,9 @@
 //!       item | (part << 2 | moved << 1 | met) | [key]    in the other one; `key` (8 bytes) if it has moved
 //! ```
 //!
-//! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time is
-//! written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 tells the forms apart.
+//! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time
+//! is written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 distinguishes
+//! the forms.
 
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
@@ -18,7 +19,7 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 const RANGE: Malformed = Malformed("a pending edge is out of range");
 const ORDER: Malformed = Malformed("pending edges are out of order");
 
-/// Where something alive comes from.
+/// The origin of a live item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EdgeOrigin {
     pub(super) offset: i64,
@@ -38,7 +39,7 @@ pub(super) struct Listed {
     pub(super) moved: Option<[u8; 8]>,
 }
 
-/// Everything that is alive, each kind in the order of its origin.
+/// All live items, each kind in the order of its origin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Live {
     pub(super) edges: Vec<Listed>,

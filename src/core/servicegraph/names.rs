@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use crate::core::model::Seed;
 
-/// Names may take this many bytes before anybody asks which of them are still in use.
+/// Names may take this many bytes before a check of which of them are still in use.
 const SMALL: usize = 1 << 20;
 /// What a name costs besides its bytes, roughly.
 const OVERHEAD: usize = 48;
@@ -71,7 +71,7 @@ impl NodeNames {
     }
 
     /// Whether the names have grown far beyond what was in use at the last [`NodeNames::keep`]. Peer values come from
-    /// outside: without an end to them, memory would be lost to everyone who puts a counter into an attribute.
+    /// outside: without a limit, a producer that puts a counter into an attribute would exhaust the memory.
     pub(super) fn is_bloated(&self) -> bool {
         self.cost > self.limit
     }

@@ -1,22 +1,23 @@
-//! Client spans inside of client spans: a driver's call below that of an ORM, an HTTP request below that of an SDK. With
-//! `nested_once`, spans of one service of which one is the parent of the other are one call, and it counts once.
+//! Client spans inside of client spans: a driver's call below that of an ORM, an HTTP request below that of an SDK.
+//! With `nested_once`, spans of one service of which one is the parent of the other are one call, and it counts once.
 //!
-//! Whichever meets a real server counts. Otherwise the one counts whose name is better: that of a database before that of
-//! another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one. So nobody
-//! can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to be seen by those
-//! around and inside of it, as long as a pending edge waits. An edge that lost is still there for its own server.
+//! Whichever meets a real server counts. Otherwise the one counts whose name is better: that of a database before that
+//! of another peer, and each by how early the attribute stands among those that may name it; of equals, the outer one.
+//! So no call can be judged when it comes: calls of databases wait, too, and a client that has met its server stays to
+//! be seen by those around and inside of it, as long as a pending edge waits. An edge that lost is still there for its
+//! own server.
 //!
-//! A new owner finds the same. What waits is on the list like any pending edge; who has lost is one bit of it, because the call
-//! that won may be gone; everything else follows from the span, which is read again.
+//! A new owner finds the same. Waiting calls are on the list like any pending edge; whether one has lost is one bit of
+//! it, because the call that won may be gone; everything else follows from the span, which is read again.
 
 use super::edge::{Edge, EdgeKey, EdgeKind, HELD, MET, NESTED};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, valid_id};
 use crate::core::model::Counter;
 
-/// Nobody looks further up. It is for loops: spans that are each other's parents.
+/// The search stops after so many parents. The limit guards against loops: spans that are each other's parents.
 const MAX_CLIMB: usize = 16;
 
-/// What is known of a client span besides its edge.
+/// The data of a client span besides its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
     /// The span that it lies in; zeros if there is none.
@@ -44,7 +45,7 @@ impl Pairing {
         self.called(slot, true, block, side);
     }
 
-    /// Takes note of a call in this slot, and compares it to the one around it.
+    /// Records a call in this slot, and compares it to the one around it.
     pub(super) fn called(&mut self, slot: u32, opened: bool, block: &EdgeBlock<'_>, side: &Side<'_>) {
         self.note(slot, opened, block, side);
         let edge = self.edges.get(slot);
@@ -56,7 +57,7 @@ impl Pairing {
         }
     }
 
-    /// Takes note of a call in this slot.
+    /// Records a call in this slot.
     pub(super) fn note(&mut self, slot: u32, opened: bool, block: &EdgeBlock<'_>, side: &Side<'_>) {
         let opened = self.edges.call(slot).map_or(opened, |known| known.opened);
         let call =
@@ -87,7 +88,7 @@ impl Pairing {
         }
     }
 
-    /// Whether an edge whose wait is over counts, or is told of by another one. Its slot is still taken.
+    /// Whether an edge whose wait is over counts, or is counted by another one. Its slot is still taken.
     pub(super) fn counts(&mut self, slot: u32, edge: &Edge, sink: &mut Sink<'_>) -> bool {
         if self.edges.call(slot).is_none() {
             return true;
@@ -108,7 +109,7 @@ impl Pairing {
         false
     }
 
-    /// The call around this one that those further out do not beat.
+    /// The call around this one that no call further out beats.
     fn standing(&self, slot: u32, edge: &Edge) -> Option<u32> {
         let mut at = *self.callers(slot, edge).first()?;
         for _ in 0..MAX_CLIMB {

@@ -1,4 +1,4 @@
-//! The pairing of spans into edges: what every span goes through, and the edges of two halves that Tempo knows.
+//! The pairing of spans into edges: the path of every span, and edges of two halves as in Tempo.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub struct Pairing {
 pub struct Sink<'a> {
     /// Deltas of emitted edges.
     pub table: &'a mut DeltaTable,
-    /// What became of spans and edges.
+    /// The ledger of spans and edges.
     pub ledger: &'a mut Ledger,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Side<'a> {
 }
 
 impl Pairing {
-    /// Nothing pending, for tests: as [`Pairing::seeded`], with a seed that everybody knows.
+    /// Nothing pending, for tests: as [`Pairing::seeded`], with a fixed seed.
     #[must_use]
     pub fn new(tenants: &Tenants) -> Self {
         Self::seeded(tenants, Seed::default())
@@ -142,14 +142,14 @@ impl Pairing {
         self.wait
     }
 
-    /// Continues with other settings. What waits is kept.
+    /// Continues with other settings. Pending edges are kept.
     pub fn reconfigure(&mut self, tenants: &Tenants) {
         let settings = &tenants.defaults().service_graphs;
         self.book = RuleBook::new(tenants);
         (self.wait, self.max_items) = (settings.wait.max(1), settings.max_items);
     }
 
-    /// Starts with a record. Expire first: a record's spans never meet an edge whose time is up.
+    /// Starts with a record. Expire first: a record's spans never meet an edge whose wait is over.
     pub fn record(&mut self, offset: i64, stream_time: Millis) -> RecordAt {
         if self.names.is_bloated() {
             let Self { names, edges, marks, relays, .. } = self;
@@ -248,7 +248,7 @@ impl Pairing {
         }
     }
 
-    /// What a span has made of a pending edge of two halves, where calls inside of calls count once.
+    /// Handles a pending edge of two halves that a span has updated, where calls inside of calls count once.
     fn together_among_calls(
         &mut self,
         slot: u32,
@@ -325,7 +325,7 @@ impl Pairing {
     }
 
     /// Settles every edge that has waited long enough at `stream_time`, in the order of creation, and forgets all else
-    /// that has. `ahead` says how long after the oldest open step the one ends that an edge belongs to.
+    /// that has. `ahead` returns how long after the oldest open step the one ends that an edge belongs to.
     pub fn expire(&mut self, stream_time: Millis, ahead: impl Fn(Waited) -> Millis, sink: &mut Sink<'_>) {
         while let Some(slot) = self.edges.overdue(stream_time, self.wait) {
             let edge = self.edges.get(slot);
@@ -368,7 +368,7 @@ impl EdgeBlock<'_> {
         self.rules.rank(self.resource, self.rules.sieve(side.span.attributes))
     }
 
-    /// Where something that a span makes comes from.
+    /// The origin of an item that a span creates.
     pub(super) fn origin(&self, side: &Side<'_>, part: u16) -> EdgeOrigin {
         let RecordAt { offset, stream_time } = self.record;
         EdgeOrigin { offset, created: stream_time, ordinal: side.span.ordinal, part }
@@ -433,7 +433,7 @@ pub(super) fn update(
     if side.span.status_code == ERROR || rules.failed(attributes) {
         edge.set(FAILED);
     }
-    // The Collector asks the client only.
+    // The Collector uses the client only.
     if let Some(peer) = rules.peer(end, attributes).filter(|_| end == End::Client || !rules.shows.as_otel) {
         edge.peer = names.intern(rules.cut(&peer));
     }

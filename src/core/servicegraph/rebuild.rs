@@ -1,4 +1,4 @@
-//! The way back: what is alive as a list, and from the list what was alive.
+//! Lists live items, and rebuilds them from the list.
 
 use super::apart::{keys_of, relay_of};
 use super::edge::{Edge, End, HELD, MET, MOVED, Mark, Relay};
@@ -19,7 +19,7 @@ pub(super) struct Rebuild {
 }
 
 impl Pairing {
-    /// What is alive, as bytes for a commit, and the offset of the first record that is needed to get it back.
+    /// The live items, as bytes for a commit, and the offset of the first record that is needed to get them back.
     #[must_use]
     pub fn live(&self) -> (Option<i64>, Vec<u8>) {
         let listed = |e: Edge| Listed { origin: e.origin, met: e.is(MET), moved: e.is(MOVED).then_some(e.key.span_id) };
@@ -118,7 +118,7 @@ impl Pairing {
         self.keys = keys;
     }
 
-    /// Ends rebuilding. What should have come back and did not, because its record is gone, is counted as lost. No
+    /// Ends rebuilding. Edges that did not come back, because their records are gone, are counted as lost. No
     /// rebuilt edge is complete, or it would not have been on the list; unless the settings have changed since then, in
     /// which case it is emitted now.
     pub fn finish_rebuild(&mut self, sink: &mut Sink<'_>) {

@@ -1,4 +1,4 @@
-//! What a tenant's service graph looks for and shows: who is at the other end, what fails, which labels there are.
+//! The rules of a tenant's service graph: how peers are named, what counts as failed, which labels there are.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const WITH_PORT: (&str, &str) = ("network.peer.address", "network.peer.port");
 const WITH_PORT_IF_ASKED: (&str, &str) = ("server.address", "server.port");
 const NAMESPACE: &str = "service.namespace";
 const HTTP_STATUS: [&str; 2] = ["http.response.status_code", "http.status_code"];
-/// What the conventions have called the status of a gRPC call, the newest name last.
+/// The names of the gRPC status in the semantic conventions, the newest last.
 const GRPC_STATUS: [&str; 3] = ["rpc.grpc.status_code", "rpc.response.status_code", "rpc.status_code"];
 /// The names of gRPC's codes, in order.
 const GRPC_CODES: [&str; 17] = [
@@ -44,7 +44,7 @@ const GRPC_CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-/// What attributes begin with that describe the peer of a call that a span makes.
+/// The prefixes of attributes that describe the peer of a span's own call.
 const OF_TARGETS: [&str; 3] = ["db.", "server.", "messaging."];
 /// What a span does with messages, by its newer and its older name.
 const MESSAGING_OPERATION: [&str; 2] = ["messaging.operation.type", "messaging.operation"];
@@ -53,8 +53,8 @@ const CONSUMES: [&[u8]; 2] = [b"receive", b"process"];
 
 /// The attribute keys that matter, and what they mean.
 ///
-/// Most attributes of most spans mean nothing here, so they are looked at once: [`Rules::sieve`] tells which of the keys
-/// may be present, and only those are looked up.
+/// Most attributes of most spans mean nothing here, so they are looked at once: [`Rules::sieve`] finds which of the
+/// keys may be present, and only those are looked up.
 #[derive(Debug)]
 pub(super) struct Rules {
     keys: Keys,
@@ -78,13 +78,13 @@ pub(super) struct Rules {
     pub(super) layout: Arc<Layout>,
     limits: (usize, usize),
     spelling: Spelling,
-    /// U+FFFD stands for what is no UTF-8.
+    /// U+FFFD replaces invalid UTF-8.
     pub(super) repairs: bool,
-    /// What takes longer, in nanoseconds, is observed as nothing.
+    /// The longest plausible duration in nanoseconds; longer ones are observed as 0.
     pub(super) longest: u64,
 }
 
-/// What is shown of an edge.
+/// Which metrics and labels of an edge are written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shows {
     pub(super) requests: bool,
@@ -93,7 +93,7 @@ pub(super) struct Shows {
     pub(super) connection_info: bool,
     /// The side that a virtual edge lacks took no time.
     pub(super) missing_is_zero: bool,
-    /// A label says which side is virtual.
+    /// A label shows which side is virtual.
     pub(super) virtual_node: bool,
     /// As the Collector: a label `failed`, a virtual server `unknown`, databases named by their attribute.
     pub(super) as_otel: bool,
@@ -235,7 +235,7 @@ impl Rules {
         }
     }
 
-    /// Makes the builder keep the tenant's limits, and what it does with what is no text.
+    /// Sets the tenant's limits in the builder, and how it handles invalid text.
     pub(super) fn limit(&self, labels: &mut LabelBuilder) {
         labels.limit(self.limits.0, self.limits.1);
         labels.repair(self.repairs);
@@ -276,7 +276,7 @@ impl Rules {
         !(self.shows.as_otel && self.peers.is_empty())
     }
 
-    /// Whether the caller of a server that has waited is to be made up. A consumer may have met producers over its links.
+    /// Whether a server that has waited gets a virtual caller. A consumer may have met producers over its links.
     pub(super) fn is_orphan(&self, edge: &Edge) -> bool {
         let linked = self.pairs.links && edge.kind == EdgeKind::Consumer;
         self.pairs.orphans && !edge.has_client() && !edge.server.is_empty() && !linked
@@ -306,7 +306,7 @@ impl Rules {
         found.into_iter().find(|text| !text.is_empty())
     }
 
-    /// Whether an attribute of the span says that it failed.
+    /// Whether an attribute of the span marks it as failed.
     pub(super) fn failed(&self, span: Sieved<'_>) -> bool {
         let number = |key: usize| self.get(key, span).and_then(number);
         let http = |(keys, least): &([usize; 2], i64)| keys.iter().any(|&key| number(key).is_some_and(|n| n >= *least));
@@ -424,7 +424,7 @@ fn letters(name: &[u8]) -> impl Iterator<Item = u8> {
     name.iter().filter(|c| **c != b'_').map(u8::to_ascii_uppercase)
 }
 
-/// Whether a span receives or processes messages, whatever its kind says.
+/// Whether a span receives or processes messages, whatever its kind is.
 pub(super) fn consumes(attributes: Attributes<'_>) -> bool {
     let operation = MESSAGING_OPERATION.iter().find_map(|key| attributes.get(key.as_bytes()));
     operation.is_some_and(|value| matches!(value.kind(), ValueKind::Text(text) if CONSUMES.contains(&text)))
@@ -493,7 +493,7 @@ fn layout(config: &Settings, weighted: bool) -> Layout {
     })
 }
 
-/// Keys beyond the 63rd share the last bit; it only says *maybe*.
+/// Keys beyond the 63rd share the last bit; it only means *maybe*.
 fn bit(key: usize) -> u64 {
     1 << key.min(63)
 }

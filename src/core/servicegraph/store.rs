@@ -1,7 +1,7 @@
-//! What waits: a slab, an index by key, and a list in the order of creation.
+//! The store of waiting items: a slab, an index by key, and a list in the order of creation.
 //!
-//! Of items with one key, the index has the first; the others are linked to it. So it makes no difference to a key how many
-//! items others have: ten thousand servers below one client cost what ten thousand below as many clients do.
+//! Of items with one key, the index has the first; the others are linked to it. So it makes no difference to a key how
+//! many items others have: ten thousand servers below one client cost what ten thousand below as many clients do.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -100,8 +100,8 @@ impl<T: Hashed> Store<T> {
         self.twins.get(&at).map(|twins| twins.behind).filter(|&behind| behind != NONE)
     }
 
-    /// Reads what finding and removing an item with this hash reads: its slot and those of its neighbors. What is returned
-    /// only keeps the reading.
+    /// Prefetches what finding and removing an item with this hash reads: its slot and those of its neighbors. The
+    /// returned value only keeps the reads from being optimized away.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> u32 {
         let mut read = 0;
@@ -216,7 +216,7 @@ impl<T: Hashed> Store<T> {
         }
     }
 
-    /// What was between two items is gone. An item without another of the same IDs is alone.
+    /// The item between two others is gone. An item without another of the same IDs is alone.
     fn part(&mut self, before: u32, behind: u32) {
         let sides = [(before, behind, true), (behind, before, false)];
         for (at, other, is_behind) in sides.into_iter().filter(|(at, ..)| *at != NONE) {

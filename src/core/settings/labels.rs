@@ -4,17 +4,17 @@ use super::{Profile, Settings};
 use crate::core::model::Spelling;
 use crate::core::model::labels::{cut, sanitize_name};
 
-/// Labels that no attribute may become: they tell the series of a label set apart.
+/// Labels that no attribute may become: they distinguish the series of a label set.
 const RESERVED: [&str; 2] = ["__name__", "le"];
 /// The labels of an instrumentation scope.
 pub const SCOPE_LABELS: [&str; 2] = ["span_instrumentation_scope_name", "span_instrumentation_scope_version"];
 
 /// Makes an attribute name a label name.
 ///
-/// In the profile `tempo`, every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit gets one in front, which
-/// Tempo leaves out: receivers that are older than Prometheus 3 refuse such a series. In the profile `otel`, the names are
-/// those of the Collector's exporter: a run of such characters is one `_`, `key_` stands before a digit, `key` before a single
-/// `_`, and a name of nothing else is none.
+/// In the profile `tempo`, every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit is prefixed by one,
+/// which Tempo omits: receivers that are older than Prometheus 3 refuse such a series. In the profile `otel`, the names
+/// are those of the Collector's exporter: a run of such characters is one `_`, `key_` stands before a digit, `key`
+/// before a single `_`, and a name of such characters alone is dropped.
 #[must_use]
 pub fn sanitize_label(profile: Profile, name: &str) -> String {
     match profile {
@@ -52,7 +52,7 @@ pub fn spelling(profile: Profile) -> Spelling {
     }
 }
 
-/// The labels of an edge that a dimension becomes, one for each side if they are told apart.
+/// The labels of an edge that a dimension becomes, one for each side if the settings distinguish them.
 #[must_use]
 pub fn edge_labels(settings: &Settings, name: &str) -> Vec<String> {
     let profile = settings.naming.profile;
@@ -64,7 +64,7 @@ pub fn edge_labels(settings: &Settings, name: &str) -> Vec<String> {
     vec![prefixed(&label, taken)]
 }
 
-/// Whether the dimensions of an edge say whose they are. In the Collector they always do.
+/// Whether the dimensions of an edge name their side. In the Collector they always do.
 fn sides_apart(settings: &Settings) -> bool {
     settings.service_graphs.client_server_prefix || settings.naming.profile == Profile::Otel
 }
@@ -79,8 +79,8 @@ pub fn built_in(profile: Profile) -> [&'static str; 5] {
     [service, "span_name", "span_kind", "status_code", "status_message"]
 }
 
-/// The label of a dimension or mapping. The names of built-in labels get `__` in front, be those labels switched on or
-/// not; so do the two that Prometheus reserves.
+/// The label of a dimension or mapping. The names of built-in labels get the prefix `__`, be those labels switched on
+/// or not; so do the two that Prometheus reserves.
 #[must_use]
 pub fn dimension_label(settings: &Settings, name: &str) -> String {
     let label = sanitize_label(settings.naming.profile, name);
@@ -88,8 +88,8 @@ pub fn dimension_label(settings: &Settings, name: &str) -> String {
     cut_name(settings, &prefixed(&label, taken))
 }
 
-/// The label of a resource attribute on `traces_target_info`: like a dimension's, and `job` and `instance` are taken, too. In
-/// the profile `otel`, these two hide attributes of their names, and others are called as they are.
+/// The label of a resource attribute on `traces_target_info`: like a dimension's, and `job` and `instance` are
+/// reserved, too. In the profile `otel`, these two hide attributes of their names, and others keep their names.
 #[must_use]
 pub fn target_info_label(settings: &Settings, name: &str) -> String {
     match name {

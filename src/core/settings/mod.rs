@@ -1,6 +1,6 @@
-//! What the core is told, as plain values: every key of `config/spanmill.yaml` that decides a number.
+//! The settings of the core, as plain values: every key of `config/spanmill.yaml` that decides a number.
 //!
-//! Durations are milliseconds unless the name says otherwise; histogram bounds are nanoseconds, strictly ascending.
+//! Durations are milliseconds unless the name has another unit; histogram bounds are nanoseconds, strictly ascending.
 
 pub mod labels;
 mod naming;
@@ -82,8 +82,8 @@ pub struct Time {
     pub lateness: Millis,
     /// `idle`: a partition without records for this long advances by the wall clock. Default 5 s.
     pub idle: Millis,
-    /// `max_future`: a record that is further ahead of its partition must be confirmed by those after it, and none that is
-    /// further ahead of the present is believed. Default 10 s.
+    /// `max_future`: a record that is further ahead of its partition must be confirmed by later ones, and none that is
+    /// further ahead of the present is accepted. Default 10 s.
     pub max_future: Millis,
     /// `stall_grace`: a step is closed without a partition that has been silent for this long. Default 30 s.
     pub stall_grace: Millis,
@@ -98,10 +98,10 @@ pub enum TimeSource {
     SpanEnd,
 }
 
-/// `limits:` what a tenant may cost. 0 is no limit.
+/// `limits:` the limits of a tenant. 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// `max_tenants`, over all workers; further ones share a tenant. The same for everybody. Default 0.
+    /// `max_tenants`, over all workers; further ones share a tenant. Not per tenant. Default 0.
     pub max_tenants: u64,
     /// `max_active_series` of the tenant, over all workers. Default 0.
     pub max_active_series: u64,
@@ -197,8 +197,8 @@ impl Time {
         (self.source == TimeSource::SpanEnd).then_some(self.lateness)
     }
 
-    /// Where the stream time of a partition stands that has been silent for `idle` at `present`: as if a span had ended
-    /// there just now.
+    /// The stream time of a partition that has been silent for `idle` at `present`: as if a span had ended
+    /// just now.
     #[must_use]
     pub fn of_silence(&self, present: Millis) -> Millis {
         present - self.idle - self.allowed_lateness().unwrap_or(0)

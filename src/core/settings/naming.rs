@@ -1,9 +1,9 @@
-//! What metrics and labels are called, and how histograms count.
+//! The names of metrics and labels, and how histograms count.
 
 use crate::core::model::labels::sanitize_name;
 use crate::core::model::{self, Millis, Native, Shape, Unit};
 
-/// `naming:` what metrics and labels are called.
+/// `naming:` the names of metrics and labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Naming {
     /// `profile`. Default `tempo`.
@@ -12,7 +12,7 @@ pub struct Naming {
     pub namespace: String,
     /// `unit` of latencies of span metrics in the profile `otel`. Default `ms`.
     pub unit: LatencyUnit,
-    /// `invalid_utf8`: what becomes of a label that is no text. Default `drop`, as in Tempo.
+    /// `invalid_utf8`: how a label that is not UTF-8 is handled. Default `drop`, as in Tempo.
     pub invalid_utf8: InvalidUtf8,
 }
 
@@ -21,7 +21,7 @@ pub struct Naming {
 pub enum InvalidUtf8 {
     /// `drop`: the span, edge or info is not counted.
     Drop,
-    /// `replace`: what is no UTF-8 becomes U+FFFD.
+    /// `replace`: invalid bytes become U+FFFD.
     Replace,
 }
 
@@ -52,7 +52,7 @@ pub struct Histograms {
     pub native_bucket_factor: f64,
     /// `native_max_buckets`: with more, the resolution of that histogram is halved. Default 100.
     pub native_max_buckets: u16,
-    /// `max_duration`: what takes longer is observed as 0 s; 0: anything is believed. Default 0, as in Tempo.
+    /// `max_duration`: a longer duration is observed as 0 s; 0: no limit. Default 0, as in Tempo.
     pub max_duration: Millis,
 }
 
@@ -97,7 +97,7 @@ impl Histograms {
         }
     }
 
-    /// The longest time in nanoseconds that is believed.
+    /// The longest plausible duration in nanoseconds.
     #[must_use]
     pub fn longest_ns(&self) -> u64 {
         match u64::try_from(self.max_duration) {

@@ -43,9 +43,9 @@ pub struct ServiceGraphs {
     pub multiplier_key: String,
     /// `span_multiplier_of_text`: it may also be text or a whole number. Default false, as in Tempo.
     pub multiplier_of_text: bool,
-    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` says what sampling kept. Default false.
+    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` gives the sampling ratio. Default false.
     pub tracestate_multiplier: bool,
-    /// `service_namespace`: what `service.namespace` does. Default `off`.
+    /// `service_namespace`: the effect of `service.namespace`. Default `off`.
     pub service_namespace: ServiceNamespace,
     /// `fan_out`: one client span with several server spans makes several edges. Default false, as in Tempo.
     pub fan_out: bool,
@@ -61,7 +61,8 @@ pub struct ServiceGraphs {
     pub failed_grpc_codes: Vec<u16>,
     /// `each_root`: each parentless server span of a trace has an edge of its own. Default false: they share one, as in Tempo.
     pub each_root: bool,
-    /// `strict_callers`: what a server span says of a peer that it calls does not name its caller. Default false, as in Tempo.
+    /// `strict_callers`: the attributes of a server span about a peer that it calls do not name its caller. Default
+    /// false, as in Tempo.
     pub strict_callers: bool,
     /// `type_of_both`: the connection type follows from both halves. Default false: from the later one, as in Tempo.
     pub type_of_both: bool,
@@ -76,7 +77,7 @@ pub struct ServiceGraphs {
 /// `service_graphs.service_namespace:`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceNamespace {
-    /// `off`: it means nothing.
+    /// `off`: none.
     Off,
     /// `labels`: `client_service_namespace` and `server_service_namespace`, as Grafana reads them.
     Labels,

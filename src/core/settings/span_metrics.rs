@@ -46,7 +46,7 @@ pub struct SpanMetrics {
     pub multiplier_key: String,
     /// `span_multiplier_of_text`: it may also be text or a whole number. Default false, as in Tempo.
     pub multiplier_of_text: bool,
-    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` says what sampling kept. Default false.
+    /// `enable_tracestate_span_multiplier`: the threshold in `tracestate` gives the sampling ratio. Default false.
     pub tracestate_multiplier: bool,
 }
 
@@ -83,7 +83,7 @@ pub struct DimensionMapping {
     pub name: String,
     /// `source_labels`: attributes, in order.
     pub source_labels: Vec<String>,
-    /// `join`: stands between the values that are there.
+    /// `join`: the separator of the present values.
     pub join: String,
 }
 

@@ -1,4 +1,4 @@
-//! Which buckets the latency of a span falls into.
+//! The latency buckets of a span.
 
 use std::sync::Arc;
 

@@ -117,7 +117,7 @@ impl EventLabel {
 // === impl EventSource ===
 
 impl EventSource {
-    /// The event knows better than its span.
+    /// The event's attribute takes precedence over the span's.
     fn value<'a>(&self, event: &SpanEvent<'a>, found: &'a Found, subject: &Subject<'a>) -> Option<&'a [u8]> {
         match self.slot {
             None => Some(event.name),

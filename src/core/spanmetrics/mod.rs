@@ -1,15 +1,16 @@
-//! Span metrics: calls, latency and size of every span, the events of spans, and what is known about their resources.
+//! Span metrics: calls, latency and size of every span, the events of spans, and the info metrics of their resources.
 //!
-//! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one counter for each span. *Owner:* one span task.
-//! *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:* [`crate::core::deltas`].
+//! *In:* the spans of a record. *Out:* deltas in a [`DeltaTable`], and one counter for each span. *Owner:* one span
+//! task. *Never:* an allocation for a label set that is known, a label that is not UTF-8. *Next:*
+//! [`crate::core::deltas`].
 //!
-//! A span finds its label set by a raw key: the bytes of everything that becomes a label. Labels are built, and their text
-//! is checked, only when the key is new. A key that cannot become labels stays unknown, so that every one of its spans is
-//! dropped and counted.
+//! A span finds its label set by a raw key: the bytes of everything that becomes a label. Labels are built, and their
+//! text is checked, only when the key is new. A key that cannot become labels stays unknown, so that every one of its
+//! spans is dropped and counted.
 //!
 //! A filter rejects a span before anything else; then its name is sanitized, its attributes are walked once, and its
-//! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found before
-//! anything is counted: a span counts everywhere or nowhere.
+//! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found
+//! before anything is counted: a span counts everywhere or nowhere.
 
 mod buckets;
 mod events;
@@ -71,13 +72,13 @@ pub struct SpanMetrics {
     prefix: Prefix,
     /// A raw key under construction.
     key: Vec<u8>,
-    /// What the filter thinks of the block's resource; `None`: there is no filter.
+    /// The filter's verdict on the block's resource; `None`: there is no filter.
     verdict: Option<ResourceVerdict>,
     /// Whether the block's resource has been described.
     described: bool,
-    /// Whether what labels have of the block's resource, whatever its attributes, is text. Of use where labels are repaired.
+    /// Whether the resource part of the labels is text. Used where labels are repaired.
     is_text: bool,
-    /// What takes longer, in nanoseconds, is observed as nothing.
+    /// The longest plausible duration in nanoseconds; longer ones are observed as 0.
     longest: u64,
 }
 
@@ -111,7 +112,7 @@ pub struct SpanBlock<'a> {
 struct CountedSpan {
     weight: Weight,
     took: u64,
-    /// It took longer than anybody believes.
+    /// It took longer than the plausible maximum.
     too_long: bool,
     /// The span's end and trace ID; `None` without exemplars.
     example: Option<(Millis, [u8; 16])>,
@@ -129,7 +130,7 @@ struct Sets {
 // === impl SpanMetrics ===
 
 impl SpanMetrics {
-    /// Counts as the settings of a tenant say.
+    /// Counts by the settings of a tenant.
     ///
     /// # Panics
     /// When a filter policy or a rule for names cannot be understood. Reading a configuration refuses such a one.
@@ -179,7 +180,7 @@ impl SpanMetrics {
         if self.plan.intrinsic.service {
             put_bytes(&mut self.key, self.plan.cut(block.service));
         }
-        // Of a service that is cut, or that is no label, the buckets are not told by the key.
+        // If the service is cut, or is no label, the key does not determine the buckets.
         self.buckets.put_choice(&mut self.key);
         if let Some(origin) = &mut self.origin {
             origin.read(block);
@@ -256,7 +257,7 @@ impl SpanMetrics {
         }
     }
 
-    /// Says once for a block what is known about its resource. A resource of which no span counts is none of ours.
+    /// Emits the info metric of a block's resource, once. A resource without a counted span has none.
     fn describe(&mut self, block: &SpanBlock<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         let Some(info) = self.target_info.as_mut().filter(|_| !self.described) else { return };
         self.described = true;

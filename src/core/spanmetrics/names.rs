@@ -15,7 +15,7 @@ pub(super) struct NameCache {
     sanitizer: Option<Sanitizer>,
     /// Whether patterns replace names, or are only counted.
     replace: bool,
-    /// Names that repeat are the rule. Each has one place, by its hash, and the last one stays. Empty until there
+    /// Most names repeat. Each has one place, by its hash, and the last one stays. Empty until there
     /// is a name: a tenant may have settings and no spans.
     slots: Vec<CachedName>,
     /// For a name that is not remembered.
@@ -31,11 +31,11 @@ struct CachedName {
     taken: bool,
 }
 
-/// What a span is called.
+/// The name of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Named<'a> {
     pub(super) name: &'a [u8],
-    /// Whether the sanitizer changed the name, or would in earnest.
+    /// Whether the sanitizer changed the name, or would outside of a dry run.
     pub(super) changed: bool,
 }
 
@@ -52,7 +52,7 @@ impl NameCache {
         Self { sanitizer, replace, slots: Vec::new(), other: CachedName::default() }
     }
 
-    /// What a span with this name is called.
+    /// The sanitized form of a name.
     #[inline]
     pub(super) fn of<'a>(&'a mut self, name: &'a [u8]) -> Named<'a> {
         if self.sanitizer.is_none() {

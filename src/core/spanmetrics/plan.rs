@@ -25,7 +25,7 @@ pub(super) struct LabelPlan {
     latency: Vec<Label>,
     mappings: Vec<Mapping>,
     scopes: Vec<Box<[u8]>>,
-    /// U+FFFD stands for what is no UTF-8.
+    /// U+FFFD replaces invalid UTF-8.
     pub(super) repairs: bool,
     limits: (usize, usize),
     /// No label's value is longer.
@@ -80,7 +80,7 @@ pub(super) struct SpanKey<'a> {
     pub(super) subject: &'a Subject<'a>,
 }
 
-/// Looks at the pieces of a key that are to be texts.
+/// Checks the pieces of a key that must be text.
 #[derive(Debug)]
 struct Texts {
     valid: bool,
@@ -144,7 +144,7 @@ impl LabelPlan {
         !self.calls.is_empty() || !self.latency.is_empty()
     }
 
-    /// Makes the builder keep the tenant's limits, and what it does with what is no text.
+    /// Sets the tenant's limits in the builder, and how it handles invalid text.
     pub(super) fn limit(&self, labels: &mut LabelBuilder) {
         labels.limit(self.limits.0, self.limits.1);
         labels.repair(self.repairs);

@@ -1,4 +1,4 @@
-//! `traces_target_info`, or `target_info` in the profile `otel`: what is known about the resources that spans come from.
+//! `traces_target_info`, or `target_info` in the profile `otel`: the attributes of the resources that spans come from.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl TargetInfo {
     /// The label set of a resource.
     ///
     /// # Errors
-    /// When there is nothing to say, or a label is not UTF-8.
+    /// When there are no labels, or one is not UTF-8.
     pub(super) fn find(
         &mut self,
         block: &SpanBlock<'_>,
@@ -98,7 +98,7 @@ impl TargetInfo {
             Ok(label_origin(labels, job, instance)?)
         };
         if key.len() > MAX_KEY {
-            // Labels are cut, so what they are is shorter.
+            // Labels are cut, so a key made of labels is shorter.
             labels.clear();
             label(labels)?;
             key.clear();

@@ -28,7 +28,7 @@ pub(super) struct Found {
 // === impl Wanted ===
 
 impl Wanted {
-    /// Nothing is looked for. Texts are cut as labels are.
+    /// No key is wanted yet. Texts are cut as labels are.
     pub(super) fn new(config: &Settings) -> Self {
         Self {
             keys: Keys::default(),

@@ -27,8 +27,7 @@ const REMEMBERED: usize = 16;
 #[derive(Debug)]
 pub struct SeriesTask {
     chain: DeltaChain,
-    /// Of all delta records that were counted: a snapshot that is in flight may be lost, and marks behind it count all the
-    /// same.
+    /// Of all delta records that were counted: a snapshot in flight may be lost, and marks after it count all the same.
     digest: u64,
     /// By source, the number, part and checksum of the last delta records that were counted.
     recent: BTreeMap<(String, i32), VecDeque<(u64, u32, u64)>>,
@@ -36,12 +35,12 @@ pub struct SeriesTask {
     registry: Registry,
 }
 
-/// What became of a delta record.
+/// The result of applying a delta record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// The source that the delta record comes from: topic and partition.
     pub source: (String, i32),
-    /// Whether it was added up; if not, it says why, and nothing changed.
+    /// Whether it was added up; if not, the reason, and nothing changed.
     pub verdict: ChainVerdict,
     /// It differs from the counted delta record of the same number: its journal was re-created, or has lost its end.
     pub other: bool,
@@ -125,8 +124,8 @@ impl SeriesTask {
         }
     }
 
-    /// From the next step on, other settings are active. What that changes belongs to the place in the deltas topic at
-    /// which it happens, so the mark of the step before says it.
+    /// From the next step on, other settings are active. That takes effect at the place in the deltas topic at
+    /// which it happens, so the mark of the step before records it.
     pub fn adopt(&mut self, settings: SeriesSettings) {
         self.registry.adopt(settings);
     }
@@ -144,7 +143,7 @@ impl SeriesTask {
         out
     }
 
-    /// What the values of a step count that is closed now.
+    /// What the values of a step that is closed now count.
     #[must_use]
     pub fn basis(&self) -> Basis {
         Basis { chain: self.chain.clone(), digest: self.digest }
@@ -180,7 +179,7 @@ impl SeriesTask {
 
     fn add(&mut self, mut delta_record: DeltaRecord<'_>, record: &[u8]) -> Result<Applied, ApplyError> {
         let stream_time = delta_record.head.stream_time;
-        // All or nothing: a delta record that breaks off in the middle must not count half.
+        // All or nothing: a delta record that is damaged in the middle must not count in part.
         let mut sets: Vec<SetDelta<'_>> = Vec::new();
         while let Some(set) = delta_record.next_set()? {
             sets.push(set);
@@ -219,7 +218,7 @@ impl SeriesTask {
         self.registry.add(head.step, at, &layouts, &sets, lost);
         self.sources.learn(&delta_record.head);
         if complete {
-            // Not before: until then the rest of its step is still to come.
+            // Not earlier: until then the rest of its step is still to come.
             self.sources.advance(&delta_record.head);
         }
         Ok(applied)
@@ -234,8 +233,8 @@ impl SeriesTask {
         (passed && self.last_step(sources).is_none_or(|last| step <= last)).then_some(step)
     }
 
-    /// For a task that has nothing to write, neither now nor from what is open: the last step that all of `sources` have
-    /// passed, if it is not closed. Closing it says only how far the task is.
+    /// For a task that has no samples to write, neither now nor from open steps: the last step that all of `sources`
+    /// have passed, if it is not closed. Closing it only records the progress of the task.
     #[must_use]
     pub fn idle_until(&self, sources: &[(String, i32)]) -> Option<Millis> {
         if !self.registry.is_idle() || sources.is_empty() {
@@ -246,7 +245,7 @@ impl SeriesTask {
         (step > self.closed().unwrap_or(0)).then_some(step)
     }
 
-    /// Whether every one of `sources` has ended and all steps are closed: nothing more comes out of this task.
+    /// Whether every one of `sources` has ended and all steps are closed: the task has no further output.
     #[must_use]
     pub fn has_ended(&self, sources: &[(String, i32)]) -> bool {
         self.last_step(sources).is_some() && self.closable(sources).is_none()
@@ -308,22 +307,23 @@ impl SeriesTask {
         }
     }
 
-    /// What decides which label sets may be freed: the least stream time of all sources that may still name one. A source
-    /// that names sets for longer than this shard remembers them counts as so much earlier. None while one of them has not
-    /// finished its first delta record, or does not say how long it names sets.
+    /// What decides which label sets may be freed: the least stream time of all sources that may still name one. A
+    /// source that names sets for longer than this shard remembers them counts as so much earlier. None while one of
+    /// them has not finished its first delta record, or does not report how long it names sets.
     fn watermark(&self) -> Option<Millis> {
         self.sources.watermark(self.settings().memory())
     }
 
-    /// Which sources hold the memory of this shard for nothing when it closes `step`: they are not among the `configured`
-    /// ones, and nothing that they could name is needed any more. An owner that closes the step again must forget the same, see
-    /// [`SeriesTask::let_go`].
+    /// The sources that hold memory of this shard without need when it closes `step`: they are not among the
+    /// `configured` ones, and nothing that they could name is needed any more. An owner that closes the step again must
+    /// forget the same, see [`SeriesTask::let_go`].
     #[must_use]
     pub fn gone(&self, configured: &[(String, i32)], step: Millis) -> Vec<(String, i32)> {
         self.sources.gone(configured, step, self.settings().memory())
     }
 
-    /// Waits for these sources no longer before memory is freed. One that sends a delta record again is back.
+    /// Forgets these sources, so that they no longer keep memory from being freed. One that sends a delta record again
+    /// is back.
     pub fn let_go(&mut self, gone: &[(String, i32)]) {
         gone.iter().for_each(|(topic, partition)| self.sources.let_go(topic, *partition));
     }
@@ -339,13 +339,13 @@ impl SeriesTask {
         self.sources.iter().filter(|(_, _, source)| !source.gone).map(|(topic, p, source)| (topic, p, source.at))
     }
 
-    /// The sources (topic, partition) whose delta records say by which settings they are counted: the fingerprint, and what the
-    /// settings are, if that was told.
+    /// The sources (topic, partition) whose delta records name the settings that they are counted by: the fingerprint,
+    /// and the settings themselves, if the delta records hold them.
     pub fn senders(&self) -> impl Iterator<Item = (&str, i32, u64, Option<&str>)> {
         self.sources.senders()
     }
 
-    /// The settings that decide what this shard says, from the next step on.
+    /// The settings of this shard's samples, from the next step on.
     #[must_use]
     pub fn settings(&self) -> &SeriesSettings {
         self.registry.settings()
@@ -387,7 +387,7 @@ impl SeriesTask {
         self.registry.bytes()
     }
 
-    /// Tells every label set: its name, tenant, family and label block, and when a delta mentioned it last.
+    /// Passes every label set to `tell`: its name, tenant, family and label block, and when a delta mentioned it last.
     pub fn each_label_set(&self, tell: &mut dyn FnMut(SetName, &str, Family, &[u8], Millis)) {
         self.registry.each_label_set(tell);
     }
@@ -403,7 +403,7 @@ impl SeriesTask {
 fn decode(record: &[u8]) -> Result<DeltaRecord<'_>, ApplyError> {
     let delta_record = DeltaRecord::decode(record)?;
     let DeltaHead { step, stream_time, .. } = delta_record.head;
-    // The least number has no absolute value.
+    // The least number has no positive counterpart.
     let is_far = |at: i64| at.unsigned_abs() > MAX_TIME.unsigned_abs();
     if is_far(step) || (is_far(stream_time) && last_step(stream_time).is_none()) {
         return Err(ApplyError::Time { step, stream_time });

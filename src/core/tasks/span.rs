@@ -1,30 +1,31 @@
 //! The span task: records of one source partition to commits.
 //!
 //! *In:* records in the order of their offsets, the present time, ticks. *Out:* [`StepCut`]s, to be journaled before
-//! anything else happens. *Owner:* the thread that owns the source partition. *Never:* a clock, a delta that is in no cut.
-//! *Next:* [`crate::core::journal`] for the commit, the deltas topic for its delta records.
+//! anything else happens. *Owner:* the thread that owns the source partition. *Never:* a clock, a delta that is in no
+//! cut. *Next:* [`crate::core::journal`] for the commit, the deltas topic for its delta records.
 //!
 //! # Stream time
 //!
-//! The greatest record timestamp so far. A record that is further ahead of it than `max_future` waits until the records after
-//! it say whether it is right (`doubt`); if not, it is counted where stream time is, counted, and named
-//! ([`SpanTask::take_moved`]). Nothing is believed that is further ahead of the present. A record that takes stream time into
-//! another step ends the open one: the caller gets the cut, journals it, and offers the record again.
-//! When stream time moves, pending edges expire first, and then the record's spans are paired, which belong to the new step.
-//! An edge that expires belongs to the step in which its wait ended, however long the partition was silent then: on the way
-//! through a gap, stream time stops in every step that has such an edge.
+//! The greatest record timestamp so far. A record that is further ahead of it than `max_future` waits until the records
+//! after it show whether it is right (`doubt`); if not, it is counted at the present stream time, counted, and named
+//! ([`SpanTask::take_moved`]). No time beyond the present plus `max_future` is accepted. A record that takes stream
+//! time into another step ends the open one: the caller gets the cut, journals it, and offers the record again. When
+//! stream time moves, pending edges expire first, and then the record's spans are paired, which belong to the new step.
+//! An edge that expires belongs to the step in which its wait ended, however long the partition was silent then: on the
+//! way through a gap, stream time stops in every step that has such an edge.
 //!
 //! With `time.source: span_end`, record timestamps mean nothing. A record then has the time of its spans instead: their
-//! earliest end, a tenth of them skipped, less `time.lateness`. It takes its place in all that is said above, so stream
-//! time is journaled, ticks, and pending edges wait as ever. What differs is where deltas go: each span to the step of its
-//! own end. So several steps are open at once, and every commit holds what it adds to all of them. A span whose step is
-//! over, or that comes from the future, goes to the oldest open one and is counted. An edge belongs to the step of the span
-//! that completes it; one that expires to that in which the wait after its span ends.
+//! earliest end, a tenth of them skipped, less `time.lateness`. It takes the place of the timestamp in all of the
+//! above, so stream time is journaled, ticks, and pending edges wait as ever. What differs is where deltas go: each
+//! span to the step of its own end. So several steps are open at once, and every commit holds what it adds to all of
+//! them. A span whose step is over, or that comes from the future, goes to the oldest open one and is counted. An edge
+//! belongs to the step of the span that completes it; one that expires to that in which the wait after its span ends.
 //!
-//! # Taking over
+//! # Acquiring a task
 //!
-//! The journal says what the last commit knew ([`Restored`]). If pending edges were left, [`SpanTask::start_offset`] lies
-//! before the commit, and the records up to it go through pairing alone ([`crate::core::servicegraph`] says why that is exact).
+//! The journal holds the state of the last commit ([`Restored`]). If pending edges were left,
+//! [`SpanTask::start_offset`] lies before the commit, and the records up to it go through pairing alone
+//! ([`crate::core::servicegraph`] explains why that is exact).
 
 mod clock;
 mod cuts;
@@ -59,11 +60,11 @@ pub struct SpanTask {
     /// With `time.source: span_end`.
     clock: Option<SpanClock>,
     max_future: Millis,
-    /// Records whose time is not believed yet.
+    /// Records whose time is not accepted yet.
     doubt: Doubt,
-    /// Whether the first record of all is doubted, too.
+    /// Whether the very first record is doubtful, too.
     wary: bool,
-    /// No time is believed that is later.
+    /// The latest time that is accepted.
     ceiling: Millis,
     moved: Option<Moved>,
     counting: Option<i64>,
@@ -92,7 +93,7 @@ pub struct SpanTask {
 /// The tenant of a record that was decoded.
 type Read<'a> = Result<&'a str, Refusal>;
 
-/// Reads a record's value, if it is what the encoding says.
+/// Reads a record's value, if it matches the encoding.
 #[inline]
 fn decode(encoding: Encoding, batch: &mut Batch, value: &[u8]) -> Result<(), Refusal> {
     if formats::is_otlp_proto(encoding, value) {
@@ -104,7 +105,7 @@ fn decode(encoding: Encoding, batch: &mut Batch, value: &[u8]) -> Result<(), Ref
 // === impl SpanTask ===
 
 impl SpanTask {
-    /// Takes over partition `partition` of `topic`.
+    /// Acquires partition `partition` of `topic`.
     ///
     /// # Errors
     /// When the list of pending edges is damaged.
@@ -117,7 +118,7 @@ impl SpanTask {
         let s = settings;
         let mut processors = Processors::new(s, restored.ledger);
         let mut reread = None;
-        // Nothing comes any more that half edges could meet.
+        // No span follows that could complete pending edges.
         let ended = restored.stream_time.and_then(last_step).is_some();
         if !restored.live.is_empty() && !ended {
             let begun = processors.pairing.begin_rebuild(restored.reread_from, &restored.live);
@@ -150,7 +151,7 @@ impl SpanTask {
             processors,
         };
         if !task.processors.pairing.is_enabled() {
-            // What was listed is lost at once: nothing needs to be read again.
+            // Listed edges are lost at once: no record needs to be read again.
             task.reached(restored.next.unwrap_or(i64::MAX));
         }
         Ok(task)
@@ -171,28 +172,28 @@ impl SpanTask {
         }
     }
 
-    /// Says where a partition without a journal begins. Does nothing once a position is known.
+    /// Sets where a partition without a journal begins. Has no effect once a position is known.
     pub fn set_start(&mut self, offset: i64) {
         self.from.get_or_insert(offset);
         self.position.get_or_insert(offset);
     }
 
     /// Whether pending edges are being rebuilt. It ends with the first record after the last commit, or when
-    /// [`SpanTask::reached`] says that there is no further record before it.
+    /// [`SpanTask::reached`] is called for it.
     #[must_use]
     pub fn rebuilding(&self) -> bool {
         self.reread.is_some()
     }
 
-    /// Says that all records below `offset` have been offered, as the owner knows from its own reading position. Ends
-    /// rebuilding when no more records can come for it: the last ones may be missing, or have been deleted.
+    /// Declares that all records below `offset` have been offered, as the owner knows from its own reading position.
+    /// Ends rebuilding when no more records can come for it: the last ones may be missing, or have been deleted.
     pub fn reached(&mut self, offset: i64) {
         if self.reread.is_none() || self.position.is_some_and(|next| offset < next) {
             return;
         }
         self.reread = None;
         self.processors.finish_rebuild();
-        // The old owner went on here with the stream time of its last commit.
+        // The old owner continued here with the stream time of its last commit.
         if let Some(stream_time) = self.stream_time {
             self.processors.expire(stream_time, self.clock.as_ref());
         }
@@ -200,7 +201,7 @@ impl SpanTask {
 
     /// Offers the next record; `now` is the present time. Records that a commit covers already are skipped.
     pub fn offer(&mut self, record: &Record<'_>, now: Millis) -> Offer {
-        // One that is offered again, because a cut came first, waits already: what was said of it stands.
+        // A record that is offered again, because a cut came first, is queued already: its verdict stands.
         if self.doubt.last_offset() != Some(record.offset) {
             self.refusal = None;
         }
@@ -279,8 +280,8 @@ impl SpanTask {
         ledger.add(Counter::BytesRead, record.value.len() as u64);
     }
 
-    /// While a record that was doubted is being counted, with all that comes before it: its offset. The one that was offered is
-    /// another one.
+    /// While a record whose time was doubtful is being counted, with all that comes before it: its offset. The offered
+    /// record is another one.
     #[must_use]
     pub fn counting(&self) -> Option<i64> {
         self.counting
@@ -298,20 +299,21 @@ impl SpanTask {
         self.position
     }
 
-    /// What became of everything since the beginning of the journal.
+    /// The ledger since the beginning of the journal.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.processors.ledger
     }
 
-    /// Says that the records below `offset` can never be read: they are counted as lost, and the next commit covers them.
+    /// Declares that the records below `offset` can never be read: they are counted as lost, and the next commit covers
+    /// them.
     pub fn lost_below(&mut self, offset: i64) {
         self.pass(offset, offset.abs_diff(self.position.unwrap_or(offset)), Counter::RecordsLost);
     }
 
-    /// Says that what lies at the offsets `[from, to)` cannot be read, and that reading continues at `to`: they are counted,
-    /// unless a commit covers them already, and the next commit covers them. What was offered is settled before; commit its
-    /// cuts first.
+    /// Declares that the records at the offsets `[from, to)` cannot be read, and that reading continues at `to`: they
+    /// are counted, unless a commit covers them already, and the next commit covers them. Offered records are settled
+    /// before; commit their cuts first.
     pub fn unreadable(&mut self, from: i64, to: i64) -> Vec<StepCut> {
         if self.rebuilding() && self.position.is_some_and(|next| to <= next) {
             self.read_past(to - 1);
@@ -323,12 +325,12 @@ impl SpanTask {
         cuts
     }
 
-    /// Continues at `offset` if that is ahead; `n` of what lies before it goes to `counter`.
+    /// Continues at `offset` if that is ahead; adds `n` to `counter` for the offsets before it.
     fn pass(&mut self, offset: i64, n: u64, counter: Counter) {
         if self.position.is_none_or(|position| position >= offset) {
             return;
         }
-        // Before the position moves: half edges are rebuilt from records below it only.
+        // Before the position moves: pending edges are rebuilt from records below it only.
         self.reached(offset);
         self.processors.ledger.add(counter, n);
         self.position = Some(offset);
@@ -353,8 +355,8 @@ impl SpanTask {
         self.processors.table.len()
     }
 
-    /// A sample of the traces that were read since the last call, the same one in every partition: a trace that is found in two
-    /// partitions has edges that nothing can pair.
+    /// A sample of the traces that were read since the last call, the same one in every partition: a trace that is
+    /// found in two partitions has edges that cannot be paired.
     pub fn take_traces(&mut self) -> Vec<[u8; 16]> {
         self.processors.sample.take()
     }
@@ -396,7 +398,7 @@ impl SpanTask {
         self.processors.ledger.add(counter, 1);
     }
 
-    /// Puts a record that a commit covers through pairing alone.
+    /// Passes a record that a commit covers through pairing alone.
     fn read_again(&mut self, record: &Record<'_>) {
         if self.reread.is_some_and(|at| record.offset < at) {
             return;
@@ -409,7 +411,7 @@ impl SpanTask {
         self.read_past(record.offset);
     }
 
-    /// The record at `offset`, which a commit covers, is done with.
+    /// The record at `offset`, which a commit covers, has been processed.
     fn read_past(&mut self, offset: i64) {
         if self.reread.is_some_and(|at| offset >= at) {
             self.reread = Some(offset + 1);

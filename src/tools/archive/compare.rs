@@ -1,6 +1,6 @@
-//! What is in a spool beside what a server has: which series differ, where first, and by how much.
+//! Compares a spool with a server: which series differ, where first, and by how much.
 //!
-//! *In:* the samples of both, window by window, in any order of windows. *Out:* a [`Report`]. In memory is a line per
+//! *In:* the samples of both, window by window, in any order of windows. *Out:* a [`Report`]. Memory holds a line per
 //! series, not its samples.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use serde::Serialize;
 use super::query::Sampled;
 use crate::core::model::Millis;
 
-/// So many series are told about in words; the rest is counted.
+/// The maximum number of listed series; further ones are counted.
 const TOLD: usize = 100;
 
 /// How to compare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rules {
-    /// Labels that do not count, such as one that tells a replay from the live series.
+    /// Labels that do not count, such as one that distinguishes a replay from the live series.
     pub ignore: Vec<String>,
     /// Values that differ by no more than this part of the greater one are equal.
     pub tolerance: f64,
-    /// Whether only what is added to a series counts: values may differ by a constant, because a run that begins in the
-    /// middle of the history does not know what was counted before.
+    /// Whether only increases of a series count: values may differ by a constant, because a run that begins in the
+    /// middle of the history does not know the earlier total.
     pub increases: bool,
 }
 
@@ -33,18 +33,18 @@ pub struct Comparison {
     ambiguous: BTreeMap<String, u64>,
 }
 
-/// What is known about one series.
+/// The state of one series.
 #[derive(Debug, Clone, Default)]
 struct Counter {
     samples: ComparedSamples,
     first: Option<Difference>,
     max_absolute: f64,
     max_relative: f64,
-    /// What is to be added to a value there, when only increases count.
+    /// The offset to add to a value of the server, if only increases count.
     offset: Option<f64>,
 }
 
-/// What is compared, in numbers of samples.
+/// The comparison, in numbers of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ComparedSamples {
     /// The same on both sides.
@@ -73,7 +73,7 @@ pub struct Difference {
 pub struct Different {
     /// Whose it is.
     pub tenant: String,
-    /// The series, as people write it.
+    /// The series in text form.
     pub series: String,
     /// Its samples.
     pub samples: ComparedSamples,
@@ -104,7 +104,7 @@ pub struct Report {
     pub max_absolute: f64,
     /// The greatest difference as a part of the greater value.
     pub max_relative: f64,
-    /// Series that cannot be told apart without the labels that do not count; they are compared as one.
+    /// Series that cannot be distinguished without the labels that do not count; they are compared as one.
     pub ambiguous: Vec<String>,
     /// The series that are not the same: the first hundred by tenant and labels.
     pub differences: Vec<Different>,

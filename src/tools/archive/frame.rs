@@ -1,6 +1,6 @@
 //! The frames of a segment, one per request: length, tenant, step, samples, body, checksum.
 //!
-//! A segment begins with eight bytes that name the format. What breaks off at the end of a segment has never been
+//! A segment begins with eight bytes that name the format. An incomplete frame at the end of a segment was never
 //! acknowledged: it is *torn*, and cut off. Damage before the end is an error.
 
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i
 
 /// How a segment begins: the format, and its version.
 pub const MAGIC: [u8; 8] = *b"smspool\x01";
-/// A length and its complement: a damaged length is not taken for a frame that breaks off.
+/// A length and its complement: a damaged length must not look like an incomplete frame.
 const LENGTH: usize = 8;
 /// Over all that is before it.
 const CHECKSUM: usize = 8;
@@ -43,7 +43,7 @@ pub enum FrameError {
     Damaged {
         /// Where the frame begins.
         at: u64,
-        /// What is wrong.
+        /// The problem.
         why: &'static str,
     },
 }
@@ -107,7 +107,7 @@ impl<R: Read> Scanner<R> {
         Self { source, good: from, size: to, buffer: Vec::new() }
     }
 
-    /// Where the last whole frame ends; 0 when not even the beginning is whole.
+    /// Where the last complete frame ends; 0 if not even the beginning is complete.
     pub fn good(&self) -> u64 {
         self.good
     }

@@ -1,7 +1,7 @@
-//! Samples that go to files instead of a receiver: the frames of a spool, and the formats that others read.
+//! Samples in files instead of a receiver: the frames of a spool, and the formats for other programs.
 //!
-//! A *spool* is a directory with an append-only segment per shard. Its frames hold the bodies that remote write would have
-//! sent, so whatever has become of a run, its spool can be turned into any format, compared or sent later.
+//! A *spool* is a directory with an append-only segment per shard. Its frames hold the bodies that remote write would
+//! have sent, so after any end of a run, its spool can be converted to any format, compared or sent later.
 //!
 //! *In:* bytes of segments. *Out:* frames, series by window of time, text and tables of them. *Owner:* the reader of a
 //! spool; `export` writes one. *Never:* a file, a clock; a sample that appears twice or contradicts another unnoticed.
@@ -42,7 +42,7 @@ pub enum FormatError {
     /// A histogram that breaks the rules.
     #[error("{series}: {why}")]
     Histogram {
-        /// The series, as people write it.
+        /// The series in text form.
         series: String,
         /// Which rule.
         why: String,
@@ -78,7 +78,7 @@ impl std::ops::AddAssign for Written {
     }
 }
 
-/// The floats of a series for a format that knows neither native histograms nor markers.
+/// The floats of a series for a format that has neither native histograms nor markers.
 fn floats(series: &Series) -> Result<impl Iterator<Item = (crate::core::model::Millis, f64)>, FormatError> {
     if !series.histograms.is_empty() {
         return Err(FormatError::Native(decode::text(&series.labels)));

@@ -1,13 +1,13 @@
 //! OpenMetrics text for `promtool tsdb create-blocks-from openmetrics`.
 //!
-//! What the text cannot carry: native histograms are refused. Markers of ended series are skipped and counted; in
-//! blocks made of the text, an ended series is seen for Prometheus' lookback (5 minutes) longer. An exemplar follows its
-//! sample if that is a counter or a bucket, by its name; promtool reads over it.
+//! The text has limits: native histograms are refused. Markers of ended series are skipped and counted; in blocks made
+//! of the text, an ended series is seen for Prometheus' lookback (5 minutes) longer. An exemplar follows its sample if
+//! that is a counter or a bucket, by its name; promtool ignores it.
 //!
-//! A family says what its metrics are, which is guessed from their names as the protocol's own conventions have it. If the
+//! The type of a family is guessed from the names of its metrics, by the protocol's own conventions. If the
 //! `le` of a histogram are not written as OpenMetrics wants it (`1` and not `1.0`), newer versions of promtool would
-//! rewrite them, and the series would not be the ones of remote write: such a family is of unknown type, and left alone. Blocks
-//! hold no types, so nothing else is lost by that.
+//! rewrite them, and the series would not be the ones of remote write: such a family has the type unknown, and is not
+//! changed. Blocks hold no types, so nothing else is lost by that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use super::{FormatError, Series, Written, floats};
 use crate::core::model::Millis;
 use crate::core::remotewrite::decode::proto::{Exemplar, Label};
 
-/// What a family is.
+/// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MetricType {
     Counter,
@@ -28,7 +28,7 @@ enum MetricType {
 /// The names of a window, for finding families.
 struct Names<'a> {
     all: BTreeSet<&'a str>,
-    /// Histograms, and whether newer readers leave their `le` as they are.
+    /// Histograms, and whether newer readers keep their `le` unchanged.
     histograms: BTreeMap<&'a str, bool>,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Exemplars<'a> {
     }
 }
 
-/// Whether a bound is written as OpenMetrics wants it, so that no reader writes it again.
+/// Whether a bound is written as OpenMetrics wants it, so that no reader rewrites it.
 fn is_canonical(le: &str) -> bool {
     let plain = |bound: f64| (1e-4..1e21).contains(&bound) && le.contains('.') && bound.to_string() == le;
     le == "+Inf" || le.parse().is_ok_and(plain)

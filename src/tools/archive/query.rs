@@ -1,7 +1,8 @@
-//! Questions to the query API that Prometheus and its relatives share, and their answers.
+//! Requests to the query API of Prometheus and compatible servers, and their answers.
 //!
-//! Raw samples are asked for with a range selector at the end of a window. Some servers count a sample at the beginning of
-//! the range in, others do not; so the range begins a millisecond early, and who reads the answer looks at the times.
+//! Raw samples are asked for with a range selector at the end of a window. Some servers count a sample at the beginning
+//! of the range in, others do not; so the range begins a millisecond early, and the reader of the answer checks the
+//! times.
 
 use regex::Regex;
 use serde::Deserialize;
@@ -29,7 +30,7 @@ pub struct Sampled {
     pub values: Vec<(Millis, f64)>,
 }
 
-/// The label that tells the count of a native histogram from its sum, where both are looked at as series.
+/// The label that distinguishes the count of a native histogram from its sum, where both are looked at as series.
 pub const PART: &str = "__native__";
 
 /// Why an answer cannot be used.
@@ -39,10 +40,10 @@ pub enum AnswerError {
     /// Not the JSON of the API.
     #[error("the answer is not from a query API: {0}")]
     Json(#[from] serde_json::Error),
-    /// The server says no.
+    /// The server rejects the query.
     #[error("the query was rejected: {0}")]
     Refused(String),
-    /// A number or a time that is none.
+    /// An invalid number or time.
     #[error("the answer holds {0:?} where a number is expected")]
     Number(String),
 }
@@ -83,7 +84,7 @@ impl Matcher {
     /// Reads one condition.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The problem.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("{text:?} is not a condition on a label: {why}; write it as service=\"a\"");
         let name_len = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
@@ -172,7 +173,7 @@ fn push<'a>(
     Ok(())
 }
 
-/// What a server would answer about a series of ours: without the markers that end series, which no query shows.
+/// The expected answer of a server about a series: without stale markers, which no query shows.
 #[must_use]
 pub fn sampled(series: &Series) -> Vec<Sampled> {
     let mut labels: Vec<(String, String)> = series.labels.iter().map(|l| (l.name.clone(), l.value.clone())).collect();

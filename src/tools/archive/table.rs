@@ -34,7 +34,7 @@ pub const LABELS: [&str; 11] = [
     "le",
     "replay",
 ];
-/// Rows of a row group: so many are in memory once more while they are written.
+/// Rows of a row group: so many are in memory twice while they are written.
 const GROUP: usize = 1 << 17;
 
 /// Rows before they are written, column by column.

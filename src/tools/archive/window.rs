@@ -1,8 +1,9 @@
 //! The samples of one window of time, series by series.
 //!
-//! A step that was sent again is there twice; what is equal counts once, what is not is an error. Windows are collected
-//! from the newest to the oldest: the zero that begins a series may lie before the window of its step, and is *carried* to
-//! the window that it belongs to, which comes later. So every sample is in the window of its time, whatever the offset.
+//! A step that was sent again is there twice; equal samples count once, different ones are an error. Windows are
+//! collected from the newest to the oldest: the zero that begins a series may lie before the window of its step, and is
+//! *carried* to the window that it belongs to, which comes later. So every sample is in the window of its time,
+//! whatever the offset.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,13 +29,13 @@ const TIME_TAG: u64 = 0x10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
-    /// Not what spanmill writes.
+    /// Not a request of spanmill.
     #[error("a request cannot be decoded: {0}")]
     Body(#[from] DecodeError),
-    /// Not what spanmill writes.
+    /// Not a request of spanmill.
     #[error("a request cannot be decoded: {0}")]
     Malformed(#[from] Malformed),
-    /// Not what spanmill writes.
+    /// Not a request of spanmill.
     #[error("a request cannot be decoded: {0}")]
     Message(#[from] prost::DecodeError),
     /// Two values for one instant.
@@ -45,7 +46,7 @@ pub enum WindowError {
     Contradiction {
         /// Whose series.
         tenant: String,
-        /// The series, as people write it.
+        /// The series in text form.
         series: String,
         /// The instant, in milliseconds.
         at: Millis,
@@ -125,7 +126,7 @@ impl Series {
         Self { tenant, labels, floats: Vec::new(), histograms: Vec::new(), exemplars: Vec::new() }
     }
 
-    /// Sorts, and counts once what is there twice; the number of those.
+    /// Sorts, and removes duplicates; returns their number.
     fn settle(&mut self) -> Result<u64, WindowError> {
         let before = self.samples();
         self.floats.sort_by_key(|(at, _)| *at);
@@ -247,7 +248,7 @@ impl Window {
         self.series.iter().filter_map(times).max()
     }
 
-    /// Takes what lies at `from` or after it. The rest is carried: it stays for the next windows, which are older.
+    /// Takes the samples at `from` or after it. The rest is carried: it stays for the next windows, which are older.
     ///
     /// # Errors
     /// When a series has two values for one instant.
@@ -301,7 +302,7 @@ fn sample(bytes: &[u8]) -> Result<(Millis, f64), WindowError> {
     Ok((at, value))
 }
 
-/// Equal, also where a NaN is: their bytes are.
+/// Compares bytes, so that equal NaNs are equal.
 fn same(a: &Histogram, b: &Histogram) -> bool {
     a.encode_to_vec() == b.encode_to_vec()
 }

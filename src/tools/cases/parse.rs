@@ -9,7 +9,7 @@ use crate::core::model::{Counter, Exemplar, Millis};
 use crate::core::settings::SINGLE_TENANT;
 use crate::core::tasks::span::SpanSettings;
 
-/// What the lines so far have said.
+/// What the lines so far have set.
 struct Parser<'b> {
     /// The settings before the first line.
     base: &'b Tenants,
@@ -119,7 +119,7 @@ impl Parser<'_> {
         self.settle()
     }
 
-    /// Right away, so that the line of the first wrong setting is named.
+    /// At once, so that the error names the line of the first wrong setting.
     fn settle(&mut self) -> Result<(), String> {
         if !self.steps.is_empty() {
             return Err("settings must come before all other statements".to_owned());

@@ -8,7 +8,7 @@ use crate::tools::totals::Series;
 pub(super) struct Word {
     pub(super) key: Option<String>,
     pub(super) text: Vec<u8>,
-    /// Quoted texts are never taken for numbers.
+    /// Quoted texts are never parsed as numbers.
     pub(super) quoted: bool,
 }
 

@@ -34,13 +34,13 @@ fn quantile(q: &str, side: &str, range: &str) -> String {
     format!("histogram_quantile({q}, {})", rate(&format!("request_{side}_seconds_bucket"), "le, client, server", range))
 }
 
-/// 0 where nothing failed, nothing where there was no call.
+/// 0 where no call failed, no value where there was no call.
 fn errors(range: &str) -> String {
     let all = rate("request_total", "client, server", range);
     format!("({} or 0 * {all}) / ({all} > 0)", rate("request_failed_total", "client, server", range))
 }
 
-/// Circles are services with what they answer, also those that only call.
+/// Nodes are services with the calls that they answer, also those that only call others.
 fn nodes() -> Panel {
     let of = |label: &str| {
         let named = format!(

@@ -1,4 +1,4 @@
-//! How spanmill itself is.
+//! The health of spanmill itself.
 
 use super::panel::{Dashboard, Panel, Query, Variable};
 
@@ -204,7 +204,7 @@ fn ledger() -> Vec<Panel> {
     ]
 }
 
-/// What is looked at when the account shows something odd.
+/// The panels for a closer look when the totals look odd.
 fn details() -> Vec<Panel> {
     vec![
         Panel::lines(

@@ -53,14 +53,14 @@ pub(super) enum Look {
 pub struct Panel {
     /// The title.
     pub title: &'static str,
-    /// What it shows and when to worry.
+    /// What it shows and which values are a problem.
     pub description: &'static str,
     pub(super) look: Look,
     /// The unit, in Grafana's names.
     pub(super) unit: &'static str,
     pub(super) width: u32,
     pub(super) height: u32,
-    /// What it asks.
+    /// Its queries.
     pub queries: Vec<Query>,
 }
 

@@ -3,9 +3,9 @@
 /// How urgent an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Someone should look now: metrics are late or get lost.
+    /// An operator should look now: metrics are late or get lost.
     Critical,
-    /// Someone should look today.
+    /// An operator should look today.
     Warning,
 }
 

@@ -26,7 +26,7 @@ fn calls(by: &str, more: &str, range: &str) -> String {
     format!("sum{by}(rate(traces_spanmetrics_calls_total{{{ANSWERS}{more}}}[{range}]))")
 }
 
-/// 0 where nothing failed, nothing where there was no call.
+/// 0 where no call failed, no value where there was no call.
 fn errors(by: &str, range: &str) -> String {
     let (all, failed) = (calls(by, "", range), calls(by, ERROR, range));
     format!("({failed} or 0 * {all}) / ({all} > 0)")
@@ -63,12 +63,7 @@ fn by_service() -> Vec<Panel> {
             "reqps",
             [("{{service}}", calls(BY, "", RANGE))],
         ),
-        Panel::lines(
-            "Errors",
-            "Share of requests that failed.",
-            "percentunit",
-            [("{{service}}", errors(BY, RANGE))],
-        ),
+        Panel::lines("Errors", "Share of requests that failed.", "percentunit", [("{{service}}", errors(BY, RANGE))]),
         Panel::lines(
             "Duration, 95th percentile",
             "Below the first bucket's bound it is interpolated: choose span_metrics.histogram_buckets that fit.",

@@ -1,4 +1,4 @@
-//! A file to its messages.
+//! Splits a file into its messages.
 
 use std::io::{self, BufRead};
 
@@ -12,7 +12,7 @@ pub const MAX_MESSAGE: usize = MAX_UNWRAPPED;
 pub enum Framing {
     /// One per line.
     Lines,
-    /// One after the other, each over several lines, as people and tools write JSON for people; or the elements of an array.
+    /// One after the other, each over several lines, as in pretty-printed JSON; or the elements of an array.
     Objects,
     /// Each with its length before it.
     Sized,
@@ -44,7 +44,7 @@ pub enum Flaw {
     /// The file ends inside an array of messages.
     #[error("the file ends inside an array: the rest is missing")]
     OpenArray,
-    /// A length above [`MAX_MESSAGE`]. Whatever it is, nothing tells where the next message begins.
+    /// A length above [`MAX_MESSAGE`]. Where the next message begins is unknown.
     #[error(
         "a message of {0} bytes would be longer than {MAX_MESSAGE}, and the rest of the file cannot be read; \
              check that the file is OTLP"
@@ -80,8 +80,8 @@ pub fn is_utf16(head: &[u8]) -> bool {
     head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff])
 }
 
-/// How the messages of a file follow each other, by its first bytes: 8 are enough, unless it begins with blanks. `None` when
-/// they cannot be told.
+/// How the messages of a file follow each other, by its first bytes: 8 are enough, unless it begins with blanks. `None`
+/// when they cannot be determined.
 #[must_use]
 pub fn framing(head: &[u8]) -> Option<Framing> {
     let text = head.strip_prefix(&BOM).unwrap_or(head).trim_ascii_start();
@@ -155,7 +155,7 @@ impl<R: BufRead> Frames<R> {
         }
     }
 
-    /// Reads to the end of the line. Says whether it is short enough to be kept, and whether the file ends here.
+    /// Reads to the end of the line. Returns whether it is short enough to be kept, and whether the file ends here.
     fn fill_line(&mut self) -> io::Result<(bool, bool)> {
         self.message.clear();
         let mut fits = true;
@@ -223,7 +223,7 @@ impl<R: BufRead> Frames<R> {
         }
     }
 
-    /// Takes away what stands before an object.
+    /// Removes the bytes before an object.
     fn strip(&mut self) {
         let mark = if self.message.starts_with(&BOM) { BOM.len() } else { 0 };
         let between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'[' | b',' | b']');
@@ -250,7 +250,7 @@ impl<R: BufRead> Frames<R> {
         Ok(Some((place, self.ended.then_some(Flaw::CutOff { left, of }))))
     }
 
-    /// Reads so many bytes, or fewer at the end. Memory grows with what is there, not with what is announced.
+    /// Reads so many bytes, or fewer at the end. Memory grows with the bytes present, not with the announced length.
     fn take(&mut self, bytes: usize) -> io::Result<()> {
         self.message.clear();
         while self.message.len() < bytes {

@@ -1,6 +1,6 @@
-//! What a file may be that holds no OTLP traces: a guess, so that the user finds another one.
+//! Guesses the format of a file that holds no OTLP traces, so that the user can find the right one.
 
-/// What the first bytes of a file look like.
+/// The apparent format of a file, by its first bytes.
 #[must_use]
 pub fn looks_like(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {

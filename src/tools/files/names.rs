@@ -1,16 +1,16 @@
-//! What the names of files say.
+//! The information in file names.
 
 use super::Framing;
 
 /// The time in the name of a rotated file, such as `-2022-09-14T05-02-14.173`: a 0 stands for any digit.
 const STAMP: &[u8] = b"-0000-00-00T00-00-00.000";
-/// Endings that say nothing about what is inside.
+/// Endings that do not show the format inside.
 const COMPRESSED: [&str; 3] = [".zst", ".zstd", ".gz"];
 
 /// Where a file belongs among those that a Collector has written one after the other. They are in the order of this type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rotation {
-    /// The name without the time and without what tells of compression: the same for all of them.
+    /// The name without the time and without the compression suffix: the same for all of them.
     pub of: String,
     /// The one that is still being written, which comes last.
     pub current: bool,
@@ -37,7 +37,7 @@ pub fn rotation(path: &str) -> Rotation {
     Rotation { of: format!("{before}{extension}"), current: false, stamp: rest.to_owned() }
 }
 
-/// What the extension says about how messages follow each other.
+/// The framing by the extension.
 #[must_use]
 pub fn hint(path: &str) -> Option<Framing> {
     let extension = plain(path).rsplit_once('.')?.1.to_ascii_lowercase();

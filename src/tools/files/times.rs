@@ -1,13 +1,13 @@
-//! What time a record is: files have no timestamps, so its spans are asked.
+//! The time of a record: files have no timestamps, so it follows from the spans.
 
 use crate::core::model::Millis;
 use crate::core::otlp::{Batch, Span};
 
-/// No span is older: what says so was written in another unit. Milliseconds of today, taken for nanoseconds, are in the
+/// No span is older: such a time was written in another unit. Milliseconds of today, taken for nanoseconds, are in the
 /// first hour of 1970, and microseconds in its first month.
 const EARLIEST: Millis = 365 * 86_400_000;
 
-/// What the spans of a record say about its time.
+/// The time of a record by its spans.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     /// When the record may have been written: when the first of its spans ended. If none has ended, when the first began.
@@ -15,11 +15,11 @@ pub struct Times {
     pub at: Option<Millis>,
     /// Spans without an end.
     pub unfinished: u64,
-    /// Spans with a time in another unit, beside others that tell the time of the record.
+    /// Spans with a time in another unit, beside others that give the time of the record.
     pub odd: u64,
 }
 
-/// A record whose spans tell no time that can be.
+/// A record whose spans hold no plausible time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimeError {
@@ -30,7 +30,7 @@ pub enum TimeError {
         span: String,
         /// Which of its times.
         field: &'static str,
-        /// What it says.
+        /// Its value.
         ns: u64,
         /// What that may be instead.
         unit: Option<(&'static str, &'static str)>,
@@ -40,11 +40,11 @@ pub enum TimeError {
     None(String),
 }
 
-/// Asks the spans of a record that was decoded from `value`. Those that end or begin after `latest` say nothing, and nor do
-/// those with a time in another unit; what is wrong with the first of these is told beside.
+/// The time of a record that was decoded from `value`, by its spans. Spans that end or begin after `latest` do not
+/// count, nor do those with a time in another unit; what is wrong with the first of these is returned as well.
 ///
 /// # Errors
-/// When no span tells a time.
+/// When no span gives a time.
 pub fn times(batch: &Batch, value: &[u8], latest: Millis) -> Result<(Times, Option<TimeError>), TimeError> {
     let (mut times, mut begun, mut first, mut odd) = (Times::default(), None, None, None);
     for span in batch.resources(value).flat_map(|resource| resource.spans()) {
@@ -83,7 +83,7 @@ fn millis(span: &Span<'_>, field: &'static str, ns: u64, latest: Millis) -> Resu
     Err(TimeError::Unit { span: id(span), field, ns, unit: unit(ns, latest) })
 }
 
-/// The unit in which a number would be a time that can be, and what makes nanoseconds of it.
+/// The unit in which a number would be a plausible time, and how to convert it to nanoseconds.
 fn unit(number: u64, latest: Millis) -> Option<(&'static str, &'static str)> {
     let known = [("microseconds", "1,000", 1_000), ("milliseconds", "1,000,000", 1), ("seconds", "1,000,000,000", 0)];
     let fits = |(_, _, per_ms): &(_, _, u64)| {
@@ -117,7 +117,7 @@ mod tests {
     /// Noon of a day in 2025.
     const NOON: u64 = 1_750_000_000_000;
 
-    /// What spans with these starts and ends, in nanoseconds, tell at two minutes after noon.
+    /// What spans with these starts and ends, in nanoseconds, give at two minutes after noon.
     fn told(spans: &[(u64, u64)]) -> Result<Times, TimeError> {
         asked(spans).map(|(times, _)| times)
     }

@@ -1,4 +1,4 @@
-//! The Collector: which of its parts count, and what its keys become.
+//! The Collector: which of its components count, and how its keys are converted.
 
 use super::Fate;
 use super::draft::YamlValue;
@@ -14,7 +14,7 @@ use super::values::{duration, flow, list, names, show_duration, whole};
 use super::walk::{Fact, Importer};
 use crate::config::show_text;
 
-/// Where values wait that other keys have a say in.
+/// The pseudo-key of values that depend on other keys.
 const CARDINALITY: &str = "@cardinality";
 const PREFIX: &str = "@prefix";
 const AUTH: &str = "@auth";
@@ -94,7 +94,7 @@ fn filters(importer: &mut Importer, parts: &Parts<'_>, file: &Tree) {
     }
 }
 
-/// Whether an exporter gets what a connector for spans or edges makes.
+/// Whether an exporter receives the metrics of a connector for spans or edges.
 fn takes_metrics(file: &Tree, exporter: &str) -> bool {
     let pipelines =
         file.get("service").and_then(|service| service.get("pipelines")).map(Tree::entries).unwrap_or_default();
@@ -113,7 +113,7 @@ fn at<'a>(entry: Option<&'a TreeEntry>, path: &[&str]) -> Option<&'a Tree> {
 }
 
 fn facts(importer: &mut Importer, parts: &Parts<'_>) {
-    // To be there is enough for these two.
+    // The presence of these two is enough.
     let spans_native = at(parts.spans, &["histogram", "exponential"]).is_some();
     let spans_explicit = at(parts.spans, &["histogram", "explicit"]).is_some();
     let size = at(parts.edges, &["exponential_histogram_max_size"]).and_then(Tree::text);
@@ -165,7 +165,7 @@ fn component(importer: &mut Importer, table: &'static Table, section: &str, entr
     }
 }
 
-/// What depends on several keys.
+/// Settings that depend on several keys.
 fn settle_namespace_and_limits(importer: &mut Importer) {
     let Some(set) = importer.draft.sets.iter().find(|set| set.path == CARDINALITY).cloned() else { return };
     importer.draft.remove(CARDINALITY);
@@ -437,7 +437,7 @@ pub(super) fn namespace(importer: &mut Importer, at: &At<'_>) {
     importer.set(at.row.ours, YamlValue::Flow(show_text(name)), at);
 }
 
-/// Which attributes tell resources apart.
+/// Which attributes identify resources.
 pub(super) fn attributes(importer: &mut Importer, at: &At<'_>) {
     importer.said(at);
     let named = names(at.tree).unwrap_or_default();

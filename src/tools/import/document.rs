@@ -34,7 +34,7 @@ fn name(row: &Row) -> String {
     }
 }
 
-/// Keys in code, what stands between them not.
+/// Formats keys as code, but not the text between them.
 fn code(ours: &str) -> String {
     ours.split(", ").map(|part| format!("`{}`", cell(part))).collect::<Vec<_>>().join(", ")
 }

@@ -1,10 +1,10 @@
-//! Our keys while they are collected, and their text.
+//! The keys of spanmill while they are collected, and their text.
 
 use std::fmt::Write as _;
 
 use crate::config::show_text;
 
-/// A value in our spelling.
+/// A value in spanmill's notation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum YamlValue {
     /// On one line.
@@ -13,7 +13,7 @@ pub(super) enum YamlValue {
     Items(Vec<String>),
     /// A list on one line.
     List(Vec<String>),
-    /// What cannot be carried over: the key stands as a comment, with this behind it.
+    /// A value that cannot be converted: the key is written as a comment, followed by this.
     Note(String),
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Set {
     pub(super) from: String,
     /// Its place in the list of findings.
     pub(super) finding: Option<usize>,
-    /// Entries of a list that were taken out.
+    /// Entries that were removed from a list.
     pub(super) lost: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the spans come from: topics, groups, and how the client proves who it is.
+//! The source of spans: topics, groups, and the authentication of the client.
 
 use super::Fate;
 use super::draft::YamlValue;
@@ -10,7 +10,7 @@ use crate::config::show_text;
 const PROTOCOL: &str = "kafka.properties.security.protocol";
 const MECHANISM: &str = "kafka.properties.sasl.mechanism";
 const USERNAME: &str = "kafka.properties.sasl.username";
-/// What the client can do without further libraries.
+/// The mechanisms that the client supports without further libraries.
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// Tempo's topic: the keys of its records are tenants.
@@ -32,7 +32,7 @@ pub(super) fn topics(importer: &mut Importer, at: &At<'_>) {
     }
 }
 
-/// The group: of the same name, but our own.
+/// The group: another one, named after it.
 pub(super) fn group(importer: &mut Importer, at: &At<'_>) {
     let Some(text) = at.tree.text() else { return };
     importer.said(at);
@@ -52,12 +52,12 @@ pub(super) fn mechanism(importer: &mut Importer, at: &At<'_>) {
     }
 }
 
-/// Whether TLS is spoken.
+/// Whether TLS is used.
 pub(super) fn tls(importer: &mut Importer, at: &At<'_>) {
     switch(importer, at, true);
 }
 
-/// Whether TLS is not spoken.
+/// Whether TLS is not used.
 pub(super) fn tls_off(importer: &mut Importer, at: &At<'_>) {
     switch(importer, at, false);
 }
@@ -73,7 +73,7 @@ fn switch(importer: &mut Importer, at: &At<'_>, means: bool) {
     }
 }
 
-/// Puts together what single keys said about security. `tls`: whether a section about it makes it spoken.
+/// Puts together the settings of single keys about security. `tls`: whether a TLS section enables TLS.
 pub(super) fn secure(importer: &mut Importer, tls: bool) {
     let said = importer.draft.sets.iter().find(|set| set.path == PROTOCOL).cloned();
     let user = importer.draft.sets.iter().find(|set| set.path == USERNAME || set.path == MECHANISM).cloned();
@@ -83,7 +83,7 @@ pub(super) fn secure(importer: &mut Importer, tls: bool) {
     {
         importer.draft.put(MECHANISM, YamlValue::Flow("PLAIN".to_owned()), &user.from, user.finding);
     }
-    // A user that is not there is not asked for.
+    // Without a user, SASL is not used.
     if importer.draft.get(USERNAME).is_none() {
         importer.draft.remove(MECHANISM);
     }

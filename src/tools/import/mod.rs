@@ -1,8 +1,8 @@
 //! Settings of Tempo's metrics-generator and of the Collector's connectors to spanmill's.
 //!
 //! *In:* the text of their files. *Out:* a configuration, overrides for tenants, and for every key of the input one
-//! line that says what became of it. *Owner:* `spanmill import`. *Never:* a key that is skipped in silence, a secret in
-//! the output, a configuration that does not load. *Next:* a key that is new over there gets a row in `tables/`; the
+//! line with the result. *Owner:* `spanmill import`. *Never:* a key that is skipped silently, a secret in
+//! the output, a configuration that does not load. *Next:* a new key of the other product gets a row in `tables/`; the
 //! list and the tables of `config/MIGRATION.md` both come from the rows.
 
 mod collector;
@@ -55,13 +55,13 @@ pub struct Request<'a> {
     pub file: Input<'a>,
     /// Tempo's file with settings per tenant.
     pub overrides: Option<Input<'a>>,
-    /// Whose it is; `None`: it shows.
+    /// The product; `None`: it is detected.
     pub kind: Option<Product>,
     /// Where the overrides will lie, as `overrides.file` names it.
     pub overrides_path: Option<&'a str>,
 }
 
-/// What became of one key.
+/// The result for one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The file; empty if the key stands in none and its default matters.
@@ -72,26 +72,26 @@ pub struct Finding {
     pub key: String,
     /// The key that it becomes; empty for none.
     pub ours: String,
-    /// What became of it.
+    /// The result.
     pub fate: Fate,
     /// Why, and the remedy; may be empty if nothing changes.
     pub why: String,
 }
 
-/// What can become of a key.
+/// The possible results for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// It means the same.
     Same,
-    /// It means what it was meant to mean.
+    /// It works as intended, where the original does not.
     Better,
-    /// It means something else.
+    /// It has another meaning.
     Different,
-    /// It cannot be had.
+    /// It is not supported.
     Refused,
-    /// It has nothing to say here.
+    /// It has no meaning here.
     Ignored,
-    /// Nobody knows it.
+    /// The product has no such key.
     Unknown,
 }
 
@@ -111,7 +111,7 @@ pub struct Imported {
 /// Imports.
 ///
 /// # Errors
-/// Why the input cannot be read; one message per line of it.
+/// Why the input cannot be read; one message per line.
 pub fn import(request: &Request<'_>) -> Result<Imported, Vec<String>> {
     if let Some(line) = request.file.text.lines().position(is_alloy) {
         let (name, line) = (request.file.name, line + 1);
@@ -149,7 +149,7 @@ pub fn import(request: &Request<'_>) -> Result<Imported, Vec<String>> {
             Vec::new()
         }
     };
-    // What was found around the configuration has its name already.
+    // Findings around the configuration have their names already.
     for finding in importer.list.iter_mut().skip(known).filter(|finding| finding.line > 0) {
         if let Some(key) = wrapped::renamed(&names, &finding.key).filter(|_| finding.file == request.file.name) {
             finding.key = key;
@@ -174,7 +174,8 @@ fn recognize(file: &Tree) -> Option<Product> {
 // === impl Imported ===
 
 impl Imported {
-    /// The list, one line per key, what needs a decision first, and a line that adds it up. It may be shown on a terminal.
+    /// The list, one line per key, first those that need a decision, and a line with the totals. It may be shown on a
+    /// terminal.
     #[must_use]
     pub fn render_list(&self, colors: bool) -> String {
         let mut out = String::new();
@@ -198,7 +199,7 @@ impl Imported {
 // === impl Fate ===
 
 impl Fate {
-    /// What changes most comes first.
+    /// The greatest changes come first.
     const BY_WEIGHT: [Self; 6] =
         [Self::Refused, Self::Different, Self::Unknown, Self::Better, Self::Ignored, Self::Same];
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-/// More alternatives than this are no simple form.
+/// The maximum number of alternatives of a simple form.
 const MOST: usize = 32;
 const KINDS: [&str; 6] = ["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"];
 const STATUSES: [&str; 3] = ["UNSET", "OK", "ERROR"];
@@ -17,7 +17,7 @@ pub(super) struct Policy {
     pub(super) regex: bool,
 }
 
-/// What is asked of a span.
+/// A condition on a span.
 #[derive(Debug, Clone, PartialEq)]
 struct Test {
     /// As a policy writes it.
@@ -57,7 +57,7 @@ enum Token {
 /// The policies that drop what a condition drops.
 ///
 /// # Errors
-/// What is not understood, or cannot be said as a policy.
+/// The part that is not understood, or cannot be expressed as a policy.
 pub(super) fn policies(condition: &str) -> Result<Vec<Policy>, String> {
     let mut parser = Parser { tokens: tokens(condition)?, at: 0 };
     let expression = parser.any()?;
@@ -297,7 +297,7 @@ impl Parser {
                 return Err("compares a name with a value that is not a text".to_owned());
             }
             Operand::Plain(value) => test(ConditionValue::Plain(value)),
-            // To be there is the opposite of being nil.
+            // Presence is the opposite of nil.
             Operand::Nil if key.contains('.') => Expression::Not(Box::new(test(ConditionValue::Present))),
             Operand::Nil => return Err("compares with nil a value that is always present".to_owned()),
         };

@@ -1,4 +1,4 @@
-//! The last step: what was collected becomes files that load, without what is the default anyway.
+//! The last step: the collected keys become files that load, without keys that have their defaults.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +12,9 @@ use super::walk::Importer;
 use super::{Fate, Finding, Imported, Product, Request};
 use crate::config::{Loaded, Problem, Problems, Sources, load, show_text};
 
-/// What a tenant's settings are called in messages.
+/// The name of a tenant's settings in messages.
 const OVERRIDES_FILE: &str = "/overrides";
-/// These decide whether there is anything to do at all, and are compared as text.
+/// These decide whether there is anything to compute, and are compared as text.
 const SWITCHES: [&str; 3] = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
 
 /// Finishes an import.
@@ -50,7 +50,7 @@ pub(super) fn settle(
     Imported { kind, config: head(kind, request) + &main.render(&[], 0).text, overrides, list }
 }
 
-/// Everybody's interval is the step, that of a tenant a multiple of it.
+/// The default interval is the step, that of a tenant a multiple of it.
 fn steps(importer: &mut Importer, tenants: &mut [Tenant]) {
     const USUAL: i128 = 15_000_000_000;
     let ns = |set: &Set| duration(&set.value.flow()).unwrap_or(USUAL);
@@ -86,9 +86,9 @@ fn steps(importer: &mut Importer, tenants: &mut [Tenant]) {
     }
 }
 
-/// Takes out what does not load, and says so in the list.
+/// Removes what does not load, and records that in the list.
 fn repair(draft: &mut Draft, list: &mut Vec<Finding>, order: &[String], switches: bool) {
-    // Every round takes out something.
+    // Every round removes something.
     loop {
         let (text, lines) = check_text(draft, switches);
         let Err(problems) = checked(&text) else { return };
@@ -116,8 +116,8 @@ fn check_text(draft: &Draft, switches: bool) -> (String, Vec<(usize, String)>) {
     (text, lines)
 }
 
-/// Takes out the key that a problem is about, or only the entry of a list. `shorter` are the lists that have lost one in this
-/// round: what problems say about places in them is over.
+/// Removes the key that a problem is about, or only the entry of a list. `shorter` are the lists that have lost one in
+/// this round: the positions in their problems are no longer valid.
 fn take_out(
     draft: &mut Draft,
     list: &mut Vec<Finding>,
@@ -151,13 +151,13 @@ fn take_out(
             why,
         }),
     }
-    // What is wrong may be a secret.
+    // The wrong value may be a secret.
     let note = if entry_of(&set.path).is_some() { String::from("...") } else { set.value.flow() };
     set.value = YamlValue::Note(note);
     true
 }
 
-/// One wrong entry does not cost the others.
+/// One wrong entry does not affect the others.
 fn take_out_entry(set: &mut Set, list: &mut Vec<Finding>, problem: &Problem) -> bool {
     let rest = problem.path().strip_prefix(set.path.as_str()).and_then(|rest| rest.strip_prefix('['));
     let index: Option<usize> = rest.and_then(|rest| rest.split(']').next()).and_then(|index| index.parse().ok());
@@ -182,7 +182,7 @@ fn take_out_entry(set: &mut Set, list: &mut Vec<Finding>, problem: &Problem) -> 
 }
 
 fn checked(text: &str) -> Result<Loaded, Problems> {
-    // Secrets and certificates are not looked at here; tenants come later.
+    // Secrets and certificates are not read here; tenants come later.
     let read_file =
         |path: &Path| Ok(if path == Path::new(OVERRIDES_FILE) { "tenants: {}".to_owned() } else { "later".to_owned() });
     load(&Sources { file: Some(("spanmill.yaml", text)), env: &[], set: &[], read_file: &read_file })
@@ -194,7 +194,7 @@ fn values(text: &str) -> Option<BTreeMap<(usize, String), String>> {
     Some(loaded.effective.into_iter().enumerate().map(|(i, one)| ((i, one.path), one.value)).collect())
 }
 
-/// What a draft comes to, key by key.
+/// The effective values of a draft, key by key.
 fn effective(draft: &Draft) -> BTreeMap<String, String> {
     let found = values(&check_text(draft, true).0).unwrap_or_default();
     let mut found: BTreeMap<String, String> = found.into_iter().map(|((_, path), value)| (path, value)).collect();
@@ -208,7 +208,7 @@ fn effective(draft: &Draft) -> BTreeMap<String, String> {
     found
 }
 
-/// What a tenant's settings must say over those of everybody.
+/// The settings of a tenant that differ from the defaults.
 fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draft, order: &[String]) -> Draft {
     let mut out = Draft::default();
     let own = effective(tenant);
@@ -221,7 +221,7 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
         }
         match given {
             Some(set) => out.sets.push(set.clone()),
-            // Where nothing is made, nothing needs to be spelled out.
+            // Where no metrics are made, nothing needs to be set.
             None if entry_of(path).is_none() && value != "{}" && !off => {
                 out.put(
                     path,
@@ -233,7 +233,7 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
             None => {}
         }
     }
-    // An inherited entry of a map goes away as empty text.
+    // An inherited entry of a map is removed by empty text.
     for set in main.sets.iter().filter(|set| entry_of(&set.path).is_some() && !matches!(set.value, YamlValue::Note(_)))
     {
         if differs(&set.path) && !own.contains_key(&set.path) {
@@ -247,7 +247,7 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
     out
 }
 
-/// Whether Tempo lets tenants differ in what becomes this key.
+/// Whether Tempo has the source of this key per tenant.
 fn differs(path: &str) -> bool {
     let global = [
         "kafka.",

@@ -1,4 +1,4 @@
-//! Keys that become more than one of ours, or something else than a copy.
+//! Keys that are converted to several keys, or not one to one.
 
 use super::Fate;
 use super::draft::{Draft, YamlValue};
@@ -10,7 +10,7 @@ use super::walk::Importer;
 use crate::config::show_text;
 
 const ORG_ID: &str = "x-scope-orgid";
-/// The parts of a processor: the names that Tempo has for them, and our keys.
+/// The parts of a processor: their names in Tempo, and spanmill's keys.
 const SPAN_PARTS: [(&str, &str); 3] = [
     ("span-metrics-count", "span_metrics.calls"),
     ("span-metrics-latency", "span_metrics.latency"),
@@ -36,7 +36,7 @@ pub(super) fn processors(importer: &mut Importer, at: &At<'_>) {
     put("span_metrics.enabled", any_span);
     put("service_graphs.enabled", any_edge);
     put("host_info.enabled", has(HOST_INFO));
-    // Of what is off, the parts have nothing to say.
+    // The parts of a processor that is off have no effect.
     for (name, path) in SPAN_PARTS.iter().filter(|_| any_span) {
         put(path, spans || has(name));
     }
@@ -133,7 +133,7 @@ pub(super) fn ends_after(importer: &mut Importer, at: &At<'_>, ns: i128) {
     }
 }
 
-/// The address of a receiver. What may be secret in it does not stay there.
+/// The address of a receiver. Parts of it that may be secret are removed.
 pub(super) fn url(importer: &mut Importer, at: &At<'_>) {
     let Some(text) = at.tree.text() else {
         importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not one value");

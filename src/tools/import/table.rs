@@ -1,10 +1,10 @@
-//! What a row of the tables is: one key of theirs, what it becomes, and why.
+//! A row of the tables: one key of the other product, its conversion, and why.
 
 use super::Fate;
 use super::tree::Tree;
 use super::walk::Importer;
 
-/// What becomes of a key, and why.
+/// The conversion of a key, and why.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ImportResult {
     Same,
@@ -25,7 +25,7 @@ pub(super) enum Level {
     Both,
 }
 
-/// How a value is carried over.
+/// How a value is converted.
 #[derive(Clone, Copy)]
 pub(super) enum How {
     /// Not at all.
@@ -58,15 +58,15 @@ pub(super) enum How {
     Secret(&'static str),
     /// Always this value.
     Fixed(&'static str),
-    /// Takes some code.
+    /// By a function.
     By(fn(&mut Importer, &At<'_>)),
 }
 
-/// One key of theirs, or one case of it.
+/// One key of the other product, or one case of it.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     /// The path. A segment that ends in `*` matches names that begin so; a last segment `**` all that lies below. What
-    /// is in parentheses is no key but a fact about theirs.
+    /// is in parentheses is no key but a fact about the other product.
     pub(super) path: &'static str,
     /// Empty, or the value that the row is for, or in parentheses the case that it is for.
     pub(super) when: &'static str,
@@ -79,9 +79,9 @@ pub(super) struct Row {
 
 /// Rows with a common root.
 pub(super) struct Table {
-    /// What the document calls it.
+    /// Its name in the document.
     pub(super) name: &'static str,
-    /// What stands before the paths.
+    /// The prefix of the paths.
     pub(super) root: &'static str,
     pub(super) rows: &'static [Row],
 }
@@ -114,7 +114,7 @@ pub(super) const fn key(path: &'static str, how: How, ours: &'static str, verdic
     row(path, Level::Static, how, ours, verdict)
 }
 
-/// A key that becomes nothing.
+/// A key without an equivalent.
 pub(super) const fn none(path: &'static str, verdict: ImportResult) -> Row {
     row(path, Level::Static, How::Nothing, "", verdict)
 }
@@ -130,7 +130,7 @@ pub(super) const fn case(
     Row { path, when, level: Level::Both, how, ours, verdict }
 }
 
-/// A default of theirs that matters.
+/// A default of the other product that matters.
 pub(super) const fn absent(path: &'static str, ours: &'static str, value: &'static str, verdict: ImportResult) -> Row {
     Row { path, when: ABSENT, level: Level::Static, how: How::Fixed(value), ours, verdict }
 }

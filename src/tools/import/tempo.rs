@@ -11,10 +11,10 @@ use super::tree::Tree;
 use super::values::{duration, show_duration};
 use super::walk::Importer;
 
-/// Where the interval waits until all are known: ours is a step, and multiples of it.
+/// The pseudo-key of the interval until all are known: spanmill has a step, and multiples of it.
 pub(super) const INTERVAL: &str = "@interval";
 
-/// Reads both files. The keys of everybody are left in the importer, those of single tenants are returned.
+/// Reads both files. The defaults are left in the importer, those of single tenants are returned.
 pub(super) fn import(importer: &mut Importer, file: &Tree, overrides: Option<(&Tree, Input<'_>)>) -> Vec<Tenant> {
     for entry in file.entries() {
         match entry.name.as_str() {

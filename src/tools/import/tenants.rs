@@ -1,5 +1,5 @@
-//! Tempo's overrides. An entry there replaces the defaults as a whole, ours are added to them: what a tenant's entry
-//! does not say is written out.
+//! Tempo's overrides. An entry there replaces the defaults as a whole, while spanmill's are merged: keys that a
+//! tenant's entry omits are written explicitly.
 
 use super::draft::Draft;
 use super::specials::no_processors;
@@ -15,7 +15,7 @@ pub(super) struct Tenant {
     pub(super) draft: Draft,
 }
 
-/// What a tenant's entry falls back to the defaults for.
+/// The keys for which a tenant's entry falls back to the defaults.
 const FALLING_BACK: [&str; 3] = ["histograms.native_bucket_factor", "histograms.native_max_buckets", "span_names.mode"];
 const FLAT: &str = "metrics_generator_";
 const EVERYBODY: &str = "*";
@@ -63,7 +63,7 @@ pub(super) fn read(importer: &mut Importer, inline: Option<&Tree>, file: Option<
     tenants
 }
 
-/// `overrides` of the main file: the defaults, in either spelling, and what stands around them.
+/// `overrides` of the main file: the defaults, in either spelling, and the keys around them.
 fn defaults(importer: &mut Importer, inline: &Tree) {
     for entry in inline.entries() {
         let key = format!("overrides.{}", entry.name);
@@ -130,14 +130,14 @@ fn around(importer: &mut Importer, path: &str, key: &str, entry: &TreeEntry) {
     importer.level = level;
 }
 
-/// What else the file of overrides holds.
+/// The other content of the file of overrides.
 fn others(importer: &mut Importer, tree: &Tree) {
     for entry in tree.entries().iter().filter(|entry| entry.name != "overrides") {
         importer.find(&entry.name, entry.line, "", Fate::Unknown, "tenants belong below overrides");
     }
 }
 
-/// The entry for everybody hides the defaults.
+/// The entry for all tenants hides the defaults.
 fn beside(importer: &mut Importer) {
     let row = OVERRIDES.case("(an entry for *)", "(defaults beside it)").expect("the case has a row");
     let defaults = importer.list.iter_mut().filter(|finding| {

@@ -32,7 +32,7 @@ pub(super) struct TreeEntry {
 // === impl Tree ===
 
 impl Tree {
-    /// Parses a file. A name that stands twice is an error, as it is over there.
+    /// Parses a file. A name that stands twice is an error, as in the other product.
     pub(super) fn parse(input: Input<'_>) -> Result<Self, Vec<String>> {
         let (root, complaints) = yaml::parse_with_anchors(input.text);
         let mut wrong: Vec<String> =
@@ -121,7 +121,8 @@ fn from(node: Node, input: Input<'_>, wrong: &mut Vec<String>) -> Tree {
     Tree { line, value }
 }
 
-/// `<<` stands for the entries of maps elsewhere. What is given itself counts before them, and of several the first.
+/// `<<` stands for the entries of maps elsewhere. Explicit entries take precedence, and of several merged ones the
+/// first.
 fn merge(map: &mut Vec<TreeEntry>) {
     while let Some(at) = map.iter().position(|entry| entry.name == "<<" && entry.tree.is_map_or_maps()) {
         let merged = map.remove(at).tree;

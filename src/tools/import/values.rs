@@ -1,4 +1,4 @@
-//! Values: theirs as text, ours as YAML.
+//! Values: the other product's as text, spanmill's as YAML.
 
 use super::draft::YamlValue;
 use super::table::How;
@@ -6,7 +6,7 @@ use super::tree::{Tree, TreeValue as Theirs};
 use crate::config::show_text;
 use crate::core::model::duration::nanoseconds;
 
-/// A value in our spelling, or why it is none.
+/// A value in spanmill's notation, or why it is invalid.
 pub(super) fn convert(how: How, tree: &Tree) -> Result<YamlValue, String> {
     let text = || tree.text().ok_or_else(|| "is not one value".to_owned());
     Ok(YamlValue::Flow(match how {
@@ -56,7 +56,7 @@ pub(super) fn duration(text: &str) -> Result<i128, String> {
     nanoseconds(text).ok_or_else(|| "is not a duration".to_owned())
 }
 
-/// Nanoseconds as our files have them; below a millisecond they are rounded up.
+/// Nanoseconds in spanmill's notation; below a millisecond they are rounded up.
 pub(super) fn show_duration(ns: i128) -> String {
     let ms = (ns + MS - 1).div_euclid(MS);
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
@@ -71,7 +71,7 @@ fn bounds(tree: &Tree, read: impl Fn(&str) -> Result<u64, String>) -> Result<Yam
     Ok(YamlValue::List(read.iter().map(|ns| (*ns as f64 / 1e9).to_string()).collect()))
 }
 
-/// A list of texts in our spelling.
+/// A list of texts in spanmill's notation.
 pub(super) fn list(names: &[String]) -> YamlValue {
     YamlValue::List(names.iter().map(|name| show_text(name)).collect())
 }

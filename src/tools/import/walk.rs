@@ -1,4 +1,4 @@
-//! The walk over a tree of theirs along a table.
+//! The walk over an input tree along a table.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::wrapped::renamed;
 use super::{Fate, Finding};
 use crate::config::show_text;
 
-/// What is known while an input is read.
+/// The state while an input is read.
 pub(super) struct Importer {
     /// The configuration file.
     main: String,
@@ -23,13 +23,13 @@ pub(super) struct Importer {
     pub(super) list: Vec<Finding>,
     /// Keys that were met: the name of the table and the path.
     pub(super) seen: BTreeSet<(&'static str, String)>,
-    /// What the whole file says that single keys need to know.
+    /// Facts about the whole file that single keys need.
     pub(super) facts: BTreeSet<Fact>,
-    /// How keys are called in the file, where that differs.
+    /// The names of keys in the file, where these differ.
     pub(super) names: Vec<(String, String)>,
 }
 
-/// Something that a key alone does not tell.
+/// Something that a key alone does not determine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fact {
     /// The span metrics of the Collector are delta.
@@ -62,7 +62,7 @@ impl Importer {
         }
     }
 
-    /// Reads what lies at `path` of a table; `key` is what it is called in the file.
+    /// Reads what lies at `path` of a table; `key` is its name in the file.
     pub(super) fn walk(&mut self, table: &'static Table, path: &str, key: &str, line: usize, tree: &Tree) {
         if let Some(row) = table.row(path) {
             self.seen.insert((table.name, path.to_owned()));
@@ -71,7 +71,7 @@ impl Importer {
         } else if !table.leads(path) {
             self.find(key, line, "", Fate::Unknown, "unknown key; check its spelling");
         } else if let Some(row) = table.case(path, PRESENT).filter(|_| tree.is_empty()) {
-            // For some keys, to be there says something.
+            // The presence of some keys has a meaning.
             self.seen.insert((table.name, path.to_owned()));
             self.carry(&At { table, row, tree, key, line });
         } else if tree.entries().is_empty() {
@@ -81,7 +81,7 @@ impl Importer {
         }
     }
 
-    /// Notes a key that should have others below it.
+    /// Records a key that should have others below it.
     pub(super) fn hollow(&mut self, key: &str, line: usize, tree: &Tree) {
         let fate = if tree.is_empty() { Fate::Ignored } else { Fate::Unknown };
         self.find(key, line, "", fate, if tree.is_empty() { "it is empty" } else { "keys belong below it" });
@@ -112,7 +112,7 @@ impl Importer {
         let known = self.without_variables(at, row);
         let at =
             &At { table: at.table, row: at.row, tree: known.as_ref().unwrap_or(at.tree), key: at.key, line: at.line };
-        // What has parts is looked at part by part.
+        // Values with parts are read part by part.
         let parts = row.path == "storage.remote_write" || matches!(row.how, How::By(_)) && at.tree.list().is_none();
         let whole = at.tree.text().is_some() || !parts;
         let note = at.tree.variable().filter(|_| whole && !matches!(row.how, How::Nothing));
@@ -139,7 +139,7 @@ impl Importer {
         Some(Tree { line: at.tree.line, value: Theirs::List(known) })
     }
 
-    /// Whether a value says nothing: an empty one, and in an override of Tempo's also `""` and 0. An empty list says
+    /// Whether a value has no effect: an empty one, and in an override of Tempo's also `""` and 0. An empty list means
     /// that there are none.
     fn keeps(&self, at: &At<'_>, row: &Row) -> bool {
         if matches!(row.how, How::Nothing) {
@@ -199,7 +199,7 @@ impl Importer {
         }
     }
 
-    /// A value that only the environment of the other program knows.
+    /// A value that is known only in the environment of the other product.
     fn variable(&mut self, at: &At<'_>, row: &Row, variable: &str) {
         if let How::Secret(file) = row.how {
             self.find(at.key, at.line, row.ours, Fate::Refused, &format!("a variable: put its value into {file}"));
@@ -229,43 +229,43 @@ impl Importer {
         self.draft.put(ours, Ours::Flow(value), &from, finding);
     }
 
-    /// Sets a key of ours from the key at hand.
+    /// Sets a key of spanmill from the present key.
     pub(super) fn set(&mut self, ours: &str, value: Ours, at: &At<'_>) {
         let from = self.from(at.key, at.line);
         let finding = self.last();
         self.draft.put(ours, value, &from, finding);
     }
 
-    /// Sets a key of ours that nothing has set.
+    /// Sets a key of spanmill that is not set yet.
     pub(super) fn set_if_free(&mut self, ours: &str, value: &str, at: &At<'_>) {
         if self.draft.get(ours).is_none() {
             self.set(ours, Ours::Flow(value.to_owned()), at);
         }
     }
 
-    /// Notes what the row says.
+    /// Records the result of the row.
     pub(super) fn said(&mut self, at: &At<'_>) {
         self.find(at.key, at.line, at.row.ours, at.row.verdict.fate(), at.row.verdict.why());
     }
 
-    /// Notes what the row of a case says.
+    /// Records the result of the row of a case.
     pub(super) fn said_case(&mut self, at: &At<'_>, when: &str) {
         self.case(at.table, at.row.path, when, at.key, at.line);
     }
 
-    /// Notes what the row of a case says about a key.
+    /// Records the result of the row of a case for a key.
     pub(super) fn case(&mut self, table: &'static Table, path: &str, when: &str, key: &str, line: usize) {
         let row = table.rows.iter().find(|row| row.path == path && row.when == when).expect("the case has a row");
         self.find(key, line, row.ours, row.verdict.fate(), row.verdict.why());
     }
 
-    /// Notes what became of a key.
+    /// Records the result for a key.
     pub(super) fn find(&mut self, key: &str, line: usize, ours: &str, fate: Fate, why: &str) {
         let (key, ours, why) = (key.to_owned(), ours.to_owned(), why.to_owned());
         self.list.push(Finding { file: self.file.clone(), line, key, ours, fate, why });
     }
 
-    /// Takes the defaults of a table that matter, where no key was given.
+    /// Applies the defaults of a table that matter, where no key is set.
     pub(super) fn defaults(&mut self, table: &'static Table) {
         for row in table.rows.iter().filter(|row| row.when == ABSENT) {
             let given = self.seen.iter().any(|(name, path)| *name == table.name && path == row.path);
@@ -291,7 +291,7 @@ impl Importer {
         }
     }
 
-    /// The finding that was noted last.
+    /// The finding that was recorded last.
     pub(super) fn last(&self) -> Option<usize> {
         self.list.len().checked_sub(1)
     }

@@ -3,21 +3,21 @@
 use super::tree::{Tree, TreeEntry, TreeValue};
 use super::{Fate, Finding, Input};
 
-/// Deeper than this, nobody nests a chart in charts.
+/// Charts are not nested deeper than this in practice.
 const DEPTH: usize = 4;
 const CONNECTORS: [&str; 4] = ["span_metrics", "spanmetrics", "service_graph", "servicegraph"];
-/// What a key of the charts does that is none of Tempo's.
+/// The reason for a key that belongs to the chart.
 const CHART: &str = "the chart's own, not of the configuration";
 
-/// What lies inside.
+/// The content.
 #[derive(Debug)]
 pub(super) struct Unwrapped {
     pub(super) tree: Tree,
-    /// Settings of single tenants that lie beside it.
+    /// Settings of single tenants beside it.
     pub(super) tenants: Option<Tree>,
-    /// How keys are called in the file: what stands before them here and there.
+    /// The names of keys in the file: their prefixes there and in the configuration.
     pub(super) names: Vec<(String, String)>,
-    /// What was found around it.
+    /// The findings around it.
     pub(super) around: Vec<Finding>,
 }
 
@@ -39,7 +39,7 @@ enum Shape {
     Text,
 }
 
-/// Takes a configuration out of what stands around it. A file that is one is left as it is.
+/// Extracts a configuration from the file around it. A file that is one is left as it is.
 pub(super) fn unwrap(tree: Tree, input: Input<'_>) -> Result<Unwrapped, Vec<String>> {
     let whole = is_chart(&tree) || !is_plain(&tree);
     let mut places = Vec::new();
@@ -123,7 +123,7 @@ fn plain(place: &ConfigSite<'_>) -> Unwrapped {
     Unwrapped { tree: place.node.clone(), tenants: None, names, around: Vec::new() }
 }
 
-/// A text that stands inside another one begins where its first line does.
+/// An embedded text begins where its first line does.
 fn text(place: &ConfigSite<'_>, input: Input<'_>) -> Result<Unwrapped, Vec<String>> {
     let mut tree = Tree::parse(Input { name: input.name, text: place.node.text().unwrap_or_default() })?;
     shift(&mut tree, place.node.line.saturating_sub(1));
@@ -239,7 +239,7 @@ fn receiver(url: &TreeEntry) -> TreeEntry {
     map("storage", around(TreeValue::Map(vec![map("remote_write", around(TreeValue::List(vec![one])))])))
 }
 
-/// What stands beside the way to a place.
+/// The keys beside the path to a place.
 fn beside(tree: &Tree, path: &[&str], input: Input<'_>) -> Vec<Finding> {
     let (mut out, mut node, mut above) = (Vec::new(), tree, String::new());
     for name in path {
@@ -267,7 +267,7 @@ fn finding(input: Input<'_>, key: &str, line: usize, fate: Fate, why: &str) -> F
     Finding { file, line, key, ours: String::new(), fate, why }
 }
 
-/// A key as it is called in the file.
+/// The name of a key in the file.
 pub(super) fn renamed(names: &[(String, String)], key: &str) -> Option<String> {
     names.iter().find_map(|(inner, shown)| {
         if inner.is_empty() {

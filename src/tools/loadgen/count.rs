@@ -1,4 +1,4 @@
-//! Counts what was planned, densely: a cell per operation and outcome, a cell per edge.
+//! Counts the planned spans and edges, densely: a cell per operation and outcome, a cell per edge.
 
 use super::expect::{Bound, EDGE_BOUNDS, Expectation, SPAN_BOUNDS, Series};
 use super::plan::expired;
@@ -14,7 +14,7 @@ pub(super) struct Count {
     edges: Vec<EdgeCell>,
     pub(super) edge_bounds: &'static [Bound],
     pub(super) ledger: Ledger,
-    /// What belongs to which step, if that is wanted.
+    /// The counts by step, if requested.
     pub(super) steps: Option<Steps>,
 }
 
@@ -82,7 +82,7 @@ impl Count {
         self.edge(Counter::EdgesCompleted, index, edge);
     }
 
-    /// Counts an edge with a side that never speaks. It ends in a series when its wait is over.
+    /// Counts an edge with a side that sends no spans. It ends in a series when its wait is over.
     pub(super) fn virtual_node(&mut self, index: usize, edge: Edge) {
         self.edge(Counter::EdgesVirtual, index, edge);
     }
@@ -101,7 +101,7 @@ impl Count {
         }
     }
 
-    /// Spells everything out.
+    /// The counts as text series.
     pub(super) fn expectation(&self, topology: &Topology) -> Expectation {
         let mut series = Series::default();
         for (i, cell) in self.spans.iter().enumerate().filter(|(_, c)| c.latency.count() > 0) {

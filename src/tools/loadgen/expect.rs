@@ -1,4 +1,4 @@
-//! What a correct worker with default settings must count, as text and as numbers.
+//! The expected counts of a correct worker with default settings, as text and as numbers.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::core::model::{Counter, Ledger};
 
-/// Every series, and the ledger, that a topic must come to once everything in it has been read and has expired.
+/// Every series, and the ledger, that a topic must result in once everything in it has been read and has expired.
 ///
 /// As text: a line `name{label="value",...} number` per series, sorted, labels sorted by name; then a line
 /// `# ledger name number` per counter. Durations are kept as integer nanoseconds and written in seconds.
@@ -50,11 +50,11 @@ enum ExpectedValue {
     Nanos(u128),
 }
 
-/// Collects series under their canonical text; what has the same text adds up.
+/// Collects series under their canonical text; series with the same text add up.
 #[derive(Debug, Default)]
 pub(super) struct Series(BTreeMap<String, ExpectedValue>);
 
-/// Begins a line that tells the steps of a series.
+/// Begins a line with the steps of a series.
 pub(super) const STEPS: &str = "# steps ";
 
 /// The upper bound of a bucket: nanoseconds, and `le`.
@@ -122,7 +122,7 @@ impl Expectation {
         canonical(name, labels)
     }
 
-    /// The counters. What a source does not decide (lost records, a cap on pending edges) is 0.
+    /// The counters. Counters that the source does not determine (lost records, a cap on pending edges) are 0.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -35,7 +35,7 @@ pub struct Record {
     pub partition: Option<u32>,
 }
 
-/// What is put together into one record.
+/// How spans are grouped into a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// Spans of one trace, as the Collector's Kafka exporter does.
@@ -45,7 +45,7 @@ pub enum Group {
     Partition(u32),
 }
 
-/// What to make of a topology.
+/// How to generate a load from a topology.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// The event time of the first trace.
@@ -58,11 +58,11 @@ pub struct Options {
     pub error_share: f64,
     /// The most spans in a record. At least 1.
     pub spans_per_record: usize,
-    /// What is put together into one record.
+    /// How spans are grouped into a record.
     pub group: Group,
 }
 
-/// Makes records, and knows what they must count to. It is an endless iterator unless [`Options::spans`] is set or
+/// Generates records, and their expected counts. It is an endless iterator unless [`Options::spans`] is set or
 /// [`Generator::stop`] is called; then it ends after the last part of the last trace.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -75,7 +75,7 @@ pub struct Generator {
     /// The sum of all weights of entries.
     weights: u64,
     stopped: bool,
-    /// Event time of what is being sent.
+    /// Event time of the records that are being sent.
     now: Millis,
     late: BinaryHeap<Reverse<Part>>,
     parts: u64,
@@ -175,14 +175,14 @@ impl Generator {
         self
     }
 
-    /// Tells each series that span metrics and completed edges make, sorted by their labels, with its value at the end of
-    /// every step in which it changes: exact once the iterator has ended. What belongs to which step follows from the
-    /// timestamps of records, which ascend: a span is in the step of its record, an edge in that of the record that
-    /// completes it. Edges with a virtual node are skipped: they belong to the step in which their wait is over, which the
-    /// other records of their partition decide. Nothing without [`Generator::with_steps`].
+    /// Passes to `each` every series that span metrics and completed edges make, sorted by their labels, with its value
+    /// at the end of every step in which it changes: exact once the iterator has ended. What belongs to which step
+    /// follows from the timestamps of records, which ascend: a span is in the step of its record, an edge in that of
+    /// the record that completes it. Edges with a virtual node are skipped: they belong to the step in which their wait
+    /// is over, which the other records of their partition decide. Nothing without [`Generator::with_steps`].
     ///
     /// # Errors
-    /// Whatever `each` returns; it ends the tale.
+    /// Whatever `each` returns; it ends the iteration.
     pub fn each_step<E>(&self, each: impl FnMut(&str, &[(Millis, f64)]) -> Result<(), E>) -> Result<(), E> {
         match &self.count.steps {
             Some(steps) => steps.each_series(&self.topology, self.count.edge_bounds, each),
@@ -190,12 +190,12 @@ impl Generator {
         }
     }
 
-    /// Begins no further trace. What has begun is still sent.
+    /// Begins no further trace. Traces that have begun are still sent.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// What the spans planned so far must count to: exact once the iterator has ended.
+    /// The expected counts of the spans planned so far: exact once the iterator has ended.
     #[must_use]
     pub fn expectation(&self) -> Expectation {
         self.count.expectation(&self.topology)
@@ -212,7 +212,7 @@ impl Generator {
         self.options.start.saturating_add(Millis::try_from(ms).unwrap_or(Millis::MAX))
     }
 
-    /// Plans the next trace and sends what is not sent later.
+    /// Plans the next trace and sends the parts that are not sent later.
     fn begin_trace(&mut self) {
         self.advance(self.clock());
         let trace = self.dice.trace_id();
@@ -268,7 +268,7 @@ impl Generator {
         }
     }
 
-    /// Moves event time on to `to`; on the way, sends everything that is due, in order.
+    /// Advances event time to `to`, and sends everything that is due until then, in order.
     fn advance(&mut self, to: Millis) {
         loop {
             let part = self.late.peek().map_or(Millis::MAX, |Reverse(p)| p.at);

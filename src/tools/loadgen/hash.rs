@@ -1,4 +1,4 @@
-//! Which partition a key belongs to, as Kafka's default partitioner has it.
+//! The partition of a key by Kafka's default partitioner.
 
 /// The partition, out of `partitions`, that Kafka's default (murmur2) partitioner gives to `key`. librdkafka's
 /// `murmur2_random` agrees.

@@ -1,10 +1,10 @@
-//! Seeded topologies and traces, and exactly what they must count to.
+//! Seeded topologies and traces, and their exact expected counts.
 //!
 //! * *In:* a [`Topology`], a seed, [`Options`].
 //! * *Out:* [`Record`]s as the OpenTelemetry Collector would put them into Kafka, and the [`Expectation`]: every series
 //!   that a correct worker with default settings derives from them.
-//! * *Owner:* nobody; a [`Generator`] is a value. The same arguments give the same bytes.
-//! * *Never:* a clock, I/O, or a line of the code that it is there to check: the expectation comes from the edges that
+//! * *Owner:* none; a [`Generator`] is a value. The same arguments give the same bytes.
+//! * *Never:* a clock, I/O, or a line of the code that it checks: the expectation comes from the edges that
 //!   the generator planned, not from reading spans back.
 //! * *Next:* `produce` sends the records; `demo`, tests and benches feed them to the worker's rooms.
 

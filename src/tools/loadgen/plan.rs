@@ -1,4 +1,4 @@
-//! One trace: which spans it has, how long they take, what fails, and what that must count to.
+//! One trace: its spans, their durations, their failures, and the expected counts.
 
 use super::count::{Count, Edge};
 use super::dice::Dice;
@@ -20,7 +20,7 @@ pub(super) struct Planner<'a> {
     pub(super) errors: u32,
 }
 
-/// What a caller needs to know of a span that is over.
+/// The result of a finished span for its caller.
 #[derive(Debug, Clone, Copy)]
 struct Over {
     id: u64,

@@ -160,7 +160,7 @@ fn method(n: usize) -> &'static str {
     ["GET", "POST", "PUT", "DELETE"][n % 4]
 }
 
-/// What every span of the reference load says about itself.
+/// The attributes of every span of the reference load.
 fn common(name: &str, kind: LoadSpanKind) -> Attrs {
     let route = name.split_once(' ').map_or(name, |(_, route)| route);
     let mut attrs = vec![

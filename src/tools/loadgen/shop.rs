@@ -1,4 +1,4 @@
-//! A web shop that one could believe in, with everything that a service graph has to tell apart.
+//! A realistic web shop, with everything that a service graph has to distinguish.
 
 use super::dice::Dice;
 use super::template::{Attrs, ID};
@@ -234,7 +234,7 @@ impl Shop {
         reserve
     }
 
-    /// What browsers and the app see.
+    /// The front ends for browsers and the app.
     fn front(&mut self, backend: Backend) {
         let service = self.service("frontend", "node");
         let pages: [Page<'_>; 6] = [
@@ -267,7 +267,7 @@ impl Shop {
         self.b.entry(api, "mobile-app", 16);
     }
 
-    /// What is broken, old or unusual.
+    /// Broken, old or unusual parts.
     fn oddities(&mut self, backend: Backend) {
         let nothing = Attrs::new();
         let cart_service = self.b.service_of(backend.cart);

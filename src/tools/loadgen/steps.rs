@@ -1,4 +1,4 @@
-//! What belongs to which step, by the timestamps of records alone.
+//! The counts of each step, by the timestamps of records alone.
 //!
 //! A cell per step and operation or edge, so memory follows the topology and the time, and not the spans.
 
@@ -25,7 +25,7 @@ pub(super) struct Steps {
     numbered: u64,
 }
 
-/// What one step adds.
+/// The counts that one step adds.
 #[derive(Debug, Clone)]
 struct Cells {
     spans: Vec<SpanCell>,
@@ -40,18 +40,18 @@ struct Open {
     missing: usize,
 }
 
-/// The values of series by step, as an expectation file tells them.
+/// The values of series by step, as an expectation file holds them.
 pub type StepValues = BTreeMap<String, Vec<(Millis, f64)>>;
 
-/// How an expectation file tells the steps of a series: `# steps name{labels} step=value ...`, where a step is its end in
-/// milliseconds and the value the one that it ends with.
+/// How an expectation file writes the steps of a series: `# steps name{labels} step=value ...`, where a step is its end
+/// in milliseconds and the value the one that it ends with.
 #[must_use]
 pub fn step_line(series: &str, values: &[(Millis, f64)]) -> String {
     let values: String = values.iter().map(|(step, value)| format!(" {step}={value}")).collect();
     format!("{STEPS}{series}{values}\n")
 }
 
-/// The steps that an expectation file tells of; `None` if a line does not tell them.
+/// The steps in an expectation file; `None` if a line does not hold them.
 #[must_use]
 pub fn parse_steps(text: &str) -> Option<StepValues> {
     let value = |word: &str| {
@@ -98,7 +98,8 @@ impl Steps {
         }
     }
 
-    /// Tells the values of every series. What has the same labels adds up, so it goes through cells that share them.
+    /// Passes the values of every series to the caller. Series with the same labels add up, so cells are grouped by the
+    /// labels that they share.
     pub(super) fn each_series<E>(
         &self,
         topology: &Topology,
@@ -128,7 +129,7 @@ impl Steps {
         Ok(())
     }
 
-    /// The values of some series at the end of every step that changes them. `spell` tells them step by step.
+    /// The values of some series at the end of every step that changes them. `spell` gives them step by step.
     fn values(&self, mut spell: impl FnMut(&Cells, &mut Series)) -> StepValues {
         let mut values = StepValues::new();
         for (&at, step) in &self.steps {

@@ -1,7 +1,7 @@
-//! Pre-encoded pieces of OTLP: what is the same in every span of an operation is encoded once, by prost.
+//! Pre-encoded pieces of OTLP: the parts that are the same in every span of an operation are encoded once, by prost.
 //!
 //! A span is then a few copies and patches. The bytes are exactly what prost would write for the same message (a test
-//! holds them against it), so the length of a span is also the size that a worker must count.
+//! compares them), so the length of a span is also the size that a worker must count.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;

@@ -1,4 +1,4 @@
-//! What calls what: services, their operations, and the edges between them.
+//! The system under load: services, their operations, and the edges between them.
 
 use super::scaled::Scale;
 use super::template::{Attr, Attrs, ResourceTemplate, SpanTemplate};
@@ -48,7 +48,7 @@ pub(super) struct Op {
     pub(super) fragile: u32,
     /// Whether its SDK sets status OK.
     pub(super) says_ok: bool,
-    /// What it does, one after the other.
+    /// Its steps, one after the other.
     pub(super) steps: Vec<Step>,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Far {
     Database { edge: usize },
     /// The child names a peer that sends no spans: a virtual node.
     Peer { edge: usize },
-    /// The other half never comes, and the child does not say who it would have been.
+    /// The peer span never comes, and the child does not name the peer.
     Lost,
 }
 
@@ -89,12 +89,12 @@ pub(super) struct EntryPoint {
     pub(super) origin: Caller,
 }
 
-/// Who is before the first span of a trace.
+/// The caller of the first span of a trace.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Caller {
-    /// Nobody: the span is a root of an edge kind, its client a virtual node.
+    /// No service: the span is a root of an edge kind, its client a virtual node.
     Outside { edge: usize },
-    /// Nobody: the span is a root of no edge kind.
+    /// No service: the span is a root of no edge kind.
     Nobody,
     /// A span that never arrives.
     Lost,
@@ -220,7 +220,7 @@ impl Builder {
         self.step(parent, producer, chance, Far::Consumer { op: consumer, edge });
     }
 
-    /// `parent` asks the database that is called `node` on the map.
+    /// `parent` calls the database with the node name `node`.
     pub(super) fn database(&mut self, parent: usize, client: usize, node: &str, chance: u32) {
         let edge = self.edge_to(client, node, "database");
         self.step(parent, client, chance, Far::Database { edge });

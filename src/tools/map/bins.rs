@@ -1,5 +1,5 @@
-//! What was counted, by time. A bin is open as long as deltas of its time may come, and packed afterwards; what still comes
-//! then opens it again.
+//! Counts by time. A bin is open as long as deltas of its time may come, and packed afterwards; a later delta
+//! opens it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::core::model::{Layout, Millis, Natives, Numbers};
 /// A key, and the layout that its numbers have.
 type Row = (u32, u16);
 
-/// What was counted in one stretch of time.
+/// The counts of one stretch of time.
 #[derive(Debug, Default)]
 pub(super) struct Bin {
     open: BTreeMap<Row, Numbers>,
     packed: Vec<u8>,
     /// Rows of the packed ones, in order, with where their numbers begin.
     index: Vec<(u32, u16, u32)>,
-    /// What [`Bins::outline`] has made of it; `None` when something was added since.
+    /// The result of [`Bins::outline`]; `None` if something was added since.
     outline: Option<Outline>,
 }
 
@@ -178,7 +178,7 @@ impl Bins {
         self.bins.range_mut(..=passed).for_each(|(_, bin)| bin.pack(layouts));
     }
 
-    /// Makes each two bins one. Bins are aligned to the epoch, so nothing moves over an edge.
+    /// Merges each two bins into one. Bins are aligned to the epoch, so nothing moves over an edge.
     pub(super) fn coarsen(&mut self) {
         self.width *= 2;
         let layouts = &self.layouts;
@@ -226,7 +226,7 @@ impl Bins {
         }
     }
 
-    /// What `make` makes of each bin. A bin to which nothing was added is asked once.
+    /// The result of `make` for each bin, computed once until something is added to the bin.
     pub(super) fn outline(
         &mut self,
         make: impl Fn(&mut dyn FnMut(&mut dyn FnMut(u32, &Arc<Layout>, &Numbers))) -> Outline,

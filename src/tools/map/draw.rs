@@ -1,4 +1,4 @@
-//! A graph as text that others draw.
+//! A graph as text for drawing programs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -57,7 +57,7 @@ pub fn mermaid(graph: &Graph) -> String {
 }
 
 fn put(out: &mut String, what: std::fmt::Arguments<'_>) {
-    // A string takes everything.
+    // Writing to a string cannot fail.
     let written = out.write_fmt(what);
     debug_assert!(written.is_ok(), "a string takes everything");
 }

@@ -10,11 +10,11 @@ use super::sums::{CLIENT, Red, SERVER, Sum, Values};
 use super::views::{EdgeView, Graph, GraphQuery, GroupView, NodeView};
 use crate::core::model::Millis;
 
-/// What is shown of a moment is counted over so many points before it.
+/// The numbers of a moment are counted over so many points before it.
 pub(super) const WINDOW_POINTS: i64 = 5;
 /// Points of the total.
 const TOTAL_POINTS: i64 = 96;
-/// Edges fail visibly and badly from these shares on.
+/// From these ratios on, failures of an edge are visible and severe.
 const FAILING: [f64; 2] = [0.01, 0.05];
 
 pub(super) type EdgeId = (NodeName, NodeName, Connection);
@@ -28,7 +28,7 @@ pub(super) struct Spans {
     all_failed: Sum,
 }
 
-/// What was counted in a stretch of time.
+/// The counts of a stretch of time.
 #[derive(Debug, Default)]
 pub(super) struct Moment {
     pub(super) spans: BTreeMap<NodeName, Spans>,
@@ -36,7 +36,7 @@ pub(super) struct Moment {
     pub(super) seconds: f64,
 }
 
-/// Two moments and what they are of.
+/// Two moments, and the tenant and nodes that they are about.
 struct Picture<'a> {
     nodes: &'a Nodes,
     seen: BTreeMap<EdgeId, (Millis, Millis)>,
@@ -64,7 +64,7 @@ impl Spans {
 // === impl Moment ===
 
 impl Moment {
-    /// What a node does: by the spans of its servers, or else by the edges to it, or from it.
+    /// The numbers of a node: by the spans of its servers, or else by the edges to it, or from it.
     pub(super) fn node(&self, node: &NodeName, kind: NodeType) -> (Red, &'static str) {
         let own = self.spans.get(node);
         let red = own.map(|spans| Red::of_spans(&spans.entry, &spans.entry_failed)).unwrap_or_default();
@@ -99,7 +99,7 @@ impl Moment {
     }
 }
 
-/// The side that tells the latency of an edge: the client, unless it sends no spans.
+/// The side that gives the latency of an edge: the client, unless it sends no spans.
 pub(super) fn side_of(connection: Connection) -> usize {
     if connection == Connection::VirtualClient { SERVER } else { CLIENT }
 }
@@ -157,7 +157,7 @@ impl Map {
         Some(((first - self.bins.width()).max(began - self.settings.step), last))
     }
 
-    /// What is counted for a moment: a few points up to the last one that is complete, or everything.
+    /// The stretch that is counted for a moment: a few points up to the last complete one, or everything.
     pub(super) fn span_of(&self, at: Option<Millis>, newest: Millis) -> (Millis, Millis) {
         if at.is_none() && self.settings.whole {
             return (Millis::MIN, newest);
@@ -187,7 +187,7 @@ impl Map {
         moment
     }
 
-    /// Adds what one key counted.
+    /// Adds the counts of one key.
     pub(super) fn put(&self, moment: &mut Moment, nodes: &Nodes, key: u32, sum: &Sum) {
         match self.keys.get(key as usize).and_then(Option::as_ref).map(|slot| &slot.key) {
             Some(Key::Operation(o)) => {
@@ -295,7 +295,7 @@ impl Picture<'_> {
         self.merged(|id| Some((id.0.id(), id.1.id())))
     }
 
-    /// Edges between whatever `ends` makes of their ends; `None`: not shown.
+    /// Edges with their ends mapped by `ends`; `None`: not shown.
     fn merged(&self, ends: impl Fn(&EdgeId) -> Option<(String, String)>) -> Vec<EdgeView> {
         let mut all: BTreeMap<(String, String), (EdgeView, Red, Red)> = BTreeMap::new();
         for (id, &(first_seen, last_seen)) in &self.seen {
@@ -320,7 +320,7 @@ impl Picture<'_> {
         edges.collect()
     }
 
-    /// Who calls from outside is no group.
+    /// External callers are not grouped.
     fn place(&self, name: &NodeName, open: Option<&str>) -> String {
         let group = self.nodes.group(name);
         let alone = self.nodes.kind(name) == NodeType::User || open == Some(&*group);

@@ -1,4 +1,4 @@
-//! What became of an edge or a service over time; a service's operations and exemplars.
+//! An edge or a service over time; a service's operations and exemplars.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::core::model::{Exemplar, Millis};
 
 /// Points of a history.
 const POINTS: i64 = 72;
-/// So many exemplars are shown.
+/// The maximum number of exemplars shown.
 const EXAMPLES: usize = 10;
 
 /// One point of a history.
@@ -21,7 +21,7 @@ const EXAMPLES: usize = 10;
 pub struct Point {
     /// Its end.
     pub t: Millis,
-    /// What happened in it; `None`: nothing.
+    /// Its numbers; `None`: no calls.
     pub values: Option<Values>,
 }
 
@@ -45,11 +45,11 @@ pub struct OperationView {
     pub name: String,
     /// The span kind, such as `server`.
     pub kind: String,
-    /// What it does.
+    /// Its numbers.
     pub now: Values,
 }
 
-/// A trace that shows what is meant.
+/// An example trace.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExampleView {
     /// The trace ID in hexadecimal.
@@ -64,7 +64,7 @@ pub struct ExampleView {
     pub error: bool,
 }
 
-/// A service with what it does.
+/// A service with its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServiceView {
     /// See [`NodeName::id`].
@@ -76,7 +76,7 @@ pub struct ServiceView {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: NodeType,
-    /// Of what its numbers are: `server spans`, `calls`, `own calls` or `spans`.
+    /// What its numbers count: `server spans`, `calls`, `own calls` or `spans`.
     pub of: &'static str,
     /// Milliseconds of a point.
     pub step: Millis,
@@ -148,7 +148,7 @@ impl Map {
         slots.filter(|(_, slot)| **slot.key.tenant() == *tenant && wanted(&slot.key)).map(|(id, _)| id).collect()
     }
 
-    /// What some keys counted, point by point. Points without anything are there, too.
+    /// The counts of some keys, point by point, including empty points.
     fn moments(
         &self,
         nodes: &Nodes,
@@ -214,7 +214,7 @@ impl Map {
             found.extend(slot.examples.iter().map(|example| (example, what.clone(), error)));
         }
         found.sort_by(|a, b| b.0.cmp(a.0));
-        // A span is an example of its operation and of its edge: the operation knows more.
+        // A span is an example of its operation and of its edge: the operation is more precise.
         found.dedup_by(|later, first| later.0.trace_id == first.0.trace_id);
         let view = |(example, what, error): (&Exemplar, String, bool)| ExampleView {
             trace_id: format!("{:032x}", u128::from_be_bytes(example.trace_id)),

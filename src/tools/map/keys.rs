@@ -1,4 +1,4 @@
-//! Label sets → what they count.
+//! Label sets → keys of the map.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct NodeName {
     pub name: Arc<str>,
 }
 
-/// The kind of an edge, as its label `connection_type` says.
+/// The kind of an edge, by its label `connection_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Connection {
     /// A call between two services.
@@ -29,7 +29,7 @@ pub enum Connection {
     VirtualServer,
 }
 
-/// What a label set counts.
+/// The subject of a label set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Operation(Operation),
@@ -62,7 +62,8 @@ pub(super) struct Texts(BTreeMap<Arc<str>, ()>);
 // === impl NodeName ===
 
 impl NodeName {
-    /// The identifier: namespace, `/`, name. Without a namespace, the name alone, unless that would be another one's.
+    /// The identifier: namespace, `/`, name. Without a namespace, the name alone, unless another node has that
+    /// identifier.
     #[must_use]
     pub fn id(&self) -> String {
         match (&*self.namespace, self.name.contains('/')) {
@@ -76,7 +77,7 @@ impl NodeName {
 // === impl Connection ===
 
 impl Connection {
-    /// How it stands in answers.
+    /// Its name in answers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -110,7 +111,7 @@ impl Key {
         }
     }
 
-    /// What the labels of a family name; `None` for what is in no map.
+    /// The key that the labels of a family name; `None` for families that are not in a map.
     pub(super) fn of(texts: &mut Texts, tenant: &str, family: Family, block: &[u8]) -> Option<Self> {
         match family {
             Family::SpanMetrics => Some(Self::Operation(Operation::of(texts, tenant, block))),
@@ -119,7 +120,7 @@ impl Key {
         }
     }
 
-    /// What it takes in memory besides its texts.
+    /// The memory that it takes besides its texts.
     pub(super) const COST: usize = 192;
 }
 
@@ -184,7 +185,7 @@ impl Texts {
         text
     }
 
-    /// Forgets what nothing else holds.
+    /// Drops texts without another reference.
     pub(super) fn prune(&mut self) {
         self.0.retain(|text, ()| Arc::strong_count(text) > 1);
     }

@@ -1,21 +1,21 @@
-//! The service map: what delta records say of services and of the calls between them, over time.
+//! The service map: services and the calls between them over time, from delta records.
 //!
-//! * *In:* records of the deltas topic, from whichever place they come; labels of snapshots. *Out:* graphs at a moment,
-//!   histories, operations, exemplars, as plain values and as text. *Owner:* the page's server. *Never:* a clock, a file, a
-//!   socket. A quantile that is not of merged buckets. *Next:* `ui` answers with it.
+//! * *In:* records of the deltas topic, from any source; labels of snapshots. *Out:* graphs at a moment, histories,
+//!   operations, exemplars, as plain values and as text. *Owner:* the page's server. *Never:* a clock, a file, a
+//!   socket. A quantile that does not come from merged buckets. *Next:* `ui` answers with it.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `keys` | label sets → what they count: an operation of a service, or an edge |
-//! | `bins` | what was counted, by time, packed; and what is dropped when memory is full |
+//! | `keys` | label sets → their subjects: an operation of a service, or an edge |
+//! | `bins` | counts by time, packed; and what is dropped when memory is full |
 //! | `sums` | counts merged over layouts → rate, errors, quantiles with their bounds |
-//! | `model` | the map itself: it takes records in and knows how far they are |
+//! | `model` | the map itself: it adds records and tracks their progress |
 //! | `nodes` | which services there are, what kind they are, and to which namespace they belong |
-//! | `graph`, `history`, `views` | questions and answers |
+//! | `graph`, `history`, `views` | requests and answers |
 //! | `draw` | a graph as DOT and as Mermaid |
 //!
-//! A map counts what span tasks have counted, before a shard applies a tenant's limits: a label set that a limit refuses has
-//! no series of its own and is in the map all the same.
+//! A map counts what span tasks have counted, before a shard applies a tenant's limits: a label set that a limit
+//! refuses has no series of its own and is in the map all the same.
 
 mod bins;
 mod draw;

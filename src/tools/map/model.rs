@@ -1,4 +1,4 @@
-//! The map: it takes records in, keeps what they count within bounds, and knows how far they are.
+//! The map: it adds records, keeps their counts within bounds, and tracks their progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::core::model::time::last_step;
 use crate::core::model::wire::Malformed;
 use crate::core::model::{Exemplar, Family, Layout, MAX_TIME, Millis, SetName};
 
-/// So many exemplars of a key are kept: the latest ones.
+/// The number of exemplars of a key that are kept: the latest ones.
 const EXAMPLES: usize = 6;
-/// After so many records the sizes are looked at.
+/// After so many records the sizes are checked.
 const CHECK_EVERY: u64 = 256;
-/// What is known of a label set takes this much.
+/// The memory of a label set.
 const NAME_COST: usize = 96;
-/// A source that is so much behind the first one, on top of two steps, is named.
+/// A source that lags the first one by so much plus two steps is reported.
 const LATE: Millis = 60_000;
 
 /// What a map keeps.
@@ -36,16 +36,16 @@ pub struct MapSettings {
     pub whole: bool,
 }
 
-/// Something that the map lacks, in words for people.
+/// Something that the map lacks, as a message.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap(pub String);
 
-/// How far a map is.
+/// The progress of a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// Every source has passed this moment.
     pub as_of: Option<Millis>,
-    /// What is missing, in words.
+    /// The missing parts, as messages.
     pub partial: Vec<String>,
     /// Points before this moment were dropped.
     pub dropped_before: Option<Millis>,
@@ -55,7 +55,7 @@ pub struct Status {
     pub bytes: usize,
 }
 
-/// What a name of a label set stands for.
+/// The key of a label set's name.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     /// `None`: it is in no map.
@@ -74,7 +74,7 @@ pub(super) struct KeySlot {
     pub(super) examples: Vec<Exemplar>,
 }
 
-/// How far the delta records of one source are that one shard has received.
+/// The progress of the delta records of one source in one shard.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     next: (u64, u32),
@@ -93,7 +93,7 @@ pub struct Map {
     names: BTreeMap<SetName, Known>,
     texts: Texts,
     places: BTreeMap<(u32, Arc<str>, i32), Place>,
-    /// The longest time after which a sender spells a label set out again.
+    /// The longest time after which a sender sends a label set in full again.
     respell_after: Millis,
     /// Shards that are expected and have sent nothing.
     silent: BTreeSet<u32>,
@@ -138,14 +138,15 @@ impl Map {
         self.silent.extend(shards);
     }
 
-    /// Adds a record of a shard. Says whether it was new: a sender repeats what it is not sure of, with the same content.
+    /// Adds a record of a shard. Returns whether it was new: a sender repeats records without an acknowledgement, with
+    /// the same content.
     ///
     /// # Errors
     /// When it is no delta record; then nothing of it counts.
     pub fn add(&mut self, shard: u32, record: &[u8]) -> Result<bool, DeltaRecordError> {
         let mut delta_record = DeltaRecord::decode(record)?;
         let DeltaHead { step, stream_time, .. } = delta_record.head;
-        // The least number has no absolute value.
+        // The least number has no positive counterpart.
         let is_far = |at: Millis| at.unsigned_abs() > MAX_TIME.unsigned_abs();
         if is_far(step) || (is_far(stream_time) && last_step(stream_time).is_none()) {
             return Err(DeltaRecordError::Malformed(Malformed("step or stream time out of range")));
@@ -172,20 +173,20 @@ impl Map {
         Ok(true)
     }
 
-    /// Learns what a label set stands for from elsewhere than a delta record.
+    /// Adds the labels of a label set from another source than a delta record.
     pub fn learn(&mut self, name: SetName, tenant: &str, family: Family, block: &[u8], mentioned: Millis) {
         if !self.names.contains_key(&name) {
             self.know(name, tenant, family, block, mentioned);
         }
     }
 
-    /// A shard continues elsewhere than where it was read to: what lay between is missing.
+    /// A shard continues at another offset than the last one read: the records between are missing.
     pub fn skip(&mut self, shard: u32, gap: Gap) {
         self.places.retain(|(of, ..), _| *of != shard);
         self.gaps.insert(gap);
     }
 
-    /// Something is missing that deltas do not tell.
+    /// Something is missing that deltas do not show.
     pub fn lacks(&mut self, gap: Gap) {
         self.gaps.insert(gap);
     }
@@ -195,12 +196,12 @@ impl Map {
         self.gaps.remove(gap);
     }
 
-    /// Whether deltas of unknown label sets have come since the last time that this was asked.
+    /// Whether deltas of unknown label sets have come since the last call.
     pub fn lacks_labels(&mut self) -> bool {
         std::mem::take(&mut self.unknown) > 0
     }
 
-    /// Packs what is complete and drops what is too old or too much.
+    /// Packs complete bins and drops those that are too old or too many.
     pub fn tidy(&mut self) {
         while self.settings.history.is_none() && self.bins.len() > self.settings.points {
             self.bins.coarsen();
@@ -223,14 +224,14 @@ impl Map {
         }
     }
 
-    /// What all sources have passed.
+    /// The time that all sources have passed.
     #[must_use]
     pub fn as_of(&self) -> Option<Millis> {
         let live = self.places.values().filter_map(|place| place.at).filter(|at| *at <= MAX_TIME).min();
         live.or_else(|| self.places.values().filter_map(|place| last_step(place.at?)).max())
     }
 
-    /// How far it is, and what is missing.
+    /// The progress, and what is missing.
     #[must_use]
     pub fn status(&self) -> Status {
         let late = self.late();
@@ -342,7 +343,7 @@ impl Map {
         id
     }
 
-    /// Forgets label sets that no sender can name any more without spelling them out, and keys that nothing is kept of.
+    /// Forgets label sets that no sender can name any more without sending them in full, and keys without data.
     fn forget(&mut self, oldest: Millis) {
         let unnamed = oldest.saturating_sub(self.respell_after).saturating_sub(2 * self.settings.step);
         let keys = &mut self.keys;

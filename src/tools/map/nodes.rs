@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::keys::{Connection, Edge, Key, NodeName, Operation};
 use super::model::Map;
 
-/// What a node is.
+/// The type of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeType {
@@ -16,7 +16,7 @@ pub enum NodeType {
     Service,
     /// A database that clients name.
     Database,
-    /// What messages go to, and that sends no spans.
+    /// A destination of messages that sends no spans.
     Queue,
     /// A system outside, without spans.
     External,
@@ -29,7 +29,7 @@ pub enum NodeType {
 pub(super) struct Nodes {
     /// Those that send spans, with the namespaces in which the name is used.
     spans: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// What edges say of the others.
+    /// The others, with their edges.
     edges: BTreeMap<NodeName, BTreeSet<(Connection, bool)>>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn is_entry(operation: &Operation) -> bool {
 // === impl NodeType ===
 
 impl NodeType {
-    /// How it stands in answers.
+    /// Its name in answers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl Nodes {
         nodes
     }
 
-    /// The node that an edge means: edges may leave the namespace out, or put it before the name.
+    /// The node that an edge means: edges may omit the namespace, or put it before the name.
     pub(super) fn resolve(&self, end: &NodeName) -> NodeName {
         if !end.namespace.is_empty() {
             return end.clone();
@@ -115,7 +115,7 @@ impl Nodes {
         }
     }
 
-    /// The group that a node is shown in when there are many: its namespace, or what it is.
+    /// The group that a node is shown in when there are many: its namespace, or its type.
     pub(super) fn group(&self, node: &NodeName) -> String {
         if !node.namespace.is_empty() {
             return node.namespace.to_string();

@@ -1,4 +1,4 @@
-//! Counts → numbers for people.
+//! Counts → rates and quantiles.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::core::model::{Layout, NativeTotal, Numbers};
 
-/// Of an edge in the layout: which of its histograms is whose.
+/// The histogram of each side of an edge in the layout.
 pub(super) const SERVER: usize = 0;
 pub(super) const CLIENT: usize = 1;
 /// The only histogram of span metrics.
@@ -16,24 +16,24 @@ pub(super) const LATENCY: usize = 0;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sum(Option<(Arc<Layout>, Numbers)>);
 
-/// What is shown of something: per second, and in milliseconds.
+/// The numbers that are shown: per second, and in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Values {
     /// Calls per second.
     pub rate: f64,
-    /// The share of calls that failed, 0 to 1.
+    /// The fraction of calls that failed, 0 to 1.
     pub errors: f64,
     /// The median of the latency in milliseconds; `None` without latencies.
     pub p50: Option<f64>,
     /// The 95th percentile.
     pub p95: Option<f64>,
-    /// The median lies in the first bucket: all that is known is that it is at most this.
+    /// The median lies in the first bucket: it is known only to be at most this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_le: Option<f64>,
     /// The same for the 95th percentile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p95_le: Option<f64>,
-    /// The median lies above the last bound: all that is known is that it is more than this.
+    /// The median lies above the last bound: it is known only to be more than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_gt: Option<f64>,
     /// The same for the 95th percentile.
@@ -57,7 +57,7 @@ pub(super) struct Red {
     pub(super) latencies: Latencies,
 }
 
-/// A quantile and what is known of it.
+/// A quantile and its precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Quantile {
     pub(super) value: f64,
@@ -137,7 +137,7 @@ impl Latencies {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
-    /// Adds latencies of another origin. Bounds that only one of them has stay: what lies below them is known less well.
+    /// Adds latencies of another origin. Bounds that only one of them has stay: the counts below them are less precise.
     pub(super) fn merge(&mut self, other: &Self) {
         if other.count() <= 0.0 {
             return;
@@ -191,7 +191,7 @@ impl Red {
         Self { calls: all.counter(0), failed: failed.counter(0), latencies: all.latencies(LATENCY).unwrap_or_default() }
     }
 
-    /// Of an edge, with the latencies that the wanted side has measured, or else the other one. Says which it was.
+    /// Of an edge, with the latencies that the wanted side has measured, or else the other one. Returns which one.
     pub(super) fn of_edge(sum: &Sum, wanted: usize) -> (Self, &'static str) {
         let sides = if wanted == CLIENT { [CLIENT, SERVER] } else { [SERVER, CLIENT] };
         let found = sides.into_iter().find_map(|h| Some((h, sum.latencies(h)?)));

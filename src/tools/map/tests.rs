@@ -198,7 +198,7 @@ fn a_map_may_begin_anywhere_but_not_in_the_middle_of_a_delta_record() {
     for (shard, record) in half {
         map.add(*shard, record).expect("a delta record");
     }
-    // Labels were spelled out before.
+    // Labels were sent in full before.
     assert!(map.lacks_labels() && !map.lacks_labels());
 }
 

@@ -1,4 +1,4 @@
-//! Questions for a graph, and answers.
+//! Requests for a graph, and answers.
 
 use serde::Serialize;
 
@@ -6,16 +6,16 @@ use super::nodes::NodeType;
 use super::sums::Values;
 use crate::core::model::Millis;
 
-/// A question for a graph.
+/// A request for a graph.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GraphQuery<'a> {
-    /// Whose.
+    /// The tenant.
     pub tenant: &'a str,
     /// The moment; `None`: the newest one that is complete.
     pub at: Option<Millis>,
     /// The moment to compare with.
     pub compare: Option<Millis>,
-    /// How far back what is not called any more is in the graph; `None`: as far as anything is kept.
+    /// How long edges without calls stay in the graph; `None`: as long as their data are kept.
     pub range: Option<Millis>,
     /// Show the nodes of this group, and all others as groups.
     pub namespace: Option<&'a str>,
@@ -24,13 +24,13 @@ pub struct GraphQuery<'a> {
 /// An answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Graph {
-    /// Whose.
+    /// The tenant.
     pub tenant: String,
-    /// The end of what is counted; 0 when there is nothing.
+    /// The end of the counted stretch; 0 without data.
     pub at: Millis,
     /// The whole picture is complete up to here.
     pub as_of: Option<Millis>,
-    /// The beginning and the end of what is kept.
+    /// The beginning and the end of the kept data.
     pub kept: Option<(Millis, Millis)>,
     /// Milliseconds that the numbers are counted over.
     pub window: Millis,
@@ -41,11 +41,11 @@ pub struct Graph {
     /// Why it cannot be compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare_missing: Option<String>,
-    /// What is missing, in words: numbers are at least what they are.
+    /// The missing parts, as messages: the numbers are lower bounds.
     pub partial: Vec<String>,
     /// Spans that were counted, per second.
     pub spans: f64,
-    /// All calls, per second, now and then.
+    /// All calls, per second, at present and at the compared moment.
     pub rate: (f64, Option<f64>),
     /// Per point: its end, calls per second, edges with at least 1 % and with at least 5 % of failures.
     pub total: Vec<(Millis, f64, u32, u32)>,
@@ -73,11 +73,11 @@ pub struct NodeView {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: NodeType,
-    /// Of what its numbers are: `server spans`, `calls`, `own calls` or `spans`.
+    /// What its numbers count: `server spans`, `calls`, `own calls` or `spans`.
     pub of: &'static str,
-    /// What it does now; `None`: nothing.
+    /// Its present numbers; `None`: no calls.
     pub now: Option<Values>,
-    /// What it did then.
+    /// Its numbers at the compared moment.
     pub then: Option<Values>,
 }
 
@@ -86,16 +86,16 @@ pub struct NodeView {
 pub struct EdgeView {
     /// The caller's identifier; of a group, `ns:` and its name.
     pub client: String,
-    /// The identifier of what is called.
+    /// The identifier of the callee.
     pub server: String,
     /// `request`, `messaging`, `database` or `virtual`; of several edges that of the first.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Who has measured the latency: `client` or `server`.
+    /// The side that measured the latency: `client` or `server`.
     pub side: &'static str,
-    /// What goes over it now.
+    /// Its present numbers.
     pub now: Option<Values>,
-    /// What went over it then.
+    /// Its numbers at the compared moment.
     pub then: Option<Values>,
     /// The first step of which anything is known.
     pub first_seen: Millis,
@@ -108,15 +108,15 @@ pub struct EdgeView {
 pub struct GroupView {
     /// `ns:` and its name.
     pub id: String,
-    /// Its name, which may be empty: what has no namespace.
+    /// Its name, which may be empty: nodes without a namespace.
     pub name: String,
     /// The number of its nodes.
     pub nodes: usize,
-    /// What they are, if all are the same; otherwise services.
+    /// Their type, if all have the same; otherwise services.
     #[serde(rename = "type")]
     pub kind: NodeType,
-    /// What enters it now.
+    /// The present calls into it.
     pub now: Option<Values>,
-    /// What entered it then.
+    /// The calls into it at the compared moment.
     pub then: Option<Values>,
 }

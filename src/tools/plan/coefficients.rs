@@ -1,4 +1,4 @@
-//! What was measured. `benches/results/plot.py` writes the file from the lines that the benchmarks print.
+//! The measured costs. `benches/results/plot.py` writes the file from the lines that the benchmarks print.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Coefficient {
     pub value: f64,
     /// Its unit.
     pub unit: String,
-    /// What it was measured with, and by how many runs.
+    /// How it was measured, and in how many runs.
     pub source: String,
 }
 
@@ -29,10 +29,10 @@ pub struct Coefficients(BTreeMap<String, Coefficient>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoefficientsError {
-    /// They are not what they should be.
+    /// They are malformed.
     #[error("the measured numbers cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// One is not there, or is no cost.
+    /// One is missing, or is not a cost.
     #[error("the measured numbers lack `{0}`")]
     Missing(&'static str),
 }
@@ -145,7 +145,7 @@ impl Coefficients {
 }
 
 impl Codec {
-    /// What a byte costs before it is a span's: receiving and decompressing it.
+    /// The cost of a byte before decoding: receiving and decompressing it.
     pub(super) fn cpu(self) -> &'static str {
         match self {
             Self::None => BYTE_NONE,
@@ -156,7 +156,7 @@ impl Codec {
         }
     }
 
-    /// Which part of the bytes is on the wire.
+    /// The fraction of the bytes that is on the wire.
     pub(super) fn wire(self) -> &'static str {
         match self {
             Self::None => WIRE_NONE,

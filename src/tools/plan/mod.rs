@@ -1,16 +1,17 @@
-//! What a load will take: cores, workers, memory, traffic.
+//! The resources that a load needs: cores, workers, memory, traffic.
 //!
-//! *In:* a [`Load`], a [`Fleet`], measured [`Coefficients`]. *Out:* a [`CapacityPlan`]: every number with the reckoning behind
-//! it. *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` tells how they were.
+//! *In:* a [`Load`], a [`Fleet`], measured [`Coefficients`]. *Out:* a [`CapacityPlan`]: every number with its
+//! derivation. *Owner:* `spanmill plan`. *Never:* a number that was not measured; `benches/README.md` describes the
+//! measurements.
 //!
-//! The work of a second has five parts, and each grows with something else:
+//! The work of a second has five parts, and each grows with another quantity:
 //!
 //! | part | grows with |
 //! |---|---|
 //! | spans | spans: decoding, finding their label sets, pairing, and what librdkafka needs for their bytes |
 //! | records | records: what librdkafka and the worker do once for each |
 //! | deltas | label sets that a partition touches in a step: each is written by its partition and added up by its shard |
-//! | commits | partitions and steps: a journal record, and a delta record for each shard, whose bytes are told apart |
+//! | commits | partitions and steps: a journal record, and a delta record per shard, whose bytes count separately |
 //! | samples | series and steps: every live series is sent once a step |
 
 mod coefficients;
@@ -32,7 +33,7 @@ pub enum Codec {
     Gzip,
 }
 
-/// What is to be worked through.
+/// The load to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Load {
     /// Spans per second.
@@ -69,12 +70,12 @@ pub struct Load {
     pub snapshot_every: f64,
 }
 
-/// What is to be had.
+/// The available workers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Fleet {
     /// Cores of one worker.
     pub cores_per_worker: f64,
-    /// The part of a core that is to be busy on a normal day, 0 to 1. The rest is for peaks and for catching up.
+    /// The target utilization of a core on a normal day, 0 to 1. The rest is for peaks and for catching up.
     pub busy: f64,
     /// The fewest workers, so that one may be missing.
     pub least_workers: f64,
@@ -85,29 +86,29 @@ pub struct Fleet {
 /// One number of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanLine {
-    /// What it is, in snake case.
+    /// Its name, in snake case.
     pub name: &'static str,
     /// The number.
     pub value: f64,
     /// Its unit.
     pub unit: &'static str,
-    /// How it was reckoned, in words and numbers.
+    /// How it was computed, in words and numbers.
     pub how: String,
     /// The names of the coefficients in it.
     pub from: Vec<&'static str>,
 }
 
-/// What the load will take.
+/// The resources that the load needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CapacityPlan {
-    /// The numbers, what matters most first.
+    /// The numbers, the most important first.
     pub lines: Vec<PlanLine>,
-    /// What does not fit, with the remedy.
+    /// The parts that do not fit, with the remedy.
     pub warnings: Vec<String>,
 }
 
 impl CapacityPlan {
-    /// What `load` takes on `fleet`.
+    /// The resources that `load` needs on `fleet`.
     #[must_use]
     pub fn new(load: &Load, fleet: &Fleet, measured: &Coefficients) -> Self {
         reckon::plan(load, fleet, measured)

@@ -10,17 +10,17 @@ use super::{CapacityPlan, Fleet, Load, PlanLine};
 const MB: f64 = 1e6;
 /// Shards in the runs that the CPU time of a commit comes from.
 const MEASURED_SHARDS: f64 = 16.0;
-/// What all partitions of a worker together take for what they fetch ahead at most, unless `worker.memory_limit` says less.
+/// The maximum prefetch memory of all partitions of a worker together, unless `worker.memory_limit` is lower.
 const FETCH_TOGETHER: f64 = 268_435_456.0;
 
-/// What a second of the load consists of.
+/// The rates of the load, per second.
 struct Rates {
     records: f64,
     /// Label sets that partitions touch, each counted once per partition and step: at most, which is what the CPU time was
     /// fitted with, and as far as it is known.
     at_most: f64,
     touched: f64,
-    /// Exemplars that partitions hand to shards, and those that go with samples.
+    /// Exemplars that partitions send to shards, and those that go with samples.
     exemplars: f64,
     sent_exemplars: f64,
     commits: f64,
@@ -43,7 +43,7 @@ pub(super) fn plan(load: &Load, fleet: &Fleet, measured: &Coefficients) -> Capac
     reckoning.kafka();
     reckoning.remote_write();
     let mut lines = reckoning.lines;
-    // The answer comes first, and what it is made of after it.
+    // The answer comes first, then its parts.
     let rank = |line: &PlanLine| {
         let first = ["workers", "cores", "memory_per_worker", "kafka_in", "samples_per_second"];
         first.iter().position(|name| *name == line.name).unwrap_or(first.len())
@@ -52,14 +52,14 @@ pub(super) fn plan(load: &Load, fleet: &Fleet, measured: &Coefficients) -> Capac
     CapacityPlan { warnings: warnings(load, workers, cores), lines }
 }
 
-/// Who sees `n` spans of `l` label sets touches `l · (1 - e^(-n/l))` of them, if all are equally likely. They never are, and
-/// then it is fewer: the plan is on the safe side. So it is with exemplars: a set that sees `n` has one in each of the
-/// buckets that they fall into.
+/// A partition that reads `n` spans of `l` label sets touches `l · (1 - e^(-n/l))` of them, if all are equally likely.
+/// They never are, and then it touches fewer: the plan is conservative. The same holds for exemplars: a set that sees
+/// `n` has one in each of the buckets that they fall into.
 fn touched(n: f64, l: f64) -> f64 {
     if l > 0.0 { l * -(-n / l).exp_m1() } else { 0.0 }
 }
 
-/// What a second consists of.
+/// The rates of a second.
 fn rates(load: &Load, measured: &Coefficients) -> Rates {
     let steps = load.partitions / load.step;
     let (all, spans) = (load.spans_per_second * load.step, load.spans_per_second * load.step / load.partitions);
@@ -68,7 +68,7 @@ fn rates(load: &Load, measured: &Coefficients) -> Rates {
     let exemplars = |n: f64, sets: f64| if sets > 0.0 { sets * touched(n / sets, most) } else { 0.0 };
     let at_most = touched(spans, sets);
     let each = load.touched.map_or(at_most, |known| known.min(at_most));
-    // Partitions that touch the same sets hand the same exemplars in; those that touch others add up.
+    // Partitions that touch the same sets send the same exemplars; those that touch others add up.
     let together = touched(all, sets).min(each * load.partitions);
     let series = load.label_sets * load.series_per_label_set + load.edges * load.series_per_edge;
     Rates {

@@ -1,4 +1,4 @@
-//! What a receiver remembers, and what it holds against the sender.
+//! The memory of a receiver, and the contradictions that it finds.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::core::remotewrite::decode::{self, Native};
 
 use super::Totals;
 
-/// So many contradictions are kept in words; the rest is counted.
+/// The maximum number of contradictions kept as text; further ones are counted.
 const MAX_VIOLATIONS: usize = 100;
 /// The limit of exemplar labels in OpenMetrics, in characters.
 const MAX_EXEMPLAR_CHARS: usize = 128;
@@ -114,7 +114,7 @@ impl Memory {
         &self.violations
     }
 
-    /// Everything but the requests, which are not known here.
+    /// The totals, except for the requests, which are counted elsewhere.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {

@@ -1,4 +1,5 @@
-//! How the workers of a run come to one plan: the first record of a topic of their own is the plan, whichever worker wrote it.
+//! How the workers of a run agree on one plan: the first record of a topic of their own is the plan, whichever worker
+//! wrote it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -32,7 +33,7 @@ pub struct Run {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// Kafka did not do what was asked.
+    /// A request to Kafka failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// A source topic is not there.
@@ -61,7 +62,7 @@ pub enum RunError {
     Plan {
         /// The topic.
         topic: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// The run was begun for another range.
@@ -71,13 +72,13 @@ pub enum RunError {
     OtherRange {
         /// The option.
         option: &'static str,
-        /// What the plan says.
+        /// The value in the plan.
         was: String,
     },
     /// There is nothing to repeat.
     #[error("group {0} has no journals in this Kafka; check --honor-journal")]
     NoGroup(String),
-    /// What came too late for a forced close came to certain shards.
+    /// Late delta records after a forced close belong to certain shards.
     #[error(
         "group {group} has {live} shards and has closed steps on stall timeout, which {shards} shards cannot \
          reproduce: replay with --set kafka.shards={live}, or omit --honor-journal"
@@ -98,7 +99,7 @@ pub enum RunError {
     OtherSettings(String),
 }
 
-/// What a user has said about a run. Its plan, once there is one, says the same.
+/// What a user has set for a run. Its plan, once there is one, holds the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
     /// Where it begins; empty for everything that the topics hold.
@@ -112,7 +113,7 @@ pub struct Wanted<'a> {
 /// Finds the plan of the run whose group is `loaded`'s, or makes it.
 ///
 /// # Errors
-/// When Kafka does not answer, or the run was begun otherwise.
+/// When Kafka does not answer, or the run was begun with other arguments.
 pub fn agree(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Run, RunError> {
     let kafka = &loaded.config.kafka;
     let topics = Topics::new(kafka)?;
@@ -123,7 +124,7 @@ pub fn agree(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Run, R
     if found.is_none() {
         let plan = propose(loaded, wanted, now)?;
         let offset = Appender::new(kafka)?.append_and_wait(&topic, 0, &plan.encode(), APPEND_TIMEOUT)?;
-        // Another worker of the run may have been faster.
+        // Another worker of the run may have written it first.
         (found, new) = (read(&reader, &topic)?, offset == Some(0));
     }
     let plan = found.ok_or_else(|| RunError::Plan { topic, why: "it is empty".to_owned() })?;
@@ -154,7 +155,7 @@ pub fn propose(loaded: &Loaded, wanted: &Wanted<'_>, now: Millis) -> Result<Repl
     Ok(ReplayPlan::new(now, from.texts(), to.texts(), partitions, settings_of(loaded)))
 }
 
-/// Deletes the topics of a run, and its groups: another run of the same name must not find how far this one was.
+/// Deletes the topics of a run, and its groups: another run of the same name must not continue from its progress.
 ///
 /// # Errors
 /// When Kafka does not answer, or refuses; when workers of the run are alive.
@@ -222,7 +223,7 @@ fn plan(loaded: &Loaded, topics: &Topics, from: &Bounds, to: &Bounds) -> Result<
     Ok(all)
 }
 
-/// Makes sure that a range does not end before it begins, whatever a partition holds.
+/// Checks that a range does not end before it begins, whatever a partition holds.
 fn forward(topic: &str, partition: i32, (from, to): (At, At)) -> Result<(), RunError> {
     let reversed = match (from, to) {
         (At::Time(from), At::Time(to)) => from > to,
@@ -233,14 +234,14 @@ fn forward(topic: &str, partition: i32, (from, to): (At, At)) -> Result<(), RunE
     if reversed { Err(lies_behind(topic, partition, (from, to))) } else { Ok(()) }
 }
 
-/// The same of points of two kinds, once it is known where they lie in a partition that begins at `low`.
+/// The same for points of two kinds, once their offsets in a partition that begins at `low` are known.
 fn forward_in(
     topic: &str,
     partition: i32,
     (from, to): (At, At),
     (low, begin, end): (i64, i64, i64),
 ) -> Result<(), RunError> {
-    // What retention has deleted is no mistake of the user's.
+    // Records that retention has deleted are not a mistake of the user.
     let deleted = from == At::Earliest || end < low;
     if begin > end && !deleted { Err(lies_behind(topic, partition, (from, to))) } else { Ok(()) }
 }
@@ -265,7 +266,7 @@ fn stretch(scanner: &Scanner, topic: &str, partition: i32, (from, to): (At, At))
     let begins = if begin.max(low) < end { scanner.timestamp_at(topic, partition, begin.max(low))? } else { None };
     let cut = match from {
         At::Offset(wanted) => wanted < low,
-        // Nobody can say when a deleted record was.
+        // The time of a deleted record is unknown.
         At::Time(wanted) => low > 0 && begin == low && begins.is_some_and(|begins| begins > wanted),
         At::Earliest | At::Now => false,
     };

@@ -1,4 +1,4 @@
-//! What a live group did that its topic does not tell: ticks, and steps that it closed on stall timeout.
+//! What a live group did that its topic does not hold: ticks, and steps that it closed on stall timeout.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::topics::{TopicNames, Topics};
 use crate::worker::kafka::{KafkaError, LogReader};
 
-/// How many losses of a kind are named.
+/// The maximum number of losses of a kind that are named.
 const NAMED: usize = 5;
 
 /// A journal of the group.
@@ -24,7 +24,7 @@ struct Log<'a> {
     cut: bool,
 }
 
-/// Adds to a plan what `group` did. What its journals do not tell any more is a warning.
+/// Adds to a plan what `group` did. What its journals do not hold any more is a warning.
 ///
 /// # Errors
 /// When Kafka does not answer, there is no such group, or the replay has another number of shards and needs the same.
@@ -55,7 +55,7 @@ pub(super) fn honor(loaded: &Loaded, group: &str, partitions: &mut [Planned]) ->
     Ok(())
 }
 
-/// By source, what it came too late for.
+/// By source, the steps that it came too late for.
 fn forced_closes(
     reader: &LogReader,
     (group, journal): (&str, &str),
@@ -126,10 +126,10 @@ fn add_past(
              records too late for a stall-timeout close are not distinguished; kafka.journal_retention keeps them"
         );
     }
-    // One at the end itself advances time behind the last record.
+    // An event at the end itself advances time after the last record.
     let events = past.found().into_iter().filter(|event| event.offset() <= planned.to);
     let (before, within): (Vec<_>, Vec<_>) = events.partition(|event| event.offset() < planned.from);
-    // The first record tells the time anew, but what was missed stays missed.
+    // The first record sets the time again, but missed steps stay missed.
     let mut missed: BTreeMap<u32, (Millis, Event)> = BTreeMap::new();
     for event in before {
         if let Event::Missed { shard, step, .. } = event {
@@ -149,7 +149,7 @@ impl<'a> Log<'a> {
         Ok(Self { reader, stretch: Stretch { topic: journal, partition, from, to }, cut: from > 0 })
     }
 
-    /// That it is the journal of this group, and not of another one that comes to the same name.
+    /// Checks that it is the journal of this group, and not of another one with the same journal name.
     fn belongs_to(&self, group: &str, topic: Option<&str>, owner: Option<&Identity>) -> Result<(), RunError> {
         let Stretch { topic: journal, partition, .. } = self.stretch;
         let ours = Identity { group: group.to_owned(), topic: topic.map(str::to_owned), topic_id: None };

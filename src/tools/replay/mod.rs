@@ -1,8 +1,9 @@
-//! A replay run: which stretch of every partition, agreed upon by all its workers, and how far it has come.
+//! A replay run: the stretch of every partition, agreed upon by all its workers, and its progress.
 //!
-//! *In:* bounds in words, what the brokers hold. *Out:* a [`ReplayPlan`], which the first worker of a run writes into a topic
-//! of its own and everybody else reads there; a [`ReplayProgress`] from the journals. *Owner:* the command line. *Never:* a
-//! topic or a group of live workers; a second opinion on where a run ends. *Next:* [`crate::worker::Worker::replay`].
+//! *In:* bounds as text, the state of the brokers. *Out:* a [`ReplayPlan`], which the first worker of a run writes into
+//! a topic of its own and all others read there; a [`ReplayProgress`] from the journals. *Owner:* the command line.
+//! *Never:* a topic or a group of live workers; a second opinion on where a run ends. *Next:*
+//! [`crate::worker::Worker::replay`].
 
 mod agree;
 mod honor;

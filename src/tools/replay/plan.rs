@@ -10,9 +10,9 @@ use crate::worker::{Replay, ReplayRange};
 
 const VERSION: u32 = 1;
 
-/// Keys that decide a number of live workers and none of a run: it has topics of its own, begins where its plan says, and
-/// nothing ticks and nothing is forced. Besides these, the workers of a run, and a run that continues, may have other values of
-/// what is each worker's own.
+/// Keys that affect samples of live workers and not those of a run: it has topics of its own, begins at the offsets of
+/// its plan, and has no ticks and no forced closes. Besides these, the workers of a run, and a run that continues, may
+/// have other values of keys with the reach of a worker.
 const FREE: [&str; 4] = ["kafka.group", "kafka.start", "time.idle", "time.stall_grace"];
 
 /// What the workers of a run agree upon. The first one writes it, the others read it.
@@ -23,7 +23,7 @@ pub struct ReplayPlan {
     pub version: u32,
     /// When it was made, in milliseconds since the epoch.
     pub made: Millis,
-    /// The beginning and the end, as they were given.
+    /// The beginning and the end, as the user wrote them.
     pub from: Vec<String>,
     /// See `from`.
     pub to: Vec<String>,
@@ -51,19 +51,19 @@ pub struct Planned {
     pub cut: bool,
     /// The timestamp of the first record of the stretch, if it has one.
     pub begins: Option<Millis>,
-    /// What happened to the live group and is to be repeated: ticks, and what came too late for a forced close.
+    /// The events of the live group to repeat: ticks, and delta records that came too late for a forced close.
     #[serde(default, rename = "ticks", skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<Event>,
 }
 
-/// What in a configuration decides what is counted, one `key = value` each.
+/// The settings of a configuration that affect samples, one `key = value` each.
 #[must_use]
 pub fn settings_of(loaded: &Loaded) -> Vec<String> {
     let all = loaded.effective.iter().chain(&loaded.overridden);
     all.filter(|e| counts(of_tenant(loaded, &e.path))).map(|e| format!("{} = {}", e.path, e.value)).collect()
 }
 
-/// Whether a key decides a number of a run. One that nobody has thought about does.
+/// Whether a key affects samples of a run. A key without a declared reach does.
 fn counts(path: &str) -> bool {
     !FREE.contains(&path) && reach(path).is_none_or(Reach::counts)
 }
@@ -79,13 +79,13 @@ fn path_of(line: &str) -> &str {
     line.split_once(" = ").map_or(line, |(path, _)| path)
 }
 
-/// What the settings would be if nobody gave any.
+/// The settings if no source sets any.
 fn defaults() -> Vec<String> {
     let nothing = Sources { file: None, env: &[], set: &[], read_file: &|_| Err(std::io::ErrorKind::NotFound.into()) };
     load(&nothing).map_or_else(|_| Vec::new(), |loaded| settings_of(&loaded))
 }
 
-/// The key that a path sets, for everybody or for a tenant. The name of a tenant may hold dots.
+/// The key that a path sets, as a default or for a tenant. The name of a tenant may hold dots.
 fn of_tenant<'p>(loaded: &Loaded, path: &'p str) -> &'p str {
     let key = |name: &str| path.strip_prefix("tenants.")?.strip_prefix(name)?.strip_prefix('.');
     // Of two names that fit, the longer one is meant, so what is left is the shorter one.
@@ -123,13 +123,13 @@ impl ReplayPlan {
     /// Reads a plan.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The problem.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if plan.version != VERSION {
             return Err(format!("it has version {}, this program reads {VERSION}", plan.version));
         }
-        // A number that is far off would be taken for an amount of memory.
+        // A forged number would size an allocation.
         let shard = |event: &Event| match event {
             Event::Missed { shard, .. } if *shard >= MAX_SHARDS => Some(*shard),
             Event::Missed { .. } | Event::Tick(..) => None,
@@ -140,9 +140,9 @@ impl ReplayPlan {
         }
     }
 
-    /// What the settings of a worker have that the plan has not, and the other way round, as the plan says them. A plan of
-    /// an earlier version may have keys that do not count any more, and lacks those that came later: they must have their
-    /// defaults.
+    /// The differences between the settings of a worker and those of the plan, in the notation of the plan. A plan of
+    /// an earlier version may have keys that do not count any more, and lacks those that came later: they must have
+    /// their defaults.
     #[must_use]
     pub fn differences(&self, settings: &[String]) -> Vec<String> {
         let only = |these: &[String], others: &[String], sign: char| -> Vec<String> {
@@ -171,7 +171,7 @@ impl ReplayPlan {
         self.partitions.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// What a worker is told.
+    /// The settings of a worker.
     #[must_use]
     pub fn replay(&self, lead: Millis, bytes_per_second: Option<u64>) -> Replay {
         let range = |p: &Planned| {

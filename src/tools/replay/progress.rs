@@ -1,4 +1,4 @@
-//! How far a run has come, as its journals say: whichever worker did it.
+//! The progress of a run by its journals, for all its workers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::core::model::{Ledger, Millis};
 use crate::worker::kafka::topics::TopicNames;
 use crate::worker::kafka::{JournalFold, JournalLog, KafkaError, LogReader};
 
-/// Reads the journals of a run repeatedly, and remembers what is over.
+/// Reads the journals of a run repeatedly, and remembers what is complete.
 #[derive(Debug)]
 pub struct Watch {
     reader: LogReader,
@@ -24,7 +24,7 @@ pub struct Watch {
     stop: Arc<AtomicBool>,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayProgress {
     /// By topic and partition.
@@ -35,16 +35,16 @@ pub struct ReplayProgress {
     pub shards: usize,
 }
 
-/// How far a partition has come.
+/// The progress of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// The offset after the last committed record.
     pub next: Option<i64>,
     /// The step of the last commit.
     pub step: Option<Millis>,
-    /// Whether all of its stretch is committed, and it has told all shards so.
+    /// Whether all of its stretch is committed, and it has reported that to all shards.
     pub over: bool,
-    /// What became of its records.
+    /// The ledger of its records.
     pub ledger: Ledger,
 }
 
@@ -57,7 +57,7 @@ impl ReplayProgress {
         self.shards_over == self.shards && self.partitions.values().all(|partition| partition.over)
     }
 
-    /// What became of everything that is committed.
+    /// The ledger of everything that is committed.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut all = Ledger::default();
@@ -85,10 +85,11 @@ impl Watch {
         })
     }
 
-    /// Reads the journals of what was not over at the last look.
+    /// Reads the journals of the tasks that were not complete at the last look.
     ///
     /// # Errors
-    /// When Kafka does not answer, a journal does not decode, or it has been trimmed while it was read: look again then.
+    /// When Kafka does not answer, a journal does not decode, or it has been trimmed while it was read: look again
+    /// then.
     pub fn look(&mut self) -> Result<ReplayProgress, RunError> {
         let mut partitions = self.over.clone();
         for source in &self.partitions {
@@ -120,7 +121,7 @@ impl Watch {
         Ok(state.marks.last().is_some_and(|(_, mark)| mark.cause == EmitCause::End))
     }
 
-    /// What a journal says, as far as it is there.
+    /// The state in a journal, as far as it exists.
     fn state<F: JournalFold>(&self, topic: &str, partition: i32) -> Result<F::State, RunError> {
         let damaged = |source| damaged(topic, partition, &source);
         let journal = JournalLog { reader: &self.reader, topic, partition, to: None, stop: &self.stop };

@@ -1,4 +1,4 @@
-//! Where a replay begins and ends, as a user says it.
+//! The range of a replay, as a user writes it.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use crate::core::model::time::{from_rfc3339, rfc3339};
 /// A point in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// What the partition still has.
+    /// The first offset that the partition still has.
     Earliest,
     /// Its end when the run is planned.
     Now,
@@ -37,7 +37,7 @@ pub struct Bound {
 )]
 pub struct BoundError(String);
 
-/// One end of the range: what is said more precisely counts.
+/// One end of the range: the most specific one counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
     bounds: Vec<Bound>,
@@ -120,7 +120,7 @@ impl Bounds {
         self.bounds.iter().filter_map(|bound| bound.topic.as_deref())
     }
 
-    /// As they would be written again.
+    /// In the notation of the command line.
     #[must_use]
     pub fn texts(&self) -> Vec<String> {
         self.bounds.iter().map(ToString::to_string).collect()

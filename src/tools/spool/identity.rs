@@ -1,8 +1,8 @@
-//! Whose samples a spool keeps: the file `spool.json` beside its segments.
+//! The run whose samples a spool keeps: the file `spool.json` beside its segments.
 //!
-//! Samples of two runs in one directory would be read as those of one. So a writer of a spool says first what it reads
-//! and under which settings; another run's spool is refused. The lock on the file keeps a run that begins again from taking
-//! away what another process is writing.
+//! Samples of two runs in one directory would be read as those of one. So a writer of a spool records first what it
+//! reads and under which settings; another run's spool is refused. The lock on the file keeps a run that begins again
+//! from removing data that another process is writing.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek as _, Write as _};
@@ -26,7 +26,7 @@ pub struct Identity {
     pub run: String,
     /// What it reads, a line each.
     pub inputs: Vec<String>,
-    /// The settings that decide a number and are not the defaults, as `key = value`.
+    /// The settings that affect samples and are not the defaults, as `key = value`.
     pub settings: Vec<String>,
     /// Whether the run has ended, so that nothing is missing.
     #[serde(default)]
@@ -56,13 +56,13 @@ pub enum ClaimError {
     Foreign {
         /// The directory.
         dir: PathBuf,
-        /// What is different.
+        /// The difference.
         difference: String,
     },
-    /// Nobody knows whose it is.
+    /// The run that the segments belong to is unknown.
     #[error("{0}: keeps samples of an unknown run; use another directory with --spool, or remove this one")]
     Unknown(PathBuf),
-    /// Another process is at it.
+    /// Another process is writing to it.
     #[error("{0}: another process writes to it; stop that, or use another directory with --spool")]
     InUse(PathBuf),
     /// It cannot be read or written.
@@ -70,7 +70,7 @@ pub enum ClaimError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -84,7 +84,7 @@ impl Identity {
         Self { version: VERSION, run, inputs, settings, complete: false }
     }
 
-    /// That of the spool in `dir`; `None` where nothing says it.
+    /// That of the spool in `dir`; `None` if it has no such file.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -122,7 +122,7 @@ impl Identity {
 // === impl Claim ===
 
 impl Claim {
-    /// Takes the spool in `dir` for a run. What is there of the same run stays, or goes if the run begins `anew`.
+    /// Takes the spool in `dir` for a run. Samples of the same run stay, or are removed if the run begins `anew`.
     ///
     /// # Errors
     /// When it is another run's, or cannot be written.
@@ -143,7 +143,8 @@ impl Claim {
                     return Err(ClaimError::Foreign { dir: dir.to_owned(), difference });
                 }
             }
-            // Of whatever run they are, also for one that goes on: it may have been refused here before.
+            // Segments of an unknown run are refused, even for a run that continues: it may have been refused here
+            // before.
             None if !kept.is_empty() => {
                 drop(std::fs::remove_file(&path));
                 return Err(ClaimError::Unknown(dir.to_owned()));
@@ -153,7 +154,7 @@ impl Claim {
         if anew {
             remove(&kept, dir)?;
         }
-        // A run that is asked again has lost nothing.
+        // A repeated call for the same run has lost nothing.
         let complete = !anew && there.is_some_and(|there| there.complete);
         let identity = Identity { complete, ..identity };
         let mut claim = Self { dir: dir.to_owned(), identity, fresh: anew || kept.is_empty(), file };
@@ -173,7 +174,7 @@ impl Claim {
         self.fresh
     }
 
-    /// Says that nothing is missing.
+    /// Records that nothing is missing.
     ///
     /// # Errors
     /// When that cannot be written.
@@ -190,14 +191,14 @@ impl Claim {
         let failed = |source| ClaimError::File { path: self.dir.clone(), source };
         remove(&segments(&self.dir).map_err(failed)?, &self.dir)?;
         std::fs::remove_file(self.dir.join(NAME)).map_err(failed)?;
-        // What others have put there stays, and its directory with it.
+        // Other files in the directory stay, and the directory with them.
         drop(std::fs::remove_dir(&self.dir));
         Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(&self.identity)?;
-        // What is there goes last: the disk may be full.
+        // The old content is truncated last: the disk may be full.
         self.file.rewind()?;
         self.file.write_all(&text)?;
         self.file.set_len(text.len() as u64)?;
@@ -205,7 +206,7 @@ impl Claim {
     }
 }
 
-/// Removes segments, unless somebody is writing to one.
+/// Removes segments, unless another process is writing to one.
 fn remove(segments: &[PathBuf], dir: &Path) -> Result<(), ClaimError> {
     for path in segments {
         let failed = |source| ClaimError::File { path: path.clone(), source };
@@ -278,7 +279,7 @@ mod tests {
     fn segments_that_nobody_has_claimed_are_left_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(segment(dir.path()), b"samples").expect("a file");
-        // A run that was refused once goes on the second time.
+        // A run that was refused once continues the second time.
         for anew in [true, false] {
             let unknown = Claim::take(dir.path(), identity("r", "a", "x"), anew);
             assert!(matches!(unknown, Err(ClaimError::Unknown(_))), "{unknown:?}");
@@ -294,7 +295,7 @@ mod tests {
         assert!(matches!(second, Err(ClaimError::InUse(_))), "{second:?}");
         drop(held);
         let writer = File::create(segment(dir.path())).expect("a file");
-        writer.lock().expect("nobody else has it");
+        writer.lock().expect("no other process has it");
         let third = Claim::take(dir.path(), identity("r", "a", "x"), true);
         assert!(matches!(third, Err(ClaimError::InUse(_))), "{third:?}");
     }
@@ -307,11 +308,11 @@ mod tests {
         claim.complete().expect("it can be written");
         assert!(Identity::read(&inner).expect("readable").is_some_and(|identity| identity.complete));
         std::fs::write(segment(&inner), b"samples").expect("a file");
-        claim.remove().expect("nobody else has it");
+        claim.remove().expect("no other process has it");
         assert!(!inner.exists());
         let claim = Claim::take(&inner, identity("r", "a", "x"), true).expect("it is new");
         std::fs::write(inner.join("notes"), b"mine").expect("a file");
-        claim.remove().expect("nobody else has it");
+        claim.remove().expect("no other process has it");
         assert_eq!(std::fs::read_dir(&inner).expect("a directory").count(), 1);
     }
 }

@@ -1,10 +1,10 @@
 //! A directory instead of a receiver: a segment per shard, to which the requests of its shard sender are appended.
 //!
-//! A batch is settled when it is on the disk, so that what a task calls acknowledged outlives the process and the machine. A
-//! batch that could not be written as a whole is cut off again and written again, for as long as it takes: the disk may be
-//! full. The run reports that and decides how long to wait. What a crash leaves of a batch is cut off when the segment is
-//! opened again; its sender does not know that it was settled and sends it once more. So a step may be there twice; the reader
-//! counts it once.
+//! A batch is settled when it is on the disk, so that acknowledged samples survive a crash of the process and the
+//! machine. A batch that was written in part is truncated and written again, for as long as it takes: the disk may be
+//! full. The run reports that and decides how long to wait. After a crash, an incomplete batch is truncated when the
+//! segment is opened again; its sender does not know that it was settled and sends it again. So a step may be there
+//! twice; the reader counts it once.
 //!
 //! The lock on a segment keeps two processes from writing to it at a time, such as a worker and its zombie.
 
@@ -26,7 +26,7 @@ use crate::worker::telemetry::Telemetry;
 pub use identity::{Claim, ClaimError, Identity};
 pub use reader::{Contents, Reader, SpoolError};
 
-/// What a segment's name begins and ends with.
+/// The prefix and the suffix of a segment's name.
 const PREFIX: &str = "shard-";
 const SUFFIX: &str = ".seg";
 
@@ -55,7 +55,7 @@ struct Segment {
 /// Sends nothing: keeps everything in the directory `dir`, in a segment per shard. See [`Reader`] for the other end.
 ///
 /// # Errors
-/// When the directory cannot be made, or the system has no threads for it.
+/// When the directory cannot be created, or the system has no threads for it.
 pub fn exporter(dir: &Path, telemetry: Telemetry) -> Result<Exporter, SpoolError> {
     Ok(Exporter::keeping(Arc::new(Spool::create(dir)?), telemetry)?)
 }
@@ -63,10 +63,10 @@ pub fn exporter(dir: &Path, telemetry: Telemetry) -> Result<Exporter, SpoolError
 // === impl Spool ===
 
 impl Spool {
-    /// Makes the directory if it is not there. What is in it stays.
+    /// Creates the directory if it is missing. Existing files stay.
     ///
     /// # Errors
-    /// When the directory cannot be made; the text names the path and the remedy.
+    /// When the directory cannot be created; the text names the path and the remedy.
     pub fn create(dir: &Path) -> Result<Self, SpoolError> {
         let failed = |source| SpoolError::Create { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
@@ -90,7 +90,7 @@ impl Writer for SegmentWriter {
             None => Segment::open(&self.path)?,
         };
         let appended = open.append(batch);
-        // What cannot be cut now is cut when it is opened again.
+        // A part that cannot be truncated now is truncated when the segment is opened again.
         if appended.is_ok() || open.cut().is_ok() {
             self.segment = Some(open);
         }
@@ -108,7 +108,7 @@ impl Writer for SegmentWriter {
 // === impl Segment ===
 
 impl Segment {
-    /// Opens or makes it, and cuts off what was not written to its end.
+    /// Opens or creates it, and truncates an incomplete batch.
     fn open(path: &Path) -> Result<Self, String> {
         let mut open = OpenOptions::new();
         let file = open.read(true).write(true).create(true).truncate(false).open(path).map_err(|e| e.to_string())?;
@@ -135,7 +135,7 @@ impl Segment {
             segment.file.write_all(&MAGIC)?;
             segment.file.sync_all()?;
             segment.end = MAGIC.len() as u64;
-            // The directory's entry is part of what has to last.
+            // The directory entry must be durable as well.
             path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
         }
         Ok(segment)

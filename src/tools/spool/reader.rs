@@ -1,4 +1,4 @@
-//! A spool from the other end: window by window, the newest first.
+//! Reads a spool: window by window, the newest first.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,12 +18,12 @@ const CHUNK: usize = 1 << 18;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpoolError {
-    /// The directory cannot be made.
+    /// The directory cannot be created.
     #[error("{path}: cannot be written: {source}; use a directory that can be created and written to")]
     Create {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The sender cannot start.
@@ -34,7 +34,7 @@ pub enum SpoolError {
     Read {
         /// The file or the directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// There is nothing in the directory.
@@ -47,10 +47,10 @@ pub enum SpoolError {
     Mixed {
         /// The directory.
         dir: PathBuf,
-        /// What is different.
+        /// The difference.
         difference: String,
     },
-    /// Nobody can say whose it is.
+    /// The run that the segments belong to cannot be determined.
     #[error(transparent)]
     Identity(#[from] ClaimError),
     /// A segment is damaged.
@@ -58,7 +58,7 @@ pub enum SpoolError {
     Frame {
         /// The segment.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: FrameError,
     },
     /// A request cannot be decoded, or two contradict each other.
@@ -66,12 +66,12 @@ pub enum SpoolError {
     Window {
         /// The segment, or the directory for a contradiction.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: Box<WindowError>,
     },
 }
 
-/// What lies in a spool, without what is torn.
+/// The content of a spool, without incomplete frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Contents {
     /// Requests.
@@ -84,7 +84,7 @@ pub struct Contents {
     pub steps: Option<(Millis, Millis)>,
 }
 
-/// Reads the segments of the directories of one run. They may grow meanwhile: what is new since the opening is not read.
+/// Reads the segments of the directories of one run. They may grow meanwhile: frames since the opening are not read.
 #[derive(Debug)]
 pub struct Reader {
     dirs: Vec<PathBuf>,
@@ -133,19 +133,19 @@ impl Reader {
         Ok(reader)
     }
 
-    /// What there is.
+    /// The content.
     #[must_use]
     pub fn contents(&self) -> Contents {
         self.contents
     }
 
-    /// Whose samples they are, if that is known; it is complete if all directories are.
+    /// The run of the samples, if that is known; it is complete if all directories are.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 
-    /// Calls `each` for every window that has samples, the newest first, with its beginning and its samples. Nothing but one
+    /// Calls `each` for every window that has samples, the newest first, with its beginning and its samples. Only one
     /// window is in memory.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Reader {
     }
 }
 
-/// What two directories are together, the second of which is `dir`.
+/// The identity of two directories together, the second of which is `dir`.
 fn joined(one: Option<Identity>, other: Option<Identity>, dir: &Path) -> Result<Option<Identity>, SpoolError> {
     let (Some(one), Some(other)) = (&one, &other) else { return Ok(other.or(one)) };
     match one.difference(other) {

@@ -17,7 +17,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Shorter answers are not compressed.
 const COMPRESS_FROM: usize = 1024;
 
-/// What every answer has.
+/// The headers of every answer.
 pub(super) fn secure(mut response: Response) -> Response {
     let all = [
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -49,7 +49,7 @@ pub(super) fn asset(asset: &Asset, asked: &HeaderMap) -> Response {
     }
 }
 
-/// What was asked for, as text of the given type.
+/// The answer, as text of the given type.
 pub(super) fn body(kind: &'static str, body: String, asked: &HeaderMap) -> Response {
     let tag = tag_of(body.as_bytes());
     if knows(asked, &tag) {
@@ -64,7 +64,7 @@ pub(super) fn body(kind: &'static str, body: String, asked: &HeaderMap) -> Respo
     with((kind, &tag), None, body.into_bytes())
 }
 
-/// What is wrong with a request.
+/// The problem of a request.
 pub(super) fn problem(status: StatusCode, what: &str) -> Response {
     let json = serde_json::json!({ "error": what }).to_string();
     (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response()
@@ -74,7 +74,7 @@ fn with((kind, tag): (&'static str, &str), encoding: Option<&'static str>, body:
     let mut response = (StatusCode::OK, body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    // It may be kept, and is asked for again each time.
+    // A client may cache it, and revalidates it each time.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if let Ok(tag) = HeaderValue::from_str(tag) {

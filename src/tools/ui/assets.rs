@@ -31,7 +31,7 @@ pub(super) const ASSETS: [Asset; 5] = [
 // === impl Asset ===
 
 impl Asset {
-    /// For a client that does not take gzip.
+    /// For a client that does not accept gzip.
     pub(super) fn plain(&self) -> std::io::Result<Vec<u8>> {
         let mut out = Vec::new();
         flate2::read::GzDecoder::new(self.gzip).read_to_end(&mut out)?;

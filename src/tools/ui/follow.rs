@@ -1,10 +1,11 @@
 //! Filling a map from a group's internal topics, as they grow.
 //!
-//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread. *Never:* a
-//! member of a group, a write, an offset that is committed: any number of these can follow a group, and it never knows.
+//! *In:* the deltas topic, snapshots of the series journal. *Out:* a map that is up to date. *Owner:* a thread.
+//! *Never:* a member of a group, a write, an offset that is committed: any number of them can follow a group without an
+//! effect on it.
 //!
-//! A sender names a label set that it has mentioned before, so what comes first may be of sets whose labels lie far back. The
-//! snapshots of the shards have them.
+//! A sender names a label set that it has mentioned before, so the first records may name sets whose labels were sent
+//! long ago. The snapshots of the shards have them.
 
 #![allow(clippy::disallowed_methods, reason = "an edge: it waits for brokers by the clock")]
 
@@ -25,13 +26,13 @@ use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{Follower, JournalFold, JournalLog, KafkaError, LogReader, TopicNames};
 
-/// How long news are waited for before anything else is looked at.
+/// How long the follower waits for records before it checks anything else.
 const POLL: Duration = Duration::from_millis(200);
-/// How often old points are looked for.
+/// How often old points are dropped.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// How often snapshots are read for labels that are missing.
 const LEARN_EVERY: Duration = Duration::from_secs(30);
-/// After an error.
+/// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a group until it is dropped.
@@ -63,7 +64,7 @@ struct Thread {
     /// How far back the topic is read; 0: as far as it reaches.
     since: Millis,
     stop: Arc<AtomicBool>,
-    /// What is wrong at the moment.
+    /// The present problem.
     trouble: Option<Gap>,
 }
 
@@ -113,7 +114,7 @@ impl Thread {
         }
     }
 
-    /// Says what is wrong, once, and waits a little.
+    /// Reports the problem, once, and waits briefly.
     fn say(&mut self, error: &FollowError) {
         let gap = Gap(error.to_string());
         if self.trouble.as_ref() != Some(&gap) {
@@ -124,7 +125,7 @@ impl Thread {
         }
         let until = Instant::now() + PAUSE;
         while !self.stopped() && Instant::now() < until {
-            // Nothing tells when a broker is back.
+            // No event reports that a broker is back.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -156,7 +157,7 @@ impl Thread {
         Ok(follower)
     }
 
-    /// Reads what label sets stand for out of the snapshots.
+    /// Reads the labels of label sets from the snapshots.
     fn learn(&self, shards: i32) -> Result<(), FollowError> {
         let reader = LogReader::new(&self.tenants.defaults().kafka)?;
         let topic = self.names.series_journal();

@@ -3,8 +3,8 @@
 //! * *In:* a [`Map`] that others fill. *Out:* the page, and the JSON API beneath it (`docs/openapi.yaml`). *Owner:* the
 //!   command; it runs on a thread of its own. *Never:* a change to anything; a request to anywhere else.
 //!
-//! A client that reaches the port sees all tenants: it listens on the loopback interface unless it is told otherwise, and
-//! answers there only to names of this machine, so that no page of others can read it through a browser.
+//! A client that reaches the port sees all tenants: it listens on the loopback interface by default, and answers
+//! there only to names of this machine, so that no foreign page can read it through a browser.
 
 mod answer;
 mod assets;
@@ -27,14 +27,14 @@ pub use routes::PATHS;
 /// In a link to a trace, this stands for its ID.
 pub const TRACE_ID: &str = "{trace_id}";
 
-/// A map that one thread fills and others ask.
+/// A map that one thread fills and others query.
 #[derive(Debug, Clone)]
 pub struct SharedMap(Arc<Mutex<Map>>);
 
-/// What a page is told besides the map.
+/// What a page receives besides the map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageSettings {
-    /// Where the map comes from, in words.
+    /// The source of the map, as text.
     pub source: String,
     /// The address of a trace, with [`TRACE_ID`] in it.
     pub trace_url: Option<String>,
@@ -116,7 +116,7 @@ impl Page {
         self.addr
     }
 
-    /// Where to look.
+    /// The address of the page.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)

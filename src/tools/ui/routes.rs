@@ -1,4 +1,4 @@
-//! What can be asked for.
+//! The paths of the page and its API.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ pub(super) fn router(map: SharedMap, settings: PageSettings, addr: SocketAddr) -
     router.layer(guarded).with_state(state)
 }
 
-/// On the loopback interface, a name that is none of this machine is the trick of a page of others (DNS rebinding).
+/// On the loopback interface, a name that is not one of this machine is an attack by a foreign page (DNS rebinding).
 async fn guard(State(state): State<Arc<PageState>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if state.local && !is_local(host) {
@@ -141,7 +141,7 @@ fn refuse<const N: usize>(times: [Result<Option<Millis>, String>; N]) -> Respons
     answer::problem(StatusCode::BAD_REQUEST, &wrong.join("; "))
 }
 
-/// Whose: the first tenant, if none is named.
+/// The tenant: the first one, if none is named.
 fn tenant(state: &PageState, given: &BTreeMap<String, String>) -> String {
     let first = || state.map.lock().tenants().into_iter().next().unwrap_or_default();
     given.get("tenant").cloned().unwrap_or_else(first)

@@ -1,8 +1,8 @@
-//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, `/quarantine`, and `/` to
-//! find them.
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, `/quarantine`, and `/`
+//! to find them.
 //!
-//! *In:* the task registry, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of its
-//! own. *Never:* a change to anything: all it does is look.
+//! *In:* the task registry, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of
+//! its own. *Never:* a change to anything: it only reads.
 
 pub mod serve;
 
@@ -25,7 +25,7 @@ use crate::config::settings;
 use crate::core::model::text::{Shown, ShownLines, shows_itself};
 use crate::worker::telemetry::{QuarantinedSeries, Report, Telemetry, WAITS_AT_LEAST};
 
-/// Conditions that have not been checked for so long are not known to be met.
+/// Conditions that were not checked for so long count as unknown.
 const JUDGED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for answers that are being written.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,9 +48,9 @@ pub enum AdminError {
         "admin.listen: cannot listen on {address:?}: {source}; choose a free host:port, or \"\" for no admin server"
     )]
     Listen {
-        /// What the configuration says.
+        /// The configured address.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// No thread for it.
@@ -58,11 +58,11 @@ pub enum AdminError {
     Thread(std::io::Error),
 }
 
-/// How the server learns what the task registry does not say.
+/// What the server needs to know besides the task registry.
 pub struct Probes {
-    /// Whether the main loop still turns.
+    /// Whether the main loop makes progress.
     pub alive: Box<dyn Fn() -> bool + Send + Sync>,
-    /// How long ago somebody looked whether the conditions of being ready are met.
+    /// How long ago the readiness conditions were last checked.
     pub judged: Box<dyn Fn() -> Duration + Send + Sync>,
 }
 
@@ -127,7 +127,7 @@ impl Admin {
         self.addr
     }
 
-    /// Takes no new connection, finishes the answers that are being written, and ends.
+    /// Accepts no new connections, finishes the answers that are being written, and ends.
     pub fn stop(mut self) {
         drop(self.stop.take());
         if let Some(runtime) = &self.runtime {
@@ -273,7 +273,7 @@ async fn metrics(State(s): State<Arc<AdminState>>) -> Response {
     (StatusCode::OK, kind, harmless(&s.telemetry.render())).into_response()
 }
 
-/// The text format has no escape for what gives orders to a terminal, so that is replaced.
+/// Replaces control characters: the text format has no escape for those that control a terminal.
 fn harmless(text: &str) -> String {
     text.chars().map(|c| if c == '\n' || shows_itself(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }

@@ -1,7 +1,8 @@
-//! Connections: few at a time, and none that keeps half a request.
+//! Connections: a limited number, and none that holds an incomplete request.
 //!
-//! A client that reaches the port must not be able to take the process's file descriptors, or to keep a probe out. So a request
-//! must be whole after a while, and when there are too many connections the oldest one makes room for the next.
+//! A client that reaches the port must not exhaust the file descriptors of the process, or keep a probe out. So a
+//! request must be complete within a timeout, and when there are too many connections, the oldest one is closed for the
+//! next.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Connections at a time.
+/// The maximum number of connections.
 const MAX_CONNECTIONS: usize = 64;
-/// So long may the head of a request take, and a connection be idle.
+/// The timeout of the head of a request, and of an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an error of the listener, such as too many open files.
+/// The pause after an error of the listener, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stopped`; then finishes the answers that are being written.

@@ -1,5 +1,5 @@
-//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group says, and does the
-//! housekeeping that belongs to nobody else (group offsets, trimming, new source topics and partitions).
+//! The member thread: waits for the topics, joins the group, opens and closes tasks as the group assigns them, and does
+//! the housekeeping that no other thread does (group offsets, trimming, new source topics and partitions).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +22,13 @@ use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState
 
 /// How often the group learns the positions, for lag dashboards, and the worker how far partitions reach.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-/// How often old records are deleted, at the least, and source topics are looked at. Snapshots that come more often make more
-/// records deletable; `topic.metadata.refresh.interval.ms` says how often topics change.
+/// How often source topics are checked for new partitions, and old records are deleted, at the least, and source topics
+/// are looked at. More frequent snapshots make more records deletable; `topic.metadata.refresh.interval.ms` says how
+/// often topics change.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon again, when the group knows of partitions that this worker does not; and when their journals could not follow.
+/// The shorter interval, when the group knows of partitions that this worker does not, or their journals could not be
+/// extended.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -36,23 +38,23 @@ struct Crew {
     inboxes: Vec<Inbox>,
     storm: Mutex<Storm>,
     losses: Mutex<Losses>,
-    /// Whether this worker is back from having been evicted once too often.
+    /// Whether this worker has rejoined after too many evictions.
     wants_rest: AtomicBool,
 }
 
-/// Looks up how far partitions reach, without the help of fetching: a partition that is not fetched shows no records.
+/// Looks up the ends of partitions independently of fetching: a partition that is not fetched shows no records.
 #[derive(Default)]
 struct Ends {
-    /// Where the tasks stood at the last look.
+    /// The positions of the tasks at the last check.
     positions: BTreeMap<TaskId, i64>,
 }
 
-/// What nobody needs any more, and when it may be deleted.
+/// Records that no task needs any more, and when they may be deleted.
 #[derive(Default)]
 struct KeptBack {
-    /// What may go at its time, and how far.
+    /// What may be deleted at a time, and below which offset.
     waiting: VecDeque<(Option<Instant>, Partition, i64)>,
-    /// What was to go and did not, and how far.
+    /// Deletions that failed, and below which offset.
     failed: BTreeMap<Partition, i64>,
 }
 
@@ -128,7 +130,7 @@ fn serve(
                 |topic| parts.clients.names.is_journal(topic),
                 Instant::now() + retention,
             );
-            // Each of these may wait for a broker that does not answer, which is no reason to be called dead.
+            // Each of these may wait for a broker that does not answer, and liveness must not fail because of that.
             let left = topics.trim(kept_back.due(Instant::now()));
             kept_back.again(left);
             parts.liveness.beat();
@@ -192,8 +194,8 @@ fn wait_for_sources(parts: &Parts, topics: &Topics) -> Result<Vec<(String, i32)>
     }
 }
 
-/// By source topic, the first partition that the group has not known so far: its journal ends there. A group without a
-/// journal knows all that there are.
+/// By source topic, the first partition that the group has not known so far: the journal has no partition for it. A
+/// group without a journal knows all existing partitions.
 fn grown(parts: &Parts, topics: &Topics, sources: &[(String, i32)]) -> Result<BTreeMap<String, i32>, KafkaError> {
     let known = |(topic, partitions): &(String, i32)| {
         let journal = topics.partitions(&parts.clients.names.journal(topic))?;
@@ -208,7 +210,7 @@ fn publish(parts: &Parts, sources: &[(String, i32)]) {
     parts.sources.set(all);
 }
 
-/// The source topics with the partitions that can be worked on: those that have a journal.
+/// The source topics with the partitions that can be processed: those that have a journal.
 fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
     for (topic, partitions) in &mut sources {
         *partitions = short.get(topic).map_or(*partitions, |found| *found.min(partitions));
@@ -216,7 +218,7 @@ fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Ve
     sources
 }
 
-/// Follows the source topics; tells whether all of their partitions can be worked on.
+/// Follows changes of the source topics; returns whether all of their partitions can be processed.
 fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, membership: &Membership) -> bool {
     let found = match topics.all_sources() {
         Ok(found) => match following.look(found) {
@@ -246,7 +248,7 @@ fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, memb
     short.is_empty()
 }
 
-/// The topic of dead letters, which may have to wait for a right.
+/// The topic of dead letters, which may have to wait for a permission.
 struct Letters {
     wanted: bool,
     failed: bool,
@@ -259,7 +261,7 @@ impl Letters {
         Self { wanted: !parts.clients.config.kafka.dead_letter_topic.is_empty(), failed: false }
     }
 
-    /// Makes sure that it exists, if that is not known yet.
+    /// Ensures that it exists, if that is not known yet.
     fn ensure(&mut self, parts: &Parts, topics: &Topics) {
         if !self.wanted {
             return;
@@ -285,7 +287,8 @@ impl Letters {
 // === impl KeptBack ===
 
 impl KeptBack {
-    /// These records are not needed any more. Those of partitions that are to be `kept` may go at `later`, the others now.
+    /// These records are not needed any more. Those of partitions that are to be `kept` may be deleted at `later`, the
+    /// others now.
     fn add(&mut self, below: Vec<(Partition, i64)>, kept: impl Fn(&str) -> bool, later: Instant) {
         for (partition, offset) in below {
             let due = kept(&partition.topic).then_some(later);
@@ -293,7 +296,7 @@ impl KeptBack {
         }
     }
 
-    /// What may go now.
+    /// What may be deleted now.
     fn due(&mut self, present: Instant) -> Vec<(Partition, i64)> {
         let (due, rest) = self.waiting.drain(..).partition(|(due, ..)| due.is_none_or(|due| due <= present));
         self.waiting = rest;
@@ -306,7 +309,7 @@ impl KeptBack {
         below.into_iter().collect()
     }
 
-    /// These did not go: they are due again.
+    /// These deletions failed: they are due again.
     fn again(&mut self, failed: Vec<(Partition, i64)>) {
         self.failed.extend(failed);
     }
@@ -315,8 +318,7 @@ impl KeptBack {
 // === impl Ends ===
 
 impl Ends {
-    /// Looks up the ends of partitions whose tasks have stood still since the last look: what is not read is not fetched, and
-    /// what is not fetched tells no end.
+    /// Looks up the ends of partitions whose tasks have not advanced since the last check.
     fn look(&mut self, parts: &Parts, membership: &Membership) {
         let statuses = parts.clients.telemetry.tasks();
         let tasks = statuses.snapshot();
@@ -333,7 +335,7 @@ impl Ends {
             Ok(ends) => {
                 for (Partition { topic, partition }, end) in ends {
                     let kind = if topic == parts.clients.names.deltas() { TaskKind::Series } else { TaskKind::Span };
-                    // A task that has gone meanwhile must not come back to the task registry.
+                    // A task that was closed meanwhile must not come back to the task registry.
                     let id = TaskId { kind, topic, partition };
                     statuses.update_known(&id, |s| s.end_offset = s.end_offset.max(end));
                 }
@@ -365,7 +367,7 @@ impl Crew {
         out
     }
 
-    /// Partitions have come or gone. A group that never settles does little else.
+    /// Counts a change of the assignment. A group that never settles does little else.
     fn moved(&self) {
         let Some(times) = self.storm.lock().ok().and_then(|mut storm| storm.moved(Instant::now())) else { return };
         self.parts.clients.telemetry.rebalance_storm();
@@ -377,7 +379,7 @@ impl Crew {
         );
     }
 
-    /// Closes tasks and waits until they are gone: span tasks first, so that their last delta records are out.
+    /// Closes tasks and waits until they are closed: span tasks first, so that their last delta records are sent.
     fn let_go(&self, partitions: &[Partition], drain: bool) {
         for kind in [TaskKind::Span, TaskKind::Series] {
             let (done, all_done) = sync_channel(self.inboxes.len());

@@ -1,4 +1,4 @@
-//! The groups that a worker belongs to, and the rest that it takes from them when they keep evicting it.
+//! The groups that a worker belongs to, and its backoff from them when they evict it repeatedly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,25 +8,25 @@ use crate::worker::kafka::members::{Member, OnChange, Partition};
 use crate::worker::task::{Clients, Groups};
 use crate::worker::telemetry::{Telemetry, flood};
 
-/// How long an unsteady worker rests, at the least. Half as much may be added by chance, so that several do not come back
-/// together.
+/// How long an unsteady worker backs off from the groups, at the least. Half as much may be added by chance, so that
+/// several do not come back together.
 const REST: Duration = Duration::from_secs(30);
 /// How long the groups are waited for at a time; what happens in them ends the wait.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// The groups that this worker belongs to: one shares out the source partitions, the other the shards, so that every
+/// The groups that this worker belongs to: one assigns the source partitions, the other the shards, so that every
 /// worker gets its part of both.
 pub(super) struct Membership {
     spans: Arc<Member>,
     shards: Arc<Member>,
-    /// When it joins again, while it rests.
+    /// When it joins again, while it backs off.
     rests_until: Option<Instant>,
 }
 
 // === impl Membership ===
 
 impl Membership {
-    /// Joins both groups, one for the topics `sources`; each decision of theirs goes to an `on_change` of its own.
+    /// Joins both groups, one for the topics `sources`; each group has an `on_change` of its own.
     pub(super) fn join(
         clients: &Clients,
         groups: &Groups,
@@ -51,11 +51,11 @@ impl Membership {
         }
     }
 
-    /// Serves both groups, then waits a moment for what happens next in them.
+    /// Polls both groups, then waits a moment for their next event.
     pub(super) fn serve(&self) {
         let errors = self.both().map(Member::serve);
         for error in errors.into_iter().flatten().map(|error| error.to_string()) {
-            // As long as it lasts, they say it every second.
+            // librdkafka repeats a lasting error every second.
             if let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&error))) {
                 tracing::warn!(error, held_back, "group consumer error");
             }
@@ -63,8 +63,8 @@ impl Membership {
         std::thread::park_timeout(MOMENT);
     }
 
-    /// Leaves the groups for a while if the worker is `unsteady` and somebody else can do its part; joins them again when the
-    /// rest is over.
+    /// Leaves the groups for a while if the worker is `unsteady` and another worker can do its part; joins them again
+    /// after the backoff.
     pub(super) fn rest_if(&mut self, unsteady: bool, telemetry: &Telemetry) {
         if self.rests_until.is_some_and(|until| Instant::now() >= until) {
             self.rests_until = None;
@@ -99,12 +99,12 @@ impl Membership {
         })
     }
 
-    /// Why this worker is out of a group permanently.
+    /// The error by which this worker has left a group permanently.
     pub(super) fn fatal(&self) -> Option<String> {
         self.both().into_iter().find_map(Member::fatal)
     }
 
-    /// Whether both groups have let the worker in.
+    /// Whether the worker has joined both groups.
     pub(super) fn joined(&self) -> bool {
         self.rests_until.is_none() && self.both().into_iter().all(Member::joined)
     }
@@ -124,7 +124,7 @@ impl Membership {
         self.spans.ends(partitions)
     }
 
-    /// Tells the groups how far the tasks are.
+    /// Commits the positions of the tasks to the groups.
     pub(super) fn commit(&self, positions: &[(Partition, i64)]) {
         for member in self.both() {
             let owned = member.owned();

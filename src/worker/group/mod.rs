@@ -1,8 +1,8 @@
-//! What the groups decide, carried out: tasks are opened and closed on the threads that run them.
+//! Carries out the decisions of the groups: opens and closes tasks on the threads that run them.
 //!
-//! *In:* partitions that the groups assign and revoke, source topics, the file with the overrides. *Out:* turns of running
-//! tasks, the groups' offsets, records that may be deleted. *Owner:* the member thread, the worker threads, and the thread
-//! `overrides`. *Never:* two threads in one task. *Next:* `member` opens tasks, `thread` runs them.
+//! *In:* partitions that the groups assign and revoke, source topics, the file with the overrides. *Out:* turns of
+//! running tasks, the groups' offsets, records that may be deleted. *Owner:* the member thread, the worker threads, and
+//! the thread `overrides`. *Never:* two threads in one task. *Next:* `member` opens tasks, `thread` runs them.
 
 mod buffers;
 mod demand;

@@ -1,8 +1,8 @@
 //! Settings per tenant: read at the start, and again whenever the file changes.
 //!
-//! *In:* the file at `overrides.file`. *Out:* the [`TenantSettings`], which tasks take over between two records or two steps,
-//! and the routes of the exporter. *Owner:* the thread `overrides`, because it may wait for a disk or for credentials. *Never:*
-//! half a file: with a single problem, everything stays as it is.
+//! *In:* the file at `overrides.file`. *Out:* the [`TenantSettings`], which tasks apply between two records or two
+//! steps, and the routes of the exporter. *Owner:* the thread `overrides`, because it may wait for a disk or for
+//! credentials. *Never:* half a file: with a single problem, everything stays as it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::worker::telemetry::Telemetry;
 /// A file that has changed must look the same again after this long: it may still be being written.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What the file looked like: a checksum, or why it cannot be read.
+/// The state of the file: a checksum, or why it cannot be read.
 type Look = Result<u64, String>;
 
 /// Follows the file.
@@ -99,7 +99,7 @@ impl Watch {
         }
     }
 
-    /// Everything that can fail comes first.
+    /// Every step that can fail comes first.
     fn apply(
         &self,
         clients: &Clients,

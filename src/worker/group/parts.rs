@@ -13,7 +13,7 @@ use crate::worker::span_task::Intake;
 use crate::worker::task::{Clients, Clock, Groups, Inbox, Mode, Offsets, Replay, Sources, TaskContext, TenantSettings};
 use crate::worker::telemetry::Telemetry;
 
-/// Every part of a worker, once. The threads hand each of them to those who need it.
+/// Every part of a worker, once. The threads pass each part to the code that needs it.
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) clients: Arc<Clients>,
@@ -28,7 +28,7 @@ pub(crate) struct Parts {
     /// For series tasks only.
     pub(crate) shards: Arc<Shards>,
     pub(crate) liveness: Arc<Liveness>,
-    /// Raised once: end gracefully.
+    /// Set once: end gracefully.
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Gear {
 // === impl Parts ===
 
 impl Parts {
-    /// Those of a worker that lives in the present, or of one that replays.
+    /// The parts of a live worker, or of one that replays.
     pub(crate) fn new(
         tenants: Tenants,
         telemetry: Telemetry,
@@ -83,7 +83,7 @@ impl Parts {
         }
     }
 
-    /// What taking tasks over needs.
+    /// What acquiring tasks needs.
     pub(super) fn means(&self) -> Means {
         Means {
             clients: Arc::clone(&self.clients),

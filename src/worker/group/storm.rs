@@ -22,8 +22,8 @@ pub(super) struct Storm {
     told: Option<Instant>,
 }
 
-/// Remembers when the groups of span and of series tasks gave this worker's partitions away without asking, because they
-/// had not heard of it.
+/// Remembers when the groups of span and of series tasks evicted this worker because its heartbeats did not arrive in
+/// time.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     spans: VecDeque<Instant>,
@@ -34,7 +34,7 @@ pub(super) struct Losses {
 // === impl Losses ===
 
 impl Losses {
-    /// It happened again. When it was too often, the worker is unsteady, and the count begins again.
+    /// The worker was evicted again. If that was too often, the worker is unsteady, and the count restarts.
     pub(super) fn lost(&mut self, kind: TaskKind, present: Instant) {
         let times = match kind {
             TaskKind::Span => &mut self.spans,
@@ -47,7 +47,8 @@ impl Losses {
         }
     }
 
-    /// A group has the worker back; tells once that it is unsteady. Not earlier: who is out cannot see who else is in.
+    /// A group has the worker back; returns once that it is unsteady. Not earlier: an evicted worker cannot see which
+    /// members remain.
     pub(super) fn is_back(&mut self) -> bool {
         std::mem::take(&mut self.unsteady)
     }
@@ -56,7 +57,7 @@ impl Losses {
 // === impl Storm ===
 
 impl Storm {
-    /// The group has moved partitions; tells how often within the last minute if that is a storm, once a minute.
+    /// The group has moved partitions; returns how often within the last minute if that is a storm, once a minute.
     pub(super) fn moved(&mut self, present: Instant) -> Option<usize> {
         let recent = |at: &Instant| present.saturating_duration_since(*at) < MINUTE;
         while self.moves.pop_front_if(|at| !recent(at)).is_some() {}

@@ -19,7 +19,7 @@ use crate::worker::task::{
 };
 use crate::worker::telemetry::{TaskId, TaskState, TaskStatus, flood};
 
-/// Commands that may wait. Far above what the tasks of one thread can have in flight.
+/// The capacity of the inbox. Far above what the tasks of one thread can have in flight.
 const INBOX: usize = 1 << 16;
 /// How long a thread without work sleeps at most; a record, a fate or a command wakes it earlier.
 const NAP: Duration = Duration::from_millis(20);
@@ -50,14 +50,14 @@ enum TaskSlot {
     Running { epoch: Epoch, runner: Runner, failures: u32 },
 }
 
-/// What becomes of the rows of a task in the metrics.
+/// The effect of a closed task on its rows in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rows {
     /// It is acquired again.
     Stay,
-    /// Somebody else has it, in order.
+    /// Another worker has acquired it, in order.
     Go,
-    /// The group has given it away, and who has it is not known.
+    /// The group has given it away, and its owner is not known.
     Lost,
 }
 
@@ -76,7 +76,7 @@ struct Thread {
     /// Numbers the lives of the tasks of this thread.
     epochs: Epoch,
     slots: BTreeMap<TaskId, TaskSlot>,
-    /// How often tasks have failed in a row, kept over their take-overs.
+    /// How often tasks have failed in a row, kept across restarts.
     failures: BTreeMap<TaskId, u32>,
     closing: Vec<Closing>,
     shown: Instant,
@@ -174,7 +174,7 @@ impl Threads {
         (self.running.len(), Duration::from_micros(self.idle.load(Ordering::Relaxed)))
     }
 
-    /// Whether all threads are alive. They end only when told to, or by a bug.
+    /// Whether all threads are alive. They end only when they are stopped, or by a bug.
     pub(crate) fn alive(&self) -> bool {
         self.running.iter().all(|(_, handle)| !handle.is_finished())
     }
@@ -258,7 +258,7 @@ impl Thread {
         }
     }
 
-    /// Carries out all waiting commands; false ends the thread.
+    /// Executes all waiting commands; false ends the thread.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
@@ -287,8 +287,8 @@ impl Thread {
         self.slots.insert(task, TaskSlot::TakingOver { epoch, _wanted: wanted });
     }
 
-    /// Puts a task that cannot run aside, for longer each time. Tells the reason, of all tasks together where it lies with
-    /// the brokers.
+    /// Delays the restart of a task that cannot run, for longer each time. Logs the reason, once for all tasks if the
+    /// brokers are the cause.
     fn wait(&mut self, task: TaskId, why: &dyn std::fmt::Display, of_brokers: bool) {
         let failures = self.failures.entry(task.clone()).or_default();
         *failures += 1;
@@ -308,13 +308,13 @@ impl Thread {
         self.slots.insert(task, TaskSlot::Waiting { until: Instant::now() + delay });
     }
 
-    /// Whether the take-over of this life is still waited for.
+    /// Whether this life is still being acquired.
     fn takes_over(&self, task: &TaskId, epoch: Epoch) -> bool {
         match self.slots.get(task) {
             Some(TaskSlot::TakingOver { epoch: current, .. }) => *current == epoch,
             Some(_) => false,
             None => {
-                // It was let go meanwhile, and its take-over has shown itself on the task registry since.
+                // It was closed meanwhile, and its acquisition has written to the task registry since.
                 self.parts.clients.telemetry.tasks().remove(task);
                 false
             }
@@ -356,7 +356,7 @@ impl Thread {
         }
     }
 
-    /// Gives every running task a turn; tells whether one of them has more to do.
+    /// Gives every running task a turn; returns whether one of them has more to do.
     fn turn(&mut self) -> bool {
         let context = self.parts.context(&self.gear);
         let (mut busy, mut ended, mut due) = (false, Vec::new(), Vec::new());
@@ -428,7 +428,7 @@ impl Thread {
         self.closing.push(Closing { request, deadline: Instant::now() + drained });
     }
 
-    /// Drops what has drained or has run out of time, and tells those who wait.
+    /// Drops tasks that have drained or timed out, and notifies the waiting threads.
     fn let_go(&mut self) {
         for mut closing in std::mem::take(&mut self.closing) {
             let late = Instant::now() >= closing.deadline;
@@ -443,7 +443,7 @@ impl Thread {
                 _ => false,
             });
             if closing.request.tasks.is_empty() {
-                // The waiting thread may have given up; then the news is not needed.
+                // The waiting thread may have given up; then it does not need the notification.
                 closing.request.done.send(()).unwrap_or_default();
             } else {
                 self.closing.push(closing);
@@ -457,7 +457,7 @@ impl Thread {
         }
         self.parts.mode.has_closed(task);
         let statuses = self.parts.clients.telemetry.tasks();
-        // What was read ahead is gone, and would count as memory until the task reads again.
+        // Prefetched records are gone, and would count as memory until the task reads again.
         statuses.update_known(task, |s| s.fetched = 0);
         match rows {
             Rows::Stay => {}

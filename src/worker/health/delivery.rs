@@ -1,18 +1,18 @@
-//! Whether samples arrive, judged by what has become of them all.
+//! Whether samples arrive, by the counts of all samples together.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::worker::telemetry::Samples;
 
-/// What has happened within this time decides.
+/// The window of the judgment.
 const WINDOW: Duration = Duration::from_secs(60);
 /// How long nothing may be settled while something waits.
 const STALLED: Duration = Duration::from_secs(10);
-/// So many samples of ten are nearly all.
+/// From so many samples of ten on, nearly all are refused.
 const NEARLY_ALL: u64 = 9;
 
-/// The counts of the last while.
+/// The counts of the recent past.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// When the counts changed, and what they were before.
@@ -20,17 +20,17 @@ pub(super) struct Delivery {
     last: Samples,
     /// Since when nothing has been settled while something waits.
     waits: Option<Instant>,
-    /// Whether nearly everything was refused, as of the last that was settled.
+    /// The reason if nearly all of the last settled samples were refused.
     refused: Option<String>,
 }
 
 impl Delivery {
-    /// This worker has nothing to send: its shards are somebody else's.
+    /// This worker has nothing to send: other workers own its shards.
     pub(super) fn forget(&mut self) {
         (self.waits, self.refused) = (None, None);
     }
 
-    /// Learns the counts; says what is wrong.
+    /// Takes the counts; returns the problem, if there is one.
     pub(super) fn judge(&mut self, now: Samples, present: Instant) -> Option<String> {
         let settled = |s: &Samples| s.acknowledged + s.already_there + s.rejected;
         let moved = settled(&now) != settled(&self.last);
@@ -38,7 +38,7 @@ impl Delivery {
             self.changes.push_back((present, self.last));
             while self.changes.pop_front_if(|(at, _)| present.saturating_duration_since(*at) > WINDOW).is_some() {}
             let before = self.changes.front().map_or(self.last, |(_, before)| *before);
-            // Resent samples that were there already say nothing: that is what a refusal of them is taken for.
+            // Resent samples that are stored already do not count: the receiver refuses them as duplicates.
             let rejected = now.rejected - before.rejected;
             let all = rejected + now.acknowledged - before.acknowledged;
             let nearly_all = rejected.saturating_mul(10) >= all.saturating_mul(NEARLY_ALL);
@@ -89,7 +89,7 @@ mod tests {
         assert!(delivery.judge(s, at(start, 500)).is_some());
         let mut moved = Delivery { refused: delivery.refused.clone(), last: s, ..Delivery::default() };
         moved.forget();
-        assert_eq!(moved.judge(s, at(start, 500)), None, "somebody else has the shards");
+        assert_eq!(moved.judge(s, at(start, 500)), None, "another worker has the shards");
         s.acknowledged += 50;
         assert_eq!(delivery.judge(s, at(start, 501)), None);
         s.already_there += 1_000_000;
@@ -97,7 +97,7 @@ mod tests {
         assert!(delivery.judge(s, at(start, 501)).is_some(), "what was there already does not make up for it");
         s.acknowledged += 50_000;
         assert_eq!(delivery.judge(s, at(start, 501)), None);
-        // One poisoned series is no reason.
+        // One rejected series is no reason.
         for second in 502..600 {
             (s.acknowledged, s.rejected) = (s.acknowledged + 50, s.rejected + 1);
             assert_eq!(delivery.judge(s, at(start, second)), None);

@@ -1,17 +1,17 @@
-//! Signs of life of a worker, which its probes look at.
+//! Signs of life of a worker, for its probes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When the threads of a worker last showed themselves.
+/// When the threads of a worker last showed progress.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     started: Instant,
-    /// When the member thread last turned, in milliseconds since the start.
+    /// When the member thread last ran its loop, in milliseconds since the start.
     beat: AtomicU64,
-    /// When everything that the worker needs was last looked at.
+    /// When the readiness conditions were last checked.
     judged: AtomicU64,
-    /// Whether the group has let this worker in.
+    /// Whether the worker has joined the groups.
     joined: AtomicBool,
 }
 
@@ -23,32 +23,32 @@ impl Liveness {
         Self { started: Instant::now(), beat, judged, joined: AtomicBool::new(false) }
     }
 
-    /// The member thread has turned.
+    /// The member thread has run its loop.
     pub(crate) fn beat(&self) {
         self.beat.store(self.uptime(), Ordering::Relaxed);
     }
 
-    /// How long ago the member thread last turned.
+    /// How long ago the member thread last ran its loop.
     pub(crate) fn beat_age(&self) -> Duration {
         self.ago(&self.beat)
     }
 
-    /// Everything has been looked at.
+    /// The readiness conditions were checked.
     pub(super) fn judged(&self) {
         self.judged.store(self.uptime(), Ordering::Relaxed);
     }
 
-    /// How long ago everything was last looked at.
+    /// How long ago the readiness conditions were last checked.
     pub(crate) fn judged_ago(&self) -> Duration {
         self.ago(&self.judged)
     }
 
-    /// Whether both groups have let the worker in, as the member thread saw it last.
+    /// Sets whether the worker has joined both groups, as the member thread saw it last.
     pub(crate) fn set_joined(&self, joined: bool) {
         self.joined.store(joined, Ordering::Relaxed);
     }
 
-    /// What was set last.
+    /// The value that was set last.
     pub(crate) fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
     }

@@ -1,11 +1,12 @@
-//! The watch over what a worker needs: twice a second it looks at everything, and says what does not hold.
+//! The health check of a worker: twice a second it checks everything that the worker needs, and reports what does not
+//! hold.
 //!
-//! It runs on a thread of its own and asks nobody: what it judges by is what others have seen. So it continues while brokers,
-//! receivers and all other threads stand still.
+//! It runs on a thread of its own and sends no requests: it judges by what other threads have seen. So it continues
+//! while brokers, receivers and all other threads stand still.
 //!
-//! *In:* the task registry, the conditions, the groups, and what the clients have counted. *Out:* conditions of being ready.
-//! *Owner:* the thread `health`. *Never:* a question to a broker or a receiver. *Next:* [`crate::worker::admin`], which answers
-//! by the conditions.
+//! *In:* the task registry, the conditions, the groups, and what the clients have counted. *Out:* conditions of being
+//! ready. *Owner:* the thread `health`. *Never:* a question to a broker or a receiver. *Next:*
+//! [`crate::worker::admin`], which answers by the conditions.
 
 mod delivery;
 mod liveness;
@@ -27,14 +28,16 @@ use crate::worker::telemetry::{Condition, Conditions, TaskId, TaskKind, TaskStat
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A broker that is asked for records answers ten times a second, and that is told every [`fetch::TELL_EVERY`].
+/// A broker that is asked for records answers ten times a second, and librdkafka reports that every
+/// [`fetch::TELL_EVERY`].
 const SILENCE: Duration = Duration::from_secs(5 + fetch::TELL_EVERY.as_secs());
 /// How long an append may wait for its acknowledgement.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// How long the rows of lost tasks stay after the group has this worker again. What it tells comes once a second.
+/// How long the rows of lost tasks stay after the group has this worker again. The reports of lost tasks come once a
+/// second.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
-/// What the watch looks at.
+/// The state that the health check reads.
 pub(crate) struct Watched {
     pub(crate) clients: Arc<Clients>,
     pub(crate) groups: Arc<Groups>,
@@ -43,7 +46,7 @@ pub(crate) struct Watched {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// What it remembers between two looks.
+/// The state between two checks.
 #[derive(Debug, Default)]
 struct Watch {
     delivery: Delivery,
@@ -61,7 +64,7 @@ struct Lacks {
     labels: BTreeMap<String, String>,
 }
 
-/// Before anything else: what does not hold yet is no news.
+/// Runs before anything else: conditions that are not met yet at the start are no news.
 pub(crate) fn begin(conditions: &Conditions) {
     conditions.expect(Condition::Group, "start", "the worker has not joined its groups yet");
 }
@@ -88,7 +91,7 @@ impl Watch {
         let kinds = [TaskKind::Span, TaskKind::Series];
         let groups = kinds.map(|kind| (kind, self.look_at_group(watched, kind, present)));
         let statuses = watched.clients.telemetry.tasks().snapshot();
-        // Why brokers do not answer, if librdkafka has said so.
+        // Why brokers do not answer, if librdkafka has reported it.
         let cause = client::cause();
         let lacks = lacks(&statuses, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
         conditions.report_all(Condition::Tasks, lacks.tasks);
@@ -132,7 +135,7 @@ impl Watch {
         if trouble.is_some() || !pulse.is_settled() {
             self.back.remove(&kind);
         } else if present.saturating_duration_since(*self.back.entry(kind).or_insert(present)) > FORGET_AFTER {
-            // What was lost a moment ago: librdkafka has not told yet that the member has lost its place, too.
+            // What was lost a moment ago: librdkafka has not reported yet that the member has lost its place, too.
             telemetry.tasks().forget_lost(kind, FORGET_AFTER);
         }
         trouble
@@ -155,7 +158,7 @@ fn lacks(statuses: &[(TaskId, TaskStatus)], max_lag: Millis, present: Instant, c
         if let Some(trouble) = &s.trouble {
             out.tasks.insert(name.clone(), format!("{id}: {trouble}"));
         }
-        // What was heard before a task was taken over again says nothing about now.
+        // An answer from before a task was acquired again is no evidence of the present.
         let silent = since(s.heard.max(s.since)).filter(|silent| *silent > SILENCE);
         if let Some(trouble) = s.fetch_trouble.clone().or_else(|| silent.map(|silent| silence(id, silent, cause))) {
             out.fetch.insert(name.clone(), trouble);

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::core::model::{Counter, Ledger};
 use crate::worker::telemetry::{TaskId, TaskKind, TaskState, TaskStatus};
 
-/// So many records are enough to judge; fewer when they are all that came within [`WAIT`].
+/// So many records are enough for a judgment; fewer if no more came within [`WAIT`].
 const ENOUGH: u64 = 20;
 const WAIT: Duration = Duration::from_secs(30);
-/// So many records of ten are nearly all.
+/// From so many records of ten on, nearly all are unreadable.
 const NEARLY_ALL: u64 = 9;
 
-/// What has come of late.
+/// The recent records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// What was counted when each task was last looked at.
+    /// The ledger of each task at the last check.
     known: BTreeMap<TaskId, Ledger>,
     topics: BTreeMap<String, Block>,
 }
@@ -33,15 +33,15 @@ struct Block {
 // === impl Records ===
 
 impl Records {
-    /// Learns what the task registry says; says what is wrong, by topic.
+    /// Takes the state of the task registry; returns the problems, by topic.
     pub(super) fn judge(&mut self, statuses: &[(TaskId, TaskStatus)], present: Instant) -> BTreeMap<String, String> {
         self.known.retain(|id, _| statuses.iter().any(|(other, _)| other == id));
-        // What is somebody else's is not judged here any more.
+        // This worker does not judge topics that it does not own any more.
         self.topics.retain(|topic, _| statuses.iter().any(|(id, _)| id.kind == TaskKind::Span && id.topic == *topic));
         let span =
             statuses.iter().filter(|(id, s)| id.kind == TaskKind::Span && s.shown && s.state == TaskState::Running);
         for (id, s) in span {
-            // What was counted before this worker had the partition says nothing about now.
+            // Records that were counted before this worker had the partition are no evidence of the present.
             let before = self.known.insert(id.clone(), s.ledger.clone()).or_else(|| s.begun.clone());
             let new =
                 |counter| s.ledger.get(counter).saturating_sub(before.as_ref().map_or(0, |before| before.get(counter)));
@@ -109,7 +109,7 @@ mod tests {
         assert!(troubles["spans"].contains("of the last 200 records of spans, 200 cannot be decoded"), "{troubles:?}");
         // It stays while nothing comes.
         assert_eq!(records.judge(&statuses(&[(0, 200, 3), (1, 300, 300)]), at(500)), troubles);
-        assert!(records.judge(&[], at(501)).is_empty(), "somebody else has the topic");
+        assert!(records.judge(&[], at(501)).is_empty(), "another worker has the topic");
         // It comes back with what is journaled of it, and good records follow.
         let mut again = statuses(&[(1, 330, 301)]);
         again[0].1.begun = Some(statuses(&[(1, 300, 300)])[0].1.ledger.clone());

@@ -18,16 +18,17 @@ use super::polled::PolledProducer;
 use crate::config::settings::Kafka;
 use crate::core::model::Millis;
 
-/// How long the brokers may take to tell what they know of a topic.
+/// How long the brokers may take to return the metadata of a topic.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// The fate of one appended record: its offset when the broker told it, or the error after which it may or may not be stored.
-/// `Ok(None)` is no better than an error: librdkafka says so of a retry that the broker recognized, but also of whatever it
-/// had to send again when a later record was stored meanwhile. That later record proves nothing when the broker has not heard
-/// of this producer before: it takes any sequence number from a stranger, and what came before it is lost.
+/// The fate of one appended record: its offset if the broker returned it, or the error after which it may or may not be
+/// stored. `Ok(None)` is no better than an error: librdkafka returns it for a retry that the broker recognized, but
+/// also for everything that it had to send again when a later record was stored meanwhile. That later record proves
+/// nothing when the broker does not know this producer: it accepts any sequence number from an unknown producer, and
+/// what came before it is lost.
 pub type Fate = Result<Option<i64>, RdError>;
 
-/// Called once with the fate of a record, on the producer's own thread: it must only hand the news on.
+/// Called once with the fate of a record, on the producer's own thread: it must only pass it on.
 pub type OnFate = Box<dyn FnOnce(Fate) + Send + Sync>;
 
 /// Appends records to single partitions; one per worker, shared by its threads.
@@ -36,7 +37,7 @@ pub struct Appender {
     producer: RwLock<Arc<PolledProducer<ProducerEvents>>>,
 }
 
-/// Learns the fates.
+/// Receives the fates.
 #[derive(Default)]
 struct ProducerEvents {
     writes: Mutex<Writes>,
@@ -46,20 +47,20 @@ struct ProducerEvents {
 /// A topic and a partition of it.
 type TopicPartition = (String, i32);
 
-/// What is appended and what became of it.
+/// The appended records and their fates.
 #[derive(Debug, Default)]
 struct Writes {
     /// Numbers the records.
     next: u64,
     /// The records without a fate: where they go, and since when.
     waiting: BTreeMap<u64, (TopicPartition, Instant)>,
-    /// Why a partition took nothing the last time, and when that was. What another one takes, with another leader, changes
-    /// nothing about it.
+    /// Why the last append to a partition failed, and when that was. A success at another partition, with another
+    /// leader, does not clear it.
     failures: BTreeMap<TopicPartition, (String, Instant)>,
 }
 
-/// A failure that does not come again within this time is somebody else's matter: the task that met it is gone. One that stays
-/// tries again twice as often.
+/// A failure that does not recur within this time belongs to another task: the task that met it is gone. One that
+/// persists recurs twice as often.
 const FAILS_AGAIN: Duration = Duration::from_secs(90);
 
 /// A record in flight.
@@ -157,8 +158,8 @@ impl Appender {
         Ok(Self { kafka: kafka.clone(), producer: RwLock::new(connect(kafka)?) })
     }
 
-    /// Puts a fresh producer in the place of one that has met a [fatal](Self::fatal) error: what a broker has lost, it misses
-    /// in the numbers of the records that follow, and takes no more from their task. What is in flight has failed.
+    /// Replaces a producer that has met a [fatal](Self::fatal) error: the broker misses the sequence numbers of records
+    /// that it has lost, and accepts no more from that producer. Appends in flight fail.
     ///
     /// # Errors
     /// When a setting is wrong.
@@ -174,14 +175,14 @@ impl Appender {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How far this machine's clock is ahead of the brokers', by what the acknowledgements tell.
+    /// How far this machine's clock is ahead of the brokers', by the timestamps of acknowledgements.
     #[must_use]
     pub fn clock_ahead(&self, present: Now) -> Option<Millis> {
         self.producer().client().context().clock.ahead(present)
     }
 
-    /// Appends one record; `on_fate` is called later, also when the local queue refuses the record permanently.
-    /// A full local queue is waited for: it empties at the broker's pace.
+    /// Appends one record; `on_fate` is called later, also when the local queue refuses the record permanently. Waits
+    /// while the local queue is full: it empties at the broker's pace.
     pub fn append(&self, topic: &str, partition: i32, value: &[u8], on_fate: OnFate) {
         let producer = self.producer();
         let context = producer.client().context();
@@ -225,7 +226,7 @@ impl Appender {
         }
     }
 
-    /// Looks a topic up again: it may have got partitions that this producer does not know, and would not for minutes.
+    /// Refreshes the metadata of a topic: it may have partitions that this producer would learn of only minutes later.
     ///
     /// # Errors
     /// When no broker answers.
@@ -240,7 +241,7 @@ impl Appender {
         self.producer().client().context().writes().troubles(patience, Instant::now())
     }
 
-    /// An error after which this producer can append nothing any more.
+    /// An error after which this producer cannot append any more.
     #[must_use]
     pub fn fatal(&self) -> Option<String> {
         self.producer().client().fatal_error().map(|(_, text)| text)
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(writes.troubles(patience, at(9)).len(), 1);
         writes.end(again, None, at(9));
         assert!(writes.troubles(patience, at(9)).is_empty());
-        // The task that met a failure is somebody else's by now.
+        // Another worker owns the task that met a failure by now.
         let last = writes.begin("deltas", 0, at(10));
         writes.end(last, Some("timed out".to_owned()), at(10));
         assert_eq!(writes.troubles(patience, at(99)).len(), 1);

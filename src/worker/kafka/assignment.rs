@@ -1,10 +1,10 @@
-//! The partitions of a group's member, as the classic group protocol writes them: version, then topics with their partitions,
-//! all big-endian, each list behind its length. What is damaged ends the list.
+//! The partitions of a group's member, as the classic group protocol writes them: version, then topics with their
+//! partitions, all big-endian, each list behind its length. Damaged bytes end the list.
 
 /// Topics and partitions of an assignment.
 pub(super) fn partitions(mut bytes: &[u8]) -> Vec<(String, i32)> {
     let mut found = Vec::new();
-    // The version: further fields of newer ones come behind.
+    // The version: newer versions append their fields at the end.
     if take::<2>(&mut bytes).is_none() {
         return found;
     }

@@ -1,9 +1,9 @@
-//! The brokers' clock, as the acknowledgements of internal topics tell it.
+//! The brokers' clock, as the acknowledgements of internal topics show it.
 //!
-//! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a broker says when it has stored a record.
-//! That was after the record had been sent and before its acknowledgement came. A clock of this machine that says otherwise
-//! is off by as much at the least. Between two acknowledgements, the monotonic clock carries the reading on, so a clock that
-//! is set while the worker runs is noticed at once.
+//! The internal topics are created with `message.timestamp.type=LogAppendTime`, so a record holds the time at which the
+//! broker stored it. That was after the record had been sent and before its acknowledgement came. A clock of this
+//! machine that disagrees is wrong by at least the difference. Between two acknowledgements, the monotonic clock
+//! extends the reading, so a clock that is set while the worker runs is noticed at once.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "sabotage")]
@@ -13,20 +13,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::model::Millis;
 
-/// A clock that is set by more than this makes what was read before worthless.
+/// A clock change by more than this invalidates the earlier readings.
 const SET: Millis = 1_000;
 
-/// A reading that is older than the last one by more is of a partition that this worker writes no more: its broker may have
-/// been wrong, and would never be heard of again. An idle worker keeps what it knows.
+/// A reading that is older than the last one by more than this belongs to a partition that this worker no longer
+/// writes: its broker may have been wrong, and sends no further readings. An idle worker keeps its readings.
 const STALE: Duration = Duration::from_secs(300);
 
-/// 2020. What is told as earlier is no time of day: librdkafka's embedded broker, which `demo` has, tells how long it runs.
+/// The year 2020. An earlier timestamp is no time of day: librdkafka's embedded broker, which `demo` has, reports its
+/// uptime.
 const EARLIEST: Millis = 1_577_836_800_000;
 
 /// Both clocks of this machine, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// What time it is, in milliseconds since the epoch.
+    /// The wall-clock time, in milliseconds since the epoch.
     pub wall: Millis,
     /// The monotonic clock.
     pub monotonic: Instant,
@@ -38,13 +39,14 @@ pub struct BrokerClock(Mutex<Readings>);
 
 #[derive(Debug, Default)]
 struct Readings {
-    /// The last reading of each partition, and when it was made. One broker may have a wrong clock; all of them have not.
+    /// The last reading of each partition, and when it was made. One broker may have a wrong clock, but not all of
+    /// them.
     ahead: BTreeMap<(String, i32), (Millis, Instant)>,
     /// When the last one was made.
     last: Option<Now>,
 }
 
-/// What time the clock of this machine says it is.
+/// The time by the clock of this machine.
 #[must_use]
 pub fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -77,7 +79,7 @@ impl Now {
 // === impl BrokerClock ===
 
 impl BrokerClock {
-    /// A record of a partition was sent, was stored at `stored` as its broker says, and is acknowledged.
+    /// A record of a partition was sent, was stored at `stored` by its broker's clock, and is acknowledged.
     pub fn learn(&self, topic: &str, partition: i32, sent: Millis, stored: Millis, now: Now) {
         if stored < EARLIEST {
             return;
@@ -96,8 +98,8 @@ impl BrokerClock {
         }
     }
 
-    /// By how many milliseconds the clock of this machine is ahead; negative when it is behind. `None` while no broker has
-    /// said what time it is.
+    /// By how many milliseconds the clock of this machine is ahead; negative when it is behind. `None` while no broker
+    /// has reported its time.
     #[must_use]
     pub fn ahead(&self, now: Now) -> Option<Millis> {
         let readings = self.readings();

@@ -22,7 +22,7 @@ pub enum KafkaError {
     Client {
         /// What the client is for.
         role: &'static str,
-        /// librdkafka's words.
+        /// librdkafka's message.
         source: rdkafka::error::KafkaError,
     },
     /// The system starts no more threads.
@@ -33,43 +33,43 @@ pub enum KafkaError {
         /// The system's words.
         source: std::io::Error,
     },
-    /// No client finds a broker there.
+    /// An address where no broker can be.
     #[error("kafka.brokers: {address:?} {why}; write host:port, several of them separated by commas")]
     Address {
         /// One of the addresses.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         why: &'static str,
     },
     /// A request failed.
     #[error("{what}: {source}{why}")]
     Request {
-        /// What was asked.
+        /// The request.
         what: Box<str>,
-        /// librdkafka's words.
+        /// librdkafka's error.
         source: rdkafka::error::KafkaError,
-        /// Why no broker answers and what to do, if librdkafka has said so.
+        /// Why no broker answers and what to do, if librdkafka has reported it.
         why: Box<str>,
     },
     /// No answer within the time allowed.
     #[error("{what}: no answer within {seconds} s; are the brokers in kafka.brokers reachable?")]
     Timeout {
-        /// What was asked.
+        /// The request.
         what: String,
-        /// How long it was waited for.
+        /// How long the client waited.
         seconds: u64,
     },
     /// A log lacks a record.
     #[error("{what}: offset {wanted} is missing, {found} follows; it has been deleted, or the broker has lost it")]
     Hole {
-        /// What was asked.
+        /// The request.
         what: String,
         /// The offset that should have come.
         wanted: i64,
         /// The one that came.
         found: i64,
     },
-    /// An internal topic is not as it must be.
+    /// An internal topic does not meet the requirements.
     #[error("{0}")]
     Topic(String),
     /// The worker is stopping.
@@ -78,7 +78,7 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
-    /// Wraps a failed creation of a client. librdkafka repeats the value that it does not like, which may be a secret
+    /// Wraps a failed creation of a client. librdkafka repeats the value that it rejects, which may be a secret
     /// under a misspelled name.
     pub(crate) fn client(role: &'static str, source: rdkafka::error::KafkaError) -> Self {
         let source = match source {
@@ -107,9 +107,9 @@ impl KafkaError {
     }
 }
 
-/// How long librdkafka may take to say why no broker answers.
+/// How long librdkafka may take to report why no broker answers.
 const LISTENS: Duration = Duration::from_secs(3);
-/// Codes that say no more than that there was no answer.
+/// Codes that only say that no answer came.
 const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::BrokerTransportFailure,
     RDKafkaErrorCode::AllBrokersDown,
@@ -119,11 +119,12 @@ const SILENT: [RDKafkaErrorCode; 6] = [
     RDKafkaErrorCode::SSL,
 ];
 
-/// What every client delta records: brokers, identity, and the user's own properties, which come last and win.
+/// What every client shares: brokers, identity, and the user's own properties, which come last and take
+/// precedence.
 pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.brokers).set("client.id", "spanmill");
-    // Why a broker hangs up is said there; whether anybody is to read that is decided by `log`.
+    // At this level librdkafka logs why a broker closes a connection; `log` decides what reaches the log of the worker.
     config.set_log_level(RDKafkaLogLevel::Info);
     // Looking a topic up must not create it: a broker would give an internal topic its default retention.
     config.set("allow.auto.create.topics", "false");
@@ -136,18 +137,18 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// How many compressed bytes of a partition one answer may carry; a larger batch comes alone. It bounds what a queue that is
-/// nearly full may still get, and it decides what fetching costs: librdkafka allocates each answer and each decompressed
-/// batch again, and with large answers the allocator gives the memory back to the kernel each time. For a million spans of the
-/// reference load (lz4, batches of 1 MB before compression, 4 partitions, 5 runs in turns, `benches/throughput`) a consumer
-/// took, in CPU seconds and page faults:
+/// How many compressed bytes of a partition one answer may carry; a larger batch comes alone. It bounds what a queue
+/// that is nearly full may still get, and it decides what fetching costs: librdkafka allocates each answer and each
+/// decompressed batch again, and with large answers the allocator gives the memory back to the kernel each time. For a
+/// million spans of the reference load (lz4, batches of 1 MB before compression, 4 partitions, 5 runs in turns,
+/// `benches/throughput`) a consumer took, in CPU seconds and page faults:
 ///
-/// | 1 MiB | 256 KiB | 128 KiB | 1 MiB, checking CRCs | 1 MiB, allocator told to keep memory |
+/// | 1 MiB | 256 KiB | 128 KiB | 1 MiB, checking CRCs | 1 MiB, allocator that keeps memory |
 /// |---|---|---|---|---|
 /// | 0.30 to 0.37, 75,000 | 0.29 to 0.33, 36,000 | 0.16, 1,400 | 0.40, 63,000 | 0.19, 7,000 |
 ///
-/// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a slower
-/// network, `kafka.properties` may say more.
+/// A partition is asked for this much once per round trip: 64 MB/s compressed at 2 ms, about 500,000 spans/s. Over a
+/// slower network, raise it in `kafka.properties`.
 const FETCH_AT_ONCE: usize = 128 << 10;
 /// A queue is asked to hold at least so many answers, so that one more does not make it far too long.
 const ANSWERS: usize = 8;
@@ -175,8 +176,8 @@ pub(crate) fn queue_within(memory: usize) -> usize {
     small.max(large)
 }
 
-/// A consumer that is assigned by hand and never commits. Nothing may be skipped in silence: records that were deleted
-/// under its feet are an error of their partition.
+/// A consumer that is assigned by hand and never commits. Nothing may be skipped silently: a fetch of records that were
+/// deleted meanwhile is an error of their partition.
 pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     let kbytes = (buffer_bytes / 1024).max(1).to_string();
     let fetched = answer(buffer_bytes).to_string();
@@ -190,7 +191,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
             // Bounds every split queue on its own.
             ("queued.max.messages.kbytes", &kbytes),
             ("fetch.message.max.bytes", &fetched),
-            // librdkafka's default, and meant: checking took 8 % more CPU. Who wants it sets it in `kafka.properties`.
+            // librdkafka's default, set on purpose: checking took 8 % more CPU. `kafka.properties` can enable it.
             ("check.crcs", "false"),
             // Fetching pauses for this long when a queue is full; the default of 1 s starves a bounded queue.
             ("fetch.queue.backoff.ms", "10"),
@@ -213,7 +214,7 @@ pub(crate) fn refreshes(kafka: &Kafka) -> Duration {
     Duration::from_millis(said.parse().unwrap_or(30_000))
 }
 
-/// How often a member sends a heartbeat, and how long the group waits for one, unless the user says otherwise.
+/// How often a member sends a heartbeat, and how long the group waits for one, by default.
 pub(crate) const HEARTBEAT_MS: u64 = 3_000;
 pub(crate) const SESSION_MS: u64 = 10_000;
 
@@ -268,14 +269,15 @@ pub(crate) fn dead_letters(kafka: &Kafka) -> ClientConfig {
     )
 }
 
-/// Whether librdkafka takes the properties, one by one and together; asks no broker.
+/// Checks that librdkafka accepts the properties, one by one and together, without a broker.
 ///
 /// # Errors
 /// Names the property that it refuses.
 pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     kafka.brokers.split(',').try_for_each(address)?;
     base(kafka, &[]).create_native_config().map(drop).map_err(|e| KafkaError::client("client", e))?;
-    // Some properties are refused beside others only, and only once there is a client: each kind is made, without brokers.
+    // librdkafka refuses some combinations only when a client is created: each kind of client is created, without
+    // brokers.
     let alone = Kafka { brokers: String::new(), ..kafka.clone() };
     for (role, config) in [("consumer", reader(&alone, 1 << 20)), ("group member", member(&alone, &alone.group))] {
         config.create::<BaseConsumer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
@@ -286,7 +288,7 @@ pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     Ok(())
 }
 
-/// Whether an address can be a broker's. librdkafka takes any text, and then looks for it for ever.
+/// Whether an address can be a broker's. librdkafka accepts any text, and then tries to resolve it for ever.
 fn address(text: &str) -> Result<(), KafkaError> {
     const SCHEMES: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
     let text = text.trim();
@@ -301,8 +303,8 @@ fn address(text: &str) -> Result<(), KafkaError> {
     Err(KafkaError::Address { address: text.to_owned(), why })
 }
 
-/// Wraps a request that had no answer with the reason. librdkafka tells that to those only who listen to it, which not every
-/// kind of client does: so it is asked once more by one that does.
+/// Wraps a request that had no answer with the reason. librdkafka reports that only to clients that listen to it, which
+/// not every kind of client does: so a client that does repeats the request.
 pub(crate) fn unanswered(kafka: &Kafka, what: impl Into<String>, source: rdkafka::error::KafkaError) -> KafkaError {
     let silent = source.rdkafka_error_code().is_some_and(|code| SILENT.contains(&code));
     if silent && trouble::last().is_none() {
@@ -316,18 +318,18 @@ fn listen(kafka: &Kafka) {
     let Ok(consumer): Result<BaseConsumer<Heard>, _> = created else { return };
     let begin = Instant::now();
     while trouble::last().is_none() && begin.elapsed() < LISTENS {
-        // It connects to answer, and says there why it cannot.
+        // This client connects to get an answer, and logs why it cannot.
         drop(consumer.fetch_metadata(None, Duration::from_millis(200)));
         while consumer.poll(Duration::from_millis(10)).is_some() {}
     }
 }
 
-/// Why brokers do not answer and what to do, if librdkafka has told it within the last minute.
+/// Why brokers do not answer and what to do, if librdkafka has reported it within the last minute.
 pub(crate) fn cause() -> Option<String> {
     trouble::last()
 }
 
-/// What to say about brokers that do not answer; `None` if librdkafka's code says something else.
+/// The message about brokers that do not answer; `None` if librdkafka's code is another one.
 #[must_use]
 pub fn unreachable(code: Option<RDKafkaErrorCode>, brokers: &str) -> Option<String> {
     code.filter(|code| SILENT.contains(code)).map(|_| {
@@ -350,7 +352,7 @@ pub(crate) fn bounds<C: ConsumerContext>(
         .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
 }
 
-/// What librdkafka says to a client that has nothing to do with it: its log is heard, and no more.
+/// The context of a client without callbacks of its own: it handles only librdkafka's log.
 #[derive(Debug, Default)]
 pub(crate) struct Heard;
 
@@ -366,8 +368,8 @@ impl ClientContext for Heard {
 
 impl ConsumerContext for Heard {}
 
-/// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets that
-/// are not committed, which are for dashboards only; and brokers close connections that nobody uses.
+/// librdkafka's own log. Some of what it warns of is no news: properties that suit only one kind of client, and offsets
+/// that are not committed, which are for dashboards only; and brokers close idle connections.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as L;
     let text = trouble::plain(text);
@@ -382,14 +384,16 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
-/// What librdkafka reports beside the point. The end of a partition is no error, and what matters also fails a request.
+/// Errors that librdkafka reports outside of a request. The end of a partition is no error, and an error that matters
+/// also fails a request.
 pub(crate) fn report(error: &rdkafka::error::KafkaError, reason: &str) {
     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
         say(Level::WARN, reason);
     }
 }
 
-/// Why something has failed: the cause and its remedy where librdkafka has told them, its words for this failure otherwise.
+/// Why something has failed: the cause and its remedy where librdkafka has reported them, its message for this failure
+/// otherwise.
 pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
     match (trouble::of(words), error.rdkafka_error_code()) {
         (Some(trouble), _) => format!("{words}; {}", trouble.remedy),
@@ -398,7 +402,7 @@ pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
     }
 }
 
-/// Every client of this process meets the same broker, and says so repeatedly: a line for each cause and minute.
+/// Every client of this process meets the same broker, and reports that repeatedly: a line for each cause and minute.
 fn say(level: Level, text: &str) {
     let trouble = trouble::of(text);
     let (cause, remedy) = match trouble {

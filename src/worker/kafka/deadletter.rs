@@ -1,7 +1,8 @@
-//! Copies of records that could not be read, for people to look at and to send again.
+//! Copies of records that could not be read, for operators to inspect and to send again.
 //!
-//! Copying is telemetry: the ledger says what became of a record. So nothing waits for a copy, and a topic that takes none
-//! holds nothing up: the copies go through a producer of their own, and what does not fit into its queue is counted.
+//! Copying is best effort: the ledger counts every record that could not be read. So nothing waits for a copy, and a
+//! topic that accepts none blocks nothing: the copies go through a producer of their own, and copies that do not fit
+//! into its queue are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,7 +53,7 @@ impl ProducerContext for DeadLetterEvents {
 }
 
 impl DeadLetterEvents {
-    /// Every failure is counted, and fewer and fewer are logged: there can be as many as there are records.
+    /// Counts every failure, and logs ever fewer of them: there can be as many as there are records.
     fn failed(&self, error: &RdError) {
         self.telemetry.dead_letter(false);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
@@ -78,7 +79,7 @@ impl DeadLetters {
         Ok(Some(Self { producer, topic: kafka.dead_letter_topic.clone(), group: kafka.group.clone() }))
     }
 
-    /// Copies a record with its key, value, headers and timestamp, and says in further headers why and from where.
+    /// Copies a record with its key, value, headers and timestamp, and adds headers with the reason and the origin.
     pub fn copy(&self, message: &BorrowedMessage<'_>, reason: &str) {
         let place = [message.partition().to_string(), message.offset().to_string()];
         let ours = [

@@ -18,20 +18,20 @@ use super::client::{self, KafkaError};
 use super::topic_ids::{self, Incarnation, TopicIds};
 use crate::config::settings::Kafka;
 
-/// Told from time to time how a partition is: topic, partition, and what is seen of it.
+/// Called from time to time with the state of a partition: topic, partition, and what is seen of it.
 pub type OnSeen = Box<dyn Fn(&str, i32, FetchView) + Send + Sync>;
 
-/// How often librdkafka tells how far partitions reach, and of its brokers.
+/// How often librdkafka reports how far partitions reach, and the state of its brokers.
 pub const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// What is seen of a partition.
+/// The state of a partition as librdkafka reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchView {
     /// The offset after its last record, if that is known.
     pub end: Option<i64>,
     /// The offset at which the first open transaction begins, if there is one: nothing from there on can be read.
     pub open: Option<i64>,
-    /// How long ago its broker was heard of; `None` without a connection to one.
+    /// How long ago its broker last answered; `None` without a connection to one.
     pub heard: Option<Duration>,
     /// The bytes that are fetched and wait to be taken.
     pub fetched: u64,
@@ -45,7 +45,7 @@ pub struct Queue {
     topic: Incarnation,
 }
 
-/// What a queue has instead of a record.
+/// What a queue returns instead of a record.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoRecord {
@@ -55,7 +55,7 @@ pub enum NoRecord {
     /// A batch that cannot be decompressed. librdkafka will fetch it again.
     #[error("{}", .0.reason)]
     Undecompressed(Undecompressed),
-    /// The topic is not the one that was opened. No record of the new one has been handed out.
+    /// The topic is not the one that was opened. No record of the new one has been returned.
     #[error("the topic was deleted and re-created")]
     MadeAgain,
     /// A fetch failed.
@@ -70,15 +70,15 @@ pub struct Fetcher {
     memory: usize,
 }
 
-/// Receives librdkafka's statistics, and what it says of failures and topics.
+/// Receives librdkafka's statistics, and its reports about failures and topics.
 struct FetchEvents {
     on_seen: OnSeen,
     ids: TopicIds,
-    /// Whether librdkafka has said something that nobody has listened to.
+    /// Whether librdkafka has reported something that the worker has not handled yet.
     news: AtomicBool,
-    /// How often it was listened to.
+    /// How often reports were handled.
     heard: AtomicU64,
-    /// What the failure that was reported last says, if that was at a batch.
+    /// The details of the last failure, if it was a batch that could not be decompressed.
     undecompressed: Mutex<Option<Undecompressed>>,
 }
 
@@ -89,13 +89,13 @@ pub struct Undecompressed {
     pub begin: i64,
     /// Its compressed bytes.
     pub bytes: u64,
-    /// librdkafka's words.
+    /// librdkafka's message.
     pub reason: String,
 }
 
 impl Undecompressed {
-    /// Reads librdkafka's words, which alone tell the place: `Decompression (codec 0x4) of message at 17 of 11393 bytes
-    /// failed: Local: Invalid compressed data`.
+    /// Parses librdkafka's message, the only source of the place:
+    /// `Decompression (codec 0x4) of message at 17 of 11393 bytes failed: Local: Invalid compressed data`.
     fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("Decompression (codec ")?;
         let (begin, rest) = rest.split_once(" of message at ")?.1.split_once(" of ")?;
@@ -111,7 +111,7 @@ impl FetchEvents {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What it means that a queue has failed just now.
+    /// What the last failure of a queue means.
     fn judge(&self, error: RdError) -> NoRecord {
         if let RdError::PartitionEOF(_) = error {
             return NoRecord::End;
@@ -142,7 +142,7 @@ impl ClientContext for FetchEvents {
     #[expect(clippy::iter_over_hash_type, reason = "each partition is reported on its own; the order does not matter")]
     fn stats(&self, statistics: Statistics) {
         self.hear();
-        // Each has something to fetch at any time, and is asked ten times a second.
+        // Each broker has something to fetch at any time, and is asked ten times a second.
         let connected = statistics.brokers.values().filter(|broker| broker.state == "UP");
         let idle = connected.filter_map(|broker| Some((broker.nodeid, u64::try_from(broker.rxidle).ok()?)));
         let heard: BTreeMap<i32, Duration> = idle.map(|(id, idle)| (id, Duration::from_micros(idle))).collect();
@@ -170,7 +170,7 @@ impl Fetcher {
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka, buffer_bytes: usize, on_seen: OnSeen) -> Result<Self, KafkaError> {
         let mut config = topic_ids::told(client::reader(kafka, buffer_bytes));
-        // They tell how far partitions reach.
+        // Statistics report how far partitions reach.
         config.set("statistics.interval.ms", TELL_EVERY.as_millis().to_string());
         let context = FetchEvents {
             on_seen,
@@ -182,7 +182,7 @@ impl Fetcher {
         let mut consumer: BaseConsumer<FetchEvents> =
             BaseConsumer::from_config_and_context(&config, context).map_err(|e| KafkaError::client("consumer", e))?;
         let context = Arc::clone(consumer.context());
-        // Called before librdkafka does anything that follows from its news.
+        // librdkafka calls this before it acts on its own reports.
         consumer.set_nonempty_callback(move || context.news.store(true, Ordering::Release));
         let memory = client::memory_of(buffer_bytes);
         Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), memory })
@@ -225,7 +225,7 @@ impl Fetcher {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
             .and_then(|()| self.consumer.incremental_unassign(&list))
-            // The queue stays: it is split off for good.
+            // The queue stays: it is split off permanently.
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|e| KafkaError::request(what(), e))
     }
@@ -240,7 +240,7 @@ impl Fetcher {
         }
     }
 
-    /// Serves librdkafka's events. To be called now and then.
+    /// Serves librdkafka's events. Call it regularly.
     pub fn serve(&self) {
         listen(&self.consumer);
     }
@@ -254,7 +254,7 @@ impl Queue {
     pub fn poll(&self) -> Option<Result<BorrowedMessage<'_>, NoRecord>> {
         let context = self.consumer.context();
         let polled = self.records.poll(Duration::ZERO).map(|polled| polled.map_err(|error| context.judge(error)));
-        // What has come may be of another topic, and librdkafka has said so before.
+        // The next record may belong to another topic; librdkafka has reported that before.
         if context.news.load(Ordering::Acquire) {
             listen(&self.consumer);
         }
@@ -265,7 +265,7 @@ impl Queue {
     }
 }
 
-/// Takes in all that librdkafka has to say now.
+/// Handles all pending reports of librdkafka.
 fn listen(consumer: &BaseConsumer<FetchEvents>) {
     let context = consumer.context();
     context.news.store(false, Ordering::Release);

@@ -23,7 +23,7 @@ pub struct Follower {
     next: BTreeMap<i32, i64>,
 }
 
-/// News of a topic.
+/// An event of a topic.
 #[derive(Debug)]
 pub enum Followed<T> {
     /// A record, and what was made of it.
@@ -50,7 +50,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Waits for the next news, at most for `timeout`. Hands the partition and the bytes of a record to `tell`.
+    /// Waits for the next event, at most for `timeout`. Passes the partition and the bytes of a record to `tell`.
     ///
     /// # Errors
     /// When brokers do not answer, or refuse.

@@ -1,4 +1,4 @@
-//! What a worker would meet at its brokers, as far as that can be told without changing anything.
+//! What a worker would meet at its brokers, as far as that can be found without changing anything.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use super::reader::Stretch;
 use super::scan::Scanner;
 use crate::config::settings::Kafka;
 
-/// How long a partition may take to say that it has nothing more, or that it may not be read.
+/// How long a partition may take to report its end, or that reading is not permitted.
 const READS_WITHIN: Duration = Duration::from_secs(10);
-/// How long a group may take to tell an offset.
+/// How long a group may take to return an offset.
 const TELLS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A consumer without a place in any group, which asks in the name of one.
+/// A consumer without a place in any group, which sends requests in the name of one.
 pub struct Inspector {
     consumer: BaseConsumer<Heard>,
     scanner: Scanner,
@@ -40,13 +40,13 @@ pub struct Keys {
 // === impl Inspector ===
 
 impl Inspector {
-    /// Asks in the name of `group`.
+    /// Sends requests in the name of `group`.
     ///
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka, group: &str) -> Result<Self, KafkaError> {
         let mut config = client::member(kafka, group);
-        // The end of a partition that is read is an answer.
+        // The end of a partition shows that it can be read.
         config.set("enable.partition.eof", "true");
         let consumer =
             BaseConsumer::from_config_and_context(&config, Heard).map_err(|e| KafkaError::client("consumer", e))?;
@@ -66,7 +66,7 @@ impl Inspector {
     /// The members that own the partitions of a group: client ID and host, by topic and partition.
     ///
     /// # Errors
-    /// When the brokers do not tell, as those before Kafka 0.9, or the group may not be described.
+    /// When the brokers do not report them, as those before Kafka 0.9, or the group may not be described.
     pub fn owners(&self, group: &str) -> Result<BTreeMap<(String, i32), String>, KafkaError> {
         let what = || format!("describe the group {group}");
         let list = self.consumer.fetch_group_list(Some(group), TELLS_WITHIN);
@@ -93,10 +93,10 @@ impl Inspector {
         Ok(found.elements().iter().map(|element| offset(element.offset())).collect())
     }
 
-    /// Whether a partition may be read: it is, at its end.
+    /// Checks that a partition may be read, with a read at its end.
     ///
     /// # Errors
-    /// When it may not, or its broker does not answer.
+    /// When it may not be read, or its broker does not answer.
     pub fn reads(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
         let what = || format!("read {topic}[{partition}]");
         let mut list = TopicPartitionList::new();
@@ -108,7 +108,7 @@ impl Inspector {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(_) | Err(RdError::PartitionEOF(_))) => break Ok(()),
                 Some(Err(error)) if is_denied(&error) => break Err(KafkaError::request(what(), error)),
-                // Of others, librdkafka says what comes of them.
+                // librdkafka handles other errors itself.
                 Some(Err(error)) => tracing::debug!(%error, topic, partition, "inspection failed, retrying"),
                 None => {}
             }

@@ -21,9 +21,9 @@ pub struct JournalLog<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// What makes one state of the records of a journal.
+/// A fold that computes one state from the records of a journal.
 pub trait JournalFold: Default {
-    /// What the journal says.
+    /// The state.
     type State;
 
     /// The beginning of the journal has been deleted.
@@ -36,20 +36,20 @@ pub trait JournalFold: Default {
     /// When it cannot be part of a journal.
     fn add(&mut self, offset: i64, record: &[u8]) -> Result<(), JournalError>;
 
-    /// What all records say.
+    /// The state after all records.
     ///
     /// # Errors
-    /// When they do not say it, because some are missing.
+    /// When the state is unknown, because some records are missing.
     fn state(self) -> Result<Self::State, JournalError>;
 
-    /// Who has claimed the journal last, and whose it says it is.
+    /// The owner that claimed the journal last, and the identity that it claimed it as.
     fn owner(state: &Self::State) -> (Option<Owner>, Option<&Identity>);
 }
 
 // === impl JournalLog ===
 
 impl JournalLog<'_> {
-    /// Hands every record to `each`, in order, with whether the beginning of the journal has been deleted.
+    /// Passes every record to `each`, in order, with whether the beginning of the journal has been deleted.
     ///
     /// # Errors
     /// As [`LogReader::read`].

@@ -15,10 +15,10 @@ use super::client::{self, KafkaError};
 use super::pulse::{self, Pulse};
 use crate::config::settings::Kafka;
 
-/// What marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
-/// for lag dashboards, for an operator's instructions, and a witness of how far the journal once was.
+/// Marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
+/// for lag dashboards, for an operator's instructions, and as evidence of how far the journal once reached.
 const COMMIT_MARK: &str = "spanmill";
-/// How long the group may take to tell an offset.
+/// How long the group may take to return an offset.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many events of a group are served at once; those that are left wait for the next time.
 const EVENTS: usize = 8;
@@ -37,15 +37,16 @@ pub struct Partition {
 pub enum GroupOffset {
     /// This program wrote it, after the journal had accepted that much.
     Ours(i64),
-    /// Somebody else did: an instruction.
+    /// Another program wrote it: an instruction.
     Foreign(i64),
 }
 
-/// What the group decides. Called on the thread that polls; a revocation must return only once the partitions are closed.
+/// Receives the decisions of the group, on the thread that polls. A revocation must return only after the partitions
+/// are closed.
 pub trait OnChange: Send + Sync {
-    /// These partitions are now ours.
+    /// This member now owns these partitions.
     fn assigned(&self, partitions: Vec<Partition>);
-    /// These partitions are to be handed over; `lost` when they already belong to somebody else.
+    /// These partitions are to be handed over; `lost` when another worker already owns them.
     fn revoked(&self, partitions: Vec<Partition>, lost: bool);
 }
 
@@ -171,8 +172,8 @@ impl Member {
         Ok(member)
     }
 
-    /// Leaves the group until [`Self::rejoin`]; what is owned is revoked while the group is served. A static member does not
-    /// say that it leaves: its session has to run out.
+    /// Leaves the group until [`Self::rejoin`]; owned partitions are revoked while the group is served. A static member
+    /// does not send a leave request: its session has to expire.
     pub fn leave(&self) {
         self.consumer.context().pulse(|pulse| pulse.leaves(true));
         self.consumer.unsubscribe();
@@ -236,7 +237,7 @@ impl Member {
         last
     }
 
-    /// What it knows of its place in the group.
+    /// The state of the membership as far as it is known.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         self.consumer.context().pulse.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -248,7 +249,7 @@ impl Member {
         &self.group
     }
 
-    /// Tells the group how far the journals are, for lag dashboards.
+    /// Commits the positions of the journals to the group, for lag dashboards.
     pub fn commit(&self, positions: &[(Partition, i64)]) {
         let mut list = TopicPartitionList::new();
         for (p, offset) in positions {
@@ -305,7 +306,7 @@ impl Member {
     /// Commits an offset with this program's mark, and waits for it.
     ///
     /// # Errors
-    /// When the group refuses it, for instance because the partition has moved on.
+    /// When the group refuses it, for instance because another member has the partition.
     pub fn mark(&self, p: &Partition, offset: i64) -> Result<(), KafkaError> {
         let what = || format!("commit the group's offset of {}[{}]", p.topic, p.partition);
         let mut list = TopicPartitionList::new();
@@ -327,7 +328,7 @@ impl Member {
         self.consumer.client().fatal_error().map(|(_, text)| text)
     }
 
-    /// Whether the group has let this member in: it has an assignment, possibly an empty one.
+    /// Whether the member has joined the group: it has an assignment, possibly an empty one.
     #[must_use]
     pub fn joined(&self) -> bool {
         !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::None)

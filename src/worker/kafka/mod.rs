@@ -3,9 +3,9 @@
 //! *In:* settings, commands of the worker. *Out:* records, acknowledgements, assignments. *Owner:* the worker.
 //! *Never:* what a record means.
 //!
-//! Membership and fetching are separate consumers. The group decides who works on what, and nothing else: its consumer
-//! never fetches. Each worker thread fetches with a consumer of its own, assigned by hand at the offsets that the journals
-//! name. So a rebalance cannot leak records into the wrong queue, and takes no longer than its callback.
+//! Membership and fetching are separate consumers. The group only assigns partitions: its consumer never fetches. Each
+//! worker thread fetches with a consumer of its own, assigned by hand at the offsets that the journals name. So a
+//! rebalance cannot leak records into the wrong queue, and takes no longer than its callback.
 
 #![allow(clippy::disallowed_methods, reason = "an edge: it waits for brokers by the clock")]
 

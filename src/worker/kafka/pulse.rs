@@ -1,7 +1,7 @@
 //! Whether a member is in its group, by its own heartbeats.
 //!
-//! librdkafka's statistics say in which state the member is and when its coordinator was last heard of. A group that gives the
-//! partitions away says nothing to a member that it does not hear: so the member has to judge by itself.
+//! librdkafka's statistics report the state of the member and when its coordinator last answered. A group that gives
+//! the partitions away cannot notify a member that it does not reach: so the member has to judge by itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,27 +11,28 @@ use rdkafka::statistics::Statistics;
 
 use crate::config::settings::Kafka;
 
-/// How often librdkafka tells.
+/// How often librdkafka reports statistics.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
-/// What continues for longer silently of librdkafka is not known: the thread that listens may be busy letting tasks go.
+/// If librdkafka reports nothing for longer than this, the state is unknown: the thread that polls may be busy closing
+/// tasks.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a member knows of its place in the group.
+/// The state of a membership as far as the member knows it.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     heartbeat: Duration,
     session: Duration,
-    /// When librdkafka last told.
+    /// When librdkafka last reported.
     told: Instant,
-    /// When the coordinator was last heard of, while there is a connection to it.
+    /// When the coordinator last answered, while there is a connection to it.
     heard: Option<Instant>,
-    /// When the member was last known to have its place: settled, and the coordinator heard of.
+    /// When the membership was last known to be valid: settled, and the coordinator answered.
     well: Option<Instant>,
-    /// In librdkafka's words.
+    /// The state, in librdkafka's terms.
     state: String,
-    /// What failed since, and when librdkafka had last told by then.
+    /// What failed since, and when librdkafka had last reported by then.
     failure: Option<(String, Instant)>,
-    /// Whether it was asked to leave for a while.
+    /// Whether the member has left for a while.
     left: bool,
 }
 
@@ -55,7 +56,7 @@ impl Pulse {
         }
     }
 
-    /// Learns what librdkafka tells.
+    /// Takes in a report of librdkafka.
     pub(super) fn learn(&mut self, told: &Statistics, present: Instant) {
         self.told = present;
         let Some(group) = &told.cgrp else { return };
@@ -74,11 +75,11 @@ impl Pulse {
         }
     }
 
-    /// Something has failed: what the broker or the group says. That all brokers are down follows from what was said of each
-    /// of them, and tells less.
+    /// Something has failed: the error of a broker or of the group. That all brokers are down follows from the errors
+    /// of each of them, and is less precise.
     pub(super) fn failed(&mut self, error: &RdError, why: String) {
         let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        // What a broker has said is said again as long as it holds.
+        // librdkafka repeats the error of a broker as long as it holds.
         let holds = |(_, said): &(String, Instant)| self.told.saturating_duration_since(*said) <= HEARD_WITHIN;
         if !(follows && self.failure.as_ref().is_some_and(holds)) {
             self.failure = Some((why, self.told));
@@ -94,13 +95,13 @@ impl Pulse {
         self.heartbeat * 2 + TELL_EVERY
     }
 
-    /// Whether the group has settled, as far as librdkafka has told: no rebalance is under way.
+    /// Whether the group has settled, as far as librdkafka has reported: no rebalance is in progress.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.state == "steady"
     }
 
-    /// Whether what is known of its place is of now: a worker that was frozen knows what was, until it listens again.
+    /// Whether the known state is current: a worker that was frozen has an old state until it polls again.
     #[must_use]
     pub fn is_of_now(&self, present: Instant) -> bool {
         present.saturating_duration_since(self.told) <= self.silence()
@@ -110,7 +111,8 @@ impl Pulse {
     #[must_use]
     pub fn trouble(&self, group: &str, present: Instant) -> Option<String> {
         let since = |at: Instant| present.saturating_duration_since(at);
-        // By the last word: the thread that listens does other things as well, and is not deaf at once.
+        // Measured at the last report: the thread that polls does other things as well, and a delay of it is no loss of
+        // the coordinator.
         let by_then = |at: Instant| self.told.saturating_duration_since(at);
         let remedy = "check that the brokers in kafka.brokers are reachable and accept the credentials in \
                       kafka.properties, and that this worker may read the group";
@@ -124,7 +126,7 @@ impl Pulse {
         let Some(well) = self.well else {
             return Some(format!("not a member of group {group} yet{failure}; {remedy}"));
         };
-        // A rebalance is a part of life; one that does not end is not.
+        // A rebalance is normal; one that does not end is not.
         let refused = self.failure.is_some() && self.state != "steady" && by_then(well) > self.silence();
         if since(self.told) > HEARD_WITHIN || refused || by_then(well) > self.session.max(self.silence()) {
             let (seconds, state) = (since(well).as_secs(), &self.state);
@@ -180,7 +182,7 @@ mod tests {
         // Nor does it confirm anything.
         assert!(pulse.is_of_now(start + seconds(1)) && !pulse.is_of_now(start + seconds(10)));
         assert!(!is_well(&pulse, start + seconds(31)), "too long to know");
-        // What is told then counts again.
+        // Later reports count again.
         pulse.learn(&told("steady", "UP", seconds(31)), start + seconds(31));
         assert!(!is_well(&pulse, start + seconds(31)));
     }
@@ -221,7 +223,7 @@ mod tests {
             pulse.learn(&told("wait-join", "UP", seconds(at)), start + seconds(at));
             assert_eq!(is_well(&pulse, start + seconds(at)), at <= 10, "{at}");
         }
-        // A refusal is told earlier, and with its reason.
+        // A refusal is reported earlier, and with its reason.
         pulse.learn(&told("steady", "UP", seconds(0)), start + seconds(20));
         let refused = RdError::Global(RDKafkaErrorCode::GroupAuthorizationFailed);
         pulse.failed(&refused, "Group authorization failed".to_owned());

@@ -1,4 +1,4 @@
-//! Reading a stretch of one partition: journals at a take-over, gaps, deltas at a restore.
+//! Reading a stretch of one partition: journals when a task is acquired, gaps, deltas at a restore.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::config::settings::Kafka;
 
 /// What is fetched ahead, if memory allows.
 pub const READ_AHEAD: usize = 16 << 20;
-/// How often a long read says how far it is.
+/// How often a long read logs its progress.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-/// Says that no record can be had there.
+/// Errors that mean that the records are gone.
 const GONE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::BadCompression];
 /// How long a poll may take.
 const POLL: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pub struct LogReader {
     memory: usize,
 }
 
-/// Receives what librdkafka says of topics.
+/// Receives librdkafka's reports about topics.
 #[derive(Default)]
 struct ReaderEvents {
     ids: TopicIds,
@@ -49,7 +49,7 @@ pub struct Stretch<'a> {
     pub to: i64,
 }
 
-/// What a moment of waiting has brought.
+/// The result of one poll.
 enum Polled<'a> {
     Record(BorrowedMessage<'a>),
     /// The log ends here, for now.
@@ -66,7 +66,7 @@ fn retrying(error: &RdError, topic: &str) {
 
 impl ClientContext for ReaderEvents {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        // The one that fetches says it if a topic has been made again.
+        // The consumer that fetches reports if a topic has been re-created.
         self.ids.hear(text);
         client::log(level, facility, text);
     }
@@ -120,13 +120,14 @@ impl LogReader {
     /// When the broker makes no progress, or `stop` is raised.
     pub fn topic_id(&self, topic: &str, partition: i32, stop: &AtomicBool) -> Result<Option<String>, KafkaError> {
         let (_, end) = self.bounds(topic, partition)?;
-        // librdkafka says the ID before it says what it has fetched by it. At the end that is nothing: a last record would come
-        // with its whole batch, which may be large when unpacked, or kept back by a quota.
+        // librdkafka reports the ID before it returns what it has fetched by it. The read is at the end, where there is
+        // no record: the last record would come with its whole batch, which may be large after decompression, or
+        // delayed by a quota.
         self.first(Stretch { topic, partition, from: end, to: end }, stop, |_| ())?;
         Ok(self.consumer.context().ids.id(topic))
     }
 
-    /// Hands every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a
+    /// Passes every record of the stretch, in order, to `each`: all of them. The logs of spanmill have no holes, so a
     /// missing record means that the stretch has been deleted meanwhile, or that the broker has lost it.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl LogReader {
         done
     }
 
-    /// Hands the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
+    /// Passes the first record of the stretch to `tell`. There may be none: a topic that is not spanmill's own may have
     /// holes and batches that cannot be decompressed, and records expire.
     ///
     /// # Errors
@@ -162,10 +163,10 @@ impl LogReader {
         told
     }
 
-    /// Ends a read: nothing of this stretch may be fetched on behind the back of the next one.
+    /// Ends a read: the consumer must not continue to fetch this stretch during the next read.
     fn leave(&self) -> Result<(), KafkaError> {
         self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
-        // librdkafka frees what was fetched ahead when it is asked for the next record, which there is none of.
+        // librdkafka frees what it fetched ahead when it is polled, which here returns no record.
         drop(self.consumer.poll(Duration::from_millis(1)));
         Ok(())
     }
@@ -190,7 +191,7 @@ impl LogReader {
         })
     }
 
-    /// Waits a moment for what comes next of the stretch.
+    /// Waits briefly for the next record of the stretch.
     fn poll(&self, stretch: Stretch<'_>, stop: &AtomicBool) -> Result<Polled<'_>, KafkaError> {
         if stop.load(Ordering::Relaxed) {
             return Err(KafkaError::Stopping);
@@ -199,7 +200,7 @@ impl LogReader {
             Some(Ok(m)) if m.topic() == stretch.topic && m.partition() == stretch.partition => Polled::Record(m),
             Some(Err(RdError::PartitionEOF(_))) => Polled::End,
             Some(Err(error)) => Polled::Failed(error),
-            // What is left of another read, or nothing at all.
+            // A leftover of another read, or nothing.
             Some(Ok(_)) | None => Polled::Nothing,
         })
     }
@@ -232,7 +233,7 @@ impl LogReader {
                     }
                     progress = Instant::now();
                 }
-                // The stretch is known to be there: the broker that answers is a little behind.
+                // The stretch is known to exist: the broker that answers lags a little.
                 Polled::End | Polled::Nothing => {}
                 Polled::Failed(e) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                     return Err(KafkaError::request(what(), e).into());

@@ -1,4 +1,4 @@
-//! Reading a stretch of a source partition, whatever it holds: compacted, transactional and empty ones too.
+//! Reading a stretch of a source partition, including compacted, transactional and empty ones.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ impl Scanner {
         }
     }
 
-    /// Hands every record that the stretch still holds to `each`, in order. Offsets without a record are skipped.
+    /// Passes every record that the stretch still holds to `each`, in order. Offsets without a record are skipped.
     ///
     /// # Errors
     /// When the broker is silent for half a minute, a batch cannot be decompressed, or `each` fails.
@@ -121,7 +121,7 @@ impl Scanner {
                 }
                 // The last offsets may hold no record, as behind a transaction.
                 Some(Err(RdError::PartitionEOF(_))) => return Ok(()),
-                // It would be fetched again for ever.
+                // librdkafka would fetch the batch again for ever.
                 Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) => {
                     return Err(KafkaError::request(what(next), e).into());
                 }

@@ -1,4 +1,4 @@
-//! Whose record it is.
+//! The tenant of a record.
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
@@ -14,7 +14,7 @@ pub fn of<'a>(message: &'a BorrowedMessage<'_>, source: &'a TenantSource) -> Opt
         TenantSource::Key => message.key(),
         TenantSource::Header(name) => message.headers()?.iter().find(|h| h.key == name)?.value,
     };
-    // It is spelled out with every label set: one that is absurdly long must not make delta records that no broker takes. And
-    // it goes into headers and logs: one with a line feed is nobody's.
+    // It is sent with every label set: a name that is absurdly long must not make delta records that no broker accepts.
+    // And it goes into headers and logs: a name with a line feed is not a tenant.
     std::str::from_utf8(bytes?).ok().filter(|name| is_tenant(name))
 }

@@ -1,8 +1,8 @@
 //! Whether a name still stands for the same topic.
 //!
-//! librdkafka fetches on from a topic that was deleted and re-created as if nothing had happened, if that reaches further
-//! than the old one was read. It knows the ID of the topic, asks the broker by it, and tells nobody when it learns another
-//! one, except in its log. That line comes before the first record that is fetched by the new ID.
+//! librdkafka continues to fetch from a topic that was deleted and re-created, if the new one reaches further than the
+//! old one was read. It knows the ID of the topic and asks the broker by it. When it learns another ID, it reports that
+//! only in its log. That line comes before the first record that is fetched by the new ID.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// What librdkafka's `debug` must contain for the line to be there.
+/// The value that librdkafka's `debug` must contain for the line to be logged.
 const DEBUG: &str = "metadata";
 /// The ID of a topic whose broker gives none.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
-/// The same client, which says the IDs of topics in its log.
+/// The same client, with the log lines that contain the IDs of topics.
 pub(super) fn told(mut config: ClientConfig) -> ClientConfig {
     let wish = config.get("debug").map_or_else(String::new, |wish| format!("{wish},"));
     config.set("debug", format!("{wish}{DEBUG}")).set_log_level(RDKafkaLogLevel::Debug);
@@ -29,7 +29,7 @@ pub(super) struct TopicIds(Mutex<BTreeMap<String, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// `None` as long as no broker has told it.
+    /// `None` as long as no broker has reported it.
     id: Option<String>,
     changes: Arc<AtomicU64>,
 }
@@ -44,8 +44,9 @@ pub(super) struct Incarnation {
 // === impl TopicIds ===
 
 impl TopicIds {
-    /// Reads a line of librdkafka's log: `Topic spans changed id from jX8mT4WhRiOtZuJkVYVrCQ to 3qWc0V5BQ7mVvWQJ8xHnUw`. Tells
-    /// the topic if its name has come to stand for another one.
+    /// Reads a line of librdkafka's log:
+    /// `Topic spans changed id from jX8mT4WhRiOtZuJkVYVrCQ to 3qWc0V5BQ7mVvWQJ8xHnUw`. Returns the topic if its name
+    /// now stands for another one.
     pub(super) fn hear<'a>(&self, line: &'a str) -> Option<&'a str> {
         let (topic, id) = parse(line).filter(|(_, id)| *id != NO_ID)?;
         let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +58,7 @@ impl TopicIds {
         Some(topic)
     }
 
-    /// The ID that a topic had when it was last heard of.
+    /// The ID that a topic had at the last report.
     pub(super) fn id(&self, topic: &str) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(topic)?.id.clone()
     }
@@ -74,7 +75,7 @@ impl TopicIds {
 // === impl Incarnation ===
 
 impl Incarnation {
-    /// Whether the name has come to stand for another topic since.
+    /// Whether the name stands for another topic by now.
     pub(super) fn is_over(&self) -> bool {
         self.changes.load(Ordering::Relaxed) != self.before
     }

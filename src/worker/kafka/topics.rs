@@ -35,10 +35,11 @@ use crate::config::settings::Kafka;
 use crate::worker::telemetry::Telemetry;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Of the internal topics. Deleted records give their space back by whole segments only, and the brokers' default is 1 GiB
-/// for each partition.
+/// Segment size of the internal topics. Deleted records free their space by whole segments only, and the brokers'
+/// default is 1 GiB for each partition.
 const SEGMENT_BYTES: &str = "67108864";
-/// Brokers that cannot describe topics may not even refuse to: a worker's start should not wait long for them.
+/// The timeout of a describe request. Brokers that cannot describe topics may not even refuse to, and must not delay
+/// the start of a worker for long.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the settings of a topic are not known.
@@ -87,8 +88,8 @@ impl TopicNames {
         format!("{}-deltas", self.group)
     }
 
-    /// The group that shares out the shards. The assignor balances the partitions of a group by their number alone: in one
-    /// group a worker could be given all the light shards and another all the heavy source partitions.
+    /// The group that assigns the shards. The assignor balances the partitions of a group by their number alone: in a
+    /// single group, one worker could get all the light shards and another all the heavy source partitions.
     #[must_use]
     pub fn shards_group(&self) -> String {
         format!("{}-shards", self.group)
@@ -121,7 +122,7 @@ impl Topics {
         Ok(Self { admin, kafka: kafka.clone(), names, replication, telemetry: None, health: Health::default() })
     }
 
-    /// Counts in `telemetry` what fails and what is at risk.
+    /// Counts failures and risks in `telemetry`.
     #[must_use]
     pub fn watched(self, telemetry: &Telemetry) -> Self {
         Self { telemetry: Some(telemetry.clone()), ..self }
@@ -130,7 +131,7 @@ impl Topics {
     /// The number of partitions of a topic; `None` when it does not exist.
     ///
     /// # Errors
-    /// When no broker answers, or one refuses to tell.
+    /// When no broker answers, or one refuses the request.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, KafkaError> {
         let metadata = self.look_up(topic)?;
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
@@ -156,9 +157,9 @@ impl Topics {
         self.admin.inner().fetch_metadata(Some(topic), timeout)
     }
 
-    /// Makes sure that the internal topics exist and are fit for use. `sources` are the source topics with their
-    /// partition counts. Tells those whose journals could not be made to follow, with the partitions that these have: the rest
-    /// cannot be worked on until that has been retried.
+    /// Ensures that the internal topics exist and are fit for use. `sources` are the source topics with their
+    /// partition counts. Returns those whose journals could not be extended, with the partitions that these have: the
+    /// rest cannot be worked on until that has been retried.
     ///
     /// # Errors
     /// When a topic cannot be created, or exists with properties under which data would be lost.
@@ -186,7 +187,7 @@ impl Topics {
         Ok(short)
     }
 
-    /// Makes sure that the topic of a replay's plan exists.
+    /// Ensures that the topic of a replay's plan exists.
     ///
     /// # Errors
     /// As [`Topics::ensure`].
@@ -239,7 +240,7 @@ impl Topics {
         }
     }
 
-    /// Makes sure that the topic of dead letters exists. It is nobody's truth: how long it keeps them is the broker's
+    /// Ensures that the topic of dead letters exists. No task depends on it: how long it keeps them is the broker's
     /// default, or whatever it was created with.
     ///
     /// # Errors
@@ -278,12 +279,12 @@ impl Topics {
             ("segment.bytes", SEGMENT_BYTES),
         ];
         let insync = fit::needs_two(self.copies()).then_some((fit::MIN_INSYNC, "2"));
-        // The broker says when it has stored a frame: workers compare their clocks with that.
+        // The broker stamps every frame with its own time: workers compare their clocks with that.
         let stamped = (fit::TIMESTAMPS, fit::OF_BROKER);
         let all: Vec<_> = settings.into_iter().chain([stamped]).chain(insync).collect();
         match self.create_with(topic, partitions, &all)? {
             None => {}
-            // Some clouds let nobody choose them. The check says what they are.
+            // Some clouds do not let clients choose these settings. The check reports what they are.
             Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation) => {
                 if let Some(code) = self.create_with(topic, partitions, &settings)? {
                     return Err(not_created(topic, partitions, code));
@@ -294,7 +295,8 @@ impl Topics {
         self.wait_until_visible(topic)
     }
 
-    /// Creates a topic with these settings; tells why it was refused. One that another worker was faster with is created.
+    /// Creates a topic with these settings; returns why that was refused. A topic that another worker has created
+    /// meanwhile counts as created.
     fn create_with(
         &self,
         topic: &str,
@@ -312,7 +314,7 @@ impl Topics {
         Ok(refused.filter(|code| *code != RDKafkaErrorCode::TopicAlreadyExists))
     }
 
-    /// Whether a topic could be created, by the brokers' word: it is not.
+    /// Asks the brokers whether a topic could be created; it is not created.
     ///
     /// # Errors
     /// When it could not.
@@ -328,7 +330,7 @@ impl Topics {
         }
     }
 
-    /// How many copies a new topic has; 0 when the brokers decide and do not tell.
+    /// How many copies a new topic has; 0 if the brokers decide and do not report it.
     fn copies(&self) -> i32 {
         if self.replication > 0 {
             return self.replication;
@@ -342,9 +344,9 @@ impl Topics {
         value.unwrap_or_default()
     }
 
-    /// A created topic takes a moment until every broker knows it.
+    /// A created topic takes a while until every broker knows it.
     fn wait_until_visible(&self, topic: &str) -> Result<(), KafkaError> {
-        // With hundreds of partitions a busy broker has taken more than ten seconds.
+        // With hundreds of partitions, a busy broker took more than ten seconds.
         for _ in 0..600 {
             if self.partitions(topic)?.is_some() {
                 return Ok(());
@@ -354,7 +356,7 @@ impl Topics {
         Err(KafkaError::Timeout { what: format!("wait for topic {topic} to appear"), seconds: 60 })
     }
 
-    /// Gives a journal the partitions of its source; false when that is refused, which is said.
+    /// Gives a journal the partitions of its source; false if that is refused, which is logged.
     fn grow(&self, topic: &str, found: i32, wanted: i32) -> Result<bool, KafkaError> {
         tracing::debug!(topic, from = found, to = wanted, "source topic has new partitions");
         let grown = NewPartitions::new(topic, wanted as usize);
@@ -366,7 +368,7 @@ impl Topics {
             tracing::info!(topic, from = found, to = wanted, "grew the journal with its source topic");
             return Ok(true);
         };
-        // Another worker may have been faster.
+        // Another worker may have created them first.
         if self.partitions(topic)?.is_some_and(|n| n >= wanted) {
             return Ok(true);
         }
@@ -381,14 +383,14 @@ impl Topics {
         Ok(false)
     }
 
-    /// Refuses topics that would lose what spanmill still needs, and warns of those that might. Brokers that do not tell are
-    /// asked again later, by [`Topics::check_again`].
+    /// Refuses topics that would lose what spanmill still needs, and warns of those that might. Brokers that do not
+    /// report the settings are asked again later, by [`Topics::check_again`].
     fn check(&self, topics: &[String]) -> Result<(), KafkaError> {
         self.health.to_check(topics);
         self.check_again()
     }
 
-    /// Looks at the settings of topics that no broker has told yet.
+    /// Looks at the settings of topics that no broker has reported yet.
     ///
     /// # Errors
     /// When one of them would lose what spanmill still needs.
@@ -415,14 +417,15 @@ impl Topics {
         let mut last = None;
         for (topic, found) in topics.iter().zip(described) {
             match found {
-                // The client library hides that a right is missing: there are no settings in the answer.
+                // The client library hides a missing right: the answer has no settings.
                 Ok(resource) if resource.entries.is_empty() => {
                     let code = RDKafkaErrorCode::TopicAuthorizationFailed;
                     last = Some((Some(code), code.to_string()));
                 }
                 Ok(resource) => match self.metadata(topic, DESCRIBE_TIMEOUT) {
                     Ok(metadata) => self.checked(topic, &resource, &metadata)?,
-                    // Nobody answers any more, so the others would only wait in vain: they are asked about again as well.
+                    // The brokers do not answer any more, so requests for the other topics would only time out: they
+                    // are retried as well.
                     Err(error) => return Ok(Some(untold(&error))),
                 },
                 Err(code) => last = Some((Some(code), code.to_string())),
@@ -440,7 +443,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Says what a look at the settings has come to.
+    /// Logs the result of a check of the settings.
     fn say_checked(&self, untold: Option<Untold>) {
         match untold {
             None if self.health.works(Request::DescribeConfigs) => {
@@ -460,7 +463,7 @@ impl Topics {
 
     fn say_untold(&self, denied: bool, why: &str) {
         if !denied {
-            // Who waits for an answer in vain does not wait often.
+            // A request that times out is not repeated often.
             self.health.look_later(Instant::now());
         }
         let lasts = self.health.fails(Request::DescribeConfigs, &self.telemetry) == Failing::ForLong;
@@ -520,7 +523,7 @@ impl Topics {
         below.into_iter().filter(left).collect()
     }
 
-    /// Says that records could not be deleted, if that is for long or permanently; tells whether to try again.
+    /// Logs that records could not be deleted, if that is for long or permanently; returns whether to retry.
     fn not_trimmed(&self, code: Option<RDKafkaErrorCode>, why: &str) -> bool {
         if code.is_some_and(|code| cannot(code) || is_gone(code)) {
             tracing::debug!(error = why, "no records to delete, or the brokers do not support deletion");
@@ -534,7 +537,7 @@ impl Topics {
                 "this worker may not delete records of internal topics, which grow without limit: {why}. Grant \
                  Delete on topics with the prefix {group}-. Retrying"
             ),
-            // A leader that moves is no news.
+            // A leader that moves is normal.
             Failing::ForLong => tracing::warn!(
                 "old records of internal topics cannot be deleted: {why}. The topics grow meanwhile; retrying"
             ),
@@ -549,16 +552,17 @@ fn is_denied(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)
 }
 
-/// Whether the brokers do not know the request: those inside this process know few.
+/// Whether the brokers do not support the request: the embedded brokers support few.
 fn cannot(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
 }
 
-/// Whether there is nothing to delete: a topic that was re-created does not reach so far, or is not there yet. An offset of the
-/// old one would be in the way of those of the new one, and delete what is needed once the topic has grown that far.
+/// Whether there is nothing to delete: a topic that was re-created does not reach so far, or does not exist yet. An
+/// offset of the old topic would replace those of the new one, and delete records that are needed once the topic has
+/// grown that far.
 fn is_gone(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
-    // The client library has codes of its own for what it finds out itself.
+    // The client library has codes of its own for errors that it detects itself.
     matches!(code, OffsetOutOfRange | UnknownTopicOrPartition | UnknownTopic | UnknownPartition)
 }
 

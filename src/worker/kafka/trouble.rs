@@ -1,15 +1,17 @@
-//! What librdkafka says when it cannot talk to a broker, as a cause with a remedy.
+//! Maps librdkafka's messages about a broker that cannot be reached to a cause with a remedy.
 //!
-//! *In:* lines of its log and its errors, whose words alone tell the cause. *Out:* the kind of trouble and what to do about it.
-//! What was met last is kept for a while, so that a request that merely had no answer can say why.
+//! *In:* lines of its log and its errors, whose text is the only source of the cause. *Out:* the kind of trouble and
+//! what to do about it. The last trouble is kept for a while, so that the error of a request without an answer can name
+//! the cause.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was met so long ago says nothing about a request that fails now: librdkafka tells the same failure of a broker every
+/// An older trouble does not explain a request that fails now: librdkafka reports the same failure of a broker every
 /// 30 s.
 const KEPT: Duration = Duration::from_secs(45);
-/// A connection that a broker closes within this time after it has let us in, in milliseconds, was closed for what we said.
+/// A connection that a broker closes within this time after it has accepted it, in milliseconds, was closed because of
+/// the first request.
 const AT_ONCE: u64 = 2_000;
 
 /// A kind of trouble with a broker.
@@ -84,7 +86,7 @@ const SILENT: Trouble = trouble(
     "this address does not answer: check host and port in kafka.brokers, the network and firewalls",
 );
 
-/// Words of librdkafka, OpenSSL and the system, and what they mean. The first that is found counts.
+/// Texts of librdkafka, OpenSSL and the system, and what they mean. The first that is found counts.
 const WORDS: &[(&[&str], Trouble)] = &[
     (&["PLAINTEXT broker listener"], NO_TLS),
     (&["SSL handshake", "wrong version number"], NO_TLS),
@@ -116,12 +118,12 @@ const WORDS: &[(&[&str], Trouble)] = &[
     (&["Network is unreachable"], SILENT),
 ];
 
-/// What was met last, and when.
+/// The last trouble, and when it was met.
 static LAST: Mutex<Option<(Instant, String)>> = Mutex::new(None);
 
 /// The kind of trouble that a text is about; `None` when it is about something else.
 pub(crate) fn of(text: &str) -> Option<Trouble> {
-    // Where it was when the broker hung up says why; librdkafka does not conclude that by itself.
+    // The state in which the broker closed the connection shows the cause; librdkafka does not conclude that by itself.
     if text.contains("Disconnected") && text.contains("in state APIVERSION_QUERY") {
         return Some(if text.contains("ssl://") { CLIENT_CERTIFICATE } else { WANTS_TLS });
     }
@@ -131,24 +133,24 @@ pub(crate) fn of(text: &str) -> Option<Trouble> {
     WORDS.iter().find(|(words, _)| words.iter().all(|word| text.contains(word))).map(|(_, trouble)| *trouble)
 }
 
-/// Whether a connection was closed as soon as the broker was up for us: `… (after 3ms in state UP)`.
+/// Whether a connection was closed right after the broker was up: `… (after 3ms in state UP)`.
 fn closed_at_once(text: &str) -> bool {
     let millis = text.rsplit_once(" (after ").and_then(|(_, rest)| rest.split_once("ms in state UP"));
     millis.and_then(|(millis, _)| millis.parse::<u64>().ok()).is_some_and(|millis| millis < AT_ONCE)
 }
 
-/// Without the name of a thread, which comes first in lines of the log.
+/// The text without the name of a thread, with which lines of the log begin.
 pub(crate) fn plain(text: &str) -> &str {
     text.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(text, |(_, rest)| rest)
 }
 
-/// Keeps what was met, with its remedy.
+/// Stores the last trouble, with its remedy.
 pub(crate) fn met(trouble: Trouble, text: &str) {
     let told = format!("{}; {}", text.split(" (after ").next().unwrap_or(text), trouble.remedy);
     *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), told));
 }
 
-/// Why brokers do not answer, as far as it was said within the last minute, with the remedy.
+/// Why brokers do not answer, as far as it was reported within the last minute, with the remedy.
 pub(crate) fn last() -> Option<String> {
     let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     last.as_ref().filter(|(at, _)| at.elapsed() < KEPT).map(|(_, told)| told.clone())

@@ -1,4 +1,4 @@
-//! Claiming a journal, and what says that it is not ours.
+//! Claiming a journal, and the evidence that it belongs to another group or topic.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,8 +40,8 @@ impl Claim<'_> {
         JournalLog { reader, topic, partition, to, stop: &means.stop }
     }
 
-    /// What the journal says, if it is whole and ours. One that is cut although somebody else has claimed it since has only
-    /// been cut by him.
+    /// The state in the journal, if the journal is whole and belongs to this group. If the journal is cut and another
+    /// worker has claimed it since, that worker has only trimmed it.
     pub(super) fn state<F: JournalFold>(&self, means: &Means, reader: &LogReader) -> Result<F::State, TakeoverError> {
         let fold: F = self.journal(means, reader).fold(|e| self.damaged(e))?;
         let folded = fold.state();
@@ -57,7 +57,7 @@ impl Claim<'_> {
         Ok(state)
     }
 
-    /// That nobody else has claimed the journal since. If somebody has, what is missing is nothing to worry about.
+    /// Checks that no other worker has claimed the journal since. If one has, missing records are not a loss.
     pub(super) fn is_still_ours(&self, means: &Means, reader: &LogReader) -> Result<(), TakeoverError> {
         let (topic, partition) = (self.journal, self.partition);
         let (low, high) = reader.bounds(topic, partition)?;
@@ -69,7 +69,7 @@ impl Claim<'_> {
         })
     }
 
-    /// That the journal does not belong to somebody else, who may have claimed it at the same moment as we did.
+    /// Checks that the journal does not belong to another group or topic, which may have claimed it at the same moment.
     fn is_of_ours(&self, owner: Option<&Identity>) -> Result<(), TakeoverError> {
         is_ours(self.journal, self.partition, &self.identity, owner)
     }
@@ -79,14 +79,14 @@ impl Claim<'_> {
         TakeoverError::Journal { topic: self.journal.to_owned(), partition: self.partition, source }
     }
 
-    /// Somebody else has the journal.
+    /// Another worker has claimed the journal.
     fn overtaken(&self) -> TakeoverError {
         TakeoverError::Overtaken { topic: self.journal.to_owned(), partition: self.partition }
     }
 }
 
-/// Appends a claim of a fresh owner and waits for its offset. An unknown outcome means: claim again. A journal that begins with
-/// somebody else's frames is not claimed: that would take it from him.
+/// Appends a claim of a fresh owner and waits for its offset. An unknown outcome means: claim again. A journal that
+/// begins with the frames of another group or topic is not claimed: a claim would take it from that group.
 pub(super) fn stake_claim<'a>(
     means: &Means,
     reader: &LogReader,
@@ -121,8 +121,8 @@ pub(super) fn stake_claim<'a>(
     Err(last.unwrap_or(timeout).into())
 }
 
-/// That a journal does not begin with the frames of somebody else. One that begins with those of an earlier version says
-/// nothing, nor does an empty one.
+/// Checks that a journal does not begin with the frames of another group or topic. Frames of an earlier version do not
+/// name them, and an empty journal has none.
 fn begins_as_ours(
     means: &Means,
     reader: &LogReader,
@@ -136,7 +136,7 @@ fn begins_as_ours(
     }
     let stretch = Stretch { topic, partition, from: low, to: low + 1 };
     let identity = |record: &BorrowedMessage<'_>| {
-        // What is no frame is reported where the whole journal is read.
+        // Bytes that are no frame are reported when the whole journal is read.
         let frame = Frame::decode(record.payload().unwrap_or_default()).ok()?;
         Identity::decode(frame.identity).ok().flatten()
     };

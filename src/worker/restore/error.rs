@@ -72,7 +72,7 @@ pub(crate) enum TakeoverError {
     Overtaken { topic: String, partition: i32 },
 }
 
-/// What an operator can do about a topic that is not what it was.
+/// What an operator can do about a topic that was re-created or has lost records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Remedy {
     #[error(
@@ -89,7 +89,7 @@ pub(super) enum Remedy {
 // === impl Remedy ===
 
 impl Remedy {
-    /// That of a worker that lives in the present, or another run.
+    /// The remedy of a live worker, or another run.
     pub(super) fn or_another_run(self, mode: &Mode) -> Self {
         if mode.replaying().is_some() { Self::AnotherRun } else { self }
     }

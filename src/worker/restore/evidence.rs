@@ -1,8 +1,9 @@
-//! What speaks against a state that was restored from a journal: the journal is somebody else's, the group's offset is further
-//! than the journal, or the source is another one than the one that was read.
+//! Evidence against a state that was restored from a journal: the journal belongs to another group or topic, the
+//! group's offset is beyond the end of the journal, or the source topic is not the one that was read.
 //!
-//! All are logged as errors, and the task does not run. A journal without its end would have its commits numbered again, and
-//! shards take numbers that they know for repetitions; a topic that was re-created would be read on from its middle.
+//! Each is logged as an error, and the task does not run. A journal without its end would number its commits again, and
+//! shards would treat the numbers that they know as duplicates; a topic that was re-created would be read from the
+//! middle on.
 
 use super::claim::Claim;
 use super::error::{Remedy, TakeoverError};
@@ -17,15 +18,15 @@ use crate::worker::telemetry::TaskId;
 /// How many delta records of each source are looked at in the deltas topic at first.
 const LAST_DELTA_RECORDS: i64 = 4;
 
-/// What the group has for the input of a task; `None` when it has nothing.
+/// The committed offset of the group for the input of a task; `None` if there is none.
 pub(super) fn group_offset(means: &Means, id: &TaskId) -> Result<Option<GroupOffset>, KafkaError> {
     // Without a member there is no group that could be asked: the worker is stopping.
     let member = means.groups.member(id.kind).ok_or(KafkaError::Stopping)?;
     member.committed(&Partition { topic: id.topic.clone(), partition: id.partition })
 }
 
-/// That the journal reaches as far as the group once learned from it. What was accepted after the group's last offset may
-/// have been lost all the same: the group learns every few seconds.
+/// Checks that the journal reaches as far as the group's offset. Commits after the group's last offset may be lost all
+/// the same: the offset is committed every few seconds only.
 pub(super) fn has_its_end(
     means: &Means,
     reader: &LogReader,
@@ -44,8 +45,9 @@ pub(super) fn has_its_end(
     }
 }
 
-/// That the journal has every commit of which a shard has a delta record: delta records leave only when their commit counts.
-/// Asks the notices in the journal, and the end of one partition of the deltas topic; every commit has a delta record for each.
+/// Checks that the journal has every commit of which a shard has a delta record: delta records are sent only when their
+/// commit counts. Uses the notices in the journal, and the end of one partition of the deltas topic; every commit has a
+/// delta record for each.
 pub(super) fn has_all_commits(
     means: &Means,
     reader: &LogReader,
@@ -90,25 +92,25 @@ fn last_delta_record(means: &Means, reader: &LogReader, id: &TaskId) -> Result<u
     }
 }
 
-/// What the source partition is, compared with the one that the journal was written for.
+/// The result of comparing the source partition with the one that the journal was written for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The same, as far as anything tells.
+    /// The same, as far as there is evidence.
     Same,
     /// It holds another record than the one that was read at this offset.
     OtherRecord(i64),
-    /// It has another ID, and nothing of what was read is left to compare.
+    /// It has another ID, and no record that was read is left to compare.
     OtherId {
-        /// What it has.
+        /// The present ID.
         found: String,
-        /// What it had.
+        /// The ID in the journal.
         known: String,
     },
 }
 
-/// Compares the partition, which holds `[low, high)`, with the one that the journal was written for. A witness that is no
-/// longer there speaks neither for nor against it. One that is there speaks louder than an ID: a topic that was copied record
-/// by record has another one. So does an end before what was read, which the caller sees.
+/// Compares the partition, which holds `[low, high)`, with the one that the journal was written for. A witness that is
+/// no longer there proves nothing. One that is there outweighs an ID: a topic that was copied record by record has
+/// another one. So does an end before what was read, which the caller sees.
 pub(super) fn compare(
     means: &Means,
     reader: &LogReader,
@@ -134,7 +136,7 @@ pub(super) fn compare(
 // === impl Found ===
 
 impl Found {
-    /// That it is the same, or what is wrong.
+    /// Checks that it is the same topic.
     pub(super) fn same(self, id: &TaskId, remedy: Remedy) -> Result<(), TakeoverError> {
         let (topic, partition) = (id.topic.clone(), id.partition);
         Err(match self {

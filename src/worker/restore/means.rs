@@ -1,4 +1,4 @@
-//! What a take-over works with.
+//! What acquiring a task works with.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,7 +7,7 @@ use crate::worker::kafka::reader::READ_AHEAD;
 use crate::worker::kafka::{KafkaError, LogReader};
 use crate::worker::task::{Clients, Groups, Mode, Offsets, Sources, TenantSettings};
 
-/// Threads that take tasks over.
+/// The number of threads that acquire tasks.
 pub(super) const THREADS: usize = 4;
 
 /// The parts of the worker that restoring a task needs.

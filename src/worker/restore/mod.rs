@@ -1,8 +1,8 @@
-//! Taking tasks over: claim the journal, hold its state against what the group and the topics say, restore it.
+//! Acquiring tasks: claim the journal, compare its state with the group's offsets and the topics, restore it.
 //!
-//! *In:* tasks that a thread has opened. *Out:* [`Taken`](super::task::Taken) state, or the reason why not. *Owner:* the
-//! threads of a small [`Pool`], because taking over waits for brokers. *Never:* a running task. *Next:* `takeover`, one
-//! function for each kind of task.
+//! *In:* tasks that a thread has opened. *Out:* [`Taken`](super::task::Taken) state, or the reason why not. *Owner:*
+//! the threads of a small [`Pool`], because taking over waits for brokers. *Never:* a running task. *Next:* `takeover`,
+//! one function for each kind of task.
 
 mod claim;
 mod error;

@@ -1,7 +1,7 @@
-//! The threads that take tasks over.
+//! The threads that acquire tasks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::worker::telemetry::{TaskId, TaskKind, TaskState};
 /// For how long a thread keeps a reader that it does not need: each is a client of its own, with threads and connections.
 const UNUSED: Duration = Duration::from_secs(30);
 
-/// The threads that take tasks over.
+/// The threads that acquire tasks.
 pub(crate) struct Pool {
     jobs: Arc<Jobs>,
     threads: Vec<JoinHandle<()>>,
@@ -26,7 +26,7 @@ struct Job {
     task: TaskId,
     epoch: Epoch,
     inbox: Inbox,
-    /// Gone when nobody waits for the task any more.
+    /// Gone when no thread waits for the task any more.
     wanted: Weak<()>,
 }
 
@@ -91,8 +91,8 @@ impl Pool {
         Ok(Arc::new(Self { jobs, threads }))
     }
 
-    /// Takes `task` over; the outcome goes to `inbox`. Drop what is returned to call it off, if it has not begun: a claim
-    /// for a task that has moved on would only fence its new owner.
+    /// Acquires `task`; the outcome goes to `inbox`. Dropping the returned value cancels it, if it has not begun: a
+    /// claim for a task that has been moved would only fence its new owner.
     pub(crate) fn submit(&self, task: TaskId, epoch: Epoch, inbox: Inbox) -> Arc<()> {
         let wanted = Arc::new(());
         let job = Job { task, epoch, inbox, wanted: Arc::downgrade(&wanted) };
@@ -100,7 +100,7 @@ impl Pool {
         wanted
     }
 
-    /// Ends the threads. Take-overs under way are given up.
+    /// Ends the threads. Acquisitions in progress are abandoned.
     pub(crate) fn end(self: Arc<Self>) {
         let Some(pool) = Arc::into_inner(self) else { return };
         pool.jobs.change(|waiting| waiting.over = true);
@@ -129,7 +129,7 @@ fn work(means: &Means, jobs: &Jobs) {
         let started = Instant::now();
         let mut held = Held::new(&means.clients.memory);
         means.clients.telemetry.tasks().update(&task, |s| s.state = TaskState::Claiming);
-        // A bug ends the attempt and not the thread, which others need.
+        // A panic ends the attempt and not the thread, which other tasks need.
         let outcome = catch_unwind(AssertUnwindSafe(|| take(means, &mut reader, &task, &mut held)));
         let outcome = outcome.unwrap_or_else(|panic| {
             means.clients.telemetry.panicked(task.kind);
@@ -148,12 +148,7 @@ fn work(means: &Means, jobs: &Jobs) {
     }
 }
 
-fn take(
-    means: &Means,
-    reader: &mut Option<LogReader>,
-    task: &TaskId,
-    held: &mut Held,
-) -> Result<Taken, TakeoverError> {
+fn take(means: &Means, reader: &mut Option<LogReader>, task: &TaskId, held: &mut Held) -> Result<Taken, TakeoverError> {
     let reader = match reader {
         Some(reader) => reader,
         None => reader.insert(log_reader(&means.clients)?),

@@ -1,5 +1,5 @@
-//! Bringing a shard to where its journal says that it stands: the snapshot, then the deltas, with every mark closing its step
-//! again of the delta records of which it was closed first, wherever in the deltas topic they lie by now.
+//! Restores a shard to the state of its journal: the snapshot, then the deltas. Every mark closes its step again from
+//! the delta records that it was first closed with, wherever they lie in the deltas topic by now.
 
 use super::error::TakeoverError;
 use super::means::Means;
@@ -45,7 +45,7 @@ pub(super) fn refold(
     if low > from {
         return Err(TakeoverError::Cut { topic: id.topic.clone(), partition: id.partition, low, needed: from });
     }
-    // A topic that ends before has lost its end, and what is there may be anywhere.
+    // A topic that ends earlier has lost its end, and the delta records may lie anywhere.
     let from = if from <= high { from } else { low };
     let (acknowledged, resend) = (state.acknowledged, Vec::new());
     let again = Again::new(state.marks.clone(), from);
@@ -61,7 +61,7 @@ pub(super) fn refold(
 // === impl Refold ===
 
 impl Refold<'_> {
-    /// Reads a stretch and closes what can be closed. Tells whether nothing is left.
+    /// Reads a stretch and closes what can be closed. Returns whether nothing is left.
     fn pass(&mut self, from: i64, to: i64) -> Result<bool, TakeoverError> {
         let (reader, means, id) = (self.reader, self.means, self.id);
         let stretch = Stretch { topic: &id.topic, partition: id.partition, from, to };
@@ -77,7 +77,7 @@ impl Refold<'_> {
         Ok(self.again.is_done())
     }
 
-    /// Looks for delta records that are not where they were, as often as that closes another step.
+    /// Searches for delta records that are not where they were, as long as that closes another step.
     fn search(&mut self, low: i64, high: i64) -> Result<(), TakeoverError> {
         self.again.go_on();
         let mut from = low;
@@ -109,7 +109,7 @@ impl Refold<'_> {
         }
     }
 
-    /// Asks for what is not there.
+    /// Asks the owners for the missing delta records.
     fn ask(&self) -> TakeoverError {
         let mut named = Vec::new();
         for (topic, partition, commit_number) in self.again.lacks(self.task.counted().0) {
@@ -119,7 +119,7 @@ impl Refold<'_> {
             named.push(format!("{topic}[{partition}] from commit {commit_number} on{remedy}"));
         }
         if let (true, Some(to)) = (named.is_empty(), self.again.reaches()) {
-            // A mark of an earlier version names no delta records that anybody could be asked for.
+            // A mark of an earlier version does not name the delta records, so no owner can be asked for them.
             named.push(format!("records below offset {to}; restore the deltas topic"));
         }
         let error = TakeoverError::Lacks { shard: self.id.partition, lacks: named.join(", ") };

@@ -1,10 +1,10 @@
 //! An operator's `kafka-consumer-groups --reset-offsets`: the group's committed offset of a source partition is an
 //! instruction if spanmill did not write it.
 //!
-//! spanmill marks every offset that it commits. One without the mark is taken at the next take-over: it becomes a commit of
-//! the journal, with its own cause and no deltas, and the mark is put on the group's offset before anything else is
-//! journaled. So if the worker dies in between, its successor finds the journal at the wanted offset, and only repeats
-//! the mark.
+//! spanmill marks every offset that it commits. An offset without the mark is applied when the task is next acquired:
+//! it becomes a commit of the journal, with its own cause and no deltas, and the mark is put on the group's offset
+//! before anything else is journaled. So if the worker dies in between, its successor finds the journal at the wanted
+//! offset, and only repeats the mark.
 
 use super::claim::CLAIM_TIMEOUT;
 use super::error::TakeoverError;
@@ -23,7 +23,7 @@ pub(super) struct Instruction {
     to: i64,
 }
 
-/// The instruction in what the group has for a partition that holds `[low, high)`, if it is one.
+/// The instruction in the group's offset of a partition that holds `[low, high)`, if it is one.
 pub(super) fn instruction(said: GroupOffset, id: &TaskId, (low, high): (i64, i64)) -> Option<Instruction> {
     let GroupOffset::Foreign(to) = said else { return None };
     let partition = Partition { topic: id.topic.clone(), partition: id.partition };
@@ -38,7 +38,7 @@ impl Instruction {
         self.to
     }
 
-    /// Gives up what the pending edges were rebuilt from. Before the task is made.
+    /// Drops what the pending edges would be rebuilt from. Called before the task is created.
     pub(super) fn prepare(&self, restored: &mut Restored) {
         let waiting = u64::try_from(restored.ledger.pending_edges()).unwrap_or(0);
         restored.ledger.add(Counter::EdgesLost, waiting);
@@ -86,14 +86,15 @@ impl Instruction {
         }
         match progress {
             AppendProgress::Accepted(_) => Ok((commit_number, commit.delta_records)),
-            // Another owner came in between, or it is unknown: the next take-over finds the instruction again.
+            // Another owner claimed the journal meanwhile, or the outcome is unknown: the next owner finds the
+            // instruction again.
             _ => Err(TakeoverError::Overtaken { topic: journal, partition: *partition }),
         }
     }
 
-    /// Puts spanmill's mark on the group's offset: it has been followed.
+    /// Marks the group's offset as written by spanmill: the instruction was followed.
     pub(super) fn confirm(&self, means: &Means) -> Result<(), TakeoverError> {
-        // Without a member there is no group that could be told: the worker is stopping.
+        // Without a member there is no group to commit to: the worker is stopping.
         let member = means.groups.member(TaskKind::Span).ok_or(KafkaError::Stopping)?;
         Ok(member.mark(&self.partition, self.to)?)
     }

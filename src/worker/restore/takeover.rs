@@ -1,4 +1,4 @@
-//! Taking a task over: claim its journal, fold it, restore its state.
+//! Acquiring a task: claim its journal, fold it, restore its state.
 
 use super::claim::{Claim, stake_claim};
 use super::error::{Remedy, TakeoverError};
@@ -19,7 +19,7 @@ use crate::worker::telemetry::{TaskId, TaskState};
 pub(super) fn take_span(means: &Means, reader: &LogReader, id: &TaskId) -> Result<TakenSpan, TakeoverError> {
     let journal = means.clients.names.journal(&id.topic);
     let topic_id = match reader.topic_id(&id.topic, id.partition, &means.stop) {
-        // It is told by what is fetched, which a quota may keep back. Then the record that was read must do.
+        // Fetched records reveal it, and a quota may keep them back. Then only the witness record identifies the topic.
         Err(KafkaError::Timeout { .. }) => {
             tracing::warn!(task = %id, "the brokers do not report topic IDs; a re-created topic is not detected by \
                                         its ID");
@@ -34,7 +34,7 @@ pub(super) fn take_span(means: &Means, reader: &LogReader, id: &TaskId) -> Resul
     let needed = state.oldest_needed;
     let regained = regain(means, reader, id, &claim, &state)?;
     let taken = TakenSpan { regained, ..restore_span(means, reader, id, &claim, state)? };
-    // Not before: what is damaged stays as it is.
+    // Not earlier: a damaged journal stays as it is.
     needed.into_iter().for_each(|offset| means.offsets.note_trim(&journal, id.partition, offset));
     Ok(taken)
 }
@@ -62,13 +62,13 @@ fn restore_span(
             instruction.prepare(&mut restored);
             return follow(means, id, writer, state, restored, &instruction);
         }
-        // It is there already, or the journal has followed it and nothing has happened since.
+        // The position is there already, or the journal has followed the instruction and nothing has happened since.
         instruction.confirm(means)?;
     }
     let remedy = Remedy::Reset.or_another_run(&means.mode);
     let (topic, partition) = (id.topic.clone(), id.partition);
     found.same(id, remedy)?;
-    // Otherwise the next commit would make the journal forget it.
+    // Otherwise the next commit would drop the topic ID from the journal.
     let writer = writer.named(&claim.identity.knowing(state.topic_id.clone()));
     let in_force = means.tenants.in_force();
     let settings = means.tenants.span_settings(&in_force.tenants, &id.topic);
@@ -89,7 +89,7 @@ fn restore_span(
         _ => {}
     }
     let start = task.start_offset().unwrap_or(low).clamp(low, high.max(low));
-    // Nothing before `low` can be read again.
+    // Records below `low` are deleted and cannot be read again.
     task.reached(start);
     let (generation, SpanState { forwarded, unforwarded, needs, witness, ledger, .. }) = (in_force.generation, state);
     let (unforwarded, regained, journaled) = (unforwarded.into(), Vec::new(), ledger);
@@ -132,7 +132,7 @@ fn regain(
     Ok(regained)
 }
 
-/// What a task starts from, as its journal says.
+/// The state that a task starts from, by its journal.
 fn restored(state: &SpanState) -> Restored {
     Restored {
         next: state.next,
@@ -145,7 +145,7 @@ fn restored(state: &SpanState) -> Restored {
     }
 }
 
-/// Retention was faster.
+/// Retention has deleted records that were not read.
 fn lost_below(id: &TaskId, task: &mut SpanTask, next: i64, low: i64) {
     tracing::error!(
         topic = id.topic,
@@ -175,7 +175,7 @@ fn follow(
     let start = task.position().unwrap_or_default();
     let generation = in_force.generation;
     let (forwarded, journaled) = (state.forwarded, task.ledger().clone());
-    // Whatever was read before, it need not be in this topic.
+    // Earlier records need not be in this topic.
     let (needs, regained) = (state.needs, Vec::new());
     Ok(TakenSpan { task, generation, writer, start, forwarded, unforwarded, regained, needs, witness: None, journaled })
 }

@@ -1,4 +1,4 @@
-//! Who we are, said in headers: nothing, basic, bearer, or a SigV4 signature computed for every attempt.
+//! The credentials of the worker, in headers: none, basic, bearer, or a SigV4 signature computed for every attempt.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use super::credentials::{Chain, Renewing, Source};
 use super::profiles;
 use super::secrets::SecretHeader;
 
-/// Adds what proves who we are.
+/// Adds the credentials.
 pub(super) enum Authorizer {
     /// Nothing.
     Nobody,
@@ -53,7 +53,7 @@ impl Authorizer {
             Auth::SigV4 { region, service, profile, role_arn } => {
                 profiles::check(profile.as_deref()).await?;
                 let chain = Chain { region: region.clone(), profile: profile.clone(), role: role_arn.clone() };
-                // Whatever cannot be set up ends the start, and not a later attempt.
+                // Settings that cannot be used must fail the start, and not a later attempt.
                 drop(chain.provider().await);
                 Ok(Self::SigV4(Box::new(Signer::new(region, service, Source::Chain(chain)))))
             }
@@ -82,7 +82,7 @@ impl Authorizer {
         Ok(())
     }
 
-    /// The receiver does not believe that we are who we say: what proves it may have been renewed.
+    /// The receiver has rejected the credentials: they may have been renewed.
     pub(super) fn distrust(&self) {
         if let Self::SigV4(signer) = self {
             signer.credentials.distrust(now());

@@ -1,6 +1,6 @@
-//! Why an attempt did not come to an answer, as the words of the libraries tell it, and what to do about that.
+//! Why an attempt got no answer, by the error texts of the libraries, and its remedy.
 
-/// What is wrong, as far as words tell it, and what to do. The first that is found counts.
+/// Parts of error texts, and the remedy. The first that is found counts.
 const WORDS: &[(&str, &str)] = &[
     (
         "InvalidContentType",
@@ -45,19 +45,19 @@ const WORDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What servers for HTTPS say to who speaks plain HTTP, with status 400. It is about no sample.
+/// The answer of HTTPS servers to plain HTTP, with status 400. It is not about samples.
 const PLAIN: [&str; 3] = [
     "HTTP request to an HTTPS server",
     "plain HTTP request was sent to HTTPS port",
     "speaking plain HTTP to an SSL-enabled",
 ];
 
-/// What to do where the words tell it.
+/// The remedy for an error text, if it is known.
 pub(super) fn remedy(words: &str) -> Option<&'static str> {
     WORDS.iter().find(|(word, _)| words.contains(word)).map(|(_, remedy)| *remedy)
 }
 
-/// Whether an answer says that the port is for HTTPS.
+/// Whether an answer means that the port is for HTTPS.
 pub(super) fn wants_tls(status: u16, text: &str) -> bool {
     status == 400 && PLAIN.iter().any(|words| text.contains(words))
 }

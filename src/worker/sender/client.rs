@@ -1,4 +1,4 @@
-//! One attempt: a POST with the headers of remote write, and what came back.
+//! One attempt: a POST with the headers of remote write, and its answer.
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -22,7 +22,7 @@ use super::{ExportError, millis};
 
 /// So much of an answer's text is read, for the log.
 const MAX_TEXT: usize = 1024;
-/// Why samples wait that a receiver would throw away, and what to do.
+/// Why samples wait that a receiver would reject, and the remedy.
 pub(super) const WOULD_BE_LOST: &str = "would_be_lost";
 const TAKE_THEM: &str =
     "configure the receiver to accept them, and they are sent; remote_write.preflight: false drops them";
@@ -40,22 +40,22 @@ pub(super) struct Client {
     http: Connector,
     url: Url,
     headers: HeaderMap,
-    /// Those that may be renewed.
+    /// The secrets that may be renewed.
     secrets: Vec<(HeaderName, SecretHeader)>,
     tenant_header: Option<HeaderName>,
     auth: Authorizer,
 }
 
-/// What a receiver said.
+/// The answer of a receiver.
 #[derive(Default)]
 pub(super) struct Answer {
-    /// In which version it was asked.
+    /// The version of the request.
     pub(super) version: Version,
     pub(super) status: u16,
-    /// What it says that it has stored, if it says so.
+    /// The number of samples that it reports as stored, if it reports one.
     pub(super) written: Option<Written>,
     pub(super) retry_after: Option<String>,
-    /// The beginning of its text, printable, in one line.
+    /// The beginning of its text, printable, on one line.
     pub(super) text: String,
 }
 
@@ -63,9 +63,9 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// The request cannot have arrived.
     NotSent(String),
-    /// The port is for TLS, and plain HTTP has been spoken: nothing has arrived.
+    /// The port is for TLS, and the request was plain HTTP: nothing has arrived.
     WantsTls(String),
-    /// There is nothing yet that proves who we are.
+    /// There are no credentials yet.
     NoCredentials(String),
     /// It may have arrived.
     NoAnswer(String),
@@ -136,7 +136,7 @@ impl Client {
         Ok(Self { http, url, headers, secrets, tenant_header, auth: Authorizer::new(&cfg.auth).await? })
     }
 
-    /// The URL for logs: it holds no user, and its query may be a secret.
+    /// The URL for logs: without the user, and without the query, which may be a secret.
     pub(super) fn shown(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -195,7 +195,7 @@ pub(super) fn tenant_header(cfg: &RemoteWrite) -> Result<Option<HeaderName>, Exp
     if name.is_empty() { Ok(None) } else { HeaderName::from_bytes(name.as_bytes()).map(Some).map_err(illegal) }
 }
 
-/// Says whose samples a request is about, unless it says so already.
+/// Adds the tenant's header to a request, unless it has one.
 pub(super) fn put_tenant(
     headers: &mut HeaderMap,
     name: Option<&HeaderName>,
@@ -224,7 +224,7 @@ async fn answer(mut response: Response) -> Answer {
     Answer { status, retry_after, text, written, ..Answer::default() }
 }
 
-/// What the headers of an answer say about what was stored. A count that is missing is zero, if another one is there.
+/// What was stored, by the headers of an answer. A count that is missing is zero, if another one is there.
 fn written(headers: &HeaderMap) -> Option<Written> {
     let count = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let [samples, histograms, exemplars] = [WRITTEN_SAMPLES, WRITTEN_HISTOGRAMS, WRITTEN_EXEMPLARS].map(count);
@@ -244,7 +244,7 @@ pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, Expo
     };
     let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
     if matches!(cfg.auth, Auth::SigV4 { .. }) {
-        // The credential chain talks TLS on its own account, and does not take a machine without CA certificates well.
+        // The credential chain has a TLS client of its own, and fails badly on a machine without CA certificates.
         reqwest::Client::builder().build().map_err(failed)?;
     }
     match builder()?.build() {
@@ -284,7 +284,7 @@ fn headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
     Ok(out)
 }
 
-/// The headers that the settings ask for, and our name.
+/// The headers that the settings ask for, and the user agent.
 pub(super) fn own_headers(cfg: &RemoteWrite) -> Result<HeaderMap, ExportError> {
     let mut out = HeaderMap::new();
     for (name, value) in &cfg.headers {
@@ -335,7 +335,7 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
     Ok(builder.tls_danger_accept_invalid_certs(cfg.insecure_skip_verify))
 }
 
-/// An error with its causes: the outermost alone says little.
+/// An error with its causes: the outermost alone is not specific.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

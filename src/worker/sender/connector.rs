@@ -19,14 +19,14 @@ pub(super) struct Connector {
     current: Mutex<(Stamp, reqwest::Client)>,
 }
 
-/// How the files looked: changed when, how long.
+/// The state of the files: time of the last change, and length.
 type Stamp = Vec<Option<(SystemTime, u64)>>;
 
 // === impl Connector ===
 
 impl Connector {
     pub(super) fn new(cfg: &RemoteWrite, url: &Url) -> Result<Self, ExportError> {
-        // Looked at first: what changes meanwhile is seen by the next attempt.
+        // Checked first: the next attempt sees a change that happens meanwhile.
         let stamp = stamp(cfg);
         let current = Mutex::new((stamp, http(cfg, url)?));
         Ok(Self { cfg: cfg.clone(), url: url.clone(), current })

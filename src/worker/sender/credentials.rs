@@ -1,4 +1,5 @@
-//! Credentials of AWS: renewed beside the sending, in good time, and never waited for while those at hand are good.
+//! AWS credentials: renewed in the background before they expire. A request never waits while the current ones are
+//! valid.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use super::client::chain;
 const RENEW: Duration = Duration::from_secs(300);
 /// A renewal that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two renewals of which the first failed, or was of no use.
+/// The pause after a renewal that failed, or whose credentials were rejected.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
@@ -39,7 +40,7 @@ pub(super) enum Source {
 /// Credentials that are renewed.
 pub(super) struct Renewing {
     inner: Arc<Inner>,
-    /// The renewal that is under way; it ends with this.
+    /// The renewal in progress; it ends with this.
     task: Mutex<JoinSet<()>>,
 }
 
@@ -55,7 +56,7 @@ struct Inner {
 struct State {
     cached: Option<Cached>,
     renewing: bool,
-    /// No renewal before.
+    /// The earliest time of the next renewal.
     not_before: Option<SystemTime>,
     /// Why the latest one failed.
     failed: Option<String>,
@@ -140,7 +141,7 @@ impl Renewing {
         state.good(now)
     }
 
-    /// A receiver did not take them: others may be there.
+    /// A receiver has rejected the credentials: newer ones may exist.
     pub(super) fn distrust(&self, now: SystemTime) {
         let mut state = self.inner.state();
         if let Some(cached) = &mut state.cached {
@@ -166,7 +167,7 @@ impl Inner {
     }
 }
 
-/// Ends a renewal, whatever happens to it, and wakes those that wait for it.
+/// Ends a renewal, however it ends, and wakes the tasks that wait for it.
 struct End<'a>(&'a Inner);
 
 impl Drop for End<'_> {
@@ -273,7 +274,7 @@ mod tests {
             for second in 3_300..3_310 {
                 let mut asking = std::pin::pin!(renewing.at(at(second)));
                 let at_once = std::future::poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
-                assert!(matches!(at_once, Poll::Ready(Ok(_))), "nobody waits");
+                assert!(matches!(at_once, Poll::Ready(Ok(_))), "no request waits");
                 settle().await;
             }
             assert_eq!(*asked.lock().expect("asked"), 2, "one renewal at a time");

@@ -19,7 +19,7 @@ use super::quarantine::Suspect;
 use super::shard_sender::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
 
-/// What a track knows.
+/// The state of a track.
 pub(super) struct Sending {
     pub(super) shard: u32,
     pub(super) shared: Arc<SenderState>,
@@ -34,7 +34,7 @@ struct Delivery<'a> {
     way: &'a mut Way,
     ticket: Ticket,
     out: Delivered,
-    /// The receiver has later steps: so it has this one.
+    /// The receiver has later steps, so it also has this one.
     overtaken: bool,
     /// The receiver has taken something of this batch: so it does not refuse everything.
     taken: bool,
@@ -64,7 +64,8 @@ impl Sending {
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
         let (overtaken, taken, suspects) = (false, false, Vec::new());
         let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, suspects };
-        // See `remotewrite/phases.rs`. What is made for a phase is dropped once it is settled: at a start it is much.
+        // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
+        // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
             delivery.settle(before, false).await;
         }
@@ -155,7 +156,7 @@ impl Delivery<'_> {
             Verdict::AlreadyThere | Verdict::Overtaken => self.is_there(part),
             Verdict::Split | Verdict::SplitResent if halving.halve(part) => {}
             Verdict::SplitResent => self.is_there(part),
-            // A verdict to wait is none that `send` returns.
+            // `send` never returns a verdict to wait.
             Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
                 halving.rejected();
                 let blamed = verdict == Verdict::Split && verdict::blames_series(answer.status, &answer.text);
@@ -243,7 +244,7 @@ impl Delivery<'_> {
         verdict::judge(&said, SystemTime::now(), past, choice).in_view_of(answer.written, part.samples)
     }
 
-    /// Compares what the receiver says that it has stored with what it was sent.
+    /// Compares what the receiver reports as stored with what was sent.
     fn compare(&self, part: &Request, answer: &Answer) {
         let Some(written) = answer.written else { return };
         let meters = self.sending.shared.telemetry.export();
@@ -267,13 +268,13 @@ impl Delivery<'_> {
         );
     }
 
-    /// Looks where the tenant's samples go now; tells whether that is another receiver.
+    /// Looks up the receiver of the tenant's samples; returns whether it is another one.
     fn is_rerouted(&mut self) -> bool {
         let To::Receiver(endpoint) = self.sending.shared.destination.of(&self.batch.tenant) else { return false };
         self.way.turn(endpoint, self.sending)
     }
 
-    /// `None`: not yet, but it is time to look where to.
+    /// `None`: the pause is not over yet, but the receiver must be looked up again.
     async fn attempt(&self, part: &Request, attempt: u32) -> Option<Result<Answer, Failure>> {
         let shared = &self.sending.shared;
         let _leave = self.way.leave(&self.sending.failing).await?;
@@ -284,7 +285,7 @@ impl Delivery<'_> {
         shared.pace.wait(u64::from(part.samples)).await;
         let endpoint = &self.way.endpoint;
         let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
-            // What cannot be translated is not ours, and goes as it is.
+            // A body that cannot be translated did not come from the encoder, and is sent as it is.
             Version::Second => v2::body(part, shared.seed)
                 .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
             Version::First => (Version::First, part.body.clone()),
@@ -308,7 +309,7 @@ impl Delivery<'_> {
         let samples = u64::from(part.samples);
         self.give_up(samples, reason);
         let url = self.way.endpoint.client.shown();
-        // All shards meet the same refusal at every step; the counters have all of it.
+        // All shards meet the same refusal at every step; the log has it once, the counters have all.
         let cause = format!("refused {url} {:?} {} {reason}", self.batch.tenant, answer.status);
         let Some(held_back) = flood::may_say(&cause) else { return };
         tracing::error!(
@@ -330,8 +331,8 @@ impl Delivery<'_> {
     }
 }
 
-/// Whether a failed attempt may have stored something all the same: nobody answered, or the receiver gave up on the way, as one
-/// that is overloaded does. Who refuses at the door, for a credential or an address, has stored nothing.
+/// Whether a failed attempt may have stored something all the same: no answer came, or the receiver gave up on the way,
+/// as one that is overloaded does. A receiver that refuses a credential or an address has stored nothing.
 fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
     match tried {
         Ok(answer) => matches!(answer.status, 408 | 429 | 500..=599) || is_unread(answer),
@@ -339,7 +340,7 @@ fn may_have_stored(tried: &Result<Answer, Failure>) -> bool {
     }
 }
 
-/// Counts a request out of flight, also when its shard sender is dropped meanwhile.
+/// Decrements the requests in flight, also when its shard sender is dropped meanwhile.
 struct Landing<'a>(&'a SenderState);
 
 impl Drop for Landing<'_> {

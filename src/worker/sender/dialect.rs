@@ -1,12 +1,12 @@
-//! Which version of remote write an endpoint is spoken to in.
+//! Which version of remote write is used for an endpoint.
 //!
-//! `remote_write.protocol: auto` asks an endpoint with a request in 2.0 that holds no series, so a receiver that does not take
-//! it has nothing to lose. Receivers of 2.0 say in headers what they have written; one of 1.0 decodes a request in 2.0 to
-//! nothing and answers 2xx without these headers, so such an answer is no success. What an endpoint takes is remembered; an
-//! endpoint of
-//! 1.0 is asked again now and then, because it may have been upgraded.
+//! `remote_write.protocol: auto` probes an endpoint with a request in 2.0 that holds no series, so a receiver that does
+//! not support it loses nothing. Receivers of 2.0 report in headers what they have written; one of 1.0 decodes a
+//! request in 2.0 to nothing and answers 2xx without these headers, so such an answer is no success. The supported
+//! version is remembered; an endpoint of 1.0 is probed again from time to time, because it may have been upgraded.
 //!
-//! A batch is kept in the form of 1.0 and is translated for each attempt, so the version may change while a request is retried.
+//! A batch is kept in the form of 1.0 and is translated for each attempt, so the version may change while a request is
+//! retried.
 #![allow(clippy::disallowed_methods, reason = "when to ask again is a matter of the clock")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,9 @@ use crate::core::remotewrite::v2;
 
 use super::client::{Answer, Client, Failure};
 
-/// How long an endpoint that does not take 2.0 is left alone.
+/// How long an endpoint that does not support 2.0 is not probed again.
 const AGAIN: Duration = Duration::from_secs(3_600);
-/// The same for one that has not said whether it takes it.
+/// The same for one that has not shown yet whether it accepts it.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A version of remote write.
@@ -34,25 +34,25 @@ pub(super) enum Version {
     Second,
 }
 
-/// What one endpoint takes.
+/// What one endpoint supports.
 #[derive(Debug)]
 pub(super) struct Dialect {
     wanted: Protocol,
     state: Mutex<State>,
-    /// One question at a time.
+    /// Allows one probe at a time.
     asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     version: Version,
-    /// No question before; `None`: at once.
+    /// The earliest time of the next probe; `None`: at once.
     ask_at: Option<Instant>,
-    /// The version that the log has.
+    /// The version that was logged.
     said: Option<Version>,
 }
 
-/// What the answer to a question says.
+/// The meaning of the answer to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
     Takes,
@@ -67,7 +67,7 @@ impl Dialect {
         Self { wanted, state: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
-    /// In which version to send now. Asks the endpoint if it is time.
+    /// The version to send in now. Probes the endpoint if it is time.
     pub(super) async fn version(&self, client: &Client, tenant: &str) -> Version {
         match self.wanted {
             Protocol::V1 => return Version::First,
@@ -92,8 +92,8 @@ impl Dialect {
         }
     }
 
-    /// An answer to samples has come. Tells whether they must be sent again in 1.0, and at once: the endpoint does not take
-    /// 2.0.
+    /// An answer to samples has come. Returns whether they must be sent again in 1.0, and at once: the endpoint does
+    /// not take 2.0.
     pub(super) fn falls_back(&self, answer: &Result<Answer, Failure>, url: &str) -> bool {
         let Ok(answer) = answer else { return false };
         if self.wanted != Protocol::Auto {
@@ -159,7 +159,7 @@ pub(super) fn heard(answer: &Result<Answer, Failure>) -> Heard {
     match answer {
         Ok(answer) if (200..300).contains(&answer.status) && answer.written.is_some() => Heard::Takes,
         Ok(answer) if is_unread(answer) => Heard::Declines,
-        // Refused for what it is. Anything else is about credentials, the address, or the moment.
+        // Refused because of its format. Any other refusal is about credentials, the address, or the moment.
         Ok(answer) if matches!(answer.status, 400 | 406 | 409 | 413 | 415 | 422 | 501) => Heard::Declines,
         _ => Heard::Nothing,
     }

@@ -20,21 +20,21 @@ use super::outage::Outage;
 use super::recipient::Recipient;
 use super::{ExportError, millis};
 
-/// Tells endpoints apart for as long as the process lives.
+/// Identifies endpoints for as long as the process lives.
 pub(super) type EndpointId = u64;
 
-/// One receiver, and how it is spoken to.
+/// One receiver, and the state of its connection.
 pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) client: Client,
-    /// In which version of remote write.
+    /// The version of remote write.
     pub(super) dialect: Dialect,
     pub(super) backoff: Backoff,
-    /// What the user wants at an answer, if not the usual.
+    /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
-    /// Requests under way.
+    /// Requests in flight.
     pub(super) slots: Semaphore,
-    /// Those among them to recipients that fail: they may hang, and must leave room for the others.
+    /// Requests in flight to recipients that fail: they may hang, and must leave room for the others.
     pub(super) probes: Semaphore,
     pub(super) outage: Outage,
     recipients: Mutex<Recipients>,
@@ -42,11 +42,11 @@ pub(super) struct Endpoint {
     pub(super) settings: RemoteWrite,
 }
 
-/// The tenants of an endpoint, as long as somebody sends to them.
+/// The tenants of an endpoint that shards currently send to.
 #[derive(Default)]
 struct Recipients {
     known: BTreeMap<Arc<str>, Weak<Recipient>>,
-    /// With so many it is time to forget those that are gone.
+    /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Endpoints {
     next: AtomicU64,
 }
 
-/// Who goes where.
+/// The endpoint of every tenant.
 pub(super) struct Routes {
     defaults: Arc<Endpoint>,
     overridden: BTreeMap<String, Arc<Endpoint>>,
@@ -104,7 +104,7 @@ impl Endpoint {
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// One endpoint for everybody.
+    /// One endpoint for all tenants.
     pub(super) async fn new(defaults: &RemoteWrite) -> Result<Self, ExportError> {
         let defaults = Arc::new(Endpoint::new(0, defaults).await?);
         let routes = Arc::new(Routes { defaults, overridden: BTreeMap::new() });
@@ -163,8 +163,8 @@ impl Routes {
     }
 }
 
-/// The settings without those that shape requests: they make no other receiver. Nor does what a file with a secret holds at
-/// the moment.
+/// The settings that identify a receiver: without those that only shape requests, and without the current content of a
+/// file with a secret.
 fn identity(settings: &RemoteWrite) -> RemoteWrite {
     let secret = |secret: &Secret| secret.file().map_or_else(|| secret.clone(), |file| Secret::of_file("", file));
     let auth = match &settings.auth {

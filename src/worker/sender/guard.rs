@@ -1,5 +1,6 @@
-//! Asks a receiver, before old samples go to it, whether it would keep them. What it would throw away waits as at an outage, so
-//! that it is there once the receiver takes it. Samples of the present pass without a question.
+//! Asks a receiver, before old samples are sent to it, whether it would keep them. Samples that it would reject wait as
+//! in an outage, so that they are still there once the receiver accepts them. Current samples are sent without a
+//! question.
 #![allow(clippy::disallowed_methods, reason = "how old samples are is a matter of the clock")]
 
 use std::sync::OnceLock;
@@ -13,10 +14,11 @@ use crate::core::model::Millis;
 
 use super::preflight::{Plan, foresee, now};
 
-/// What is younger is taken by every receiver: Prometheus without an out-of-order window takes what is half a block behind.
+/// Every receiver accepts younger samples: Prometheus without an out-of-order window accepts samples that are half a
+/// block old.
 const YOUNG: Millis = 3_600_000;
-/// How long an answer counts: a receiver that would take the samples need not be asked before each of them, and the settings of
-/// one that would not may have been changed.
+/// How long an answer counts: a receiver that would accept the samples need not be asked before each of them, and the
+/// settings of one that would not may have been changed.
 const GOOD_FOR: Duration = Duration::from_secs(600);
 const BAD_FOR: Duration = Duration::from_secs(5);
 
@@ -24,7 +26,7 @@ const BAD_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Guard(OnceLock<(Millis, bool)>);
 
-/// What a recipient has said.
+/// The answers of a recipient.
 #[derive(Debug, Default)]
 pub(super) struct Asked(Mutex<Option<GuardAnswer>>);
 
@@ -33,7 +35,7 @@ struct GuardAnswer {
     at: Instant,
     /// The oldest sample that it was asked about.
     from: Millis,
-    /// Why it would throw it away, if it would.
+    /// Why it would reject it, if it would.
     loss: Option<String>,
 }
 
@@ -42,11 +44,11 @@ struct GuardAnswer {
 impl Guard {
     /// From now on, receivers are asked.
     pub(super) fn arm(&self, step: Millis, native: bool) {
-        // Twice is no harm: it is the same process.
+        // A second call has no effect: it is the same process.
         self.0.get_or_init(|| (step, native));
     }
 
-    /// Why a step must not be sent to a tenant now; `None` when it may.
+    /// Why a step must not be sent to a tenant now; `None` if it may.
     pub(super) async fn objects(&self, asked: &Asked, to: (&RemoteWrite, &str), step: Millis) -> Option<String> {
         let (width, native) = *self.0.get()?;
         let (cfg, tenant) = to;
@@ -61,7 +63,7 @@ impl Guard {
         let ask = move || {
             let range = (step, step);
             let plan = Plan { cfg: &cfg, query_url: None, tenant: &tenant, range, step: width, native, both: false };
-            // What is wrong with the settings has been said at the start.
+            // Problems of the settings were logged at the start.
             foresee(&plan).ok().and_then(|outcome| outcome.loss())
         };
         let loss = tokio::task::spawn_blocking(ask).await.unwrap_or_default();

@@ -1,13 +1,12 @@
 //! How often a request that is refused may be halved.
 //!
-//! A rejected series is found by halving, and the rest is stored. But a receiver that refuses everything, at every step, must
-//! not be asked about every half at every step. So a request of which nothing has been taken yet gets a few halvings only; and
-//! after one that has spent them all in vain, the next ones are refused as they are, until a pause is over, which grows. A
-//! small request starts no pause: its own series alone were bad, and the next one may hold a single bad series among good ones.
-//! Nor does one of a step of which the receiver has taken another request: it does not refuse everything.
-//!
-//! Until a part is taken, the smallest one comes next: with many bad series, only a small part has none. After that the largest
-//! one comes next, so that what is left when the halvings are spent is small.
+//! A rejected series is found by halving, and the rest is stored. But a receiver that refuses everything, at every
+//! step, must not be asked about every half at every step. So a request of which nothing has been taken yet gets a few
+//! halvings only; and after one that has spent them all without success, the next ones are refused as they are, until a
+//! pause is over, which grows. A small request starts no pause: its own series alone were bad, and the next one may
+//! hold a single bad series among good ones. Nor does one of a step of which the receiver has taken another request: it
+//! does not refuse everything. Until a part is taken, the smallest one comes next: with many bad series, only a small
+//! part has none. After that the largest one comes next, so that what is left when the halvings are spent is small.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     in_a_row: u32,
-    /// No halving before.
+    /// The earliest time of the next halving.
     not_before: Option<Instant>,
 }
 
@@ -39,12 +38,12 @@ pub(super) struct Refusals {
 pub(super) struct Halving {
     parts: VecDeque<Request>,
     halved: u32,
-    /// Whether halving makes sense now.
+    /// Whether halving is useful now.
     allowed: bool,
     /// Whether the receiver has taken other requests of the same step.
     trusted: bool,
     taken: bool,
-    /// Whether samples were given up.
+    /// Whether samples were rejected.
     refused: bool,
     /// Single series that were refused for what they are.
     suspects: Vec<Suspect>,
@@ -60,7 +59,8 @@ impl Refusals {
         Halving { parts, halved: 0, allowed, trusted, taken: false, refused: false, suspects }
     }
 
-    /// A request is settled. Tells whether everything was refused, or something taken, if either.
+    /// A request is settled. Returns whether everything was refused (`true`) or something was accepted, if either is
+    /// known.
     pub(super) fn end(&mut self, halving: &Halving, now: Instant) -> Option<bool> {
         if halving.taken {
             *self = Self::default();
@@ -87,12 +87,12 @@ impl Halving {
         if self.taken { self.parts.pop_front() } else { self.parts.pop_back() }
     }
 
-    /// Something of it was taken.
+    /// A part of it was accepted.
     pub(super) fn taken(&mut self) {
         self.taken = true;
     }
 
-    /// Samples of it were given up: they neither can be stored nor are there already.
+    /// Samples of it were rejected: they cannot be stored, and are not stored already.
     pub(super) fn rejected(&mut self) {
         self.refused = true;
     }

@@ -75,7 +75,7 @@ pub enum ExportError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file does not hold what it should.
@@ -85,7 +85,7 @@ pub enum ExportError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
     /// A certificate without its key, or a key without its certificate.
@@ -116,7 +116,7 @@ pub enum ExportError {
     Threads(std::io::Error),
 }
 
-/// What became of one batch; counts are samples.
+/// The result of one batch; counts are samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// The step of the batch.
@@ -149,7 +149,7 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// Sets up the client for everybody. Nothing is sent yet, and the receiver need not be there. Call it outside of any
+    /// Sets up the default client. Nothing is sent yet, and the receiver need not be there. Call it outside of any
     /// async runtime.
     ///
     /// # Errors
@@ -160,7 +160,8 @@ impl Exporter {
         Ok(Self::over(Destination::Receivers(endpoints), telemetry, runtime))
     }
 
-    /// Sends nothing: `store` keeps everything, whatever tenants have as settings. A batch is settled when it is kept.
+    /// Sends nothing: `store` keeps all batches, whatever the settings of tenants are. A batch is settled when it is
+    /// stored.
     ///
     /// # Errors
     /// When the system has no threads for it.
@@ -173,9 +174,9 @@ impl Exporter {
         Self(Arc::new(Inner { shared: Arc::new(shared), runtime: Mutex::new(Some(runtime)) }))
     }
 
-    /// Sends each tenant's samples where its settings say: batches that are handed over from now on, and those that fail
-    /// elsewhere. With an error nothing changes, nor does it with a store. Call it outside of any async runtime; it may wait
-    /// for credentials.
+    /// Sends each tenant's samples to the receiver of its settings: batches that are enqueued from now on, and those
+    /// that fail elsewhere. After an error nothing changes, and with a store nothing does either. Call it outside of
+    /// any async runtime; it may wait for credentials.
     ///
     /// # Errors
     /// Names the tenant and the key of its settings that cannot be used.
@@ -199,8 +200,9 @@ impl Exporter {
         self.0.shared.pace.set(samples_per_second);
     }
 
-    /// From now on, asks receivers before old samples go to them whether they would keep them, if the settings say so: what
-    /// would be thrown away waits. `step` is the collection interval, `native` whether there are native histograms.
+    /// From now on, asks receivers before old samples are sent to them whether they would keep them, if the settings
+    /// ask for that: samples that would be rejected wait. `step` is the collection interval, `native` whether there are
+    /// native histograms.
     pub fn look_ahead(&self, step: Millis, native: bool) {
         self.0.shared.guard.arm(step, native);
     }
@@ -214,8 +216,8 @@ impl Exporter {
         }
     }
 
-    /// Waits until everything that was handed over is settled, for at most `deadline`, then stops all shard senders. Call it
-    /// outside of any async runtime.
+    /// Waits until everything that was enqueued is settled, for at most `deadline`, then stops all shard senders. Call
+    /// it outside of any async runtime.
     pub fn stop(&self, deadline: Duration) {
         let tenant_queues = self.0.shared.close();
         let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,5 +1,5 @@
-//! What is wrong with an endpoint, said once a minute: however many shards and tenants meet it, and however often. Its end is
-//! said when its beginning was: an endpoint that comes and goes does not fill the log.
+//! Logs what is wrong with an endpoint once a minute, however many shards and tenants meet it, and however often. Its
+//! end is logged only if its beginning was: an endpoint that comes and goes does not fill the log.
 #![allow(clippy::disallowed_methods, reason = "how often a line is logged is a matter of the clock")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::recipient::Trouble;
 
-/// Between two lines.
+/// The interval between two log lines.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// The failures of an endpoint.
@@ -18,7 +18,7 @@ pub(super) struct Outage(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when nothing but failures has come from the endpoint.
+    /// Since when all attempts at the endpoint have failed.
     dark_since: Option<Instant>,
     /// Tenants that wait.
     waiting: usize,
@@ -29,7 +29,7 @@ struct State {
     said: Option<Instant>,
 }
 
-/// Whom a failed attempt was for.
+/// The tenant and shard of a failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutageSite<'a> {
     pub(super) url: &'a str,
@@ -41,7 +41,7 @@ pub(super) struct OutageSite<'a> {
 // === impl Outage ===
 
 impl Outage {
-    /// Since when nothing but failures has come from the endpoint.
+    /// Since when all attempts at the endpoint have failed.
     pub(super) fn dark_since(&self) -> Option<Instant> {
         self.state().dark_since
     }
@@ -79,12 +79,12 @@ impl Outage {
         );
     }
 
-    /// An attempt has got an answer that is none of failure.
+    /// An attempt has got an answer that is no failure.
     pub(super) fn answered(&self) {
         self.state().dark_since = None;
     }
 
-    /// A tenant does not wait any more. Says so when it was the last one.
+    /// A tenant does not wait any more. Logs the end if it was the last one.
     pub(super) fn over(&self, url: &str) {
         let mut state = self.state();
         state.waiting = state.waiting.saturating_sub(1);

@@ -1,6 +1,7 @@
-//! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are sent.
+//! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are
+//! sent.
 //!
-//! A track takes two batches and gives back what is too much. What it gives back is the next one that it is offered.
+//! A track accepts two batches and returns further ones. A returned batch is the next one that it is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub struct Outbox {
 // === impl Outbox ===
 
 impl Outbox {
-    /// Of a shard sender that nobody else sends on.
+    /// Of a shard sender that no other task sends on.
     #[must_use]
     pub fn new(sender: ShardSender) -> Self {
         Self { sender, waiting: BTreeMap::new() }
@@ -31,7 +32,7 @@ impl Outbox {
         self.waiting.entry(Arc::clone(&batch.tenant)).or_default().push_back(batch);
     }
 
-    /// Hands batches over, in order, until no track takes more. Never blocks.
+    /// Enqueues batches, in order, until no track accepts more. Never blocks.
     pub fn send(&mut self) {
         let sender = &self.sender;
         self.waiting.retain(|_, waiting| {

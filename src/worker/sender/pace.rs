@@ -1,4 +1,4 @@
-//! How many samples may leave per second, if that is limited.
+//! The limit of samples per second, if there is one.
 #![allow(clippy::disallowed_methods, reason = "a rate is a matter of the clock")]
 
 use std::sync::{Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests leave one after the other, each as much later as the one before it was large.
+/// Requests are sent one after the other, each delayed in proportion to the size of the one before it.
 #[derive(Debug, Default)]
 pub(super) struct Pace(Mutex<Option<Limit>>);
 
 #[derive(Debug)]
 struct Limit {
     per_second: f64,
-    /// When the next request may leave.
+    /// When the next request may be sent.
     next: Instant,
 }
 
@@ -25,7 +25,7 @@ impl Pace {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
     }
 
-    /// Waits until a request with so many samples may leave.
+    /// Waits until a request with so many samples may be sent.
     pub(super) async fn wait(&self, samples: u64) {
         let Some(until) = self.reserve(samples) else { return };
         tokio::time::sleep_until(until).await;

@@ -1,4 +1,4 @@
-//! Asks a receiver, before a run, whether it would take and keep samples of that age.
+//! Asks a receiver, before a run, whether it would accept and keep samples of that age.
 #![allow(clippy::disallowed_methods, reason = "how old samples are is a matter of the clock")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,23 +36,23 @@ pub struct Plan<'a> {
     pub both: bool,
 }
 
-/// What has been found out.
+/// The findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What answered.
+    /// The kind of receiver that answered.
     pub target: &'static str,
     /// What it would do.
     pub findings: Vec<Finding>,
 }
 
-/// What an URL says about who listens there.
+/// What a URL reveals about the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hint {
     /// Amazon Managed Service for Prometheus.
     Amazon,
     /// The path of Mimir and Cortex.
     Mimir,
-    /// Anybody.
+    /// Any receiver.
     None,
 }
 
@@ -76,8 +76,8 @@ pub fn ask(plan: &Plan<'_>) -> Result<Outcome, ExportError> {
     Ok(Outcome { target, findings })
 }
 
-/// The same for samples that wait to be sent, once and without a probe. One that does not answer, or says nothing about itself,
-/// leads to no refusal.
+/// The same for samples that wait to be sent, once and without a probe. A receiver that does not answer, or reports
+/// nothing about itself, leads to no refusal.
 ///
 /// # Errors
 /// Names the setting that cannot be used.
@@ -88,10 +88,10 @@ pub fn foresee(plan: &Plan<'_>) -> Result<Outcome, ExportError> {
     Ok(Outcome { target, findings })
 }
 
-/// Remote-writes a request without a sample: what the receiver says to the address, the credentials and the tenant.
+/// Remote-writes a request without a sample: checks the address, the credentials and the tenant.
 ///
 /// # Errors
-/// Names the setting that cannot be used, or says why there is no answer.
+/// Names the setting that cannot be used, or the reason why there is no answer.
 pub fn knock(cfg: &RemoteWrite, tenant: &str) -> Result<(u16, String), String> {
     probe(cfg, tenant, &Request::compress(&[], 0, 0, 0, &mut snap::raw::Encoder::new()))
 }
@@ -99,7 +99,7 @@ pub fn knock(cfg: &RemoteWrite, tenant: &str) -> Result<(u16, String), String> {
 const UNKNOWN: &str = "an unknown receiver";
 const WINDOW: &str = "its out-of-order window";
 
-/// Finds out who it is, and what it would do.
+/// Detects the kind of receiver, and what it would do.
 fn asked(server: &Inquirer, tenant: &str, run: &Run, hint: Hint) -> (&'static str, Vec<Finding>) {
     match hint {
         Hint::Amazon => {
@@ -127,7 +127,7 @@ fn asked(server: &Inquirer, tenant: &str, run: &Run, hint: Hint) -> (&'static st
     }
 }
 
-/// What Mimir says about a tenant.
+/// Mimir's limits of a tenant.
 fn limits(server: &Inquirer, tenant: &str) -> Option<Vec<u8>> {
     let said = server.get(tenant, "api/v1/user_limits").ok()?;
     (said.status == 200).then_some(said.body)

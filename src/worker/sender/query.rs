@@ -1,5 +1,5 @@
-//! Asks a receiver questions: the query API and the status of the server, with the authentication, TLS and headers of
-//! remote write.
+//! Queries a receiver: the query API and the status of the server, with the authentication, TLS and headers of remote
+//! write.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -36,7 +36,7 @@ pub struct Inquirer {
     runtime: Runtime,
 }
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryAnswer {
     /// The status.
@@ -74,7 +74,7 @@ impl Inquirer {
         })
     }
 
-    /// The same, which asks once.
+    /// The same, with a single attempt.
     #[must_use]
     pub fn once(self) -> Self {
         Self { attempts: 1, ..self }
@@ -83,7 +83,7 @@ impl Inquirer {
     /// GET `path` below the base, such as `api/v1/status/flags`.
     ///
     /// # Errors
-    /// Says why there is no answer.
+    /// The reason why there is no answer.
     pub fn get(&self, tenant: &str, path: &str) -> Result<QueryAnswer, String> {
         self.ask(&Method::GET, tenant, path, &Bytes::new())
     }
@@ -91,7 +91,7 @@ impl Inquirer {
     /// POST `path` below the base with a form.
     ///
     /// # Errors
-    /// Says why there is no answer.
+    /// The reason why there is no answer.
     pub fn post(&self, tenant: &str, path: &str, form: &[(&str, &str)]) -> Result<QueryAnswer, String> {
         let mut pairs = self.base.clone();
         pairs.query_pairs_mut().clear().extend_pairs(form);
@@ -161,11 +161,11 @@ pub fn takes_second(cfg: &RemoteWrite, tenant: &str) -> Result<Option<bool>, Str
     })
 }
 
-/// Remote-writes one request once, to see whether it is taken: the status and the beginning of the text. Call it outside of
-/// any async runtime.
+/// Remote-writes one request once, to see whether it is accepted: the status and the beginning of the text. Call it
+/// outside of any async runtime.
 ///
 /// # Errors
-/// Names the setting that cannot be used, or says why there is no answer.
+/// Names the setting that cannot be used, or the reason why there is no answer.
 pub fn probe(cfg: &RemoteWrite, tenant: &str, request: &Request) -> Result<(u16, String), String> {
     let runtime = super::runtime().map_err(|e| e.to_string())?;
     runtime.block_on(async {
@@ -177,13 +177,13 @@ pub fn probe(cfg: &RemoteWrite, tenant: &str, request: &Request) -> Result<(u16,
         loop {
             let body = if version == Version::First { &request.body } else { &second };
             let why = match if_read(client.post(tenant, body, attempt, version).await) {
-                // One that takes 2.0 only.
+                // A receiver that supports 2.0 only.
                 Ok(answer) if answer.status == 415 && cfg.protocol == Protocol::Auto && version == Version::First => {
                     version = Version::Second;
                     continue;
                 }
                 Ok(answer) if answer.status != 429 && answer.status < 500 => return Ok((answer.status, answer.text)),
-                // An old Prometheus says so to a sample that is too old.
+                // An old Prometheus answers so to a sample that is too old.
                 Ok(answer) if attempt + 1 == ATTEMPTS => return Ok((answer.status, answer.text)),
                 Ok(answer) => format!("status {}: {}", answer.status, answer.text),
                 Err(failure) => match failure.trouble() {

@@ -1,8 +1,8 @@
-//! One tenant at one endpoint: since when it has to be waited for, and when it may be asked again.
+//! One tenant at one endpoint: since when it fails, and when it may be retried.
 //!
-//! All shards share what they learn. While a recipient fails, it is asked by one request at a time, with pauses that grow;
-//! the first answer that is none of failure lets all tracks continue. So a tenant over its limit, or whose receiver is away,
-//! costs one request per pause and stops nobody else.
+//! All shards share this state. While a recipient fails, it gets one request at a time, with growing pauses; the first
+//! answer that is no failure lets all tracks continue. So a tenant over its limit, or whose receiver is down, costs one
+//! request per pause and does not block other tenants.
 #![allow(clippy::disallowed_methods, reason = "how long a receiver has been failing is a matter of the clock")]
 
 use std::collections::BTreeSet;
@@ -25,14 +25,14 @@ use super::quarantine::Quarantine;
 /// One tenant at one endpoint.
 pub(super) struct Recipient {
     state: Mutex<State>,
-    /// Who may ask while it fails.
+    /// Admits one request while it fails.
     pub(super) probe: Semaphore,
     pub(super) refusals: Mutex<Refusals>,
     /// The series that it refuses.
     pub(super) quarantine: Quarantine,
     /// What it knows about metrics.
     pub(super) told: Told,
-    /// What it has said about old samples.
+    /// What it has answered about old samples.
     pub(super) asked: Asked,
     receivers: Receivers,
     id: ReceiverId,
@@ -40,7 +40,7 @@ pub(super) struct Recipient {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Failures in a row, one for each pause: what fails meanwhile was under way before, and says nothing new.
+    /// Failures in a row, one for each pause: requests that fail meanwhile were in flight before, and do not count.
     failures: u32,
     /// The first of them.
     since: Option<Instant>,
@@ -54,7 +54,7 @@ struct State {
 pub(super) struct Trouble {
     /// In one word, for metrics.
     pub(super) reason: &'static str,
-    /// In full; it may hold what somebody else wrote.
+    /// In full; it may hold text of the receiver.
     pub(super) why: String,
     pub(super) remedy: &'static str,
     /// The pause that the receiver asks for.
@@ -73,7 +73,7 @@ impl Recipient {
         Self { state, probe, refusals, quarantine, told, asked, receivers: receivers.clone(), id }
     }
 
-    /// Until when it should be left alone, if it fails.
+    /// The end of the pause, if it fails.
     pub(super) fn pause(&self) -> Option<Instant> {
         self.state().not_before
     }
@@ -83,7 +83,7 @@ impl Recipient {
         self.state().since
     }
 
-    /// An attempt for a shard has failed. Tells whether it is the first one to fail, of all that wait.
+    /// An attempt for a shard has failed. Returns whether it is the first one to fail, of all that wait.
     pub(super) fn failed(&self, shard: u32, trouble: &Trouble, backoff: Backoff) -> bool {
         let now = Instant::now();
         let mut state = self.state();
@@ -94,14 +94,14 @@ impl Recipient {
         }
         state.since.get_or_insert(now);
         let pause = match trouble.after {
-            // A little jitter, so that not everybody comes back at once.
+            // A little jitter, so that not all shards retry at once.
             Some(after) => after + backoff.delay(1, random()),
             None => backoff.delay(state.failures, random()),
         };
-        // Never sooner than somebody has asked for.
+        // Never sooner than another failure has asked for.
         state.not_before = state.not_before.max(now.checked_add(pause));
         match trouble.reason {
-            // What to widen, and how far, is in its words.
+            // The reason names the setting to raise, and the value.
             WOULD_BE_LOST => {
                 self.receivers.waits(self.id, trouble.reason, &format!("{}; {}", trouble.why, trouble.remedy));
             }
@@ -110,18 +110,18 @@ impl Recipient {
         first
     }
 
-    /// An attempt for a shard has got an answer that is none of failure. Tells whether it was the last one that waited.
+    /// An attempt for a shard has got an answer that is no failure. Returns whether it was the last one that waited.
     pub(super) fn answered(&self, shard: u32, stored: bool) -> bool {
         let mut state = self.state();
         (state.failures, state.since, state.not_before) = (0, None, None);
         let waited = state.waiting.remove(&shard);
         let over = state.waiting.is_empty();
-        // Under the lock, so that it does not come after what another shard says later.
+        // Under the lock, so that it does not come after a later report of another shard.
         self.receivers.answers(self.id, stored, over);
         waited && over
     }
 
-    /// A shard has stopped sending. Tells whether it was the last one that waited.
+    /// A shard has stopped sending. Returns whether it was the last one that waited.
     pub(super) fn leave(&self, shard: u32) -> bool {
         let mut state = self.state();
         let left = state.waiting.remove(&shard) && state.waiting.is_empty();
@@ -131,7 +131,7 @@ impl Recipient {
         left
     }
 
-    /// Everything in a request was refused, or something of it was taken.
+    /// A request is settled: all of it was refused, or a part was accepted.
     pub(super) fn refused(&self, refused: bool) {
         self.receivers.refuses(self.id, refused);
     }

@@ -1,5 +1,4 @@
-//! A secret as a header. What came from a file is read again at every attempt, so a credential that is renewed there is used
-//! by the next one.
+//! A secret as a header. A secret from a file is read again at every attempt, so the next attempt uses a renewed one.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,14 +24,14 @@ pub(super) struct SecretHeader {
 struct Current {
     value: String,
     header: HeaderValue,
-    /// What is wrong with the file, said once.
+    /// What is wrong with the file, logged once.
     wrong: Option<String>,
 }
 
 // === impl SecretHeader ===
 
 impl SecretHeader {
-    /// `text` makes the header of the secret. `key` and `name` say which header is illegal.
+    /// `text` makes the header of the secret. `key` and `name` identify an illegal header in an error.
     pub(super) fn new(
         secret: &Secret,
         (key, name): (&'static str, &str),
@@ -45,7 +44,7 @@ impl SecretHeader {
         Ok(Self { secret: secret.clone(), text: Box::new(text), current })
     }
 
-    /// The header, as the file says by now. A file that cannot be read leaves it as it was.
+    /// The header with the current content of the file. A file that cannot be read leaves the header as it was.
     pub(super) fn value(&self) -> HeaderValue {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.secret.file() else { return current.header.clone() };

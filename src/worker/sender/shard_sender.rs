@@ -30,11 +30,11 @@ use super::store::Stored;
 
 /// Batches that wait on a track.
 const QUEUE: usize = 2;
-/// A track on which nothing has been for so long is taken away, once there are many.
+/// A track that was unused for so long is removed, once there are many.
 const UNUSED: Duration = Duration::from_secs(600);
 const MANY: usize = 64;
 
-/// Told what became of a batch.
+/// Called with the result of a batch.
 pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
 
 /// The way of one shard. Dropping it stops what it is sending: a fenced task must fall silent.
@@ -48,7 +48,7 @@ pub struct ShardSender {
 #[derive(Default)]
 struct Tracks {
     by_tenant: BTreeMap<Arc<str>, TenantQueue>,
-    /// With so many it is time to take away those that nobody uses.
+    /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
 
@@ -66,13 +66,13 @@ struct TenantQueue {
 #[derive(Debug, Default)]
 pub(super) struct Failing(Mutex<Option<Instant>>);
 
-/// What all shard senders share.
+/// The state that all shard senders share.
 pub(super) struct SenderState {
     pub(super) destination: Destination,
     pub(super) telemetry: Telemetry,
     pub(super) pace: Pace,
     pub(super) guard: Guard,
-    /// What strings of requests are found by.
+    /// The seed of the string table of a request.
     pub(super) seed: Seed,
     pending: watch::Sender<usize>,
     handle: Handle,
@@ -80,21 +80,21 @@ pub(super) struct SenderState {
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
-/// Where everything goes.
+/// The destination of all batches.
 pub(super) enum Destination {
     /// To receivers, each tenant's samples to its own.
     Receivers(Endpoints),
-    /// To a store, whatever the settings of tenants say.
+    /// To a store, whatever the settings of tenants are.
     Store(Arc<Stored>),
 }
 
-/// Where one batch goes.
+/// The destination of one batch.
 pub(super) enum To {
     Receiver(Arc<Endpoint>),
     Store(Arc<Stored>),
 }
 
-/// A batch on its way.
+/// A batch in flight.
 pub(super) struct Queued {
     pub(super) batch: StepBatch,
     pub(super) ticket: Ticket,
@@ -115,10 +115,10 @@ impl ShardSender {
         Self { shard, done, shared, tenant_queues: Mutex::default() }
     }
 
-    /// Hands a batch over. Never blocks.
+    /// Enqueues a batch. Never blocks.
     ///
     /// # Errors
-    /// Gives the batch back when two are waiting on its track already, or when the exporter has stopped.
+    /// Returns the batch when two are waiting on its track already, or when the exporter has stopped.
     pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
         let tenant = self.shared.destination.tenant_queue(&batch.tenant);
         let mut tenant_queues = lock(&self.tenant_queues);
@@ -135,7 +135,7 @@ impl ShardSender {
         Ok(())
     }
 
-    /// Whether nothing but failures has come to a tenant's batches for `patience`.
+    /// Whether all attempts for a tenant's batches have failed for `patience`.
     #[must_use]
     pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
         let tenant = self.shared.destination.tenant_queue(&Arc::from(tenant));
@@ -145,7 +145,7 @@ impl ShardSender {
             .is_some_and(|tenant_queue| tenant_queue.failing.longer_than(patience))
     }
 
-    /// Whether nothing but failures has come from a tenant's receiver for `patience`, of whichever tenant the samples were.
+    /// Whether all attempts at a tenant's receiver have failed for `patience`, for any tenant's samples.
     #[must_use]
     pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
         match self.shared.destination.of(tenant) {
@@ -177,7 +177,7 @@ impl std::fmt::Debug for ShardSender {
 // === impl Tracks ===
 
 impl Tracks {
-    /// Takes away the tracks that nobody uses any more, now and then.
+    /// Removes unused tracks, from time to time.
     fn tidy(&mut self) {
         if self.by_tenant.len() >= self.tidy_at.max(MANY) {
             let is_used = |tenant_queue: &TenantQueue| {
@@ -198,7 +198,7 @@ impl Drop for TenantQueue {
 // === impl Failing ===
 
 impl Failing {
-    /// An attempt has failed, or is not even made, because all have failed since `since`.
+    /// An attempt has failed, or is not even made, because all attempts since `since` have failed.
     pub(super) fn failed(&self, since: Option<Instant>) {
         lock(&self.0).get_or_insert_with(|| since.unwrap_or_else(Instant::now));
     }

@@ -1,4 +1,5 @@
-//! What keeps batches instead of a receiver, such as a directory, and the loop that writes each batch until it is kept.
+//! Stores batches instead of sending them, such as in a directory, and the loop that writes each batch until it is
+//! kept.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,15 @@ use super::shard_sender::Ticket;
 /// Between two attempts to write.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10) };
 
-/// Keeps the batches of all shards, whatever tenants have as settings.
+/// Stores the batches of all shards, whatever the settings of tenants are.
 pub trait Store: std::fmt::Debug + Send + Sync {
     /// The writer of one shard. Nothing is opened yet.
     fn writer(&self, shard: u32) -> Box<dyn Writer>;
 }
 
-/// Keeps the batches of one shard, in order.
+/// Stores the batches of one shard, in order.
 pub trait Writer: std::fmt::Debug + Send {
-    /// Keeps a batch so that it outlives the process and the machine. After an error nothing of the batch is left.
+    /// Stores a batch durably. After an error nothing of the batch is left.
     ///
     /// # Errors
     /// The cause, with what to do about it if that is known.
@@ -51,7 +52,7 @@ pub(super) struct Stored {
 // === impl Stuck ===
 
 impl Stuck {
-    /// The same for people, who wait for it for `patience`.
+    /// The message for users, with how long the shard has waited.
     #[must_use]
     pub fn text(&self, patience: Duration) -> String {
         let seconds = self.since.elapsed().as_secs();
@@ -89,7 +90,8 @@ impl Stored {
         let mut attempt = 0u32;
         loop {
             let started = Instant::now();
-            // The other thread of the exporter goes on meanwhile. A shard sender that is dropped falls silent after this batch.
+            // The other thread of the exporter continues meanwhile. A shard sender that is dropped falls silent after
+            // this batch.
             let kept = tokio::task::block_in_place(|| writer.write(batch));
             meters.seconds.observe(started.elapsed().as_secs_f64());
             let Err(error) = kept else { break };

@@ -1,4 +1,4 @@
-//! Where a track sends at the moment: the endpoint and the tenant there, and the leave to send.
+//! The current destination of a track: the endpoint and the tenant there, and the permit to send.
 #![allow(clippy::disallowed_methods, reason = "pauses are a matter of the clock")]
 
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::outage::OutageSite;
 use super::recipient::{Recipient, Trouble};
 use super::shard_sender::Failing;
 
-/// So often a track that waits looks whether it still goes the right way.
+/// How often a waiting track looks up its destination.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// The way of a track.
@@ -27,7 +27,7 @@ pub(super) struct Way {
     pub(super) described: Option<Instant>,
 }
 
-/// The leave to have one request under way.
+/// The permit for one request in flight.
 pub(super) struct Leave<'a>(
     #[allow(dead_code, reason = "it is given back when it is dropped")] Vec<SemaphorePermit<'a>>,
 );
@@ -35,7 +35,7 @@ pub(super) struct Leave<'a>(
 // === impl Way ===
 
 impl Way {
-    /// The way to an endpoint: that from before if it is the same.
+    /// The destination at an endpoint: the previous one if it is the same.
     pub(super) fn to<'a>(
         way: &'a mut Option<Self>,
         endpoint: Arc<Endpoint>,
@@ -53,7 +53,7 @@ impl Way {
         Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: sending.shard, described: None }
     }
 
-    /// Goes to another endpoint, if it is another.
+    /// Switches to another endpoint, if it has changed.
     pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, sending: &Sending) -> bool {
         let other = endpoint.id != self.endpoint.id;
         if other {
@@ -62,8 +62,8 @@ impl Way {
         other
     }
 
-    /// Waits until a request may be sent: until the receiver has room, and as long as the recipient is to be left alone.
-    /// `None` now and then in a long wait: the tenant's samples may go elsewhere by now.
+    /// Waits until a request may be sent: until the receiver has room, and the pause of the recipient is over. Returns
+    /// `None` from time to time in a long wait: the tenant's receiver may have changed.
     pub(super) async fn leave(&self, failing: &Failing) -> Option<Leave<'_>> {
         loop {
             if self.recipient.pause().is_none() {

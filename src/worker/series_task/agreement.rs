@@ -1,8 +1,8 @@
-//! Whether the workers of the group count by the same settings. DeltaRecords say by which they are counted; the owner of a
-//! shard hears all sources, and so all workers that read any.
+//! Whether the workers of the group count by the same settings. Delta records hold the settings that they are counted
+//! by; the owner of a shard receives delta records of all sources, and so of all workers that read any.
 //!
-//! While workers are replaced one after the other they differ, and nothing is lost by that: see [`crate::config::Reach`]. So
-//! a difference is said, and is no reason not to be ready.
+//! While workers are replaced one after the other they differ, and nothing is lost by that: see
+//! [`crate::config::Reach`]. So a difference is logged, and the worker stays ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,12 +12,12 @@ use crate::config::Agreed;
 use crate::core::tasks::series::SeriesTask;
 use crate::worker::telemetry::SettingsStatus;
 
-/// How often the same difference is said.
+/// How often the same difference is logged.
 const SAY_EVERY: Duration = Duration::from_secs(600);
-/// For how long the settings of tenants may differ, beyond the time in which their file is looked at twice.
+/// How long the settings of tenants may differ, beyond two reload intervals of their file.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// What this worker has heard of others, by the fingerprint of their settings. Shared by all shards of the worker.
+/// What this worker knows of others, by the fingerprint of their settings. Shared by all shards of the worker.
 #[derive(Debug, Default)]
 pub(super) struct Agreement(Mutex<BTreeMap<u64, Heard>>);
 
@@ -29,7 +29,7 @@ struct Heard {
     said: Option<Instant>,
 }
 
-/// How a shard's sources look to this worker.
+/// Compares the settings of a shard's sources with those of this worker.
 pub(super) fn look(task: &SeriesTask, own: &Agreed) -> SettingsStatus {
     let mut status = SettingsStatus::default();
     for (_, _, fingerprint, told) in task.senders().filter(|(_, _, fingerprint, _)| *fingerprint != own.fingerprint()) {
@@ -44,7 +44,7 @@ pub(super) fn look(task: &SeriesTask, own: &Agreed) -> SettingsStatus {
 // === impl Agreement ===
 
 impl Agreement {
-    /// Says what differs, now and then. `reload_every` is how often this worker looks for other settings of tenants.
+    /// Logs the differences, at intervals. `reload_every` is how often this worker reloads the settings of tenants.
     pub(super) fn tell(&self, status: &SettingsStatus, own: &Agreed, reload_every: Duration, present: Instant) {
         for (fingerprint, differences) in &status.others {
             if !self.is_due(*fingerprint, differences, reload_every, present) {
@@ -62,16 +62,16 @@ impl Agreement {
         }
     }
 
-    /// Whether a difference is to be said now.
+    /// Whether a difference is to be logged now.
     fn is_due(&self, fingerprint: u64, differences: &[String], reload_every: Duration, present: Instant) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was not there for a while is news when it comes back.
+        // A difference that was absent for a while is news when it comes back.
         heard.retain(|_, heard| present.saturating_duration_since(heard.last) <= SAY_EVERY);
         let new = Heard { since: present, last: present, said: None };
         let heard = heard.entry(fingerprint).or_insert(new);
         heard.last = present;
         let patience = match Agreed::are_overrides(differences) {
-            // Also when nothing is told of them yet.
+            // Also while no source has reported them yet.
             true => SETTLED_AFTER + 2 * reload_every,
             false => Duration::ZERO,
         };

@@ -1,16 +1,17 @@
-//! The steps of a shard that receivers do not have yet: how many there may be, and what happens while a receiver is down.
+//! The steps of a shard that receivers do not have yet: how many there may be, and what happens while a receiver is
+//! down.
 //!
-//! A step is acknowledged when all its batches are settled, those of every tenant; steps are acknowledged in order. Each
-//! tenant has a track of its own, and the slowest sets the pace: a few steps may be under way, then reading pauses, and
-//! the deltas topic is the buffer. When all receivers are down, that is all; no step is skipped.
+//! A step is acknowledged when all its batches are settled, those of every tenant; steps are acknowledged in order.
+//! Each tenant has a track of its own, and the slowest sets the pace: a few steps may be in flight, then reading
+//! pauses, and the deltas topic is the buffer. When all receivers are down, that is all; no step is skipped.
 //!
-//! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not hold
-//! them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not written for
-//! it, and the mark of the step says so. Whether its receiver answers others is told by their batches: those that have
-//! everything get one step more, so that somebody asks; should nobody be answered, the others have lost that step's samples,
-//! and the next ones tell them all totals. The batches that wait already are *carried*: the next snapshot holds them, so that
-//! their steps can be called acknowledged, and a new owner sends them again. When the receiver is back, the next step tells
-//! it all totals.
+//! When one is down and others are not, or a receiver refuses one tenant and takes the others, that tenant must not
+//! hold them back, and its backlog must not grow. So after those few steps it is *skipped*: further steps are not
+//! written for it, and the mark of the step records that. Whether its receiver answers others is known from their
+//! batches: those that have everything get one step more, so that there is a request; if no request is answered, the
+//! others have lost that step's samples, and their next steps carry all totals. The batches that wait already are
+//! *carried*: the next snapshot holds them, so that their steps can be called acknowledged, and a new owner sends them
+//! again. When the receiver is back, the next step carries all totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use std::sync::Arc;
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 
-/// Steps that may be under way to a tenant: then reading pauses, or it is skipped.
+/// Steps that may be in flight to a tenant: then reading pauses, or it is skipped.
 const STEPS_UNDER_WAY: usize = 3;
-/// A tenant without a batch for so long, in event time, has nothing to say.
+/// A tenant without a batch for so long, in event time, has no samples.
 const UNUSED_AFTER: Millis = 3_600_000;
 
 /// The closed steps that count and are not acknowledged.
@@ -34,7 +35,7 @@ pub(super) struct Delivering {
     tenants: BTreeMap<Arc<str>, (usize, usize)>,
     /// The tenants in use, each with the newest step that had a batch for it.
     seen: BTreeMap<Arc<str>, Millis>,
-    /// Those whose samples are not taken while others' are.
+    /// Tenants whose samples are not accepted while those of others are.
     down: BTreeSet<Arc<str>>,
     /// The steps that the slowest tenant lacks, of those that are not skipped.
     lacking: usize,
@@ -64,7 +65,7 @@ impl Delivering {
         }
     }
 
-    /// The bytes of the batches that are not settled: those on their way, and those that wait for a receiver that is down.
+    /// The bytes of the batches that are not settled: those in flight, and those that wait for a receiver that is down.
     pub(super) fn bytes(&self) -> (usize, usize) {
         self.unsettled().fold((0, 0), |(leaving, staying), batch| {
             let bytes: usize = batch.requests.iter().map(|request| request.body.len()).sum();
@@ -72,12 +73,12 @@ impl Delivering {
         })
     }
 
-    /// Looks which tenants' samples are not taken. `is_down` is about the tenant's own batches, `is_dark` about its
-    /// receiver, for whichever tenant.
+    /// Checks which tenants' samples are not accepted. `is_down` is about the tenant's own batches, `is_dark` about its
+    /// receiver, for any tenant.
     pub(super) fn look(&mut self, is_down: impl Fn(&str) -> bool, is_dark: impl Fn(&str) -> bool) {
         self.down = self.tenants.keys().filter(|tenant| is_down(tenant)).cloned().collect();
-        // One that has nothing to say at the moment is no sign that its receiver answers. But one that has its part of the
-        // newest step does not ask any more: only the next step can tell whether it would still be answered.
+        // A tenant without samples at the moment does not show that its receiver answers. But one that has its part of
+        // the newest step sends no more requests: only the next step shows whether it would still be answered.
         let newest = self.seen.values().max();
         let has_all = |tenant: &Arc<str>| self.seen.get(tenant) == newest && !self.tenants.contains_key(tenant);
         let answers = |tenant: &Arc<str>| !self.down.contains(tenant) && (!is_dark(tenant) || has_all(tenant));
@@ -88,7 +89,7 @@ impl Delivering {
     }
 
     fn measure(&mut self) {
-        // What is carried does not count: a new owner must close steps to learn which receivers there are.
+        // Carried batches do not count: a new owner must close steps to find out which receivers are up.
         let up = self.tenants.iter().filter(|(tenant, _)| !self.down.contains(*tenant));
         self.lacking = up.map(|(_, (steps, _))| *steps).max().unwrap_or_default();
     }
@@ -125,7 +126,8 @@ impl Delivering {
         self.tenants.iter().any(|(tenant, (steps, _))| *steps > 0 && is_up(tenant))
     }
 
-    /// Whether so much is under way, `pending` steps not yet delivered included, that no further step should be closed.
+    /// Whether so many steps are in flight, `pending` steps not yet delivered included, that no further step should be
+    /// closed.
     pub(super) fn full(&self, pending: usize) -> bool {
         self.lacking + pending >= STEPS_UNDER_WAY
     }
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn one_tenant_that_is_refused_is_left_out_when_the_others_have_all_steps_and_do_not_ask_any_more() {
         let mut d = Delivering::default();
-        // A backlog: these steps are closed at once, so nobody's answer comes later than the first failure.
+        // A backlog: these steps are closed at once, so no answer comes later than the first failure.
         for step in 1..=3 {
             deliver(&mut d, step, &["a", "b"]);
             d.settled(step, "b");

@@ -1,4 +1,4 @@
-//! Adding delta records to a shard, and saying what became of those that cannot be added.
+//! Adding delta records to a shard, and logging those that cannot be added.
 
 use crate::core::deltas::DeltaRecordError;
 use crate::core::tasks::series::{Applied, ApplyError, SeriesTask};
@@ -12,7 +12,7 @@ pub(crate) struct UnknownDeltaRecord {
     source: ApplyError,
 }
 
-/// Adds one delta record, and tells what became of it.
+/// Adds one delta record, and returns the result.
 pub(super) fn apply(
     task: &mut SeriesTask,
     shard: i32,
@@ -22,8 +22,8 @@ pub(super) fn apply(
     told(task.apply(record).map(Some), shard, offset)
 }
 
-/// Logs as an error what cannot be added. A record that is no delta record is skipped by every worker alike: it would block its
-/// shard permanently. Should it have been one, its source does not get past it.
+/// Logs records that cannot be added as errors. Every worker skips a record that is no delta record: it would block its
+/// shard permanently. If it was a delta record, its source does not advance beyond it.
 pub(crate) fn told(
     applied: Result<Option<Applied>, ApplyError>,
     shard: i32,

@@ -1,8 +1,8 @@
-//! Source partitions whose next delta record does not come to a shard: when to ask for it, and when to say so.
+//! Source partitions whose next delta record does not come to a shard: when to ask for it, and when to log it.
 //!
-//! A delta record that is ahead of the next one means that something before it is missing. Mostly its sender knows that and is
-//! about to send both again. If not, the deltas topic has lost it. Nothing at all from a source that holds the others back may
-//! mean the same, or that nobody owns it.
+//! A delta record that is ahead of the next one means that something before it is missing. Mostly its sender knows that
+//! and is about to send both again. If not, the deltas topic has lost it. Nothing at all from a source that holds the
+//! others back may mean the same, or that no worker owns it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 /// A source partition: topic and number.
 pub(super) type Source = (String, i32);
 
-/// How often it is looked at who is missing.
+/// How often the sources are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a delta record may be ahead before the shard asks for what is missing.
 const ASK_AFTER: Duration = Duration::from_secs(2);
 /// The same for a source from which nothing comes.
 const ASK_SILENT_AFTER: Duration = Duration::from_secs(20);
-/// When to ask again; twice as long each time, up to the greatest.
+/// When to ask again; the interval doubles, up to the maximum.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(300);
-/// A gap that lasts for longer is said, and the worker is not ready.
+/// A gap that lasts for longer is logged, and the worker is not ready.
 pub(super) const LASTS: Duration = Duration::from_secs(30);
 
 /// The sources that a shard waits for.
@@ -34,9 +34,9 @@ struct Gap {
     since: Instant,
     /// A later delta record has come.
     ahead: bool,
-    /// When it may be asked for, and how long to wait then.
+    /// When to ask for it, and the interval after that.
     ask: (Instant, Duration),
-    /// That it lasts has been said.
+    /// That it lasts has been logged.
     said: bool,
 }
 
@@ -60,12 +60,13 @@ impl Gaps {
         }
     }
 
-    /// The next delta record of the source has come. Tells whether that it was missing has been said.
+    /// The next delta record of the source has come. Returns whether the gap has been logged.
     pub(super) fn moved(&mut self, source: &Source) -> bool {
         !self.open.is_empty() && self.open.remove(source).is_some_and(|gap| gap.said)
     }
 
-    /// Nobody reads these sources any more, so what they miss does not come. Tells of which that has been said.
+    /// No worker reads these sources any more, so what they miss does not come. Returns those whose gap has been
+    /// logged.
     pub(super) fn give_up<'a>(&mut self, sources: &'a [Source]) -> Vec<&'a Source> {
         sources.iter().filter(|source| self.moved(source)).collect()
     }
@@ -91,7 +92,7 @@ impl Gaps {
         .collect()
     }
 
-    /// The sources that have begun to be missing for too long.
+    /// The sources that have been missing for too long since the last call.
     pub(super) fn due_to_say(&mut self, present: Instant) -> Vec<Source> {
         let lasts = |gap: &Gap| gap.ahead && present.saturating_duration_since(gap.since) >= LASTS;
         let new = self.open.iter_mut().filter(|(_, gap)| !gap.said && lasts(gap));

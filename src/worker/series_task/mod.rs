@@ -1,12 +1,13 @@
 //! A running series task: delta records in, steps closed and journaled, batches handed to the exporter.
 //!
 //! A closed step is in one of three places: *pending* (its mark is appended, not yet known to count), *delivering* (it
-//! counts; some of its batches are not settled), or acknowledged. When enough steps are under way, reading stops: the
-//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` says how much is enough.
+//! counts; some of its batches are not settled), or acknowledged. When enough steps are in flight, reading stops: the
+//! deltas topic is the buffer for a receiver that is down, and memory stays bounded. `delivering` defines how many are
+//! enough.
 //!
-//! *In:* delta records from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal of the
-//! shard, batches for receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before the journal has
-//! accepted its step. *Next:* [`Outbox`], with [`SeriesTask`] as the pure part.
+//! *In:* delta records from one partition of the deltas topic. *Out:* step-close records and snapshots in the journal
+//! of the shard, batches for receivers. *Owner:* the worker thread that the shard belongs to. *Never:* a sample before
+//! the journal has accepted its step. *Next:* [`Outbox`], with [`SeriesTask`] as the pure part.
 
 mod agreement;
 mod delivering;
@@ -50,13 +51,13 @@ const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 
-/// A receiver from which nothing but failures has come for as long as this many steps is down.
+/// A receiver is down if all attempts have failed for as long as this many steps.
 const STEPS_UNTIL_DOWN: u64 = 2;
 
-/// What the shards of a worker know together.
+/// What the shards of a worker share.
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
-    /// Which of them writes a snapshot next.
+    /// The order in which they write snapshots.
     snapshots: Arc<Turns>,
     /// What is known of the settings of other workers.
     agreement: Agreement,
@@ -67,10 +68,10 @@ pub(crate) struct SeriesRunner {
     id: TaskId,
     shards: Arc<Shards>,
     task: SeriesTask,
-    /// Of the settings that the worker has.
+    /// The generation of the worker's settings.
     generation: u64,
     terms: Terms,
-    /// How much the task has given up that is known.
+    /// How many given-up deltas have been reported.
     given_up: u64,
     /// Reminds of a snapshot when that begins.
     journal: JournalEnd<SnapshotBegins>,
@@ -78,7 +79,8 @@ pub(crate) struct SeriesRunner {
     held: Held,
     /// The offset after the last delta record that was applied.
     position: i64,
-    /// Where the last mark ended. A topic that has lost its end may be read from further back again; marks are not.
+    /// Where the last mark ended. A topic that has lost its end may be read again from an earlier offset; marks are
+    /// not.
     marked: i64,
     /// Closed steps whose marks are not yet known to count.
     pending: VecDeque<(u64, ClosedStep)>,
@@ -89,13 +91,13 @@ pub(crate) struct SeriesRunner {
     /// The last step whose state a snapshot holds, and one that is being written.
     snapshot: Option<Millis>,
     writing: Option<Writing>,
-    /// When the last one was begun here.
+    /// When this owner began the last one.
     saved: Instant,
-    /// The first step that was closed here.
+    /// The first step that this owner closed.
     first: Option<Millis>,
     /// Whether the end of the deltas has been reached.
     at_end: bool,
-    /// Why nothing can be read, if that is so.
+    /// Why the deltas cannot be read, if they cannot.
     unread: Option<Unread>,
     silence: Silence,
     /// The sources that came when steps had been closed.
@@ -103,7 +105,7 @@ pub(crate) struct SeriesRunner {
     gaps: Gaps,
     /// Reports that delta records are missing for too long.
     ends: Reporter,
-    /// Says that a source contradicts itself, which does not pass.
+    /// Reports that a source contradicts itself, which needs an operator.
     contradicted: Reporter,
     ending: Ending,
     leaving: Leaving,
@@ -114,7 +116,7 @@ pub(crate) struct SeriesRunner {
 enum Ending {
     /// Something may still come.
     Open,
-    /// The mark that says that everything is closed and acknowledged is under way, as this commit.
+    /// The mark that everything is closed and acknowledged is in flight, as this commit.
     Marked(u64),
     /// The mark counts.
     Over,
@@ -135,12 +137,12 @@ struct Writing {
     begins: Option<i64>,
     /// Its bytes, which the producer holds until they are stored.
     bytes: usize,
-    /// One shard of a worker after the other; none at a hand-over, which waits for nobody.
+    /// Turns of the shards of a worker, one after the other; none at a hand-over, which does not wait.
     _turn: Option<turns::Turn>,
 }
 
 impl SeriesRunner {
-    /// Starts fetching, and sends again what the receiver may not have.
+    /// Starts fetching, and resends what the receiver may not have.
     pub(crate) fn start(
         context: &TaskContext<'_>,
         shards: &Arc<Shards>,
@@ -155,7 +157,7 @@ impl SeriesRunner {
             };
             Outbox::new(context.clients.exporter.open(id.partition.unsigned_abs(), Box::new(done)))
         };
-        // A snapshot may have read on after the last mark.
+        // A snapshot may have read beyond the last mark.
         let marked = taken.writer.next().unwrap_or(taken.start);
         let journal = JournalEnd::new(taken.writer, context.clients.names.series_journal(), id.clone(), epoch);
         let conditions = context.clients.telemetry.conditions();
@@ -202,7 +204,7 @@ impl SeriesRunner {
         Ok(runner)
     }
 
-    /// Takes some delta records and closes what can be closed.
+    /// Applies some delta records and closes the steps that can be closed.
     pub(crate) fn turn(&mut self, context: &TaskContext<'_>) -> Result<Turn, Ended> {
         let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
         let closed: usize = closed.map(|request| request.body.len()).sum();
@@ -213,7 +215,7 @@ impl SeriesRunner {
         self.outbox.send();
         let patience =
             Duration::from_millis(context.clients.config.core.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
-        // A replay waits for every receiver: no step of history may be left out.
+        // A replay waits for every receiver: no step of history may be skipped.
         if context.mode.leaves_out() {
             let (is_down, is_dark) = (
                 |tenant: &str| self.outbox.is_down(tenant, patience),
@@ -266,7 +268,7 @@ impl SeriesRunner {
         Ok(Turn::Busy)
     }
 
-    /// What changes with `step`, which has just been closed.
+    /// Applies the changes that take effect with `step`, which has just been closed.
     fn change(&mut self, context: &TaskContext<'_>, step: Millis, gone: Vec<(String, i32)>) -> Change {
         let (settings, changes) = self.terms.change(&mut self.task);
         if !changes.is_empty() {
@@ -298,8 +300,8 @@ impl SeriesRunner {
         gone
     }
 
-    /// Whether enough steps are under way. Also when a snapshot is long overdue: in a backlog the receiver never has
-    /// everything unless closing pauses for a moment.
+    /// Whether enough steps are in flight, or a snapshot is long overdue: in a backlog the receiver never has
+    /// everything unless closing pauses briefly.
     fn full(&self, context: &TaskContext<'_>) -> bool {
         let overdue = self.is_unsaved_for(2, context);
         self.delivering.full(self.pending.len())
@@ -312,8 +314,8 @@ impl SeriesRunner {
         closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
     }
 
-    /// Whether the last snapshot is so many times as far back as snapshots should be apart. A replay runs through event time
-    /// at great speed and would do little but write them, so there the clock counts as well.
+    /// Whether the event time since the last snapshot exceeds `times` snapshot intervals. A replay runs through event
+    /// time at high speed and would do little but write snapshots, so there the clock counts as well.
     fn is_unsaved_for(&self, times: i64, context: &TaskContext<'_>) -> bool {
         let rests = self.saved.elapsed() < context.mode.rest_between_snapshots();
         !rests
@@ -355,12 +357,12 @@ impl SeriesRunner {
                 }
             }
             ChainVerdict::Duplicate => self.silence.heard(source),
-            // It is as good as none: what is missing may never come.
+            // The delta record cannot be used: the missing one may never come.
             ChainVerdict::Ahead => self.gaps.ahead(source, Instant::now()),
         }
     }
 
-    /// Asks for delta records that do not come, and says so when that lasts.
+    /// Asks for delta records that do not come, and logs a gap that lasts.
     fn look_for_gaps(&mut self, context: &TaskContext<'_>) {
         let present = Instant::now();
         if !self.gaps.is_due(present) {
@@ -394,8 +396,8 @@ impl SeriesRunner {
         }
     }
 
-    /// Closes steps of a shard that has nothing to write, as often as snapshots are written, so that what has been read may be
-    /// deleted.
+    /// Closes steps of a shard that has no samples, as often as snapshots are written, so that the deltas that it has
+    /// read may be deleted.
     fn close_idle(&mut self, context: &TaskContext<'_>) {
         let every = context.clients.config.core.series.snapshot_every;
         if self.full(context) || self.ending != Ending::Open {
@@ -409,8 +411,8 @@ impl SeriesRunner {
         }
     }
 
-    /// In a replay: tells the span tasks how far the slowest of them is; and when all sources have ended and everything is
-    /// closed and acknowledged, says so in the journal.
+    /// In a replay: reports to the span tasks how far the slowest of them is. When all sources have ended and
+    /// everything is closed and acknowledged, it records that in the journal.
     fn end_replay(&mut self, context: &TaskContext<'_>) {
         let Some(replaying) = context.mode.replaying() else { return };
         let sources = context.sources.all();
@@ -493,7 +495,7 @@ impl SeriesRunner {
         self.journal.append(context, records, None);
     }
 
-    /// Says what has waited in vain for the labels of its set.
+    /// Logs the deltas that never received the labels of their set.
     fn tell_given_up(&mut self, context: &TaskContext<'_>) {
         let lost = self.task.given_up() - self.given_up;
         if lost > 0 {
@@ -507,8 +509,8 @@ impl SeriesRunner {
         }
     }
 
-    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. What a
-    /// receiver that is down does not have goes with it.
+    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. Batches
+    /// for a receiver that is down are part of it.
     fn write_snapshot(&mut self, context: &TaskContext<'_>) {
         let Some(closed) = self.task.closed().filter(|_| self.ending == Ending::Open) else { return };
         let due = self.snapshot.is_none() || self.is_unsaved_for(1, context);
@@ -541,7 +543,7 @@ impl SeriesRunner {
         self.journal.append(context, records, Some(SnapshotBegins));
     }
 
-    /// Learns the fate of a mark, or that a batch is settled.
+    /// Handles the fate of a mark, or the settlement of a batch.
     pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(number, fate) => self.journaled(context, number, fate),
@@ -613,7 +615,7 @@ impl SeriesRunner {
         }
     }
 
-    /// Stops reading; what was closed is delivered if the receiver takes it in time.
+    /// Stops reading; closed steps are delivered if the receiver accepts them in time.
     pub(crate) fn drain(&mut self) {
         self.leaving.drain();
     }
@@ -628,7 +630,7 @@ impl SeriesRunner {
         self.journal.append(context, records, None);
     }
 
-    /// Whether the task is on its way out.
+    /// Whether the task is closing.
     pub(crate) fn draining(&self) -> bool {
         self.leaving.is_under_way()
     }
@@ -660,7 +662,7 @@ impl SeriesRunner {
         self.show_settings(status, context);
     }
 
-    /// Says which sources are counted by other settings than this worker's.
+    /// Reports which sources are counted by other settings than this worker's.
     fn show_settings(&self, status: &mut TaskStatus, context: &TaskContext<'_>) {
         let in_force = context.tenants.in_force();
         let own = in_force.tenants.agreed();
@@ -669,7 +671,8 @@ impl SeriesRunner {
         self.shards.agreement.tell(&status.settings, own, reload_every, Instant::now());
     }
 
-    /// Says what limits refuse, and who makes the series. That takes a look at all label sets, so it is not said often.
+    /// Reports what limits refuse, and which labels make the series. That needs a look at all label sets, so it is not
+    /// done often.
     fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
         let refused = self.task.refused();
         let limits = &mut status.limits;

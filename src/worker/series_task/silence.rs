@@ -1,10 +1,10 @@
-//! Sources that hold a shard back and say nothing.
+//! Sources that hold a shard back and send nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Since when sources hold a step back silently. Not since their last delta record: a healthy source sends one per step,
-/// however long that is.
+/// Since when sources have held a step back silently. Not since their last delta record: a healthy source sends one per
+/// step, however long a step is.
 #[derive(Debug, Default)]
 pub(super) struct Silence(BTreeMap<(String, i32), Instant>);
 
@@ -20,7 +20,7 @@ impl Silence {
     pub(super) fn is_over(&mut self, behind: &[(String, i32)], present: Instant, grace: Duration) -> bool {
         let mut over = true;
         for source in behind {
-            // Those that hold back several steps in a row are waited for once.
+            // The grace time of a source that holds back several steps in a row runs once.
             let since = *self.0.entry(source.clone()).or_insert(present);
             over &= present.saturating_duration_since(since) >= grace;
         }
@@ -43,7 +43,7 @@ mod tests {
         assert!(!silence.is_over(std::slice::from_ref(&slow), at(60), grace));
         silence.heard(&slow);
         assert!(!silence.is_over(std::slice::from_ref(&slow), at(120), grace));
-        // One that nobody advances is waited for once, and not once per step.
+        // A source that no worker advances is waited for once, and not once per step.
         assert!(!silence.is_over(std::slice::from_ref(&gone), at(180), grace));
         assert!(silence.is_over(std::slice::from_ref(&gone), at(210), grace));
         assert!(silence.is_over(std::slice::from_ref(&gone), at(240), grace));

@@ -1,11 +1,12 @@
-//! Which shard writes a snapshot next. One after the other, as each snapshot is in memory twice until it is stored; and who has
-//! waited longest comes first, or with many shards the last ones would never get a turn, and their journals grow for ever.
+//! Which shard writes a snapshot next. One after the other, as each snapshot is in memory twice until it is stored. The
+//! shard that has waited longest comes first: otherwise, with many shards, the last ones would never get a turn, and
+//! their journals would grow without bound.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Who has not asked for longer does not want a turn any more: the shard has moved, or has other things to do first.
+/// A shard that has not asked for longer does not want a turn any more: it has moved, or has other work to do first.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The turns of a worker's shards.
@@ -26,7 +27,7 @@ pub(super) struct Turn(Arc<Turns>);
 // === impl Turns ===
 
 impl Turns {
-    /// The turn, if it is this shard's. To be asked again until it is.
+    /// Returns the turn, if it is this shard's. Call it again until it is.
     pub(super) fn ask(self: &Arc<Self>, shard: i32, present: Instant) -> Option<Turn> {
         let mut queue = self.queue();
         queue.waiting.retain(|_, (_, asked)| present.saturating_duration_since(*asked) <= ASKS_WITHIN);

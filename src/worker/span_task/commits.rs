@@ -1,7 +1,7 @@
-//! The commits of a span task on their way: into the journal, and from there to the shards.
+//! The commits of a span task in flight: into the journal, and from there to the shards.
 //!
-//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its delta records
-//! are on their way to the shards), or done. Nothing of it leaves before it counts.
+//! A commit is in one of three places: *pending* (appended, not yet known to count), *forwarding* (it counts; its delta
+//! records are in flight to the shards), or done. Nothing of it leaves before it counts.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,18 +15,18 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::task::{Command, Ended, Epoch, JournalEnd, Leaving, News, Sent, TaskContext};
 use crate::worker::telemetry::TaskId;
 
-/// Commits that may be on their way to the journal and the shards before reading pauses.
+/// Commits that may be in flight to the journal and the shards before reading pauses.
 const COMMITS_IN_FLIGHT: usize = 4;
-/// How often the journal of a task is looked at that writes nothing more.
+/// How often the journal is checked when the task writes nothing more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The writing half of a span task.
 pub(super) struct Commits {
     id: TaskId,
     epoch: Epoch,
-    /// Reminds of the number of a commit when that begins.
+    /// Keeps the number of a commit until the commit has an offset.
     journal: JournalEnd<u64>,
-    /// A record that was read, to tell the topic by; a younger one follows each commit.
+    /// A record that was read, to identify the topic by; a younger one follows each commit.
     witness: Option<Witness>,
     renew_witness: bool,
     /// Appended commits that are not yet known to count.
@@ -35,7 +35,7 @@ pub(super) struct Commits {
     needs: Needs,
     /// The forwarded mark of the last commit that counts.
     settled: u64,
-    /// When the journal of a task that writes nothing more was looked at.
+    /// When the journal of a task that writes nothing more was last checked.
     looked: Instant,
     /// The delta records of accepted commits.
     outgoing: Outgoing,
@@ -49,14 +49,14 @@ pub(super) struct Commits {
 /// A commit that is not yet known to count.
 struct Pending {
     commit_number: u64,
-    /// What it says about the delta records before it.
+    /// The forwarded mark that it holds.
     forwarded: u64,
     delta_records: DeltaRecords,
     bytes: usize,
     ledger: Ledger,
 }
 
-/// What a take-over has found in the journal.
+/// What was found in the journal when the task was acquired.
 pub(super) struct Journaled {
     pub(super) writer: JournalWriter,
     /// Every delta record with a smaller commit number has been acknowledged by all shards.
@@ -70,7 +70,7 @@ pub(super) struct Journaled {
 // === impl Commits ===
 
 impl Commits {
-    /// Continues where the take-over has left the journal.
+    /// Continues from the state of the journal.
     pub(super) fn new(context: &TaskContext<'_>, (id, epoch): (&TaskId, Epoch), taken: Journaled) -> Self {
         let journal = context.clients.names.journal(&id.topic);
         Self {
@@ -95,12 +95,12 @@ impl Commits {
         self.journal.writer.next()
     }
 
-    /// Whether enough commits are on their way.
+    /// Whether enough commits are in flight.
     pub(super) fn full(&self) -> bool {
         self.pending.len() + self.outgoing.len() >= COMMITS_IN_FLIGHT
     }
 
-    /// Whether nothing is on its way.
+    /// Whether no commit is in flight.
     pub(super) fn are_settled(&self) -> bool {
         self.pending.is_empty() && self.outgoing.is_empty()
     }
@@ -110,7 +110,7 @@ impl Commits {
         self.outgoing.is_empty()
     }
 
-    /// The bytes of what is on its way.
+    /// The bytes of the commits in flight.
     pub(super) fn bytes(&self) -> usize {
         self.pending.iter().map(|commit| commit.bytes).sum::<usize>() + self.outgoing.bytes()
     }
@@ -120,12 +120,12 @@ impl Commits {
         &self.journaled
     }
 
-    /// Whether a record is wanted to tell the topic by: one for each commit.
+    /// Whether a record is wanted to identify the topic by: one for each commit.
     pub(super) fn wants_witness(&mut self) -> bool {
         std::mem::take(&mut self.renew_witness)
     }
 
-    /// A younger record to tell the topic by. For commits of records up to it.
+    /// A younger record to identify the topic by. For commits of records up to it.
     pub(super) fn set_witness(&mut self, witness: Option<Witness>) {
         self.witness = witness.or(self.witness);
     }
@@ -168,7 +168,7 @@ impl Commits {
         });
     }
 
-    /// Learns the fate of something that it appended.
+    /// Handles the fate of a record that it appended.
     pub(super) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(number, fate) => self.learn(context, number, fate),
@@ -191,9 +191,9 @@ impl Commits {
         self.hear(context, &told.notices)
     }
 
-    /// Takes notice of what shards hold, and lack.
+    /// Handles the notices of shards: what they hold, and what they lack.
     fn hear(&mut self, context: &TaskContext<'_>, notices: &[Notice]) -> Result<(), Ended> {
-        // What is on its way is not lacked; if it is not enough, the shard asks again.
+        // Delta records in flight are not missing; if they are not enough, the shard asks again.
         let sends_again = self.outgoing.first().is_some_and(|first| first < self.forwarded);
         for notice in notices {
             if notice.what == What::Lacks
@@ -211,7 +211,7 @@ impl Commits {
         Ok(())
     }
 
-    /// Looks into the journal of a task that writes nothing more and would not meet what shards write there.
+    /// Checks the journal of a task that writes nothing more and would not meet the notices that shards write there.
     pub(super) fn look(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         if !self.pending.is_empty() || self.looked.elapsed() < LOOK_EVERY {
             return Ok(());
@@ -221,7 +221,7 @@ impl Commits {
         self.hear(context, &notices)
     }
 
-    /// Lets what nobody needs be deleted from the journal.
+    /// Allows the deletion of journal records that no task needs any more.
     fn trim(&mut self, context: &TaskContext<'_>) {
         if let Some(offset) = self.needs.oldest(self.settled) {
             context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);
@@ -241,16 +241,16 @@ impl Commits {
     }
 
     fn delta_record_settled(&mut self, sent: Sent, fate: Fate) -> Result<(), Ended> {
-        // A delta record that is missing would hold its shard back for good: take over again and send it again.
+        // A missing delta record would block its shard permanently: restart the task and send it again.
         self.outgoing.learn(sent, fate).map_err(|unsure| Ended::Unknown(unsure.to_string()))?;
         let next =
             self.pending.front().map_or(self.journal.writer.next_commit_number(), |pending| pending.commit_number);
-        // What is sent again lies before it.
+        // Resent delta records have lower numbers.
         self.forwarded = self.outgoing.first().unwrap_or(next).max(self.forwarded);
         Ok(())
     }
 
-    /// Nothing more will be read.
+    /// No more records will be read.
     pub(super) fn drain(&mut self) {
         self.leaving.drain();
     }
@@ -262,7 +262,7 @@ impl Commits {
         self.journal.append(context, records, None);
     }
 
-    /// How far the task is on its way out.
+    /// How far the task has closed.
     pub(super) fn leaving(&self) -> Leaving {
         self.leaving
     }

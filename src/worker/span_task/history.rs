@@ -7,10 +7,10 @@ use crate::core::tasks::span::{Repeat, SpanTask, StepCut};
 use crate::worker::task::{Mode, ReplayRange};
 use crate::worker::telemetry::TaskId;
 
-/// How often it is said that the log ends too early.
+/// How often it is logged that the log ends too early.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// What a task replays; nothing in a worker that lives in the present.
+/// What a task replays; nothing in a live worker.
 pub(super) struct History(Option<Replayed>);
 
 /// The range of a task that replays one.
@@ -22,11 +22,11 @@ struct Replayed {
     begun: Option<Millis>,
     /// Whether it waits for other partitions.
     waits: bool,
-    /// Where the log ends, if that is too early, and when that was said last.
+    /// Where the log ends, if that is too early, and when that was logged last.
     ends_early: Option<(i64, Instant)>,
 }
 
-/// That a partition has lost what a run was planned for.
+/// The message about a partition that has lost records that a run was planned for.
 fn lost_end(topic: &str, partition: i32, end: i64, planned: i64) -> String {
     format!(
         "{topic}[{partition}] ends at offset {end}, but the run was planned up to {planned}: the topic has lost its \
@@ -43,7 +43,7 @@ impl Replayed {
         Self { range: range.clone(), repeat, begun: None, waits: false, ends_early: None }
     }
 
-    /// What keeps the task from coming to its end.
+    /// Why the task cannot finish.
     fn trouble(&self, id: &TaskId) -> Option<String> {
         let (end, _) = self.ends_early?;
         Some(lost_end(&id.topic, id.partition, end, self.range.to))
@@ -58,7 +58,7 @@ impl History {
         Self(range.map(|range| Replayed::new(range, task)))
     }
 
-    /// Looks how far the task is; tells whether it has read all of its range.
+    /// Looks how far the task is; returns whether it has read all of its range.
     pub(super) fn is_over(&mut self, mode: &Mode, task: &SpanTask) -> bool {
         let (Some(replaying), Some(replayed)) = (mode.replaying(), &mut self.0) else { return false };
         replayed.waits = task.stream_time().is_some_and(|now| {
@@ -69,18 +69,18 @@ impl History {
         over && !task.rebuilding()
     }
 
-    /// Whether the task has nothing to read now: it has come to its end, waits for others, or is too fast.
+    /// Whether the task has nothing to read now: it has finished, waits for other partitions, or is paced.
     pub(super) fn rests(&self, mode: &Mode, task: &SpanTask) -> bool {
         let Some(replaying) = mode.replaying().filter(|_| self.0.is_some()) else { return false };
         task.has_ended() || self.waits() || !replaying.may_read()
     }
 
-    /// Whether the task waits until other partitions have come closer.
+    /// Whether the task waits for other partitions to catch up.
     pub(super) fn waits(&self) -> bool {
         self.0.as_ref().is_some_and(|replayed| replayed.waits)
     }
 
-    /// Whether the record at `offset` lies behind the range.
+    /// Whether the record at `offset` lies past the end of the range.
     pub(super) fn is_past(&self, offset: i64) -> bool {
         self.0.as_ref().is_some_and(|replayed| offset >= replayed.range.to)
     }
@@ -111,7 +111,8 @@ impl History {
         Some((to, rest))
     }
 
-    /// The log ends at `end`, before the end of the range. Whether the rest comes back, an operator knows.
+    /// The log ends at `end`, before the end of the range. Only an operator knows whether the missing records come
+    /// back.
     pub(super) fn ends_early(&mut self, id: &TaskId, end: i64) {
         let Some(replayed) = &mut self.0 else { return };
         let said = replayed.ends_early.map(|(_, at)| at).filter(|at| at.elapsed() < SAY_EVERY);
@@ -121,7 +122,7 @@ impl History {
         }
     }
 
-    /// What keeps the task from coming to its end.
+    /// Why the task cannot finish.
     pub(super) fn trouble(&self, id: &TaskId) -> Option<String> {
         self.0.as_ref()?.trouble(id)
     }

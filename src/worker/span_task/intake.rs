@@ -1,8 +1,8 @@
-//! One record on its way into a span task: whose it is, what becomes of it if it cannot be read, and what if it hurts.
+//! One record on its way into a span task: its tenant, and what happens if it cannot be read or causes a panic.
 //!
-//! No record may make the code panic. Should one do so all the same, the task's state is not to be trusted any more: it is
-//! dropped and the task is restarted, which reads the record again. A record at which that happened [`TRIES`] times is skipped
-//! instead, so that a bug costs one record and not the partition.
+//! No record may make the code panic. Should one do so all the same, the task's state is not to be trusted any more: it
+//! is dropped and the task is restarted, which reads the record again. A record at which that happened [`TRIES`] times
+//! is skipped instead, so that a bug costs one record and not the partition.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,16 +19,16 @@ use crate::worker::kafka::{DeadLetters, KafkaError, tenant};
 use crate::worker::task::{Clients, Ended, TaskContext, text_of};
 use crate::worker::telemetry::TaskId;
 
-/// How often it is said of a topic that its records are not read.
+/// How often it is logged for a topic that its records are not read.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How often a record may make the code panic before it is skipped.
 const TRIES: u32 = 3;
 
-/// What the span tasks of a worker know together of records that are not read.
+/// What the span tasks of a worker share about records that are not read.
 pub(crate) struct Intake {
     /// The records that made the code panic.
     isolation: Isolation,
-    /// What was said of records that are not read.
+    /// What was logged about records that are not read.
     refusals: Refusals,
     /// Where copies of records go that cannot be read, if anywhere.
     dead_letters: Option<DeadLetters>,
@@ -37,19 +37,19 @@ pub(crate) struct Intake {
 /// The records that made the code panic in this process.
 #[derive(Debug, Default)]
 struct Isolation {
-    /// Whether there is any, to be looked at without a lock.
+    /// Whether there is any, readable without a lock.
     some: AtomicBool,
     records: Mutex<BTreeMap<(String, i32, i64), Panics>>,
 }
 
-/// Records that were not read since that was last said, and when it was said, by topic and kind.
+/// Records that were not read since that was last logged, and when it was logged, by topic and kind.
 #[derive(Debug, Default)]
 struct Refusals(Mutex<BTreeMap<(String, &'static str), (Instant, u64)>>);
 
 // === impl Refusals ===
 
 impl Refusals {
-    /// Notes one. If it is time to say so, returns how many there were since it was said the last time.
+    /// Counts one. If it is time to log, returns how many there were since the last time.
     fn note(&self, topic: &str, kind: &'static str, present: Instant) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((said, since)) = known.get_mut(&(topic.to_owned(), kind)) else {
@@ -75,7 +75,7 @@ struct Panics {
 // === impl Isolation ===
 
 impl Isolation {
-    /// Notes a panic at a record; returns how many there were.
+    /// Counts a panic at a record; returns how many there were.
     fn note(&self, task: &TaskId, offset: i64, text: &str) -> u32 {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let panics = records.entry((task.topic.clone(), task.partition, offset)).or_default();
@@ -139,8 +139,8 @@ impl Intake {
         Ok(cuts)
     }
 
-    /// Does something that counts records which waited, because their time was doubted. A panic is noted at the record that
-    /// was being counted, so that it is skipped like one that hurts when it is offered.
+    /// Runs code that counts records which waited, because their time was doubtful. A panic is attributed to the record
+    /// that was being counted, so that it is skipped like one that causes a panic when it is offered.
     pub(super) fn counting<T>(
         &self,
         id: &TaskId,
@@ -150,7 +150,7 @@ impl Intake {
         self.watched(id, task, None, work)
     }
 
-    /// The same, where a panic is the fault of the record at `offered` if no other is being counted.
+    /// The same; a panic is attributed to the record at `offered` if no other is being counted.
     fn watched<T>(
         &self,
         id: &TaskId,
@@ -158,7 +158,7 @@ impl Intake {
         offered: Option<i64>,
         work: impl FnOnce(&mut SpanTask) -> T,
     ) -> Result<T, Ended> {
-        // What a panic leaves behind is dropped with the task, and looked at by nobody.
+        // What a panic leaves behind is dropped with the task, unread.
         catch_unwind(AssertUnwindSafe(|| work(task))).map_err(|panic| {
             let text = text_of(&*panic);
             let Some(offset) = task.counting().or(offered) else { return Ended::Panicked(text) };
@@ -167,7 +167,8 @@ impl Intake {
         })
     }
 
-    /// Says that a record is not read: one of a kind and topic in a minute, with a sample, and how many there were meanwhile.
+    /// Logs that a record is not read: one line per kind, topic and minute, with an example, and how many there were
+    /// meanwhile.
     fn tell(&self, id: &TaskId, record: &Record<'_>, refusal: Refusal) {
         let (offset, reason) = (record.offset, refusal.describe(record.value));
         match self.refusals.note(&id.topic, refusal.name(), Instant::now()) {

@@ -36,9 +36,9 @@ use crate::worker::telemetry::{Condition, Reporter, TaskId, TaskState, TaskStatu
 
 /// Records taken in one turn, so that the tasks of a thread take turns.
 const RECORDS_PER_TURN: usize = 64;
-/// How often progress is looked at.
+/// How often progress is checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// How often it is said that records come from the future.
+/// How often it is logged that records come from the future.
 const SAY_MOVED_EVERY: Duration = Duration::from_secs(60);
 /// After so many milliseconds without an answer, a partition is asked again whether it is silent.
 const ASK_AGAIN: Millis = 30_000;
@@ -50,7 +50,7 @@ pub(crate) struct SpanRunner {
     /// Where the tenants of its records come from.
     tenant: TenantSource,
     intake: Arc<Intake>,
-    /// Of the settings that the task has.
+    /// The generation of the task's settings.
     generation: u64,
     queue: Queue,
     commits: Commits,
@@ -63,25 +63,26 @@ pub(crate) struct SpanRunner {
     at_end: Option<Instant>,
     /// When the broker was asked whether the partition still ends there, while there is no answer.
     asked: Option<Millis>,
-    /// Records that were not counted at their own time, of which nothing has been said, and when something was said last.
+    /// Records that were not counted at their own time, of which nothing has been logged, and the time of the last log
+    /// line.
     moved: Option<Moved>,
     said_moved: Option<Instant>,
-    /// Says that stream time is in the future.
+    /// Reports that stream time is in the future.
     in_future: Reporter,
-    /// A transaction that keeps records from being read.
+    /// An open transaction that blocks reading.
     open: Open,
-    /// A batch that fails to be decompressed.
+    /// A batch that cannot be decompressed.
     unpacking: Option<Unpacking>,
-    /// Why nothing can be read, if that is so.
+    /// Why the partition cannot be read, if it cannot.
     unread: Option<Unread>,
-    /// The ledger at the take-over.
+    /// The ledger when the task was acquired.
     begun: Ledger,
     /// What it replays, if it does.
     history: History,
 }
 
 impl SpanRunner {
-    /// Starts fetching, and sends again what the shards may not have.
+    /// Starts fetching, and resends what the shards may not have.
     pub(crate) fn start(
         context: &TaskContext<'_>,
         intake: &Arc<Intake>,
@@ -124,12 +125,12 @@ impl SpanRunner {
             runner.commits.forward(context, commit_number, &delta_records);
         }
         if runner.commits.next().is_some_and(|next| runner.task.position() > Some(next)) {
-            // What retention has deleted is a commit of its own: its offsets are those of the gap.
+            // Records that retention has deleted are a commit of their own: its offsets are those of the gap.
             runner.commit_open(context);
         }
         let from_latest = context.clients.config.kafka.start == Start::Latest && context.mode.time_passes();
         if runner.commits.next().is_none() && from_latest {
-            // Journal where it begins at once: after a crash, the end of the partition would be another one.
+            // Journals the start position at once: after a crash, the end of the partition would be another one.
             let present = context.clients.config.core.time.of_silence(context.clock.present());
             while let Some(begin) = runner.task.tick(present) {
                 runner.commits.commit(context, begin);
@@ -158,7 +159,7 @@ impl SpanRunner {
         let before = self.task.ledger().get(Counter::SpansRead);
         let turn = match self.held.leave(&self.id) {
             Leave::Read => self.read(context, RECORDS_PER_TURN)?,
-            // What a rebuild brings back was held before, and nothing can be committed meanwhile.
+            // A rebuild only brings back what was held before, and nothing can be committed meanwhile.
             Leave::Step | Leave::Wait | Leave::Stand if self.task.rebuilding() => self.read(context, 1)?,
             Leave::Step => {
                 let turn = self.read(context, 1)?;
@@ -166,7 +167,7 @@ impl SpanRunner {
                 turn
             }
             Leave::Wait | Leave::Stand => {
-                // No tick: whether the partition is silent is learned by reading.
+                // No tick: only reading shows whether the partition is silent.
                 if !self.commits.full() {
                     self.commit_open(context);
                 }
@@ -185,7 +186,7 @@ impl SpanRunner {
             if self.commits.full() || (i > 0 && self.too_much(context)) {
                 return Ok(Turn::Idle);
             }
-            // The message borrows the queue; it is done with before the queue is touched again.
+            // The message borrows the queue; the borrow ends before the queue is used again.
             let Some(polled) = self.queue.poll() else {
                 self.ask(context)?;
                 return Ok(Turn::Idle);
@@ -209,7 +210,7 @@ impl SpanRunner {
                     };
                     cuts.extend(self.intake.take(context, &self.id, &mut self.task, (&message, &self.tenant))?);
                     self.next = offset + 1;
-                    // One whose time is doubted is not read yet: no commit covers it.
+                    // A record whose time is doubtful does not count as read yet: no commit covers it.
                     let counted = self.task.position() == Some(self.next);
                     let witness = (counted && self.commits.wants_witness()).then(|| witness::of(&message));
                     drop(message);
@@ -220,7 +221,7 @@ impl SpanRunner {
                 Err(NoRecord::End) if self.probes() => self.probed(context, None)?,
                 Err(NoRecord::End) => self.reach_end(context)?,
                 Err(NoRecord::Undecompressed(failure)) => self.cannot_unpack(context, failure)?,
-                // What was read before is gone.
+                // Earlier records are gone.
                 Err(failed) => {
                     if let Err(ended) = fetching(&self.id, failed, &mut self.unread) {
                         self.commit_all(context)?;
@@ -270,13 +271,13 @@ impl SpanRunner {
         self.probe(context)
     }
 
-    /// What the last probe led to.
+    /// Handles the result of the last probe.
     fn probed(&mut self, context: &TaskContext<'_>, failed_at: Option<i64>) -> Result<(), Ended> {
         self.unpacking.iter_mut().for_each(|unpacking| unpacking.probed(failed_at));
         self.probe(context)
     }
 
-    /// Asks for the next offset, or passes the batch over when its end is known.
+    /// Asks for the next offset, or skips the batch if its end is known.
     fn probe(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         let Some(unpacking) = &self.unpacking else { return Ok(()) };
         let (from, to) = match unpacking.next() {
@@ -297,7 +298,7 @@ impl SpanRunner {
         Ok(context.fetcher.restart(&self.id.topic, self.id.partition, to)?)
     }
 
-    /// Whether the records of this turn have made it too much.
+    /// Whether the records of this turn have exceeded the memory limit.
     fn too_much(&mut self, context: &TaskContext<'_>) -> bool {
         if !self.held.limited() {
             return false;
@@ -306,7 +307,7 @@ impl SpanRunner {
         self.held.leave(&self.id) != Leave::Read
     }
 
-    /// Says what the task holds.
+    /// Reports the memory that the task holds.
     fn account(&mut self, context: &TaskContext<'_>) {
         let holding = self.task.holding();
         self.held.set(Part::Fetch, context.fetcher.memory() + holding.doubted);
@@ -316,7 +317,7 @@ impl SpanRunner {
         self.held.set(Part::Commits, self.commits.bytes());
     }
 
-    /// Sees to it that a partition that has records yields them.
+    /// Ensures that a partition with unread records delivers them.
     fn watch(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         if self.watched.elapsed() < WATCH_EVERY {
             return Ok(());
@@ -325,7 +326,7 @@ impl SpanRunner {
         self.compare_with_present(context);
         let status = context.clients.telemetry.tasks().get(&self.id).unwrap_or_default();
         self.watch_open(&status);
-        // What lies behind an open transaction need not come.
+        // Records past an open transaction need not come.
         let end = status.open_from.unwrap_or(status.end_offset);
         let held_back = self.held.waits() || self.commits.full() || self.history.waits() || self.probes();
         let seen = PartitionView { position: self.next, end, at_end: self.at_end, held_back };
@@ -363,7 +364,7 @@ impl SpanRunner {
         }
     }
 
-    /// Says when the journal is in the future: what a worker with a wrong clock has written stays.
+    /// Reports a journal that is in the future: what a worker with a wrong clock has written stays.
     fn compare_with_present(&self, context: &TaskContext<'_>) {
         let limit = context.clock.present() + context.clients.config.core.time.max_future + MAX_OFF;
         let is_ahead = |at: &Millis| context.mode.time_passes() && last_step(*at).is_none() && *at > limit;
@@ -380,9 +381,9 @@ impl SpanRunner {
         }
     }
 
-    /// Commits all that has been read, also what waits for records after it, before the task is restarted for want of
-    /// records: they could not be read again. The claim follows the commit through the same producer, so the new owner finds
-    /// it.
+    /// Commits all that has been read, also records that wait for later ones, before the task is restarted because no
+    /// records come: they could not be read again. The claim follows the commit through the same producer, so the new
+    /// owner finds it.
     fn commit_all(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         let cuts = self.intake.counting(&self.id, &mut self.task, SpanTask::settle)?;
         cuts.into_iter().for_each(|cut| self.commits.commit(context, cut));
@@ -401,7 +402,7 @@ impl SpanRunner {
         self.unread = None;
         self.at_end.get_or_insert_with(Instant::now);
         if self.task.rebuilding() || !context.mode.time_passes() {
-            // The last offsets may hold no record; the end of the log tells that none follows.
+            // The last offsets may hold no record; the end of the log shows that none follows.
             let (_, end) = context.reader.bounds(&self.id.topic, self.id.partition)?;
             self.task.reached(end);
             if self.history.is_past(end) {
@@ -410,7 +411,7 @@ impl SpanRunner {
                 self.history.ends_early(&self.id, end);
             }
         }
-        // What lies behind an open transaction is there, and may speak against a record all the same.
+        // Records past an open transaction exist, and may still contradict a doubtful record.
         if context.mode.time_passes() && !self.open.is_there() {
             let cuts = self.intake.counting(&self.id, &mut self.task, SpanTask::at_end)?;
             cuts.into_iter().for_each(|cut| self.commits.commit(context, cut));
@@ -418,7 +419,7 @@ impl SpanRunner {
         self.tick(context)
     }
 
-    /// Tells which traces this partition holds some of; only service graphs need each in one partition.
+    /// Reports which traces this partition holds spans of; only service graphs need each in one partition.
     fn name_traces(&mut self, context: &TaskContext<'_>) {
         let traces = self.task.take_traces();
         if self.task.pairs() {
@@ -426,7 +427,7 @@ impl SpanRunner {
         }
     }
 
-    /// Says which records were counted at another time than their own.
+    /// Logs which records were counted at another time than their own.
     fn name_moved(&mut self) {
         let Some(moved) = self.task.take_moved() else { return };
         self.moved = Some(self.moved.map_or(moved, |said| Moved { records: said.records + moved.records, ..said }));
@@ -440,15 +441,16 @@ impl SpanRunner {
              records_from_future; check the clock of their producer");
     }
 
-    /// Asks whether a partition that has been silent for long enough is. To a worker that was frozen or is cut off, every
-    /// partition is silent: were it believed, pending edges would expire whose peers lie in the log unread.
+    /// Asks the broker whether a partition that has been silent for long enough still ends here. To a worker that was
+    /// frozen or is cut off, every partition is silent: if it trusted that, pending edges would expire whose peers are
+    /// in the log unread.
     fn ask(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         let time = &context.clients.config.core.time;
         let idle = Duration::from_millis(time.idle.unsigned_abs());
         let silent = self.at_end.is_some_and(|since| since.elapsed() >= idle);
         let present = context.clock.present();
         if !context.mode.time_passes() || context.clock.is_off().is_some() {
-            // Time passes in the data alone; or nobody knows how much has passed.
+            // Time passes in the data alone; or how much has passed is unknown.
             self.asked = None;
             return Ok(());
         }
@@ -460,8 +462,8 @@ impl SpanRunner {
         Ok(())
     }
 
-    /// Advances a partition that was still at its end when that was asked: to the time of the question, as much may have come
-    /// until the answer is read.
+    /// Advances a partition that was still at its end when the broker was asked: to the time of the question, as
+    /// records may have come until the answer is read.
     fn tick(&mut self, context: &TaskContext<'_>) -> Result<(), Ended> {
         let Some(asked) = self.asked.take().filter(|_| !self.open.is_there()) else { return Ok(()) };
         let to = context.clients.config.core.time.of_silence(asked);
@@ -473,7 +475,7 @@ impl SpanRunner {
         Ok(())
     }
 
-    /// Learns the fate of something that it appended.
+    /// Handles the fate of a record that it appended.
     pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         self.commits.tell(context, news)
     }
@@ -490,7 +492,7 @@ impl SpanRunner {
         }
     }
 
-    /// Whether the task is on its way out.
+    /// Whether the task is closing.
     pub(crate) fn draining(&self) -> bool {
         self.commits.leaving().is_under_way()
     }
@@ -511,7 +513,7 @@ impl SpanRunner {
             status.end_offset = status.end_offset.max(status.position);
             status.end_offset
         } else {
-            // What has come since the end was reached, and was not given to us.
+            // Records that came since the end was reached, and were not delivered to this task.
             status.position.max(self.progress.read_up_to())
         };
         status.lags(read, self.task.stream_time(), present);

@@ -1,14 +1,14 @@
-//! Open transactions of producers. What lies behind the first one is in the log and cannot be read: the partition is neither
-//! stuck nor silent, and one that nobody ends holds it up for ever.
+//! Open transactions of producers. Records past the first one are in the log and cannot be read: the partition is
+//! neither stuck nor silent. A transaction that its producer never ends blocks the partition for ever.
 
 use std::time::{Duration, Instant};
 
 use crate::worker::telemetry::TaskId;
 
-/// What is known of an open transaction.
+/// The state of an open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Open {
-    /// Where it begins, and since when that is so.
+    /// Where it begins, and since when.
     since: Option<(i64, Instant)>,
     told: bool,
 }
@@ -16,7 +16,8 @@ pub(super) struct Open {
 // === impl Open ===
 
 impl Open {
-    /// The first open transaction begins at `from`, if there is one; tells once if that has been so for longer than `patience`.
+    /// The first open transaction begins at `from`, if there is one; returns true once that has lasted for longer than
+    /// `patience`, and only once.
     pub(super) fn see(&mut self, from: Option<i64>, patience: Duration, present: Instant) -> bool {
         let Some(from) = from else {
             *self = Self::default();

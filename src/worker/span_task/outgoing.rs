@@ -1,5 +1,5 @@
-//! The delta records that are on their way to the shards: which commits still wait for some, and whether they are stored as
-//! sent.
+//! The delta records in flight to the shards: which commits still wait for some, and whether they are stored in the
+//! order sent.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use crate::core::journal::DeltaRecords;
 use crate::worker::kafka::appender::Fate;
 use crate::worker::task::Sent;
 
-/// The delta records that no acknowledgement has come for.
+/// The delta records without an acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     commits: BTreeMap<u64, Left>,
     shards: BTreeMap<i32, Line>,
 }
 
-/// What is on its way of one commit.
+/// The delta records of one commit in flight.
 #[derive(Debug)]
 struct Left {
     records: usize,
@@ -29,7 +29,7 @@ struct Line {
     last: Option<i64>,
 }
 
-/// Why it is not known that a shard has everything: it must be sent again.
+/// Why a shard may lack delta records, so that they must be sent again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsure {
     #[error("a delta record was not stored: {0}")]
@@ -44,7 +44,7 @@ pub(super) enum Unsure {
 // === impl Outgoing ===
 
 impl Outgoing {
-    /// Notes the delta records of commit `commit_number` and hands each record over to be sent, with its shard.
+    /// Registers the delta records of commit `commit_number` and passes each record to `send`, with its shard.
     pub(super) fn send(
         &mut self,
         commit_number: u64,
@@ -64,7 +64,7 @@ impl Outgoing {
         }
     }
 
-    /// Learns the fate of a record.
+    /// Handles the fate of a record.
     ///
     /// # Errors
     /// When the shard may lack it.

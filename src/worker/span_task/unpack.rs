@@ -1,9 +1,9 @@
 //! A batch that cannot be decompressed: it is damaged, or it unpacks to more than the consumer allows.
 //!
-//! librdkafka asks for such a batch repeatedly, for ever. A batch that fails [`TRIES`] times is skipped instead, so
-//! that it costs itself and not its partition. Where it ends, nobody says. But each failure tells where the batch begins that
-//! failed, and an offset leads to the batch that holds it: so a few single offsets are asked for, until the last one that
-//! leads to this batch is known. What is skipped is this batch and nothing else.
+//! librdkafka fetches such a batch again without end. A batch that fails [`TRIES`] times is skipped instead, so that
+//! only the batch is lost and not its partition. librdkafka does not report where a batch ends. But each failure
+//! reports where the failed batch begins, and a fetch at an offset returns the batch that holds it: so the task fetches
+//! at a few single offsets, until it knows the last one that leads to this batch. Only this batch is skipped.
 
 use crate::worker::kafka::fetch::Undecompressed;
 use crate::worker::telemetry::TaskId;
@@ -46,8 +46,8 @@ impl Search {
         Self { inside, beyond: end.max(inside + 1), step: 1 }
     }
 
-    /// The offset to ask for; `None` when the end is known. In steps that double, as most batches are small, and never
-    /// further than the middle.
+    /// The offset to ask for; `None` if the end is known. The steps double, as most batches are small, and never go
+    /// beyond the middle.
     fn probe(&self) -> Option<i64> {
         let room = self.beyond - self.inside;
         (room > 1).then(|| self.inside + self.step.min(room / 2).max(1))

@@ -1,10 +1,10 @@
-//! Watches for what must not last in a task: a partition that has records and yields none.
+//! Detects a stalled partition, which has unread records and delivers none.
 
 use std::time::{Duration, Instant};
 
-/// Times in a row that a partition is fetched again before its task is restarted.
+/// How often in a row the fetch of a partition is restarted before its task is.
 const REFETCHES: u32 = 3;
-/// How long after the end of a partition was reached what is known of its end may still be older than that.
+/// How long after the end of a partition was reached the known end may still be older than that.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
 /// Watches the progress of one partition.
@@ -12,10 +12,10 @@ pub(super) const SETTLE: Duration = Duration::from_secs(5);
 pub(super) struct ReadProgress {
     patience: Duration,
     position: i64,
-    /// Since when nothing has moved, or nothing had to.
+    /// Since when the position has not moved, or did not have to.
     since: Instant,
     refetches: u32,
-    /// The end of the partition when the task had read it all: what is left up to there holds no record.
+    /// The end of the partition when the task had read it all: the offsets up to there hold no further record.
     read_up_to: i64,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum StallVerdict {
     TakeOver,
 }
 
-/// What is known of a partition at one moment.
+/// The state of a partition at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PartitionView {
     /// The offset that is read next.
@@ -50,7 +50,7 @@ impl ReadProgress {
         Self { patience, position: -1, since: present, refetches: 0, read_up_to: -1 }
     }
 
-    /// For how long nothing may move.
+    /// How long the position may not move.
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
@@ -60,7 +60,7 @@ impl ReadProgress {
         self.read_up_to
     }
 
-    /// Judges what is seen now.
+    /// Judges the present state.
     pub(super) fn judge(&mut self, seen: PartitionView, present: Instant) -> StallVerdict {
         if seen.at_end.is_some_and(|since| present.saturating_duration_since(since) < SETTLE) {
             self.read_up_to = self.read_up_to.max(seen.end);

@@ -1,4 +1,4 @@
-//! What every part of a worker talks to: Kafka, the receivers, and the telemetry.
+//! The clients that every part of a worker uses: Kafka, the receivers, and the telemetry.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ pub(crate) struct Clients {
     pub(crate) telemetry: Telemetry,
     pub(crate) appender: Appender,
     pub(crate) exporter: Exporter,
-    /// What the worker holds.
+    /// The memory that the worker holds.
     pub(crate) memory: Arc<Memory>,
-    /// Whether traces lie in one partition each.
+    /// Whether each trace lies in one partition.
     pub(crate) spread: Spread,
 }
 

@@ -1,4 +1,4 @@
-//! The present, as the brokers have it: what the clock of this machine says, less what it is ahead of theirs.
+//! The present by the brokers' clock: the time of this machine, less its lead over the brokers'.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,13 +9,13 @@ use crate::worker::kafka::Now;
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::telemetry::Condition;
 
-/// A clock that differs from the brokers' by more than so many milliseconds advances no silent partition.
+/// The largest difference in milliseconds to the brokers' clock with which silent partitions still advance.
 pub(crate) const MAX_OFF: Millis = 10_000;
 
-/// The clock of a worker. The member thread compares it with the brokers' now and then; everybody asks it.
+/// The clock of a worker. The member thread compares it with the brokers' regularly; all threads read it.
 pub(crate) struct Clock {
     clients: Arc<Clients>,
-    /// By how many milliseconds the clock of this machine is ahead of the brokers', as it was looked at last.
+    /// By how many milliseconds the clock of this machine is ahead of the brokers', at the last comparison.
     ahead: AtomicI64,
 }
 
@@ -26,7 +26,7 @@ impl Clock {
         Self { clients: Arc::clone(clients), ahead: AtomicI64::new(0) }
     }
 
-    /// The present: what the clock of this machine says, less what it is ahead of the brokers'.
+    /// The present: the time of this machine, less its lead over the brokers'.
     pub(crate) fn present(&self) -> Millis {
         wall_clock() - self.ahead.load(Ordering::Relaxed)
     }
@@ -36,7 +36,7 @@ impl Clock {
         self.clients.appender.clock_ahead(Now::read()).filter(|ahead| ahead.abs() > MAX_OFF)
     }
 
-    /// Compares the clock of this machine with the brokers', and says when they disagree.
+    /// Compares the clock of this machine with the brokers', and logs a difference.
     pub(crate) fn compare(&self) {
         let ahead = self.clients.appender.clock_ahead(Now::read()).unwrap_or(0);
         let before = self.ahead.swap(ahead, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What reaches a worker thread from outside: one bounded inbox, and a nudge.
+//! What reaches a worker thread from outside: one bounded inbox, and a wake-up.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -14,13 +14,13 @@ pub(crate) type Epoch = u64;
 
 /// News for a worker thread.
 pub(crate) enum Command {
-    /// Take these tasks over.
+    /// Acquire these tasks.
     Open(Vec<TaskId>),
-    /// Let these tasks go, then tell `done`.
+    /// Close these tasks, then notify `done`.
     Close(Close),
-    /// A take-over is complete.
+    /// A task has been acquired.
     Ready(TaskId, Epoch, Box<Taken>),
-    /// A take-over failed; try again later.
+    /// A task could not be acquired; retry later.
     Failed(TaskId, Epoch, Failure),
     /// News for a running task.
     News(TaskId, Epoch, News),
@@ -28,13 +28,13 @@ pub(crate) enum Command {
     End,
 }
 
-/// A request to let tasks go.
+/// A request to close tasks.
 pub(crate) struct Close {
-    /// The tasks; those that are not here are skipped.
+    /// The tasks; those that this thread does not have are skipped.
     pub(crate) tasks: Vec<TaskId>,
     /// Whether to drain first: the last commit, the release. Otherwise they are dropped as they are.
     pub(crate) drain: bool,
-    /// Told when all are gone.
+    /// Notified when all are closed.
     pub(crate) done: SyncSender<()>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum News {
     Delivered(Millis, Arc<str>),
 }
 
-/// A delta record on its way, told back with its fate.
+/// A delta record in flight, returned with its fate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) commit_number: u64,
@@ -57,10 +57,10 @@ pub(crate) struct Sent {
     pub(crate) number: u64,
 }
 
-/// Why a take-over failed.
+/// Why a task could not be acquired.
 pub(crate) struct Failure {
     pub(crate) why: String,
-    /// Whether all tasks may fail so at once, because of the brokers.
+    /// Whether the brokers are the cause, so that all tasks may fail at once.
     pub(crate) of_brokers: bool,
 }
 
@@ -76,7 +76,8 @@ impl Inbox {
         Self { sender, thread }
     }
 
-    /// Hands a command over and wakes the thread. Blocks while the inbox is full; news for an ended thread is dropped.
+    /// Enqueues a command and wakes the thread. Blocks while the inbox is full; commands for an ended thread are
+    /// dropped.
     pub(crate) fn send(&self, command: Command) {
         let full = match self.sender.try_send(command) {
             Err(TrySendError::Full(command)) => command,

@@ -1,4 +1,4 @@
-//! What a running task works with in its turn, and what a turn says.
+//! What a running task uses in its turn, and the result of a turn.
 
 use std::sync::atomic::AtomicBool;
 
@@ -28,7 +28,7 @@ pub(crate) struct TaskContext<'a> {
     pub(crate) offsets: &'a Offsets,
     pub(crate) clock: &'a Clock,
     pub(crate) mode: &'a Mode,
-    /// Raised when the worker is to end.
+    /// Set when the worker is to end.
     pub(crate) stop: &'a AtomicBool,
     /// The consumer of the thread that runs the task.
     pub(crate) fetcher: &'a Fetcher,

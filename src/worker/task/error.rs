@@ -23,7 +23,7 @@ pub enum WorkerError {
     /// The operating system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// Something that only a restart can mend.
+    /// A problem that only a restart can fix.
     #[error("{0}; restart the worker")]
     Fatal(String),
 }
@@ -32,18 +32,18 @@ pub enum WorkerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverridesError {
-    /// It is not there, or not for us.
+    /// It does not exist, or may not be read.
     #[error("overrides.file: {path} cannot be read: {source}; check the path and its permissions")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is wrong.
+    /// Its content is not valid.
     #[error("{0}")]
     Problems(#[from] config::Problems),
-    /// A receiver cannot be spoken to as it says.
+    /// A receiver cannot be used with its settings.
     #[error(transparent)]
     Export(#[from] ExportError),
 }

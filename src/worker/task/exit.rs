@@ -8,25 +8,25 @@ use crate::worker::kafka::KafkaError;
 /// Why a running task has to end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    /// Somebody else claimed the journal. The group has given, or will give, the partition away.
+    /// Another worker has claimed the journal. The group has given, or will give, the partition away.
     #[error("another worker has claimed its journal")]
     Fenced,
-    /// It is not known what the journal accepted: take over again.
+    /// It is not known what the journal accepted: the task must be restarted.
     #[error("the outcome of an append is unknown ({0})")]
     Unknown(String),
-    /// Kafka does not let the task continue.
+    /// Kafka prevents the task from continuing.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// The data does not let the task continue.
+    /// The data prevents the task from continuing.
     #[error("{0}")]
     Data(String),
-    /// The partition has records and yields none.
+    /// The partition has unread records and delivers none.
     #[error("no records from offset {0} on, even after restarting the fetch")]
     Stuck(i64),
     /// A shard lacks delta records that the journal has: the next owner of the task sends them again.
     #[error("shard {0} lacks delta records from commit {1} on, which are sent again")]
     Lacked(u32, u64),
-    /// The code met a bug of its own.
+    /// The code has panicked.
     #[error("a bug in spanmill: {0}; please report it")]
     Panicked(String),
 }
@@ -34,7 +34,7 @@ pub(crate) enum Ended {
 // === impl Ended ===
 
 impl Ended {
-    /// Whether all tasks may end so at once, because of the brokers.
+    /// Whether the brokers are the cause, so that all tasks may end at once.
     pub(crate) fn is_of_brokers(&self) -> bool {
         matches!(self, Self::Kafka(_) | Self::Unknown(_))
     }
@@ -45,7 +45,7 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Ended>) -> Result<T, E
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Ended::Panicked(text_of(&*panic))))
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()

@@ -1,4 +1,4 @@
-//! The groups that the worker is a member of, for those who ask them.
+//! The groups that the worker is a member of, for tasks that query them.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -19,7 +19,7 @@ impl Groups {
         }
     }
 
-    /// The membership in the group that shares out tasks of this kind; `None` when the worker is stopping.
+    /// The membership in the group that assigns tasks of this kind; `None` when the worker is stopping.
     pub(crate) fn member(&self, kind: TaskKind) -> Option<Arc<Member>> {
         let [spans, shards] = self.0.get()?;
         match kind {

@@ -11,14 +11,14 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::telemetry::TaskId;
 
-/// One per running task. `M` is what the task wants to be reminded of when a frame's first record has its offset.
+/// One per running task. `M` is what the task gets back when a frame's first record has its offset.
 pub(crate) struct JournalEnd<M> {
-    /// Draws up the frames and judges the acknowledgements.
+    /// Encodes the frames and judges the acknowledgements.
     pub(crate) writer: JournalWriter,
     topic: String,
     id: TaskId,
     epoch: Epoch,
-    /// One entry for each record on its way, in the order of appending.
+    /// One entry for each record in flight, in the order of appending.
     under_way: VecDeque<Option<M>>,
     /// How many records have been appended, and of how many the fate is known.
     appended: u64,
@@ -27,11 +27,11 @@ pub(crate) struct JournalEnd<M> {
     known: i64,
 }
 
-/// What one acknowledgement has told.
+/// What one acknowledgement has confirmed.
 pub(crate) struct Told<M> {
     /// A frame begins at this offset.
     pub(crate) begins: Option<(M, i64)>,
-    /// Frames that everybody will count, in the order of the journal.
+    /// Frames that every reader will count, in the order of the journal.
     pub(crate) accepted: Vec<AcceptedFrame>,
     /// What shards have written in between.
     pub(crate) notices: Vec<Notice>,
@@ -48,7 +48,7 @@ impl<M> JournalEnd<M> {
         &self.topic
     }
 
-    /// Appends the records of one frame. Each is given up once the producer has it: together they may be large.
+    /// Appends the records of one frame. Each is dropped once the producer has it: together they may be large.
     pub(crate) fn append(&mut self, context: &TaskContext<'_>, records: Vec<Vec<u8>>, mut mark: Option<M>) {
         for record in records {
             self.under_way.push_back(mark.take());
@@ -60,8 +60,8 @@ impl<M> JournalEnd<M> {
         }
     }
 
-    /// Learns the fate of the oldest record that is under way. The writer takes an offset for that record's: of another one, it
-    /// would call accepted what no reader counts.
+    /// Handles the fate of the oldest record in flight. The writer takes an offset for that record's: with another
+    /// one's, it would accept a frame that no reader counts.
     pub(crate) fn learn(&mut self, context: &TaskContext<'_>, number: u64, fate: Fate) -> Result<Told<M>, Ended> {
         if number != self.learned {
             return Err(Ended::Unknown(format!("record {number} was acknowledged before record {}", self.learned)));

@@ -1,12 +1,12 @@
-//! How far a task is on its way out, when the group has taken its partition away in order.
+//! How far the closing of a task has progressed, after the group has revoked its partition.
 
 /// From drained to released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Leaving {
-    /// It stays.
+    /// It is not closing.
     #[default]
     No,
-    /// It reads nothing more, and brings what it has read to its end.
+    /// It reads nothing more, and finishes what it has read.
     Draining,
     /// The release of its journal is appended.
     Releasing,
@@ -17,12 +17,12 @@ pub(crate) enum Leaving {
 // === impl Leaving ===
 
 impl Leaving {
-    /// It is to go.
+    /// Starts closing.
     pub(crate) fn drain(&mut self) {
         *self = Self::Draining.max(*self);
     }
 
-    /// Whether it is on its way out.
+    /// Whether it is closing.
     pub(crate) fn is_under_way(self) -> bool {
         self > Self::No
     }

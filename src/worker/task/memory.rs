@@ -1,16 +1,16 @@
-//! What the worker holds, by its own account, and when that is too much.
+//! What the worker holds, by its own accounting, and when that is too much.
 //!
-//! The account is of what can grow: buffers of records, label sets, pending edges, commits, series, batches. While it is above
-//! the limit, span tasks leave their records in Kafka, until it is below [`CALM`] of the limit. Series tasks continue: what
-//! they take in goes out again as samples.
+//! The accounting covers what can grow: buffers of records, label sets, pending edges, commits, series, batches. While
+//! it is above the limit, span tasks leave their records in Kafka, until it is below [`CALM`] of the limit. Series
+//! tasks continue: what they apply is sent as samples.
 //!
-//! Waiting helps only as long as something is on its way out. Pending edges end in stream time, which only reading advances,
-//! and series are there to stay. So when nothing is on its way out and it is still too much, reading continues step by step:
-//! one record, and its commit. Slow and above the limit is better than standing still for ever, and the gauge says so.
+//! Waiting helps only as long as some of the memory will be released. Pending edges expire in stream time, which only
+//! reading advances, and series stay. So when nothing will be released and it is still too much, reading continues step
+//! by step: one record, and its commit. Slow progress above the limit is better than none, and the gauge shows it.
 //!
-//! There is an end to that, too. Label sets stay for an hour or more, and in an explosion every record brings new ones: when
-//! they alone are above [`CEILING`] of the limit, nothing more is read, which is logged as an error. Running out of memory
-//! would be worse: the worker that takes over restores the same state and runs out of it again.
+//! There is a limit to that, too. Label sets stay for an hour or more, and in an explosion every record brings new
+//! ones: when they alone are above [`CEILING`] of the limit, reading stops, which is logged as an error. Running out of
+//! memory would be worse: the worker that acquires the tasks restores the same state and runs out of memory again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,9 +22,9 @@ use crate::worker::telemetry::Telemetry;
 /// What is held, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// What may be fetched ahead, at its bound.
+    /// What may be prefetched, at its bound.
     Fetch,
-    /// What readers of logs may fetch ahead while a task is acquired, at its bound, and the snapshot that they have read.
+    /// What log readers may prefetch while a task is acquired, at its bound, and the snapshot that they have read.
     Readers,
     /// The open stretches of span tasks.
     Open,
@@ -51,29 +51,29 @@ const PARTS: [(Part, &str); 8] = [
     (Part::Series, "series"),
 ];
 
-/// What goes away by itself, without further reading.
+/// What is released without further reading.
 const LEAVING: [Part; 4] = [Part::Readers, Part::Open, Part::Commits, Part::Batches];
 /// Reading continues below this part of the limit, in percent.
 const CALM: usize = 90;
-/// What stays may take this part of the limit, in percent.
+/// The maximum of what is never released, in percent of the limit.
 const CEILING: usize = 150;
 /// What only grows while spans bring new label sets.
 const STAYING: [Part; 2] = [Part::Known, Part::Series];
-/// The part of the limit that records fetched ahead may take.
+/// The fraction of the limit that prefetched records may take.
 const FETCH_SHARE: usize = 4;
-/// What all partitions together may fetch ahead without a limit.
+/// What all partitions together may prefetch without a limit.
 const FETCH_TOGETHER: usize = 256 << 20;
-/// The least that one partition may fetch ahead.
+/// The least that one partition may prefetch.
 const LEAST_FETCH: usize = 16 << 10;
-/// How long it must be too much before a line is logged.
+/// How long the limit must be exceeded before that is logged.
 const LOG_AFTER: Duration = Duration::from_secs(30);
 
-/// The account of a worker.
+/// The memory accounting of a worker.
 pub(crate) struct Memory {
     limit: usize,
     parts: [AtomicUsize; PARTS.len()],
     throttled: AtomicBool,
-    /// Whether it was said in the log that spans wait.
+    /// Whether the log reports that reading is paused.
     told: AtomicBool,
     telemetry: Telemetry,
 }
@@ -96,7 +96,7 @@ pub(crate) enum Leave {
     Step,
     /// Commit what is open and wait.
     Wait,
-    /// The same, but waiting will not help.
+    /// The same, but waiting does not help.
     Stand,
 }
 
@@ -108,8 +108,8 @@ impl Memory {
         Arc::new(Self { limit, parts: Default::default(), throttled, told, telemetry })
     }
 
-    /// How much each of `partitions` may fetch ahead, at most `wished`: together they take no more memory than their delta
-    /// record of the limit, so that a backlog of a few hundred partitions takes no more than that of a few.
+    /// How much each of `partitions` may prefetch, at most `wished`: together they take no more memory than their part
+    /// of the limit, so that a backlog of a few hundred partitions takes no more than that of a few.
     pub(crate) fn fetch_ahead(&self, wished: usize, partitions: usize) -> usize {
         let together = if self.limit == 0 { FETCH_TOGETHER } else { self.limit / FETCH_SHARE };
         wished.min(client::queue_within(together / partitions.max(1)).max(LEAST_FETCH))
@@ -146,8 +146,8 @@ impl Memory {
         }
     }
 
-    /// Shows the account. What may be fetched ahead is counted at its bound, and is no memory before it has come: of that,
-    /// `fetched` is there.
+    /// Exports the accounting. Prefetching is counted at its bound, and takes no memory before records have come:
+    /// `fetched` bytes of it are there.
     pub(crate) fn show(&self, fetched: usize) {
         for (part, name) in PARTS {
             match part {
@@ -175,7 +175,7 @@ impl Held {
     /// The task now holds this much of a kind.
     pub(crate) fn set(&mut self, part: Part, bytes: usize) {
         let (before, account) = (&mut self.amounts[part as usize], &self.memory.parts[part as usize]);
-        // Never below zero in between: nobody else takes what is this task's own.
+        // Never below zero in between: no other task takes this task's own bytes.
         if bytes >= *before {
             account.fetch_add(bytes - *before, Ordering::Relaxed);
         } else {
@@ -211,7 +211,7 @@ impl Held {
         self.memory.limit > 0
     }
 
-    /// Whether reading is held back for want of memory.
+    /// Whether reading is throttled by the memory limit.
     pub(crate) fn waits(&self) -> bool {
         self.since.is_some()
     }
@@ -266,13 +266,13 @@ mod tests {
         span.set(Part::Known, 700);
         series.set(Part::Series, 800);
         assert_eq!(span.leave(&"it"), Leave::Step);
-        // Half edges end by reading.
+        // Pending edges end by reading.
         span.set(Part::Edges, 5_000);
         assert_eq!(span.leave(&"it"), Leave::Step);
         series.set(Part::Series, 801);
         assert_eq!(span.leave(&"it"), Leave::Stand);
         drop(series);
-        assert_eq!(span.leave(&"it"), Leave::Step, "somebody else has that shard now");
+        assert_eq!(span.leave(&"it"), Leave::Step, "another worker has that shard now");
     }
 
     #[test]

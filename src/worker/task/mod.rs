@@ -1,9 +1,10 @@
-//! What running tasks, the threads that run them, and take-overs share.
+//! The parts that running tasks, the threads that run them, and the pool that acquires tasks share.
 //!
-//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for each
-//! turn of a task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has [`Ended`].
-//! *Owner:* each part says who writes it; all others read. *Never:* a running task, a thread or a take-over themselves: they
-//! use this room, and it knows none of them. *Next:* the rooms `span_task` and `series_task`, which run by it.
+//! *In:* what the worker is made of: clients, settings of tenants, source topics, clock, mode. *Out:* a [`Context`] for
+//! each turn of a task, [`Command`]s for threads, [`Taken`] state for a task to begin with, and the reason when it has
+//! [`Ended`]. *Owner:* each part names its writer; all others read. *Never:* a running task, a thread or an acquisition
+//! themselves: they use this room, and it knows none of them. *Next:* the rooms `span_task` and `series_task`, which
+//! run by it.
 
 mod clients;
 mod clock;

@@ -1,7 +1,7 @@
-//! What is different when history is replayed, as the answers to a few questions: a worker lives in the present, or replays.
+//! What is different when history is replayed, as a few predicates: a worker is live, or replays.
 //!
-//! In the present time passes by itself, topics and settings change, and operators reset offsets. In a replay time passes in
-//! the data alone, everything is as it was planned, and no step may be skipped.
+//! A live worker sees time pass by itself, topics and settings change, and operators reset offsets. In a replay, time
+//! passes in the data alone, everything is as it was planned, and no step may be skipped.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ const REPLAY_SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 
 /// How a worker works.
 pub(crate) enum Mode {
-    /// On what comes.
+    /// Processes new records.
     Live,
-    /// On stretches of history.
+    /// Processes stretches of history.
     Replay(Replaying),
 }
 
 // === impl Mode ===
 
 impl Mode {
-    /// That of a replay, if there is something to replay.
+    /// The mode of a replay, if there is something to replay.
     pub(crate) fn new(replay: Option<Replay>, shards: u32) -> Self {
         replay.map_or(Self::Live, |replay| Self::Replay(Replaying::new(replay, shards)))
     }
 
-    /// The replay, for what only a replay has: ranges, a pace, and a distance to keep.
+    /// The replay, for what only a replay has: ranges, a rate limit, and a maximum lead.
     pub(crate) fn replaying(&self) -> Option<&Replaying> {
         match self {
             Self::Live => None,
@@ -37,7 +37,8 @@ impl Mode {
         }
     }
 
-    /// Whether time passes without records: then a silent partition advances, and one that stays behind is not waited for.
+    /// Whether time passes without records: then a silent partition advances, and a step does not wait for a stalled
+    /// one for ever.
     pub(crate) fn time_passes(&self) -> bool {
         matches!(self, Self::Live)
     }
@@ -57,8 +58,8 @@ impl Mode {
         matches!(self, Self::Live)
     }
 
-    /// How long a shard rests between two snapshots, by the clock. Replays run through event time at great speed and would do
-    /// little but write them.
+    /// The minimum time between two snapshots of a shard, by the clock. Replays run through event time at great speed
+    /// and would do little but write them.
     pub(crate) fn rest_between_snapshots(&self) -> Duration {
         match self {
             Self::Live => Duration::ZERO,
@@ -71,7 +72,7 @@ impl Mode {
         self.replaying().map(Replaying::sources)
     }
 
-    /// Whether a task is to be done. A replay leaves partitions alone that have been added since it was planned.
+    /// Whether a task is part of the work. A replay ignores partitions that were added since it was planned.
     pub(crate) fn includes(&self, task: &TaskId) -> bool {
         match self {
             Self::Live => true,
@@ -84,8 +85,8 @@ impl Mode {
         self.replaying()?.range(topic, partition)
     }
 
-    /// Up to when records are believed. In a replay that is the present of the plan: the one of a worker would give another
-    /// result on another day.
+    /// The latest plausible time of a record. In a replay that is the present of the plan: a worker's own would give
+    /// another result on another day.
     pub(crate) fn present(&self, clock: &Clock) -> Millis {
         match self {
             Self::Live => clock.present(),

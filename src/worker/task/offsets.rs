@@ -1,14 +1,14 @@
-//! How far tasks have come, for the member thread: what the groups are told, and what may be deleted.
+//! How far tasks have come, for the member thread: what is committed to the groups, and what may be deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::worker::kafka::members::Partition;
 
-/// Written by tasks, taken by the member thread.
+/// Tasks write it, the member thread reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
-    /// How far the journal of a partition has accepted, for the group's lag dashboards.
+    /// How far the journal of a partition has accepted records, for the group's lag dashboards.
     positions: Mutex<BTreeMap<Partition, i64>>,
     /// Below which offset a partition of an internal topic is not needed any more.
     trims: Mutex<BTreeMap<Partition, i64>>,

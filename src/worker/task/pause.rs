@@ -1,10 +1,10 @@
-//! Waiting, in a way that a stop ends.
+//! Waiting that a stop interrupts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Sleeps in small pieces until `what` or until `stop` is raised; tells whether it was not stopped.
+/// Sleeps in short intervals until `what` is over or `stop` is set; returns whether it was not stopped.
 pub(crate) fn pause(stop: &AtomicBool, what: Duration) -> bool {
     let until = Instant::now() + what;
     while Instant::now() < until {

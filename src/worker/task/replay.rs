@@ -1,5 +1,5 @@
-//! What is different when history is replayed: every partition has a beginning and an end, time passes in the data alone, and
-//! nobody runs too far ahead of the slowest.
+//! What is different when history is replayed: every partition has a beginning and an end, time passes in the data
+//! alone, and no partition runs too far ahead of the slowest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::core::journal::Event;
 use crate::core::model::Millis;
 
-/// The floor of a shard that is not ours, and of one that does not know it yet.
+/// The floor of a shard that another worker owns, and of one whose floor is not known yet.
 const NOT_OURS: Millis = Millis::MIN;
 const UNKNOWN: Millis = NOT_OURS + 1;
 
@@ -18,7 +18,7 @@ const UNKNOWN: Millis = NOT_OURS + 1;
 pub struct Replay {
     /// The stretch of every partition of the source topics.
     pub ranges: BTreeMap<(String, i32), ReplayRange>,
-    /// The present as it was when the replay was planned: no record is believed to be later.
+    /// The present as it was when the replay was planned: no later time of a record is accepted.
     pub present: Millis,
     /// How far a partition may be ahead of the slowest, in milliseconds of event time. Several steps at the least.
     pub lead: Millis,
@@ -35,7 +35,7 @@ pub struct ReplayRange {
     pub to: i64,
     /// Whether pending edges that wait at the end get the rest of their wait, because nothing follows in the partition.
     pub settle: bool,
-    /// What happened to a live group and is to happen again.
+    /// Events of the live group to repeat.
     pub past: Arc<[Event]>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Replaying {
     pace: Option<Pace>,
 }
 
-/// Lets through so many bytes a second. What goes through at once may be more; then the next ones wait.
+/// Limits the bytes per second. A single record may exceed the limit; then the next ones wait.
 struct Pace {
     per_second: f64,
     balance: Mutex<(Instant, f64)>,
@@ -68,7 +68,7 @@ impl Replaying {
         }
     }
 
-    /// The present of the plan: that of a worker would give another result on another day.
+    /// The present of the plan: a worker's own would give another result on another day.
     pub(crate) fn present(&self) -> Millis {
         self.present
     }
@@ -104,8 +104,9 @@ impl Replaying {
         }
     }
 
-    /// Whether a partition that began at `begun` and is at `now` should wait for the others. While their delta records have not
-    /// come, it may go as far from its own beginning. A worker without a shard cannot know, and does not wait.
+    /// Whether a partition that began at `begun` and is at `now` should wait for the others. Until their delta records
+    /// have come, it may advance as far from its own beginning. A worker without a shard cannot know, and does not
+    /// wait.
     pub(crate) fn is_ahead(&self, begun: Millis, now: Millis) -> bool {
         let from = match self.floors.iter().map(|floor| floor.load(Ordering::Relaxed)).max() {
             None | Some(NOT_OURS) => return false,
@@ -139,7 +140,7 @@ impl Pace {
     fn allows(&self, present: Instant) -> bool {
         let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
         let earned = present.saturating_duration_since(balance.0).as_secs_f64() * self.per_second;
-        // What was not used within a tenth of a second is gone: a pause is not made up for by a rush.
+        // Unused budget older than a tenth of a second expires: a pause is not followed by a burst.
         *balance = (present, (balance.1 + earned).min(self.per_second / 10.0));
         balance.1 >= 0.0
     }
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_partition_waits_for_the_slowest_that_any_shard_knows_of() {
         let replaying = Replaying::new(Replay { lead: 100, ..Replay::default() }, 2);
-        assert!(!replaying.is_ahead(0, 1_000_000), "without a shard nobody tells");
+        assert!(!replaying.is_ahead(0, 1_000_000), "without a shard it is unknown");
         replaying.tell_floor(1, None);
         assert!(!replaying.is_ahead(1_000, 1_100) && replaying.is_ahead(1_000, 1_101), "the others have not spoken");
         replaying.tell_floor(0, Some(1_050));

@@ -12,7 +12,7 @@ pub(crate) type SourceList = Arc<Vec<(String, i32)>>;
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     all: RwLock<SourceList>,
-    /// By source topic, the first partition that came after the group.
+    /// By source topic, the first partition that was added after the group started.
     grown: RwLock<BTreeMap<String, i32>>,
 }
 
@@ -46,7 +46,8 @@ impl Sources {
         }
     }
 
-    /// Whether a partition came when the group was at work. It is read from its beginning, wherever the others were begun.
+    /// Whether a partition was added while the group was running. It is read from its beginning, wherever the others
+    /// started.
     pub(crate) fn has_grown(&self, topic: &str, partition: i32) -> bool {
         let grown = self.grown.read().unwrap_or_else(PoisonError::into_inner);
         grown.get(topic).is_some_and(|&first| partition >= first)

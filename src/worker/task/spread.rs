@@ -1,8 +1,9 @@
-//! Whether the spans of a trace lie in one partition. Service graphs need that, and nothing else tells when it is not so: edges
-//! would just be fewer, and some of them wrong.
+//! Whether the spans of a trace lie in one partition. Service graphs need that, and nothing else shows when it is not
+//! so: edges would just be fewer, and some of them wrong.
 //!
-//! Span tasks name a sample of their traces ([`SpanTask::take_traces`]), the same one in every partition. A worker that owns
-//! several partitions finds a trace in more than one of them; on a topic that is not partitioned by trace ID, that is soon.
+//! Span tasks name a sample of their traces ([`SpanTask::take_traces`]), the same one in every partition. A worker that
+//! owns several partitions finds a trace in more than one of them; on a topic that is not partitioned by trace ID, that
+//! is soon.
 //!
 //! [`SpanTask::take_traces`]: crate::core::tasks::span::SpanTask::take_traces
 #![allow(clippy::disallowed_methods, reason = "how long something is remembered is a matter of the clock")]
@@ -13,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use crate::worker::telemetry::{Condition, Reporter, TaskId, Telemetry};
 
-/// The most traces of a period: a few hundred kilobytes.
+/// The maximum number of traces of a period: a few hundred kilobytes.
 const MOST: usize = 4_096;
 /// A trace is compared with those of this and of the last period. Its spans come within seconds.
 const PERIOD: Duration = Duration::from_secs(300);
-/// Fewer traces decide nothing.
+/// The minimum number of traces for a verdict.
 const ENOUGH: usize = 20;
 /// A topic whose partitions were added, or that two kinds of producers write to, has some such traces for a while.
 const TOLERATED: f64 = 0.05;
@@ -85,7 +86,7 @@ impl Periods {
         }
     }
 
-    /// Notes where a trace was seen. Whether it is a new one, and whether it was found in a second partition just now.
+    /// Records where a trace was seen. Returns whether it is new, and whether this is the second partition that has it.
     fn see(&mut self, trace: [u8; 16], id: &TaskId) -> (bool, bool) {
         if let Some(place) = self.now.get_mut(&trace) {
             let split = !place.several && place.first != *id;
@@ -104,7 +105,7 @@ impl Periods {
         (new, several && !was)
     }
 
-    /// How many of how many traces are in several partitions, if that is too many.
+    /// The number of traces in several partitions, and of all, if that is too many.
     fn verdict(&self) -> Option<(usize, usize)> {
         let sample = if self.now.len() >= ENOUGH { &self.now } else { &self.before };
         let split = sample.values().filter(|place| place.several).count();

@@ -1,4 +1,4 @@
-//! The state that a running task begins with, as its take-over has restored it.
+//! The state that a running task begins with, as it was restored.
 
 use crate::core::journal::{DeltaRecords, JournalWriter, Needs, Witness};
 use crate::core::model::{Ledger, Millis};
@@ -17,7 +17,7 @@ pub(crate) enum Taken {
 /// A restored span task.
 pub(crate) struct TakenSpan {
     pub(crate) task: SpanTask,
-    /// Of the settings that it has.
+    /// The generation of its settings.
     pub(crate) generation: u64,
     pub(crate) writer: JournalWriter,
     /// Where fetching starts.
@@ -38,7 +38,7 @@ pub(crate) struct TakenSpan {
 /// A restored series task.
 pub(crate) struct TakenSeries {
     pub(crate) task: SeriesTask,
-    /// Of the settings that it has.
+    /// The generation of its settings.
     pub(crate) generation: u64,
     pub(crate) writer: JournalWriter,
     /// Where fetching starts; also where the last mark ended.
@@ -51,8 +51,8 @@ pub(crate) struct TakenSeries {
     pub(crate) resend: Vec<(Millis, Vec<StepBatch>)>,
     /// What the snapshot holds for receivers that were down.
     pub(crate) undelivered: Vec<StepBatch>,
-    /// How it comes to the settings of this worker.
+    /// How it switches to the settings of this worker.
     pub(crate) terms: Terms,
-    /// Whether the journal says that everything is closed and acknowledged, and nothing more will come.
+    /// Whether the journal records that everything is closed and acknowledged, and nothing more will come.
     pub(crate) ended: bool,
 }

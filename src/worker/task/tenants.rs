@@ -1,4 +1,4 @@
-//! The settings of the tenants that apply now. Tasks take new ones over at their next turn.
+//! The active settings of the tenants. Tasks apply new ones at their next turn.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,21 +8,21 @@ use crate::core::model::Seed;
 use crate::core::tasks::series::SeriesSettings;
 use crate::core::tasks::span::SpanSettings;
 
-/// The settings that apply now.
+/// The active settings.
 #[derive(Debug)]
 pub(crate) struct InForce {
-    /// Grows with every change, so that tasks see it at a glance.
+    /// Increases with every change, so that tasks detect it cheaply.
     pub(crate) generation: u64,
     /// The settings of every tenant.
     pub(crate) tenants: Tenants,
 }
 
-/// Where tasks look for the settings of tenants. Written by the thread that follows the overrides.
+/// Where tasks read the settings of tenants. The thread that follows the overrides writes it.
 pub(crate) struct TenantSettings {
     in_force: RwLock<Arc<InForce>>,
-    /// Their generation once more, to be looked at without a lock.
+    /// A copy of their generation, readable without a lock.
     generation: AtomicU64,
-    /// Hides where keys lie in memory from those who choose them.
+    /// Keeps senders that choose keys from knowing where these lie in memory.
     seed: Seed,
 }
 
@@ -44,22 +44,22 @@ impl TenantSettings {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The settings of the tenants, if they are others than those of `generation`.
+    /// The settings of the tenants, if they are newer than `generation`.
     pub(crate) fn newer_than(&self, generation: u64) -> Option<Arc<InForce>> {
         (self.generation.load(Ordering::Acquire) != generation).then(|| self.in_force())
     }
 
-    /// What the span tasks of this worker work by that read `topic`.
+    /// The settings of this worker's span tasks that read `topic`.
     pub(crate) fn span_settings(&self, tenants: &Tenants, topic: &str) -> SpanSettings {
         tenants.span_settings_of(topic).seeded(self.seed)
     }
 
-    /// What the series tasks of this worker work by.
+    /// The settings of this worker's series tasks.
     pub(crate) fn series_settings(&self, tenants: &Tenants) -> SeriesSettings {
         SeriesSettings::from(tenants).seeded(self.seed)
     }
 
-    /// Gives the tenants other settings. Tasks take them over at their next turn.
+    /// Replaces the settings of the tenants. Tasks apply them at their next turn.
     pub(crate) fn put_in_force(&self, tenants: Tenants) {
         let mut slot = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
         let generation = slot.generation + 1;

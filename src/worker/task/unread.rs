@@ -1,4 +1,4 @@
-//! A partition that cannot be read: why, and when it is asked again.
+//! A partition that cannot be read: why, and when the fetch is retried.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::fetch::NoRecord;
 use crate::worker::telemetry::{TaskId, flood};
 
-/// How long a failed fetch is left to itself before the partition is fetched again: librdkafka reports some failures only once,
-/// and not when they are over.
+/// How long librdkafka may retry a failed fetch by itself before the fetch is restarted: librdkafka reports some
+/// failures only once, and not when they are over.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a partition cannot be read.
@@ -37,11 +37,11 @@ impl Unread {
     }
 }
 
-/// Says that what was to be read is not there, or not any more.
+/// Errors that mean that the records are gone, or were never there.
 const GONE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::LogTruncation];
 
-/// Judges a fetch that failed. librdkafka continues by itself, except where the records are gone: the take-over that follows
-/// says what is lost. Notes in `unread` what it says.
+/// Judges a fetch that failed. librdkafka continues by itself, except if the records are gone: then the task is
+/// restarted, which logs what is lost. Stores the reason in `unread`.
 pub(crate) fn fetching(task: &TaskId, failed: NoRecord, unread: &mut Option<Unread>) -> Result<(), Ended> {
     match failed {
         NoRecord::Failed(error) if error.rdkafka_error_code().is_some_and(|code| GONE.contains(&code)) => {

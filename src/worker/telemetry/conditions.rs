@@ -1,12 +1,13 @@
-//! What must hold for the worker to be ready: named conditions, and what speaks against each of them now.
+//! What must hold for the worker to be ready: named conditions, and the present problems of each.
 //!
-//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy, and says
-//! so again when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow by themselves:
+//! Code that finds that something does not hold reports it here, in one sentence that names the place and the remedy,
+//! and reports again when it is over. `/readyz`, a metric per condition and a log line at each beginning and end follow
+//! by themselves:
 //!
 //! ```
 //! # use spanmill::worker::telemetry::{Condition, Telemetry};
 //! let telemetry = Telemetry::new();
-//! // Keep a reporter where the trouble is found: one for each place. Dropping it withdraws what it has said.
+//! // Keep a reporter where the trouble is found: one for each place. Dropping it withdraws its report.
 //! let reporter = telemetry.conditions().reporter(Condition::Ends, "shard 3");
 //! reporter.unmet("shard 3 lacks delta record 514 of spans[0]; restore the deltas topic, or ...");
 //! assert!(!telemetry.conditions().ready());
@@ -14,8 +15,8 @@
 //! assert!(telemetry.conditions().ready());
 //! ```
 //!
-//! A condition is about being *ready*, never about being *alive*: no orchestrator may end a worker because its broker or its
-//! receiver is down.
+//! A condition is about being *ready*, never about being *alive*: no orchestrator may restart a worker because its
+//! broker or its receiver is down.
 #![allow(clippy::disallowed_methods, reason = "since when something does not hold is a matter of the clock")]
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use super::{keep, names, opts};
 use crate::core::model::Millis;
 use crate::core::model::text::Shown;
 
-/// An answer and a log line name at most so many places of one condition.
+/// The maximum number of places of one condition in an answer and in a log line.
 const MAX_NAMED: usize = 20;
 
 macro_rules! conditions {
@@ -47,7 +48,7 @@ macro_rules! conditions {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What holds when it is met.
+            /// The statement that holds when it is met.
             #[must_use]
             pub fn holds(self) -> &'static str {
                 match self { $(Self::$variant => $holds,)* }
@@ -93,18 +94,18 @@ struct Inner {
     ready: IntGauge,
 }
 
-/// What is known of a condition.
+/// The state of a condition.
 #[derive(Debug)]
 struct State {
     since: Instant,
     since_millis: Millis,
     /// Whether it has been met in this process.
     was_met: bool,
-    /// What speaks against it, by place.
+    /// Its problems, by place.
     troubles: BTreeMap<String, String>,
 }
 
-/// What is said about one place of one condition. Dropping it withdraws that.
+/// Reports about one place of one condition. Dropping it withdraws the last report.
 #[derive(Debug)]
 pub struct Reporter {
     conditions: Conditions,
@@ -121,7 +122,7 @@ pub struct Report {
     pub since: Millis,
     /// For how many seconds.
     pub seconds: u64,
-    /// What speaks against it, a sentence with the remedy each; it is met when there is nothing.
+    /// The problems, a sentence with the remedy each; the condition is met if there is none.
     pub troubles: Vec<String>,
 }
 
@@ -137,14 +138,14 @@ impl Conditions {
         Self(Arc::new(Inner { states: Mutex::new(states), met, ready }))
     }
 
-    /// Somebody who speaks about one place of a condition: a task, a shard, an endpoint.
+    /// A reporter for one place of a condition: a task, a shard, an endpoint.
     #[must_use]
     pub fn reporter(&self, condition: Condition, place: impl Into<String>) -> Reporter {
         Reporter { conditions: self.clone(), condition, place: place.into() }
     }
 
-    /// Says what speaks against a condition at one place, or that nothing does. Control characters are escaped: a part of the
-    /// sentence may come from outside.
+    /// Reports a problem of a condition at one place, or that there is none. Control characters are escaped: a part of
+    /// the sentence may come from outside.
     pub fn report(&self, condition: Condition, place: &str, trouble: Option<String>) {
         let trouble = trouble.map(|text| Shown(&text).to_string());
         let mut states = self.states();
@@ -172,17 +173,17 @@ impl Conditions {
         }
     }
 
-    /// Says everything about a condition at once: what speaks against it, by place. What was said before is over.
+    /// Replaces all reports about a condition at once: its problems, by place.
     pub fn report_all(&self, condition: Condition, troubles: BTreeMap<String, String>) {
         let said: Vec<String> =
             self.states().get(&condition).map(|state| state.troubles.keys().cloned().collect()).unwrap_or_default();
         let over: Vec<String> = said.into_iter().filter(|place| !troubles.contains_key(place)).collect();
-        // What goes on comes first, so that the condition is not met in between.
+        // What continues comes first, so that the condition is not met in between.
         troubles.into_iter().for_each(|(place, text)| self.report(condition, &place, Some(text)));
         over.iter().for_each(|place| self.report(condition, place, None));
     }
 
-    /// A condition has not been met so far, which is no news: a worker begins that way.
+    /// Marks a condition as never met so far, which is no news: a worker starts that way.
     pub fn expect(&self, condition: Condition, place: &str, trouble: &str) {
         if let Some(state) = self.states().get_mut(&condition) {
             state.was_met = false;
@@ -226,7 +227,7 @@ impl State {
 // === impl Reporter ===
 
 impl Reporter {
-    /// The condition is not met here; `trouble` is a sentence that names the remedy. It may be said repeatedly.
+    /// The condition is not met here; `trouble` is a sentence that names the remedy. It may be reported repeatedly.
     pub fn unmet(&self, trouble: impl Into<String>) {
         self.conditions.report(self.condition, &self.place, Some(trouble.into()));
     }
@@ -236,7 +237,7 @@ impl Reporter {
         self.conditions.report(self.condition, &self.place, None);
     }
 
-    /// One or the other.
+    /// Reports a problem, or that there is none.
     pub fn says(&self, trouble: Option<String>) {
         self.conditions.report(self.condition, &self.place, trouble);
     }

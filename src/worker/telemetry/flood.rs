@@ -1,6 +1,6 @@
-//! Lines that say the same repeatedly: each cause is said once a minute, with how often it was held back meanwhile.
+//! Rate-limits repeated log lines: each cause is logged once a minute, with how often it was suppressed meanwhile.
 //!
-//! Code that may log something often asks first, and logs how often it has kept quiet:
+//! Code that may log a line often asks first, and logs how many lines were suppressed:
 //!
 //! ```
 //! # let error = "Connection refused";
@@ -14,15 +14,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two lines of one cause.
+/// The interval between two lines of one cause.
 pub const EVERY: Duration = Duration::from_secs(60);
-/// So many causes are kept apart; more are one.
+/// The maximum number of distinct causes; further ones count as one.
 const CAUSES: usize = 200;
 
-/// Of this process: many clients meet the same broker, and know nothing of each other.
+/// Of this process: many clients use the same broker, independently of each other.
 static PROCESS: Flood = Flood::new();
 
-/// What has been said, by cause.
+/// The logged lines, by cause.
 #[derive(Debug, Default)]
 pub struct Flood(Mutex<BTreeMap<String, LastLogged>>);
 
@@ -32,14 +32,14 @@ struct LastLogged {
     held_back: u64,
 }
 
-/// Whether something may be said for this cause now: then, how often it was held back since it was said last.
+/// Whether this cause may be logged now: if so, how often it was suppressed since it was logged last.
 #[must_use]
 pub fn may_say(cause: &str) -> Option<u64> {
     PROCESS.lets(cause, Instant::now())
 }
 
-/// What a text of others is about: without numbers, addresses and remarks in parentheses at its end, which differ from one time
-/// to the next.
+/// The gist of a foreign text: without numbers, addresses and remarks in parentheses at its end, which differ from one
+/// time to the next.
 #[must_use]
 pub fn gist(text: &str) -> String {
     let text = text.split(" (after ").next().unwrap_or(text);
@@ -57,7 +57,7 @@ pub fn gist(text: &str) -> String {
 // === impl Flood ===
 
 impl Flood {
-    /// Nothing has been said.
+    /// Nothing has been logged.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
@@ -99,7 +99,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(flood.lets("refused", at(0)), Some(0));
         assert!((1..60).all(|n| flood.lets("refused", at(n * 1_000)).is_none()));
-        assert_eq!(flood.lets("not known", at(30_000)), Some(0), "another cause waits for nobody");
+        assert_eq!(flood.lets("not known", at(30_000)), Some(0), "another cause does not wait");
         assert_eq!(flood.lets("refused", at(60_000)), Some(59));
         assert_eq!(flood.lets("refused", at(61_000)), None);
         assert_eq!(flood.lets("refused", at(200_000)), Some(1));

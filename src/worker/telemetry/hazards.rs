@@ -1,4 +1,4 @@
-//! The meters of what should not happen, and of what keeps it from doing harm.
+//! The metrics of failures, and of what limits their damage.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
@@ -10,7 +10,7 @@ pub(crate) const DELETE_RECORDS: &str = "delete_records";
 pub(crate) const DESCRIBE_CONFIGS: &str = "describe_configs";
 const ADMIN_REQUESTS: [&str; 3] = [CREATE_PARTITIONS, DELETE_RECORDS, DESCRIBE_CONFIGS];
 
-/// Dead letters, bugs, stuck partitions, storms, rests, internal topics, memory.
+/// Dead letters, bugs, stuck partitions, storms, group backoffs, internal topics, memory.
 pub(super) struct HazardMeters {
     pub(super) dead_letters: IntCounterVec,
     pub(super) panics: IntCounterVec,

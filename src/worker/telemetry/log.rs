@@ -1,7 +1,7 @@
 //! Logs: to standard error, as text or JSON, filtered.
 //!
-//! Texts of others are in messages and fields: names, answers, errors. All of them go through `Escaped` or
-//! `EscapedJson`, so that an event is one line whatever it says, and no terminal takes an order from it.
+//! Messages and fields contain foreign text: names, answers, errors. All of it goes through `Escaped` or `EscapedJson`,
+//! so that an event is one line whatever it contains, and no control sequence reaches a terminal.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::settings::LogFormat;
 use crate::core::model::text::{Shown, ShownLines};
 
-/// Libraries that talk a lot. What the user says about them wins.
+/// Verbose libraries. The user's filter takes precedence.
 const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn,aws_config=warn,\
     aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_sdk_sts=warn,aws_sigv4=warn,librdkafka=warn,rdkafka=warn";
 
@@ -32,7 +32,7 @@ pub enum LogError {
     Filter {
         /// What was given.
         filter: String,
-        /// What is wrong with it.
+        /// The problem.
         source: ParseError,
     },
     /// A word that is no level and names no target.
@@ -53,7 +53,7 @@ struct EscapedJson<W>(W);
 
 impl<'w> FormatFields<'w> for Escaped {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        // Without colors: theirs could not be told from those of others.
+        // Without colors: the colors of foreign text would look like those of the log.
         let mut text = String::new();
         self.0.format_fields(Writer::new(&mut text), fields)?;
         write!(writer, "{}", Shown(&text))
@@ -69,7 +69,7 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for EscapedJson<W> {
 }
 
 impl<W: Write> Write for EscapedJson<W> {
-    /// An event comes in one piece.
+    /// An event is written in one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.0.write_all(ShownLines(&String::from_utf8_lossy(event)).to_string().as_bytes())?;
         Ok(event.len())
@@ -112,7 +112,7 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // The reader of the log may go away; complaining about that on the same pipe would panic.
+        // The reader of the log may close the pipe; reporting that on the same pipe would panic.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => {

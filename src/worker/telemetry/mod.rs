@@ -35,15 +35,15 @@ pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegi
 use crate::core::remotewrite::verdict::REASONS;
 use crate::core::series::IllegalSeries;
 
-/// Under which reason samples are rejected whose tenant cannot stand in a header.
+/// The reason under which samples are rejected whose tenant is not legal in a header.
 pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
 /// The same of samples that are not sent, because the receiver refuses their series.
 pub(crate) const QUARANTINED: &str = "quarantined";
 
-/// All that [`class_of`] says.
+/// All values that [`class_of`] returns.
 const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
 
-/// Under which class an answer is counted; 0 is none.
+/// The class that an answer is counted under; 0 is no answer.
 pub(crate) fn class_of(status: u16) -> &'static str {
     match status {
         200..=299 => "2xx",
@@ -62,11 +62,11 @@ const RESTORE_BOUNDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60
 /// What happened in a rebalance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rebalance {
-    /// Partitions came.
+    /// Partitions were assigned.
     Assigned,
-    /// Partitions went, in order.
+    /// Partitions were revoked, in order.
     Revoked,
-    /// Partitions had gone before the worker knew.
+    /// Partitions were lost before the worker knew.
     Lost,
 }
 
@@ -116,7 +116,7 @@ pub struct Samples {
     pub already_there: u64,
     /// Rejected.
     pub rejected: u64,
-    /// Given up with the task that they came from; its next owner sends them again.
+    /// Dropped with the task that they came from; its next owner sends them again.
     pub abandoned: u64,
     /// In flight.
     pub pending: u64,
@@ -202,7 +202,7 @@ impl Telemetry {
         &self.0.statuses
     }
 
-    /// Where samples go, and how that stands.
+    /// The receivers, and their state.
     #[must_use]
     pub fn receivers(&self) -> &Receivers {
         &self.0.receivers
@@ -320,7 +320,7 @@ impl Telemetry {
         self.0.hazards.storms.inc();
     }
 
-    /// Counts a rest of this worker.
+    /// Counts a backoff of this worker from the groups.
     pub fn rests(&self) {
         self.0.hazards.rests.inc();
     }
@@ -345,7 +345,7 @@ impl Telemetry {
         self.0.hazards.reserved.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Shows whether spans wait because too much is held.
+    /// Shows whether reading is throttled by the memory limit.
     pub fn memory_throttled(&self, throttled: bool) {
         self.0.hazards.throttled.set(i64::from(throttled));
     }
@@ -360,7 +360,7 @@ impl Telemetry {
         self.0.hazards.desired_workers.set(workers);
     }
 
-    /// Settings of tenants have are applied.
+    /// Settings of tenants were applied.
     pub fn overrides_loaded(&self, version: String, tenants: Vec<String>) {
         self.0.overrides.loaded(version, tenants);
     }
@@ -376,7 +376,7 @@ impl Telemetry {
         self.0.overrides.shown()
     }
 
-    /// This worker counts by these settings from now on.
+    /// Sets the settings by which this worker counts from now on.
     pub fn settings_in_force(&self, fingerprint: u64, text: &str) {
         self.0.settings.in_force(fingerprint, text);
     }
@@ -387,7 +387,7 @@ impl Telemetry {
         self.0.settings.shown()
     }
 
-    /// A shard continues by other settings.
+    /// A shard has switched to other settings.
     pub fn settings_changed(&self) {
         self.0.settings.changes.inc();
     }
@@ -398,7 +398,7 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
     }
 
-    /// What became of all samples so far.
+    /// The results of all samples so far.
     #[must_use]
     pub fn samples(&self) -> Samples {
         let meters = self.export();
@@ -474,7 +474,7 @@ fn counter(registry: &Registry, m: Metric) -> IntCounter {
     keep(registry, IntCounter::with_opts(opts(m)))
 }
 
-/// Counters by the value of one label. Those that are known are there from the start: `increase()` does not see the first event
+/// Counters by the value of one label. The known values exist from the start: `increase()` does not see the first event
 /// of a series that begins with it, so an alert would miss it.
 fn counters(registry: &Registry, m: Metric, known: impl IntoIterator<Item = &'static str>) -> IntCounterVec {
     let counters = keep(registry, IntCounterVec::new(opts(m), m.labels));
@@ -533,7 +533,7 @@ mod tests {
             (s.state, s.shown, s.lag_records) = (TaskState::Running, true, 12);
             s.journaled = Some(Ledger::default());
         });
-        assert!(t.render().contains(&row("unconfirmed")), "nobody has confirmed it");
+        assert!(t.render().contains(&row("unconfirmed")), "it is not confirmed");
         t.tasks().confirm(TaskKind::Span, true);
         assert!(t.render().contains(&row("owned")));
         t.tasks().confirm(TaskKind::Span, false);

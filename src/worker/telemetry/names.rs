@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// One metric: its name, its kind, its labels and what it says.
+/// One metric: its name, its kind, its labels and its help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// The full name.
@@ -39,8 +39,8 @@ macro_rules! metrics {
 
 macro_rules! ledger {
     ($($name:literal [$($label:literal)?] $help:literal;)*) => {
-        /// The ledger of a source partition since the beginning of its journal, as far as it is journaled. Which counters a
-        /// metric shows is said beside them (`Counter::metric`).
+        /// The ledger of a source partition since the beginning of its journal, as far as it is journaled. Which
+        /// counters a metric shows is defined beside them (`Counter::metric`).
         pub const LEDGER: &[Metric] = &[$(
             Metric { name: $name, kind: Kind::Counter, labels: &[$($label,)? "topic", "partition", "state"], help: $help },
         )*];

@@ -1,4 +1,4 @@
-//! Which tenants have settings of their own, for the admin server and for metrics. It holds names and no settings, so no
+//! Which tenants have settings of their own, for the admin server and for metrics. It holds names only, and so no
 //! secret.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Where samples go: one entry per receiver and tenant, with how it stands. The shard senders of `export` write it; metrics and
-//! readiness read it.
+//! The receivers of samples: one entry per receiver and tenant, with its state. The shard senders of `export` write it;
+//! metrics and readiness read it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use prometheus::proto::MetricFamily;
 use super::names;
 use super::task_registry::gauges;
 
-/// A receiver that is waited for is worth a word after so long, and speaks against being ready when all are: a restart takes
-/// less.
+/// After so long, a receiver that does not accept samples is logged, and the worker is not ready if all are like that:
+/// a restart takes less.
 pub const WAITS_AT_LEAST: Duration = Duration::from_secs(30);
 
 /// Names an entry.
 pub(crate) type ReceiverId = u64;
 
-/// How a tenant stands at a receiver.
+/// The state of a tenant at a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverStatus {
     /// The address, without what may be secret in it.
     pub url: String,
-    /// The tenant. Somebody else chose the name: escape it.
+    /// The tenant. Its name comes from outside: escape it.
     pub tenant: Arc<str>,
     /// When something was stored last.
     pub last_success: Option<SystemTime>,
-    /// What is waited for.
+    /// What the samples wait for.
     pub waiting: Option<Waiting>,
     /// Since when everything has been refused for its content.
     pub refused_since: Option<SystemTime>,
@@ -54,7 +54,7 @@ pub struct QuarantinedSeries {
     pub answer: String,
 }
 
-/// Samples wait until a receiver takes them.
+/// Samples wait until a receiver accepts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// Since when.
@@ -84,7 +84,7 @@ pub(super) struct ReceiversCollector {
 // === impl Receivers ===
 
 impl Receivers {
-    /// All receivers that samples have been handed over for, in order of address and tenant.
+    /// All receivers that samples were sent to, in order of address and tenant.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ReceiverStatus> {
         let mut all: Vec<ReceiverStatus> = self.0.known.iter().map(|entry| entry.value().clone()).collect();
@@ -92,7 +92,7 @@ impl Receivers {
         all
     }
 
-    /// What has been waited for `least`, a line per address and reason, with the remedy.
+    /// The receivers that samples have waited for at least `least`, a line per address and reason, with the remedy.
     #[must_use]
     pub fn complaints(&self, least: Duration) -> Vec<String> {
         let mut found: BTreeMap<(String, &'static str), (usize, Waiting)> = BTreeMap::new();
@@ -112,14 +112,14 @@ impl Receivers {
         found.into_iter().map(line).collect()
     }
 
-    /// Whether samples wait, and none of those that go anywhere has been stored since they do.
+    /// Whether samples wait, and no receiver that has stored any accepts them now.
     #[must_use]
     pub fn all_wait(&self) -> bool {
         let mut waits = false;
         for status in self.snapshot() {
             match status.waiting {
                 Some(_) => waits = true,
-                // It may have had nothing to say.
+                // There may have been no samples for it.
                 None if status.last_success.is_none() => {}
                 None => return false,
             }
@@ -153,7 +153,7 @@ impl Receivers {
         });
     }
 
-    /// An answer has come; `over` when nobody waits any more.
+    /// An answer has come; `over` when no sender waits any more.
     pub(crate) fn answers(&self, id: ReceiverId, stored: bool, over: bool) {
         self.change(id, |status| {
             if stored {

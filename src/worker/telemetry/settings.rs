@@ -1,4 +1,4 @@
-//! By which settings this worker counts, for the admin server and for metrics.
+//! The settings by which this worker counts, for the admin server and for metrics.
 
 use std::sync::{Mutex, PoisonError};
 

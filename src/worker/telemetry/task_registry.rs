@@ -1,8 +1,8 @@
 //! The task registry: what every owned task is doing. Task threads write it, the admin server reads it.
 //!
-//! Metrics per partition are made from the task registry when they are asked for, so a task that leaves takes its rows along. A
-//! row says in its label `state` what it is worth: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the last
-//! that was known.
+//! Metrics per partition are made from the task registry on each scrape, so the rows of a task disappear with it. The
+//! label `state` of a row shows how current it is: `owned` is the truth, `restoring`, `unconfirmed` and `lost` are the
+//! last that was known.
 #![allow(clippy::disallowed_methods, reason = "since when a task is in its state is a matter of the clock")]
 
 use std::collections::BTreeMap;
@@ -51,7 +51,8 @@ pub enum TaskState {
     Running,
     /// Commits a last time.
     Closing,
-    /// The group has given it away without asking: this worker was not heard of in time. Perhaps somebody else has it.
+    /// The group has given it away without asking: the heartbeats of this worker did not arrive in time. Another worker
+    /// may have it.
     Lost,
 }
 
@@ -76,7 +77,7 @@ pub struct TaskStatus {
     pub lag_millis: Millis,
     /// The ledger of a span task, with what is not journaled yet; empty for a series task.
     pub ledger: Ledger,
-    /// The ledger with which this worker took the partition over.
+    /// The ledger when this worker acquired the partition.
     pub begun: Option<Ledger>,
     /// The ledger as the journal has it, once that is known. It never goes down, also when the owner changes.
     pub journaled: Option<Ledger>,
@@ -92,19 +93,19 @@ pub struct TaskStatus {
     pub unnamed: usize,
     /// Which sources of a series task are counted by other settings than this worker's.
     pub settings: SettingsStatus,
-    /// Whether it has caught up with what its predecessor had done.
+    /// Whether it has caught up with its predecessor.
     pub restored: bool,
     /// In a replay: whether its stretch is read, or everything is closed, and all of it is journaled and acknowledged.
     pub done: bool,
     /// Why it does not continue, if it does not.
     pub trouble: Option<String>,
-    /// Why its partition cannot be read, if that is so.
+    /// Why its partition cannot be read, if it cannot.
     pub fetch_trouble: Option<String>,
-    /// When the broker of its partition was last heard of, or there was something left to take in.
+    /// When the broker of its partition last answered, or unread records were in the buffer.
     pub heard: Option<Instant>,
     /// The bytes that are fetched and not taken yet.
     pub fetched: u64,
-    /// Since when there are records to read while none tells how old they are, in milliseconds since the epoch.
+    /// Since when there are records to read while none shows how old they are, in milliseconds since the epoch.
     pub waiting_since: Option<Millis>,
     /// Since when it is in its state.
     pub since: Option<Instant>,
@@ -128,7 +129,7 @@ pub struct LimitsStatus {
 pub struct SettingsStatus {
     /// How many source partitions.
     pub sources: usize,
-    /// By the fingerprint of their settings: what is different, key by key; empty while nobody has told.
+    /// By the fingerprint of their settings: what is different, key by key; empty until a source has reported it.
     pub others: BTreeMap<u64, Vec<String>>,
 }
 
@@ -144,8 +145,7 @@ struct Inner {
     confirmed: [AtomicU64; 2],
 }
 
-/// For how long a confirmed membership is believed in. A worker that was frozen must not call anything its own when it wakes
-/// up.
+/// How long a membership counts as confirmed. A worker that was frozen must not claim to own anything when it wakes up.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3);
 
 /// Makes metrics from the task registry.
@@ -280,14 +280,14 @@ impl TaskRegistry {
         self.update(id, |known| known.state = TaskState::Lost);
     }
 
-    /// The group has this worker again: what was lost at least so long ago, and has not come back, is somebody else's.
+    /// The group has this worker again: another worker owns what was lost at least so long ago and has not come back.
     pub fn forget_lost(&self, kind: TaskKind, ago: Duration) {
         let old = |status: &TaskStatus| status.since.is_none_or(|since| since.elapsed() >= ago);
         self.0.tasks.retain(|id, status| id.kind != kind || status.state != TaskState::Lost || !old(status));
     }
 
-    /// Whether this worker's membership in the group of this kind of task is confirmed by its heartbeats. To be renewed
-    /// repeatedly.
+    /// Sets whether this worker's membership in the group of this kind of task is confirmed by its heartbeats. The
+    /// caller renews it repeatedly.
     pub fn confirm(&self, kind: TaskKind, confirmed: bool) {
         let until = if confirmed { (self.0.age() + CONFIRMED_FOR).as_millis() } else { 0 };
         self.0.confirmed[kind as usize].store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -307,7 +307,7 @@ impl TaskRegistry {
         all
     }
 
-    /// What the rows of a task are worth.
+    /// The value of the label `state` of a task.
     fn worth(&self, id: &TaskId, status: &TaskStatus) -> &'static str {
         match status.state {
             TaskState::Lost => "lost",

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Nothing is lost at these: whoever is in charge can mend what they complain about.
+/// Nothing is lost at these: an operator can fix what they report.
 #[test]
 fn what_a_receiver_may_take_later_is_waited_for_and_nothing_is_lost() {
     for status in [301, 302, 307, 308, 401, 403, 404, 405, 407, 408, 415, 418, 421, 425, 426, 431, 451, 499] {

@@ -155,7 +155,7 @@ admin: {{listen: "127.0.0.1:0"}}
         producer.flush(PATIENCE).expect("everything is delivered");
     }
 
-    /// Writes the journal of a partition that nobody has had: a worker has believed that it was `now`, and has ticked.
+    /// Writes the journal of a partition that no worker has had: a worker assumed that it was `now`, and has ticked.
     pub fn ticks_at(&self, partition: i32, now: Millis) {
         let config = spanmill::config::load_from(Some(&self.config()), &[]).expect("sound settings").config;
         let settings = SpanSettings::from(&config);

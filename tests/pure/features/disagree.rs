@@ -162,7 +162,7 @@ const OTHER: &[(&str, &[&str])] = &[
 ];
 
 /// Keys that decide a number and leave every series its name, its zero and its values: how much it grows by is what was
-/// counted, whoever counted.
+/// counted, whichever worker counted.
 const GROWS_ALIKE: [&str; 14] = [
     "kafka.topic_settings",
     "kafka.encoding",
@@ -342,7 +342,7 @@ impl<'a> Group<'a> {
     fn close_ready(&mut self, owner: &mut Task) {
         let sources = self.of(&self.sources).clone();
         while let (Some(step), behind) = owner.task.held_back_by(&sources) {
-            // Nobody advances a source that only one of the workers knows of.
+            // No worker advances a source that only one of the workers knows of.
             if behind.iter().any(|(topic, _)| topic == "t") {
                 return;
             }

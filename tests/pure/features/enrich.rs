@@ -77,7 +77,7 @@ fn enrich(dice: &mut Dice, span: &mut Span, partition: u8) {
     }
     for _ in 0..dice.below(6).saturating_sub(3) {
         let (first, span_id) = (1 + dice.below(4) as u8, vec![1 + dice.below(4) as u8; 8]);
-        // As the trace IDs above: only the first byte tells the partition.
+        // As the trace IDs above: only the first byte determines the partition.
         let trace_id = [vec![first + partition * 16], vec![first; 15]].concat();
         span.links.push(span::Link { trace_id, span_id, ..span::Link::default() });
     }

@@ -31,7 +31,7 @@ struct Partition<'a> {
     past: Arc<[journal::Event]>,
     repeat: Repeat,
     task: SpanTask,
-    /// The journal: commits, and the event to go on with after each.
+    /// The journal: commits, and the event to continue with after each.
     journal: Vec<(StepCut, usize)>,
 }
 
@@ -145,7 +145,7 @@ impl Partition<'_> {
         assert_eq!(by_ledger, self.task.pending_edges() as i128, "every edge is accounted for");
     }
 
-    /// A new owner takes over; returns the event to go on with.
+    /// A new owner acquires the task; returns the event to continue with.
     fn crash(&mut self, dice: &mut Dice) -> usize {
         let last = self.journal.last();
         let (restored, resume) = last.map_or_else(Default::default, |(c, resume)| {

@@ -38,7 +38,7 @@ pub(crate) enum Trouble {
     Joins,
 }
 
-/// Lets a group live, and repeats what it did. Tells whether the trouble made a difference.
+/// Lets a group live, and repeats what it did. Returns whether the trouble made a difference.
 pub(crate) fn assert_repeats(seed: u64, trouble: Trouble) -> bool {
     let mut story = Story::new(seed);
     let live = Live::new(&mut story, trouble);

@@ -29,7 +29,7 @@ const KEYS: [&str; 10] = [
     "nobody.has.it",
 ];
 
-/// Settings for everybody, and other ones for the tenant `other`.
+/// Default settings, and other ones for the tenant `other`.
 pub(crate) fn random_tenants(dice: &mut Dice) -> Tenants {
     let mut defaults = Config::default();
     defaults.kafka.shards = SHARDS;

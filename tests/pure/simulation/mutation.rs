@@ -1,5 +1,5 @@
-//! The rules, switched off one by one. The product has no such switch: the simulation lies to it instead, about what the
-//! journal says, or does not do as it is told.
+//! The rules, switched off one by one. The product has no such switch: the simulation lies to it instead, about what
+//! the journal holds, or ignores its requests.
 
 use std::rc::Rc;
 
@@ -33,8 +33,8 @@ pub(crate) enum Mutation {
 type Records = Vec<(i64, Rc<[u8]>)>;
 
 impl Mutation {
-    /// Whether the deltas topic keeps what it has acknowledged, and nobody hears what shards lack: what else a rule protects
-    /// from would be made good.
+    /// Whether the deltas topic keeps what it has acknowledged, and no owner learns what shards lack: what else a rule
+    /// protects from would be made good.
     pub(crate) fn keeps_ends(self) -> bool {
         matches!(self, Self::ForwardedTooEarly | Self::UnknownTakenAsLost | Self::OrderOfAcknowledgementsIgnored)
     }

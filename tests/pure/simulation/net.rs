@@ -62,7 +62,7 @@ impl Log {
         self.start = self.start.max(offset);
     }
 
-    /// Loses the last `n` records, acknowledged or not. Their offsets are given out anew.
+    /// Loses the last `n` records, acknowledged or not. Their offsets are assigned again.
     pub(crate) fn lose_end(&mut self, n: usize) {
         self.all.truncate(self.all.len().saturating_sub(n));
         self.end = self.all.last().map_or(0, |(offset, _)| offset + 1).max(self.start);
@@ -109,7 +109,7 @@ impl Net {
         }
     }
 
-    /// A fresh channel; whoever had one before leaves it to its fate.
+    /// A fresh channel; the earlier one is abandoned.
     pub(crate) fn open(&mut self, topic: Topic) -> usize {
         self.channels.push(Channel { topic, queue: VecDeque::new(), acks: VecDeque::new() });
         self.channels.len() - 1

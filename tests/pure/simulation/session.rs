@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// Whether somebody has claimed the journal after us.
+    /// Whether another worker has claimed the journal after us.
     pub(crate) fn is_contested(&self, net: &Net, claim: i64) -> Result<bool, String> {
         let log = net.log(self.topic);
         let later = log.read(claim + 1, log.end()).iter().map(|(o, r)| (*o, &**r));

@@ -86,7 +86,7 @@ impl SpanActor {
                 && claims.mutation != Mutation::LackUnheard
                 && !claims.mutation.keeps_ends()
             {
-                // Whoever takes the task over finds in the journal who lacks what.
+                // The new owner finds in the journal which shards lack which delta records.
                 *self = Self::new(net, rng, self.partition, claims.mutation);
                 claims.regained += 1;
             }

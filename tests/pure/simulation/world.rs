@@ -20,9 +20,9 @@ pub(crate) struct Claims<'a> {
     pub(crate) shards: usize,
     /// The source partition of a span task.
     pub(crate) source: &'a [Record],
-    /// Once peace has come, whoever is fenced claims again.
+    /// Once no more faults happen, a fenced worker claims again.
     pub(crate) healing: bool,
-    /// Who was told that which commit was accepted.
+    /// Which owner learned that which commit was accepted.
     pub(crate) accepted: &'a mut Vec<(Topic, Owner, u64)>,
     /// How often delta records were sent again because a shard lacked them.
     pub(crate) regained: usize,
@@ -86,7 +86,7 @@ pub(crate) struct World {
     counter: Counter,
 }
 
-/// How it is told that a step that was closed by force is contradicted because its mark is lost.
+/// The message that a step that was closed on stall timeout is contradicted because its mark is lost.
 const FORCED_LOST: &str = "a forced close is lost: ";
 
 /// How the refusal of a journal begins.
@@ -290,7 +290,7 @@ impl World {
         }
     }
 
-    /// Somebody takes a task over. Whoever had it does not know, and goes on.
+    /// A worker acquires a task. Its earlier owner does not know, and continues.
     fn take_over(&mut self) {
         let Self { net, rng, mutation, .. } = self;
         let task = rng.below(self.sources.len() + self.shards);
@@ -315,7 +315,7 @@ impl World {
             Some(i) => self.series.swap_remove(i).channels(),
             None => self.spans.swap_remove(i).channels(),
         };
-        // What has left the process goes on, unless it is lost as well.
+        // Requests that have left the process continue, unless they are lost as well.
         for channel in channels {
             if self.rng.chance(50) {
                 self.net.drop_queue(channel);
@@ -414,7 +414,7 @@ impl World {
         Ok(())
     }
 
-    /// Some request arrives, however late and whoever sent it.
+    /// Some request arrives, however late, from any worker.
     fn deliver_request(&mut self) -> Result<(), String> {
         if self.requests.is_empty() {
             return Ok(());
@@ -426,7 +426,7 @@ impl World {
         if taken {
             for (&series, &value) in &step.1 {
                 let shard = usize::try_from(series).expect("small") % self.shards;
-                // Nothing else tells that a step was closed too early, and it is closed again of all that is there.
+                // Nothing else shows that a step was closed too early, and it is closed again with all that is there.
                 let forgiven = self.lost_forced.get(&shard).is_some_and(|lost| step.0 >= *lost);
                 self.sink.take(series, step.0, value).map_err(|what| {
                     if forgiven && what.contains(CONTRADICTED) { format!("{FORCED_LOST}{what}") } else { what }
@@ -485,7 +485,7 @@ impl World {
                 .map_err(|what| format!("partition {p}: {what}"))?;
         }
         for (series, total) in oracle::plain_totals(&self.sources) {
-            // Unless somebody wanted records counted twice, or not at all.
+            // Unless an operator wanted records counted twice, or not at all.
             if resets == 0 && totals.get(&series) != Some(&total) {
                 return Err(format!("series {series}: the journals say {:?} of {total}", totals.get(&series)));
             }

@@ -1,4 +1,4 @@
-//! The HTTP API that Prometheus and VictoriaMetrics delta record, as a blocking client.
+//! The HTTP API that Prometheus and VictoriaMetrics share, as a blocking client.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -42,7 +42,7 @@ impl RealKafka {
         Self { brokers, daemon, others: Vec::new() }
     }
 
-    /// Three brokers, one of which is the controller. A topic has three copies if nobody says otherwise.
+    /// Three brokers, one of which is the controller. A topic has three copies by default.
     pub fn start_three() -> Self {
         let [controller] = free_ports();
         // The later line of a file counts.
@@ -211,7 +211,7 @@ pub fn cut_end(data: &Path, topic: &str, partition: i32, to: i64) {
                 let file = std::fs::File::options().write(true).open(&path).expect("a segment can be written");
                 file.set_len(kept as u64).expect("a segment can be cut");
             }
-            // They are made anew.
+            // They are created again.
             Some("index" | "timeindex" | "snapshot") => std::fs::remove_file(&path).expect("an index can be deleted"),
             _ => {}
         }

@@ -21,7 +21,7 @@ use crate::tools::files::{self, FilePosition, Frames, Framing, Rotation, TimeErr
 
 /// Standard input, as a path.
 const STDIN: &str = "-";
-/// What is read to see what a file is.
+/// The bytes that are read to detect the format of a file.
 const HEAD: u64 = 512;
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
@@ -62,7 +62,7 @@ pub(super) struct FileRecord {
     pub(super) at: FilePosition,
     /// How many of its spans have no end.
     pub(super) unfinished: u64,
-    /// How many of them tell a time that cannot be, and what is wrong with the first.
+    /// How many of them hold an implausible time, and what is wrong with the first.
     pub(super) odd: Option<(u64, TimeError)>,
     /// The bytes of all files that had been read with it.
     pub(super) read: u64,
@@ -116,11 +116,11 @@ impl Inputs {
         self.rows.iter().map(Vec::len).sum()
     }
 
-    /// What is read, a line each: a file that has been changed is another one.
+    /// The inputs, one line each: a changed file counts as another one.
     pub(super) fn described(&self) -> Vec<String> {
         let one = |path: &PathBuf| {
             if path.as_os_str() == STDIN {
-                // Nobody knows whether it is the same as before.
+                // Whether the input is the same as before is unknown.
                 return format!("standard input, read by {:016x}", RandomState::new().build_hasher().finish());
             }
             let meta = fs::metadata(path).ok();
@@ -137,7 +137,8 @@ impl Inputs {
         self.bytes
     }
 
-    /// A stream for every row. What is read is counted in `read`; spans after `latest` say nothing about their record's time.
+    /// A stream for every row. What is read is counted in `read`; spans after `latest` do not count for their record's
+    /// time.
     pub(super) fn streams(self, latest: Millis, read: &Arc<AtomicU64>) -> Vec<Stream> {
         let stream = |row: Vec<PathBuf>| Stream {
             paths: row.into(),
@@ -152,7 +153,8 @@ impl Inputs {
     }
 }
 
-/// Adds a file, or the files below a directory, in order. Those whose names begin with a dot are of no interest there.
+/// Adds a file, or the files below a directory, in order. Files in a directory whose names begin with a dot are
+/// skipped.
 fn walk(path: &Path, named: bool, found: &mut Vec<PathBuf>, bytes: &mut Option<u64>) -> Result<(), FilesError> {
     let failed = |source| FilesError::Path { path: path.to_owned(), source };
     let meta = fs::metadata(path).map_err(failed)?;
@@ -161,7 +163,7 @@ fn walk(path: &Path, named: bool, found: &mut Vec<PathBuf>, bytes: &mut Option<u
         found.push(path.to_owned());
         return Ok(());
     }
-    // A link to a directory may lead in a circle.
+    // A link to a directory may form a cycle.
     if !named && fs::symlink_metadata(path).map_err(failed)?.is_symlink() {
         return Ok(());
     }
@@ -177,7 +179,7 @@ fn walk(path: &Path, named: bool, found: &mut Vec<PathBuf>, bytes: &mut Option<u
 // === impl Stream ===
 
 impl Stream {
-    /// The next record. What cannot be read on the way to it is told.
+    /// The next record. What cannot be read on the way to it is added to `problems`.
     pub(super) fn next(&mut self, problems: &mut Problems) -> Option<FileRecord> {
         loop {
             let Some(open) = &mut self.open else {
@@ -216,7 +218,7 @@ impl Stream {
         }
     }
 
-    /// Opens a file and sees what it is; `None` when it is empty.
+    /// Opens a file and detects its format; `None` if it is empty.
     fn open(&self, path: &Path) -> io::Result<Option<(Framing, Box<dyn BufRead + Send>)>> {
         let raw: Box<dyn Read + Send> =
             if path.as_os_str() == STDIN { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
@@ -238,7 +240,7 @@ impl Stream {
         }
         let seen = files::framing(&head);
         let named = || files::hint(&path.to_string_lossy());
-        // Both kinds may have lengths, and JSON may be broken into lines or not; what was told decides the rest.
+        // Both kinds may have lengths, and JSON may be broken into lines or not; the flags decide the rest.
         let told = match self.encoding {
             Encoding::Auto => None,
             encoding => seen.filter(|_| files::is_json(encoding)).or(Some(files::framing_of(encoding))),
@@ -258,14 +260,14 @@ fn look(mut input: impl BufRead + Send + 'static) -> io::Result<(Vec<u8>, Box<dy
     Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
 }
 
-/// The record's value that a message stands for, decoded into `batch`, and what its spans say about its time.
+/// The record's value of a message, decoded into `batch`, and its time by its spans.
 fn record(
     message: &[u8],
     (framing, encoding): (Framing, Encoding),
     latest: Millis,
     batch: &mut Batch,
 ) -> Result<(Vec<u8>, (Times, Option<TimeError>)), Unreadable> {
-    // Among lines, what is no JSON is damaged JSON.
+    // In a file of lines, a line that is not JSON is damaged JSON.
     let encoding = match (framing, encoding) {
         (Framing::Lines | Framing::Objects, Encoding::Auto) => json_encoding(message),
         (_, encoding) => encoding,
@@ -276,7 +278,7 @@ fn record(
     Ok((value, times))
 }
 
-/// Counts what is read.
+/// Counts the bytes that are read.
 struct Counting<R> {
     inner: R,
     read: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! How far it is: a bar on a terminal, a line now and then elsewhere. What counts is what has been answered: files are read
+//! The progress: a bar on a terminal, a line at intervals elsewhere. It counts acknowledged data: files are read
 //! ahead of that.
 
 use std::collections::VecDeque;
@@ -15,14 +15,14 @@ use crate::core::model::time::rfc3339;
 use crate::core::model::{Counter, Millis};
 use crate::tools::local::Local;
 
-/// A bar is drawn so often.
+/// The interval between two updates of a bar.
 const BAR_EVERY: Duration = Duration::from_millis(250);
-/// What the bar and its numbers take of a line.
+/// The width of the bar with its numbers.
 const BAR_WIDTH: usize = 38;
 /// Records that lie closer together are one place.
 const PLACE: Millis = 1_000;
 
-/// Tells how far a replay is, on standard error.
+/// Reports the progress of a replay on standard error.
 #[derive(Debug)]
 pub(super) struct FilesProgress {
     bar: Option<ProgressBar>,
@@ -65,7 +65,7 @@ impl Delivered {
 // === impl FilesProgress ===
 
 impl FilesProgress {
-    /// Draws on `bars`, if there is a terminal; without one, tells something `every` so often.
+    /// Draws on `bars`, if there is a terminal; without one, reports once per interval `every`.
     pub(super) fn new(total: Option<u64>, bars: Option<&MultiProgress>, every: Duration, begin: Instant) -> Self {
         let bar = bars.map(|bars| bars.add(bar(total)));
         let every = if bar.is_some() { BAR_EVERY } else { every };
@@ -74,13 +74,13 @@ impl FilesProgress {
 
     /// A record of this time has been taken; with it, so many bytes of the files had been read.
     pub(super) fn read(&mut self, at: Millis, bytes: u64) {
-        // Places go when they are shown.
+        // Places are removed when they are shown.
         if !self.every.is_zero() {
             self.delivered.read(at, bytes);
         }
     }
 
-    /// Tells it, if it is time.
+    /// Reports the progress, if it is time.
     pub(super) fn show(&mut self, summary: &Summary, local: &Local, sending: &Sending, stuck: Option<&str>) {
         if self.every.is_zero() || self.told.elapsed() < self.every {
             return;

@@ -13,7 +13,7 @@ use super::input::{FileRecord, Inputs, Stream};
 use super::summary::Problems;
 use crate::core::model::Millis;
 
-/// So much is handed over at once.
+/// The size of a chunk.
 const CHUNK: usize = 1 << 20;
 /// Chunks that may wait.
 const AHEAD: usize = 4;
@@ -65,7 +65,7 @@ impl Reading {
         Ok(Self { chunks, read, thread: Some(thread) })
     }
 
-    /// What comes next, if it comes before `timeout`.
+    /// The next chunk, if it comes before `timeout`.
     pub(super) fn next(&mut self, timeout: Duration) -> io::Result<Next> {
         match self.chunks.recv_timeout(timeout) {
             Ok(taken) => Ok(Next::Taken(taken)),
@@ -97,7 +97,7 @@ fn run(mut merge: Merge, chunks: &SyncSender<Taken>, stop: &AtomicBool) {
             }
         }
     }
-    // Nobody listens any more if the run was stopped.
+    // The receiving thread is gone if the run was stopped.
     drop(chunks.send(taken));
 }
 

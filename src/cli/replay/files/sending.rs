@@ -1,4 +1,4 @@
-//! The way of closed steps to the receivers: a shard sender per shard, and what came of it.
+//! Sends closed steps to the receivers, with a shard sender per shard, and counts the results.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ struct Answers {
     samples: SentSamples,
     /// Batches without an answer, by step.
     waiting: BTreeMap<Millis, usize>,
-    /// The steps of which something was sent, whatever became of it.
+    /// The steps of which a part was sent, whatever the result.
     sent: BTreeSet<Millis>,
     /// Batches that have been answered, and how many of them the sender knows of.
     answered: u64,
@@ -48,7 +48,7 @@ impl Sending {
         Self { senders: (0..shards).map(open).collect(), resend, shared }
     }
 
-    /// Hands a batch over. Gives it back when too many of its shard are under way.
+    /// Enqueues a batch. Returns it if too many of its shard are in flight.
     pub(super) fn try_send(&self, shard: u32, batch: StepBatch) -> Option<StepBatch> {
         let (step, batch) = (batch.step, StepBatch { resend: batch.resend || self.resend, ..batch });
         // Before it is sent: its answer may be there at once.
@@ -72,12 +72,12 @@ impl Sending {
         self.shared.lock().waiting.values().sum()
     }
 
-    /// What became of the samples.
+    /// The results of the samples.
     pub(super) fn samples(&self) -> SentSamples {
         self.shared.lock().samples
     }
 
-    /// The last step up to which everything is answered. `torn` says that the last step may not have been sent as a whole.
+    /// The last step up to which everything is answered. `torn` means that the last step may be incomplete.
     pub(super) fn settled(&self, torn: bool) -> Option<Millis> {
         let answers = self.shared.lock();
         let last = answers.sent.last().copied()?;

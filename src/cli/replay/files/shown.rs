@@ -101,7 +101,7 @@ impl Showing<'_> {
         Ok(())
     }
 
-    /// Steps of series are of no use here, and would pile up.
+    /// Steps of series are not needed here, and would accumulate.
     fn close(&mut self) {
         while self.local.next_closed().is_some() {}
     }

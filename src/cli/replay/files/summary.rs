@@ -1,4 +1,4 @@
-//! What a replay of files came to.
+//! The result of a replay of files.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use crate::tools::files::FilePosition;
 use crate::tools::local::Local;
 use crate::worker::sender::Delivered;
 
-/// Problems that are told one by one; the rest is counted.
+/// Problems that are listed one by one; further ones are counted.
 const TOLD: usize = 20;
 
-/// What was read, what it gave, and what became of that.
+/// The input, the output and the results of delivery.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// Files that were found.
@@ -33,7 +33,7 @@ pub struct Summary {
     pub spans: u64,
     /// Those of them that have no end.
     pub unfinished: u64,
-    /// Those of them that tell a time that cannot be; they count at the time of their message.
+    /// Those of them that hold an implausible time; they count at the time of their message.
     pub odd_times: Problems,
     /// The times of the first and of the last record, in milliseconds.
     pub times: Option<(Millis, Millis)>,
@@ -45,7 +45,7 @@ pub struct Summary {
     pub active_series: u64,
     /// Label sets that a limit refused.
     pub limited: u64,
-    /// Samples, by what became of them.
+    /// Samples, by result.
     pub samples: SentSamples,
     /// Whether it ended before everything was read and settled.
     pub stopped: bool,
@@ -53,9 +53,9 @@ pub struct Summary {
     pub failed: Option<String>,
     /// How long it took.
     pub seconds: f64,
-    /// What became of records, spans and pending edges, without the lines that are zero.
+    /// The ledger of records, spans and pending edges, without the lines that are zero.
     pub ledger: BTreeMap<&'static str, u64>,
-    /// What has become of the spool, if there is one and everything was read.
+    /// The result of the spool, if there is one and everything was read.
     pub finished: Finished,
     #[serde(skip)]
     pub(super) last_step: Option<Millis>,
@@ -68,11 +68,11 @@ pub struct Problem {
     pub file: String,
     /// Where in it; none if it is about the whole file, or the rest of it.
     pub at: Option<FilePosition>,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
 }
 
-/// Problems, the first of which are told one by one.
+/// Problems, the first of which are listed one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Problems {
     /// How many there are.
@@ -81,10 +81,10 @@ pub struct Problems {
     pub first: Vec<Problem>,
 }
 
-/// Samples, by what became of them.
+/// Samples, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SentSamples {
-    /// Handed over.
+    /// Passed to the sender.
     pub built: u64,
     /// Stored by the receiver.
     pub acknowledged: u64,
@@ -114,7 +114,7 @@ impl Problems {
         }
     }
 
-    /// Writes them for people.
+    /// Writes them as text.
     ///
     /// # Errors
     /// Those of `out`.
@@ -190,7 +190,7 @@ impl Summary {
         self.seconds = took.as_secs_f64();
     }
 
-    /// Writes it for people.
+    /// Writes it as text.
     ///
     /// # Errors
     /// Those of `out`.
@@ -223,7 +223,7 @@ impl Summary {
         out.write_all(self.finished.text.as_bytes())
     }
 
-    /// What is not as one may think.
+    /// Writes the warnings.
     fn write_trouble(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.records > 0 && self.spans == 0 {
             writeln!(out, "the records contain no spans: nothing to count")?;
@@ -252,7 +252,7 @@ impl Summary {
         Ok(())
     }
 
-    /// Writes it for programs.
+    /// Writes it as JSON.
     ///
     /// # Errors
     /// Those of `out`.

@@ -179,7 +179,7 @@ fn tags(tags: Option<Vec<KeyValue>>) -> Vec<Tag> {
     tags.unwrap_or_default().into_iter().map(tag).collect()
 }
 
-/// A value by its type, or by how it is written if that is missing. Integers that JavaScript cannot hold are texts.
+/// A value by its type, or by its JSON type if that is missing. Integers that JavaScript cannot hold are texts.
 fn value(named: Option<String>, value: &serde_json::Value) -> TagValue {
     let text = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let integer = || value.as_i64().or_else(|| value.as_str()?.parse().ok());

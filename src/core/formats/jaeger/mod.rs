@@ -196,7 +196,7 @@ fn resource(process: Option<&Process>) -> Vec<u8> {
     write::resource(&all)
 }
 
-/// The status that tags tell.
+/// The status that the tags hold.
 struct Status<'a> {
     code: u64,
     message: std::borrow::Cow<'a, [u8]>,

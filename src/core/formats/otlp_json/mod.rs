@@ -20,7 +20,7 @@ use crate::core::model::wire::{put_bytes, put_u64};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// It is not JSON, or not what the protocol says.
+    /// It is not JSON, or violates the protocol.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// It is OTLP of another signal.
@@ -55,7 +55,7 @@ pub(super) fn put_proto(text: &[u8], out: &mut Vec<u8>) -> Result<(), MessageErr
     }
 }
 
-/// What the keys of a message tell.
+/// What the keys of a message show.
 #[derive(Debug, Default)]
 struct FieldsSeen {
     any: bool,

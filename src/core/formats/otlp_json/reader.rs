@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Makes sure that nothing follows.
+    /// Checks that nothing follows.
     pub(in crate::core::formats) fn end(&mut self) -> Read<()> {
         if self.peek().is_none() { Ok(()) } else { self.error("unexpected text after the message") }
     }
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         if self.depth <= MAX_DEPTH { Ok(()) } else { self.error("values are nested too deeply") }
     }
 
-    /// Reads any value and forgets it.
+    /// Skips any value.
     pub(in crate::core::formats) fn skip(&mut self) -> Read<()> {
         match self.peek() {
             Some(b'{') => self.object(&mut |r, _| r.skip()),
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         self.peek() == Some(b'{')
     }
 
-    /// An ID: in hexadecimal, or in base64 as Tempo answers. Padding tells them apart: both IDs have some.
+    /// An ID: in hexadecimal, or in base64 as Tempo answers. Padding distinguishes them: both IDs have some.
     pub(in crate::core::formats) fn hex(&mut self) -> Read<Vec<u8>> {
         let at = self.at;
         let text = self.string()?;

@@ -65,7 +65,7 @@ pub(in crate::core::formats) fn json(text: &[u8], out: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// By its first bytes, so that an error tells its place.
+/// By its first bytes, so that an error names its place.
 fn read(text: &[u8]) -> Result<Spans, FormatError> {
     let start = text.trim_ascii_start();
     let inside = start.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);

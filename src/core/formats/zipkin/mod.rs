@@ -25,7 +25,7 @@ struct Span {
     name: Vec<u8>,
     /// As OTLP numbers them.
     kind: u64,
-    /// Microseconds; `None` if JSON does not tell.
+    /// Microseconds; `None` if the JSON has none.
     timestamp: Option<u64>,
     duration: u64,
     local: Endpoint,
@@ -116,7 +116,7 @@ fn resource(span: &Span, tags: &mut Tags<'_>) -> Vec<u8> {
     write::resource(&attributes)
 }
 
-/// Appends what the endpoints tell.
+/// Appends the attributes of the endpoints.
 fn endpoints<'a>(span: &'a Span, attributes: &mut Attributes<'a>) {
     let address = |ip: IpAddr| ip.to_canonical().to_string().into_bytes();
     if let Some(ip) = span.local.ip {

@@ -201,7 +201,7 @@ impl<'a> Tags<'a> {
             };
             message = self.take(b"otel.status_description").unwrap_or_default();
         }
-        // Whatever it says: Zipkin's tag of errors holds their text.
+        // Whatever its text: Zipkin's `error` tag holds the message.
         if let Some((_, text)) = self.get(b"error") {
             code = write::ERROR;
             if text == b"true" {

@@ -168,7 +168,7 @@ fn a_journal_belongs_to_whom_its_first_claim_or_frame_that_counts_names() {
     let by = |identity, frame| Frame { identity, ..frame };
     let claims = [by(&x, claim(A)), by(&y, claim(B)), by(&y, commit(B, 0, 0, 5))];
     assert_eq!(owner(&claims, Fold::new()).as_deref(), Some("x"));
-    // Frames of earlier versions name nobody, and a frame that does not count says nothing.
+    // Frames of earlier versions name no owner, and a frame that does not count says nothing.
     let upgraded = [claim(A), commit(A, 0, 0, 5), by(&y, commit(B, 1, 5, 6)), by(&x, claim(B))];
     assert_eq!(owner(&upgraded, Fold::new()).as_deref(), Some("x"));
     assert_eq!(owner(&upgraded[..3], Fold::new()), None);

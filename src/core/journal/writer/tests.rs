@@ -208,8 +208,8 @@ mod epoch {
 
     use super::*;
 
-    /// Stores the records of one producer: each in its turn, but some twice, some behind the next one, some again at the end.
-    /// Returns the log, and where each record was acknowledged, if that was told.
+    /// Stores the records of one producer: each in its turn, but some twice, some behind the next one, some again at
+    /// the end. Returns the log, and where each record was acknowledged, if the acknowledgement had an offset.
     fn store(records: &[Vec<u8>], troubles: &[u8]) -> (Vec<Vec<u8>>, Vec<Option<i64>>) {
         let mut order: Vec<usize> = (0..records.len()).collect();
         for (i, trouble) in troubles.iter().enumerate().take(records.len().saturating_sub(1)) {
@@ -280,7 +280,7 @@ mod epoch {
                         }
                         // It claims again, and folds what there is.
                         AppendProgress::Unknown => break 'acks,
-                        AppendProgress::Fenced => unreachable!("nobody else has claimed"),
+                        AppendProgress::Fenced => unreachable!("no other owner has claimed"),
                     }
                 }
             }

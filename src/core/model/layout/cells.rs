@@ -96,7 +96,7 @@ impl Layout {
         counter.or_else(|| (0..MAX_HISTOGRAMS).find(histogram).map(Owner::Histogram))
     }
 
-    /// The cell of this layout for an exemplar in cell `cell` of layout `from`: it moves with its bucket.
+    /// The cell of this layout for an exemplar in cell `cell` of layout `from`: it follows its bucket.
     #[must_use]
     pub fn move_example(&self, from: &Layout, cell: u32, example: &Exemplar) -> Option<u32> {
         match from.owner(cell as usize)? {

@@ -1,4 +1,4 @@
-//! What the metrics of a layout are called.
+//! The metric names of a layout.
 
 use super::{Family, Layout, Naming, Unit};
 

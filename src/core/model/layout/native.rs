@@ -169,7 +169,7 @@ impl NativeTotal {
         &self.buckets[usize::from(zero)..]
     }
 
-    /// Adds observations of one value, given in the unit of the histogram. Says whether a bucket is new.
+    /// Adds observations of one value, given in the unit of the histogram. Returns whether a bucket is new.
     pub(super) fn observe(&mut self, value: f64, count: u128) -> bool {
         let index = if value > 0.0 { index_of(value, self.schema) } else { ZERO };
         self.put(index, count)
@@ -200,7 +200,7 @@ impl NativeTotal {
     }
 
     fn put(&mut self, index: i32, count: u128) -> bool {
-        // What was observed last is often near; most lists are short.
+        // The last observation is often near; most lists are short.
         match self.buckets.binary_search_by_key(&index, |b| b.index) {
             Ok(at) => {
                 self.buckets[at] = Bucket::new(index, self.buckets[at].count().wrapping_add(count));
@@ -240,7 +240,7 @@ impl NativeTotal {
         }
     }
 
-    /// Appends the buckets' bytes; the schema is the reader's business.
+    /// Appends the buckets' bytes; the reader must know the schema.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.buckets.len() as u64);
         put_u128(out, self.zero());
@@ -332,7 +332,7 @@ impl Natives {
         }
     }
 
-    /// Adds what others of the same layout counted.
+    /// Adds the counts of others of the same layout.
     pub fn add(&mut self, other: &Self) {
         for h in 0..MAX_HISTOGRAMS {
             if let (Some(total), Some(delta)) = (self.get_mut(h), other.get(h)) {

@@ -81,7 +81,7 @@ impl Layout {
         Ok(Self::of(&Spec { family, naming: Naming::Tempo, weighted: false, histograms }))
     }
 
-    /// What a cell of format version 1 is called now: service graphs had no gauge.
+    /// The present number of a cell of format version 1: service graphs had no gauge.
     #[must_use]
     pub fn cell_of_v1(&self, cell: usize) -> usize {
         if self.spec.family == Family::ServiceGraph && cell >= 2 { cell + 1 } else { cell }

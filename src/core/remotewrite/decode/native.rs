@@ -6,7 +6,7 @@ use std::fmt;
 use super::proto::histogram::{Count, ZeroCount};
 use super::proto::{BucketSpan, Histogram};
 
-/// What a decoded histogram says. Whole counts up to 2^53 are exact here.
+/// The content of a decoded histogram. Whole counts up to 2^53 are exact here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Native {
     /// The resolution.
@@ -24,10 +24,10 @@ pub struct Native {
 // === impl Native ===
 
 impl Native {
-    /// Reads a message and holds it against the rules of a receiver.
+    /// Reads a message and checks it against the rules of a receiver.
     ///
     /// # Errors
-    /// Says which rule it breaks.
+    /// Names the rule that it breaks.
     pub fn read(h: &Histogram) -> Result<Self, String> {
         if !(-4..=8).contains(&h.schema) {
             return Err(format!("schema {} is not exponential", h.schema));
@@ -73,7 +73,7 @@ impl Native {
         Self { schema: self.schema - shift, buckets, ..*self }
     }
 
-    /// What keeps this from being a later state of the same counter as `before`.
+    /// Why this cannot be a later state of the same counter as `before`.
     #[must_use]
     pub fn falls_from(&self, before: &Self) -> Option<String> {
         if self.schema > before.schema {
@@ -108,7 +108,7 @@ fn whole_counts(deltas: &[i64]) -> Vec<f64> {
     deltas.iter().map(&mut next).collect()
 }
 
-/// So many buckets a receiver reads at most.
+/// The maximum number of buckets that a receiver reads.
 const MAX_BUCKETS: usize = 100_000;
 
 fn indices(spans: &[BucketSpan]) -> Result<Vec<i32>, String> {

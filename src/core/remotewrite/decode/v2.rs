@@ -14,10 +14,10 @@ pub fn request(bytes: &[u8]) -> Result<Request, DecodeError> {
     Ok(Request::decode(raw(bytes)?.as_slice())?)
 }
 
-/// The same in the words of 1.0, which has neither metadata nor start timestamps.
+/// The same in the form of 1.0, which has neither metadata nor start timestamps.
 ///
 /// # Errors
-/// Says which rule of 2.0 the request breaks.
+/// Names the rule of 2.0 that the request breaks.
 pub fn resolve(request: &Request) -> Result<WriteRequest, String> {
     if request.symbols.first().is_none_or(|first| !first.is_empty()) {
         return Err("the first symbol is not the empty string".to_owned());

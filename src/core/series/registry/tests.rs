@@ -93,7 +93,7 @@ fn sets_of_one_old_name_are_apart_while_they_are_spelled_and_refused_when_a_delt
         assert_eq!(lost, [AddError::Collides(old(&blocks[0]))]);
         assert_eq!((sets.len(), registry.label_sets()), (1, 3));
     }
-    // Nobody has used an old name for so long that nobody can any more.
+    // No source has used an old name for so long that no source can any more.
     let late = 3 + registry.settings.memory();
     registry.close(late, Some(late));
     assert!(registry.aliases.is_empty());

@@ -1,4 +1,4 @@
-//! What a shard knows of the sources that send it delta records: how far each is, and what its sender keeps to.
+//! What a shard knows of its sources: the stream time of each, and what its sender guarantees.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::core::series::VERSION_3;
 pub(super) struct Sources {
     /// Those that have finished one, or were forgotten.
     topics: BTreeMap<String, BTreeMap<i32, Source>>,
-    /// Those whose first delta record is still to come to its end. They hold memory, and steps do not know them yet.
+    /// Those whose first delta record is not complete yet. They hold memory, and do not hold steps back yet.
     begun: BTreeMap<(String, i32), Source>,
     /// What the settings of senders are, by fingerprint.
     told: BTreeMap<u64, Arc<str>>,
@@ -30,14 +30,14 @@ pub(super) struct Source {
     pub(super) respell_after: Option<Millis>,
     /// The fingerprint of its sender's settings.
     pub(super) settings: Option<u64>,
-    /// Nobody reads it any more.
+    /// No worker reads it any more.
     pub(super) gone: bool,
 }
 
 // === impl Source ===
 
 impl Source {
-    /// What a delta record says.
+    /// The source as a delta record describes it.
     fn of(head: &DeltaHead) -> Self {
         let sender = head.sender.as_ref();
         let (respell_after, settings) = (sender.map(|s| s.respell_after), sender.map(|s| s.settings));
@@ -63,10 +63,11 @@ impl Source {
         Ok(source)
     }
 
-    /// From when on nothing is named that this source mentioned last, for a shard that remembers for `memory`.
+    /// The time from which on the source no longer names label sets that it mentioned last, for a shard that remembers
+    /// for `memory`.
     fn names_since(&self, memory: Millis) -> Option<Millis> {
         match self.respell_after {
-            // It has ended, and names nothing any more.
+            // It has ended, and names no label set any more.
             _ if last_step(self.at).is_some() => Some(self.at),
             Some(after) => Some(self.at.saturating_sub((after - memory).max(0))),
             None => None,
@@ -94,7 +95,7 @@ impl Sources {
         known.map(|(topic, partition, settings)| (topic, partition, settings, self.told.get(&settings).map(|t| &**t)))
     }
 
-    /// A part of a delta record says what its sender's settings are, and how far the source is that it belongs to.
+    /// Takes the settings of the sender and the stream time of the source from a part of a delta record.
     pub(super) fn learn(&mut self, head: &DeltaHead) {
         if self.get(&head.topic, head.partition).is_none() {
             let at = last_step(head.stream_time).unwrap_or(head.stream_time);
@@ -123,8 +124,9 @@ impl Sources {
         }
     }
 
-    /// After a restore: those that the chain has and nothing else is known of are in their first delta record. How far that is,
-    /// a snapshot of an earlier version does not tell: about as far as the others, or as the shard at `closed`.
+    /// After a restore: sources in the chain without further data are in their first delta record. A snapshot of an
+    /// earlier version does not hold their stream time: it is set to about that of the others, or of the shard at
+    /// `closed`.
     pub(super) fn begin(&mut self, chain: &DeltaChain, closed: Millis) {
         let respell_after = self.iter().filter_map(|(_, _, source)| source.respell_after).max();
         let times = self.iter().map(|(_, _, source)| source.at).filter(|at| last_step(*at).is_none());
@@ -166,7 +168,7 @@ impl Sources {
 
     pub(super) fn let_go(&mut self, topic: &str, partition: i32) {
         if let Some(begun) = self.begun.remove(&(topic.to_owned(), partition)) {
-            // As one that has finished a delta record: the steps that it might still hold back are closed.
+            // Treated as a source that has finished a delta record: the steps that it might still hold back are closed.
             self.topics.entry(topic.to_owned()).or_default().insert(partition, Source { gone: true, ..begun });
         } else if let Some(source) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition)) {
             source.gone = true;

@@ -1,13 +1,13 @@
-//! How a shard comes to other settings: at a step, and so that an owner that closes its steps again does the same.
+//! How a shard switches to other settings: at a step, and so that an owner that closes its steps again does the same.
 //!
-//! The worker that owns a shard may have other settings than the one before it, and tenants get others at any time. All of
-//! them decide what a step says. So a step is closed by the settings that the journal has; the mark of that step says what
-//! they are from the next one on.
+//! The worker that owns a shard may have other settings than its predecessor, and the settings of tenants change at any
+//! time. All of them affect the samples of a step. So a step is closed by the settings in the journal; the mark of that
+//! step holds those that apply from the next one on.
 
 use super::{ClosedStep, SeriesSettings, SeriesTask, SettingsError};
 use crate::core::journal::{Change, EmitMark};
 
-/// What the owner of a shard wants, and whether its journal knows what it has.
+/// The settings that the owner of a shard wants, and whether its journal holds the present ones.
 #[derive(Debug)]
 pub struct Terms {
     wanted: Option<SeriesSettings>,
@@ -15,13 +15,13 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The terms of a task whose settings stand in its journal, or do not, because it is new or of an earlier version.
+    /// The terms of a task whose journal holds the settings, or does not, because it is new or of an earlier version.
     #[must_use]
     pub fn new(journaled: bool) -> Self {
         Self { wanted: None, journaled }
     }
 
-    /// The owner has these settings. They are applied behind the step that closes next; at once if no closed step of the
+    /// The owner has these settings. They are applied after the step that closes next; at once if no closed step of the
     /// journal has settings.
     pub fn want(&mut self, task: &mut SeriesTask, own: SeriesSettings) {
         let differ = own != *task.settings();
@@ -32,7 +32,7 @@ impl Terms {
         }
     }
 
-    /// A step has just been closed: what its mark has to say about settings, and the keys that change, with their values.
+    /// A step has just been closed: the settings for its mark, and the keys that change, with their values.
     pub fn change(&mut self, task: &mut SeriesTask) -> (Vec<u8>, Vec<String>) {
         let mut changes = Vec::new();
         match self.wanted.take() {
@@ -51,7 +51,7 @@ impl Terms {
 // === impl SeriesTask ===
 
 impl SeriesTask {
-    /// Closes a step as its mark says that it was closed first.
+    /// Closes a step again in the way that its mark describes.
     ///
     /// # Errors
     /// When the settings in the mark cannot be read.

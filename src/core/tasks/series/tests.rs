@@ -29,7 +29,7 @@ fn settings() -> SeriesSettings {
     with(|_| ())
 }
 
-/// The settings with a change for everybody.
+/// The settings with a change of the defaults.
 fn with(change: impl FnOnce(&mut Config)) -> SeriesSettings {
     let mut config = Config::default();
     config.core.time.step = StepWidth::new(W).expect("positive");

@@ -1,27 +1,27 @@
-//! Time by the ends of spans: what time a record says it is, and which step each of its spans belongs to.
+//! Time by the ends of spans: what time a record has, and which step each of its spans belongs to.
 
 use crate::core::model::{Counter, Ledger, Millis, StepWidth};
 use crate::core::otlp::{Batch, ResourceSpans};
 use crate::core::servicegraph::Waited;
 
-/// Of a record's spans, one in so many may be older than stream time wants to know.
+/// One in so many spans of a record may be older than its time.
 const OLDEST_ONE_IN: usize = 10;
 
-/// The spans of a record end within such a time. What ends later, seen from stream time and the lateness, comes from the
-/// future. The present is not asked: a replay must come to the same.
+/// The spans of a record end within such a time. A later end, relative to stream time and the lateness, comes from the
+/// future. The present is not used: a replay must have the same result.
 const MAX_SPREAD: Millis = 86_400_000;
 
-/// A record of today does not hold spans of 1970: what says so is no time, or one in milliseconds or microseconds.
+/// A record of today does not hold spans of 1970: such a value is no time, or one in milliseconds or microseconds.
 const EARLIEST: Millis = 365 * 86_400_000;
 
-/// Tells time by the ends of spans.
+/// Derives stream time from the ends of spans.
 #[derive(Debug)]
 pub(super) struct SpanClock {
     width: StepWidth,
     lateness: Millis,
     /// The end of the oldest open step.
     oldest: Millis,
-    /// What ends later comes from the future.
+    /// Later ends come from the future.
     latest_end: Millis,
     /// The latest step of any span.
     pub(super) latest: Millis,
@@ -36,10 +36,10 @@ impl SpanClock {
         Self { width, lateness, oldest: 0, latest_end: 0, latest: 0, ends: Vec::new() }
     }
 
-    /// The stream time that a record asks for: its spans' earliest end, less the lateness. The oldest tenth of the spans is
-    /// skipped, so that one slow clock among many does not hold time back; and as it is the earliest of the rest, it
-    /// takes nine fast clocks to drag time forward. `None` if no span has an end that can be. The
-    /// record's own `timestamp` only says whether 1970 can be.
+    /// The stream time that a record asks for: its spans' earliest end, less the lateness. The oldest tenth of the
+    /// spans is skipped, so that one slow clock among many does not hold time back; and as it is the earliest of the
+    /// rest, it takes nine fast clocks to move time forward. `None` if no span has a plausible end. The record's own
+    /// `timestamp` only decides whether 1970 is plausible.
     pub(super) fn time_of(&mut self, batch: &Batch, timestamp: Millis) -> Option<Millis> {
         let earliest = if timestamp >= EARLIEST { EARLIEST } else { 1 };
         self.ends.clear();
@@ -57,7 +57,7 @@ impl SpanClock {
         self.lateness
     }
 
-    /// From now on it is `stream_time`.
+    /// Sets the stream time.
     pub(super) fn set(&mut self, stream_time: Millis) {
         self.oldest = self.width.end_of(stream_time);
         self.latest_end = stream_time.saturating_add(self.lateness + MAX_SPREAD);
@@ -77,13 +77,13 @@ impl SpanClock {
         }
     }
 
-    /// The same for what is known about a resource: it goes with its first span.
+    /// The same for the metrics of a resource: they go with its first span.
     pub(super) fn ahead_of(&self, block: &ResourceSpans<'_>) -> Millis {
         block.spans().next().and_then(|span| self.place(span.end_ns).ok()).map_or(0, |step| step - self.oldest)
     }
 
-    /// The same at `stream_time` for an edge whose wait is over. Its span may have ended long after stream time as it was
-    /// read, but one that ended in the future, or was late, has no say.
+    /// The same at `stream_time` for an edge whose wait is over. Its span may have ended long after stream time as it
+    /// was read, but the end of one that ended in the future, or was late, does not count.
     pub(super) fn ahead_of_waited(&self, stream_time: Millis, waited: Waited) -> Millis {
         let Waited { begun, ended, wait } = waited;
         let from = if ended - begun > self.lateness + MAX_SPREAD { begun } else { ended.max(begun) };

@@ -1,4 +1,4 @@
-//! When a range of the source ends, and the commit that comes of it.
+//! When a range of the source ends, and the commit for it.
 
 use super::doubt::Patience;
 use super::{SpanTask, StepCut};
@@ -18,8 +18,8 @@ impl SpanTask {
         (size > 0 && size >= self.max_commit_bytes).then(|| self.end_stretch(offset, step, current))
     }
 
-    /// Ends the open step because stream time continues to `toward`, in a later one. A wait that ends before is over in its
-    /// own step: stream time stops at each of those that has one.
+    /// Ends the open step because stream time continues to `toward`, in a later one. A wait that ends before that is
+    /// over in its own step: stream time stops at each of those that has one.
     pub(super) fn end_step(&mut self, offset: i64, step: Millis, toward: Millis) -> StepCut {
         self.processors.expire(step - 1, self.clock.as_ref());
         let due = self.processors.pairing.next_due();
@@ -37,9 +37,10 @@ impl SpanTask {
         (open && !self.rebuilding()).then(|| self.end_stretch(position, self.step.end_of(stream_time), stream_time))
     }
 
-    /// Ends the partition: nothing more will be offered. The last cut says so to the shards, which then need not wait for
-    /// this source. With `settle`, the pending edges get the rest of their wait first, as if the partition stayed
-    /// silent; without, they stay open. Nothing while pending edges are being rebuilt, and nothing the second time.
+    /// Ends the partition: nothing more will be offered. The last cut reports that to the shards, which then need not
+    /// wait for this source. With `settle`, the pending edges get the rest of their wait first, as if the partition
+    /// stayed silent; without, they stay open. Nothing while pending edges are being rebuilt, and nothing the second
+    /// time.
     pub fn finish(&mut self, settle: bool) -> Vec<StepCut> {
         let mut cuts = Vec::new();
         if self.rebuilding() || self.has_ended() {
@@ -56,7 +57,7 @@ impl SpanTask {
             self.advance(over);
         }
         if self.processors.table.has_earliest() || waiting.is_some() && self.clock.is_some() {
-            // Which steps it counts in is known once it is cut, and the end tells the last one.
+            // Which steps it counts in is known once it is cut, and the end determines the last one.
             cuts.extend(self.cut());
         }
         let step = self.step_of_time();
@@ -79,13 +80,13 @@ impl SpanTask {
     }
 
     /// Advances the stream time of a silent partition toward `to`. Returns a cut when that passes the end of a step;
-    /// otherwise nothing happens, as a time that no journal knows must not decide anything. The same while the start
-    /// is unknown or pending edges are being rebuilt. Ask again until it returns nothing: on the way there may be steps in
+    /// otherwise nothing happens, as a time that is in no journal must not decide anything. The same while the start is
+    /// unknown or pending edges are being rebuilt. Ask again until it returns nothing: on the way there may be steps in
     /// which pending edges have waited long enough.
     pub fn tick(&mut self, to: Millis) -> Option<StepCut> {
         let position = self.position.filter(|_| self.would_tick(to))?;
         if !self.doubt.is_empty() {
-            // What is not later than this takes nobody further along than the tick does.
+            // A record that is not later than this advances stream time no further than the tick does.
             return self.believe(Patience::Decided(to)).or_else(|| self.tick(to));
         }
         let cut = match self.stream_time {
@@ -111,8 +112,9 @@ impl SpanTask {
         passes && self.position.is_some() && !self.rebuilding()
     }
 
-    /// Continues at `to`, because an operator says so; the cut tells it to the journal. For a task without pending edges, and
-    /// without records since the last cut. Stream time stays: what is read again belongs to the present step.
+    /// Continues at `to`, because an operator has moved the group's offset; the cut records that in the journal. For a
+    /// task without pending edges, and without records since the last cut. Stream time stays: what is read again
+    /// belongs to the present step.
     pub fn move_to(&mut self, to: i64) -> StepCut {
         let from = self.position.unwrap_or(to);
         let counter = if to < from { Counter::RecordsReadAgain } else { Counter::RecordsPassedOver };

@@ -1,18 +1,19 @@
-//! Records that would take stream time far ahead, until those after them say whether that is right.
+//! Records that would take stream time far ahead, until later records show whether that is right.
 //!
-//! A record may come from the future: the clock of its producer is wrong. It may as well be the first one after a silent
-//! hour. Its timestamp does not tell; the records after it do. After silence they are as late as it is, and if it alone is
-//! ahead they continue where those before it were. So a record that is further ahead than [`slack`](Doubt::new) waits here,
-//! with what follows it. Whichever kind is [`LEAD`] records ahead of the other has decided, or after [`MOST`] records or
-//! [`MOST_BYTES`] the one that has more. A record that nobody follows is believed, unless it is ahead of the present.
+//! A record may come from the future: the clock of its producer is wrong. It may as well be the first one after a
+//! silent hour. Its timestamp does not show which; the records after it do. After silence they are as late as it is,
+//! and if it alone is ahead they continue where those before it were. So a record that is further ahead than
+//! [`slack`](Doubt::new) waits here, with what follows it. Whichever kind is [`LEAD`] records ahead of the other has
+//! decided, or after [`MOST`] records or [`MOST_BYTES`] the one that has more. A record without records after it is
+//! accepted, unless it is ahead of the present.
 //!
-//! At the beginning of a partition, records that tell no time at all wait for the first one that does, but not for more than
-//! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record says what time it is.
+//! At the beginning of a partition, records without any time wait for the first one with a time, but not for more than
+//! [`MOST`] records or [`MOST_BYTES`]: then the timestamp of the first record is the time.
 //!
-//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the log
-//! ended while it waited. What waits is in no commit, and is read again by a new owner, who is free to decide otherwise:
-//! nothing has been said of it. A replay does not know where the log once ended, so it may decide otherwise than a live worker
-//! did.
+//! The verdict is a function of the records from the doubtful one on, of what is ahead of the present, and of where the
+//! log ended while it waited. What waits is in no commit, and a new owner reads it again and is free to decide
+//! otherwise: no task has published anything of it. A replay does not know where the log once ended, so it may decide
+//! otherwise than a live worker did.
 
 use std::collections::VecDeque;
 
@@ -22,13 +23,13 @@ use crate::core::otlp::Batch;
 
 /// One kind of records decides when it has so many more than the other.
 const LEAD: usize = 32;
-/// No more records than these are asked.
+/// The maximum number of records that are compared.
 const MOST: usize = 512;
-/// Nor more than have this size together.
+/// The maximum of their total size.
 const MOST_BYTES: usize = 1 << 20;
-/// A record counts for so much more than its value and its tenant.
+/// The overhead of a record beyond its value and its tenant.
 const RECORD: usize = 96;
-/// What a record was decoded to is kept if it is not larger than so many times the record; otherwise that is decoded again.
+/// A decoded record is kept if it is at most so many times as large as the record; otherwise it is decoded again.
 const DECODED: usize = 4;
 /// So many batches are kept for their memory, none of them larger than this.
 const SPARE: usize = 8;
@@ -39,11 +40,11 @@ const SPARE_BYTES: usize = 256 << 10;
 pub(super) enum Patience {
     /// More records will come.
     More,
-    /// The log ends here for now: what nothing speaks against is right.
+    /// The log ends here for now: a record without evidence against it is right.
     Clear,
     /// Nothing else will come, or not for long.
     Over,
-    /// The same, and stream time continues to this in any case: what is not later takes nobody along.
+    /// The same, and stream time advances to this in any case: a record that is not later cannot advance it.
     Decided(Millis),
 }
 
@@ -58,17 +59,18 @@ pub(super) struct Doubt {
     spare: Vec<Batch>,
 }
 
-/// What the records behind a doubtful one have said so far. More come behind them only, so nobody is asked twice.
+/// What the records behind a doubtful one have shown so far. More come behind them only, so no record is looked at
+/// twice.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    /// The offset of the doubtful one, and stream time.
+    /// The offset of the doubtful record, and stream time.
     about: (i64, Option<Millis>),
-    /// How many were asked, and how many bytes they have together, with the doubtful one.
+    /// How many records were compared, and their bytes together, with the doubtful one.
     records: usize,
     bytes: usize,
     as_late: usize,
     earlier: usize,
-    /// How far the records have come that continue as if the doubtful one were not there.
+    /// The time of the last record that continues as if the doubtful one did not exist.
     without: Option<Millis>,
 }
 
@@ -79,15 +81,15 @@ pub(super) struct Doubted {
     pub(super) timestamp: Millis,
     pub(super) tenant: Option<Box<str>>,
     pub(super) value: Box<[u8]>,
-    /// The time that it tells, if any.
+    /// The time that it holds, if any.
     pub(super) told: Option<Millis>,
-    /// Why it is not going to be read, if it is not.
+    /// Why it will not be read, if so.
     pub(super) fate: Fate,
     /// What it was decoded to, unless that takes too much memory.
     pub(super) decoded: Option<Batch>,
 }
 
-/// What is going to become of a record.
+/// What will happen to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is read.
@@ -135,7 +137,7 @@ impl Doubt {
         self.records.front().map(|record| record.offset)
     }
 
-    /// The timestamp of the first record; of none if there is none.
+    /// The timestamp of the first record; 0 if there is none.
     pub(super) fn first_timestamp(&self) -> Millis {
         self.records.front().map_or(0, |record| record.timestamp)
     }
@@ -180,8 +182,8 @@ impl Doubt {
         told > stream_time.saturating_add(self.slack)
     }
 
-    /// What stream time becomes with the first record, if that is clear: it is `stream_time` now, and nothing is later than
-    /// `ceiling`.
+    /// What stream time becomes with the first record, if that is clear: it is `stream_time` now, and no accepted time
+    /// is later than `ceiling`.
     pub(super) fn decide(
         &mut self,
         stream_time: Option<Millis>,
@@ -195,11 +197,11 @@ impl Doubt {
         Some(if right { Some(told) } else { stream_time })
     }
 
-    /// What time it is at the beginning: what the first record says that says anything, or what speaks against it.
+    /// The time at the beginning: that of the first record with a time, unless later records contradict it.
     fn begin(&mut self, ceiling: Millis, patience: Patience) -> Option<Option<Millis>> {
         let mut times = self.records.iter().enumerate().filter_map(|(at, record)| Some((at, record.told?)));
         let Some((at, told)) = times.next() else {
-            // No record tells a time. More of them cost memory and say no more.
+            // No record has a time. More of them cost memory and do not help.
             let enough = self.records.len() > MOST || self.bytes >= MOST_BYTES;
             return (patience.is_last() || enough).then_some(None);
         };
@@ -214,12 +216,12 @@ impl Doubt {
         }
     }
 
-    /// Whether a record at `other` is as late as one that says `told`.
+    /// Whether a record at `other` is as late as one with the time `told`.
     fn agrees(&self, other: Millis, told: Millis) -> bool {
         other >= told.saturating_sub(self.slack)
     }
 
-    /// Whether the record `at`, which says `told`, is right, if that is clear.
+    /// Whether the time `told` of the record `at` is right, if that is clear.
     fn verdict(
         &mut self,
         at: usize,
@@ -251,10 +253,10 @@ impl Doubt {
 }
 
 impl Doubt {
-    /// Asks the records behind the one `at`, which says `told`, as far as that is needed.
+    /// Compares the time `told` of the record `at` with the records after it, as far as needed.
     fn ask(&self, at: usize, told: Millis, mut asked: Asked) -> Asked {
         let (_, stream_time) = asked.about;
-        // What was late before, too, says nothing.
+        // A record that would have been late before, too, is no evidence.
         let speaks = |time: &Millis| stream_time.is_none_or(|now| *time >= now.saturating_sub(self.slack));
         for record in self.records.iter().skip(at + 1 + asked.records) {
             if asked.is_enough() {
@@ -279,13 +281,13 @@ impl Doubt {
 // === impl Asked ===
 
 impl Asked {
-    /// Nobody was asked about a record of so many bytes.
+    /// No records were compared with one of so many bytes.
     fn about(about: (i64, Option<Millis>), bytes: usize) -> Self {
         let (_, without) = about;
         Self { about, records: 0, bytes, as_late: 0, earlier: 0, without }
     }
 
-    /// Whether nobody else needs to be asked.
+    /// Whether no further record needs to be compared.
     fn is_enough(&self) -> bool {
         let far = self.as_late.abs_diff(self.earlier) >= LEAD;
         self.records > 0 && (far || self.records >= MOST || self.bytes >= MOST_BYTES)
@@ -295,12 +297,12 @@ impl Asked {
 // === impl Doubted ===
 
 impl Doubted {
-    /// How much it counts for [`MOST_BYTES`]. Not what it was decoded to, which is an accident of what came before.
+    /// How much it counts for [`MOST_BYTES`]. Without its decoded form, whose size depends on earlier records.
     fn bytes(&self) -> usize {
         RECORD + self.value.len() + self.tenant.as_ref().map_or(0, |tenant| tenant.len())
     }
 
-    /// What it takes in memory.
+    /// The memory that it takes.
     fn heap(&self) -> usize {
         size_of::<Self>() + self.bytes() + self.decoded.as_ref().map_or(0, Batch::heap)
     }

@@ -1,4 +1,4 @@
-//! Everything that the spans of a task flow through.
+//! The processors of a task's spans.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(super) struct Processors {
 struct ByTenant {
     /// The resource attribute that names the tenant, if one does.
     attribute: Option<Box<[u8]>>,
-    /// The first is for everybody without overrides.
+    /// The first is for all tenants without overrides.
     rooms: Vec<Rooms>,
     overridden: BTreeMap<String, usize>,
 }
@@ -54,7 +54,7 @@ impl Processors {
         Self { tenants, pairing, table, ledger, sample: TraceSample::default() }
     }
 
-    /// Continues with other settings. What waits is kept.
+    /// Continues with other settings. Pending edges are kept.
     pub(super) fn reconfigure(&mut self, s: &SpanSettings) {
         self.tenants = ByTenant::new(s);
         self.pairing.reconfigure(&s.tenants);
@@ -63,7 +63,8 @@ impl Processors {
         tell(&mut self.table, s);
     }
 
-    /// Settles the edges whose time is up. With a clock each belongs to the step in which the wait after its span ends.
+    /// Settles the edges whose wait is over. With a clock each belongs to the step in which the wait after its span
+    /// ends.
     pub(super) fn expire(&mut self, stream_time: Millis, clock: Option<&SpanClock>) {
         let ahead = |waited| clock.map_or(0, |clock| clock.ahead_of_waited(stream_time, waited));
         self.pairing.expire(stream_time, ahead, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
@@ -112,14 +113,14 @@ impl Processors {
             }
         }
         if clock.is_some() {
-            // What expires belongs to the step of stream time.
+            // Expired edges belong to the step of stream time.
             table.turn_to(0);
         }
     }
 
     /// Rebuilds pending edges from a decoded record that a commit covers.
     pub(super) fn rebuild(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str) {
-        // The time does not matter: what opens here was created when the list says so.
+        // The time does not matter: the list holds the creation times of what opens here.
         let at = self.pairing.record(record.offset, 0);
         for resource_spans in batch.resources(record.value) {
             let tenant = self.tenants.name(tenant, &resource_spans);
@@ -135,12 +136,13 @@ impl Processors {
     }
 }
 
-/// The delta records say by which settings they were counted.
+/// The delta records name the settings that they were counted by.
 fn tell(table: &mut DeltaTable, settings: &SpanSettings) {
     table.set_settings(settings.agreed.0, Arc::clone(&settings.agreed.1));
 }
 
-/// Which tenants have a limit on all their series. When tenants are limited themselves, the shards must hear of all.
+/// Which tenants have a limit on all their series. If the number of tenants is limited, the shards must know all
+/// tenants.
 fn limited(tenants: &Tenants) -> Limited {
     let all = tenants.defaults().limits.max_tenants > 0;
     let is = |config: &Settings| all || config.limits.max_active_series > 0;

@@ -1,4 +1,4 @@
-//! Does again what happened to a partition in life and what no record tells; see [`crate::core::journal::past`].
+//! Repeats what happened to a live partition and what no record holds; see [`crate::core::journal::past`].
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ pub struct Repeat {
 // === impl Repeat ===
 
 impl Repeat {
-    /// For a task that continues where its journal says: what is behind it has happened.
+    /// For a task that continues from its journal: earlier events have happened.
     #[must_use]
     pub fn new(events: Arc<[Event]>, task: &mut SpanTask) -> Self {
         let (position, time) = (task.position().unwrap_or(i64::MIN), task.stream_time());
-        // At the position itself, what stream time has passed.
+        // At the position itself, the events that stream time has passed.
         let is_past = |event: &Event| {
             let (Event::Tick(offset, passed) | Event::Missed { offset, passed, .. }) = *event;
             offset < position || (offset == position && time.is_some_and(|at| passed <= at))
@@ -33,14 +33,14 @@ impl Repeat {
         Self { events, done }
     }
 
-    /// Lets happen what happened before the record at `offset`; all records below it have been offered.
+    /// Repeats the events before the record at `offset`; all records below it have been offered.
     pub fn before(&mut self, task: &mut SpanTask, offset: i64) -> Vec<StepCut> {
-        // A task that still rebuilds half edges would take no tick.
+        // A task that still rebuilds pending edges would take no tick.
         task.reached(offset);
         let mut cuts = Vec::new();
         while let Some(&event) = self.events.get(self.done).filter(|event| event.offset() <= offset) {
             self.done += 1;
-            // Whatever was read before had been counted when it happened.
+            // Records that were read before had been counted when it happened.
             let (Event::Tick(_, time) | Event::Missed { passed: time, .. }) = event;
             cuts.extend(task.settle_as_at(time));
             match event {

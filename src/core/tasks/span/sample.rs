@@ -1,12 +1,12 @@
 //! A sample of the traces that a partition holds, so that its owner can find those whose spans lie in several partitions.
 
-/// The most traces that are kept until they are taken.
+/// The maximum number of traces that are kept until they are taken.
 const MOST: usize = 64;
 
 /// One in so many traces; the owners of all partitions choose the same ones.
 const ONE_IN: u16 = 1_024;
 
-/// Trace IDs of the sample that were read since they were taken last. Their memory is there from the start.
+/// Trace IDs of the sample that were read since the last take. Their memory is allocated at the start.
 #[derive(Debug)]
 pub(super) struct TraceSample(Vec<[u8; 16]>);
 
@@ -19,7 +19,8 @@ impl Default for TraceSample {
 }
 
 impl TraceSample {
-    /// Keeps a trace, if it is of the sample. Its last bytes decide: those are random also where the first ones are a time.
+    /// Keeps a trace, if it belongs to the sample. Its last bytes decide: those are random even if the first ones are a
+    /// time.
     #[inline]
     pub(super) fn see(&mut self, trace_id: &[u8]) {
         let Some([.., high, low]) = trace_id.first_chunk::<16>() else { return };

@@ -100,7 +100,7 @@ fn every_delta_record_says_what_the_cut_says() {
 #[test]
 fn a_tick_counts_only_when_it_passes_a_step() {
     let (mut task, value) = (new_task(&settings(), Restored::default()), clients(&[1]));
-    assert!(task.tick(20_000).is_none(), "nobody knows where the partition stands");
+    assert!(task.tick(20_000).is_none(), "the position of the partition is unknown");
     take(&mut task, &record(5, 1_000, &value));
     assert!(task.tick(14_999).is_none());
     assert_eq!(task.stream_time(), Some(1_000), "a time that no journal knows decides nothing");

@@ -1,4 +1,4 @@
-//! Which time a record has, and from when on it is believed.
+//! Which time a record has, and when it is accepted.
 
 use super::clock::SpanClock;
 use super::doubt::{Fate, Patience};
@@ -7,7 +7,7 @@ use crate::core::model::time::MAX_TIME;
 use crate::core::model::{Counter, Millis};
 
 impl SpanTask {
-    /// Takes a record whose time is not doubted, if no cut comes first.
+    /// Takes a record whose time is clear, if no cut comes first.
     pub(super) fn offer_clear(&mut self, record: &Record<'_>, read: Option<Read<'_>>, told: Option<Millis>) -> Offer {
         let stream_time = told.max(self.stream_time).unwrap_or_else(|| self.time_of_record(record.timestamp));
         if let Some(cut) = self.cut_before(record.offset, stream_time) {
@@ -18,7 +18,7 @@ impl SpanTask {
         Offer::Taken
     }
 
-    /// The time that a record tells, if any; and what reading it gave, where its spans had to be asked.
+    /// The time that a record holds, if any; and the decoded record, if its spans were needed.
     pub(super) fn time_of<'a>(&mut self, record: &Record<'a>) -> (Option<Read<'a>>, Option<Millis>) {
         if self.clock.is_none() {
             return (None, Some(record.timestamp.clamp(0, MAX_TIME)));
@@ -28,13 +28,13 @@ impl SpanTask {
         (Some(read), spans.and_then(|clock| clock.time_of(&self.batch, record.timestamp)))
     }
 
-    /// Stream time at the beginning where no span tells it: that of the record itself.
+    /// Stream time at the beginning where no span gives it: that of the record itself.
     pub(super) fn time_of_record(&self, timestamp: Millis) -> Millis {
         let behind = self.clock.as_ref().map_or(0, SpanClock::lateness);
         (timestamp - behind).clamp(0, MAX_TIME)
     }
 
-    /// Whether those that come after a record must say that its time is right.
+    /// Whether later records must confirm the time of a record.
     pub(super) fn is_doubtful(&self, told: Option<Millis>) -> bool {
         match (told, self.stream_time) {
             (Some(told), Some(now)) => self.doubt.is_far(told, now),
@@ -43,7 +43,7 @@ impl SpanTask {
         }
     }
 
-    /// Puts a record behind those that are doubted, or begins with it. What was decoded is kept with it.
+    /// Appends a record to the doubtful ones. Its decoded form is kept with it.
     pub(super) fn keep(&mut self, record: &Record<'_>, read: Option<Read<'_>>, told: Option<Millis>) {
         match read.unwrap_or_else(|| self.read(record)) {
             Ok(_) => self.doubt.push(record, told, Fate::Read, Some(&mut self.batch)),
@@ -70,7 +70,7 @@ impl SpanTask {
             let is_read = decoded.is_some();
             decoded.into_iter().for_each(|batch| self.doubt.reuse(batch));
             let far = doubted.told.filter(|&told| self.doubt.is_far(told, stream_time));
-            // By the ends of spans, each has its own place all the same.
+            // By the ends of spans, each span has its own step all the same.
             if let Some(told) = far.filter(|_| self.clock.is_none()) {
                 self.note_moved(offset, told, stream_time);
             }
@@ -93,23 +93,24 @@ impl SpanTask {
         self.moved.get_or_insert(Moved { offset, told, counted_at, records: 0 }).records += 1;
     }
 
-    /// The records that were counted at another time than their own since this was asked last.
+    /// The records that were counted at another time than their own since the last call.
     pub fn take_moved(&mut self) -> Option<Moved> {
         self.moved.take()
     }
 
-    /// Nothing is known about the time of the partition: its first record is doubted, too, until others follow.
+    /// Nothing is known about the time of the partition: its first record is doubtful, too, until others follow.
     pub fn doubt_first(&mut self) {
         self.wary = self.stream_time.is_none();
     }
 
-    /// The log ends here for now: takes the records that nothing speaks against. Commit the cuts before anything else.
+    /// The log ends here for now: takes the records without evidence against them. Commit the cuts before anything
+    /// else.
     pub fn at_end(&mut self) -> Vec<StepCut> {
         std::iter::from_fn(|| self.believe(Patience::Clear)).collect()
     }
 
-    /// Takes all records that were offered, whether or not it is clear what time they are: nothing else will come that
-    /// could say so. Commit the cuts before anything else.
+    /// Takes all records that were offered, whether or not their time is clear: no later record will come to confirm
+    /// it. Commit the cuts before anything else.
     pub fn settle(&mut self) -> Vec<StepCut> {
         std::iter::from_fn(|| self.believe(Patience::Over)).collect()
     }

@@ -1,4 +1,4 @@
-//! What goes into a span task and what comes out.
+//! The input and output of a span task.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Record<'a> {
     pub timestamp: Millis,
     /// The tenant; `None` when the record lacks the key or header that names it. Its spans are then not read.
     pub tenant: Option<&'a str>,
-    /// The value, in the format that the task's encoding says.
+    /// The value, in the format of the task's encoding.
     pub value: &'a [u8],
 }
 
@@ -30,7 +30,7 @@ pub struct SpanSettings {
     pub step: StepWidth,
     /// How far stream time stays behind the ends of spans; `None`: it is that of the records.
     pub lateness: Option<Millis>,
-    /// How far a record may be ahead of stream time without those after it being asked, and of the present.
+    /// How far a record may be ahead of stream time before later records must confirm it, and of the present.
     pub max_future: Millis,
     /// Partitions of the deltas topic.
     pub shards: u32,
@@ -40,17 +40,17 @@ pub struct SpanSettings {
     pub respell_after: Millis,
     /// The resource attribute that names the tenant, if one does. Resources without it belong to the record's tenant.
     pub tenant_attribute: Option<String>,
-    /// What to compute for whom.
+    /// What to compute for each tenant.
     pub tenants: Tenants,
-    /// What the workers of a group should agree on: a fingerprint of it, and its text.
+    /// The settings that the workers of a group should agree on: a fingerprint, and the text.
     pub agreed: (u64, Arc<str>),
-    /// How label sets are named: as the group is.
+    /// Names label sets, by the group.
     pub namer: Namer,
-    /// What hides where keys lie in memory. Production sets a random one.
+    /// The seed that hides where keys lie in memory. Production sets a random one.
     pub seed: Seed,
 }
 
-/// What the journal knows about the partition. The default is that of an empty journal.
+/// The state of the partition in the journal. The default is that of an empty journal.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {
     /// The first offset that no commit covers; `None` when there is no commit.
@@ -65,11 +65,11 @@ pub struct Restored {
     pub reread_from: i64,
     /// The pending edges that were waiting.
     pub live: Vec<u8>,
-    /// What became of everything up to `next`.
+    /// The ledger up to `next`.
     pub ledger: Ledger,
 }
 
-/// Why a task cannot start from what the journal says.
+/// Why a task cannot start from the state in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -83,7 +83,7 @@ pub enum RestoreError {
         topic: String,
         /// The source partition.
         partition: i32,
-        /// What is wrong.
+        /// The problem.
         source: Malformed,
     },
 }
@@ -95,10 +95,10 @@ pub enum Refusal {
     /// Its value is no OTLP protobuf.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
-    /// Its value is not what another encoding says.
+    /// Its value does not match another encoding.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// Nothing says whose it is.
+    /// It names no tenant.
     #[error(
         "the record names no tenant: the key or header that tenant.source asks for is missing, too long, not UTF-8 or has \
          control characters"
@@ -116,7 +116,7 @@ impl Refusal {
         }
     }
 
-    /// The reason in full: with what the record looks like, and its beginning.
+    /// The full reason: with the apparent format of the record, and its beginning.
     #[must_use]
     pub fn describe(self, value: &[u8]) -> String {
         let guess = match self {
@@ -127,7 +127,7 @@ impl Refusal {
     }
 }
 
-/// What a task holds, in bytes; estimates that take no time to make.
+/// What a task holds, in bytes; cheap estimates.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Holding {
     /// The open stretch: given back by the next cut.
@@ -136,7 +136,7 @@ pub struct Holding {
     pub known: usize,
     /// Pending edges.
     pub edges: usize,
-    /// Records whose time is not clear: given back by reading on.
+    /// Records whose time is not clear: released by further reading.
     pub doubted: usize,
 }
 
@@ -149,7 +149,7 @@ pub(super) const EDGE: usize = 128;
 pub struct Moved {
     /// The offset of the first.
     pub offset: i64,
-    /// The time that it told.
+    /// The time that it held.
     pub told: Millis,
     /// Stream time as it was counted.
     pub counted_at: Millis,
@@ -157,20 +157,20 @@ pub struct Moved {
     pub records: u64,
 }
 
-/// What became of an offered record.
+/// The result of offering a record.
 #[derive(Debug)]
 #[must_use]
 pub enum Offer {
-    /// It was taken. It may be kept until those after it say what time it is.
+    /// It was taken. It may be kept until later records confirm its time.
     Taken,
-    /// It was not: journal the cut, then offer the same record again.
+    /// It was not taken: journal the cut, then offer the same record again.
     CutFirst {
         /// The open stretch, which ends before the record.
         cut: Box<StepCut>,
     },
 }
 
-/// One stretch of the source, as a commit wants it.
+/// One stretch of the source, as a commit needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepCut {
     /// Whether a tick made it.
@@ -198,7 +198,7 @@ pub struct StepCut {
 // === impl SpanSettings ===
 
 impl SpanSettings {
-    /// The same with a seed that nobody knows.
+    /// The same with a seed that no sender knows.
     #[must_use]
     pub fn seeded(self, seed: Seed) -> Self {
         Self { seed, ..self }

@@ -1,4 +1,4 @@
-//! What stands around the Collector's connectors.
+//! The components around the Collector's connectors.
 
 use crate::tools::import::collector::scheme;
 use crate::tools::import::table::How::{By, Nothing, Secret, Text};

@@ -90,7 +90,7 @@ mod tests {
             let tried = if matches!(row.how, How::Nothing) { 1 } else { values.len() };
             for value in values.iter().take(tried) {
                 let tempo = file_of(&path, value);
-                // There must be a connector, and somebody who uses an extension.
+                // The file needs a connector, and an exporter that uses an extension.
                 let name = table.root.trim_start_matches("extensions.");
                 let user = format!("{{exporters: {{prometheusremotewrite: {{auth: {{authenticator: {name}}}}}}}, ");
                 let around = match table.root {

@@ -1,4 +1,4 @@
-//! Whether an internal topic is fit to hold the only state that there is: what its settings would lose, for certain or at risk.
+//! Whether an internal topic can hold the only copy of the state: which of its settings would lose records, or risk it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,29 +9,29 @@ use super::super::client::KafkaError;
 
 /// How many brokers must have a record before it counts, where a topic has three copies or more.
 pub(super) const MIN_INSYNC: &str = "min.insync.replicas";
-/// Whose time a record has, and that it is the broker's.
+/// Which timestamp a record has: it must be the broker's.
 pub(super) const TIMESTAMPS: &str = "message.timestamp.type";
 pub(super) const OF_BROKER: &str = "LogAppendTime";
 const UNCLEAN: &str = "unclean.leader.election.enable";
-/// So many copies and more can lose one and still take records.
+/// With at least so many copies, a topic can lose one and still accept records.
 const COPIES: usize = 3;
 
-/// What may take acknowledged records from a topic, or keeps workers from checking their clocks with it.
+/// A setting that may lose acknowledged records, or keeps workers from checking their clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Risk {
-    /// One broker alone may acknowledge a record, and be lost.
+    /// A single broker may acknowledge a record, and then be lost.
     OneSuffices,
     /// A broker that lacks records may become the leader.
     UncleanElection,
     /// There is only one copy, though there are brokers for more.
     OneCopy,
-    /// Records do not tell the brokers' time.
+    /// Records do not hold the brokers' time.
     NoBrokerTime,
-    /// The brokers do not tell the settings.
+    /// The brokers do not report the settings.
     Unknown,
 }
 
-/// What the brokers say of a topic.
+/// A topic as the brokers describe it.
 pub(super) struct Described<'a> {
     pub(super) topic: &'a str,
     /// The copies of each partition.
@@ -99,7 +99,7 @@ impl<'a> Described<'a> {
         self.settings.get(key).copied().unwrap_or_default()
     }
 
-    /// That it does not lose what is still needed.
+    /// Checks that the topic keeps what is still needed.
     pub(super) fn keeps(&self) -> Result<(), KafkaError> {
         let topic = self.topic;
         if self.value("cleanup.policy").contains("compact") {
@@ -119,7 +119,7 @@ impl<'a> Described<'a> {
         Ok(())
     }
 
-    /// What speaks against it without forbidding it.
+    /// The risks of a topic that is accepted nevertheless.
     pub(super) fn risks(&self) -> Vec<Risk> {
         let needed = self.value(MIN_INSYNC).parse::<usize>().ok();
         let risks = [
@@ -156,7 +156,7 @@ mod tests {
         // With two copies, a broker that is down would stop everything.
         assert_eq!(risks(2, &[one, (UNCLEAN, "false")]), []);
         assert_eq!(risks(1, &[one]), [Risk::OneCopy]);
-        assert_eq!(described(1, 1, &[one, (UNCLEAN, "true")]).risks(), [], "there is nobody else");
+        assert_eq!(described(1, 1, &[one, (UNCLEAN, "true")]).risks(), [], "there is no other broker");
         assert_eq!(risks(2, &[(TIMESTAMPS, "CreateTime")]), [Risk::NoBrokerTime]);
         assert_eq!(risks(2, &[(TIMESTAMPS, OF_BROKER)]), []);
         assert!(!needs_two(-1) && !needs_two(2) && needs_two(3));

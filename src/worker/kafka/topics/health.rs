@@ -1,4 +1,4 @@
-//! What requests to the brokers fail, and which topics are at risk: said once, and counted.
+//! Which requests to the brokers fail, and which topics are at risk: each is logged once, and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::fit::Risk;
 use crate::worker::telemetry::{Telemetry, hazards};
 
-/// How soon topics are looked at again that no broker has told the settings of. It doubles each time.
+/// How soon topics are looked at again whose settings no broker has reported. It doubles each time.
 const AGAIN: Duration = Duration::from_secs(15);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
-/// So many times in a row, a failure is more than a leader that moves.
+/// After so many failures in a row, a failure is more than a leader that moves.
 const LONG: u32 = 3;
 
-/// A request that is re-created and again, whether it fails or not.
+/// A request that the worker repeats, whether it fails or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Request {
     CreatePartitions,
@@ -26,13 +26,13 @@ pub(super) enum Request {
 pub(super) enum Failing {
     /// For the first time since it worked.
     Anew,
-    /// Once more.
+    /// A further time.
     Again,
-    /// It is the last time that this should pass in silence.
+    /// For so long that it must be logged.
     ForLong,
 }
 
-/// Behind a lock only because several threads may hold the client.
+/// Behind a lock only because several threads may share the client.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 
@@ -40,14 +40,14 @@ pub(super) struct Health(Mutex<State>);
 struct State {
     /// How often in a row requests have failed.
     failures: BTreeMap<Request, u32>,
-    /// The requests that lack a right, which has been said.
+    /// The requests that lack a right, which has been logged.
     denied: BTreeSet<Request>,
-    /// Topics whose settings no broker has told.
+    /// Topics whose settings no broker has reported.
     untold: BTreeSet<String>,
-    /// When these are looked at again, and how long that is from the last time.
+    /// When these are checked again, and the interval.
     again: Option<(Instant, Duration)>,
     risks: BTreeMap<Risk, BTreeSet<String>>,
-    /// The risks that have been said.
+    /// The risks that have been logged.
     said: BTreeSet<(Risk, String)>,
 }
 
@@ -85,12 +85,12 @@ impl Health {
         }
     }
 
-    /// A request has failed for want of a right; tells whether that is news, whatever has failed it before.
+    /// A request has failed for lack of a right; returns whether that is news, whatever its earlier failures.
     pub(super) fn denied(&self, request: Request) -> bool {
         self.state().denied.insert(request)
     }
 
-    /// A request works; tells whether it has failed before.
+    /// A request works; returns whether it has failed before.
     pub(super) fn works(&self, request: Request) -> bool {
         let mut state = self.state();
         state.denied.remove(&request);
@@ -115,7 +115,7 @@ impl Health {
         state.untold.iter().cloned().collect()
     }
 
-    /// Nobody answered: the next look is a long one away.
+    /// No broker answered: the next check waits for the longest interval.
     pub(super) fn look_later(&self, present: Instant) {
         self.state().again = Some((present + AGAIN_AT_MOST, AGAIN_AT_MOST));
     }
@@ -137,7 +137,7 @@ impl Health {
         self.state().untold.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// The risks that have not been said yet, each with its topics.
+    /// The risks that have not been logged yet, each with its topics.
     pub(super) fn risks_to_say(&self) -> Vec<(Risk, String)> {
         let mut state = self.state();
         let State { risks, said, .. } = &mut *state;
@@ -152,7 +152,7 @@ impl Health {
         to_say
     }
 
-    /// Shows how many topics are at risk.
+    /// Exports how many topics are at risk.
     pub(super) fn show(&self, telemetry: Option<&Telemetry>) {
         let Some(telemetry) = telemetry else { return };
         let state = self.state();

@@ -22,7 +22,8 @@ fn what_was_counted_is_told_alike_for_any_order_of_sources_and_not_for_other_del
     let (one, two) = (basis_of(&[&mine]), basis_of(&[&other]));
     assert_eq!(one.chain, two.chain);
     assert_ne!(one.digest, two.digest, "another delta record of the same number");
-    // An owner that goes on from a snapshot, or from one before because that was lost on its way, comes to the same.
+    // An owner that continues from the last snapshot, or from an earlier one because the last was lost, computes the
+    // same.
     let mut task = SeriesTask::new(settings());
     task.apply(&mine).expect("a delta record");
     let mut next = SeriesTask::restore(settings(), &task.snapshot()).expect("our own snapshot");
@@ -41,7 +42,7 @@ fn another_delta_record_of_a_number_that_was_counted_is_noticed() {
     let counted = before.cut(W, W).remove(0);
     assert!(!task.apply(&counted).expect("a delta record").other);
     assert!(!task.apply(&counted).expect("a delta record").other, "sent again");
-    // A journal that has lost its end numbers what follows anew.
+    // A journal that has lost its end numbers what follows from the start.
     anew.see(&span("b", 1));
     let applied = task.apply(&anew.cut(W, W).remove(0)).expect("a delta record");
     assert_eq!((applied.verdict, applied.other), (ChainVerdict::Duplicate, true));
@@ -63,7 +64,7 @@ fn a_shard_that_has_nothing_to_write_tells_how_far_all_sources_are() {
     assert_eq!((closed.samples, task.idle_until(&sources(2))), (0, None));
     silent(&mut task, 1, 9 * W);
     assert_eq!(task.idle_until(&sources(2)), Some(9 * W));
-    // Somebody speaks, and what was closed has changed nothing.
+    // A source sends a delta record, and the closed steps have changed nothing.
     let mut busy = Source::new(2, 3 * W);
     busy.see(&span("a", 1));
     task.apply(&busy.cut(8 * W, 9 * W).remove(0)).expect("a delta record");

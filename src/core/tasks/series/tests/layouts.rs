@@ -124,7 +124,7 @@ fn a_set_that_returns_with_another_layout_starts_at_what_it_had() {
 #[test]
 fn series_of_a_new_layout_start_before_all_steps_that_close_together() {
     let mut one = changed(CLASSIC, &[span("a", S)], CLASSIC);
-    // One step in the old layout and one in the new one, closed by force.
+    // One step in the old layout and one in the new one, closed on stall timeout.
     one.source.see(&span("a", S));
     let mut delta_records = one.source.cut(11 * W, 11 * W);
     one.source.how = otel();
@@ -153,7 +153,7 @@ fn calls_and_latency_of_different_raw_keys_are_one_set_for_good() {
     let mut one = One::new(settings());
     one.source.how = apart.clone();
     let quiet = |counts, ns: &[u64]| Seen { counts, ns: ns.to_vec(), ..span("a", 0) };
-    // By turns: only the calls, then only the latency, each spelled out again by a source that remembers nothing.
+    // By turns: only the calls, then only the latency, each sent in full again by a source that remembers nothing.
     for step in 10..30 {
         one.source.table = DeltaTable::new(settings().stale_after);
         let seen = if step % 2 == 0 { quiet([1, 100], &[]) } else { quiet([0, 0], &[150]) };
@@ -198,7 +198,7 @@ fn a_native_histogram_tells_its_ten_latest_exemplars_by_ascending_time() {
     let mut one = One::new(settings());
     one.source.how = native(3);
     let example = |i: u64, at| Seen { example: Some((at, [i as u8; 16])), ..span("a", 1 << (2 * i)) };
-    // Two at the same time, of which one may be told.
+    // Two at the same time, of which one may be sent.
     let seen: Vec<_> = (1..=14).map(|i| example(i, 9_000 + i as i64 / 2 * 2)).collect();
     let closed = one.step(10 * W, &seen);
     let told = &closed[0].1[&key("traces_spanmetrics_latency")].1;

@@ -164,7 +164,7 @@ fn a_set_is_never_freed_while_a_slow_source_may_still_name_it() {
     for record in slow.cut(10 * W, 10 * W).iter().chain(&fast.cut(10 * W, 10 * W)) {
         task.apply(record).expect("a delta record");
     }
-    // The slow source falls silent; everything is closed by force, far beyond any memory.
+    // The slow source falls silent; everything is closed on stall timeout, far beyond any memory.
     for step in 10..100 {
         fast.see(&span("b", 1));
         task.apply(&fast.cut(step * W, step * W)[0]).expect("a delta record");

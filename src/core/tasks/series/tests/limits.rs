@@ -1,4 +1,4 @@
-//! Limits: nothing is lost, nobody is starved, and nothing depends on the order of arrival.
+//! Limits: nothing is lost, no service is starved, and nothing depends on the order of arrival.
 
 use super::*;
 use crate::core::deltas::Limited;
@@ -18,7 +18,8 @@ impl Rng {
     }
 }
 
-/// What each partition saw in each step. One service makes up operations, and from the middle on somebody makes up services.
+/// What each partition saw in each step. One service makes up operations, and from the middle on a producer makes up
+/// services.
 fn traffic(rng: &mut Rng) -> Vec<Vec<Vec<What>>> {
     let span = |rng: &mut Rng, step: i64| match rng.below(8) {
         0..=3 => ("t", "noisy".to_owned(), format!("op-{}", rng.below(400))),

@@ -22,7 +22,7 @@ impl Rng {
 /// The tenant and the service of one span.
 type What = (String, String);
 
-/// What each partition saw in each step: from the fourth step on, somebody makes up tenants.
+/// What each partition saw in each step: from the fourth step on, a producer makes up tenants.
 fn traffic(rng: &mut Rng) -> Vec<Vec<Vec<What>>> {
     let span = |rng: &mut Rng, step: i64| {
         let made_up = step > 3 && rng.below(2) == 0;

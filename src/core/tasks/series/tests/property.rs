@@ -19,7 +19,7 @@ const START: Millis = 50 * W;
 const END: Millis = START + 60 * W;
 const SOURCES: i32 = 3;
 
-/// What one source saw, by step, and the records that tell it.
+/// What one source saw, by step, and the records that carry it.
 struct Told {
     seen: Vec<(Millis, Seen)>,
     records: Vec<Vec<u8>>,

@@ -154,7 +154,7 @@ fn nothing_is_freed_while_a_source_does_not_say_for_how_long_it_names_sets() {
     }
     assert!(known > 3 && task.label_sets() == known + 1, "{} of {known}", task.label_sets());
     let last = last + 40 * W;
-    // An owner of this version goes on with the two sources.
+    // An owner of this version continues with the two sources.
     for partition in 0..2 {
         let next = sample.delta_records.iter().map(|s| DeltaRecord::decode(s).expect("a delta record").head);
         let next = next
@@ -198,7 +198,7 @@ fn a_step_is_closed_again_by_the_settings_by_which_it_was_closed_first() {
         }
     }
     assert_eq!(marks.iter().filter(|(_, mark)| !mark.change.settings.is_empty()).count(), 2, "at first, and a change");
-    // An owner that closes them by its own settings contradicts what was said.
+    // An owner that closes them by its own settings contradicts what was sent.
     let mut own_way = SeriesTask::new(next);
     let (mut at, mut contradicted) = (0, 0);
     for ((to, mark), closed) in marks.iter().zip(&first) {

@@ -1,5 +1,5 @@
-//! Journals of a series task as they were written once, kept as bytes, with the delta records that belong to them: an owner
-//! that reads them starts from their snapshot and says what was said then.
+//! Journals of a series task as they were written once, kept as bytes, with the delta records that belong to them: an
+//! owner that reads them starts from their snapshot and sends what was sent then.
 
 use super::version_1::{Sample, bytes, read, sample, texts};
 use super::*;
@@ -118,7 +118,7 @@ fn workers_are_replaced_one_after_the_other_and_no_series_is_split_or_counted_tw
         }
     }
     let sets = task.label_sets();
-    // A span task of today counts the same label sets, and so does a shard of today that has taken over.
+    // A span task of today counts the same label sets, and so does a shard of today that has acquired the task.
     let mut again = SeriesTask::restore(settings(), &task.snapshot()).expect("our own snapshot");
     let mut source = Source::new(77, settings().stale_after);
     let mut seen = 0;
@@ -136,7 +136,7 @@ fn workers_are_replaced_one_after_the_other_and_no_series_is_split_or_counted_tw
             assert_eq!(task.apply(record).expect("a delta record").lost, 0);
         }
         assert_eq!(task.label_sets(), sets, "none is new");
-        // The old worker goes on, and names what it has spelled out before.
+        // The old worker continues, and sends by ID what it has sent in full before.
         for record in &sample.delta_records[at..] {
             let applied = task.apply(record).expect("a delta record");
             assert_eq!((applied.lost, applied.first_lost), (0, None));

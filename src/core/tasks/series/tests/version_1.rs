@@ -1,4 +1,4 @@
-//! DeltaRecords and snapshots of format version 1, as a worker of that version wrote them, and what it then said.
+//! Delta records and snapshots of format version 1, as a worker of that version wrote them, and what it then sent.
 
 use super::*;
 

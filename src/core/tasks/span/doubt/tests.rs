@@ -66,7 +66,7 @@ fn a_record_from_the_future_moves_nothing_but_itself_and_each_step_keeps_its_spa
         for ahead in [15_000, 60_000, HOUR / 2, 10 * HOUR, 1_000 * 24 * HOUR] {
             let mut times = hour();
             times[at] += ahead;
-            // Nobody follows that could tell.
+            // No record follows that could decide it.
             let told = at < 3_599 || ahead > 100 * 24 * HOUR;
             let (mut steps, moved) = replay(&settings(), &times, &[]);
             if told {
@@ -125,7 +125,8 @@ fn below(state: &mut u64, n: u64) -> i64 {
     ((*state >> 33) % n) as i64
 }
 
-/// When records come, and what times they tell: some clocks are wrong, some records are late, and at times nothing comes.
+/// When records come, and what times they hold: some clocks are wrong, some records are late, and at times nothing
+/// comes.
 fn arrivals(seed: u64) -> Vec<(Millis, Millis)> {
     let (mut state, mut now) = (seed, START);
     let (mut all, mut sound) = (Vec::new(), 0);
