@@ -21,7 +21,7 @@ fn the_lag_of_each_kafka_partition_its_owner_and_its_journal_are_told_with_and_w
     scene.create(TOPIC, PARTITIONS);
     let some = |n: u64| (0..n).map(move |i| (i as i32 % PARTITIONS, one_span(i + 1)));
     scene.send(TOPIC, some(10));
-    let mut worker = scene.worker("worker", TOPIC, &[]);
+    let mut worker = scene.worker("worker", TOPIC, &["series.snapshot_every=1s"]);
     wait_until("all is read and owned", PATIENCE, || {
         must_run(&mut worker);
         let report = report(&scene);
@@ -30,6 +30,14 @@ fn the_lag_of_each_kafka_partition_its_owner_and_its_journal_are_told_with_and_w
         let owned = all.iter().all(|row| row["owner"].as_str().is_some_and(|owner| owner.starts_with("spanmill at ")));
         if all.len() == PARTITIONS as usize + 4 && read && owned { Ok(()) } else { Err(report.to_string()) }
     });
+    // As in every group that is older than a few minutes, the beginning of all journals has been deleted.
+    let journals = (0..PARTITIONS).map(|p| ("lag-group-lag-journal", p));
+    for (journal, partition) in journals.chain((0..4).map(|shard| ("lag-group-series-journal", shard))) {
+        wait_until("the beginning of a journal is deleted", PATIENCE, || {
+            let (low, end) = scene.bounds(journal, partition);
+            if low > 0 { Ok(()) } else { Err(format!("{journal}[{partition}] has {end} records")) }
+        });
+    }
     wait_until("all is well", PATIENCE, || match scene.asks("topics", TOPIC, &["--output", "wide"]) {
         (said, Some(0)) if said.contains("lag[0]") && said.contains("lag-group-deltas[3]") => Ok(()),
         (said, _) => Err(said),

@@ -79,6 +79,11 @@ impl Scene {
         (said, output.status.code())
     }
 
+    /// Where a partition begins and ends.
+    pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
+        self.kafka.bounds(topic, partition)
+    }
+
     /// Sends each record to its partition; the broker's clients give them the time of this moment.
     pub fn send(&self, topic: &str, records: impl IntoIterator<Item = (i32, Vec<u8>)>) {
         let producer: BaseProducer = self.client().create().expect("a producer");

@@ -12,7 +12,7 @@ use crate::worker::kafka::inspect::Inspector;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
-use crate::worker::kafka::{KafkaError, TopicNames};
+use crate::worker::kafka::{JournalFold, KafkaError, TopicNames};
 
 /// Queries Kafka, as often as the flags ask.
 pub(super) struct Looker {
@@ -90,11 +90,7 @@ impl Looker {
             let mut row = Row::new(Kind::Source, topic, partition, (low, end));
             row.owned_by(owners);
             if partition < journals {
-                let mut fold = SpanFold::new();
-                let held = self.journal(&journal, partition, |offset, record| {
-                    fold.apply(offset, record).map(drop).map_err(|error| error.to_string())
-                })?;
-                let held = held.and(|()| fold.into_state().map_err(|error| error.to_string()));
+                let held = self.journal::<SpanFold>(&journal, partition)?;
                 row.held(&held.state.as_ref().map(|state| (state.next, state.stream_time)), &held.sizes());
             }
             report.add(row);
@@ -117,11 +113,7 @@ impl Looker {
             let mut row = Row::new(Kind::Shard, &deltas, partition, bounds);
             row.owned_by(owners);
             if partition < journals {
-                let mut fold = SeriesFold::new();
-                let held = self.journal(&journal, partition, |offset, record| {
-                    fold.apply(offset, record).map(drop).map_err(|error| error.to_string())
-                })?;
-                let held = held.and(|()| fold.into_state().map_err(|error| error.to_string()));
+                let held = self.journal::<SeriesFold>(&journal, partition)?;
                 let closed = held.state.as_ref().map(|state| {
                     let snapshot = state.snapshot.as_ref().map(|snapshot| (snapshot.step, snapshot.deltas_offset));
                     let mark = state.marks.last().map(|(_, mark)| mark.step);
@@ -134,37 +126,29 @@ impl Looker {
         Ok(())
     }
 
-    /// Reads what a journal holds into a fold.
-    fn journal(
-        &self,
-        topic: &str,
-        partition: i32,
-        mut apply: impl FnMut(i64, &[u8]) -> Result<(), String>,
-    ) -> Result<Held<()>, KafkaError> {
+    /// Reads what a journal holds. One that has been in use for a while has lost its beginning: snapshots stand for it.
+    fn journal<F: JournalFold>(&self, topic: &str, partition: i32) -> Result<Held<F::State>, KafkaError> {
         let (from, to) = self.scanner.bounds(topic, partition)?;
-        let mut held = Held { state: Ok(()), records: 0, bytes: 0, written: None };
+        let mut fold = if from > 0 { F::after_cut() } else { F::default() };
+        let (mut damaged, mut records, mut bytes, mut written) = (None, 0, 0, None);
         self.scanner.read::<KafkaError>(Stretch { topic, partition, from, to }, &mut |record| {
             let value = record.payload().unwrap_or_default();
-            held.records += 1;
-            held.bytes += value.len() as u64;
-            held.written = record.timestamp().to_millis().or(held.written);
-            if held.state.is_ok() {
-                held.state = apply(record.offset(), value);
+            records += 1;
+            bytes += value.len() as u64;
+            written = record.timestamp().to_millis().or(written);
+            if damaged.is_none() {
+                damaged = fold.add(record.offset(), value).err();
             }
             Ok(())
         })?;
-        Ok(held)
+        let state = damaged.map_or_else(|| fold.state(), Err).map_err(|error| error.to_string());
+        Ok(Held { state, records, bytes, written })
     }
 }
 
 // === impl Held ===
 
 impl<T> Held<T> {
-    fn and<U>(self, then: impl FnOnce(T) -> Result<U, String>) -> Held<U> {
-        let Self { state, records, bytes, written } = self;
-        Held { state: state.and_then(then), records, bytes, written }
-    }
-
     fn sizes(&self) -> (u64, u64, Option<Millis>) {
         (self.records, self.bytes, self.written)
     }

@@ -22,9 +22,8 @@ use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState
 
 /// How often the group learns the positions, for lag dashboards, and the worker how far partitions reach.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-/// How often source topics are checked for new partitions, and old records are deleted, at the least, and source topics
-/// are looked at. More frequent snapshots make more records deletable; `topic.metadata.refresh.interval.ms` says how
-/// often topics change.
+/// How often, at the least, old records are deleted and source topics are checked for changes. More frequent snapshots make
+/// more records deletable; `topic.metadata.refresh.interval.ms` decides how often clients learn of changed topics.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
 /// The shorter interval, when the group knows of partitions that this worker does not, or their journals could not be
