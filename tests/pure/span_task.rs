@@ -251,7 +251,7 @@ fn the_random_topics_reach_every_outcome() {
         Counter::SpansFromFuture,
         Counter::RecordsUnreadable,
         Counter::RecordsNotForMetrics,
-        // Tallies of features that are off.
+        // Counters of features that are off.
         Counter::SpansRepairedUtf8,
         Counter::SpanEventsRepairedUtf8,
         Counter::EdgesRepairedUtf8,

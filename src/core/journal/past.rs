@@ -160,7 +160,7 @@ impl ForcedCloses {
         if let Some((closed, known)) = &before {
             let joined = sources.difference(known).cloned();
             joined.for_each(|(topic, partition)| {
-                self.add(*closed, Behind { topic, partition, commit_number: 0, part: 0 })
+                self.add(*closed, Behind { topic, partition, commit_number: 0, part: 0 });
             });
         }
         self.counted = Some((step, sources));
@@ -422,7 +422,7 @@ mod tests {
             let mut chain = DeltaChain::new();
             for (partition, commits) in sources {
                 (0..*commits).for_each(|commit_number| {
-                    assert_ne!(chain.accept("spans", *partition, commit_number, 0, 1), ChainVerdict::Ahead)
+                    assert_ne!(chain.accept("spans", *partition, commit_number, 0, 1), ChainVerdict::Ahead);
                 });
             }
             let (acknowledged, left_out, change) = (None, Vec::new(), Change::default());
