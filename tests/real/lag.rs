@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server;
+use rdkafka::message::Message as _;
 use spanmill::tools::receiver::Receiver;
+use spanmill::worker::kafka::KafkaError;
+use spanmill::worker::kafka::reader::Stretch;
+use spanmill::worker::kafka::scan::Scanner;
 
+use super::place::Place;
 use super::scene::{Scene, record, resource, span, stop};
 use crate::servers::wait_until;
 use crate::{PATIENCE, must_run};
@@ -50,6 +55,25 @@ fn the_lag_of_each_kafka_partition_its_owner_and_its_journal_are_told_with_and_w
     let row = report["partitions"].as_array().and_then(|rows| rows.first()).expect("the first partition");
     assert_eq!((&row["position"], &row["end"], &row["lag_records"]), (&5.into(), &8.into(), &3.into()), "{report}");
     assert!(row["journal_records"].as_u64() > Some(0) && row["lag_seconds"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn a_kafka_partition_that_loses_its_beginning_while_it_is_scanned_is_read_from_what_is_left() {
+    let place = Place::start("scanned", 1);
+    (0..10).for_each(|i| place.send_value(0, &[i]));
+    let scanner = Scanner::new(&place.config(&[]).kafka).expect("a scanner");
+    let scan = |to| {
+        let mut found = Vec::new();
+        let all = Stretch { topic: place.topic, partition: 0, from: 0, to };
+        let read = scanner.read::<KafkaError>(all, &mut |record| {
+            found.push(record.offset());
+            Ok(())
+        });
+        read.map(|()| found).expect("what is left can be read")
+    };
+    place.delete_below(place.topic, 0, 6);
+    assert_eq!(scan(10), [6, 7, 8, 9]);
+    assert!(scan(6).is_empty());
 }
 
 fn report(scene: &Scene) -> serde_json::Value {

@@ -126,12 +126,17 @@ impl Looker {
         Ok(())
     }
 
-    /// Reads what a journal holds. One that has been in use for a while has lost its beginning: snapshots stand for it.
+    /// Reads what a journal holds. One that has been in use for a while has lost its beginning, and may lose more of it while
+    /// it is read: then what is left is the journal.
     fn journal<F: JournalFold>(&self, topic: &str, partition: i32) -> Result<Held<F::State>, KafkaError> {
         let (from, to) = self.scanner.bounds(topic, partition)?;
         let mut fold = if from > 0 { F::after_cut() } else { F::default() };
-        let (mut damaged, mut records, mut bytes, mut written) = (None, 0, 0, None);
+        let (mut damaged, mut records, mut bytes, mut written, mut next) = (None, 0, 0, None, from);
         self.scanner.read::<KafkaError>(Stretch { topic, partition, from, to }, &mut |record| {
+            if record.offset() != next {
+                (fold, damaged, records, bytes) = (F::after_cut(), None, 0, 0);
+            }
+            next = record.offset() + 1;
             let value = record.payload().unwrap_or_default();
             records += 1;
             bytes += value.len() as u64;

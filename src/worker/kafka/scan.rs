@@ -89,14 +89,23 @@ impl Scanner {
         if stretch.from >= stretch.to {
             return Ok(());
         }
-        let Stretch { topic, partition, from, .. } = stretch;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(from))
-            .and_then(|()| self.consumer.assign(&list))
-            .map_err(|e| KafkaError::request(format!("start reading {topic}[{partition}]"), e))?;
+        self.assign(stretch)?;
         let read = self.drain(stretch, each);
         self.consumer.unassign().map_err(|e| KafkaError::request("end a read", e))?;
         read
+    }
+
+    fn assign(&self, Stretch { topic, partition, from, .. }: Stretch<'_>) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|e| KafkaError::request(format!("start reading {topic}[{partition}]"), e))
+    }
+
+    /// The lowest offset that is left, if those from `next` on were deleted while they were read.
+    fn cut(&self, stretch: Stretch<'_>, next: i64) -> Result<Option<i64>, KafkaError> {
+        let (low, _) = self.bounds(stretch.topic, stretch.partition)?;
+        Ok(Some(low).filter(|low| *low > next))
     }
 
     fn drain<E: From<KafkaError>>(
@@ -124,6 +133,15 @@ impl Scanner {
                 // librdkafka would fetch the batch again for ever.
                 Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) => {
                     return Err(KafkaError::request(what(next), e).into());
+                }
+                // A topic may lose its beginning at any moment, to retention or because its owner deletes what nothing needs.
+                Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    let Some(low) = self.cut(stretch, next)? else { continue };
+                    if low >= stretch.to {
+                        return Ok(());
+                    }
+                    (progress, next) = (Instant::now(), low);
+                    self.assign(Stretch { from: low, ..stretch })?;
                 }
                 Some(Err(e)) => tracing::debug!(error = %e, topic = stretch.topic, "scan failed, retrying"),
                 None => {}
