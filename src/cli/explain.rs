@@ -170,7 +170,7 @@ fn read_kafka(args: &ExplainArgs, loaded: &Loaded, explainer: &mut Explainer<'_>
     Ok(())
 }
 
-/// Says which traces were found nowhere, and what to do.
+/// Reports which traces were found nowhere, and what to do.
 fn all_found(args: &ExplainArgs, explanation: &Explanation) -> bool {
     let Searched { records, undecodable, excluded } = explanation.searched;
     let remedy = if args.files.is_empty() {

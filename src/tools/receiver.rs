@@ -121,7 +121,7 @@ struct Inside {
     probes: u64,
     metadata: u64,
     refuse_metadata: bool,
-    /// What is said about metrics, by tenant and name.
+    /// The metadata of metrics, by tenant and name.
     descriptions: BTreeMap<(String, String), MetricMetadata>,
     requests: u64,
     refused: u64,
@@ -262,7 +262,7 @@ impl Receiver {
         self.inside().memory.natives()
     }
 
-    /// What remote write 1.0 has said about metrics, by tenant and name.
+    /// The metadata that remote write 1.0 has brought, by tenant and name.
     #[must_use]
     pub fn descriptions(&self) -> BTreeMap<(String, String), MetricMetadata> {
         self.inside().descriptions.clone()
@@ -438,7 +438,7 @@ impl Inside {
         is_second(headers) && decode::v2::request(body).is_ok_and(|request| request.timeseries.is_empty())
     }
 
-    /// What a request says about metrics, if it holds nothing else.
+    /// The metadata in a request, if it holds nothing else.
     fn metadata_in(headers: &HeaderMap, body: &[u8]) -> Option<Vec<MetricMetadata>> {
         let said = decode::metadata(body).ok().filter(|said| !is_second(headers) && !said.metadata.is_empty())?;
         first_body(body).is_ok_and(|request| request.timeseries.is_empty()).then_some(said.metadata)

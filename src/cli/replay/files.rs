@@ -265,7 +265,7 @@ fn dry_run(tenants: &Tenants, args: &FilesArgs, stop: &Arc<AtomicBool>) -> Resul
 /// not be read.
 ///
 /// # Errors
-/// When a path cannot be read at all, nothing says whose the spans are, or `each` fails.
+/// When a path cannot be read at all, no tenant can be found for the spans, or `each` fails.
 pub(in crate::cli) fn each_record(
     tenants: &Tenants,
     args: &FilesArgs,

@@ -15,8 +15,8 @@
 //! for that shard count in no step before T + 1. A source that had passed T has no more deltas for T, and a step that
 //! is closed by watermark has all sources. A replay therefore cuts its commits there too, writes T + 1 into the delta
 //! records from there on where they would be earlier, and its shards need to know nothing of it. A step that is closed
-//! by watermark is closed without a source that has joined the shard at work and has not caught up, which its mark says
-//! in the same way, and without one that nobody knew of yet: such a source is among what a mark counts for the first
+//! by watermark is closed without a source that has joined the shard at work and has not caught up, which its mark names
+//! in the same way, and without one that no worker knew of yet: such a source is among what a mark counts for the first
 //! time in a later one.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -53,7 +53,7 @@ pub fn body(bytes: &[u8]) -> Result<WriteRequest, DecodeError> {
     Ok(WriteRequest::decode(raw(bytes)?.as_slice())?)
 }
 
-/// Decompresses and decodes what one body in 1.0 says about metrics.
+/// Decompresses and decodes what one body in 1.0 holds about metrics.
 ///
 /// # Errors
 /// When it is not a snappy block of a `WriteRequest`, or too large.

@@ -126,7 +126,7 @@ fn has_histogram(values: &mut Reader<'_>) -> Result<bool, Malformed> {
     Ok(false)
 }
 
-/// The body of a request in 1.0 that says what the metrics of these series are about, each once, as Prometheus sends it.
+/// The body of a request in 1.0 that describes the metrics of these series, each once, as Prometheus sends it.
 #[must_use]
 pub fn body(names: &SeriesNames) -> Bytes {
     let mut raw = Vec::new();

@@ -45,7 +45,7 @@ pub struct ClosedStep {
 pub struct IllegalSeries {
     /// How many.
     pub series: u64,
-    /// The tenant and the labels of the first. Somebody else chose them: escape them.
+    /// The tenant and the labels of the first. They are foreign text: escape them.
     pub first: (Arc<str>, String),
 }
 

@@ -8,7 +8,7 @@
 //! # Time
 //!
 //! A pending edge waits in stream time, which all records of a partition move. So every record goes through a task without
-//! processors first (the *clock*), which tells the stream time at which a worker takes it. The task that explains gets the
+//! processors first (the *clock*), which computes the stream time at which a worker takes it. The task that explains gets the
 //! spans at these times, stretched: a millisecond is as long as there are spans, and each span has an instant of its own. So no
 //! two waits end at once, and what happens when one ends is about one span; and as everything is stretched alike, all meet whom
 //! they would meet.
@@ -221,7 +221,7 @@ fn partition<'p>(
     }
 }
 
-/// The same settings for a task that counts nothing, and only tells the time.
+/// The same settings for a task that counts nothing, and only computes the time.
 fn without_processors(settings: &SpanSettings) -> SpanSettings {
     let mut nothing = Settings::default();
     nothing.span_metrics.enabled = false;

@@ -62,7 +62,7 @@ impl Trial {
         })
     }
 
-    /// Tells what becomes of every span. With `until`, the source was read up to that stream time, and is not over.
+    /// Returns what becomes of every span. With `until`, the source was read up to that stream time, and is not over.
     pub(super) fn run(
         mut self,
         loaded: &Loaded,

@@ -75,7 +75,7 @@ impl Demand {
         let idle = now.idle.saturating_sub(before.idle).as_secs_f64();
         let busy = (1.0 - idle / (seconds * threads.max(1) as f64)).clamp(0.0, 1.0);
         let (read, came) = (read / seconds, came / seconds + left / within.as_secs_f64().max(1.0));
-        // What a look sees of a worker that stands still, for memory or for a receiver, says nothing about its speed.
+        // The progress of a worker that stands still, for memory or for a receiver, is no measure of its speed.
         if read > 0.0 && busy > 0.0 {
             let seen = read / busy;
             let weight = |known| if seen > known { FASTER } else { SLOWER };

@@ -119,7 +119,7 @@ impl Membership {
         [self.spans.owned(), self.shards.owned()].concat()
     }
 
-    /// Where partitions end, whoever owns them.
+    /// Where partitions end, also those of other workers.
     pub(super) fn ends(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, KafkaError> {
         self.spans.ends(partitions)
     }

@@ -203,7 +203,7 @@ pub(crate) fn reader(kafka: &Kafka, buffer_bytes: usize) -> ClientConfig {
     config
 }
 
-/// How often clients look for new topics and partitions, in milliseconds, unless the user says otherwise.
+/// How often clients look for new topics and partitions, in milliseconds, unless the user sets it.
 const REFRESH_MS: &str = "30000";
 const REFRESH: &str = "topic.metadata.refresh.interval.ms";
 

@@ -52,7 +52,7 @@ pub(super) struct Halving {
 // === impl Refusals ===
 
 impl Refusals {
-    /// The parts of a request that is about to be sent. `trusted` tells whether other requests of the same step were taken.
+    /// The parts of a request that is about to be sent. `trusted` is whether other requests of the same step were taken.
     pub(super) fn begin(&self, request: Request, trusted: bool, now: Instant) -> Halving {
         let allowed = trusted || self.not_before.is_none_or(|at| now >= at);
         let (parts, suspects) = (VecDeque::from([request]), Vec::new());

@@ -23,14 +23,14 @@ use super::way::Way;
 /// So many names of series are remembered; metrics have few, whatever spans say.
 const MOST: usize = 1_024;
 
-/// When a recipient was told about the series of each name.
+/// When a recipient was sent the metadata of each name.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<BTreeMap<(String, bool), Instant>>);
+pub(super) struct SentMetadata(Mutex<BTreeMap<(String, bool), Instant>>);
 
-// === impl Told ===
+// === impl SentMetadata ===
 
-impl Told {
-    /// Those of `names` about which nothing has been said for `interval`; they count as told from now on.
+impl SentMetadata {
+    /// Those of `names` whose metadata was not sent for `interval`; they count as sent from now on.
     fn due(&self, names: SeriesNames, interval: Duration, now: Instant) -> SeriesNames {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < interval;
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_one_shard_has_said_others_say_again_after_the_interval_only() {
-        let (told, start, minute) = (Told::default(), Instant::now(), Duration::from_secs(60));
+        let (told, start, minute) = (SentMetadata::default(), Instant::now(), Duration::from_secs(60));
         let names = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), false)).collect::<SeriesNames>();
         assert_eq!(told.due(names(&["a", "b"]), minute, start), names(&["a", "b"]));
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -100,7 +100,7 @@ pub enum ExportError {
     Profile {
         /// The profile.
         profile: String,
-        /// The key that says so.
+        /// The key that sets it.
         key: &'static str,
     },
     /// The HTTP client cannot be built.

@@ -40,9 +40,9 @@ pub(super) struct Quarantine {
     /// The first pause; zero when series are not kept here at all.
     first: Duration,
     state: Mutex<State>,
-    /// How many there are: most often none, and then nobody looks further.
+    /// How many there are: most often none, and then no request is searched.
     len: AtomicUsize,
-    /// Whether that has changed since somebody asked for news.
+    /// Whether that has changed since the last time it was asked for.
     changed: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Suspect {
     /// Its encoded labels.
     pub(super) labels: Box<[u8]>,
     pub(super) status: u16,
-    /// What the receiver says.
+    /// The answer of the receiver.
     pub(super) answer: String,
 }
 
@@ -84,8 +84,8 @@ impl Quarantine {
         Self { first, state: Mutex::default(), len: AtomicUsize::new(0), changed: AtomicBool::new(false) }
     }
 
-    /// A request without the series that are kept here; `None` when it holds none of them. Some are retried if `values`
-    /// says that these are the values of a step.
+    /// A request without the series that are kept here; `None` when it holds none of them. Some are retried if the
+    /// request holds the values of a step.
     pub(super) fn separate(&self, request: &Request, values: bool, now: Instant) -> Option<Separated> {
         if self.len.load(Ordering::Relaxed) == 0 {
             return None;
@@ -107,7 +107,7 @@ impl Quarantine {
         })
     }
 
-    /// Keeps series that were refused while others were taken. Tells how many are new here.
+    /// Keeps series that were refused while others were taken. Returns how many are new here.
     pub(super) fn keep(&self, suspects: Vec<Suspect>, now: Instant) -> usize {
         if self.first.is_zero() {
             return 0;
@@ -123,7 +123,7 @@ impl Quarantine {
         state.series.len().saturating_sub(before)
     }
 
-    /// As [`Self::keep`]; says so, with the first of them.
+    /// As [`Self::keep`]; logs it, with the first of them.
     pub(super) fn keep_and_say(&self, suspects: Vec<Suspect>, url: &str, tenant: &str) {
         let Some(first) = suspects.first() else { return };
         let (labels, status, answer) =
@@ -186,7 +186,7 @@ impl Quarantine {
 // === impl State ===
 
 impl State {
-    /// `again` tells when a series is retried that was refused so often.
+    /// `again` computes when a series is retried that was refused so often.
     fn refuse(&mut self, suspect: Suspect, now: Instant, again: impl Fn(u32) -> Instant) {
         let Suspect { labels, status, answer } = suspect;
         let answer = head(&answer, SHOWN_ANSWER);

@@ -19,7 +19,7 @@ use super::client::WOULD_BE_LOST;
 use super::delivery::random;
 use super::guard::Asked;
 use super::halving::Refusals;
-use super::metadata::Told;
+use super::metadata::SentMetadata;
 use super::quarantine::Quarantine;
 
 /// One tenant at one endpoint.
@@ -31,7 +31,7 @@ pub(super) struct Recipient {
     /// The series that it refuses.
     pub(super) quarantine: Quarantine,
     /// What it knows about metrics.
-    pub(super) told: Told,
+    pub(super) told: SentMetadata,
     /// What it has answered about old samples.
     pub(super) asked: Asked,
     receivers: Receivers,
@@ -69,7 +69,7 @@ impl Recipient {
         let id = receivers.add(url, tenant);
         let (state, refusals) = (Mutex::default(), Mutex::default());
         let (probe, quarantine) = (Semaphore::new(1), Quarantine::new(quarantine));
-        let (told, asked) = (Told::default(), Asked::default());
+        let (told, asked) = (SentMetadata::default(), Asked::default());
         Self { state, probe, refusals, quarantine, told, asked, receivers: receivers.clone(), id }
     }
 
@@ -136,7 +136,7 @@ impl Recipient {
         self.receivers.refuses(self.id, refused);
     }
 
-    /// Tells which series are in quarantine, if that has changed.
+    /// Reports which series are in quarantine, if that has changed.
     pub(super) fn report_quarantine(&self) {
         if let Some((number, listed)) = self.quarantine.news(Instant::now()) {
             self.receivers.quarantines(self.id, number, listed);

@@ -107,7 +107,7 @@ impl Intake {
         })
     }
 
-    /// Offers one message, whose tenant is where `tenant` says, to the task; returns the cuts that came before it.
+    /// Offers one message, whose tenant is found by `tenant`, to the task; returns the cuts that came before it.
     pub(super) fn take(
         &self,
         context: &TaskContext<'_>,

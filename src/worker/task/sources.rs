@@ -37,8 +37,8 @@ impl Sources {
         }
     }
 
-    /// From these partitions on, source topics have come after the group. To be told before a task of them is opened; what was
-    /// told before stays.
+    /// From these partitions on, source topics have come after the group. To be added before a task of them is opened; what was
+    /// added before stays.
     pub(crate) fn add_grown(&self, grown: impl IntoIterator<Item = (String, i32)>) {
         let mut known = self.grown.write().unwrap_or_else(PoisonError::into_inner);
         for (topic, first) in grown {

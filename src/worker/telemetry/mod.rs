@@ -276,7 +276,7 @@ impl Telemetry {
         self.0.steps.with_label_values(&[cause]).inc();
     }
 
-    /// Counts the series that were not written at a step because receivers would refuse their names, and says so.
+    /// Counts the series that were not written at a step because receivers would refuse their names, and logs it.
     pub fn illegal_series(&self, illegal: Option<&IllegalSeries>) {
         if let Some(illegal) = illegal {
             self.0.illegal.inc_by(illegal.series);
@@ -419,7 +419,7 @@ impl Telemetry {
     }
 }
 
-/// Says that series are not written because receivers would refuse their names.
+/// Logs that series are not written because receivers would refuse their names.
 pub fn say_illegal(illegal: &IllegalSeries) {
     let (tenant, labels) = &illegal.first;
     let Some(held_back) = flood::may_say(&format!("illegal names {tenant:?}")) else { return };

@@ -50,7 +50,7 @@ pub struct QuarantinedSeries {
     pub retry_at: SystemTime,
     /// The status with which it was refused.
     pub status: u16,
-    /// The beginning of what the receiver said. Escape it.
+    /// The beginning of the answer of the receiver. Escape it.
     pub answer: String,
 }
 
