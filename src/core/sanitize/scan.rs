@@ -26,6 +26,8 @@ struct Scan<'a> {
     checked: usize,
     /// Where the last data ended in the text.
     data_end: Option<usize>,
+    /// Whether that was a query string: what follows its blank is no part of it, and would be one behind its placeholder.
+    query: bool,
     out: &'a mut Vec<u8>,
     /// Where the last placeholder ended in `out`.
     placeholder_end: Option<usize>,
@@ -40,8 +42,8 @@ pub(super) fn apply(name: &[u8], on_request: OnRequest, out: &mut Vec<u8>) -> bo
     out.clear();
     let sql = looks_like_sql(name);
     let (path, path_before, checked) = (false, false, 0);
-    let (data_end, placeholder_end) = (None, None);
-    Scan { text: name, sql, on_request, path, path_before, checked, data_end, out, placeholder_end }.walk();
+    let (data_end, query, placeholder_end) = (None, false, None);
+    Scan { text: name, sql, on_request, path, path_before, checked, data_end, query, out, placeholder_end }.walk();
     true
 }
 
@@ -51,10 +53,12 @@ impl Scan<'_> {
     fn walk(mut self) {
         let mut at = 0;
         while at < self.text.len() {
-            at = match self.data(at) {
+            let query_end = self.query_end(at);
+            at = match query_end.or_else(|| self.data(at)) {
                 Some(end) => {
                     self.replace();
                     self.data_end = Some(end);
+                    self.query = query_end.is_some();
                     end
                 }
                 None => {
@@ -90,9 +94,6 @@ impl Scan<'_> {
     /// Where the data ends that starts at `at`, if some does. `at` is never within a token.
     fn data(&mut self, at: usize) -> Option<usize> {
         let text = self.text;
-        if let Some(end) = self.query_end(at) {
-            return Some(end);
-        }
         if text[at..].starts_with(PLACEHOLDER.as_bytes()) {
             return Some(at + PLACEHOLDER.len());
         }
@@ -142,7 +143,7 @@ impl Scan<'_> {
     /// Writes a placeholder, unless the last one also stands for what follows.
     fn replace(&mut self) {
         match self.placeholder_end {
-            Some(end) if joins(&self.out[end..], self.sql) => {
+            Some(end) if !self.query && joins(&self.out[end..], self.sql) => {
                 self.out.truncate(end);
                 self.path = self.path_before;
             }

@@ -44,6 +44,7 @@ fn query_strings_and_short_ids_are_data_where_somebody_says_so() {
         ("GET /a?", "GET /a?", "GET /a?"),
         ("GET /a?<_>", "GET /a?<_>", "GET /a?<_>"),
         ("GET /a?x=1&<_>", "GET /a?<_>", "GET /a?x=<_>&<_>"),
+        ("GET /a?x=1 , 5%2", "GET /a?<_> , <_>%<_>", "GET /a?x=<_>%<_>"),
         ("is it done?no", "is it done?no", "is it done?no"),
         (
             "SELECT a/b FROM t WHERE c = ? AND d = 1",
