@@ -14,7 +14,7 @@ fn internal_topics_with_three_copies_on_kafka_need_two_of_them_to_take_a_record(
     for (group, replication) in [("by-number", 3), ("by-default", -1)] {
         let kafka = Kafka { replication, group: group.to_owned(), ..place.config(&[]).kafka };
         let topics = Topics::new(&kafka).expect("a client");
-        topics.ensure(&[(place.topic.to_owned(), 1)], 1).expect("they are made");
+        topics.ensure(&[(place.topic.to_owned(), 1)], 1, &mut || ()).expect("they are made");
         topics.ensure_plan().expect("it is made");
         for topic in ["copied-journal", "deltas", "series-journal", "plan"] {
             let topic = format!("{group}-{topic}");

@@ -122,3 +122,30 @@ fn two_kafka_topics_of_different_formats_and_tenants_are_counted_in_one_worker()
     worker.stop();
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
 }
+
+#[test]
+fn a_kafka_topic_that_matches_and_whose_journal_would_expire_is_left_out_alone_until_that_is_mended() {
+    let place = Place::start("traces-good", 1);
+    create(&place, "traces-bad", "1");
+    let journal = "traces-good-group-traces-bad-journal";
+    let expires = ["--create", "--topic", journal, "--partitions", "1", "--config", "retention.ms=60000"];
+    place.kafka.tool("TopicCommand", &expires);
+    let worker = place.insider(&SETTINGS);
+    all_run(&[&worker], 1 + SHARDS);
+    let load = records(Duration::from_secs(3));
+    send(&place, "traces-bad", 1, &load);
+    send(&place, "traces-good", 1, &load);
+    place.counts_to(spans(&load));
+
+    // One that comes while it is left out is followed.
+    create(&place, "traces-new", "1");
+    send(&place, "traces-new", 1, &load);
+    all_run(&[&worker], 2 + SHARDS);
+    place.counts_to(2.0 * spans(&load));
+
+    place.kafka.tool("TopicCommand", &["--delete", "--topic", journal]);
+    all_run(&[&worker], 3 + SHARDS);
+    place.counts_to(3.0 * spans(&load));
+    worker.stop();
+    assert_eq!(place.receiver.violations(), Vec::<String>::new());
+}

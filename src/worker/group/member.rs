@@ -7,6 +7,8 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::demand::{Demand, Moment};
 use super::following::Following;
 use super::membership::Membership;
@@ -65,9 +67,16 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
         None => wait_for_sources(parts, &topics)?,
     };
     // Before the journals follow them.
-    parts.sources.add_grown(grown(parts, &topics, &sources)?);
-    let short = topics.ensure(&sources, parts.clients.config.kafka.shards)?;
+    let grown = grown(parts, &topics, &sources)?;
+    let short = topics.ensure(&sources, parts.clients.config.kafka.shards, &mut || parts.liveness.beat())?;
+    // A replay has to process all that its plan names, and a worker at least one topic.
+    let left_out = sources.iter().find_map(|(topic, _)| topics.why_left_out(topic));
     let sources = without(sources, &short);
+    if let Some(why) = left_out.filter(|_| sources.is_empty() || !parts.mode.follows_changes()) {
+        return Err(KafkaError::Topic(why).into());
+    }
+    // One that is left out now is a new one once it can be processed.
+    parts.sources.add_grown(grown.into_iter().filter(|(topic, _)| short.get(topic) != Some(&0)));
     publish(parts, &sources);
 
     let pool = Pool::start(&parts.means())?;
@@ -214,6 +223,7 @@ fn without(mut sources: Vec<(String, i32)>, short: &BTreeMap<String, i32>) -> Ve
     for (topic, partitions) in &mut sources {
         *partitions = short.get(topic).map_or(*partitions, |found| *found.min(partitions));
     }
+    sources.retain(|(_, partitions)| *partitions > 0);
     sources
 }
 
@@ -229,7 +239,12 @@ fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, memb
             return false;
         }
     };
-    let short = match topics.ensure(&found, parts.clients.config.kafka.shards) {
+    // The groups have to be served meanwhile, or they would evict this worker.
+    let mut between = || {
+        parts.liveness.beat();
+        membership.serve_now();
+    };
+    let short = match topics.ensure(&found, parts.clients.config.kafka.shards, &mut between) {
         Ok(short) => short,
         Err(error) => {
             tracing::error!(%error, "the internal topics cannot be adapted to the source topics");
@@ -237,6 +252,9 @@ fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, memb
         }
     };
     let served = without(found, &short);
+    if served.is_empty() {
+        return false;
+    }
     let Some((new, gone)) = following.change(served.clone()) else { return short.is_empty() };
     tracing::info!(?new, ?gone, ?served, "source topics changed");
     // What a new topic has is read from its beginning, wherever the group was begun.
@@ -361,7 +379,9 @@ impl Crew {
         let mut out = vec![Vec::new(); self.inboxes.len()];
         let wanted = |task: &TaskId| task.kind == kind && self.parts.mode.includes(task);
         for task in partitions.iter().map(|p| self.task(p)).filter(wanted) {
-            out[task.partition.unsigned_abs() as usize % self.inboxes.len()].push(task);
+            // Many topics may have one partition each: the name parts them as well.
+            let place = xxh3_64(task.topic.as_bytes()).wrapping_add(u64::from(task.partition.unsigned_abs()));
+            out[(place % self.inboxes.len() as u64) as usize].push(task);
         }
         out
     }

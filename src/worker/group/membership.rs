@@ -53,6 +53,12 @@ impl Membership {
 
     /// Polls both groups, then waits a moment for their next event.
     pub(super) fn serve(&self) {
+        self.serve_now();
+        std::thread::park_timeout(MOMENT);
+    }
+
+    /// Serves both groups. Never waits.
+    pub(super) fn serve_now(&self) {
         let errors = self.both().map(Member::serve);
         for error in errors.into_iter().flatten().map(|error| error.to_string()) {
             // librdkafka repeats a lasting error every second.
@@ -60,7 +66,6 @@ impl Membership {
                 tracing::warn!(error, held_back, "group consumer error");
             }
         }
-        std::thread::park_timeout(MOMENT);
     }
 
     /// Leaves the groups for a while if the worker is `unsteady` and another worker can do its part; joins them again

@@ -11,6 +11,7 @@ mod health;
 mod sources;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
@@ -30,8 +31,8 @@ pub use self::fit::Risk;
 use self::health::{Failing, Health, Request};
 use super::client::{self, KafkaError};
 use super::members::Partition;
-use crate::config::journal_topic;
 use crate::config::settings::Kafka;
+use crate::config::{SourceTopics, journal_topic};
 use crate::worker::telemetry::Telemetry;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +60,10 @@ pub struct Topics {
     replication: i32,
     telemetry: Option<Telemetry>,
     health: Health,
+    /// How many copies the brokers give a new topic, once that is known.
+    default_copies: OnceLock<i32>,
+    /// The matched source topics that cannot be processed, and why not.
+    left_out: Mutex<BTreeMap<String, String>>,
 }
 
 // === impl TopicNames ===
@@ -74,6 +79,14 @@ impl TopicNames {
     #[must_use]
     pub fn journal(&self, source: &str) -> String {
         journal_topic(&self.group, source)
+    }
+
+    /// The source topic of a journal of span tasks; `None` for every other topic.
+    #[must_use]
+    pub fn source<'a>(&self, journal: &'a str) -> Option<&'a str> {
+        let rest = journal.strip_prefix(&self.group)?.strip_prefix('-')?;
+        let source = rest.strip_suffix("-journal").or_else(|| rest.strip_suffix(".journal"));
+        source.filter(|source| self.journal(source) == journal)
     }
 
     /// Whether an internal topic of the group is a journal: of span tasks, or of series tasks.
@@ -119,7 +132,17 @@ impl Topics {
         let admin = AdminClient::from_config_and_context(&client::base(kafka, &[]), client::Heard)
             .map_err(|e| KafkaError::client("admin client", e))?;
         let (names, replication) = (TopicNames::new(&kafka.group), kafka.replication);
-        Ok(Self { admin, kafka: kafka.clone(), names, replication, telemetry: None, health: Health::default() })
+        let (kafka, health, left_out) = (kafka.clone(), Health::default(), Mutex::default());
+        Ok(Self {
+            admin,
+            kafka,
+            names,
+            replication,
+            telemetry: None,
+            health,
+            default_copies: OnceLock::new(),
+            left_out,
+        })
     }
 
     /// Counts failures and risks in `telemetry`.
@@ -158,33 +181,93 @@ impl Topics {
     }
 
     /// Ensures that the internal topics exist and are fit for use. `sources` are the source topics with their
-    /// partition counts. Returns those whose journals could not be extended, with the partitions that these have: the
-    /// rest cannot be worked on until that has been retried.
+    /// partition counts; `between` is called after each, since there may be hundreds. Returns those whose journals could
+    /// not be made or extended, with the partitions that these have: the rest cannot be worked on until that has been
+    /// retried.
     ///
     /// # Errors
-    /// When a topic cannot be created, or exists with properties under which data would be lost.
-    pub fn ensure(&self, sources: &[(String, i32)], shards: u32) -> Result<BTreeMap<String, i32>, KafkaError> {
+    /// When a topic cannot be created, or exists with properties under which data would be lost. The journal of a source
+    /// topic that only a regular expression matches is no error: who creates topics must not decide whether workers run.
+    pub fn ensure(
+        &self,
+        sources: &[(String, i32)],
+        shards: u32,
+        between: &mut dyn FnMut(),
+    ) -> Result<BTreeMap<String, i32>, KafkaError> {
         let mut short = BTreeMap::new();
         for (source, partitions) in sources {
-            let journal = self.names.journal(source);
-            match self.partitions(&journal)? {
-                Some(found) if found < *partitions => {
-                    if !self.grow(&journal, found, *partitions)? {
-                        short.insert(source.clone(), found);
-                    }
+            match self.ensure_journal(source, *partitions) {
+                Ok(found) if found >= *partitions => {}
+                Ok(found) => drop(short.insert(source.clone(), found)),
+                Err(error) => {
+                    self.leave_out(source, error)?;
+                    short.insert(source.clone(), 0);
                 }
-                Some(_) => {}
-                None => self.create(&journal, *partitions)?,
             }
+            between();
         }
         if short.is_empty() && self.health.works(Request::CreatePartitions) {
             tracing::info!("the journals have as many partitions as their source topics again");
         }
         self.ensure_one(&self.names.deltas(), shards as i32)?;
         self.ensure_one(&self.names.series_journal(), shards as i32)?;
-        let journals = sources.iter().map(|(source, _)| self.names.journal(source));
-        self.check(&journals.chain([self.names.deltas(), self.names.series_journal()]).collect::<Vec<_>>())?;
+        let there = sources.iter().filter(|(source, _)| short.get(source) != Some(&0));
+        let journals: Vec<_> = there.map(|(source, _)| self.names.journal(source)).collect();
+        self.health.to_check(&journals);
+        self.health.to_check(&[self.names.deltas(), self.names.series_journal()]);
+        for (journal, error) in self.check_due()? {
+            let source = sources.iter().find(|(source, _)| self.names.journal(source) == journal);
+            let Some((source, _)) = source else { return Err(error) };
+            self.leave_out(source, error)?;
+            short.insert(source.clone(), 0);
+        }
+        self.take_in(|source| sources.iter().any(|(s, _)| s == source) && short.get(source) != Some(&0));
         Ok(short)
+    }
+
+    /// Ensures that a source topic has a journal; returns how many partitions that has.
+    fn ensure_journal(&self, source: &str, partitions: i32) -> Result<i32, KafkaError> {
+        let journal = self.names.journal(source);
+        match self.partitions(&journal)? {
+            Some(found) if found >= partitions || self.grow(&journal, found, partitions)? => Ok(partitions),
+            Some(found) => Ok(found),
+            None => self.create(&journal, partitions).map(|()| partitions),
+        }
+    }
+
+    /// Leaves a source topic out that cannot be processed, unless it is one that the configuration names.
+    fn leave_out(&self, source: &str, error: KafkaError) -> Result<(), KafkaError> {
+        let is_named = SourceTopics::new(&self.kafka).named().iter().any(|named| named == source);
+        // Without an answer of the brokers, nothing is known of any topic.
+        if is_named || !matches!(error, KafkaError::Topic(_)) {
+            return Err(error);
+        }
+        let text = error.to_string();
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if left_out.insert(source.to_owned(), text.clone()).as_ref() != Some(&text) {
+            tracing::error!(
+                topic = source,
+                error = text,
+                "a topic that matches kafka.topics cannot be processed and is left out; retrying. Exclude it by the \
+                 expression if that is right"
+            );
+        }
+        Ok(())
+    }
+
+    /// Why a source topic is left out, if it is.
+    pub fn why_left_out(&self, source: &str) -> Option<String> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    /// These source topics can be processed.
+    fn take_in(&self, is_in: impl Fn(&str) -> bool) {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|source, _| {
+            if is_in(source) {
+                tracing::info!(topic = source, "the topic can be processed now");
+            }
+            !is_in(source)
+        });
     }
 
     /// Ensures that the topic of a replay's plan exists.
@@ -278,7 +361,7 @@ impl Topics {
             ("retention.bytes", "-1"),
             ("segment.bytes", SEGMENT_BYTES),
         ];
-        let insync = fit::needs_two(self.copies()).then_some((fit::MIN_INSYNC, "2"));
+        let insync = fit::needs_two(self.known_copies()).then_some((fit::MIN_INSYNC, "2"));
         // The broker stamps every frame with its own time: workers compare their clocks with that.
         let stamped = (fit::TIMESTAMPS, fit::OF_BROKER);
         let all: Vec<_> = settings.into_iter().chain([stamped]).chain(insync).collect();
@@ -328,6 +411,18 @@ impl Topics {
             }
             _ => Ok(()),
         }
+    }
+
+    /// As [`Topics::copies`], asked once.
+    fn known_copies(&self) -> i32 {
+        if let Some(known) = self.default_copies.get() {
+            return *known;
+        }
+        let copies = self.copies();
+        if copies > 0 {
+            self.default_copies.get_or_init(|| copies);
+        }
+        copies
     }
 
     /// How many copies a new topic has; 0 if the brokers decide and do not report it.
@@ -395,25 +490,38 @@ impl Topics {
     /// # Errors
     /// When one of them would lose what spanmill still needs.
     pub fn check_again(&self) -> Result<(), KafkaError> {
+        for (journal, error) in self.check_due()? {
+            match self.names.source(&journal) {
+                Some(source) => self.leave_out(source, error)?,
+                None => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the settings of topics that no broker has reported yet; returns those that would lose what spanmill needs.
+    fn check_due(&self) -> Result<Vec<(String, KafkaError)>, KafkaError> {
         let topics = self.health.due(Instant::now());
         if topics.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(DESCRIBE_TIMEOUT));
+        let mut unfit = Vec::new();
         let untold = match block_on(self.admin.describe_configs(&resources, &options)) {
-            Ok(described) => self.check_all(&topics, described)?,
+            Ok(described) => self.check_all(&topics, described, &mut unfit),
             Err(error) => Some(untold(&error)),
         };
         self.say_checked(untold);
-        Ok(())
+        Ok(unfit)
     }
 
     fn check_all(
         &self,
         topics: &[String],
         described: Vec<Result<ConfigResource, RDKafkaErrorCode>>,
-    ) -> Result<Option<Untold>, KafkaError> {
+        unfit: &mut Vec<(String, KafkaError)>,
+    ) -> Option<Untold> {
         let mut last = None;
         for (topic, found) in topics.iter().zip(described) {
             match found {
@@ -423,15 +531,20 @@ impl Topics {
                     last = Some((Some(code), code.to_string()));
                 }
                 Ok(resource) => match self.metadata(topic, DESCRIBE_TIMEOUT) {
-                    Ok(metadata) => self.checked(topic, &resource, &metadata)?,
+                    Ok(metadata) => {
+                        if let Err(error) = self.checked(topic, &resource, &metadata) {
+                            self.health.found(topic, Vec::new());
+                            unfit.push((topic.clone(), error));
+                        }
+                    }
                     // The brokers do not answer any more, so requests for the other topics would only time out: they
                     // are retried as well.
-                    Err(error) => return Ok(Some(untold(&error))),
+                    Err(error) => return Some(untold(&error)),
                 },
                 Err(code) => last = Some((Some(code), code.to_string())),
             }
         }
-        Ok(last)
+        last
     }
 
     fn checked(&self, topic: &str, resource: &ConfigResource, metadata: &Metadata) -> Result<(), KafkaError> {
@@ -611,8 +724,9 @@ mod tests {
         let topics = Topics::new(&kafka).expect("a client");
         let names = ["a".to_owned(), "b".to_owned()];
         topics.health.to_check(&names);
-        let untold = topics.check_all(&names, names.iter().map(|topic| Ok(described(topic))).collect());
-        assert!(untold.is_ok_and(|untold| untold.is_some()));
+        let mut unfit = Vec::new();
+        let untold = topics.check_all(&names, names.iter().map(|topic| Ok(described(topic))).collect(), &mut unfit);
+        assert!(untold.is_some() && unfit.is_empty());
         assert_eq!(topics.health.untold(), "a, b");
     }
 

@@ -38,6 +38,8 @@ struct Delivery<'a> {
     overtaken: bool,
     /// The receiver has taken something of this batch: so it does not refuse everything.
     taken: bool,
+    /// The tenant has another receiver since the part that is being sent was begun.
+    rerouted: bool,
     /// Single series that it has refused for what they are.
     suspects: Vec<Suspect>,
 }
@@ -62,8 +64,8 @@ impl Sending {
     }
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let (overtaken, taken, suspects) = (false, false, Vec::new());
-        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, suspects };
+        let (overtaken, taken, rerouted, suspects) = (false, false, false, Vec::new());
+        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, suspects };
         // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
         // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
@@ -135,6 +137,9 @@ impl Delivery<'_> {
                 self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
                 continue;
             };
+            if std::mem::take(&mut self.rerouted) {
+                halving.forget();
+            }
             self.act(&part, verdict, &answer, &mut halving);
             self.overtaken |= values && verdict == Verdict::Overtaken;
         }
@@ -207,6 +212,8 @@ impl Delivery<'_> {
         loop {
             let Some(tried) = self.attempt(part, attempt).await else {
                 if self.is_rerouted() {
+                    // What the receiver before refused or took proves nothing of this one.
+                    (self.taken, self.suspects, self.rerouted) = (false, Vec::new(), true);
                     (past, attempt) = (new, 0);
                 }
                 continue;

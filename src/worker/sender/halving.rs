@@ -112,6 +112,12 @@ impl Halving {
         std::mem::take(&mut self.suspects)
     }
 
+    /// From now on, another receiver answers: the answers of the one before prove nothing.
+    pub(super) fn forget(&mut self) {
+        (self.taken, self.trusted) = (false, false);
+        self.suspects.clear();
+    }
+
     /// A part was refused for its content. Halves it; `false` when it stays as it is.
     pub(super) fn halve(&mut self, part: &Request) -> bool {
         let most = if self.taken || self.trusted { MOST } else { WITHOUT_SUCCESS };
@@ -138,6 +144,15 @@ mod tests {
         };
         let bytes = WriteRequest { timeseries: (0..series).map(entry).collect() }.encode_to_vec();
         Request::compress(&bytes, series, series, 0, &mut snap::raw::Encoder::new())
+    }
+
+    #[test]
+    fn what_a_receiver_took_or_refused_proves_nothing_of_the_next_one() {
+        let mut halving = Refusals::default().begin(request(4), true, Instant::now());
+        halving.taken();
+        halving.suspect(Suspect { labels: Box::default(), status: 400, answer: String::new() });
+        halving.forget();
+        assert!(!halving.is_taken() && halving.take_suspects().is_empty());
     }
 
     /// Settles a request of which every part is refused but those that `takes` picks; returns how many were sent.

@@ -27,8 +27,9 @@ const LONGEST: u32 = 12;
 /// A series of which nothing has been seen for so long has ended: `series.interval` is an hour at most.
 const UNUSED: Duration = Duration::from_secs(7_200);
 const TIDY: Duration = Duration::from_secs(60);
-/// So many are tried with one request.
+/// So many are tried with one request, each in one of its own: few at first, twice as many with each that is taken.
 const TRIALS: usize = 4;
+const MOST_TRIALS: usize = 64;
 /// So many are shown, with so many characters of their labels and of the answer.
 const SHOWN: usize = 100;
 const SHOWN_LABELS: usize = 512;
@@ -53,6 +54,8 @@ struct State {
     /// Of all labels.
     bytes: usize,
     tidied: Option<Instant>,
+    /// How many of the latest trials were taken, since one was refused.
+    taken: u32,
 }
 
 #[derive(Debug)]
@@ -93,7 +96,7 @@ impl Quarantine {
         let mut state = self.state();
         state.tidy(now);
         self.count(&state);
-        let mut trials = if values { TRIALS } else { 0 };
+        let mut trials = if values { state.trials() } else { 0 };
         request.separate(|labels| {
             let Some(kept) = state.series.get_mut(labels) else { return SeriesFate::Stay };
             kept.seen = now;
@@ -152,6 +155,7 @@ impl Quarantine {
         let mut state = self.state();
         if state.series.remove(labels).is_some() {
             state.bytes = state.bytes.saturating_sub(labels.len());
+            state.taken = state.taken.saturating_add(1);
         }
         self.count(&state);
     }
@@ -190,6 +194,7 @@ impl State {
     fn refuse(&mut self, suspect: Suspect, now: Instant, again: impl Fn(u32) -> Instant) {
         let Suspect { labels, status, answer } = suspect;
         let answer = head(&answer, SHOWN_ANSWER);
+        self.taken = 0;
         if let Some(kept) = self.series.get_mut(&labels) {
             kept.refused = kept.refused.saturating_add(1);
             (kept.status, kept.answer) = (status, answer);
@@ -202,6 +207,11 @@ impl State {
         self.bytes += labels.len();
         let (since, not_before) = (SystemTime::now(), again(1));
         self.series.insert(labels, Quarantined { since, refused: 1, not_before, seen: now, status, answer });
+    }
+
+    /// How many series the next request may try.
+    fn trials(&self) -> usize {
+        (TRIALS << self.taken.min(4)).min(MOST_TRIALS)
     }
 
     /// Forgets series that have ended, now and then.
@@ -311,5 +321,20 @@ mod tests {
         let all: Vec<usize> = (0..10).collect();
         let parted = quarantine.separate(&request(&all), true, start + FIRST).expect("all of them are kept");
         assert_eq!((parted.rest, parted.alone.len(), parted.left_out), (None, TRIALS, 6));
+    }
+
+    #[test]
+    fn a_receiver_that_takes_trials_is_sent_more_of_them_until_it_refuses_one() {
+        let (quarantine, start) = (Quarantine::new(FIRST), Instant::now());
+        quarantine.keep((0..500).map(suspect).collect(), start);
+        let all: Vec<usize> = (0..500).collect();
+        let tried = |at| quarantine.separate(&request(&all), true, start + at).expect("some are kept").alone.len();
+        assert_eq!(tried(FIRST), TRIALS);
+        (0..3).for_each(|i| quarantine.release(&suspect(i).labels));
+        assert_eq!(tried(FIRST), 8 * TRIALS);
+        (3..100).for_each(|i| quarantine.release(&suspect(i).labels));
+        assert_eq!(tried(FIRST), MOST_TRIALS);
+        quarantine.keep(vec![suspect(499)], start + FIRST);
+        assert_eq!(tried(2 * FIRST), TRIALS);
     }
 }
