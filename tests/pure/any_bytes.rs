@@ -279,7 +279,7 @@ fn seeds_for_the_fuzzers_are_written_for_targets_that_there_are() {
         ("otlp", records()),
         ("record", records()),
         ("formats", other_formats()),
-        ("delta record", delta_records()),
+        ("delta_record", delta_records()),
         ("journal", journals()),
         ("snapshot", vec![snapshot, undelivered]),
         ("config", texts(&CONFIGS)),
