@@ -75,7 +75,7 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     if let Some(why) = left_out.filter(|_| sources.is_empty() || !parts.mode.follows_changes()) {
         return Err(KafkaError::Topic(why).into());
     }
-    // One that is left out now is a new one once it can be processed.
+    // One that is skipped now is a new one once it can be processed.
     parts.sources.add_grown(grown.into_iter().filter(|(topic, _)| short.get(topic) != Some(&0)));
     publish(parts, &sources);
 

@@ -235,7 +235,7 @@ impl Topics {
         }
     }
 
-    /// Leaves a source topic out that cannot be processed, unless it is one that the configuration names.
+    /// Skips a source topic that cannot be processed, unless it is one that the configuration names.
     fn leave_out(&self, source: &str, error: KafkaError) -> Result<(), KafkaError> {
         let is_named = SourceTopics::new(&self.kafka).named().iter().any(|named| named == source);
         // Without an answer of the brokers, nothing is known of any topic.
@@ -248,14 +248,14 @@ impl Topics {
             tracing::error!(
                 topic = source,
                 error = text,
-                "a topic that matches kafka.topics cannot be processed and is left out; retrying. Exclude it by the \
+                "a topic that matches kafka.topics cannot be processed, skipping it; retrying. Exclude it by the \
                  expression if that is right"
             );
         }
         Ok(())
     }
 
-    /// Why a source topic is left out, if it is.
+    /// Why a source topic is skipped, if it is.
     pub fn why_left_out(&self, source: &str) -> Option<String> {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
