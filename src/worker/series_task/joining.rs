@@ -32,9 +32,10 @@ impl Joining {
         if changed {
             // Before the first step, every source is waited for: nothing of them can be too late.
             if let Some(closed) = task.closed() {
-                // One that was waited for has passed what is closed, also for a new owner of the shard. One that has not was
-                // joining, came back, or was left behind on a stall timeout.
-                let joins = |source: &&(String, i32)| task.time_of(source).is_none_or(|at| at < closed);
+                // A new owner of the shard waits for one that it has heard of: it may have been left behind on a stall timeout.
+                // One that comes back was not waited for.
+                let comes_back = |at: Millis| !self.all.is_empty() && at < closed;
+                let joins = |source: &&(String, i32)| task.time_of(source).is_none_or(comes_back);
                 let new = all.iter().filter(|source| self.all.binary_search(source).is_err());
                 self.joining.extend(new.filter(joins).cloned());
             }
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_owner_of_a_shard_waits_for_the_sources_that_have_passed_what_is_closed() {
+    fn a_new_owner_of_a_shard_waits_for_the_sources_that_it_has_heard_of() {
         let mut scene = Scene::new();
         scene.passes(0, 10 * STEP);
         scene.passes(1, 5 * STEP);
@@ -141,8 +142,7 @@ mod tests {
         let all: SourceList = Arc::new((0..3).map(source).collect());
         let mut joining = Joining::default();
         let awaited = joining.look(Arc::clone(&all), &scene.shard);
-        assert_eq!(*awaited, [source(0)], "one was joining or left behind, and one has never been heard of");
-        assert_eq!(joining.behind(10 * STEP, &scene.shard), [source(1), source(2)]);
+        assert_eq!(*awaited, [source(0), source(1)], "one was left behind, and one has never been heard of");
         let fewer: SourceList = Arc::new(vec![source(0)]);
         assert_eq!(joining.look(Arc::clone(&fewer), &scene.shard), fewer);
         assert!(joining.behind(10 * STEP, &scene.shard).is_empty(), "it is no source any more");
