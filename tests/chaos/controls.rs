@@ -37,7 +37,7 @@ const PATIENT: Duration = Duration::from_secs(60);
 /// Records that a journal gets from an owner that commits with every record, until it is far ahead of one that commits with
 /// every step.
 const AHEAD: i64 = 20;
-/// So many steps after the end of the load everything is counted that ever will be: half edges have waited for 12 s, and
+/// So many steps after the end of the load everything is counted that ever will be: pending edges have waited for 12 s, and
 /// silence has been believed after 3 s.
 const SILENT_STEPS: i64 = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(500);

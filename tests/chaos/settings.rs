@@ -122,7 +122,7 @@ pub fn produce(
     Process::start(&name, &mut command, dir)
 }
 
-/// The workers' configuration. Everything is short, so that much happens; only half edges wait for longer than any trouble
+/// The workers' configuration. Everything is short, so that much happens; only pending edges wait for longer than any trouble
 /// of the load itself, because the expectation is that all of them meet.
 pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> String {
     let Group { name, topic, threads, patience, session, commit, wait, timeout, tenants } = group;

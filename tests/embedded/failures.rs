@@ -314,7 +314,7 @@ fn a_lone_worker_that_was_frozen_reads_on_before_it_believes_in_silence() {
     scene.goes_on();
     for _ in 0..2 {
         worker.signal("STOP");
-        // Longer than half edges wait for the other side, which is produced meanwhile.
+        // Longer than pending edges wait for the other side, which is produced meanwhile.
         std::thread::sleep(Duration::from_secs(9));
         worker.signal("CONT");
         scene.goes_on();
@@ -460,7 +460,7 @@ fn brokers_that_fail_and_leaders_that_move_are_waited_for() {
 fn a_delta_record_that_is_called_stored_because_a_later_one_was_is_sent_again() {
     let mut scene = Scene::new(2, 10);
     let names = TopicNames::new(GROUP);
-    // The load must not be held up, or half edges expire whose other sides are still to come: only the deltas are far away.
+    // The load must not be held up, or pending edges expire whose other sides are still to come: only the deltas are far away.
     for (topic, broker) in
         [(SOURCE, 1), (&names.journal(SOURCE), 1), (&names.series_journal(), 1), (&names.deltas(), 2)]
     {

@@ -191,7 +191,7 @@ fn pure_rooms_name_no_clock_no_io_no_thread_and_no_runtime() {
 
 /// Where foreign keys are read, their place in memory must be a secret: the seed of a test is in the source.
 #[test]
-fn whoever_starts_tasks_outside_of_tests_seeds_them_at_random() {
+fn tasks_that_are_started_outside_of_tests_are_seeded_at_random() {
     let mut starts = 0;
     for file in
         rooms().iter().filter(|file| ["worker", "cli", "tools::replay"].iter().any(|room| file.room.starts_with(room)))

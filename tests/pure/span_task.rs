@@ -178,7 +178,7 @@ proptest! {
         }
         let got = world.finish(&events);
         prop_assert_eq!(&got.1, &expected.1, "{:?}", settings.tenants.defaults().service_graphs);
-        prop_assert!(got == expected, "sums or half edges differ");
+        prop_assert!(got == expected, "sums or pending edges differ");
     }
 }
 

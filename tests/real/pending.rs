@@ -86,7 +86,7 @@ fn an_edge_whose_other_side_lies_in_an_open_transaction_of_kafka_is_waited_for()
     let timestamp = now.as_millis() as i64;
     let sent = Record { key: [b'0'; 32], value, timestamp, spans: 1, partition: None };
     let transaction = open(&place, "halves", &[sent]);
-    wait_until("the other partition has come to where half edges of now are given up", PATIENCE, || {
+    wait_until("the other partition has come to where pending edges of now are given up", PATIENCE, || {
         match worker.stream_time(1) {
             Some(time) if time > timestamp + 2 * WAIT => Ok(()),
             time => Err(format!("{time:?}")),

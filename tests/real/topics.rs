@@ -58,7 +58,7 @@ fn partitions_that_are_added_to_a_kafka_topic_under_load_are_read_from_their_beg
         sum.merge(&workers[1].ledger());
         sum
     };
-    wait_until("no half edge waits any more", PATIENCE, || match ledger().pending_edges() {
+    wait_until("no pending edge waits any more", PATIENCE, || match ledger().pending_edges() {
         0 => Ok(()),
         n => Err(n.to_string()),
     });

@@ -40,7 +40,7 @@ pub(crate) fn names_of_one_old_hash(tenant: &str, count: usize) -> (String, Vec<
     (service, (0..count).map(|n| format!("{zero}{n:08}.")).collect())
 }
 
-/// Trace IDs that had one hash among the half edges, each with the same span ID.
+/// Trace IDs that had one hash among the pending edges, each with the same span ID.
 pub(crate) fn traces_of_one_old_hash(count: u64) -> Vec<[u8; 16]> {
     let trace = |n: u64| [ODD[0].to_le_bytes(), (n + 1).to_le_bytes()].concat().try_into().expect("16 bytes");
     (0..count).map(trace).collect()

@@ -161,7 +161,7 @@ pub(crate) fn journal(bytes: &[u8]) {
     half_edges(7, bytes.to_vec());
 }
 
-/// A list of half edges.
+/// A list of pending edges.
 fn half_edges(reread_from: i64, live: Vec<u8>) {
     let restored = Restored { next: Some(9), reread_from, live, ..Restored::default() };
     if let Ok(mut task) = SpanTask::new(&SpanSettings::from(&Config::default()), "t".into(), 0, restored) {

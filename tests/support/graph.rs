@@ -40,7 +40,7 @@ struct Edge {
     met: bool,
 }
 
-/// Everything that a span task knows of its half edges, and what has become of the others.
+/// Everything that a span task knows of its pending edges, and what has become of the others.
 #[derive(Debug)]
 pub(crate) struct Graph {
     config: Arc<Settings>,

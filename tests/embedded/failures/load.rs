@@ -35,7 +35,7 @@ impl Load {
             // Or a record that the broker refuses may be called delivered when the one behind it is taken.
             .set("max.in.flight.requests.per.connection", "1")
             .set("linger.ms", "5")
-            // A record that is held up too long is late for its half edges.
+            // A record that is held up too long is late for its pending edges.
             .set("retry.backoff.max.ms", "100")
             .set("reconnect.backoff.max.ms", "200")
             .create()

@@ -13,10 +13,10 @@ pub fn spanmill(name: &str, args: &[&str]) -> Daemon {
     Daemon::spawn(name, Command::new(env!("CARGO_BIN_EXE_spanmill")).args(args), dir)
 }
 
-/// How long half edges wait. A load, its broker or the machine may stand still for as long, and every edge is still counted.
+/// How long pending edges wait. A load, its broker or the machine may stand still for as long, and every edge is still counted.
 pub const PATIENT: &str = "12s";
 
-/// Writes the configuration of a worker whose steps are short enough for a test, and whose half edges `wait`.
+/// Writes the configuration of a worker whose steps are short enough for a test, and whose pending edges `wait`.
 pub fn worker_config(dir: &Path, brokers: &str, topic: &str, write_url: &str, wait: &str) -> PathBuf {
     let text = format!(
         r#"kafka:

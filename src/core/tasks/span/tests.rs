@@ -74,7 +74,7 @@ fn a_record_of_a_later_step_ends_the_open_one_before_it_is_taken() {
     let next = record(9, 31_000, &value);
     let cut = cut_first(&mut task, &next);
     assert_eq!((cut.from, cut.to, cut.commit_number, cut.tick), (5, 9, 0, false));
-    assert_eq!((cut.step, cut.stream_time), (15_000, 24_999), "where the wait of a half edge ends");
+    assert_eq!((cut.step, cut.stream_time), (15_000, 24_999), "where the wait of a pending edge ends");
     assert_eq!((cut.ledger.get(Counter::RecordsRead), task.position()), (2, Some(9)));
     let cut = cut_first(&mut task, &next);
     assert_eq!((cut.from, cut.to, cut.commit_number, cut.step, cut.stream_time), (9, 9, 1, 30_000, 31_000));
@@ -147,7 +147,7 @@ fn half_edges_come_back_and_the_records_in_between_are_read_only_for_them() {
     assert_eq!((cut.reread_from, cut.to), (5, 7));
     let mut next = new_task(&settings(), restored(cut));
     assert_eq!((next.start_offset(), next.rebuilding()), (Some(5), true));
-    assert!(next.tick(60_000).is_none(), "not before the half edges are back");
+    assert!(next.tick(60_000).is_none(), "not before the pending edges are back");
     take(&mut next, &record(5, 1_000, &clients(&[1, 2, 3])));
     assert_eq!(next.start_offset(), Some(6));
     assert!(next.cut().is_none());
