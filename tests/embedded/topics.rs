@@ -25,15 +25,24 @@ const SPANS: f64 = 18.0;
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 fn spans() -> Vec<Sample> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_micros() as u64;
-    samples(now - 10_000_000)
+    samples((now().unsigned_abs() - 10_000) * 1_000)
 }
 
 fn send(cluster: &Cluster, topic: &str, value: &[u8]) {
+    send_at(cluster, topic, value, now());
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64
+}
+
+fn send_at(cluster: &Cluster, topic: &str, value: &[u8], timestamp: i64) {
     let mut client = ClientConfig::new();
     let producer: BaseProducer =
         client.set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
-    producer.send(BaseRecord::<str, [u8]>::to(topic).payload(value)).map_err(|(e, _)| e).expect("the queue has room");
+    let record = BaseRecord::<str, [u8]>::to(topic).payload(value).timestamp(timestamp);
+    producer.send(record).map_err(|(e, _)| e).expect("the queue has room");
     producer.flush(PATIENCE).expect("everything is delivered");
 }
 
@@ -139,6 +148,46 @@ fn a_topic_that_joins_and_cannot_be_read_yet_holds_no_step_back_and_is_counted_o
     assert!(stalls.all(|line| line.ends_with(" 0")), "its steps were not waited for: {metrics}");
     assert_eq!(receiver.violations(), Vec::<String>::new());
     worker.stop().expect("a graceful stop");
+}
+
+#[test]
+fn a_new_owner_of_a_shard_closes_steps_without_a_topic_that_has_joined_and_is_an_hour_behind() {
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let (cluster, mut config) = place(&receiver, &["traces-a", "traces-old"]);
+    let old = TopicSettings { topic: "traces-old".to_owned(), encoding: None, tenant: Some("globex".to_owned()) };
+    config.kafka.topic_settings = vec![old];
+    config.tenant = TenantSource::Static("acme".to_owned());
+    // Only records move the time of a partition.
+    config.core.time.idle = 7_200_000;
+    config.core.time.stall_grace = 600_000;
+    cluster.create_topic("traces-a", 1, 1).expect("a topic");
+    let closes_a_step = || {
+        let before = calls(&receiver, "acme");
+        wait_until("a step is closed", || {
+            send(&cluster, "traces-a", &otlp_proto(&spans()));
+            calls(&receiver, "acme") > before
+        });
+    };
+    let first = Worker::start(config.clone(), Telemetry::new()).expect("a worker");
+    closes_a_step();
+    cluster.create_topic("traces-old", 1, 1).expect("a topic");
+    // The second one ends the step of the first one.
+    for at in [now() - 3_600_000, now() - 3_595_000] {
+        send_at(&cluster, "traces-old", &otlp_proto(&spans()), at);
+    }
+    wait_until("the shard knows how far it is behind", || {
+        send(&cluster, "traces-a", &otlp_proto(&spans()));
+        calls(&receiver, "globex").to_bits() == SPANS.to_bits()
+    });
+    first.stop().expect("a graceful stop");
+
+    let telemetry = Telemetry::new();
+    let second = Worker::start(config, telemetry.clone()).expect("a worker");
+    wait_until("both topics are read", || running(&telemetry) == ["traces-a", "traces-old"]);
+    closes_a_step();
+    closes_a_step();
+    assert_eq!(receiver.violations(), Vec::<String>::new());
+    second.stop().expect("a graceful stop");
 }
 
 #[test]

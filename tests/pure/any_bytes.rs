@@ -99,7 +99,8 @@ fn journals() -> Vec<Vec<u8>> {
     let mut series = vec![claim(Owner(2), "")];
     let mut writer = JournalWriter::new(Owner(2), 0, None, 0);
     let (body, undelivered) = shard();
-    let body = SeriesSnapshot { body, deltas_offset: 9, step: START, undelivered, settings: Vec::new() }.encode();
+    let body =
+        SeriesSnapshot { body, deltas_offset: 9, step: START, undelivered, ..SeriesSnapshot::default() }.encode();
     series.extend(writer.snapshot(&body));
     let packed = |records: Vec<Vec<u8>>| {
         let short = records.into_iter().filter(|record| record.len() <= usize::from(u16::MAX));

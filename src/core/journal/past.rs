@@ -397,8 +397,7 @@ mod tests {
         let mut w = JournalWriter::new(Owner(1), 0, None, 0);
         log.extend(w.commit(0, 1, &mark(15, watermark, Vec::new())));
         log.extend(w.commit(1, 1, &mark(30, forced, vec![behind(0, 4, 0), behind(1, 0, 2)])));
-        let snapshot =
-            SeriesSnapshot { body: vec![1], deltas_offset: 1, step: 30, undelivered: Vec::new(), settings: Vec::new() };
+        let snapshot = SeriesSnapshot { body: vec![1], deltas_offset: 1, step: 30, ..SeriesSnapshot::default() };
         log.extend(w.snapshot(&snapshot.encode()));
         log.extend(w.commit(1, 2, &mark(45, forced, vec![behind(0, 4, 0)])));
         log.extend(w.commit(2, 2, &mark(60, forced, Vec::new())));

@@ -1,5 +1,7 @@
 //! The journal of a series task: which steps were closed at which deltas offset, and snapshots.
 
+use std::collections::BTreeSet;
+
 use super::chain::DeltaChain;
 use super::fold::{Fold, FrameVerdict, Ruling};
 use super::frame::Owner;
@@ -9,10 +11,11 @@ use super::{FrameStart, JournalError, decode_at};
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
-/// Tags before undelivered batches and before settings in a snapshot that has some. A state begins with its version,
-/// which is another byte.
+/// Tags before undelivered batches, before settings and before sources that join, in a snapshot that has some. A state
+/// begins with its version, which is another byte.
 const UNDELIVERED: u8 = 0xff;
 const SETTINGS: u8 = 0xfe;
+const JOINING: u8 = 0xfd;
 
 /// Why a step was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +57,12 @@ pub struct Change {
     /// The settings that are active from the next step on; opaque, and empty when they stay. The first mark of a journal
     /// has those by which it was closed itself.
     pub settings: Vec<u8>,
-    /// Sources, by topic and partition, that the shard no longer keeps label sets for.
-    pub gone: Vec<(String, i32)>,
+    /// Sources that the shard no longer keeps label sets for.
+    pub gone: Vec<Source>,
 }
+
+/// A source: its topic and its partition.
+type Source = (String, i32);
 
 /// What the values of a step count, independent of later changes to the deltas topic. An owner that closes the step
 /// again counts the same delta records, wherever they lie by then, or does not close it.
@@ -83,7 +89,7 @@ pub struct Behind {
 
 /// The body of a series task's snapshot. Its writer guarantees that the receivers have acknowledged every step up to
 /// `step`, except for the batches in `undelivered`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeriesSnapshot {
     /// The state; opaque.
     pub body: Vec<u8>,
@@ -96,6 +102,8 @@ pub struct SeriesSnapshot {
     pub undelivered: Vec<u8>,
     /// The active settings; opaque, and empty in a snapshot of an earlier version.
     pub settings: Vec<u8>,
+    /// The sources that join the shard: no step waits for them.
+    pub joining: BTreeSet<Source>,
 }
 
 /// The state of a series task that a new owner starts from. It reads the deltas from the snapshot on, closes the steps
@@ -114,6 +122,8 @@ pub struct SeriesState {
     pub acknowledged: Option<Millis>,
     /// The deltas offset at which the next mark's commit starts; `None` before the first mark.
     pub next: Option<i64>,
+    /// The sources that no step waited for, because they join the shard. Those of a stall timeout are not among them.
+    pub joining: BTreeSet<Source>,
     /// The number of the next commit.
     pub next_commit_number: u64,
     /// The journal offset of the oldest record that a restore still needs: everything below may be deleted.
@@ -200,6 +210,17 @@ impl SeriesState {
         let of_marks = self.marks.iter().map(|(_, mark)| &mark.change.settings);
         of_snapshot.chain(of_marks).find(|settings| !settings.is_empty()).map(Vec::as_slice)
     }
+
+    /// A step that was closed by watermark was closed without those sources only that join. One that was closed on stall
+    /// timeout does not show which of them join, but that those which it does not name have caught up.
+    fn note_joining(&mut self, mark: &EmitMark) {
+        let without = mark.behind.iter().map(|source| (source.topic.clone(), source.partition)).collect();
+        match mark.cause {
+            EmitCause::Watermark => self.joining = without,
+            EmitCause::Forced => self.joining.retain(|source| without.contains(source)),
+            EmitCause::End => {}
+        }
+    }
 }
 
 // === impl Change ===
@@ -207,19 +228,11 @@ impl SeriesState {
 impl Change {
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, &self.settings);
-        put_u64(out, self.gone.len() as u64);
-        for (topic, partition) in &self.gone {
-            put_bytes(out, topic.as_bytes());
-            put_u64(out, u64::from(partition.unsigned_abs()));
-        }
+        put_sources(out, &self.gone);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let mut change = Self { settings: r.bytes()?.to_vec(), gone: Vec::new() };
-        for _ in 0..r.u64()? {
-            change.gone.push((r.str()?.to_owned(), r.uint()?));
-        }
-        Ok(change)
+        Ok(Self { settings: r.bytes()?.to_vec(), gone: sources(r)? })
     }
 }
 
@@ -282,7 +295,7 @@ impl SeriesSnapshot {
         let mut out = Vec::new();
         put_i64(&mut out, self.deltas_offset);
         put_i64(&mut out, self.step);
-        let marked = self.body.first().is_some_and(|first| [UNDELIVERED, SETTINGS].contains(first));
+        let marked = self.body.first().is_some_and(|first| [UNDELIVERED, SETTINGS, JOINING].contains(first));
         if marked || !self.undelivered.is_empty() {
             out.push(UNDELIVERED);
             put_bytes(&mut out, &self.undelivered);
@@ -290,6 +303,12 @@ impl SeriesSnapshot {
         if marked || !self.settings.is_empty() {
             out.push(SETTINGS);
             put_bytes(&mut out, &self.settings);
+        }
+        if marked || !self.joining.is_empty() {
+            let mut joining = Vec::new();
+            put_sources(&mut joining, &self.joining);
+            out.push(JOINING);
+            put_bytes(&mut out, &joining);
         }
         out
     }
@@ -303,8 +322,28 @@ impl SeriesSnapshot {
         let (deltas_offset, step) = (r.i64()?, r.i64()?);
         let undelivered = marked(UNDELIVERED, &mut r)?;
         let settings = marked(SETTINGS, &mut r)?;
-        Ok(Self { body: r.rest().to_vec(), deltas_offset, step, undelivered, settings })
+        let joining = marked(JOINING, &mut r)?;
+        let joining = if joining.is_empty() { Vec::new() } else { sources(&mut Reader::new(&joining))? };
+        let joining = joining.into_iter().collect();
+        Ok(Self { body: r.rest().to_vec(), deltas_offset, step, undelivered, settings, joining })
     }
+}
+
+fn put_sources<'a>(out: &mut Vec<u8>, sources: impl IntoIterator<Item = &'a Source, IntoIter: ExactSizeIterator>) {
+    let sources = sources.into_iter();
+    put_u64(out, sources.len() as u64);
+    for (topic, partition) in sources {
+        put_bytes(out, topic.as_bytes());
+        put_u64(out, u64::from(partition.unsigned_abs()));
+    }
+}
+
+fn sources(r: &mut Reader<'_>) -> Result<Vec<Source>, Malformed> {
+    let mut sources = Vec::new();
+    for _ in 0..r.u64()? {
+        sources.push((r.str()?.to_owned(), r.uint()?));
+    }
+    Ok(sources)
 }
 
 /// The bytes behind `mark`, if that comes next.
@@ -361,6 +400,7 @@ impl SeriesFold {
                 let mark = EmitMark::decode(&body).map_err(damaged)?;
                 self.headless |= self.state.oldest_needed.is_none() && commit_number > 0;
                 self.state.acknowledged = self.state.acknowledged.max(mark.acknowledged);
+                self.state.note_joining(&mark);
                 self.state.marks.push((to, mark));
                 self.state.oldest_needed.get_or_insert(start);
                 Ruling::Commit
@@ -370,6 +410,7 @@ impl SeriesFold {
                 self.headless = false;
                 self.state.acknowledged = self.state.acknowledged.max(Some(snapshot.step));
                 self.state.marks.clear();
+                self.state.joining.clone_from(&snapshot.joining);
                 self.state.snapshot = Some(snapshot);
                 self.state.oldest_needed = Some(start);
                 Ruling::Snapshot

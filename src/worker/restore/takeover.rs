@@ -209,8 +209,18 @@ pub(super) fn take_series(
     let undelivered = state.snapshot.as_ref().map_or(Ok(Vec::new()), |s| StepBatch::decode_all(&s.undelivered));
     let undelivered = undelivered
         .map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
-    let snapshot = state.snapshot.map(|s| s.step);
-    let (generation, acknowledged) = (in_force.generation, state.acknowledged);
     let ended = state.marks.last().is_some_and(|(_, mark)| mark.cause == EmitCause::End);
-    Ok(TakenSeries { task, generation, writer, start, acknowledged, snapshot, resend, undelivered, terms, ended })
+    Ok(TakenSeries {
+        task,
+        generation: in_force.generation,
+        writer,
+        start,
+        acknowledged: state.acknowledged,
+        snapshot: state.snapshot.map(|s| s.step),
+        resend,
+        undelivered,
+        joining: state.joining,
+        terms,
+        ended,
+    })
 }

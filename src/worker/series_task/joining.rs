@@ -15,9 +15,9 @@ use crate::worker::task::SourceList;
 /// Which of the sources a shard waits for.
 #[derive(Debug, Default)]
 pub(super) struct Joining {
-    /// The sources at the last look.
+    /// The sources at the last look; before the first one, none.
     all: SourceList,
-    /// Those that join.
+    /// Those that join; before the first look, those that did so when the last owner closed steps.
     joining: BTreeSet<(String, i32)>,
     /// The others.
     awaited: SourceList,
@@ -26,14 +26,19 @@ pub(super) struct Joining {
 // === impl Joining ===
 
 impl Joining {
+    /// For an owner that knows from the journal which sources are `joining`.
+    pub(super) fn carry(joining: BTreeSet<(String, i32)>) -> Self {
+        Self { joining, ..Self::default() }
+    }
+
     /// There are `all` these sources. Returns those that steps wait for.
     pub(super) fn look(&mut self, all: SourceList, task: &SeriesTask) -> SourceList {
         let changed = !Arc::ptr_eq(&all, &self.all);
         if changed {
             // Before the first step, every source is waited for: nothing of them can be too late.
             if let Some(closed) = task.closed() {
-                // A new owner of the shard waits for one that it has heard of: it may have been left behind on a stall timeout.
-                // One that comes back was not waited for.
+                // A new owner of the shard knows those that join from the journal. It waits for the others that it has heard
+                // of: one that is behind was left behind on a stall timeout. One that comes back was not waited for.
                 let comes_back = |at: Millis| !self.all.is_empty() && at < closed;
                 let joins = |source: &&(String, i32)| task.time_of(source).is_none_or(comes_back);
                 let new = all.iter().filter(|source| self.all.binary_search(source).is_err());
@@ -131,6 +136,22 @@ mod tests {
         scene.shard.close(11 * STEP);
         assert_eq!(joining.look(Arc::clone(&grown), &scene.shard), grown, "from then on, it is one of them");
         assert!(joining.behind(12 * STEP, &scene.shard).is_empty());
+    }
+
+    #[test]
+    fn a_new_owner_of_a_shard_waits_for_no_source_that_joins_until_that_has_caught_up() {
+        let mut scene = Scene::new();
+        scene.passes(0, 10 * STEP);
+        scene.passes(1, 5 * STEP);
+        scene.passes(2, 5 * STEP);
+        scene.shard.close(9 * STEP);
+        let all: SourceList = Arc::new((0..3).map(source).collect());
+        let mut joining = Joining::carry(BTreeSet::from([source(2), source(7)]));
+        let awaited = joining.look(Arc::clone(&all), &scene.shard);
+        assert_eq!(*awaited, [source(0), source(1)], "one was left behind, one joins, and one is no source any more");
+        assert_eq!(joining.behind(10 * STEP, &scene.shard), [source(2)]);
+        scene.passes(2, 10 * STEP);
+        assert_eq!(joining.look(Arc::clone(&all), &scene.shard), all, "it has caught up");
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl SeriesRunner {
             at_end: false,
             unread: None,
             silence: Silence::default(),
-            joining: Joining::default(),
+            joining: Joining::carry(taken.joining),
             gaps: Gaps::default(),
             ends,
             contradicted,
@@ -534,6 +534,7 @@ impl SeriesRunner {
             step: closed,
             undelivered: self.delivering.undelivered(),
             settings: self.task.settings().encode(),
+            joining: self.joining.behind(closed, &self.task).into_iter().collect(),
         };
         let records = self.journal.writer.snapshot(&snapshot.into_bytes());
         self.saved = Instant::now();

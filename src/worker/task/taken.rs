@@ -1,5 +1,7 @@
 //! The state that a running task begins with, as it was restored.
 
+use std::collections::BTreeSet;
+
 use crate::core::journal::{DeltaRecords, JournalWriter, Needs, Witness};
 use crate::core::model::{Ledger, Millis};
 use crate::core::remotewrite::StepBatch;
@@ -51,6 +53,8 @@ pub(crate) struct TakenSeries {
     pub(crate) resend: Vec<(Millis, Vec<StepBatch>)>,
     /// What the snapshot holds for receivers that were down.
     pub(crate) undelivered: Vec<StepBatch>,
+    /// The sources that the last steps did not wait for, because they join the shard.
+    pub(crate) joining: BTreeSet<(String, i32)>,
     /// How it switches to the settings of this worker.
     pub(crate) terms: Terms,
     /// Whether the journal records that everything is closed and acknowledged, and nothing more will come.

@@ -365,7 +365,7 @@ impl<'a> Group<'a> {
         let Some(step) = owner.task.closed() else { return };
         let (body, deltas_offset) = (owner.task.snapshot(), owner.position as i64);
         let settings = owner.task.settings().encode();
-        let snapshot = SeriesSnapshot { body, deltas_offset, step, undelivered: Vec::new(), settings };
+        let snapshot = SeriesSnapshot { body, deltas_offset, step, settings, ..SeriesSnapshot::default() };
         self.journal.extend(owner.writer.snapshot(&snapshot.encode()));
     }
 

@@ -220,7 +220,9 @@ impl SeriesActor {
         }
         let (deltas_offset, step) = (task.read, task.state.closed);
         let (body, undelivered, settings) = (task.state.encode(), Vec::new(), Vec::new());
-        let records = writer.snapshot(&SeriesSnapshot { body, deltas_offset, step, undelivered, settings }.encode());
+        let records = writer.snapshot(
+            &SeriesSnapshot { body, deltas_offset, step, undelivered, settings, ..SeriesSnapshot::default() }.encode(),
+        );
         let taken = !records.is_empty();
         if taken {
             task.saving.push_back((task.state.chain.clone(), task.read));

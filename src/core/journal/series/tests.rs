@@ -29,18 +29,9 @@ fn journal() -> Vec<Vec<u8>> {
     let mut w = JournalWriter::new(ME, 0, None, 0).with_max_part(32);
     records.extend(w.commit(0, 10, &mark(15, None).encode()));
     records.extend(w.commit(10, 20, &mark(30, Some(15)).encode()));
-    records.extend(
-        w.snapshot(
-            &SeriesSnapshot {
-                body: vec![9; 40],
-                deltas_offset: 25,
-                step: 30,
-                undelivered: Vec::new(),
-                settings: Vec::new(),
-            }
-            .encode(),
-        ),
-    );
+    records.extend(w.snapshot(
+        &SeriesSnapshot { body: vec![9; 40], deltas_offset: 25, step: 30, ..SeriesSnapshot::default() }.encode(),
+    ));
     records.extend(w.commit(20, 26, &mark(45, Some(30)).encode()));
     records.extend(w.commit(26, 26, &EmitMark { cause: EmitCause::Forced, ..mark(60, Some(30)) }.encode()));
     assert_eq!(records.len(), 7);
@@ -66,18 +57,15 @@ fn bodies_survive_the_round_trip() {
     for mark in known.into_iter().chain(changes).chain([with_basis, with_all]) {
         assert_eq!(EmitMark::decode(&mark.encode()), Ok(mark));
     }
-    let snapshot = SeriesSnapshot {
-        body: b"state".to_vec(),
-        deltas_offset: 25,
-        step: 30,
-        undelivered: Vec::new(),
-        settings: Vec::new(),
-    };
+    let snapshot = SeriesSnapshot { body: b"state".to_vec(), deltas_offset: 25, step: 30, ..SeriesSnapshot::default() };
     let with_batches = SeriesSnapshot { undelivered: b"batches".to_vec(), ..snapshot.clone() };
     let with_settings = SeriesSnapshot { settings: b"settings".to_vec(), ..snapshot.clone() };
     let with_both = SeriesSnapshot { settings: b"settings".to_vec(), body: vec![UNDELIVERED], ..with_batches.clone() };
     let marked = SeriesSnapshot { body: vec![SETTINGS, 1, 2], ..snapshot.clone() };
-    for snapshot in [snapshot, with_batches, with_settings, with_both, marked] {
+    let joining = BTreeSet::from([("new".to_owned(), 0), (String::new(), i32::MAX)]);
+    let with_joining = SeriesSnapshot { joining: joining.clone(), ..snapshot.clone() };
+    let with_joining_last = SeriesSnapshot { joining, body: vec![JOINING], ..with_settings.clone() };
+    for snapshot in [snapshot, with_batches, with_settings, with_both, marked, with_joining, with_joining_last] {
         assert_eq!(snapshot.clone().into_bytes(), snapshot.encode());
         assert_eq!(SeriesSnapshot::decode(&snapshot.encode()), Ok(snapshot));
     }
@@ -89,13 +77,8 @@ fn a_new_owner_starts_from_the_snapshot_and_the_marks_after_it() {
     let expected = SeriesState {
         identity: None,
         owner: Some(ME),
-        snapshot: Some(SeriesSnapshot {
-            body: vec![9; 40],
-            deltas_offset: 25,
-            step: 30,
-            undelivered: Vec::new(),
-            settings: Vec::new(),
-        }),
+        snapshot: Some(SeriesSnapshot { body: vec![9; 40], deltas_offset: 25, step: 30, ..SeriesSnapshot::default() }),
+        joining: BTreeSet::new(),
         marks: vec![(26, mark(45, Some(30))), (26, EmitMark { cause: EmitCause::Forced, ..mark(60, Some(30)) })],
         acknowledged: Some(30),
         next: Some(26),
@@ -104,6 +87,41 @@ fn a_new_owner_starts_from_the_snapshot_and_the_marks_after_it() {
     };
     assert_eq!(state, expected);
     assert_eq!(fold(SeriesFold::after_cut(), 3, &journal()[3..]), Ok(expected), "the rest may be deleted");
+}
+
+#[test]
+fn sources_that_join_are_told_from_those_that_a_stall_timeout_left_behind() {
+    let source = |partition| ("spans".to_owned(), partition);
+    let without = |cause, step, partitions: &[i32]| {
+        let behind = partitions.iter().map(|&partition| behind(partition, 7, 0)).collect();
+        EmitMark { cause, behind, ..mark(step, None) }
+    };
+    let joining = |marks: &[EmitMark]| {
+        let mut w = JournalWriter::new(ME, 0, None, 0);
+        let mut records = vec![claim(ME, "")];
+        marks.iter().for_each(|mark| records.extend(w.commit(0, 0, &mark.encode())));
+        fold(SeriesFold::new(), 0, &records).expect("whole").joining
+    };
+    let (by_watermark, on_timeout) = (EmitCause::Watermark, EmitCause::Forced);
+    assert_eq!(joining(&[without(on_timeout, 15, &[1])]), BTreeSet::new(), "it may have stalled");
+    let both = [without(by_watermark, 15, &[1, 2]), without(on_timeout, 30, &[1, 2, 3])];
+    assert_eq!(joining(&both), BTreeSet::from([source(1), source(2)]), "the third one stalled");
+    let caught_up =
+        [without(by_watermark, 15, &[1, 2]), without(on_timeout, 30, &[1, 3]), without(by_watermark, 45, &[])];
+    assert_eq!(joining(&caught_up[..2]), BTreeSet::from([source(1)]), "the second one has caught up");
+    assert_eq!(joining(&caught_up), BTreeSet::new());
+}
+
+#[test]
+fn a_snapshot_replaces_the_marks_that_name_the_sources_that_join() {
+    let joining = BTreeSet::from([("spans".to_owned(), 1)]);
+    let mut w = JournalWriter::new(ME, 0, None, 0);
+    let mut records = vec![claim(ME, "")];
+    records.extend(w.commit(0, 0, &EmitMark { behind: vec![behind(2, 7, 0)], ..mark(15, None) }.encode()));
+    let snapshot = SeriesSnapshot { step: 15, joining: joining.clone(), ..SeriesSnapshot::default() };
+    records.extend(w.snapshot(&snapshot.encode()));
+    assert_eq!(fold(SeriesFold::new(), 0, &records).expect("whole").joining, joining);
+    assert_eq!(fold(SeriesFold::after_cut(), 2, &records[2..]).expect("cut").joining, joining);
 }
 
 #[test]
@@ -117,10 +135,8 @@ fn a_snapshot_of_a_topic_that_has_lost_its_end_reads_on_where_the_topic_ends() {
     let mut w = JournalWriter::new(ME, 0, None, 0);
     let mut records = vec![claim(ME, "")];
     records.extend(w.commit(0, 10, &mark(15, None).encode()));
-    let (undelivered, settings) = (Vec::new(), Vec::new());
-    records.extend(
-        w.snapshot(&SeriesSnapshot { body: vec![], deltas_offset: 4, step: 15, undelivered, settings }.encode()),
-    );
+    let snapshot = SeriesSnapshot { deltas_offset: 4, step: 15, ..SeriesSnapshot::default() };
+    records.extend(w.snapshot(&snapshot.encode()));
     records.extend(w.commit(10, 10, &mark(30, None).encode()));
     let state = fold(SeriesFold::new(), 0, &records).expect("whole");
     assert_eq!(state.snapshot.map(|snapshot| snapshot.deltas_offset), Some(4));
