@@ -10,7 +10,7 @@ use super::connect::{Found, addresses, inspect, place_of};
 use super::produce::{duration, wall_clock};
 use super::{ConfigArgs, USAGE, console};
 use crate::config::settings::{Protocol, TenantSource};
-use crate::config::{Config, Loaded, load_from};
+use crate::config::{Config, Loaded};
 use crate::core::model::text::Shown;
 use crate::core::model::{Millis, Seed};
 use crate::core::tasks::span::Record;
@@ -20,9 +20,8 @@ use crate::worker::kafka::inspect::Inspector;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
-use crate::worker::kafka::{self, KafkaError, TopicNames, tenant};
+use crate::worker::kafka::{KafkaError, TopicNames, tenant};
 use crate::worker::sender::query::takes_second;
-use crate::worker::telemetry;
 
 /// What to examine, and how closely.
 #[derive(Debug, clap::Args)]
@@ -63,23 +62,12 @@ struct Answer<'a> {
 /// # Errors
 /// Only those of writing to `out`.
 pub fn run(args: &DoctorArgs, out: &mut dyn Write) -> io::Result<u8> {
-    let loaded = match load_from(args.config.config.as_deref(), &args.config.set) {
+    let loaded = match args.config.prepare() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            console::say(&problems);
-            return Ok(USAGE);
-        }
+        Err(code) => return Ok(code),
     };
-    if let Err(error) = kafka::client::check(&loaded.config.kafka) {
-        console::say(&error);
-        return Ok(USAGE);
-    }
     if let Some(missing) = missing(&loaded) {
         console::say(&missing);
-        return Ok(USAGE);
-    }
-    if let Err(error) = telemetry::log::init(&loaded.config.log.level, loaded.config.log.format, io::stderr) {
-        console::say(&error);
         return Ok(USAGE);
     }
     let found = examine(args, &loaded);

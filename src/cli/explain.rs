@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::produce::{duration, wall_clock};
 use super::replay::files::{FileFormat, FilesArgs, FilesError, Problems, each_record, of_files};
-use super::{ConfigArgs, USAGE, console};
-use crate::config::{Loaded, load_from};
+use super::{ConfigArgs, console};
+use crate::config::Loaded;
 use crate::core::model::Seed;
 use crate::core::model::text::ShownAs;
 use crate::core::tasks::span::Record;
@@ -16,8 +16,7 @@ use crate::tools::explain::{ExplainError, Explainer, Explanation, Searched, Trac
 use crate::tools::replay::{At, Bound, RunError, Wanted, propose};
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
-use crate::worker::kafka::{self, KafkaError, tenant};
-use crate::worker::telemetry;
+use crate::worker::kafka::{KafkaError, tenant};
 
 /// The partition that files are.
 const FILES: (&str, i32) = ("files", 0);
@@ -92,21 +91,10 @@ pub enum ExplainCommandError {
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, ExplainCommandError> {
     let given = if args.files.is_empty() { None } else { Some(of_files(&args.config)) };
     let config = given.as_ref().unwrap_or(&args.config);
-    let loaded = match load_from(config.config.as_deref(), &config.set) {
+    let loaded = match config.prepare() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            console::say(&problems);
-            return Ok(USAGE);
-        }
+        Err(code) => return Ok(code),
     };
-    if let Err(error) = kafka::client::check(&loaded.config.kafka) {
-        console::say(&error);
-        return Ok(USAGE);
-    }
-    if let Err(error) = telemetry::log::init(&loaded.config.log.level, loaded.config.log.format, io::stderr) {
-        console::say(&error);
-        return Ok(USAGE);
-    }
     let mut explainer = Explainer::new(&loaded, args.trace.clone(), Seed::new(rand::random()));
     let (explanation, unreadable) = if args.files.is_empty() {
         read_kafka(args, &loaded, &mut explainer)?;

@@ -16,6 +16,7 @@ mod expected;
 pub mod explain;
 pub mod import;
 pub mod plan;
+mod prepare;
 pub mod produce;
 pub mod replay;
 mod run;

@@ -10,33 +10,20 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::progress::RunProgress;
-use super::{ConfigArgs, USAGE, console, fail};
+use super::{ConfigArgs, fail};
 use crate::config;
 use crate::worker::Worker;
 use crate::worker::admin::{Admin, Probes};
-use crate::worker::kafka;
 use crate::worker::kafka::broker_clock::wall_clock;
-use crate::worker::telemetry::{self, Telemetry};
+use crate::worker::telemetry::Telemetry;
 
 /// Runs until a signal or a failure.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
-    let loaded = match config::load_from(args.config.as_deref(), &args.set) {
+    let loaded = match args.prepare() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            console::say(&problems);
-            return ExitCode::from(USAGE);
-        }
+        Err(code) => return ExitCode::from(code),
     };
-    let config = loaded.config;
-    if let Err(error) = kafka::client::check(&config.kafka) {
-        console::say(&error);
-        return ExitCode::from(USAGE);
-    }
-    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format, std::io::stderr) {
-        console::say(&error);
-        return ExitCode::from(USAGE);
-    }
-    match serve(config) {
+    match serve(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

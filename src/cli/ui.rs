@@ -12,14 +12,12 @@ use std::time::Duration;
 use super::produce::duration;
 use super::run::stop_signal;
 use super::{ConfigArgs, USAGE, console, fail};
-use crate::config::{self, Config, Loaded};
+use crate::config::{Config, Loaded};
 use crate::core::model::Millis;
 use crate::tools::map::{Map, MapSettings};
 use crate::tools::ui::follow::Follow;
 use crate::tools::ui::{Page, PageSettings, SharedMap};
-use crate::worker::kafka;
 use crate::worker::kafka::broker_clock::wall_clock;
-use crate::worker::telemetry;
 
 /// The default address of a page.
 pub(super) const LISTEN: &str = "127.0.0.1:4900";
@@ -81,23 +79,11 @@ pub(super) fn edge_delay(config: &Config) -> Millis {
 
 /// Runs until a signal.
 pub(super) fn run(args: &UiArgs) -> ExitCode {
-    let loaded = match config::load_from(args.config.config.as_deref(), &args.config.set) {
+    let loaded = match args.config.prepare() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            console::say(&problems);
-            return ExitCode::from(USAGE);
-        }
+        Err(code) => return ExitCode::from(code),
     };
-    let config = &loaded.config;
-    if let Err(error) = kafka::client::check(&config.kafka) {
-        console::say(&error);
-        return ExitCode::from(USAGE);
-    }
-    if let Err(error) = telemetry::log::init(&config.log.level, config.log.format, std::io::stderr) {
-        console::say(&error);
-        return ExitCode::from(USAGE);
-    }
-    if let Some(problem) = args.problem(config) {
+    if let Some(problem) = args.problem(&loaded.config) {
         console::say(&problem);
         return ExitCode::from(USAGE);
     }

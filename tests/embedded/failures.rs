@@ -4,14 +4,19 @@
 #![allow(unreachable_pub, reason = "a test has no outside")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 
+#[allow(dead_code, reason = "tests of real servers use more of it")]
+#[path = "../support/servers/daemon.rs"]
+mod daemon;
 pub mod load;
 pub mod scene;
+#[path = "../support/wait.rs"]
+mod wait;
 pub mod worker;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use load::wall_clock;
+use load::{Load, wall_clock};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
@@ -19,27 +24,15 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use scene::{GROUP, PARTITIONS, SHARDS, STOPS_WITHIN, Scene, Times};
 use spanmill::tools::receiver::Fault;
 use spanmill::worker::kafka::TopicNames;
+use wait::wait_until;
 use worker::Worker;
+
+use crate::child;
 
 /// The source topic.
 pub const SOURCE: &str = "spans";
 /// How long anything may take: the machine may be slow and busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Polls until `probe` has an answer.
-///
-/// # Panics
-/// When the deadline passes; the message carries the last reason.
-pub fn wait_until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
-    let start = Instant::now();
-    loop {
-        match probe() {
-            Ok(answer) => return answer,
-            Err(reason) if start.elapsed() > within => panic!("{what}: not within {within:?}: {reason}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
-}
 
 /// The one series that a receiver refuses.
 const POISONED: &str = "traces_spanmetrics_size_total{service=\"ads\",span_kind=\"SPAN_KIND_INTERNAL\",\
@@ -125,9 +118,8 @@ fn a_worker_whose_brokers_are_gone_says_each_cause_once_a_minute() {
     worker.stop(STOPS_WITHIN);
 }
 
-#[test]
-fn ledgers_never_go_down_and_are_nobodys_twice_while_a_zombie_comes_back() {
-    let mut scene = Scene::new(1, 23);
+/// A worker that was frozen until another one had taken everything over, and runs again.
+fn back_from_the_dead(scene: &mut Scene) -> (Worker, Worker, Load) {
     let (mut zombie, mut heir) = (scene.worker(), scene.worker());
     let load = scene.load();
     zombie.works();
@@ -137,6 +129,13 @@ fn ledgers_never_go_down_and_are_nobodys_twice_while_a_zombie_comes_back() {
     heir.works_alone();
     scene.goes_on();
     zombie.signal("CONT");
+    (zombie, heir, load)
+}
+
+#[test]
+fn ledgers_never_go_down_and_are_nobodys_twice_while_a_zombie_comes_back() {
+    let mut scene = Scene::new(1, 23);
+    let (mut zombie, mut heir, load) = back_from_the_dead(&mut scene);
     let mut known: [BTreeMap<String, u64>; 2] = Default::default();
     let mut looks = 0;
     wait_until("both are ready, and share the work", PATIENCE, || {
@@ -285,15 +284,7 @@ fn workers_that_are_killed_at_any_instant_leave_exact_totals() {
 #[test]
 fn a_worker_that_comes_back_from_the_dead_is_fenced_and_starts_anew() {
     let mut scene = Scene::new(1, 3);
-    let (mut zombie, mut heir) = (scene.worker(), scene.worker());
-    let load = scene.load();
-    zombie.works();
-    heir.works();
-    scene.goes_on();
-    zombie.signal("STOP");
-    heir.works_alone();
-    scene.goes_on();
-    zombie.signal("CONT");
+    let (mut zombie, mut heir, load) = back_from_the_dead(&mut scene);
     wait_until("the zombie notices", PATIENCE, || {
         let fenced = zombie.metric("spanmill_tasks_fenced_total")?;
         let lost = zombie.metric("spanmill_rebalances_total{event=\"lost\"}")?;

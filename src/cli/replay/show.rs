@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::ReportArgs;
 use super::finish::Finished;
-use super::terminal::{fitted, init_log, is_live, width};
+use super::terminal::{fitted, init_log, is_live, pace, width};
 use crate::cli::console;
 use crate::config::settings::Log;
 use crate::core::model::text::Shown;
@@ -115,15 +115,8 @@ impl Look {
     fn words(&self, first: &Self) -> Vec<String> {
         let seconds = self.elapsed.saturating_sub(first.elapsed).as_secs_f64().max(1e-3);
         let mut words: Vec<String> = self.trouble.iter().cloned().collect();
-        words.push(format!("{} spans", self.spans()));
-        let spans = self.spans().saturating_sub(first.spans()) as f64 / seconds;
-        words.push(format!("{} spans/s", round(spans)));
-        if let Some(at) = self.slowest {
-            words.push(format!("at {}", rfc3339(at)));
-            if let Some(from) = first.slowest {
-                words.push(format!("{}x real time", round((at - from).max(0) as f64 / 1e3 / seconds)));
-            }
-        }
+        let times = self.slowest.map(|at| (first.slowest, at));
+        words.extend(pace(self.spans(), self.spans().saturating_sub(first.spans()), seconds, times));
         let rate = self.passed.saturating_sub(first.passed) as f64 / seconds;
         let left = self.offsets.saturating_sub(self.passed);
         if rate > 0.0 && left > 0 {
@@ -311,11 +304,6 @@ fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
         "shards_over": progress.shards_over,
         "finished": summary.finished,
     })
-}
-
-/// A rate with its significant digits.
-fn round(rate: f64) -> String {
-    if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
 }
 
 fn length(seconds: f64) -> String {

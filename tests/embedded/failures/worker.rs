@@ -1,28 +1,22 @@
 //! The program under test, as a child process that can be killed, stopped, continued and asked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::daemon::Daemon;
 use super::scene::{PARTITIONS, SHARDS};
 use super::{PATIENCE, wait_until};
-use crate::child;
-
-/// How many lines of a log are shown when a test fails.
-const TAIL: usize = 60;
 
 /// A running worker.
 pub struct Worker {
     name: String,
-    child: Child,
-    log: PathBuf,
-    _dir: TempDir,
+    daemon: Daemon,
 }
 
 // === impl Worker ===
@@ -31,52 +25,36 @@ impl Worker {
     /// Starts `spanmill run` with this configuration, and with settings of the environment.
     pub fn start(name: &str, config: &Path, settings: &[(&str, &str)]) -> Self {
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
-        let log = dir.path().join("output.log");
-        let out = File::create(&log).expect("the log can be created");
-        let err = out.try_clone().expect("the log can be shared");
-        let child = Command::new(env!("CARGO_BIN_EXE_spanmill"))
-            .args(["run", "--config"])
-            .arg(config)
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .expect("the worker starts");
-        Self { name: name.to_owned(), child, log, _dir: dir }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+        command.args(["run", "--config"]).arg(config).envs(settings.iter().copied());
+        Self { name: name.to_owned(), daemon: Daemon::spawn(name, &mut command, dir) }
     }
 
     /// Ends it in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.must_run();
-        self.child.kill().expect("a running child can be killed");
-        self.child.wait().expect("a killed child ends");
+        self.daemon.kill();
     }
 
     /// Sends a signal by its name.
     pub fn signal(&mut self, name: &str) {
         self.must_run();
-        assert!(child::signal(self.child.id(), name), "{} was gone before SIG{name}", self.name);
+        self.daemon.signal(name);
     }
 
     /// Sends SIGTERM; it must end well within that time.
     pub fn stop(&mut self, within: Duration) {
-        self.signal("TERM");
-        let what = format!("{} ends after SIGTERM", self.name);
-        let status = wait_until(&what, within, || self.exited().ok_or_else(|| format!("it runs\n{}", self.tail())));
+        self.must_run();
+        let status = self.daemon.terminate(within);
         assert_eq!(status.code(), Some(0), "{}", self.tail());
     }
 
     /// Fails when it has ended.
     pub fn must_run(&mut self) {
-        if let Some(status) = self.exited() {
+        if let Some(status) = self.daemon.exited() {
             panic!("it ended with {status}:\n{}", self.tail());
         }
         assert!(!self.tail().contains("panicked"), "{}", self.tail());
-    }
-
-    fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be asked")
     }
 
     /// Waits until it runs tasks of both stages.
@@ -171,7 +149,7 @@ impl Worker {
 
     /// Resident memory in KiB; `None` where the system does not say.
     pub fn memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.pid())).ok()?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
         line.split_whitespace().next()?.parse().ok()
     }
@@ -183,24 +161,11 @@ impl Worker {
 
     /// All that it has said.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        self.daemon.log()
     }
 
     /// The last lines of its log.
     pub fn tail(&self) -> String {
-        let text = self.log();
-        let lines: Vec<&str> = text.lines().collect();
-        format!("--- {}:\n{}", self.name, lines[lines.len().saturating_sub(TAIL)..].join("\n"))
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", self.tail());
-        }
-        // Both fail only for a child that has ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.daemon.tail()
     }
 }

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::super::terminal::{fitted, width};
+use super::super::terminal::{fitted, pace, width};
 use super::sending::Sending;
 use super::summary::Summary;
 use crate::cli::console;
 use crate::core::model::text::Shown;
-use crate::core::model::time::rfc3339;
 use crate::core::model::{Counter, Millis};
 use crate::tools::local::Local;
 
@@ -108,11 +107,7 @@ impl FilesProgress {
         if summary.unreadable.count > 0 {
             words.push(format!("{} unreadable", summary.unreadable.count));
         }
-        words.extend([format!("{spans} spans"), format!("{:.0} spans/s", spans as f64 / seconds)]);
-        if let Some((first, last)) = summary.times {
-            words.push(rfc3339(last));
-            words.push(format!("{:.0} times real time", (last - first) as f64 / 1e3 / seconds));
-        }
+        words.extend(pace(spans, spans, seconds, summary.times.map(|(first, last)| (Some(first), last))));
         if waiting > 0 {
             words.push(format!("{waiting} requests in flight"));
         }
