@@ -136,6 +136,7 @@ fn a_kafka_topic_that_matches_and_whose_journal_would_expire_is_left_out_alone_u
     send(&place, "traces-bad", 1, &load);
     send(&place, "traces-good", 1, &load);
     place.counts_to(spans(&load));
+    assert_eq!(worker.metric("spanmill_source_topics_skipped"), 1);
 
     // One that comes while it is left out is followed.
     create(&place, "traces-new", "1");
@@ -146,6 +147,7 @@ fn a_kafka_topic_that_matches_and_whose_journal_would_expire_is_left_out_alone_u
     place.kafka.tool("TopicCommand", &["--delete", "--topic", journal]);
     all_run(&[&worker], 3 + SHARDS);
     place.counts_to(3.0 * spans(&load));
+    assert_eq!(worker.metric("spanmill_source_topics_skipped"), 0);
     worker.stop();
     assert_eq!(place.receiver.violations(), Vec::<String>::new());
 }

@@ -210,6 +210,18 @@ pub const ALERTS: &[Alert] = &[
         steps: &["The log names the topics and the settings; docs/kafka-setup.md has the commands."],
     },
     Alert {
+        name: "SpanmillSourceTopicsSkipped",
+        expr: "max(spanmill_source_topics_skipped) > 0",
+        lasts: "5m",
+        severity: Severity::Critical,
+        summary: "{{ $value }} topics that match kafka.topics are not read",
+        meaning: "Spans of these topics are not counted. They are counted from the beginning of the topic once its journal is fit, if they are still there.",
+        steps: &[
+            "The log names each topic, the reason and the remedy; `spanmill doctor` has the same.",
+            "A topic that holds no spans: exclude it by the expression in kafka.topics.",
+        ],
+    },
+    Alert {
         name: "SpanmillOverridesNotLoaded",
         expr: "min by (instance) (spanmill_overrides_last_reload_successful) == 0",
         lasts: "5m",

@@ -66,6 +66,15 @@ fn the_page_of_runbooks_is_written_from_the_alerts() {
 }
 
 #[test]
+fn each_alert_has_a_case_in_which_prometheus_must_raise_it() {
+    let cases = fs::read_to_string(below(&["tests", "real", "rules.yaml"])).expect("the cases");
+    for alert in ALERTS {
+        let raised = format!("alertname: {}\n        exp_alerts:", alert.name);
+        assert!(cases.contains(&raised), "tests/real/rules.yaml does not raise {}", alert.name);
+    }
+}
+
+#[test]
 fn queries_ask_for_metrics_that_exist_with_labels_that_they_have() {
     let name = Regex::new(r"spanmill_[a-z0-9_]+").expect("a pattern");
     let matchers = Regex::new(r"(spanmill_[a-z0-9_]+)\{([^}]*)\}").expect("a pattern");

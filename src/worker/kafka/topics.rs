@@ -153,7 +153,7 @@ impl Topics {
             self.leave_out(source, error)?;
             short.insert(source.clone(), 0);
         }
-        self.take_in(|source| sources.iter().any(|(s, _)| s == source) && short.get(source) != Some(&0));
+        self.take_in(sources, &short);
         Ok(short)
     }
 
@@ -184,6 +184,7 @@ impl Topics {
                  expression if that is right"
             );
         }
+        self.show_left_out(&left_out);
         Ok(())
     }
 
@@ -192,14 +193,22 @@ impl Topics {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
-    /// These source topics can be processed.
-    fn take_in(&self, is_in: impl Fn(&str) -> bool) {
-        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|source, _| {
-            if is_in(source) {
+    /// Of these `sources`, all but those of which `short` has no partition can be processed. The others are gone.
+    fn take_in(&self, sources: &[(String, i32)], short: &BTreeMap<String, i32>) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.retain(|source, _| {
+            let exists = sources.iter().any(|(s, _)| s == source);
+            let stays = exists && short.get(source) == Some(&0);
+            if exists && !stays {
                 tracing::info!(topic = source, "the topic can be processed now");
             }
-            !is_in(source)
+            stays
         });
+        self.show_left_out(&left_out);
+    }
+
+    fn show_left_out(&self, left_out: &BTreeMap<String, String>) {
+        self.telemetry.iter().for_each(|telemetry| telemetry.topics_skipped(left_out.len()));
     }
 
     /// Ensures that the topic of a replay's plan exists.

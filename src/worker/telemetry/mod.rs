@@ -335,6 +335,11 @@ impl Telemetry {
         self.0.hazards.at_risk.with_label_values(&[reason]).set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
 
+    /// Shows how many topics that match are not read.
+    pub fn topics_skipped(&self, topics: usize) {
+        self.0.hazards.topics_skipped.set(i64::try_from(topics).unwrap_or(i64::MAX));
+    }
+
     /// Shows what the worker holds of one kind.
     pub fn memory_held(&self, part: &str, bytes: usize) {
         self.0.hazards.memory.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -110,6 +110,8 @@ metrics! {
         "Number of failed broker requests for the internal topics; each is retried and logged with its error.";
     TOPICS_AT_RISK = Gauge "spanmill_topics_at_risk" ["reason"]
         "Number of internal topics that may lose acknowledged records, by reason; unknown: the brokers do not report the topic's settings.";
+    TOPICS_SKIPPED = Gauge "spanmill_source_topics_skipped" []
+        "Number of topics that match kafka.topics and are not read, because their journal cannot be created or would lose records.";
     MEMORY = Gauge "spanmill_memory_bytes" ["part"]
         "Accounted memory of this worker, in bytes.";
     MEMORY_RESERVED = Gauge "spanmill_memory_reserved_bytes" ["part"]
