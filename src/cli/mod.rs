@@ -22,6 +22,7 @@ pub mod replay;
 mod run;
 pub mod spool;
 mod survey;
+pub mod top;
 pub mod topics;
 pub mod ui;
 
@@ -66,6 +67,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Show how far the workers of a group are, by partition: owner, lag, stream time, journals, and what is wrong.
     Topics(topics::TopicsArgs),
+    /// Show services, edges, partitions and series of running workers in the terminal, live: it joins none of their groups.
+    Top(Box<top::TopArgs>),
     /// Examine brokers, topics, a sample of the records and receivers, and report what is wrong with a remedy. Changes nothing.
     Doctor(doctor::DoctorArgs),
     /// Explain what became of the spans of a trace: their series, their edges, and the setting that decided.
@@ -135,6 +138,7 @@ fn run(command: Command) -> ExitCode {
         Command::Ui(args) => ui::run(&args),
         Command::Import(args) => imports(&args),
         Command::Topics(args) => topics(&args),
+        Command::Top(args) => top(&args),
         Command::Doctor(args) => match doctor::run(&args, &mut console::out()) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
@@ -192,6 +196,13 @@ fn topics(args: &topics::TopicsArgs) -> ExitCode {
         Err(error) => return fail(&error),
     };
     match topics::run(args, &stop, &mut console::out()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
+}
+
+fn top(args: &top::TopArgs) -> ExitCode {
+    match top::run(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }

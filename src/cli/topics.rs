@@ -1,8 +1,8 @@
 //! `spanmill topics`: the progress of the workers of a group, by partition. It queries Kafka only, so it also works
 //! while no worker runs.
 
-mod look;
-mod report;
+pub(super) mod look;
+pub(super) mod report;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

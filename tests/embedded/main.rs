@@ -20,6 +20,7 @@ mod produce;
 mod replay_files;
 mod replay_sinks;
 mod tenants;
+mod top;
 mod topics;
 mod words;
 mod worker;

@@ -178,8 +178,20 @@ fn configuration() -> Vec<Text> {
 }
 
 fn help() -> Vec<Text> {
-    let commands =
-        ["run", "replay", "check", "produce", "demo", "import", "spool", "plan", "topics", "dashboards", "completions"];
+    let commands = [
+        "run",
+        "replay",
+        "check",
+        "produce",
+        "demo",
+        "import",
+        "spool",
+        "plan",
+        "topics",
+        "top",
+        "dashboards",
+        "completions",
+    ];
     let asked = std::iter::once(vec!["help"]).chain(commands.iter().map(|command| vec!["help", command]));
     let answer = |args: Vec<&str>| {
         let output = Command::new(env!("CARGO_BIN_EXE_spanmill")).args(&args).output().expect("the program runs");

@@ -15,7 +15,7 @@ use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{JournalFold, KafkaError, TopicNames};
 
 /// Queries Kafka, as often as the flags ask.
-pub(super) struct Looker {
+pub(in crate::cli) struct Looker {
     topics: Topics,
     scanner: Scanner,
     spans: Inspector,
@@ -41,7 +41,7 @@ type Owners = Option<BTreeMap<(String, i32), String>>;
 // === impl Looker ===
 
 impl Looker {
-    pub(super) fn new(config: &Config) -> Result<Self, KafkaError> {
+    pub(in crate::cli) fn new(config: &Config) -> Result<Self, KafkaError> {
         let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
         Ok(Self {
             topics: Topics::new(kafka)?,
@@ -56,7 +56,7 @@ impl Looker {
     }
 
     /// Examines all partitions; the present time is `now`.
-    pub(super) fn look(&mut self, now: Millis) -> Result<Report, KafkaError> {
+    pub(in crate::cli) fn look(&mut self, now: Millis) -> Result<Report, KafkaError> {
         let owners = [self.spans.owners(&self.group), self.shards.owners(&self.names.shards_group())];
         let [spans, shards] = owners.map(|owners| {
             owners.inspect_err(|error| tracing::debug!(%error, "the brokers do not tell the owners of partitions")).ok()

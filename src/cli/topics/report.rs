@@ -10,13 +10,13 @@ use crate::core::model::time::{last_step, rfc3339};
 
 /// Source partitions and shards of a group.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(in crate::cli) struct Report {
     group: String,
     /// When it was made, in milliseconds since the epoch.
-    at: Millis,
-    partitions: Vec<Row>,
+    pub(in crate::cli) at: Millis,
+    pub(in crate::cli) partitions: Vec<Row>,
     /// The problems of topics as a whole.
-    problems: Vec<String>,
+    pub(in crate::cli) problems: Vec<String>,
     #[serde(skip)]
     max_lag: Millis,
 }
@@ -24,7 +24,7 @@ pub(super) struct Report {
 /// Which task a partition is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(in crate::cli) enum Kind {
     /// A span task reads it.
     Source,
     /// A partition of the deltas topic.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// One partition.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(in crate::cli) struct Row {
     kind: Kind,
     topic: String,
     partition: i32,
@@ -46,22 +46,22 @@ pub(super) struct Row {
     end: i64,
     /// The offset after the last record that the journal covers.
     position: Option<i64>,
-    lag_records: i64,
+    pub(in crate::cli) lag_records: i64,
     /// How far the time of the partition is behind the clock, while records are unread.
-    lag_seconds: Option<f64>,
+    pub(in crate::cli) lag_seconds: Option<f64>,
     /// Stream time of a source partition, the last closed step of a shard.
-    time: Option<Millis>,
+    pub(in crate::cli) time: Option<Millis>,
     journal_records: u64,
     journal_bytes: u64,
     /// When the journal was written to last.
-    committed: Option<Millis>,
-    problems: Vec<String>,
+    pub(in crate::cli) committed: Option<Millis>,
+    pub(in crate::cli) problems: Vec<String>,
 }
 
 // === impl Row ===
 
 impl Row {
-    pub(super) fn new(kind: Kind, topic: &str, partition: i32, (low, end): (i64, i64)) -> Self {
+    pub(in crate::cli) fn new(kind: Kind, topic: &str, partition: i32, (low, end): (i64, i64)) -> Self {
         Self {
             kind,
             topic: topic.to_owned(),
@@ -81,13 +81,13 @@ impl Row {
         }
     }
 
-    pub(super) fn owned_by(&mut self, owners: &Option<BTreeMap<(String, i32), String>>) {
+    pub(in crate::cli) fn owned_by(&mut self, owners: &Option<BTreeMap<(String, i32), String>>) {
         self.owner_known = owners.is_some();
         self.owner = owners.as_ref().and_then(|owners| owners.get(&(self.topic.clone(), self.partition)).cloned());
     }
 
     /// What the journal holds: the position and the time, or why it cannot be read; its records, bytes and last record.
-    pub(super) fn held(
+    pub(in crate::cli) fn held(
         &mut self,
         state: &Result<(Option<i64>, Option<Millis>), &String>,
         (records, bytes, written): &(u64, u64, Option<Millis>),
@@ -121,7 +121,9 @@ impl Row {
         }
     }
 
-    fn cells(&self, now: Millis, wide: bool) -> Vec<String> {
+    /// Its cells, as text: place, owner, unread records, lag, age of its time, age of the last commit, what only the wide form
+    /// has, and its state.
+    pub(in crate::cli) fn cells(&self, now: Millis, wide: bool) -> Vec<String> {
         let age = |at: Option<Millis>| at.map_or_else(|| "-".to_owned(), |at| seconds((now - at).max(0) as f64 / 1e3));
         let owner = match (&self.owner, self.owner_known) {
             (Some(owner), _) => Shown(owner).to_string(),
@@ -159,15 +161,15 @@ impl Row {
 // === impl Report ===
 
 impl Report {
-    pub(super) fn new(group: String, at: Millis, max_lag: Millis) -> Self {
+    pub(in crate::cli) fn new(group: String, at: Millis, max_lag: Millis) -> Self {
         Self { group, at, partitions: Vec::new(), problems: Vec::new(), max_lag }
     }
 
-    pub(super) fn problem(&mut self, problem: String) {
+    pub(in crate::cli) fn problem(&mut self, problem: String) {
         self.problems.push(problem);
     }
 
-    pub(super) fn add(&mut self, mut row: Row) {
+    pub(in crate::cli) fn add(&mut self, mut row: Row) {
         row.judge(self.at, self.max_lag);
         self.partitions.push(row);
     }
@@ -178,14 +180,14 @@ impl Report {
     }
 
     /// Two tables: source partitions and shards.
-    pub(super) fn table(&self, wide: bool) -> String {
+    pub(in crate::cli) fn table(&self, wide: bool) -> String {
         let mut out = format!("group {} at {}\n", Shown(&self.group), rfc3339(self.at));
         for (kind, title, time) in
             [(Kind::Source, "SOURCE PARTITION", "STREAM TIME AGE"), (Kind::Shard, "SHARD", "CLOSED STEP AGE")]
         {
             let mut head = vec![title, "OWNER", "UNREAD", "LAG", time, "LAST COMMIT"];
             if wide {
-                head.extend(["FROM", "READ UP TO", "END", "TIME", "JOURNAL RECORDS", "JOURNAL SIZE"]);
+                head.extend(WIDE);
             }
             head.push("STATE");
             let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
@@ -202,8 +204,11 @@ impl Report {
     }
 }
 
+/// What only the wide form has.
+pub(in crate::cli) const WIDE: [&str; 6] = ["FROM", "READ UP TO", "END", "TIME", "JOURNAL RECORDS", "JOURNAL SIZE"];
+
 /// Columns with two spaces between them.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let mut out = String::new();
     for row in rows {
@@ -218,7 +223,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
 }
 
 /// `0.4 s`, `12 s`, `3 min`, `5 h`.
-fn seconds(seconds: f64) -> String {
+pub(in crate::cli) fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 10.0 => format!("{s:.1} s"),
         s if s < 120.0 => format!("{s:.0} s"),

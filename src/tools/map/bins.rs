@@ -152,6 +152,11 @@ impl Bins {
         u16::try_from(at).ok()
     }
 
+    /// The layout of a number.
+    pub(super) fn layout_of(&self, id: u16) -> Option<&Arc<Layout>> {
+        self.layouts.get(id as usize)
+    }
+
     /// The end of the bin of a step, which is named by its end as well.
     pub(super) fn bin_of(&self, step: Millis) -> Millis {
         step.saturating_sub(1).div_euclid(self.width).saturating_add(1).saturating_mul(self.width)

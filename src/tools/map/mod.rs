@@ -12,12 +12,14 @@
 //! | `model` | the map itself: it adds records and tracks their progress |
 //! | `nodes` | which services there are, what kind they are, and to which namespace they belong |
 //! | `graph`, `history`, `views` | requests and answers |
+//! | `cardinality` | label sets and series by tenant and metric, and what has most of them |
 //! | `draw` | a graph as DOT and as Mermaid |
 //!
 //! A map counts what span tasks have counted, before a shard applies a tenant's limits: a label set that a limit
 //! refuses has no series of its own and is in the map all the same.
 
 mod bins;
+mod cardinality;
 mod draw;
 mod graph;
 mod history;
@@ -29,6 +31,7 @@ mod sums;
 mod tests;
 mod views;
 
+pub use cardinality::{Cardinality, MetricView, SubjectView};
 pub use draw::{dot, mermaid};
 pub use history::{EdgeHistory, ExampleView, OperationView, Point, ServiceView};
 pub use keys::{Connection, NodeName};

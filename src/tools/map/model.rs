@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::bins::Bins;
+use super::cardinality::counted;
 use super::keys::{Key, Texts};
 use crate::core::deltas::{DeltaHead, DeltaRecord, DeltaRecordError, SetDelta};
 use crate::core::model::time::last_step;
@@ -56,18 +57,23 @@ pub struct Status {
 }
 
 /// The key of a label set's name.
-#[derive(Debug, Clone, Copy)]
-struct Known {
+#[derive(Debug, Clone)]
+pub(super) struct Known {
     /// `None`: it is in no map.
     key: Option<u32>,
     mentioned: Millis,
+    pub(super) tenant: Arc<str>,
+    /// The layout of its latest delta; `None` if only a snapshot has named it.
+    pub(super) layout: Option<u16>,
+    /// The metrics that deltas have counted: a bit for each, in the order of [`super::cardinality::metrics`].
+    pub(super) counted: u8,
 }
 
 #[derive(Debug)]
 pub(super) struct KeySlot {
     pub(super) key: Key,
     /// Label sets that have it.
-    names: u32,
+    pub(super) names: u32,
     /// The first and the last step that counted it.
     pub(super) first: Millis,
     pub(super) last: Millis,
@@ -90,7 +96,7 @@ pub struct Map {
     pub(super) keys: Vec<Option<KeySlot>>,
     ids: BTreeMap<Key, u32>,
     free: Vec<u32>,
-    names: BTreeMap<SetName, Known>,
+    pub(super) names: BTreeMap<SetName, Known>,
     texts: Texts,
     places: BTreeMap<(u32, Arc<str>, i32), Place>,
     /// The longest time after which a sender sends a label set in full again.
@@ -298,6 +304,11 @@ impl Map {
             return;
         };
         known.mentioned = known.mentioned.max(step);
+        if known.layout != Some(layout_id) {
+            // Names of metrics are those of the layout.
+            (known.layout, known.counted) = (Some(layout_id), 0);
+        }
+        known.counted |= counted(layout, set);
         let Some((key, slot)) = known.key.and_then(|key| Some((key, self.keys.get_mut(key as usize)?.as_mut()?)))
         else {
             return;
@@ -317,7 +328,8 @@ impl Map {
             return;
         }
         let key = Key::of(&mut self.texts, tenant, family, block).map(|key| self.id_of(key));
-        self.names.insert(name, Known { key, mentioned });
+        let tenant = self.texts.take(tenant);
+        self.names.insert(name, Known { key, mentioned, tenant, layout: None, counted: 0 });
     }
 
     fn id_of(&mut self, key: Key) -> u32 {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::sums::{Latencies, Red, Sum};
 use super::{Gap, GraphQuery, Map, MapSettings, NodeType, dot, mermaid};
@@ -68,6 +68,38 @@ fn calls(map: &mut Map) -> BTreeMap<(String, String), u64> {
     let seconds = map.seconds((Millis::MIN, graph.kept.expect("something is kept").1));
     let edges = graph.edges.into_iter();
     edges.map(|e| ((e.client, e.server), (e.now.map_or(0.0, |v| v.rate) * seconds).round() as u64)).collect()
+}
+
+/// The metric that a series belongs to, and its labels without `le`.
+fn metric_and_labels(series: &str) -> (String, String) {
+    let (name, labels) = series.split_once('{').expect("a series");
+    let suffix = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));
+    let le = regex::Regex::new(r#",?le="[^"]*""#).expect("a pattern");
+    (suffix.unwrap_or(name).to_owned(), le.replace(labels, "").trim_start_matches(',').to_owned())
+}
+
+#[test]
+fn series_and_label_sets_of_every_metric_are_those_that_the_load_must_come_to() {
+    let (records, expected) = shop(config());
+    let all = map_of(&records, settings()).cardinality(1_000);
+    let mut wanted: BTreeMap<String, (u64, BTreeSet<String>)> = BTreeMap::new();
+    for (series, _) in expected.series() {
+        let (metric, labels) = metric_and_labels(series);
+        let total = wanted.entry(metric).or_default();
+        total.0 += 1;
+        total.1.insert(labels);
+    }
+    let wanted: BTreeMap<_, _> =
+        wanted.into_iter().map(|(metric, (n, sets))| (metric, (n, sets.len() as u64))).collect();
+    let found: BTreeMap<_, _> = all.metrics.iter().map(|m| (m.metric.clone(), (m.series, m.label_sets))).collect();
+    assert_eq!(found, wanted);
+    assert!(found.len() > 4 && all.metrics.iter().all(|metric| metric.tenant == "shop"), "{found:?}");
+    assert!(all.metrics.is_sorted_by_key(|metric| std::cmp::Reverse(metric.series)));
+    assert_eq!(all.quiet, 0);
+    let of = |kind| all.subjects.iter().filter(|of| of.kind == kind).map(|of| of.label_sets).sum::<u64>();
+    assert_eq!(of("edge"), wanted["traces_service_graph_request_total"].1);
+    assert_eq!(of("operation"), wanted["traces_spanmetrics_calls_total"].1);
+    assert_eq!(map_of(&records, settings()).cardinality(3).subjects.len(), 3);
 }
 
 #[test]

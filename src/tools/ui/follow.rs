@@ -10,8 +10,8 @@
 #![allow(clippy::disallowed_methods, reason = "an edge: it waits for brokers by the clock")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,23 @@ const LEARN_EVERY: Duration = Duration::from_secs(30);
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// How far a follower is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum FollowState {
+    /// It reads what was there when it began.
+    #[default]
+    Reading,
+    /// It has read all of that, and continues.
+    UpToDate,
+    /// It retries: this is wrong.
+    Failing(String),
+}
+
 /// Follows a group until it is dropped.
 #[derive(Debug)]
 pub struct Follow {
     stop: Arc<AtomicBool>,
+    state: Arc<Mutex<FollowState>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,6 +77,9 @@ struct Thread {
     /// How far back the topic is read; 0: as far as it reaches.
     since: Millis,
     stop: Arc<AtomicBool>,
+    state: Arc<Mutex<FollowState>>,
+    /// The ends of the partitions when it began, until it has passed them.
+    ends: BTreeMap<i32, i64>,
     /// The present problem.
     trouble: Option<Gap>,
 }
@@ -78,9 +94,25 @@ impl Follow {
     pub fn start(tenants: Arc<Tenants>, map: SharedMap, since: Millis) -> std::io::Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let names = TopicNames::new(&tenants.defaults().kafka.group);
-        let mut thread = Thread { map, tenants, names, since, stop: Arc::clone(&stop), trouble: None };
+        let state = Arc::<Mutex<FollowState>>::default();
+        let mut thread = Thread {
+            map,
+            tenants,
+            names,
+            since,
+            stop: Arc::clone(&stop),
+            state: Arc::clone(&state),
+            ends: BTreeMap::new(),
+            trouble: None,
+        };
         let thread = std::thread::Builder::new().name("follow".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, state, thread: Some(thread) })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn state(&self) -> FollowState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -95,6 +127,10 @@ impl Drop for Follow {
 // === impl Thread ===
 
 impl Thread {
+    fn is(&self, state: FollowState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -119,6 +155,7 @@ impl Thread {
         let gap = Gap(error.to_string());
         if self.trouble.as_ref() != Some(&gap) {
             self.clear();
+            self.is(FollowState::Failing(error.to_string()));
             tracing::warn!(%error, "the map is not up to date, retrying");
             self.map.lock().lacks(gap.clone());
             self.trouble = Some(gap);
@@ -133,6 +170,7 @@ impl Thread {
     fn clear(&mut self) {
         if let Some(gap) = self.trouble.take() {
             self.map.lock().has(&gap);
+            self.is(if self.ends.is_empty() { FollowState::UpToDate } else { FollowState::Reading });
         }
     }
 
@@ -143,6 +181,7 @@ impl Thread {
         self.map.lock().expect((0..shards).map(i32::unsigned_abs));
         let scanner = Scanner::new(kafka)?;
         let mut from = BTreeMap::new();
+        self.ends.clear();
         for shard in 0..shards {
             let (low, high) = scanner.bounds(&topic, shard)?;
             let start = match self.since {
@@ -150,6 +189,7 @@ impl Thread {
                 since => scanner.offset_at(&topic, shard, since)?.unwrap_or(high),
             };
             from.insert(shard, start.clamp(low, high.max(low)));
+            self.ends.insert(shard, high);
         }
         self.learn(shards)?;
         let follower = Follower::new(kafka, &topic, from)?;
@@ -186,6 +226,10 @@ impl Thread {
     fn follow(&mut self, follower: &mut Follower) -> Result<(), FollowError> {
         let (mut tidied, mut learned) = (Instant::now(), Instant::now());
         while !self.stopped() {
+            if !self.ends.is_empty() && follower.has_passed(&self.ends) {
+                self.ends.clear();
+                self.is(FollowState::UpToDate);
+            }
             let map = &self.map;
             let news = follower.next(POLL, |shard, record| map.lock().add(shard.unsigned_abs(), record))?;
             match news {

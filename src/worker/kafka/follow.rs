@@ -83,6 +83,12 @@ impl Follower {
         }
     }
 
+    /// Whether everything before these offsets was read, by partition.
+    #[must_use]
+    pub fn has_passed(&self, ends: &BTreeMap<i32, i64>) -> bool {
+        ends.iter().all(|(partition, end)| self.next.get(partition).is_some_and(|next| next >= end))
+    }
+
     /// Finds the partition whose offset is gone, and continues where there are records.
     fn find_again<T>(&mut self) -> Result<Followed<T>, KafkaError> {
         let mut lost = Followed::Nothing;
