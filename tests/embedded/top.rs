@@ -1,7 +1,8 @@
 //! `spanmill top`, as a program beside a worker: what it prints once is what the receiver has.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::process::Command;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -11,6 +12,7 @@ use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
 use spanmill::worker::telemetry::Telemetry;
 
+use crate::child::{Guarded, signal};
 use crate::mill::{PATIENCE, TOPIC, config, create_topics, records, wait_until};
 
 /// Runs it once against a broker. Returns its exit code and what it printed.
@@ -88,4 +90,49 @@ fn a_wrong_setting_is_refused_before_anything_is_read() {
     let output = Command::new(env!("CARGO_BIN_EXE_spanmill")).args(["top", "--window", "2h"]).output();
     let output = output.expect("the program runs");
     assert!(String::from_utf8_lossy(&output.stderr).contains("use 1s to 1h"));
+}
+
+/// Runs it on a terminal of `script`, and ends it with a key, or with a signal to the program itself. Returns how it ended, and all
+/// that the terminal was sent.
+fn on_a_terminal(brokers: &str, end: &str) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_spanmill");
+    let command =
+        format!("stty rows 24 cols 100; exec {program} top --set kafka.brokers={brokers} --set kafka.topics={TOPIC}");
+    let mut script = Command::new("script");
+    let script = script.args(["-qefc", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = Guarded::start(script);
+    let (mut keys, mut terminal) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut seen = String::new();
+    let mut more = |seen: &mut String| {
+        let mut bytes = [0; 4_096];
+        let n = terminal.read(&mut bytes).expect("what it draws");
+        seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+        n > 0
+    };
+    while !seen.contains("RATE/S v") {
+        assert!(more(&mut seen), "{seen}");
+    }
+    match end {
+        "TERM" => {
+            let children = format!("/proc/{0}/task/{0}/children", child.id());
+            let children = std::fs::read_to_string(children).expect("the children of script");
+            assert!(signal(children.trim().parse().expect("one child"), "TERM"));
+        }
+        key => keys.write_all(key.as_bytes()).expect("a key is pressed"),
+    }
+    while more(&mut seen) {}
+    (child.wait().expect("it ends").code(), seen)
+}
+
+#[test]
+fn the_terminal_is_given_back_after_a_key_and_after_a_signal() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+    for end in ["q", "\u{3}", "TERM"] {
+        let (code, seen) = on_a_terminal(&cluster.bootstrap_servers(), end);
+        assert_eq!(code, Some(0), "{end:?}: {seen:?}");
+        let (taken, given_back) = (seen.find("\u{1b}[?1049h"), seen.rfind("\u{1b}[?1049l"));
+        assert!(taken.is_some() && given_back > taken, "{end:?}: {seen:?}");
+        assert!(seen.trim_end().ends_with("\u{1b}[?25h"), "the cursor is shown: {end:?}: {seen:?}");
+    }
 }

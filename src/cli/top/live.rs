@@ -26,6 +26,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Reading takes no more than this part of the time, however large the map is.
 const SPARE: u32 = 10;
 
+/// The terminal has been taken and not been given back.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The terminal while it is drawn on. Dropping it gives it back.
 struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
@@ -97,7 +100,11 @@ fn give_back_on_panic() -> Arc<AtomicBool> {
     panicked
 }
 
+/// Once: leaving the alternate screen moves the cursor, and a message may stand there.
 fn give_back() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     // A terminal that is gone needs nothing.
     disable_raw_mode().unwrap_or_default();
     execute!(io::stdout(), LeaveAlternateScreen, Show).unwrap_or_default();
@@ -108,6 +115,7 @@ fn give_back() {
 impl Screen {
     fn new() -> io::Result<Self> {
         enable_raw_mode()?;
+        TAKEN.store(true, Ordering::Relaxed);
         let begun = execute!(io::stdout(), EnterAlternateScreen);
         let terminal = begun.and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
         terminal.map(Self).inspect_err(|_| give_back())
