@@ -3,7 +3,7 @@
 //! *In:* the configuration of the workers. *Out:* a page, until it is stopped. *Never:* a member of their groups.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::produce::duration;
 use super::run::stop_signal;
 use super::{ConfigArgs, USAGE, console, fail};
+use crate::config::settings::{Secret, ServerTls};
 use crate::config::{Config, Loaded};
 use crate::core::model::Millis;
 use crate::tools::map::{Map, MapSettings};
 use crate::tools::ui::follow::Follow;
-use crate::tools::ui::{Page, PageSettings, SharedMap};
+use crate::tools::ui::{Access, Page, PageSettings, SharedMap};
 use crate::worker::kafka::broker_clock::wall_clock;
 
 /// The default address of a page.
@@ -45,12 +46,34 @@ pub struct UiArgs {
 /// The arguments of all pages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PageArgs {
-    /// Address of the page. Every client that reaches it sees all tenants
+    /// Address of the page. Every client that reaches it, and has the token if there is one, sees all tenants
     #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
     pub listen: String,
     /// Link to a trace, with {trace_id} in place of its ID, such as `https://tempo.example/trace/{trace_id}`
     #[arg(long, value_name = "URL", value_parser = PageSettings::check_trace_url)]
     pub trace_url: Option<String>,
+    /// File with the token that requests must bring: as `Authorization: Bearer`, or as the password that a browser asks for, with
+    /// any name. It is read again when it changes
+    #[arg(long, value_name = "FILE", value_parser = token_of)]
+    pub token_file: Option<Secret>,
+    /// Certificate chain, PEM: the page is served over https only. It is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// The token in a file.
+fn token_of(file: &str) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("it cannot be read: {error}"))?;
+    let token = Secret::in_text(&text);
+    let sent = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    if sent {
+        Ok(Secret::of_file(token, file))
+    } else {
+        Err("it holds no token of visible ASCII without blanks".to_owned())
+    }
 }
 
 /// A page that cannot be served.
@@ -102,6 +125,7 @@ fn show(args: &UiArgs, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>>
         trace_url: args.page.trace_url.clone(),
         edge_delay: edge_delay(config),
         finished: false,
+        access: args.page.access(),
     };
     let page = serve(&args.page.listen, &map, settings)?;
     tracing::info!(url = page.url(), group = config.kafka.group, brokers = config.kafka.brokers, "serving the map");
@@ -144,6 +168,15 @@ pub(super) fn title(files: &[std::path::PathBuf]) -> String {
         [one] => name(one),
         [first, rest @ ..] => format!("{} and {} more", name(first), rest.len()),
         [] => String::new(),
+    }
+}
+
+// === impl PageArgs ===
+
+impl PageArgs {
+    fn access(&self) -> Access {
+        let tls = ServerTls { cert_file: self.tls_cert.clone(), key_file: self.tls_key.clone() };
+        Access { token: self.token_file.clone().unwrap_or_default(), tls }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) tenant: Tenant,
     pub(super) auth: AuthKeys,
+    /// `admin.token_file`
+    pub(super) admin_token_file: Option<PathBuf>,
     /// `time.step`
     pub(super) step: Millis,
     /// Whether `series.zero_offset` follows `time.step` unless it is set.
@@ -192,6 +194,7 @@ impl Draft {
                 attribute: text_of(TenantFrom::Attribute),
             },
             auth: AuthKeys::of(&config.remote_write.auth),
+            admin_token_file: None,
             step: config.core.time.step.ms(),
             preset: GraphPreset::of(&config.core.service_graphs),
             zero_follows_step: config.core.series.zero_offset == config.core.time.step.ms() - 1,

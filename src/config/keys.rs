@@ -122,5 +122,6 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("remote_write.tls", "TLS of an https url. Files are PEM."),
     ("worker", "Resources of one process."),
     ("admin", "The HTTP server for health, readiness and spanmill's own metrics."),
+    ("admin.tls", "TLS of the admin server. Files are PEM."),
     ("log", "Logs go to standard error."),
 ];

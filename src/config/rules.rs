@@ -34,6 +34,7 @@ impl Layers<'_> {
         self.check_headers(&draft);
         self.check_process(&draft);
         self.check_overrides(&draft);
+        self.check_admin(&draft);
         self.check_auth(&draft)
     }
 
@@ -261,10 +262,38 @@ impl Layers<'_> {
         }
     }
 
-    fn check_process(&mut self, draft: &Draft) {
-        if !draft.config.admin.listen.is_empty() {
-            self.must("admin.listen", syntax::listen(&draft.config.admin.listen));
+    /// The admin server: its address, its token, and its certificate.
+    fn check_admin(&mut self, draft: &Draft) {
+        let admin = &draft.config.admin;
+        if !admin.listen.is_empty() {
+            self.must("admin.listen", syntax::listen(&admin.listen));
         }
+        let file = draft.admin_token_file.as_deref();
+        if file.is_some() || !admin.token.reveal().is_empty() {
+            let token = self.secret("admin.token", &admin.token, file);
+            let sent = token.as_ref().is_none_or(|token| token.reveal().chars().all(|c| c.is_ascii_graphic()));
+            if !sent {
+                let path = if file.is_some() { "admin.token_file" } else { "admin.token" };
+                self.broken(&[path], "has characters that a header cannot send; use visible ASCII without blanks");
+            }
+            self.draft.config.admin.token = token.unwrap_or_default();
+        } else if admin.metrics_without_token {
+            let message = "has no effect without `admin.token_file` or `admin.token`; remove it, or set one";
+            self.broken(&["admin.metrics_without_token"], message);
+        }
+        let (cert, key) = ("admin.tls.cert_file", "admin.tls.key_file");
+        match (&admin.tls.cert_file, &admin.tls.key_file) {
+            (Some(_), None) => self.broken(&[cert, key], "needs `key_file`, the private key of the certificate"),
+            (None, Some(_)) => self.broken(&[key, cert], "needs `cert_file`, the certificate of the key"),
+            _ => {}
+        }
+        for (path, file) in [(cert, &admin.tls.cert_file), (key, &admin.tls.key_file)] {
+            let read = file.as_ref().map_or(Ok(()), |file| readable(file, self.read_file).map(|_| ()));
+            self.must(path, read);
+        }
+    }
+
+    fn check_process(&mut self, draft: &Draft) {
         let limit = draft.config.worker.memory_limit;
         if (1..LEAST_MEMORY).contains(&limit) {
             let message = "must be at least 64MiB, or 0B for no limit";

@@ -235,6 +235,21 @@ pub struct Admin {
     pub listen: String,
     /// `ready_max_lag`: not ready while a partition lags by more than this. Default 5 min.
     pub ready_max_lag: Millis,
+    /// `token` or `token_file`: what requests must bring, but those of probes; empty: nothing.
+    pub token: Secret,
+    /// `metrics_without_token`: `/metrics` is answered without it. Default false.
+    pub metrics_without_token: bool,
+    /// `tls`
+    pub tls: ServerTls,
+}
+
+/// `admin.tls:`, and the options of a page: what a server shows to its clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerTls {
+    /// `cert_file`: a certificate chain, PEM. With neither file there is no TLS.
+    pub cert_file: Option<PathBuf>,
+    /// `key_file`: its private key, PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `log:`
@@ -311,8 +326,20 @@ impl Default for Config {
             core: Settings::default(),
             remote_write: RemoteWrite::default(),
             worker: Worker::default(),
-            admin: Admin { listen: "127.0.0.1:9464".to_owned(), ready_max_lag: 300_000 },
+            admin: Admin::default(),
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9464".to_owned(),
+            ready_max_lag: 300_000,
+            token: Secret::default(),
+            metrics_without_token: false,
+            tls: ServerTls::default(),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn admin(telemetry: &Telemetry) -> Admin {
 }
 
 fn config(listen: &str) -> settings::Admin {
-    settings::Admin { listen: listen.to_owned(), ready_max_lag: 1_000 }
+    settings::Admin { listen: listen.to_owned(), ready_max_lag: 1_000, ..settings::Admin::default() }
 }
 
 fn house() -> House {

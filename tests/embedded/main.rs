@@ -4,6 +4,7 @@
 //! Ports, directories and names of topics are each test's own: all of them run at the same time, in one process.
 
 mod admin;
+mod admin_access;
 mod cli;
 mod compose;
 mod demo;

@@ -210,7 +210,7 @@ fn described() -> String {
 }
 
 /// Compares an answer with a schema: all that is required is there, and nothing that is not described.
-fn check(all: &Yaml<'_>, schema: &Yaml<'_>, value: &serde_json::Value, at: &str) {
+pub(crate) fn check(all: &Yaml<'_>, schema: &Yaml<'_>, value: &serde_json::Value, at: &str) {
     let get = |key: &str| schema.as_mapping_get(key);
     if let Some(reference) = get("$ref").and_then(|r| r.as_str()) {
         let path = reference.trim_start_matches("#/").split('/');

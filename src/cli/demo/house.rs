@@ -161,7 +161,7 @@ fn page(args: &DemoArgs, config: &Config) -> Result<(Page, Follow), DemoError> {
     };
     let map = SharedMap::new(Map::new(settings));
     let settings =
-        PageSettings { source: "demo".to_owned(), trace_url: None, edge_delay: edge_delay(config), finished: false };
+        PageSettings { source: "demo".to_owned(), edge_delay: edge_delay(config), ..PageSettings::default() };
     let page = serve(&args.listen, &map, settings)?;
     let tenants = Arc::new(Tenants::from(config.clone()));
     let follow = Follow::start(tenants, map, 0).map_err(DemoError::Output)?;

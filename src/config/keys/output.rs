@@ -241,6 +241,31 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Not ready while a partition lags by more than this.",
         slot: |d| DraftField::Duration(&mut d.config.admin.ready_max_lag, 1..=YEAR),
     },
+    ConfigKey {
+        path: "admin.token",
+        doc: "Bearer token of requests, except /healthz and /readyz; empty: none is needed. Prefer the file.",
+        slot: |d| DraftField::Secret(&mut d.config.admin.token),
+    },
+    ConfigKey {
+        path: "admin.token_file",
+        doc: "File with the token; it is read again when it changes.",
+        slot: |d| DraftField::Path(&mut d.admin_token_file),
+    },
+    ConfigKey {
+        path: "admin.metrics_without_token",
+        doc: "Whether /metrics is answered without the token.",
+        slot: |d| DraftField::Bool(&mut d.config.admin.metrics_without_token),
+    },
+    ConfigKey {
+        path: "admin.tls.cert_file",
+        doc: "Certificate chain of the server; with it, the server speaks https only.",
+        slot: |d| DraftField::Path(&mut d.config.admin.tls.cert_file),
+    },
+    ConfigKey {
+        path: "admin.tls.key_file",
+        doc: "Private key of the certificate. Both are read again when they change.",
+        slot: |d| DraftField::Path(&mut d.config.admin.tls.key_file),
+    },
     // log
     ConfigKey {
         path: "log.level",

@@ -18,9 +18,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::config::settings::{Secret, ServerTls};
 use crate::core::model::Millis;
 use crate::tools::map::Map;
+use crate::worker::admin::guard::{self, Guard};
 use crate::worker::admin::serve;
+use crate::worker::admin::tls::Certificate;
 
 pub use routes::PATHS;
 
@@ -42,12 +45,24 @@ pub struct PageSettings {
     pub edge_delay: Millis,
     /// Nothing more will come.
     pub finished: bool,
+    /// Who is answered, and how.
+    pub access: Access,
+}
+
+/// Who is answered, and how: without any of it, every client, without TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// What requests must bring; empty: nothing.
+    pub token: Secret,
+    /// The certificate of the page.
+    pub tls: ServerTls,
 }
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Page {
     addr: SocketAddr,
+    is_encrypted: bool,
     stop: Option<oneshot::Sender<()>>,
     server: JoinSet<()>,
     runtime: Option<Runtime>,
@@ -92,8 +107,11 @@ impl Page {
     /// Serves the page at `listen`, such as `127.0.0.1:0`. Call it outside of any async runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the certificate cannot be used.
     pub fn start(listen: &str, map: SharedMap, settings: PageSettings) -> std::io::Result<Self> {
+        let certificate = Certificate::of(&settings.access.tls).map_err(std::io::Error::other)?;
+        let is_encrypted = certificate.is_some();
+        let guard = Guard::new(&settings.access.token, &[]);
         let socket = TcpListener::bind(listen)?;
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
@@ -103,11 +121,12 @@ impl Page {
             let _entered = runtime.enter();
             tokio::net::TcpListener::from_std(socket)?
         };
-        let router = routes::router(map, settings, addr);
+        guard::warn_if_open(addr, &guard, "use --token-file, or keep the port inside of a trusted network");
+        let router = routes::router(map, settings, addr, guard);
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = JoinSet::new();
-        server.spawn_on(serve::serve(socket, router, stopped), runtime.handle());
-        Ok(Self { addr, stop: Some(stop), server, runtime: Some(runtime) })
+        server.spawn_on(serve::serve(socket, router, certificate, stopped), runtime.handle());
+        Ok(Self { addr, is_encrypted, stop: Some(stop), server, runtime: Some(runtime) })
     }
 
     /// The address that it listens on.
@@ -119,7 +138,7 @@ impl Page {
     /// The address of the page.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/", self.addr)
+        format!("http{}://{}/", if self.is_encrypted { "s" } else { "" }, self.addr)
     }
 }
 

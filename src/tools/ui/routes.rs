@@ -18,6 +18,7 @@ use crate::core::model::Millis;
 use crate::core::model::duration::milliseconds;
 use crate::core::model::time::from_rfc3339;
 use crate::tools::map::{self, GraphQuery};
+use crate::worker::admin::guard::Guard;
 
 /// Every path of the API, as `docs/openapi.yaml` has it.
 pub const PATHS: [&str; 4] =
@@ -36,7 +37,7 @@ struct PageState {
 
 type Parameters = Query<BTreeMap<String, String>>;
 
-pub(super) fn router(map: SharedMap, settings: PageSettings, addr: SocketAddr) -> Router {
+pub(super) fn router(map: SharedMap, settings: PageSettings, addr: SocketAddr, token: Arc<Guard>) -> Router {
     let state = Arc::new(PageState { map, settings, local: addr.ip().is_loopback() });
     let mut router = Router::new()
         .route("/api/v1/tenants", get(tenants))
@@ -48,7 +49,8 @@ pub(super) fn router(map: SharedMap, settings: PageSettings, addr: SocketAddr) -
         router = router.route(asset.path, get(async |asked: HeaderMap| answer::asset(asset, &asked)));
     }
     let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
-    router.layer(guarded).with_state(state)
+    let asked = middleware::from_fn_with_state(token, crate::worker::admin::guard::guard);
+    router.layer(asked).layer(guarded).with_state(state)
 }
 
 /// On the loopback interface, a name that is not one of this machine is an attack by a foreign page (DNS rebinding).
@@ -71,7 +73,7 @@ fn is_local(host: &str) -> bool {
 
 async fn tenants(State(state): State<Arc<PageState>>, asked: HeaderMap) -> Response {
     let tenants = state.map.lock().tenants();
-    let PageSettings { source, trace_url, edge_delay, finished } = &state.settings;
+    let PageSettings { source, trace_url, edge_delay, finished, .. } = &state.settings;
     let json = serde_json::json!({
         "tenants": tenants,
         "source": source,

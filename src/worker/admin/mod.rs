@@ -1,10 +1,12 @@
-//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, `/quarantine`, and `/`
-//! to find them.
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/settings`, `/tenants`, `/cardinality`, `/quarantine`, `/openapi.yaml`,
+//! which describes them, and `/` to find them.
 //!
 //! *In:* the task registry, the registry, two probes. *Out:* HTTP answers. *Owner:* the process; it runs on a thread of
 //! its own. *Never:* a change to anything: it only reads.
 
+pub mod guard;
 pub mod serve;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -15,12 +17,15 @@ use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use self::guard::Guard;
+use self::tls::{Certificate, CertificateError};
 use crate::config::settings;
 use crate::core::model::text::{Shown, ShownLines, shows_itself};
 use crate::worker::telemetry::{QuarantinedSeries, Report, Telemetry, WAITS_AT_LEAST};
@@ -37,7 +42,13 @@ const INDEX: &str = "spanmill\n\n\
     /settings     the counting settings of this worker, and the sources whose settings differ, as JSON\n\
     /tenants      the tenants with settings of their own, and the version of the overrides, as JSON\n\
     /cardinality  while label sets exceed a limit: the services and labels with the most values, as JSON\n\
-    /quarantine   series that a receiver rejects by themselves, with its answer and when they are retried, as JSON\n";
+    /quarantine   series that a receiver rejects by themselves, with its answer and when they are retried, as JSON\n\
+    /openapi.yaml the description of all of these\n";
+/// The description of the endpoints.
+const OPENAPI: &str = include_str!("../../../docs/openapi-admin.yaml");
+/// Probes bring no token.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+const PROBES_AND_METRICS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +64,9 @@ pub enum AdminError {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("admin.tls: {0}")]
+    Certificate(#[from] CertificateError),
     /// No thread for it.
     #[error("admin: cannot start the admin server's thread: {0}")]
     Thread(std::io::Error),
@@ -70,6 +84,7 @@ pub struct Probes {
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
+    is_encrypted: bool,
     stop: Option<oneshot::Sender<()>>,
     server: JoinSet<()>,
     runtime: Option<Runtime>,
@@ -94,11 +109,15 @@ impl Admin {
     /// Starts the server; `None` when `admin.listen` is empty. Call it outside of any async runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the certificate cannot be used.
     pub fn start(cfg: &settings::Admin, telemetry: Telemetry, probes: Probes) -> Result<Option<Self>, AdminError> {
         if cfg.listen.is_empty() {
             return Ok(None);
         }
+        let certificate = Certificate::of(&cfg.tls)?;
+        let is_encrypted = certificate.is_some();
+        let open: &'static [&'static str] = if cfg.metrics_without_token { &PROBES_AND_METRICS } else { &PROBES };
+        let guard = Guard::new(&cfg.token, open);
         let listen = |source| AdminError::Listen { address: cfg.listen.clone(), source };
         let socket = TcpListener::bind(&cfg.listen).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
@@ -116,15 +135,23 @@ impl Admin {
             let _entered = runtime.enter();
             tokio::net::TcpListener::from_std(socket).map_err(listen)?
         };
-        server.spawn_on(serve::serve(socket, router(shared), stopped), runtime.handle());
-        tracing::info!(%addr, "admin server listening");
-        Ok(Some(Self { addr, stop: Some(stop), server, runtime: Some(runtime) }))
+        guard::warn_if_open(addr, &guard, "set admin.token_file, or keep the port inside of a trusted network");
+        let router = router(shared).layer(from_fn_with_state(guard, guard::guard));
+        server.spawn_on(serve::serve(socket, router, certificate, stopped), runtime.handle());
+        tracing::info!(%addr, tls = is_encrypted, "admin server listening");
+        Ok(Some(Self { addr, is_encrypted, stop: Some(stop), server, runtime: Some(runtime) }))
     }
 
     /// The address that it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// Accepts no new connections, finishes the answers that are being written, and ends.
@@ -149,17 +176,33 @@ impl Drop for Admin {
     }
 }
 
+/// Every path with what answers.
+fn routes() -> [(&'static str, MethodRouter<Arc<AdminState>>); 9] {
+    [
+        ("/", get(async || plain(StatusCode::OK, INDEX))),
+        ("/healthz", get(healthz)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics)),
+        ("/settings", get(settings_in_force)),
+        ("/tenants", get(tenants)),
+        ("/cardinality", get(cardinality)),
+        ("/quarantine", get(quarantine)),
+        (
+            "/openapi.yaml",
+            get(async || (StatusCode::OK, [(CONTENT_TYPE, "application/yaml")], OPENAPI).into_response()),
+        ),
+    ]
+}
+
+/// Every path that is served.
+#[must_use]
+pub fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|(path, _)| path).collect()
+}
+
 fn router(shared: Arc<AdminState>) -> Router {
-    Router::new()
-        .route("/", get(async || plain(StatusCode::OK, INDEX)))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/settings", get(settings_in_force))
-        .route("/tenants", get(tenants))
-        .route("/cardinality", get(cardinality))
-        .route("/quarantine", get(quarantine))
-        .with_state(shared)
+    let router = routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
+    router.with_state(shared)
 }
 
 async fn healthz(State(s): State<Arc<AdminState>>) -> Response {

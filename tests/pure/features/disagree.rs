@@ -157,6 +157,11 @@ const OTHER: &[(&str, &[&str])] = &[
     ("worker.shutdown_timeout", &["1s"]),
     ("admin.listen", &["127.0.0.1:9999"]),
     ("admin.ready_max_lag", &["1s"]),
+    ("admin.token", &["secret"]),
+    ("admin.token_file", &["/token"]),
+    ("admin.metrics_without_token", &["true", "admin.token=secret"]),
+    ("admin.tls.cert_file", &["/c.pem", "admin.tls.key_file=/k.pem"]),
+    ("admin.tls.key_file", &["/k.pem", "admin.tls.cert_file=/c.pem"]),
     ("log.level", &["debug"]),
     ("log.format", &["json"]),
 ];

@@ -23,6 +23,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* What probes need besides a path and a port: an admin server with a certificate speaks https only. */}}
+{{- define "spanmill.probeScheme" -}}
+{{- if dig "admin" "tls" "cert_file" "" .Values.config -}}, scheme: HTTPS{{- end -}}
+{{- end -}}
+
 {{/* What the chart adds to the configuration: the admin server is reached from outside of the pod, and overrides are a mounted file. */}}
 {{- define "spanmill.config" -}}
 {{- $added := dict "admin" (dict "listen" "0.0.0.0:9464") -}}

@@ -66,6 +66,7 @@ pub(super) fn show(
         trace_url: args.trace_url.clone(),
         edge_delay: edge_delay(config),
         finished: true,
+        ..PageSettings::default()
     };
     show_until(listen, &showing.map, page, stop)?;
     Ok(u8::from(showing.problems.count > 0))
