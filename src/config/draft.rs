@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) tenant: Tenant,
     pub(super) auth: AuthKeys,
+    /// `admin.token`
+    pub(super) admin_token: Secret,
     /// `admin.token_file`
     pub(super) admin_token_file: Option<PathBuf>,
     /// `time.step`
@@ -194,6 +196,7 @@ impl Draft {
                 attribute: text_of(TenantFrom::Attribute),
             },
             auth: AuthKeys::of(&config.remote_write.auth),
+            admin_token: config.admin.token.clone(),
             admin_token_file: None,
             step: config.core.time.step.ms(),
             preset: GraphPreset::of(&config.core.service_graphs),

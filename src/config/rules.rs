@@ -269,8 +269,8 @@ impl Layers<'_> {
             self.must("admin.listen", syntax::listen(&admin.listen));
         }
         let file = draft.admin_token_file.as_deref();
-        if file.is_some() || !admin.token.reveal().is_empty() {
-            let token = self.secret("admin.token", &admin.token, file);
+        if file.is_some() || !draft.admin_token.reveal().is_empty() {
+            let token = self.secret("admin.token", &draft.admin_token, file);
             let sent = token.as_ref().is_none_or(|token| token.reveal().chars().all(|c| c.is_ascii_graphic()));
             if !sent {
                 let path = if file.is_some() { "admin.token_file" } else { "admin.token" };

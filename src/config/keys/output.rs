@@ -244,7 +244,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     ConfigKey {
         path: "admin.token",
         doc: "Bearer token of requests, except /healthz and /readyz; empty: none is needed. Prefer the file.",
-        slot: |d| DraftField::Secret(&mut d.config.admin.token),
+        slot: |d| DraftField::Secret(&mut d.admin_token),
     },
     ConfigKey {
         path: "admin.token_file",
