@@ -15,10 +15,19 @@ impl ConfigArgs {
     /// # Errors
     /// The exit code, if something is wrong; that has been written to standard error.
     pub(super) fn prepare(&self) -> Result<Loaded, u8> {
-        let loaded = load_from(self.config.as_deref(), &self.set).map_err(|problems| usage(&problems))?;
-        let (kafka, log) = (&loaded.config.kafka, &loaded.config.log);
-        kafka::client::check(kafka).map_err(|error| usage(&error))?;
+        let loaded = self.load()?;
+        let log = &loaded.config.log;
         telemetry::log::init(&log.level, log.format, io::stderr).map_err(|error| usage(&error))?;
+        Ok(loaded)
+    }
+
+    /// The same without logs.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub(super) fn load(&self) -> Result<Loaded, u8> {
+        let loaded = load_from(self.config.as_deref(), &self.set).map_err(|problems| usage(&problems))?;
+        kafka::client::check(&loaded.config.kafka).map_err(|error| usage(&error))?;
         Ok(loaded)
     }
 }

@@ -21,11 +21,10 @@ use std::time::{Duration, Instant};
 use self::source::Source;
 use self::state::{State, Tab};
 use super::produce::duration;
-use super::{ConfigArgs, USAGE, console};
-use crate::config::{self, Config};
+use super::{ConfigArgs, console};
+use crate::config::Config;
 use crate::core::model::Millis;
 use crate::tools::map::MapSettings;
-use crate::worker::kafka;
 use crate::worker::telemetry;
 
 /// Numbers are counted over so many points of the map.
@@ -86,17 +85,10 @@ fn window(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When the terminal or the output cannot be written to.
 pub(super) fn run(args: &TopArgs) -> io::Result<u8> {
-    let loaded = match config::load_from(args.config.config.as_deref(), &args.config.set) {
+    let loaded = match args.config.load() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            console::say(&problems);
-            return Ok(USAGE);
-        }
+        Err(code) => return Ok(code),
     };
-    if let Err(error) = kafka::client::check(&loaded.config.kafka) {
-        console::say(&error);
-        return Ok(USAGE);
-    }
     let settings = args.settings(&loaded.config);
     let stop = live::stop_signal()?;
     if args.once || args.output.is_some() || !live::is_possible() {
