@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::labels::collisions;
 use super::layers::Layers;
 use super::syntax;
-use crate::core::settings::labels::{dimension_label, edge_labels};
-use crate::core::settings::{Dimension, DimensionMapping, Profile, ServiceNamespace, Settings};
+use crate::core::settings::labels::{SLO_LABEL, dimension_label, edge_labels, slo_label};
+use crate::core::settings::{Dimension, DimensionMapping, Profile, ServiceNamespace, Settings, Slo};
 
 /// The labels of the series that spanmill makes; a label of the user's must not replace one.
 const OWN_LABELS: [&str; 13] = [
@@ -74,6 +74,11 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
     for (i, dimension) in config.service_graphs.dimensions.iter().enumerate() {
         let labels = edge_labels(config, &dimension.name).into_iter();
         all.extend(labels.map(|label| (label, format!("service_graphs.dimensions[{i}]"))));
+    }
+    for (i, slo) in config.slos.iter().enumerate() {
+        all.push((SLO_LABEL.to_owned(), "slos".to_owned()));
+        let labels = slo.labels.iter().enumerate().filter(|(_, d)| d.name != Slo::SERVICE);
+        all.extend(labels.map(|(j, d)| (slo_label(config, &d.name), format!("slos[{i}].labels[{j}]"))));
     }
     all
 }

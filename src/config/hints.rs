@@ -96,6 +96,13 @@ fn of(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for (i, slo) in config.core.slos.iter().enumerate() {
+        for (j, label) in slo.labels.iter().enumerate() {
+            of_dimension(&format!("slos[{i}].labels[{j}]"), label, &mut out);
+        }
+        of_policies(&format!("slos[{i}].match"), &slo.matching, &mut out);
+        of_policies(&format!("slos[{i}].good.failed"), &slo.failed, &mut out);
+    }
     of_policies("span_metrics.filter_policies", &metrics.filter_policies, &mut out);
     of_policies("service_graphs.filter_policies", &graphs.filter_policies, &mut out);
     out

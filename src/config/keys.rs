@@ -61,11 +61,12 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 23] = [
+pub(super) const PER_TENANT: [&str; 24] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
     "host_info.",
+    "slos",
     "histograms.",
     "span_names.",
     "limits.",

@@ -28,6 +28,7 @@ mod reference;
 mod rules;
 mod schema;
 pub mod settings;
+mod slos;
 mod statuses;
 mod suggest;
 mod syntax;

@@ -1,10 +1,14 @@
 //! Rules about the metrics computed from spans, for the defaults or one tenant.
 
+use std::collections::BTreeMap;
+
 use super::draft::Draft;
 use super::layers::Layers;
 use super::rules::at_least;
 use super::syntax;
 use super::value::show_duration;
+use crate::core::settings::Slo;
+use crate::core::settings::labels::slo_label;
 
 // === impl Layers ===
 
@@ -15,13 +19,15 @@ impl Layers<'_> {
         self.check_span_metrics(draft);
         self.check_service_graphs(draft);
         self.check_host_info(draft);
+        self.check_slos(draft);
     }
 
     /// Checks that at least one processor is enabled. Overrides may disable a tenant, or enable single tenants only.
     pub(super) fn check_work(&mut self, draft: &Draft) {
         let config = &draft.config;
-        let working =
-            config.core.span_metrics.enabled || config.core.service_graphs.enabled || config.core.host_info.enabled;
+        let enabled =
+            [config.core.span_metrics.enabled, config.core.service_graphs.enabled, config.core.host_info.enabled];
+        let working = enabled.contains(&true) || !config.core.slos.is_empty();
         if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "no processor is enabled; enable span_metrics or service_graphs");
@@ -78,6 +84,33 @@ impl Layers<'_> {
                 &paths,
                 "is empty; name a resource attribute such as `host.id`, or disable `host_info.enabled`",
             );
+        }
+    }
+
+    /// A name that is cut would be that of another objective, and two attributes that become one label hide one another.
+    fn check_slos(&mut self, draft: &Draft) {
+        let config = &draft.config.core;
+        let most = config.limits.max_label_value_length;
+        for (i, slo) in config.slos.iter().enumerate() {
+            if most > 0 && slo.name.len() > most {
+                let message = format!(
+                    "has a name of {} bytes, more than `limits.max_label_value_length` ({most}); shorten it, or raise the \
+                     limit",
+                    slo.name.len()
+                );
+                self.broken(&[&format!("slos[{i}]"), "limits.max_label_value_length"], message);
+            }
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+            for (j, label) in slo.labels.iter().enumerate().filter(|(_, label)| label.name != Slo::SERVICE) {
+                let (path, name) = (format!("slos[{i}].labels[{j}]"), slo_label(config, &label.name));
+                if name.is_empty() {
+                    self.broken(&[&path], "does not become a label; name an attribute with a letter, or remove it");
+                } else if let Some(first) = seen.insert(name.clone(), j) {
+                    let first = format!("slos[{i}].labels[{first}]");
+                    let message = format!("would become the label `{name}`, as `{first}` does; keep one of them");
+                    self.broken(&[&path, &first], message);
+                }
+            }
         }
     }
 

@@ -158,6 +158,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "host_info.enabled",
             "host_info.host_identifiers",
             "host_info.metric_name",
+            "slos",
             "histograms.mode",
             "histograms.native_bucket_factor",
             "histograms.native_max_buckets",

@@ -23,7 +23,7 @@ const HEAD: &str = "\
 ";
 
 /// Examples of lists that are empty by default.
-pub(super) const EXAMPLES: [(&str, &str); 11] = [
+pub(super) const EXAMPLES: [(&str, &str); 12] = [
     ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
     ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),
     ("span_metrics.calls_dimensions", "[[http.response.status_code, http.status_code]]"),
@@ -40,6 +40,11 @@ pub(super) const EXAMPLES: [(&str, &str); 11] = [
         "[{include: {match_type: strict, attributes: [{key: resource.deployment.environment, value: prod}]}}]",
     ),
     ("service_graphs.failed_grpc_codes", "[2, 4, 13, 14]"),
+    (
+        "slos",
+        "[{name: checkout, match: [{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}], \
+         good: {latency: 300ms}, labels: [service, http.route], objective: 99.9}]",
+    ),
     ("span_names.rules", "[{match: \"^/users/[^/]+\", replace: /users/*}]"),
 ];
 
@@ -58,6 +63,9 @@ pub fn reference() -> String {
                 entry(&mut out, section, doc, "");
                 written.push(section);
             }
+        }
+        if !key.path.contains('.') {
+            out.push('\n');
         }
         entry(&mut out, key.path, key.doc, &format!(" {}", show(&(key.slot)(&mut draft))));
         if let Some((path, example)) = EXAMPLES.iter().find(|(path, _)| *path == key.path) {

@@ -19,7 +19,7 @@ pub struct Config {
     pub tenant: TenantSource,
     /// `overrides:`
     pub overrides: Overrides,
-    /// All settings that affect samples: `time:`, `naming:`, `span_metrics:`, `service_graphs:`, `host_info:`,
+    /// All settings that affect samples: `time:`, `naming:`, `span_metrics:`, `service_graphs:`, `host_info:`, `slos:`,
     /// `histograms:`, `span_names:`, `limits:`, `series:`.
     pub core: Settings,
     /// `remote_write:`

@@ -15,6 +15,7 @@
 //! | [`sanitize`] | span names → patterns of them |
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`hostinfo`] | resources → hosts |
+//! | [`slo`] | spans → events of service level objectives, and the good ones |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; delta records and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
@@ -35,5 +36,6 @@ pub mod sanitize;
 pub mod series;
 pub mod servicegraph;
 pub mod settings;
+pub mod slo;
 pub mod spanmetrics;
 pub mod tasks;

@@ -175,7 +175,7 @@ fn the_random_stories_write_every_metric() {
 }
 
 /// A metric of every family in both profiles.
-const METRICS: [&str; 18] = [
+const METRICS: [&str; 20] = [
     "traces_spanmetrics_calls_total",
     "traces_spanmetrics_size_total",
     "traces_spanmetrics_latency_bucket",
@@ -185,6 +185,8 @@ const METRICS: [&str; 18] = [
     "traces_span_metrics_events_total",
     "traces_target_info",
     "traces_host_info",
+    "traces_slo_events_total",
+    "traces_slo_good_total",
     "traces_service_graph_request_total",
     "traces_service_graph_request_failed_total",
     "traces_service_graph_request_server_seconds_bucket",

@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 45] = [
+const ROOMS: [Room; 46] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -41,6 +41,7 @@ const ROOMS: [Room; 45] = [
     pure("core::sanitize", &["settings"]),
     pure("core::spanmetrics", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::hostinfo", &["settings", "otlp", "deltas", "model"]),
+    pure("core::slo", &["settings", "otlp", "filter", "sampling", "spanmetrics", "deltas", "model"]),
     pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "deltas", "model"]),
     pure("core::deltas", &["model"]),
     pure("core::journal", &["model"]),
@@ -58,6 +59,7 @@ const ROOMS: [Room; 45] = [
             "sanitize",
             "spanmetrics",
             "hostinfo",
+            "slo",
             "servicegraph",
             "deltas",
             "journal",

@@ -17,6 +17,7 @@ mod otlp_files;
 #[cfg(unix)]
 mod runner;
 mod simulation;
+mod slos;
 mod span_metrics;
 mod span_task;
 

@@ -341,6 +341,13 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Name of the metric.",
         slot: |d| DraftField::Text(&mut d.config.core.host_info.metric_name),
     },
+    // slos
+    ConfigKey {
+        path: "slos",
+        doc: "Service level objectives: traces_slo_events_total and traces_slo_good_total for each. `match` and \
+              `good.failed` are filter policies; `objective` is for `spanmill rules`.",
+        slot: |d| DraftField::Items(&mut d.config.core.slos),
+    },
     // histograms
     ConfigKey {
         path: "histograms.mode",

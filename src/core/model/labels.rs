@@ -258,7 +258,7 @@ pub fn iter(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 pub fn service_of(family: Family, block: &[u8]) -> &str {
     let names: &[&str] = match family {
         Family::ServiceGraph => &["client"],
-        Family::SpanMetrics | Family::SpanEvents => &["service", "service_name"],
+        Family::SpanMetrics | Family::SpanEvents | Family::Slo => &["service", "service_name"],
         Family::TargetInfo => &["job"],
         Family::HostInfo => &[],
     };

@@ -39,6 +39,8 @@ pub enum Family {
     TargetInfo = 3,
     /// `traces_host_info`
     HostInfo = 4,
+    /// `traces_slo_*_total`: events, good events.
+    Slo = 5,
 }
 
 /// How metrics are named, and in which unit durations are written.
@@ -112,6 +114,7 @@ impl Family {
             Self::SpanEvents => &["traces_spanmetrics_events_total"],
             Self::TargetInfo => &["traces_target_info"],
             Self::HostInfo => &["traces_host_info"],
+            Self::Slo => &["traces_slo_events_total", "traces_slo_good_total"],
         }
     }
 
@@ -125,7 +128,7 @@ impl Family {
                 "traces_service_graph_request_client_seconds",
                 "traces_service_graph_request_messaging_system_seconds",
             ],
-            Self::SpanEvents | Self::TargetInfo | Self::HostInfo => &[],
+            Self::SpanEvents | Self::TargetInfo | Self::HostInfo | Self::Slo => &[],
         }
     }
 
@@ -133,10 +136,16 @@ impl Family {
     #[must_use]
     pub fn is_gauge(self, c: usize) -> bool {
         match self {
-            Self::SpanMetrics | Self::SpanEvents => false,
+            Self::SpanMetrics | Self::SpanEvents | Self::Slo => false,
             Self::ServiceGraph => c == 2,
             Self::TargetInfo | Self::HostInfo => true,
         }
+    }
+
+    /// The counter whose growth lets counter `c` exist, even at zero: where nothing is good, a ratio needs a zero.
+    #[must_use]
+    pub fn companion(self, c: usize) -> usize {
+        if self == Self::Slo { 0 } else { c }
     }
 
     /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
@@ -152,6 +161,7 @@ impl Family {
             2 => Ok(Self::SpanEvents),
             3 => Ok(Self::TargetInfo),
             4 => Ok(Self::HostInfo),
+            5 => Ok(Self::Slo),
             _ => Err(Malformed("unknown metric family")),
         }
     }

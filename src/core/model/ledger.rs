@@ -161,7 +161,16 @@ counters! {
     EdgesDroppedNested = "edges_dropped_nested" in "spanmill_edges_closed_total" outcome "dropped_nested",
     /// Records that their sender has excluded from metrics, with Tempo's `no-generate-metrics`; their spans are unknown.
     RecordsNotForMetrics = "records_not_for_metrics" in "spanmill_records_not_for_metrics_total",
+    /// Events that service level objectives have counted: a span is one for each objective that it matches.
+    SloEventsCounted = "slo_events_counted" in "spanmill_slo_events_counted_total",
+    /// Events of objectives that were dropped because a label is not UTF-8.
+    SloEventsDroppedInvalidUtf8 = "slo_events_dropped_invalid_utf8" in "spanmill_slo_events_dropped_total" reason "invalid_utf8",
+    /// Events of objectives counted with labels in which U+FFFD stands for what is no UTF-8.
+    SloEventsRepairedUtf8 = "slo_events_repaired_utf8" in "spanmill_slo_events_repaired_utf8_total",
 }
+
+/// So many counters are always among the bytes of a ledger.
+const ALWAYS: usize = Counter::RecordsNotForMetrics as usize + 1;
 
 /// The counters of one source partition since the beginning of its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,10 +237,13 @@ impl Ledger {
         Counter::ALL.iter().map(|&t| (t, self.get(t)))
     }
 
-    /// Appends the ledger's bytes.
+    /// Appends the ledger's bytes. Counters behind [`ALWAYS`] are there if one of them has counted: a feature that is off
+    /// changes no byte.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_u64(out, self.0.len() as u64);
-        for &v in &self.0 {
+        let counted = self.0.iter().rposition(|&v| v > 0).map_or(0, |last| last + 1);
+        let there = &self.0[..counted.max(ALWAYS)];
+        put_u64(out, there.len() as u64);
+        for &v in there {
             put_u64(out, v);
         }
     }
@@ -267,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn counters_of_a_feature_that_is_off_take_no_byte() {
+        let bytes = |l: &Ledger| {
+            let mut out = Vec::new();
+            l.encode(&mut out);
+            out
+        };
+        let mut l = Ledger::default();
+        l.add(Counter::RecordsRead, 1);
+        assert_eq!(bytes(&l).len(), 1 + ALWAYS);
+        l.add(Counter::SloEventsDroppedInvalidUtf8, 3);
+        assert_eq!(bytes(&l).len(), 1 + Counter::SloEventsDroppedInvalidUtf8 as usize + 1);
+        assert_eq!(Ledger::decode(&mut Reader::new(&bytes(&l))), Ok(l));
+    }
+
+    #[test]
     fn counters_of_a_later_version_are_skipped() {
         let mut out = Vec::new();
         put_u64(&mut out, Counter::ALL.len() as u64 + 1);
@@ -295,7 +322,17 @@ mod tests {
 
     #[test]
     fn every_counter_is_in_one_metric_and_no_metric_mixes_units() {
-        let units = ["bytes", "edge_spans", "edges", "info", "messaging_edges", "records", "span_events", "span_names"];
+        let units = [
+            "bytes",
+            "edge_spans",
+            "edges",
+            "info",
+            "messaging_edges",
+            "records",
+            "slo_events",
+            "span_events",
+            "span_names",
+        ];
         let others =
             [("marks_", "spans"), ("relays_", "spans"), ("messaging_", "messaging_edges"), ("spans_", "spans")];
         let mut rows = Vec::new();

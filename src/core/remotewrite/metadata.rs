@@ -49,6 +49,8 @@ pub struct Description {
 const HELP: &[(&str, &str)] = &[
     ("calls_total", "Number of spans."),
     ("size_total", "Size of spans in bytes."),
+    ("slo_events_total", "Number of events that a service level objective is about."),
+    ("slo_good_total", "Number of events that are good by a service level objective."),
     ("events_total", "Number of span events."),
     ("latency", "Duration of spans."),
     ("duration_seconds", "Duration of spans."),
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_metric_in_every_naming_has_its_kind_and_a_help_text() {
-        use Family::{HostInfo, ServiceGraph, SpanEvents, SpanMetrics, TargetInfo};
+        use Family::{HostInfo, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo};
         let otel = |namespace: &str, unit| Naming::Otel { namespace: namespace.to_owned(), unit };
         let namings = [
             Naming::Tempo,
@@ -220,7 +222,7 @@ mod tests {
             otel("x", Unit::Seconds),
         ];
         for naming in &namings {
-            for family in [SpanMetrics, ServiceGraph, SpanEvents, TargetInfo, HostInfo] {
+            for family in [SpanMetrics, ServiceGraph, SpanEvents, TargetInfo, HostInfo, Slo] {
                 for (name, kind, native) in metrics(family, naming) {
                     let said = describe(&name, native);
                     assert_eq!(said.kind, kind, "{name}");

@@ -16,6 +16,7 @@ use super::tenancy::is_of_tenants;
 use crate::core::model::labels::{put_label, service_of};
 use crate::core::model::{Family, labels};
 use crate::core::settings::Limits;
+use crate::core::settings::labels::SLO_LABEL;
 
 /// Stands for every further value of a label that has too many, as in Tempo.
 const OVERFLOW_VALUE: &str = "__cardinality_overflow__";
@@ -94,6 +95,11 @@ pub(super) fn is_overflow(block: &[u8]) -> bool {
     labels::iter(block).any(|(name, value)| name == OVERFLOW_LABEL && (value == "true" || is_of_tenants(block)))
 }
 
+/// The label of the objective that a set counts for. Sets that stand for others keep it.
+pub(super) fn objective_of(family: Family, block: &[u8]) -> Option<(&str, &str)> {
+    labels::iter(block).find(|(name, _)| family == Family::Slo && *name == SLO_LABEL)
+}
+
 /// A shard's part of a limit when `here` of all `total` label sets that the step has touched lie in it. The parts of all
 /// shards add up to the limit at most.
 pub(super) fn quota(limit: u64, here: u64, total: u64) -> Option<u64> {
@@ -126,10 +132,13 @@ impl Admission<'_> {
         }
         let mut out = Vec::new();
         let mut replaced = false;
+        let objective = objective_of(new.family, new.block);
         for (name, value) in labels::iter(new.block) {
             let known = usage.values_of(service, name);
-            // The service itself is never replaced: its sets must stay in this shard.
-            let fits = value == service || known.contains(value) || (known.len() as u64) < most;
+            // The service itself is never replaced: its sets must stay in this shard. Nor is the name of an objective:
+            // counts of two objectives do not add up.
+            let kept = value == service || Some((name, value)) == objective;
+            let fits = kept || known.contains(value) || (known.len() as u64) < most;
             put_label(&mut out, name, if fits { value } else { OVERFLOW_VALUE });
             replaced |= !fits;
         }
@@ -159,6 +168,7 @@ impl Admission<'_> {
             Some(label) => pairs.push(label),
             None => pairs.push((SHARD_LABEL, &shard)),
         }
+        pairs.extend(objective_of(new.family, new.block));
         pairs.sort_unstable();
         let mut out = Vec::new();
         for (name, value) in pairs {

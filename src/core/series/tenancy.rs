@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::admission::OVERFLOW_LABEL;
+use super::admission::{OVERFLOW_LABEL, objective_of};
 use super::registry::Registry;
 use super::set::NEVER;
 use crate::core::deltas::shard_of;
@@ -39,10 +39,13 @@ pub(super) fn is_of_tenants(block: &[u8]) -> bool {
     labels::iter(block).any(|label| label == (OVERFLOW_LABEL, OF_TENANTS))
 }
 
-fn block_of(shard: u32) -> Vec<u8> {
+fn block_of(shard: u32, objective: Option<(&str, &str)>) -> Vec<u8> {
     let mut out = Vec::new();
     put_label(&mut out, OVERFLOW_LABEL, OF_TENANTS);
     put_label(&mut out, SHARD_LABEL, &shard.to_string());
+    if let Some((name, value)) = objective {
+        put_label(&mut out, name, value);
+    }
     out
 }
 
@@ -150,8 +153,9 @@ impl Registry {
         let (tenant, family) = (self.tenants.of(set.tenant), self.layouts.family(set.layout));
         // The shard of this task: the labels determine the shard.
         let shard = shard_of(tenant, family, set.block(), self.settings.shards);
+        let block = block_of(shard, objective_of(family, set.block()));
         self.readmit(id);
-        self.refuse(id, &block_of(shard));
+        self.refuse(id, &block);
     }
 
     /// Appends the tenants that have a place.

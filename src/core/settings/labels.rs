@@ -9,6 +9,9 @@ const RESERVED: [&str; 2] = ["__name__", "le"];
 /// The labels of an instrumentation scope.
 pub const SCOPE_LABELS: [&str; 2] = ["span_instrumentation_scope_name", "span_instrumentation_scope_version"];
 
+/// The label with the name of a service level objective.
+pub const SLO_LABEL: &str = "slo";
+
 /// Makes an attribute name a label name.
 ///
 /// In the profile `tempo`, every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit is prefixed by one,
@@ -85,6 +88,15 @@ pub fn built_in(profile: Profile) -> [&'static str; 5] {
 pub fn dimension_label(settings: &Settings, name: &str) -> String {
     let label = sanitize_label(settings.naming.profile, name);
     let taken = built_in(settings.naming.profile).contains(&label.as_str()) || RESERVED.contains(&label.as_str());
+    cut_name(settings, &prefixed(&label, taken))
+}
+
+/// The label of an attribute on the counters of a service level objective: like a dimension's, and [`SLO_LABEL`] is reserved,
+/// too.
+#[must_use]
+pub fn slo_label(settings: &Settings, name: &str) -> String {
+    let label = dimension_label(settings, name);
+    let taken = label == SLO_LABEL;
     cut_name(settings, &prefixed(&label, taken))
 }
 

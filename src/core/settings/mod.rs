@@ -6,6 +6,7 @@ pub mod labels;
 mod naming;
 mod policies;
 mod service_graphs;
+mod slos;
 mod span_metrics;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::core::model::{Millis, StepWidth};
 pub use naming::{HistogramMode, Histograms, InvalidUtf8, LatencyUnit, Naming, Profile};
 pub use policies::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 pub use service_graphs::{ServiceGraphs, ServiceNamespace};
+pub use slos::{Objective, Slo};
 pub use span_metrics::{
     BucketSet, Dimension, DimensionMapping, HostInfo, Intrinsic, SanitizeMode, SpanMetrics, SpanNameRule, SpanNames,
 };
@@ -33,6 +35,8 @@ pub struct Settings {
     pub service_graphs: ServiceGraphs,
     /// `host_info:`
     pub host_info: HostInfo,
+    /// `slos:` service level objectives. Default none.
+    pub slos: Vec<Slo>,
     /// `histograms:`
     pub histograms: Histograms,
     /// `span_names:`

@@ -28,7 +28,7 @@ use self::events::Events;
 use self::names::NameCache;
 use self::plan::{Extra, LabelPlan, SpanKey, Subject};
 use self::target_info::{NoInfo, TargetInfo};
-use self::wanted::{Found, Wanted};
+pub(crate) use self::wanted::{Found, Wanted};
 use crate::core::deltas::{Define, DeltaTable, Growing, Prefix, SetId};
 use crate::core::filter::{Filter, ResourceVerdict};
 use crate::core::model::wire::put_bytes;

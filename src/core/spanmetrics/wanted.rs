@@ -10,7 +10,7 @@ use crate::core::settings::labels::spelling;
 
 /// The keys that are looked for. Each has a slot.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     keys: Keys,
     /// No label's value is longer.
     most: usize,
@@ -20,7 +20,7 @@ pub(super) struct Wanted {
 /// What one list of attributes has of the wanted: texts, by slot, as much as labels have of them. A raw key is kept for as
 /// long as its label set is known, and a text may be a megabyte. Made to be reused.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     text: Vec<u8>,
     slots: Vec<Option<(u32, u32)>>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Found {
 
 impl Wanted {
     /// No key is wanted yet. Texts are cut as labels are.
-    pub(super) fn new(config: &Settings) -> Self {
+    pub(crate) fn new(config: &Settings) -> Self {
         Self {
             keys: Keys::default(),
             most: most(config.limits.max_label_value_length),
@@ -38,13 +38,13 @@ impl Wanted {
     }
 
     /// The slot of a key.
-    pub(super) fn slot(&mut self, key: &str) -> usize {
+    pub(crate) fn slot(&mut self, key: &str) -> usize {
         self.keys.number(key)
     }
 
     /// Replaces `found` by what these attributes have. Of equal keys the first counts, be its value empty.
     #[inline]
-    pub(super) fn read(&self, attributes: Attributes<'_>, found: &mut Found) {
+    pub(crate) fn read(&self, attributes: Attributes<'_>, found: &mut Found) {
         if !self.keys.is_empty() {
             self.read_some(attributes, found);
         }
@@ -83,7 +83,7 @@ impl Found {
     }
 
     /// The text in a slot; `None` if no attribute had the key.
-    pub(super) fn get(&self, slot: usize) -> Option<&[u8]> {
+    pub(crate) fn get(&self, slot: usize) -> Option<&[u8]> {
         let (start, end) = (*self.slots.get(slot)?)?;
         self.text.get(start as usize..end as usize)
     }

@@ -8,7 +8,7 @@ use super::{ALERTS, Dashboard, RECORDS, dashboards, files, runbooks};
 use crate::worker::telemetry::names::{ALL, Kind, LEDGER, Metric};
 
 /// Metrics that no panel and no alert asks for: they are for those who look for the cause of something.
-const NOT_DRAWN: [&str; 20] = [
+const NOT_DRAWN: [&str; 23] = [
     "spanmill_build_info",
     "spanmill_edge_spans_read_total",
     "spanmill_edge_spans_replaced_total",
@@ -27,6 +27,9 @@ const NOT_DRAWN: [&str; 20] = [
     "spanmill_records_reread_total",
     "spanmill_settings_changes_total",
     "spanmill_settings_info",
+    "spanmill_slo_events_counted_total",
+    "spanmill_slo_events_dropped_total",
+    "spanmill_slo_events_repaired_utf8_total",
     "spanmill_span_events_repaired_utf8_total",
     "spanmill_watermark_timestamp_seconds",
 ];

@@ -227,6 +227,7 @@ fn without_processors(settings: &SpanSettings) -> SpanSettings {
     nothing.span_metrics.enabled = false;
     nothing.service_graphs.enabled = false;
     nothing.host_info.enabled = false;
+    nothing.slos.clear();
     SpanSettings { tenants: Tenants::new(Arc::new(nothing), BTreeMap::new()), shards: 1, ..settings.clone() }
 }
 

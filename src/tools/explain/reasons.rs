@@ -46,6 +46,12 @@ pub(super) const OF_METRICS: &[Meaning] = &[
     (Counter::SpanEventsRepairedUtf8, "U+FFFD replaces what is not UTF-8 in a label of its events", NOT_UTF8),
     (Counter::InfoDroppedInvalidUtf8, "a label of its resource's info series is not UTF-8, which drops that", NOT_UTF8),
     (Counter::InfoRepairedUtf8, "U+FFFD replaces what is not UTF-8 in its resource's info series", NOT_UTF8),
+    (
+        Counter::SloEventsDroppedInvalidUtf8,
+        "a label of a service level objective is not UTF-8, which drops its event",
+        NOT_UTF8,
+    ),
+    (Counter::SloEventsRepairedUtf8, "U+FFFD replaces what is not UTF-8 in a label of an objective", NOT_UTF8),
 ];
 
 /// What service graphs do with a span when it is read.

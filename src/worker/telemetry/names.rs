@@ -223,6 +223,12 @@ ledger! {
         "Number of resources without target_info or host_info series, by reason.";
     "spanmill_info_repaired_utf8_total" []
         "Number of resources whose target_info or host_info has a label in which U+FFFD replaces invalid UTF-8.";
+    "spanmill_slo_events_counted_total" []
+        "Number of events counted by service level objectives; a span is one for each objective that it matches.";
+    "spanmill_slo_events_dropped_total" ["reason"]
+        "Number of events of service level objectives that were not counted, by reason.";
+    "spanmill_slo_events_repaired_utf8_total" []
+        "Number of events of service level objectives counted with a label in which U+FFFD replaces invalid UTF-8.";
     "spanmill_edge_spans_read_total" []
         "Number of spans of an edge kind (client, server, producer, consumer) seen by the service graph.";
     "spanmill_edge_spans_dropped_total" ["reason"]

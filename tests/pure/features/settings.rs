@@ -8,7 +8,7 @@ use spanmill::config::labels::collisions;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::settings::{
     BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, InvalidUtf8, LatencyUnit, MatchType,
-    PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, SpanNameRule, TimeSource,
+    PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
 };
 
 use crate::scramble::Dice;
@@ -55,6 +55,7 @@ fn random(dice: &mut Dice, base: &Config) -> Config {
         let mut config = base.clone();
         naming(dice, &mut config);
         span_metrics(dice, &mut config);
+        config.core.slos = slos(dice);
         service_graphs(dice, &mut config);
         graph_features(dice, &mut config);
         sending(dice, &mut config);
@@ -121,6 +122,19 @@ fn span_metrics(dice: &mut Dice, config: &mut Config) {
     settings.multiplier_key = multiplier(dice);
     settings.multiplier_of_text = chance(dice, 3);
     settings.tracestate_multiplier = chance(dice, 3);
+}
+
+/// Names that are no longer than the shortest limit of label values.
+fn slos(dice: &mut Dice) -> Vec<Slo> {
+    let slo = |(name, dice): (&str, &mut Dice)| Slo {
+        name: name.to_owned(),
+        matching: policies(dice),
+        latency_ns: pick(dice, &[None, Some(1_000_000), Some(50_000_000)]),
+        failed: if chance(dice, 3) { policies(dice) } else { Slo::failed_by_status() },
+        labels: if chance(dice, 4) { Vec::new() } else { [Slo::default_labels(), dimensions(dice, 1)].concat() },
+        objective: None,
+    };
+    ["a", "b"].into_iter().filter_map(|name| chance(dice, 2).then(|| slo((name, dice)))).collect()
 }
 
 fn service_graphs(dice: &mut Dice, config: &mut Config) {

@@ -193,7 +193,11 @@ impl Layout {
             (true, _) => 1.0,
             (_, wide) => scaled(count, wide),
         };
-        (count > 0).then_some(value)
+        let exists = count > 0 || {
+            let companion = self.family().companion(c);
+            companion != c && self.counter_of(cells, companion) > 0
+        };
+        exists.then_some(value)
     }
 
     /// What classic bucket `i` of histogram `h` counted, not cumulative; times 2^32 in a weighted layout.

@@ -9,8 +9,14 @@ use crate::core::model::{Family, LabelBuilder, Layout, Namer};
 
 #[test]
 fn every_metric_of_a_family_has_its_bit() {
-    for family in [Family::SpanMetrics, Family::ServiceGraph, Family::SpanEvents, Family::TargetInfo, Family::HostInfo]
-    {
+    for family in [
+        Family::SpanMetrics,
+        Family::ServiceGraph,
+        Family::SpanEvents,
+        Family::TargetInfo,
+        Family::HostInfo,
+        Family::Slo,
+    ] {
         assert!(family.counters().len() + family.histograms().len() <= u8::BITS as usize);
     }
 }

@@ -14,6 +14,7 @@ use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::otlp::{Batch, ResourceSpans};
 use crate::core::servicegraph::{Pairing, Sink};
 use crate::core::settings::{Settings, Tenants};
+use crate::core::slo::Slos;
 use crate::core::spanmetrics::{SpanBlock, SpanMetrics};
 
 /// The processors and what they add to.
@@ -41,6 +42,7 @@ struct ByTenant {
 struct Rooms {
     span_metrics: Option<SpanMetrics>,
     host_info: Option<HostInfo>,
+    slos: Option<Slos>,
 }
 
 // === impl Processors ===
@@ -86,7 +88,7 @@ impl Processors {
             let service = service_of(&resource_spans);
             let block =
                 SpanBlock { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
-            let Rooms { span_metrics, host_info } = tenants.rooms(&tenant);
+            let Rooms { span_metrics, host_info, slos } = tenants.rooms(&tenant);
             if let Some(clock) = &mut clock {
                 table.turn_to(clock.ahead_of(&resource_spans));
             }
@@ -96,6 +98,9 @@ impl Processors {
             if let Some(span_metrics) = span_metrics {
                 span_metrics.block(&block, table);
                 span_metrics.fetch(&block, table);
+            }
+            if let Some(slos) = slos {
+                slos.block(&block);
             }
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
@@ -108,6 +113,9 @@ impl Processors {
                 match span_metrics {
                     Some(span_metrics) => span_metrics.span(&block, &span, table, ledger),
                     None => ledger.add(Counter::SpansDroppedDisabled, 1),
+                }
+                if let Some(slos) = slos {
+                    slos.span(&block, &span, table, ledger);
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
@@ -182,6 +190,7 @@ impl Rooms {
         Self {
             span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
             host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
+            slos: (!config.slos.is_empty()).then(|| Slos::new(config)),
         }
     }
 }

@@ -1,0 +1,199 @@
+//! Service level objectives: the form of a valid one.
+
+use serde_json::{Value, json};
+
+use super::items::{Item, Parts};
+use super::problem::quoted;
+use super::read::{Message, Reading, items, text_of};
+use super::schema;
+use super::value::{duration, show_duration, show_list, show_text};
+use super::yaml::{Body, Node};
+use crate::core::settings::{Dimension, FilterPolicy, Objective, Slo};
+
+/// The longest name in bytes.
+const LONGEST_NAME: usize = 64;
+const KEYS: [&str; 6] = ["name", "match", "good", "of", "labels", "objective"];
+/// A threshold is above 0 and at most this long.
+const LONGEST_LATENCY: i64 = 24 * 3_600_000;
+const NS_PER_MS: u64 = 1_000_000;
+const NS_PER_US: u64 = 1_000;
+
+/// What makes an event good.
+struct Good {
+    latency_ns: Option<u64>,
+    failed: Vec<FilterPolicy>,
+}
+
+/// A name that is a label value, a part of file names, and needs no quotes anywhere.
+fn name(text: &str) -> Result<(), String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(legal) {
+        return Err(format!(
+            "{} is not a name; use 1 to {LONGEST_NAME} letters, digits, `_`, `.` and `-`",
+            quoted(text)
+        ));
+    }
+    Ok(())
+}
+
+/// What the events are. Edges are refused by name.
+fn subject(text: &str) -> Result<(), String> {
+    match text {
+        "spans" => Ok(()),
+        "edges" => {
+            Err("`edges` is not supported: only spans are events; write `spans`, and match the server or client \
+                        spans of the edges with `match`, as in `{key: kind, value: SPAN_KIND_SERVER}`"
+                .to_owned())
+        }
+        _ => Err(format!("{} is unknown; write `spans`", quoted(text))),
+    }
+}
+
+/// A duration in nanoseconds; microseconds are legal here, too.
+fn latency(text: &str) -> Result<u64, String> {
+    let ns = match text.strip_suffix("us").map(str::parse::<u64>) {
+        Some(Ok(us)) => us.checked_mul(NS_PER_US),
+        _ => u64::try_from(duration(text)?).ok().and_then(|ms| ms.checked_mul(NS_PER_MS)),
+    };
+    let longest = LONGEST_LATENCY.unsigned_abs() * NS_PER_MS;
+    ns.filter(|ns| (1..=longest).contains(ns))
+        .ok_or_else(|| format!("{} is out of range; write 1us to {}", quoted(text), show_duration(LONGEST_LATENCY)))
+}
+
+fn show_latency(ns: u64) -> String {
+    if ns.is_multiple_of(NS_PER_MS) {
+        show_duration((ns / NS_PER_MS).cast_signed())
+    } else {
+        format!("{}us", ns / NS_PER_US)
+    }
+}
+
+/// The items of a list in an entry; `None` if one of them is wrong.
+fn listed<T: Item>(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<T>> {
+    let before = reading.wrong.len();
+    let mut read = Vec::new();
+    for (i, node) in items(node, at, T::FORM, reading)?.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let Some(item) = T::read(node, &at, reading) else { continue };
+        match item.clash(&read) {
+            Some(message) => reading.wrong(at, node.start, Some(message)),
+            None => {
+                reading.found(at, node.start);
+                read.push(item);
+            }
+        }
+    }
+    (reading.wrong.len() == before).then_some(read)
+}
+
+/// One value that `read` accepts.
+fn scalar<T>(
+    node: Option<&Node>,
+    at: &str,
+    reading: &mut Reading,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Option<Option<T>> {
+    let Some(node) = node else { return Some(None) };
+    let value = text_of(node).and_then(|text| read(text).map_err(Some));
+    value.map(Some).map_err(|message: Message| reading.wrong(at.to_owned(), node.start, message)).ok()
+}
+
+fn good(node: &Node, at: &str, reading: &mut Reading) -> Option<Good> {
+    let parts = Parts::of(node, &["latency", "failed"], at, reading)?;
+    let latency_ns = scalar(parts.get("latency"), &parts.path("latency"), reading, latency);
+    let failed = match parts.get("failed") {
+        Some(node) => listed(node, &parts.path("failed"), reading),
+        None => Some(Slo::failed_by_status()),
+    };
+    let (latency_ns, failed) = (latency_ns?, failed?);
+    if latency_ns.is_none() && failed.is_empty() {
+        let message = "makes every event good; name a `latency`, or what has `failed`".to_owned();
+        reading.wrong(at.to_owned(), node.start, Some(message));
+        return None;
+    }
+    Some(Good { latency_ns, failed })
+}
+
+/// The labels. Only `service` names something else than an attribute.
+fn labels(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<Dimension>> {
+    const INTRINSICS: [&str; 4] = ["span_name", "span_kind", "status_code", "status_message"];
+    let read: Vec<Dimension> = listed(node, at, reading)?;
+    let Body::List(nodes) = &node.body else { return None };
+    for (i, (label, node)) in read.iter().zip(nodes).enumerate() {
+        let message = if INTRINSICS.contains(&label.name.as_str()) {
+            "is no label here: labels are `service` and attributes; an objective per operation matches its name"
+                .to_owned()
+        } else if label.name == Slo::SERVICE && (!label.or.is_empty() || label.default.is_some()) {
+            "is the service of the span; write `service` alone".to_owned()
+        } else {
+            continue;
+        };
+        reading.wrong(format!("{at}[{i}]"), node.start, Some(message));
+        return None;
+    }
+    Some(read)
+}
+
+// === impl Item ===
+
+impl Item for Slo {
+    const FORM: &'static str = "a list such as `[{name: checkout, good: {latency: 300ms}, objective: 99.9}]`";
+
+    fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self> {
+        let parts = Parts::of(node, &KEYS, at, reading)?;
+        let name = parts.text("name", reading, name);
+        let of = scalar(parts.get("of"), &parts.path("of"), reading, subject);
+        let matching = parts.get("match").map_or(Some(Vec::new()), |node| listed(node, &parts.path("match"), reading));
+        let good = match parts.get("good") {
+            Some(node) => good(node, &parts.path("good"), reading),
+            None => Some(Good { latency_ns: None, failed: Slo::failed_by_status() }),
+        };
+        let labels = match parts.get("labels") {
+            Some(node) => labels(node, &parts.path("labels"), reading),
+            None => Some(Self::default_labels()),
+        };
+        let objective = scalar(parts.get("objective"), &parts.path("objective"), reading, |text| {
+            let wrong =
+                || format!("{} is not a percentage above 0 and below 100; write one such as `99.9`", quoted(text));
+            Objective::of_percent(text).ok_or_else(wrong)
+        });
+        of?;
+        let Good { latency_ns, failed } = good?;
+        Some(Self { name: name?, matching: matching?, latency_ns, failed, labels: labels?, objective: objective? })
+    }
+
+    fn schema() -> Value {
+        let list = |of: Value| json!({ "type": "array", "items": of });
+        let latency = json!({ "type": "string", "pattern": "^[0-9]+(us|ms|s|m|h)$" });
+        let good = schema::parts(&json!({ "latency": latency, "failed": list(FilterPolicy::schema()) }), &[]);
+        let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" });
+        let objective = json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100 });
+        let all = json!({
+            "name": name,
+            "match": list(FilterPolicy::schema()),
+            "good": good,
+            "of": { "enum": ["spans"] },
+            "labels": list(Dimension::schema()),
+            "objective": objective,
+        });
+        schema::parts(&all, &["name"])
+    }
+
+    fn show(&self) -> String {
+        let policies = |policies: &[FilterPolicy]| show_list(policies.iter().map(Item::show));
+        let latency = self.latency_ns.map_or_else(String::new, |ns| format!("latency: {}, ", show_latency(ns)));
+        let objective = self.objective.map_or_else(String::new, |o| format!(", objective: {}", o.percent()));
+        format!(
+            "{{name: {}, match: {}, good: {{{latency}failed: {}}}, labels: {}{objective}}}",
+            show_text(&self.name),
+            policies(&self.matching),
+            policies(&self.failed),
+            show_list(self.labels.iter().map(Item::show)),
+        )
+    }
+
+    fn clash(&self, before: &[Self]) -> Option<String> {
+        let twice = before.iter().any(|other| other.name == self.name);
+        twice.then(|| format!("has the name {} of another one; choose another name", quoted(&self.name)))
+    }
+}

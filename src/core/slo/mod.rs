@@ -1,0 +1,286 @@
+//! Service level objectives: of the spans that an objective matches, how many there are and how many are good.
+//!
+//! *In:* the spans of a record. *Out:* two counters per objective and label set in a [`DeltaTable`]. *Owner:* one span
+//! task. *Never:* a bucket. A duration is compared with the threshold in nanoseconds. *Next:* [`crate::core::deltas`].
+//!
+//! A span is an event if the policies of the objective keep it. It is good unless it took longer than the threshold, or
+//! the policies for failures keep it. Both counters grow by the weight of the span, as the calls of span metrics do. The
+//! counter of good events exists as soon as there are events, so that a ratio is 0 where nothing is good.
+
+use std::str::Utf8Error;
+use std::sync::Arc;
+
+use crate::core::deltas::{Define, DeltaTable, Pieces as _};
+use crate::core::filter::{Filter, ResourceVerdict};
+use crate::core::model::labels::{cut_bytes, most};
+use crate::core::model::wire::{put_bytes, put_u64};
+use crate::core::model::{Counter, Family, LabelBuilder, Layout, Ledger, Naming, Spec};
+use crate::core::otlp::{Attributes, Span};
+use crate::core::sampling::Sampling;
+use crate::core::settings::labels::{SLO_LABEL, built_in, slo_label};
+use crate::core::settings::{Dimension, FilterPolicy, InvalidUtf8, Profile, Settings, Slo};
+use crate::core::spanmetrics::{Found, SpanBlock, Wanted};
+
+/// The first byte of this room's raw keys in the delta table.
+const KEY_SPACE: u8 = b'o';
+/// Counters of [`Family::Slo`], in cell order.
+const EVENTS: usize = 0;
+const GOOD: usize = 1;
+
+/// Counts the events of all objectives of a tenant.
+#[derive(Debug)]
+pub struct Slos {
+    layout: Arc<Layout>,
+    objectives: Vec<Objective>,
+    sampling: Sampling,
+    wanted: Wanted,
+    of_resource: Found,
+    of_span: Found,
+    labeling: Labeling,
+    /// A raw key under construction.
+    key: Vec<u8>,
+}
+
+/// What the labels of all objectives have in common.
+#[derive(Debug)]
+struct Labeling {
+    /// The name of the label with the service.
+    service: &'static str,
+    /// The Collector looks at the span before the resource, Tempo the other way round.
+    span_first: bool,
+    repairs: bool,
+    limits: (usize, usize),
+    most: usize,
+}
+
+/// One objective.
+#[derive(Debug)]
+struct Objective {
+    name: String,
+    events: Matcher,
+    failures: Option<Matcher>,
+    latency_ns: Option<u64>,
+    by_service: bool,
+    labels: Vec<Label>,
+}
+
+/// Policies with their verdict on the resource of the block that was started last.
+#[derive(Debug)]
+struct Matcher {
+    filter: Filter,
+    verdict: Option<ResourceVerdict>,
+}
+
+/// A label from one attribute, or from the first of several that has a text.
+#[derive(Debug)]
+struct Label {
+    name: String,
+    slot: usize,
+    or: Vec<usize>,
+    default: Option<String>,
+}
+
+/// What the attribute labels of a span are made from.
+#[derive(Debug, Clone, Copy)]
+struct Sources<'a>(&'a Found, &'a Found);
+
+// === impl Slos ===
+
+impl Slos {
+    /// Counts by the settings of a tenant.
+    ///
+    /// # Panics
+    /// When a filter policy cannot be understood. Reading a configuration refuses such a one.
+    #[must_use]
+    pub fn new(config: &Settings) -> Self {
+        let spans = &config.span_metrics;
+        let sampling =
+            Sampling::new(&spans.multiplier_key, spans.tracestate_multiplier).of_text(spans.multiplier_of_text);
+        let weighted = !sampling.is_off();
+        let spec = Spec { family: Family::Slo, naming: Naming::Tempo, weighted, histograms: Vec::new() };
+        let mut wanted = Wanted::new(config);
+        let objectives = config.slos.iter().map(|slo| Objective::new(slo, config, &mut wanted)).collect();
+        Self {
+            layout: Arc::new(Layout::of(&spec)),
+            objectives,
+            sampling,
+            wanted,
+            of_resource: Found::default(),
+            of_span: Found::default(),
+            labeling: Labeling::new(config),
+            key: Vec::new(),
+        }
+    }
+
+    /// Starts with the spans of one resource.
+    pub fn block(&mut self, block: &SpanBlock<'_>) {
+        let resource = block.spans.resource;
+        self.wanted.read(resource, &mut self.of_resource);
+        for objective in &mut self.objectives {
+            objective.events.begin(&resource);
+            objective.failures.iter_mut().for_each(|failures| failures.begin(&resource));
+        }
+    }
+
+    /// Counts one span of the block that was started last.
+    pub fn span(&mut self, block: &SpanBlock<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
+        let Self { layout, objectives, sampling, wanted, of_resource, of_span, labeling, key } = self;
+        let mut read = false;
+        for (number, objective) in (0..).zip(objectives) {
+            if !objective.events.matches(span) {
+                continue;
+            }
+            if !read {
+                wanted.read(span.attributes, of_span);
+                read = true;
+            }
+            let sources = labeling.sources(of_resource, of_span);
+            objective.put_key(key, (number, block), sources, labeling);
+            let set = table.find(key, |labels| {
+                objective.label(labels, block, sources, labeling)?;
+                Ok::<Define, Utf8Error>(Define { tenant: block.tenant.into(), layout: Arc::clone(layout) })
+            });
+            let Ok(set) = set else {
+                ledger.add(Counter::SloEventsDroppedInvalidUtf8, 1);
+                continue;
+            };
+            let weight = sampling.weight(span, block.spans.resource);
+            let mut set = table.at(set);
+            set.count(EVENTS, weight);
+            if objective.is_good(span) {
+                set.count(GOOD, weight);
+            }
+            ledger.add(Counter::SloEventsCounted, 1);
+            if labeling.repairs && !objective.is_text(block, sources) {
+                ledger.add(Counter::SloEventsRepairedUtf8, 1);
+            }
+        }
+    }
+}
+
+// === impl Labeling ===
+
+impl Labeling {
+    fn new(config: &Settings) -> Self {
+        let [service, ..] = built_in(config.naming.profile);
+        Self {
+            service,
+            span_first: config.naming.profile == Profile::Otel,
+            repairs: config.naming.invalid_utf8 == InvalidUtf8::Replace,
+            limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
+            most: most(config.limits.max_label_value_length),
+        }
+    }
+
+    fn sources<'a>(&self, of_resource: &'a Found, of_span: &'a Found) -> Sources<'a> {
+        if self.span_first { Sources(of_span, of_resource) } else { Sources(of_resource, of_span) }
+    }
+}
+
+// === impl Objective ===
+
+impl Objective {
+    fn new(slo: &Slo, config: &Settings, wanted: &mut Wanted) -> Self {
+        let is_service = |d: &&Dimension| d.name == Slo::SERVICE;
+        let label = |d: &Dimension| Label {
+            name: slo_label(config, &d.name),
+            slot: wanted.slot(&d.name),
+            or: d.or.iter().map(|other| wanted.slot(other)).collect(),
+            default: d.default.clone(),
+        };
+        Self {
+            name: slo.name.clone(),
+            events: Matcher::new(&slo.matching),
+            failures: (!slo.failed.is_empty()).then(|| Matcher::new(&slo.failed)),
+            latency_ns: slo.latency_ns,
+            by_service: slo.labels.iter().any(|d| is_service(&d)),
+            labels: slo.labels.iter().filter(|d| !is_service(d)).map(label).collect(),
+        }
+    }
+
+    /// A span that takes exactly as long as the threshold is good; one that ends before it starts took no time.
+    fn is_good(&self, span: &Span<'_>) -> bool {
+        let took = span.end_ns.saturating_sub(span.start_ns);
+        self.latency_ns.is_none_or(|most| took <= most)
+            && self.failures.as_ref().is_none_or(|failures| !failures.matches(span))
+    }
+
+    fn put_key(
+        &self,
+        key: &mut Vec<u8>,
+        (number, block): (u64, &SpanBlock<'_>),
+        sources: Sources<'_>,
+        labeling: &Labeling,
+    ) {
+        key.clear();
+        key.push(KEY_SPACE);
+        put_bytes(key, block.tenant.as_bytes());
+        put_u64(key, number);
+        if self.by_service {
+            key.text(Some(cut_bytes(block.service, labeling.most)));
+        }
+        for label in &self.labels {
+            key.text(label.value(sources));
+        }
+    }
+
+    fn label(
+        &self,
+        labels: &mut LabelBuilder,
+        block: &SpanBlock<'_>,
+        sources: Sources<'_>,
+        labeling: &Labeling,
+    ) -> Result<(), Utf8Error> {
+        labels.limit(labeling.limits.0, labeling.limits.1);
+        labels.repair(labeling.repairs);
+        labels.set(SLO_LABEL, &self.name);
+        if self.by_service {
+            labels.set_bytes(labeling.service, block.service)?;
+        }
+        for label in &self.labels {
+            match label.value(sources) {
+                Some(text) => labels.set_bytes(&label.name, text)?,
+                None => labels.set(&label.name, label.default.as_deref().unwrap_or_default()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything that becomes labels is text.
+    fn is_text(&self, block: &SpanBlock<'_>, sources: Sources<'_>) -> bool {
+        let service = self.by_service.then_some(block.service);
+        let mut texts = service.into_iter().chain(self.labels.iter().filter_map(|label| label.value(sources)));
+        texts.all(|text| std::str::from_utf8(text).is_ok())
+    }
+}
+
+// === impl Matcher ===
+
+impl Matcher {
+    fn new(policies: &[FilterPolicy]) -> Self {
+        let filter = Filter::new(policies).expect("policies are checked when the configuration is read");
+        Self { filter, verdict: None }
+    }
+
+    fn begin(&mut self, resource: &Attributes<'_>) {
+        self.verdict = (!self.filter.is_empty()).then(|| self.filter.resource(resource));
+    }
+
+    fn matches(&self, span: &Span<'_>) -> bool {
+        self.verdict.is_none_or(|verdict| self.filter.keeps(&verdict, span))
+    }
+}
+
+// === impl Label ===
+
+impl Label {
+    /// Without attributes that stand in for the first one, an empty text counts, too.
+    fn value<'a>(&self, Sources(first, second): Sources<'a>) -> Option<&'a [u8]> {
+        let at = |slot: usize| first.get(slot).or_else(|| second.get(slot));
+        let own = at(self.slot);
+        if self.or.is_empty() {
+            return own;
+        }
+        own.into_iter().chain(self.or.iter().filter_map(|&slot| at(slot))).find(|text| !text.is_empty())
+    }
+}
