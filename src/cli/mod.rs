@@ -19,6 +19,7 @@ pub mod plan;
 mod prepare;
 pub mod produce;
 pub mod replay;
+pub mod rules;
 mod run;
 pub mod spool;
 mod survey;
@@ -79,6 +80,8 @@ enum Command {
     Plan(Box<plan::PlanArgs>),
     /// Write dashboards for Grafana and rules for Prometheus.
     Dashboards(dashboards::DashboardsArgs),
+    /// Print alerting rules for Prometheus, or a dashboard for Grafana, for the service level objectives of the configuration.
+    Rules(rules::RulesArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -157,6 +160,10 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Dashboards(args) => match dashboards::run(&args, &mut console::out()) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Command::Rules(args) => match rules::run(&args, &mut console::out()) {
+            Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
         Command::Completions { shell } => {

@@ -10,6 +10,7 @@ use crate::core::model::{Counter, Seed};
 use crate::core::sanitize::{Merge, SanitizeError, Sanitizer};
 use crate::core::settings::SanitizeMode;
 use crate::core::tasks::span::Record;
+use crate::tools::slos::table;
 use crate::tools::survey::{Refused, Report, SampledTraces, Survey, SurveyError};
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
@@ -119,6 +120,9 @@ fn write_report(config: &Config, what: &str, report: &Report, out: &mut dyn Writ
         )?;
     }
     writeln!(out, "a partition touches {:.1} label sets in a step: `spanmill plan --touched`", report.touched.each())?;
+    if !report.slos.is_empty() {
+        write!(out, "\n{}", table(&report.slos))?;
+    }
     write_ledger(report, out)?;
     writeln!(out, "\nlabels with the most values:")?;
     for o in &report.top_labels {
@@ -213,6 +217,7 @@ mod tests {
             top_labels: vec![top_label],
             refused: BTreeMap::from([("kind", Refused { records: 1, place: (evil(), 0, 0), reason: evil() })]),
             traces: SampledTraces::default(),
+            slos: Vec::new(),
             span_names: BTreeMap::from([(evil(), 1), (EVIL.replace('1', "2"), 1)]),
         };
         let mut out = Vec::new();

@@ -1,6 +1,6 @@
 //! Dashboards for Grafana and rules for Prometheus, from one list each.
 //!
-//! *In:* nothing. *Out:* files: for the metrics that spanmill computes (services, service graph) and for spanmill
+//! *In:* nothing, or the objectives of a configuration. *Out:* files: for the metrics that spanmill computes (services, service graph) and for spanmill
 //! itself (`names.rs` of the worker's telemetry). *Next:* `spanmill dashboards` writes them; those in `config/grafana`
 //! are the same.
 
@@ -9,12 +9,14 @@ mod health;
 mod panel;
 mod rules;
 mod services;
+mod slos;
 
 #[cfg(all(test, feature = "http", feature = "kafka"))]
 mod tests;
 
 pub use panel::{Dashboard, Panel, Query, Variable};
 pub use rules::{ALERTS, Alert, RECORDS, Record, Severity, runbooks};
+pub use slos::{SloRulesError, slo_dashboard, slo_rules};
 
 /// A file and its purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,6 +35,7 @@ pub mod receiver;
 #[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
 pub mod replay;
 #[cfg(all(feature = "http", feature = "kafka"))]
+pub mod slos;
 pub mod spool;
 pub mod survey;
 pub mod totals;

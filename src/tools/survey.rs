@@ -10,6 +10,7 @@ use crate::core::deltas::{DeltaRecord, DeltaRecordError};
 use crate::core::model::{Layout, Ledger, Millis, Seed, SetName, labels};
 use crate::core::series::{Cardinality, TopLabel};
 use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask, StepCut};
+use crate::tools::slos::{SloResult, SloTotals};
 
 /// Reads records as span tasks would, and remembers the label sets.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Survey {
     refused: BTreeMap<&'static str, Refused>,
     /// Traces of the sample, and the partition of each; none if it is in several.
     traces: BTreeMap<[u8; 16], Option<(String, i32)>>,
+    /// `None` without objectives.
+    slos: Option<SloTotals>,
 }
 
 /// The label sets that partitions touch, step by step.
@@ -85,6 +88,8 @@ pub struct Report {
     pub span_names: BTreeMap<String, u64>,
     /// Whether traces are in one partition each.
     pub traces: SampledTraces,
+    /// What service level objectives come to.
+    pub slos: Vec<SloResult>,
 }
 
 /// A survey that cannot continue. Neither is expected; both would be bugs of spanmill.
@@ -127,6 +132,7 @@ impl Survey {
             touched: PerCommit::default(),
             refused: BTreeMap::new(),
             traces: BTreeMap::new(),
+            slos: SloTotals::new(tenants),
         }
     }
 
@@ -180,16 +186,18 @@ impl Survey {
             }
             ledger.merge(task.ledger());
         }
-        let Self { tenants, cardinality, span_names, times, touched, refused, traces, .. } = self;
+        let Self { tenants, cardinality, span_names, times, touched, refused, traces, slos, .. } = self;
+        let slos = slos.map(|slos| slos.results()).unwrap_or_default();
         let split = traces.values().filter(|place| place.is_none()).count();
         let traces = SampledTraces { all: traces.len() as u64, split: split as u64 };
         let top_labels = cardinality.top_labels(top_labels);
-        Ok(Report { ledger, times, tenants, touched, top_labels, refused, span_names, traces })
+        Ok(Report { ledger, times, tenants, touched, top_labels, refused, span_names, traces, slos })
     }
 
     fn take(&mut self, cut: &StepCut) -> Result<(), SurveyError> {
         let before = self.touched.label_sets;
         for record in cut.delta_records.iter().flatten() {
+            self.slos.iter_mut().try_for_each(|slos| slos.add(record))?;
             let mut delta_record = DeltaRecord::decode(record)?;
             while let Some(set) = delta_record.next_set()? {
                 self.touched.label_sets += 1;

@@ -166,6 +166,9 @@ fn work_directory(command: &str) -> tempfile::TempDir {
     for (from, to) in INPUTS {
         fs::copy(root().join(from), directory.path().join(to)).expect("an input");
     }
+    let objectives = Paper::read("docs/slos.md");
+    let (_, objectives) = objectives.settings().next().expect("a configuration");
+    fs::write(directory.path().join("slos.yaml"), objectives).expect("a configuration");
     if command != "import" {
         let readme = Paper::read("README.md");
         let (_, first) = readme.settings().next().expect("a configuration");
@@ -177,7 +180,7 @@ fn work_directory(command: &str) -> tempfile::TempDir {
 /// Whether a command ends by itself, with nothing else than files.
 fn needs_no_server(words: &[String]) -> bool {
     let has = |option: &str| words.iter().any(|word| word == option);
-    let local = words.len() > 3 && ["check", "import", "plan"].contains(&words[1].as_str());
+    let local = words.len() > 3 && ["check", "import", "plan", "rules"].contains(&words[1].as_str());
     let reads = has("--files") && (has("--dry-run") || words.get(1).is_some_and(|command| command == "explain"));
     local && !SERVERS.iter().any(|option| has(option)) || reads
 }
@@ -204,7 +207,7 @@ fn commands_of_the_papers_exist_with_their_options_and_run_if_they_need_no_serve
         }
         problems
     });
-    assert!(ran.iter().eq(["check", "explain", "import", "plan", "replay"]), "{ran:?}");
+    assert!(ran.iter().eq(["check", "explain", "import", "plan", "replay", "rules"]), "{ran:?}");
 }
 
 #[test]

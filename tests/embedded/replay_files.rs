@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::child::Guarded;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use spanmill::tools::loadgen::{Expectation, Generator, Options, Record, Topology};
 use spanmill::tools::receiver::{Fault, Receiver};
@@ -531,6 +532,67 @@ fn a_span_in_1970_among_others_is_named_and_takes_nobody_with_it() {
     assert!(what.starts_with("span 00000000000000ff: endTimeUnixNano is ") && what.contains("milliseconds"), "{what}");
     assert_eq!((told["file"].as_str(), number(told, "/at/line")), (Some("both.json"), 1));
     assert!(number(&summary, "/times/0") >= START as u64, "{summary}");
+}
+
+/// Server spans, and those of them that neither failed nor took longer than `most` nanoseconds.
+fn served(records: &[Record], most: u64) -> (u64, u64) {
+    let requests =
+        records.iter().map(|record| ExportTraceServiceRequest::decode(record.value.as_slice()).expect("a request"));
+    let resources = requests.flat_map(|request| request.resource_spans);
+    let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+    let servers: Vec<_> = spans.filter(|span| span.kind == 2).collect();
+    let took = |span: &Span| span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
+    let good = |span: &&Span| took(span) <= most && span.status.as_ref().is_none_or(|status| status.code != 2);
+    (servers.len() as u64, servers.iter().filter(|span| good(span)).count() as u64)
+}
+
+#[test]
+fn a_replay_of_files_tells_whether_objectives_would_have_been_met() {
+    let scene = Scene::new();
+    let (records, _) = load(4_000);
+    // A median of what the load has, so that some are good and some are not; it lies in no bucket's bound.
+    let threshold = (1..).map(|ms| ms * 1_000_000).find(|most| {
+        let (all, good) = served(&records, *most);
+        good * 2 >= all
+    });
+    let threshold = threshold.expect("a threshold");
+    let (events, good) = served(&records, threshold);
+    assert!(good > 100 && events - good > 100, "{good} of {events}");
+    scene.write("spans.json", &lines(&records));
+    let servers = "[{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}]";
+    let objective = |name, percent| {
+        let latency = threshold / 1_000_000;
+        format!("{{name: {name}, match: {servers}, good: {{latency: {latency}ms}}, objective: {percent}}}")
+    };
+    let slos = format!("slos: [{}, {}]\n", objective("low", "40"), objective("high", "99.9"));
+    scene.write("slos.yaml", slos.as_bytes());
+    let (code, summary) = scene.replay("--files spans.json --config slos.yaml");
+    assert_eq!(code, Some(0), "{summary}");
+    for (i, met) in [true, false].into_iter().enumerate() {
+        let row = &summary["slos"][i];
+        assert_eq!(
+            (row["events"].as_f64(), row["good"].as_f64()),
+            (Some(events as f64), Some(good as f64)),
+            "{summary}"
+        );
+        assert_eq!(row["met"].as_bool(), Some(met), "{row}");
+        assert!(row["budget_left"].as_f64().is_some_and(|left| (left >= 0.0) == met), "{row}");
+    }
+    // The receiver has the same, over all services.
+    let found = scene.receiver.snapshot();
+    let total = |metric: &str| {
+        let all = found.iter().filter(|(series, _)| series.starts_with(metric) && series.contains("slo=\"high\""));
+        all.map(|(_, state)| state.last_value).sum::<f64>()
+    };
+    assert_eq!((total("traces_slo_events_total"), total("traces_slo_good_total")), (events as f64, good as f64));
+    let mut dry = Command::new(env!("CARGO_BIN_EXE_spanmill"));
+    dry.args(["replay", "--config", "slos.yaml", "--files", "spans.json", "--dry-run"]).current_dir(scene.dir.path());
+    let output = dry.output().expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row = text.lines().find(|line| line.starts_with("low ")).unwrap_or_else(|| panic!("no row in {text}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[1..3], [events.to_string(), good.to_string()], "{row}");
+    assert!(row.contains(" met ") && output.status.success(), "{row}");
 }
 
 #[test]

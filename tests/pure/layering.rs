@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 46] = [
+const ROOMS: [Room; 47] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -89,7 +89,8 @@ const ROOMS: [Room; 46] = [
     pure("tools::explain", &[]),
     pure("tools::local", &[]),
     pure("tools::map", &[]),
-    pure("tools::survey", &[]),
+    pure("tools::slos", &[]),
+    pure("tools::survey", &["slos"]),
     pure("tools::plan", &[]),
     pure("tools::loadgen", &[]),
     edge("tools::receiver", &[]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Consumer, Producer, Server};
 
-use spanmill::tools::dashboards::{Dashboard, dashboards};
+use spanmill::tools::dashboards::{Dashboard, Query, dashboards, slo_dashboard};
 
 use super::scene::{Scene, child, failed, record, resource, span, stop};
 use crate::servers::api::Api;
@@ -231,6 +231,40 @@ fn prometheus_reads_the_rules_and_each_alert_fires_when_it_should() {
         [(["check", "rules"], "config/grafana/spanmill-rules.yaml"), (["test", "rules"], "tests/real/rules.yaml")]
     {
         let output = Command::new(&promtool).args(arguments).arg(root.join(file)).output().expect("promtool starts");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success(), "{file}: {said}");
+    }
+}
+
+/// A rule per query: promtool reads it as Prometheus would.
+fn as_rules(dashboard: &Dashboard) -> String {
+    let queries = dashboard.panels().flat_map(|panel| &panel.queries);
+    let rule = |(i, query): (usize, &Query)| {
+        let expr = serde_json::Value::from(filled_in(&query.expr.replace("$slo", ".*")));
+        format!("      - {{record: \"q{i}\", expr: {expr}}}\n")
+    };
+    format!("groups:\n  - name: queries\n    rules:\n{}", queries.enumerate().map(rule).collect::<String>())
+}
+
+#[test]
+fn prometheus_reads_the_rules_of_objectives_and_each_burn_rate_raises_its_alert() {
+    let promtool = PathBuf::from(setting("TEST_PROMETHEUS")).with_file_name("promtool");
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &[u8]| std::fs::write(directory.path().join(name), text).expect("a file");
+    write("config.yaml", b"slos: [{name: checkout, objective: 99.9}]\n");
+    let rules = Command::new(env!("CARGO_BIN_EXE_spanmill"))
+        .args(["rules", "--config", "config.yaml"])
+        .current_dir(directory.path())
+        .output()
+        .expect("spanmill starts");
+    assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+    write("slo.yaml", &rules.stdout);
+    write("test.yaml", include_bytes!("slo-rules.yaml"));
+    write("queries.yaml", as_rules(&slo_dashboard()).as_bytes());
+    for (kind, file) in [("check", "slo.yaml"), ("test", "test.yaml"), ("check", "queries.yaml")] {
+        let mut command = Command::new(&promtool);
+        let output =
+            command.args([kind, "rules", file]).current_dir(directory.path()).output().expect("promtool starts");
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert!(output.status.success(), "{file}: {said}");
     }

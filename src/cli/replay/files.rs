@@ -16,7 +16,9 @@ mod sending;
 mod shown;
 mod summary;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +39,7 @@ use crate::core::model::{Millis, Seed};
 use crate::core::settings::Encoding;
 use crate::core::tasks::span::Record;
 use crate::tools::local::{Local, LocalError};
+use crate::tools::slos::SloTotals;
 use crate::tools::survey::Survey;
 use crate::tools::ui::PageSettings;
 use crate::worker::sender::store::Stuck;
@@ -323,6 +326,37 @@ pub fn replay(job: &Job<'_>) -> Result<Summary, FilesError> {
     Ok(run.end())
 }
 
+/// Adds up what objectives count, beside the shards.
+struct SloWatch {
+    totals: SloTotals,
+    /// Why that failed, which would be a bug of spanmill.
+    failed: Option<String>,
+}
+
+// === impl SloWatch ===
+
+impl SloWatch {
+    /// Watches the delta records of a run; `None` without objectives.
+    fn start(tenants: &Tenants, local: &mut Local) -> Option<Rc<RefCell<Self>>> {
+        let watch = Rc::new(RefCell::new(Self { totals: SloTotals::new(tenants)?, failed: None }));
+        let watcher = Rc::clone(&watch);
+        local.watch(move |_, record| {
+            let Self { totals, failed } = &mut *watcher.borrow_mut();
+            if let Err(error) = totals.add(record) {
+                failed.get_or_insert_with(|| error.to_string());
+            }
+        });
+        Some(watch)
+    }
+
+    fn end(&self, summary: &mut Summary) {
+        match &self.failed {
+            Some(why) => drop(summary.failed.get_or_insert_with(|| format!("objectives are not added up: {why}"))),
+            None => summary.slos = self.totals.results(),
+        }
+    }
+}
+
 /// A replay while it runs.
 struct Run<'a> {
     job: &'a Job<'a>,
@@ -330,6 +364,7 @@ struct Run<'a> {
     begin: Instant,
     reading: Reading,
     local: Local,
+    slos: Option<Rc<RefCell<SloWatch>>>,
     sending: Sending,
     progress: FilesProgress,
     /// The number of the next record.
@@ -350,10 +385,11 @@ impl<'a> Run<'a> {
         let summary = Summary { files: inputs.files() as u64, ..Summary::default() };
         let progress = FilesProgress::new(inputs.bytes(), job.bars, job.print_every, begin);
         let latest = job.now.saturating_add(config.core.time.max_future);
-        let local = Local::new(job.tenants, TOPIC, 1, Seed::new(rand::random()))?;
+        let mut local = Local::new(job.tenants, TOPIC, 1, Seed::new(rand::random()))?;
+        let slos = SloWatch::start(job.tenants, &mut local);
         let sending = Sending::new(job.exporter, local.shards(), job.args.resend);
         let reading = Reading::start(inputs, latest, job.stop).map_err(FilesError::Thread)?;
-        Ok(Self { job, tenant, begin, reading, local, sending, progress, offset: 0, sent: false, summary })
+        Ok(Self { job, tenant, begin, reading, local, slos, sending, progress, offset: 0, sent: false, summary })
     }
 
     fn stopped(&self) -> bool {
@@ -463,6 +499,9 @@ impl<'a> Run<'a> {
         self.progress.end();
         self.summary.stopped = !self.sent || self.sending.waiting() > 0;
         self.summary.bytes = self.reading.bytes();
+        if let Some(watch) = &self.slos {
+            watch.borrow().end(&mut self.summary);
+        }
         self.summary.end(&self.local, &self.sending, self.begin.elapsed());
         self.summary
     }

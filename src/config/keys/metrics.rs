@@ -344,8 +344,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     // slos
     ConfigKey {
         path: "slos",
-        doc: "Service level objectives: traces_slo_events_total and traces_slo_good_total for each. `match` and \
-              `good.failed` are filter policies; `objective` is for `spanmill rules`.",
+        doc: "Service level objectives: traces_slo_events_total and traces_slo_good_total each. See docs/slos.md.",
         slot: |d| DraftField::Items(&mut d.config.core.slos),
     },
     // histograms

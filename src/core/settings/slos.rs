@@ -82,7 +82,25 @@ impl Objective {
         decimal(WHOLE - self.0, WHOLE)
     }
 
-    /// The same as a number.
+    /// The percentage of events that may be bad, in decimal, such as `0.1`.
+    #[must_use]
+    pub fn budget_percent(self) -> String {
+        decimal(WHOLE - self.0, 1_000_000)
+    }
+
+    /// The percentage as a number.
+    #[must_use]
+    pub fn as_percent(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+
+    /// Whether so many bad ones of `events` keep within the budget. Exact, below 2^100 events.
+    #[must_use]
+    pub fn allows(self, bad: u128, events: u128) -> bool {
+        bad * u128::from(WHOLE) <= events * u128::from(WHOLE - self.0)
+    }
+
+    /// The budget as a number.
     #[must_use]
     pub fn budget_share(self) -> f64 {
         f64::from(WHOLE - self.0) / f64::from(WHOLE)

@@ -217,7 +217,8 @@ impl Dashboard {
     }
 
     /// The file.
-    pub(super) fn json(&self) -> String {
+    #[must_use]
+    pub fn json(&self) -> String {
         let source =
             json!({ "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus" });
         let variables = std::iter::once(source).chain(self.variables.iter().map(Variable::json));

@@ -288,7 +288,7 @@ fn write_lines(out: &mut String, lines: &[(&str, &str)]) {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -134,7 +134,8 @@ fn slos(dice: &mut Dice) -> Vec<Slo> {
         labels: if chance(dice, 4) { Vec::new() } else { [Slo::default_labels(), dimensions(dice, 1)].concat() },
         objective: None,
     };
-    ["a", "b"].into_iter().filter_map(|name| chance(dice, 2).then(|| slo((name, dice)))).collect()
+    let names: Vec<&str> = ["a", "b"].into_iter().filter(|_| chance(dice, 2)).collect();
+    names.into_iter().map(|name| slo((name, dice))).collect()
 }
 
 fn service_graphs(dice: &mut Dice, config: &mut Config) {

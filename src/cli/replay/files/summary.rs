@@ -13,6 +13,7 @@ use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::series::ClosedStep;
 use crate::tools::files::FilePosition;
 use crate::tools::local::Local;
+use crate::tools::slos::{SloResult, table};
 use crate::worker::sender::Delivered;
 
 /// Problems that are listed one by one; further ones are counted.
@@ -55,6 +56,9 @@ pub struct Summary {
     pub seconds: f64,
     /// The ledger of records, spans and pending edges, without the lines that are zero.
     pub ledger: BTreeMap<&'static str, u64>,
+    /// What service level objectives come to, over everything that was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slos: Vec<SloResult>,
     /// The result of the spool, if there is one and everything was read.
     pub finished: Finished,
     #[serde(skip)]
@@ -219,6 +223,7 @@ impl Summary {
         for (name, n) in &self.ledger {
             writeln!(out, "  {n:>14}  {name}")?;
         }
+        out.write_all(table(&self.slos).as_bytes())?;
         self.write_trouble(out)?;
         out.write_all(self.finished.text.as_bytes())
     }
