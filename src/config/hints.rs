@@ -96,16 +96,26 @@ fn of(config: &Config) -> Vec<String> {
             ));
         }
     }
-    for (i, slo) in config.core.slos.iter().enumerate() {
-        for (j, label) in slo.labels.iter().enumerate() {
-            of_dimension(&format!("slos[{i}].labels[{j}]"), label, &mut out);
-        }
-        of_policies(&format!("slos[{i}].match"), &slo.matching, &mut out);
-        of_policies(&format!("slos[{i}].good.failed"), &slo.failed, &mut out);
-    }
+    of_slos(config, &mut out);
     of_policies("span_metrics.filter_policies", &metrics.filter_policies, &mut out);
     of_policies("service_graphs.filter_policies", &graphs.filter_policies, &mut out);
     out
+}
+
+fn of_slos(config: &Config, out: &mut Vec<String>) {
+    for (i, slo) in config.core.slos.iter().enumerate() {
+        if slo.matching.is_empty() {
+            out.push(format!(
+                "slos[{i}]: has no `match`, so every span is an event, those inside of a service included; for requests, \
+                 include `{{key: kind, value: SPAN_KIND_SERVER}}`"
+            ));
+        }
+        for (j, label) in slo.labels.iter().enumerate() {
+            of_dimension(&format!("slos[{i}].labels[{j}]"), label, out);
+        }
+        of_policies(&format!("slos[{i}].match"), &slo.matching, out);
+        of_policies(&format!("slos[{i}].good.failed"), &slo.failed, out);
+    }
 }
 
 /// An attribute name with a scope before it. Only filter policies have scopes.
@@ -270,6 +280,14 @@ mod tests {
         about(&mapping("status", "http.response.status_code, http.status_code", ""), "write the dimension [");
         about(&mapping("http.response.status_code", "http.status_code", ""), "itself is ignored");
         assert_eq!(hinted(&mapping("node", "cluster, node", "/")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_objective_of_all_spans_is_hinted_at() {
+        about("slos: [{name: a}]", "slos[0]: has no `match`");
+        let servers = "{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}";
+        about(&format!("slos: [{{name: a, match: [{servers}], labels: [span.x]}}]"), "slos[0].labels[0]: `span.x`");
+        assert_eq!(hinted(&format!("slos: [{{name: a, match: [{servers}]}}]")), Vec::<String>::new());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Totals {
     }
 
     /// The values of a tenant's series over all steps. As a receiver would see them, with one exception: a series that
-    /// has never grown (a bucket, a failure) is skipped.
+    /// has never grown (a bucket, a failure) is skipped, but for the good events of an objective.
     #[must_use]
     pub fn values(&self, tenant: &str) -> BTreeMap<Series, f64> {
         self.values_in(tenant, |_| true)

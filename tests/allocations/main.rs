@@ -19,7 +19,7 @@ use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::model::Counter;
 use spanmill::core::settings::{
     BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute, PolicyMatch,
-    PolicyValue, SanitizeMode, ServiceNamespace, SpanNameRule, TimeSource,
+    PolicyValue, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
 };
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
@@ -200,6 +200,18 @@ fn with_service_graphs(config: &mut Config) {
     settings.failed_grpc_codes = vec![2];
 }
 
+fn with_objectives(config: &mut Config) {
+    let slo = |name: &str, matching| Slo {
+        name: name.to_owned(),
+        matching,
+        latency_ns: Some(1_000_000),
+        failed: Slo::failed_by_status(),
+        labels: Slo::default_labels(),
+        objective: None,
+    };
+    config.core.slos = vec![slo("some", policies()), slo("all", Vec::new())];
+}
+
 fn with_the_rest(config: &mut Config) {
     config.tenant = TenantSource::Attribute { key: "tenant.id".into(), fallback: "nobody".into() };
     config.core.host_info.enabled = true;
@@ -231,7 +243,7 @@ fn a_span_of_one_of_many_label_sets_allocates_nothing_either() {
 
 #[test]
 fn no_feature_makes_it_allocate() {
-    let features: [(&str, fn(&mut Config)); 8] = [
+    let features: [(&str, fn(&mut Config)); 9] = [
         ("span metrics", with_span_metrics),
         ("service graphs", with_service_graphs),
         ("fan-out", |config| config.core.service_graphs.fan_out = true),
@@ -239,6 +251,7 @@ fn no_feature_makes_it_allocate() {
         ("ancestors", |config| config.core.service_graphs.ancestors = true),
         ("names", |config| config.core.service_graphs.service_namespace = ServiceNamespace::Name),
         ("native histograms", |config| config.core.histograms.mode = HistogramMode::Both),
+        ("objectives", with_objectives),
         ("the rest", with_the_rest),
     ];
     let mut all = base();

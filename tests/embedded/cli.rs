@@ -353,3 +353,31 @@ fn check_connect_says_what_is_wrong_with_brokers_and_receivers_and_fails() {
     assert!(said.contains("set kafka.properties security.protocol to SSL"), "{said}");
     assert!(said.contains("answers 401: no token; check remote_write.auth"), "{said}");
 }
+
+#[test]
+fn rules_are_those_of_the_configured_objectives_and_need_a_target() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let overrides = path("overrides.yaml");
+    std::fs::write(&overrides, "tenants: {acme: {slos: [{name: own, objective: 99}]}}").expect("a file");
+    let main =
+        format!("overrides: {{file: '{overrides}'}}\nslos: [{{name: checkout, objective: 99.9}}, {{name: bare}}]\n");
+    std::fs::write(path("slos.yaml"), main).expect("a file");
+    let rules = |more: &[&str]| spanmill(&[&["rules", "--config", &path("slos.yaml")], more].concat());
+    let refused = rules(&[]);
+    assert_eq!(refused.status.code(), Some(64));
+    let why = "slos[1] (bare): has no `objective`, which rules need; write one such as `objective: 99.9`";
+    assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    let own = rules(&["--tenant", "acme"]);
+    assert!(
+        own.status.success() && text(&own.stdout).contains("slo: \"own\"") && !text(&own.stdout).contains("checkout")
+    );
+    let all = rules(&["--set", "slos=[{name: checkout, objective: 99.9}]"]);
+    assert!(all.status.success() && text(&all.stdout).contains("alert: SloErrorBudgetBurnsFast"));
+    let dashboard = rules(&["--tenant", "acme", "--dashboard"]);
+    let json: serde_json::Value = serde_json::from_slice(&dashboard.stdout).expect("JSON");
+    assert_eq!(json["uid"], "spanmill-slos");
+    let none = spanmill(&["rules"]);
+    assert_eq!(none.status.code(), Some(64));
+    assert!(text(&none.stderr).contains("slos: is empty"), "{}", text(&none.stderr));
+}

@@ -17,6 +17,7 @@ use crate::cli::{ConfigArgs, USAGE};
 use crate::config::{self, Loaded, Problems};
 use crate::core::model::{Millis, Namer, Seed};
 use crate::tools::replay::{Bound, ReplayPlan, ReplayProgress, RunError, Wanted, Watch, agree, propose, remove};
+use crate::tools::slos::SloTotals;
 use crate::tools::spool::Claim;
 use crate::tools::survey::Survey;
 use crate::worker::admin::{Admin, Probes};
@@ -172,6 +173,9 @@ pub fn run(
         let joined_late = claim.as_ref().is_some_and(Claim::is_fresh) && !run.new;
         let shared = joined_late || summary.shared;
         summary.finished = target.finish(&loaded.config, claim, shared);
+        if SloTotals::new(&loaded.tenants).is_some() {
+            screen.say("to see whether objectives were met, run the same command with --dry-run");
+        }
     }
     screen.end(&id, &run.plan, &progress, &summary).map_err(|e| ReplayError::Other(e.to_string()))?;
     if let Some(stuck) = &summary.stuck {

@@ -238,6 +238,35 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_two_objectives_never_meet_in_one_set() {
+        let block = |slo: &str, route: &str| {
+            let mut labels = LabelBuilder::default();
+            labels.set("service", "shop");
+            labels.set("slo", slo);
+            labels.set("route", route);
+            labels.block()
+        };
+        let text = |block: &[u8]| labels::iter(block).map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ");
+        let rule = |limits: &Limits, usage: &mut Usage, block: &[u8]| {
+            let admission = Admission { limits, quota: None, shard: 7 };
+            match admission.rule(usage, &Candidate { family: Family::Slo, block, series: 2 }, &|_| false) {
+                Ruling::Admitted => "admitted".to_owned(),
+                Ruling::Counted(block) => text(&block),
+            }
+        };
+        let (mut of_service, mut of_label) = (Usage::default(), Usage::default());
+        for (slo, route, service, label) in [
+            ("a", "x", "admitted", "admitted"),
+            ("b", "x", "metric_overflow=true service=shop slo=b", "admitted"),
+            ("b", "y", "metric_overflow=true service=shop slo=b", "route=__cardinality_overflow__ service=shop slo=b"),
+        ] {
+            let block = block(slo, route);
+            assert_eq!(rule(&limits(0, 2, 0), &mut of_service, &block), service);
+            assert_eq!(rule(&limits(0, 0, 1), &mut of_label, &block), label);
+        }
+    }
+
+    #[test]
     fn a_noisy_service_leaves_room_for_the_others() {
         let mut sets: Vec<(String, String)> = (0..100).map(|i| ("noisy".to_owned(), format!("n{i:02}"))).collect();
         sets.extend((0..4).map(|i| ("quiet".to_owned(), format!("q{i}"))));

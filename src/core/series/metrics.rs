@@ -111,7 +111,7 @@ impl Metrics {
         }
     }
 
-    /// Calls `line` for every series that exists, in a fixed order. A counter exists once it is above zero and a
+    /// Calls `line` for every series that exists, in a fixed order. A counter exists once it is above zero, or the counter that it belongs to is ([`companion`](crate::core::model::Family::companion)), and a
     /// histogram once it has an observation, so what a processor never counts (failures, a switched-off histogram) makes
     /// no series.
     pub(super) fn each(&self, cells: &[u64], natives: &Natives, mut line: impl FnMut(SeriesRef<'_>)) {

@@ -382,6 +382,25 @@ fn names_are_those_of_the_profile() {
     assert_eq!(host.counter_name(0), "host");
 }
 
+#[test]
+fn good_events_exist_at_zero_as_soon_as_there_are_events() {
+    for weighted in [false, true] {
+        let l = Layout::of(&Spec { family: Family::Slo, naming: Naming::Tempo, weighted, histograms: Vec::new() });
+        let mut numbers = l.zeros();
+        assert_eq!([0, 1].map(|c| l.counter_value(&numbers.cells, c)), [None, None]);
+        l.count(&mut numbers, 0, Weight::ONE);
+        assert_eq!([0, 1].map(|c| l.counter_value(&numbers.cells, c)), [Some(1.0), Some(0.0)]);
+        let mut out = Vec::new();
+        l.encode(&mut out);
+        assert_eq!(Layout::decode(&mut Reader::new(&out)), Ok(l));
+    }
+    // Failures have no zero, as in Tempo.
+    let graph = Layout::new(Family::ServiceGraph, &BOUNDS);
+    let mut numbers = graph.zeros();
+    graph.count(&mut numbers, 0, Weight::ONE);
+    assert_eq!(graph.counter_value(&numbers.cells, 1), None);
+}
+
 fn family_len(family: Family) -> usize {
     family.histograms().len()
 }
