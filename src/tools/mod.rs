@@ -34,8 +34,8 @@ pub mod plan;
 pub mod receiver;
 #[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
 pub mod replay;
-#[cfg(all(feature = "http", feature = "kafka"))]
 pub mod slos;
+#[cfg(all(feature = "http", feature = "kafka"))]
 pub mod spool;
 pub mod survey;
 pub mod totals;
