@@ -8,6 +8,7 @@ use super::items::Items;
 use super::preset::GraphPreset;
 use super::settings::{Auth, Config, LogFormat, Protocol, Secret, Start, TenantSource};
 use crate::core::model::Millis;
+use crate::core::remotewrite::relabel::RelabelAction;
 use crate::core::settings::{
     Encoding, HistogramMode, InvalidUtf8, LatencyUnit, MatchType, Profile, SINGLE_TENANT, SanitizeMode,
     ServiceNamespace, TimeSource,
@@ -158,6 +159,19 @@ choice!(MatchType { "strict" => Strict, "regex" => Regex });
 choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
+choice!(RelabelAction {
+    "replace" => Replace,
+    "keep" => Keep,
+    "drop" => Drop,
+    "keepequal" => KeepEqual,
+    "dropequal" => DropEqual,
+    "hashmod" => HashMod,
+    "labelmap" => LabelMap,
+    "labeldrop" => LabelDrop,
+    "labelkeep" => LabelKeep,
+    "lowercase" => Lowercase,
+    "uppercase" => Uppercase,
+});
 choice!(LogFormat { "text" => Text, "json" => Json });
 
 macro_rules! whole {

@@ -180,7 +180,7 @@ impl<'n, 'r> Parts<'n, 'r> {
     }
 
     /// A list of texts that may be missing.
-    fn list(&self, name: &str, reading: &mut Reading) -> Option<Vec<String>> {
+    pub(super) fn list(&self, name: &str, reading: &mut Reading) -> Option<Vec<String>> {
         self.get(name).map_or(Some(Vec::new()), |node| list(node, &self.path(name), reading))
     }
 }

@@ -86,6 +86,7 @@ pub(super) const PER_TENANT: [&str; 24] = [
     "remote_write.metadata_interval",
     "remote_write.quarantine",
     "remote_write.preflight",
+    "remote_write.write_relabel_configs",
 ];
 
 /// The keys among them that cannot: pending edges of all tenants share a store, and so does the count of tenants.

@@ -61,6 +61,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "remote_write.metadata_interval",
             "remote_write.quarantine",
             "remote_write.preflight",
+            "remote_write.write_relabel_configs",
             "remote_write.max_bytes",
             "remote_write.min_backoff",
             "remote_write.max_backoff",

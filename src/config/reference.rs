@@ -23,7 +23,8 @@ const HEAD: &str = "\
 ";
 
 /// Examples of lists that are empty by default.
-pub(super) const EXAMPLES: [(&str, &str); 12] = [
+pub(super) const EXAMPLES: [(&str, &str); 13] = [
+    ("remote_write.write_relabel_configs", "[{source_labels: [__name__], regex: .*_bucket, action: drop}]"),
     ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
     ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),
     ("span_metrics.calls_dimensions", "[[http.response.status_code, http.status_code]]"),

@@ -3,6 +3,7 @@
 //! Settings that affect samples are in [`crate::core::settings`]; the rest is here. Durations are milliseconds.
 
 use crate::core::model::Millis;
+use crate::core::remotewrite::relabel::RelabelRule;
 use crate::core::settings::{Encoding, SINGLE_TENANT, Settings};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -150,6 +151,8 @@ pub struct RemoteWrite {
     /// `preflight`: whether a receiver is asked, before samples go to it that are more than an hour old, whether it
     /// would keep them; what it would reject waits. Default true.
     pub preflight: bool,
+    /// `write_relabel_configs`: which series are sent, and under which labels. Default none: all, as they are counted.
+    pub write_relabel_configs: Vec<RelabelRule>,
 }
 
 /// `remote_write.protocol`
@@ -382,6 +385,7 @@ impl Default for RemoteWrite {
             metadata_interval: 60_000,
             quarantine: 300_000,
             preflight: true,
+            write_relabel_configs: Vec::new(),
         }
     }
 }

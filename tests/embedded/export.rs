@@ -17,6 +17,7 @@ use spanmill::worker::telemetry::Telemetry;
 mod metadata;
 mod outages;
 mod quarantine;
+mod relabeling;
 mod resent;
 mod second;
 mod signing;
@@ -66,8 +67,8 @@ impl House {
 
     /// Every sample that was built has one end.
     fn assert_balanced(&self) {
-        let ends =
-            ["acknowledged", "duplicate", "abandoned"].map(|e| self.metric(&format!("spanmill_samples_{e}_total")));
+        let ends = ["acknowledged", "duplicate", "filtered", "abandoned"]
+            .map(|e| self.metric(&format!("spanmill_samples_{e}_total")));
         let rejected: u64 = [
             "bad_data",
             "too_old",
@@ -78,6 +79,7 @@ impl House {
             "other",
             "illegal_tenant",
             "quarantined",
+            "same_labels",
         ]
         .map(|r| self.metric(&format!("spanmill_samples_rejected_total{{reason=\"{r}\"}}")))
         .iter()

@@ -419,6 +419,26 @@ fn a_poisoned_series_is_set_aside_and_the_rest_is_exact() {
 }
 
 #[test]
+fn rules_of_relabeling_keep_series_away_and_the_rest_exact_through_kills_and_a_receiver_that_fails() {
+    const DROP: &str = "[{source_labels: [__name__], regex: traces_spanmetrics_size_total, action: drop}]";
+    let rules = [("SPANMILL_REMOTE_WRITE_WRITE_RELABEL_CONFIGS", DROP)];
+    let dropped = |series: &str| series.starts_with("traces_spanmetrics_size_total{");
+    let mut scene = Scene::new(1, 14);
+    let (mut one, mut two) = (scene.worker_with(&rules), scene.worker_with(&rules));
+    let load = scene.load();
+    scene.goes_on();
+    for fault in [Fault::StoreAndReset, Fault::Status(503), Fault::Reset] {
+        scene.receiver.fault(&fault, 8);
+    }
+    one.kill();
+    let mut one = scene.worker_with(&rules);
+    scene.goes_on();
+    let expected = load.end();
+    assert!(expected.series().any(|(series, _)| dropped(series)));
+    scene.ends_exactly_without(&expected, &mut [&mut one, &mut two], dropped);
+}
+
+#[test]
 fn brokers_that_fail_and_leaders_that_move_are_waited_for() {
     // The load meets the same errors, and comes back to a broker after ten seconds at the latest.
     let mut scene = Scene::with(3, 8, &Times { wait: "40s", ..Times::default() });

@@ -29,6 +29,7 @@ mod page;
 mod pending;
 mod place;
 mod ready;
+mod relabeling;
 mod replay;
 mod resent;
 mod rights;

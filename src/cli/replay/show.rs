@@ -260,6 +260,7 @@ fn as_text(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
         ("samples stored", samples.acknowledged),
         ("duplicate samples", samples.already_there),
         ("samples rejected", samples.rejected),
+        ("samples filtered", samples.filtered),
     ] {
         lines.push(format!("  {n:>12}  {name}"));
     }

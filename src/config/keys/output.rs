@@ -204,6 +204,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Keep samples over an hour old while the receiver reports that it would drop them. Off: they are lost.",
         slot: |d| DraftField::Bool(&mut d.config.remote_write.preflight),
     },
+    ConfigKey {
+        path: "remote_write.write_relabel_configs",
+        doc: "Which series are sent, and under which labels, as in Prometheus. Series that become one are not added up.",
+        slot: |d| DraftField::Items(&mut d.config.remote_write.write_relabel_configs),
+    },
     // worker
     ConfigKey {
         path: "worker.threads",

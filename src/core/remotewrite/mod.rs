@@ -10,6 +10,7 @@ pub mod encode;
 pub mod metadata;
 pub mod native;
 mod phases;
+pub mod relabel;
 pub mod request;
 pub mod separate;
 pub mod v2;

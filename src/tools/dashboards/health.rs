@@ -285,6 +285,7 @@ fn sending() -> Vec<Panel> {
                 ("acknowledged", rate("samples_acknowledged_total", "")),
                 ("duplicate", rate("samples_duplicate_total", "")),
                 ("rejected: {{reason}}", rate("samples_rejected_total", "reason")),
+                ("filtered", rate("samples_filtered_total", "")),
                 ("abandoned", rate("samples_abandoned_total", "")),
             ],
         ),

@@ -11,6 +11,7 @@ mod draft;
 mod filters;
 mod kafka;
 mod ottl;
+mod relabeling;
 mod settle;
 mod specials;
 mod table;

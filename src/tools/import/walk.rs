@@ -113,7 +113,7 @@ impl Importer {
         let at =
             &At { table: at.table, row: at.row, tree: known.as_ref().unwrap_or(at.tree), key: at.key, line: at.line };
         // Values with parts are read part by part.
-        let parts = row.path == "storage.remote_write" || matches!(row.how, How::By(_)) && at.tree.list().is_none();
+        let parts = in_parts(row) || matches!(row.how, How::By(_)) && at.tree.list().is_none();
         let whole = at.tree.text().is_some() || !parts;
         let note = at.tree.variable().filter(|_| whole && !matches!(row.how, How::Nothing));
         if let Some(variable) = note.map(ToOwned::to_owned) {
@@ -125,8 +125,7 @@ impl Importer {
 
     /// The list without those of its entries that hold variables, if there are such and others.
     fn without_variables(&mut self, at: &At<'_>, row: &Row) -> Option<Tree> {
-        let items =
-            at.tree.list().filter(|_| row.path != "storage.remote_write" && !matches!(row.how, How::Nothing))?;
+        let items = at.tree.list().filter(|_| !in_parts(row) && !matches!(row.how, How::Nothing))?;
         let unknown = items.iter().filter(|item| item.variable().is_some()).count();
         if unknown == 0 || unknown == items.len() {
             return None;
@@ -301,6 +300,11 @@ impl Importer {
         let key = renamed(&self.names, key).unwrap_or_else(|| key.to_owned());
         format!("{key} ({place}{line})").replace(char::is_control, " ")
     }
+}
+
+/// Whether the entries of a list look for variables themselves.
+fn in_parts(row: &Row) -> bool {
+    ["storage.remote_write", "write_relabel_configs"].contains(&row.path)
 }
 
 fn fixed(value: &str) -> String {

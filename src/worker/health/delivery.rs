@@ -32,7 +32,7 @@ impl Delivery {
 
     /// Takes the counts; returns the problem, if there is one.
     pub(super) fn judge(&mut self, now: Samples, present: Instant) -> Option<String> {
-        let settled = |s: &Samples| s.acknowledged + s.already_there + s.rejected;
+        let settled = |s: &Samples| s.acknowledged + s.already_there + s.rejected + s.filtered;
         let moved = settled(&now) != settled(&self.last);
         if moved {
             self.changes.push_back((present, self.last));

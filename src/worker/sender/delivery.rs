@@ -1,12 +1,15 @@
 //! One batch until it is settled: sent in two phases, retried, halved, refused or acknowledged.
 #![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
 
+mod omitting;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
+use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
 use crate::core::remotewrite::{Request, StepBatch, v2};
 use crate::worker::telemetry::{ILLEGAL_TENANT, QUARANTINED, class_of, flood};
@@ -44,6 +47,14 @@ struct Delivery<'a> {
     suspects: Vec<Suspect>,
 }
 
+/// A request with the final answer to it.
+struct Answered {
+    verdict: Verdict,
+    answer: Answer,
+    /// What was sent of it, and what was not.
+    sent: Relabeled,
+}
+
 // === impl Sending ===
 
 impl Sending {
@@ -52,7 +63,7 @@ impl Sending {
         let (mut writer, mut way) = (None, None);
         while let Some(Queued { batch, ticket }) = batches.recv().await {
             let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
-            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0 };
+            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
             match self.shared.destination.of(&batch.tenant) {
                 To::Receiver(endpoint) => {
                     let way = Way::to(&mut way, endpoint, &self, &batch.tenant);
@@ -90,7 +101,9 @@ impl Delivery<'_> {
     /// Sends one request, in halves if need be, until every sample in it is settled.
     async fn settle(&mut self, request: Request, values: bool) {
         if self.overtaken {
-            return self.is_there(&request);
+            let sent = self.relabel(&request);
+            self.omit(&sent);
+            return sent.request.iter().for_each(|rest| self.is_there(rest));
         }
         let now = tokio::time::Instant::now();
         let Some(separated) = self.way.recipient.quarantine.separate(&request, values, now) else {
@@ -107,11 +120,14 @@ impl Delivery<'_> {
 
     /// Sends a series again that was refused before, alone.
     async fn try_again(&mut self, one: &Request) {
-        let Some((verdict, answer)) = self.send(one).await else {
+        let Some(Answered { verdict, answer, sent }) = self.send(one).await else {
             return self.give_up(one.samples.into(), ILLEGAL_TENANT);
         };
+        self.omit(&sent);
         let (labels, now) = (one.labels_of_one().unwrap_or_default(), tokio::time::Instant::now());
         let quarantine = &self.way.recipient.quarantine;
+        // One that is not sent at all any more needs no trial.
+        let Some(one) = &sent.request else { return quarantine.release(&labels) };
         match verdict {
             Verdict::Acknowledged => {
                 quarantine.release(&labels);
@@ -131,7 +147,7 @@ impl Delivery<'_> {
     async fn settle_all(&mut self, request: Request, values: bool) {
         let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
         while let Some(part) = halving.next() {
-            let Some((verdict, answer)) = self.send(&part).await else {
+            let Some(answered) = self.send(&part).await else {
                 let text = "the tenant's name is not legal in an HTTP header".to_owned();
                 halving.rejected();
                 self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
@@ -140,8 +156,10 @@ impl Delivery<'_> {
             if std::mem::take(&mut self.rerouted) {
                 halving.forget();
             }
-            self.act(&part, verdict, &answer, &mut halving);
-            self.overtaken |= values && verdict == Verdict::Overtaken;
+            self.act(&part, &answered, &mut halving);
+            // With series of other shards under the same labels, a later step may be theirs.
+            let is_own = self.way.endpoint.relabeler.as_ref().is_none_or(|rules| !rules.may_merge());
+            self.overtaken |= values && is_own && answered.verdict == Verdict::Overtaken;
         }
         self.taken |= halving.is_taken();
         self.suspects.append(&mut halving.take_suspects());
@@ -152,23 +170,31 @@ impl Delivery<'_> {
         }
     }
 
-    fn act(&mut self, part: &Request, verdict: Verdict, answer: &Answer, halving: &mut Halving) {
-        match verdict {
+    fn act(&mut self, part: &Request, answered: &Answered, halving: &mut Halving) {
+        let Answered { verdict, answer, sent } = answered;
+        let is_split = matches!(verdict, Verdict::Split | Verdict::SplitResent);
+        let rest = is_split.then(|| self.survivors(part, sent));
+        if rest.as_ref().is_some_and(|rest| halving.halve(rest)) {
+            self.filter(sent.filtered);
+            return;
+        }
+        self.omit(sent);
+        // The receiver was not asked about a request of which nothing is left.
+        let Some(sent) = &sent.request else { return };
+        match *verdict {
             Verdict::Acknowledged => {
                 halving.taken();
-                self.acknowledge(part, answer);
+                self.acknowledge(sent, answer);
             }
-            Verdict::AlreadyThere | Verdict::Overtaken => self.is_there(part),
-            Verdict::Split | Verdict::SplitResent if halving.halve(part) => {}
-            Verdict::SplitResent => self.is_there(part),
+            Verdict::AlreadyThere | Verdict::Overtaken | Verdict::SplitResent => self.is_there(sent),
             // `send` never returns a verdict to wait.
             Verdict::Split | Verdict::Rejected | Verdict::Wait { .. } => {
                 halving.rejected();
-                let blamed = verdict == Verdict::Split && verdict::blames_series(answer.status, &answer.text);
-                if let Some(labels) = part.labels_of_one().filter(|_| blamed) {
+                let blamed = *verdict == Verdict::Split && verdict::blames_series(answer.status, &answer.text);
+                if let Some(labels) = rest.filter(|_| blamed).and_then(|rest| rest.labels_of_one()) {
                     halving.suspect(Suspect { labels, status: answer.status, answer: answer.text.clone() });
                 }
-                self.reject(part, verdict::reason(answer.status, &answer.text), answer);
+                self.reject(sent, verdict::reason(answer.status, &answer.text), answer);
             }
         }
     }
@@ -206,15 +232,20 @@ impl Delivery<'_> {
     }
 
     /// Sends one part until there is a final answer to it; `None` when it can never be sent.
-    async fn send(&mut self, part: &Request) -> Option<(Verdict, Answer)> {
+    async fn send(&mut self, part: &Request) -> Option<Answered> {
         let new = if self.batch.resend { Past::Resent } else { Past::Fresh };
         let (mut past, mut attempt) = (new, 0u32);
+        let mut sent = self.relabel(part);
         loop {
-            let Some(tried) = self.attempt(part, attempt).await else {
+            let Some(request) = &sent.request else {
+                return Some(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
+            };
+            let Some(tried) = self.attempt(request, attempt).await else {
                 if self.is_rerouted() {
                     // What the receiver before refused or took proves nothing of this one.
                     (self.taken, self.suspects, self.rerouted) = (false, Vec::new(), true);
                     (past, attempt) = (new, 0);
+                    sent = self.relabel(part);
                 }
                 continue;
             };
@@ -226,11 +257,11 @@ impl Delivery<'_> {
                 continue;
             }
             let trouble = match if_read(tried) {
-                Ok(answer) => match self.judge(&answer, part, past) {
+                Ok(answer) => match self.judge(&answer, request, past) {
                     Verdict::Wait { after } => answer.trouble(after),
                     verdict => {
                         self.way.answered(self.sending, verdict == Verdict::Acknowledged);
-                        return Some((verdict, answer));
+                        return Some(Answered { verdict, answer, sent });
                     }
                 },
                 Err(failure) => failure.trouble()?,
@@ -240,6 +271,7 @@ impl Delivery<'_> {
             attempt = attempt.saturating_add(1);
             if self.is_rerouted() {
                 (past, attempt) = (new, 0);
+                sent = self.relabel(part);
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Tenants;
 use crate::config::settings::{Auth, OnStatus, RemoteWrite, Secret};
+use crate::core::remotewrite::relabel::Relabeler;
 use crate::core::remotewrite::{Backoff, Choice};
 use crate::worker::telemetry::Receivers;
 
@@ -32,6 +33,8 @@ pub(super) struct Endpoint {
     pub(super) backoff: Backoff,
     /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
+    /// Which series it gets, and under which labels, if not all as they are.
+    pub(super) relabeler: Option<Relabeler>,
     /// Requests in flight.
     pub(super) slots: Semaphore,
     /// Requests in flight to recipients that fail: they may hang, and must leave room for the others.
@@ -76,6 +79,7 @@ impl Endpoint {
             dialect: Dialect::new(settings.protocol),
             backoff: Backoff { min: millis(settings.min_backoff), max: millis(settings.max_backoff) },
             choices: settings.on_status.iter().map(|(status, action)| (*status, choice(action))).collect(),
+            relabeler: Relabeler::new(&settings.write_relabel_configs).map_err(ExportError::Relabel)?,
             slots: Semaphore::new(settings.max_in_flight.max(1)),
             probes: Semaphore::new((settings.max_in_flight / 4).max(1)),
             outage: Outage::default(),

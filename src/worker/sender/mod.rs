@@ -103,6 +103,9 @@ pub enum ExportError {
         /// The key that sets it.
         key: &'static str,
     },
+    /// A rule of relabeling has no regular expression.
+    #[error("remote_write.write_relabel_configs: {0}")]
+    Relabel(regex::Error),
     /// The HTTP client cannot be built.
     #[error(
         "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"
@@ -127,8 +130,10 @@ pub struct Delivered {
     pub acknowledged: u64,
     /// Refused by the receiver because a predecessor had delivered them.
     pub already_there: u64,
-    /// Rejected by the receiver.
+    /// Rejected by the receiver, or not sent because it rejects their series, or because two series got the same labels.
     pub rejected: u64,
+    /// Of series that `write_relabel_configs` do not send.
+    pub filtered: u64,
 }
 
 /// The sender of all shards of this process. Cloning gives another handle to the same.

@@ -39,6 +39,8 @@ use crate::core::series::IllegalSeries;
 pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
 /// The same of samples that are not sent, because the receiver refuses their series.
 pub(crate) const QUARANTINED: &str = "quarantined";
+/// Why samples are not sent whose series got the labels of another one.
+pub(crate) const SAME_LABELS: &str = "same_labels";
 
 /// All values that [`class_of`] returns.
 const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
@@ -116,6 +118,8 @@ pub struct Samples {
     pub already_there: u64,
     /// Rejected.
     pub rejected: u64,
+    /// Not sent, by `write_relabel_configs`.
+    pub filtered: u64,
     /// Dropped with the task that they came from; its next owner sends them again.
     pub abandoned: u64,
     /// In flight.
@@ -128,6 +132,7 @@ pub(crate) struct ExportMeters {
     pub(crate) acknowledged: IntCounter,
     pub(crate) already_there: IntCounter,
     pub(crate) rejected: IntCounterVec,
+    pub(crate) filtered: IntCounter,
     pub(crate) abandoned: IntCounter,
     pub(crate) exemplars_rejected: IntCounter,
     pub(crate) written_differs: IntCounter,
@@ -414,6 +419,7 @@ impl Telemetry {
             acknowledged: meters.acknowledged.get(),
             already_there: meters.already_there.get(),
             rejected: rejected.map(|m| m.get_counter().get_value()).sum::<f64>() as u64,
+            filtered: meters.filtered.get(),
             abandoned: meters.abandoned.get(),
             pending: meters.pending_samples.get().unsigned_abs(),
         }
@@ -450,8 +456,9 @@ impl ExportMeters {
             rejected: counters(
                 registry,
                 names::SAMPLES_REJECTED,
-                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED]),
+                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED, SAME_LABELS]),
             ),
+            filtered: counter(registry, names::SAMPLES_FILTERED),
             abandoned: counter(registry, names::SAMPLES_ABANDONED),
             exemplars_rejected: counter(registry, names::EXEMPLARS_REJECTED),
             written_differs: counter(registry, names::WRITTEN_DIFFERS),
@@ -572,7 +579,7 @@ mod tests {
         [Cause::Watermark, Cause::Forced].into_iter().for_each(|cause| t.step_closed(cause));
         [true, false].into_iter().for_each(|stored| t.dead_letter(stored));
         let refused = [300, 400, 401, 404, 413, 418, 429, 500].map(|status| reason(status, ""));
-        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED]) {
+        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED, SAME_LABELS]) {
             t.export().rejected.with_label_values(&[reason]).inc();
         }
         for status in [0, 204, 302, 400, 429, 503] {

@@ -127,13 +127,15 @@ metrics! {
     STEPS_LEFT_OUT = Counter "spanmill_tenant_steps_skipped_total" []
         "Number of steps not written for a tenant because its receiver was down, counted per tenant; the totals are sent later.";
     SAMPLES_BUILT = Counter "spanmill_samples_built_total" []
-        "Number of samples built for remote write; each ends as acknowledged, duplicate, rejected or abandoned.";
+        "Number of samples built for remote write; each ends as acknowledged, duplicate, rejected, filtered or abandoned.";
     SAMPLES_ACKNOWLEDGED = Counter "spanmill_samples_acknowledged_total" []
         "Number of samples that the receiver stored.";
     SAMPLES_ALREADY_THERE = Counter "spanmill_samples_duplicate_total" []
         "Number of resent samples that the receiver rejected because it had stored them before.";
     SAMPLES_REJECTED = Counter "spanmill_samples_rejected_total" ["reason"]
-        "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined); they are not retried.";
+        "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined) or because relabeling gave them the labels of another series (same_labels); they are not retried.";
+    SAMPLES_FILTERED = Counter "spanmill_samples_filtered_total" []
+        "Number of samples that were not sent because remote_write.write_relabel_configs drop their series.";
     SAMPLES_ABANDONED = Counter "spanmill_samples_abandoned_total" []
         "Number of samples abandoned because their task was closed; the next owner of the task sends them again.";
     EXEMPLARS_REJECTED = Counter "spanmill_exemplars_rejected_total" []

@@ -148,6 +148,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.metadata_interval", &["5m"]),
     ("remote_write.quarantine", &["10m"]),
     ("remote_write.preflight", &["false"]),
+    ("remote_write.write_relabel_configs", &["[{source_labels: [__name__], regex: calls, action: drop}]"]),
     ("remote_write.max_bytes", &["1KiB"]),
     ("remote_write.min_backoff", &["1ms"]),
     ("remote_write.max_backoff", &["1h"]),

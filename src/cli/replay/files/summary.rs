@@ -96,6 +96,8 @@ pub struct SentSamples {
     pub already_there: u64,
     /// Rejected.
     pub rejected: u64,
+    /// Not sent, by `write_relabel_configs`.
+    pub filtered: u64,
 }
 
 // === impl SentSamples ===
@@ -105,6 +107,7 @@ impl SentSamples {
         self.acknowledged += delivered.acknowledged;
         self.already_there += delivered.already_there;
         self.rejected += delivered.rejected;
+        self.filtered += delivered.filtered;
     }
 }
 
@@ -214,9 +217,12 @@ impl Summary {
                 rfc3339(last)
             )?;
         }
-        let SentSamples { built, acknowledged, already_there, rejected } = self.samples;
+        let SentSamples { built, acknowledged, already_there, rejected, filtered } = self.samples;
         writeln!(out, "written   {} steps, {} series at the end, {built} samples", self.steps, self.active_series)?;
         writeln!(out, "answered  {acknowledged} samples stored, {already_there} duplicates, {rejected} rejected")?;
+        if filtered > 0 {
+            writeln!(out, "filtered  {filtered} samples not sent, by write_relabel_configs")?;
+        }
         if self.limited > 0 {
             writeln!(out, "limited   {} label sets", self.limited)?;
         }

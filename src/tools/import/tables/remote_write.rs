@@ -1,11 +1,13 @@
 //! A block of Prometheus' `remote_write`, as Tempo takes it.
 
+use crate::tools::import::relabeling::rules;
 use crate::tools::import::specials::{authorization, headers, url};
 use crate::tools::import::table::How::{Bool, By, Duration, Nothing, Secret, Text, Whole};
 use crate::tools::import::table::ImportResult::{Better, Different, Ignored, Refused, Same};
 use crate::tools::import::table::{Table, case, key, none};
 
-const RELABEL: &str = "samples are sent as they are counted: relabel at the receiver, or remove dimensions";
+const CLASSES: &str =
+    "expressions use Rust's syntax: `\\d`, `\\w` and `\\b` match Unicode, write `[0-9]` for ASCII; otherwise as RE2";
 const TOKEN: &str = "/etc/spanmill/remote-write-token";
 const PASSWORD: &str = "/etc/spanmill/remote-write-password";
 const TLS_FILE: &str = "write it to a file and set its path";
@@ -28,7 +30,15 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         key("headers", By(headers), "remote_write.headers", Same),
         case("headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers, remote_write.tenant_header: \"\"", Same),
         none("name", Ignored("spanmill has one receiver")),
-        none("write_relabel_configs.**", Refused(RELABEL)),
+        key("write_relabel_configs", By(rules), "remote_write.write_relabel_configs", Same),
+        case("write_relabel_configs", "(regex)", Nothing, "remote_write.write_relabel_configs", Different(CLASSES)),
+        case(
+            "write_relabel_configs",
+            "(a variable, or no valid rule)",
+            Nothing,
+            "",
+            Refused("all rules of the receiver are skipped, because each acts on what the one before leaves"),
+        ),
         none("send_exemplars", Ignored("Tempo always sends them; series.exemplars.enabled: false disables them")),
         none("send_native_histograms", Ignored("histograms.mode decides, as the overrides do in Tempo")),
         none("protobuf_message", Refused("not a message of remote write")),
