@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 24] = [
+pub(super) const PER_TENANT: [&str; 25] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
