@@ -17,12 +17,16 @@
 //!
 //! `core`, `config` and most of `tools` are pure and build alone with `cargo check --lib --no-default-features`; the rest sits
 //! behind the features `kafka`, `http` and `replay`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(all(feature = "http", feature = "kafka", feature = "replay"))]
+#[forbid(unsafe_code)]
 pub mod cli;
+#[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
 pub mod core;
+#[forbid(unsafe_code)]
 pub mod tools;
 #[cfg(all(feature = "http", feature = "kafka"))]
 pub mod worker;

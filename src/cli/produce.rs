@@ -31,6 +31,9 @@ pub enum ProduceError {
     /// Unthrottled without an end.
     #[error("--rate 0 is unthrottled: limit the load with --spans or --duration")]
     NoEnd,
+    /// A property about tokens cannot be used.
+    #[error("--property {0}: {1}")]
+    Property(&'static str, String),
     /// The client refused to do something.
     #[error("cannot {doing}: {source}")]
     Kafka {

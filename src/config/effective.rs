@@ -11,12 +11,15 @@ use super::{Effective, Loaded, ValueOrigin};
 
 /// librdkafka properties that help an operator and not an attacker. All others print as `***`, so that
 /// a property that is missing here is not the one that leaks.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 17] = [
     "client.id",
     "client.rack",
     "security.protocol",
     "sasl.mechanism",
     "sasl.mechanisms",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.aws.region",
     "ssl.ca.location",
     "ssl.endpoint.identification.algorithm",
     "enable.ssl.certificate.verification",

@@ -37,6 +37,7 @@ mod tasks;
 mod tenants;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 mod topics;
 mod value;
 pub(crate) mod yaml;

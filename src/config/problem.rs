@@ -53,6 +53,11 @@ pub(super) fn quoted(text: &str) -> String {
 // === impl Problem ===
 
 impl Problem {
+    /// Whether it is about a key whose path begins so.
+    pub(super) fn is_below(&self, path: &str) -> bool {
+        self.path.starts_with(path)
+    }
+
     pub(super) fn new(place: Location, file: &str, path: &str, message: impl Into<String>) -> Self {
         // A key that was mistyped may hold anything, even a line break.
         let path = path.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -3,12 +3,12 @@
 use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
 use super::problem::{Location, quoted};
-use super::properties;
 use super::read::{readable, secret_file};
 use super::settings::{Auth, Config, Secret, TenantSource};
 use super::syntax;
 use super::topics;
 use super::value::show_duration;
+use super::{properties, tokens};
 use crate::core::model::StepWidth;
 use crate::core::settings::{SINGLE_TENANT, Time, TimeSource};
 
@@ -88,6 +88,12 @@ impl Layers<'_> {
         self.check_dead_letters(draft);
         for (name, reason) in properties::problems(&kafka.properties) {
             self.broken(&[&format!("kafka.properties.{name}")], reason);
+        }
+        // A secret whose file cannot be read is not missing, too.
+        if !self.problems.iter().any(|problem| problem.is_below("kafka.properties.sasl.oauthbearer.")) {
+            for (name, reason) in tokens::problems(kafka) {
+                self.broken(&[&format!("kafka.properties.{name}")], reason);
+            }
         }
     }
 

@@ -60,7 +60,8 @@ pub struct Kafka {
     /// `journal_retention`: how long records of journals stay after no task needs them to continue. A replay that
     /// repeats the ticks and forced closes of live workers reads them. Default 0 s.
     pub journal_retention: Millis,
-    /// `properties`: librdkafka settings handed to every client unchanged (TLS, SASL, ...). Values may be secret.
+    /// `properties`: librdkafka settings for every client (TLS, SASL, ...), unchanged except those about
+    /// [tokens](Self::tokens). Values may be secret.
     pub properties: BTreeMap<String, Secret>,
 }
 

@@ -20,6 +20,7 @@ pub mod telemetry;
 
 mod group;
 mod health;
+mod identity;
 mod restore;
 mod series_task;
 mod span_task;

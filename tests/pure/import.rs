@@ -527,3 +527,58 @@ fn encodings_of_the_collector_and_codecs_of_tempo_become_ours() {
         assert_eq!(encoding(&text), (ours, TenantSource::Key, fate), "{codec}");
     }
 }
+
+#[test]
+fn tokens_of_kafka_are_taken_over_from_a_file_from_amazon_and_by_the_name_of_the_mechanism() {
+    let properties = |text: &str| {
+        let (imported, loaded) = run(text, None);
+        let all = loaded.config.kafka.properties.clone();
+        let all: Vec<(String, String)> =
+            all.into_iter().map(|(name, value)| (name, value.reveal().to_owned())).collect();
+        (imported, loaded, all)
+    };
+    let tempo =
+        |keys: &str| format!("ingest:\n  kafka:\n    address: k:9092\n    topic: t\n{keys}metrics_generator: {{}}\n");
+    let file =
+        "    sasl_mechanism: OAUTHBEARER\n    sasl_oauthbearer_file_path: /run/token.json\n    tls_enabled: true\n";
+    let (imported, loaded, all) = properties(&tempo(file));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let url = "sasl.oauthbearer.token.endpoint.url";
+    let expected = [
+        pair("sasl.mechanism", "OAUTHBEARER"),
+        pair(url, "file:///run/token.json"),
+        pair("security.protocol", "SASL_SSL"),
+    ];
+    assert_eq!(all, expected);
+    assert!(loaded.config.kafka.tokens().is_some());
+    assert_eq!(found(&imported, "ingest.kafka.sasl_oauthbearer_file_path").fate, Fate::Different);
+
+    let token = format!("    sasl_mechanism: OAUTHBEARER\n    sasl_oauthbearer_token: {SECRET}\n");
+    let (imported, _, all) = properties(&tempo(&token));
+    assert!(all.contains(&pair(url, "file:///etc/spanmill/kafka-token")), "{all:?}");
+    assert!(all.contains(&pair("security.protocol", "SASL_PLAINTEXT")), "{all:?}");
+    assert!(!imported.config.contains(SECRET));
+
+    let iam = "    sasl_mechanism: AWS_MSK_IAM\n    sasl_msk_iam_access_key: A\n"
+        .replace("    sasl_mechanism", "    client_id: c\n    sasl_mechanism");
+    let msk = tempo(&iam).replace("k:9092", "b-1.x.y.c2.kafka.eu-west-1.amazonaws.com:9098");
+    let (imported, loaded, all) = properties(&msk);
+    assert!(all.contains(&pair("security.protocol", "SASL_SSL")), "{all:?}");
+    assert!(loaded.config.kafka.tokens().is_some());
+    assert_eq!(found(&imported, "ingest.kafka.sasl_msk_iam_access_key").fate, Fate::Refused);
+
+    let collector = "receivers:
+  kafka:
+    brokers: [k:9092]
+    auth: {sasl: {mechanism: AWS_MSK_IAM_OAUTHBEARER, aws_msk: {region: eu-west-1}}}
+connectors: {spanmetrics: {}}
+";
+    let (_, loaded, all) = properties(collector);
+    let expected = [
+        pair("sasl.aws.region", "eu-west-1"),
+        pair("sasl.mechanism", "AWS_MSK_IAM"),
+        pair("security.protocol", "SASL_SSL"),
+    ];
+    assert_eq!(all, expected);
+    assert!(loaded.config.kafka.tokens().is_some());
+}

@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 47] = [
+const ROOMS: [Room; 48] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -70,8 +70,9 @@ const ROOMS: [Room; 47] = [
     pure("config", &[]),
     edge("worker", &["group", "health", "kafka", "sender", "task", "telemetry"]),
     edge("worker::telemetry", &[]),
-    edge("worker::kafka", &["telemetry"]),
-    edge("worker::sender", &["telemetry"]),
+    edge("worker::identity", &[]),
+    edge("worker::kafka", &["identity", "telemetry"]),
+    edge("worker::sender", &["identity", "telemetry"]),
     edge("worker::admin", &["telemetry"]),
     edge("worker::task", &["kafka", "sender", "telemetry"]),
     edge("worker::span_task", &["task", "kafka", "telemetry"]),

@@ -40,6 +40,7 @@ mod strangers;
 mod stuck;
 mod survey;
 mod tenants;
+mod tokens;
 mod topics;
 
 #[path = "../support/servers/mod.rs"]

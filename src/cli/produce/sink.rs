@@ -12,8 +12,10 @@ use rdkafka::message::{self, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::{Compression, Header, ProduceError, Property, now};
+use crate::config::settings::Kafka;
 use crate::tools::loadgen::Record;
-use crate::worker::kafka::client::Heard;
+use crate::worker::kafka::client::{Heard, identify};
+use crate::worker::kafka::fed::Fed;
 
 /// Where records go, and how.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +31,7 @@ pub(in crate::cli) struct Target<'a> {
 /// A topic that accepts records.
 pub(in crate::cli) struct Sink {
     config: ClientConfig,
-    producer: ThreadedProducer<Reports>,
+    producer: Fed<ThreadedProducer<Reports>>,
     topic: String,
     /// Of every record.
     headers: Option<OwnedHeaders>,
@@ -76,11 +78,11 @@ impl Sink {
             .set("message.max.bytes", "100000000")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "131072");
-        for property in target.properties {
-            config.set(&property.key, property.value.reveal());
-            producer.set(&property.key, property.value.reveal());
-        }
-        let producer = producer.create_with_context(Reports::default()).map_err(kafka("create a producer"))?;
+        let client = client(target)?;
+        identify(&mut config, &client);
+        identify(&mut producer, &client);
+        let created = producer.create_with_context(Reports::default()).map_err(kafka("create a producer"))?;
+        let producer = Fed::new(created, &producer);
         let headers = (!target.headers.is_empty()).then(|| owned(target.headers));
         Ok(Self { config, producer, topic: target.topic.to_owned(), headers })
     }
@@ -106,6 +108,7 @@ impl Sink {
     fn create(&self, partitions: u32) -> Result<(), ProduceError> {
         let doing = format!("create topic `{}`", self.topic);
         let admin = AdminClient::from_config_and_context(&self.config, Heard).map_err(kafka(&doing))?;
+        let admin = Fed::new(admin, &self.config);
         let count = i32::try_from(partitions).unwrap_or(i32::MAX);
         let topic = NewTopic::new(&self.topic, count, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(QUESTION)).request_timeout(Some(QUESTION));
@@ -170,6 +173,16 @@ impl Sink {
 
     fn in_flight(&self) -> u64 {
         u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+}
+
+/// What these properties are for a worker: where tokens come from is written in the same way.
+fn client(target: Target<'_>) -> Result<Kafka, ProduceError> {
+    let properties = target.properties.iter().map(|property| (property.key.clone(), property.value.clone())).collect();
+    let kafka = Kafka { brokers: target.brokers.to_owned(), properties, ..Kafka::default() };
+    match crate::config::tokens::problems(&kafka).into_iter().next() {
+        Some((name, why)) => Err(ProduceError::Property(name, why)),
+        None => Ok(kafka),
     }
 }
 

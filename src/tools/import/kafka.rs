@@ -10,8 +10,12 @@ use crate::config::show_text;
 const PROTOCOL: &str = "kafka.properties.security.protocol";
 const MECHANISM: &str = "kafka.properties.sasl.mechanism";
 const USERNAME: &str = "kafka.properties.sasl.username";
-/// The mechanisms that the client supports without further libraries.
+const TOKEN_URL: &str = "kafka.properties.sasl.oauthbearer.token.endpoint.url";
+/// The mechanisms that need a user.
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+/// Those that need none.
+const OAUTHBEARER: &str = "OAUTHBEARER";
+const MSK_IAM: &str = "AWS_MSK_IAM";
 
 /// Tempo's topic: the keys of its records are tenants.
 pub(super) fn tempo_topic(importer: &mut Importer, at: &At<'_>) {
@@ -52,6 +56,15 @@ pub(super) fn mechanism(importer: &mut Importer, at: &At<'_>) {
     }
 }
 
+/// A file with a token.
+pub(super) fn token_file(importer: &mut Importer, at: &At<'_>) {
+    let Some(path) = at.tree.text().filter(|path| path.starts_with('/')) else {
+        return importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not an absolute path");
+    };
+    importer.said(at);
+    importer.set(TOKEN_URL, YamlValue::Flow(show_text(&format!("file://{path}"))), at);
+}
+
 /// Whether TLS is used.
 pub(super) fn tls(importer: &mut Importer, at: &At<'_>) {
     switch(importer, at, true);
@@ -77,17 +90,20 @@ fn switch(importer: &mut Importer, at: &At<'_>, means: bool) {
 pub(super) fn secure(importer: &mut Importer, tls: bool) {
     let said = importer.draft.sets.iter().find(|set| set.path == PROTOCOL).cloned();
     let user = importer.draft.sets.iter().find(|set| set.path == USERNAME || set.path == MECHANISM).cloned();
-    let tls = said.as_ref().map_or(tls, |set| set.value.flow() == "SSL");
+    let used = importer.draft.sets.iter().find(|set| set.path == MECHANISM).map(|set| set.value.flow());
+    // Amazon MSK takes its tokens with TLS only.
+    let tls = used.as_deref() == Some(MSK_IAM) || said.as_ref().map_or(tls, |set| set.value.flow() == "SSL");
     if let Some(user) = &user
         && importer.draft.get(MECHANISM).is_none()
     {
         importer.draft.put(MECHANISM, YamlValue::Flow("PLAIN".to_owned()), &user.from, user.finding);
     }
-    // Without a user, SASL is not used.
-    if importer.draft.get(USERNAME).is_none() {
+    let tokens = used.as_ref().is_some_and(|used| *used == OAUTHBEARER || *used == MSK_IAM);
+    // Without a user, these are not used.
+    if !tokens && importer.draft.get(USERNAME).is_none() {
         importer.draft.remove(MECHANISM);
     }
-    let sasl = importer.draft.get(USERNAME).is_some();
+    let sasl = tokens || importer.draft.get(USERNAME).is_some();
     let protocol = match (sasl, tls) {
         (true, true) => "SASL_SSL",
         (true, false) => "SASL_PLAINTEXT",

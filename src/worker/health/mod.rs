@@ -22,7 +22,8 @@ use self::delivery::Delivery;
 pub(crate) use self::liveness::Liveness;
 use self::records::Records;
 use crate::core::model::Millis;
-use crate::worker::kafka::{client, fetch};
+use crate::worker::kafka::files::Files;
+use crate::worker::kafka::{client, fetch, tokens};
 use crate::worker::task::{Clients, Groups, pause};
 use crate::worker::telemetry::{Condition, Conditions, TaskId, TaskKind, TaskState, TaskStatus, WAITS_AT_LEAST};
 
@@ -47,8 +48,9 @@ pub(crate) struct Watched {
 }
 
 /// The state between two checks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
+    files: Files,
     delivery: Delivery,
     records: Records,
     /// Since when the worker is in each group.
@@ -72,7 +74,9 @@ pub(crate) fn begin(conditions: &Conditions) {
 /// Starts to watch.
 pub(crate) fn watch(watched: Watched) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("health".to_owned()).spawn(move || {
-        let mut watch = Watch::default();
+        let files = Files::new(&watched.clients.config.kafka, Instant::now());
+        let (delivery, records, back) = (Delivery::default(), Records::default(), BTreeMap::new());
+        let mut watch = Watch { files, delivery, records, back };
         loop {
             watch.look(&watched, Instant::now());
             if !pause(&watched.stop, LOOK_EVERY) {
@@ -93,7 +97,11 @@ impl Watch {
         let statuses = watched.clients.telemetry.tasks().snapshot();
         // Why brokers do not answer, if librdkafka has reported it.
         let cause = client::cause();
+        // Files that have changed are a reason only once brokers refuse what was in them.
+        let files = self.files.look(present).filter(|_| cause.is_some());
+        conditions.report(Condition::Credentials, "files", files);
         let lacks = lacks(&statuses, watched.clients.config.admin.ready_max_lag, present, cause.as_deref());
+        conditions.report(Condition::Credentials, "kafka", tokens::missing(&watched.clients.config.kafka));
         conditions.report_all(Condition::Tasks, lacks.tasks);
         conditions.report_all(Condition::Fetch, lacks.fetch);
         conditions.report_all(Condition::Lag, lacks.lag);

@@ -9,7 +9,7 @@ use rdkafka::producer::BaseProducer;
 use rdkafka::{ClientConfig, ClientContext};
 use tracing::Level;
 
-use super::trouble;
+use super::{tokens, trouble};
 use crate::config::settings::Kafka;
 use crate::worker::telemetry::flood;
 
@@ -131,10 +131,18 @@ pub(crate) fn base(kafka: &Kafka, ours: &[(&str, &str)]) -> ClientConfig {
     for (key, value) in ours {
         config.set(*key, *value);
     }
-    for (key, value) in &kafka.properties {
-        config.set(key, value.reveal());
-    }
+    identify(&mut config, kafka);
     config
+}
+
+/// Adds the user's own properties, and those by which a client finds its tokens.
+pub(crate) fn identify(config: &mut ClientConfig, kafka: &Kafka) {
+    for (key, value) in kafka.client_properties() {
+        config.set(key, value);
+    }
+    if let Some(source) = tokens::source(kafka) {
+        config.set(tokens::PROPERTY, source);
+    }
 }
 
 /// How many compressed bytes of a partition one answer may carry; a larger batch comes alone. It bounds what a queue
@@ -278,12 +286,15 @@ pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     base(kafka, &[]).create_native_config().map(drop).map_err(|e| KafkaError::client("client", e))?;
     // librdkafka refuses some combinations only when a client is created: each kind of client is created, without
     // brokers.
-    let alone = Kafka { brokers: String::new(), ..kafka.clone() };
-    for (role, config) in [("consumer", reader(&alone, 1 << 20)), ("group member", member(&alone, &alone.group))] {
-        config.create::<BaseConsumer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
+    let alone = |mut config: ClientConfig| {
+        config.set("bootstrap.servers", "");
+        config
+    };
+    for (role, config) in [("consumer", reader(kafka, 1 << 20)), ("group member", member(kafka, &kafka.group))] {
+        alone(config).create::<BaseConsumer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
     }
-    for (role, config) in [("producer", producer(&alone)), ("producer of dead letters", dead_letters(&alone))] {
-        config.create::<BaseProducer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
+    for (role, config) in [("producer", producer(kafka)), ("producer of dead letters", dead_letters(kafka))] {
+        alone(config).create::<BaseProducer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
     }
     Ok(())
 }
@@ -404,6 +415,9 @@ pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
 
 /// Every client of this process meets the same broker, and reports that repeatedly: a line for each cause and minute.
 fn say(level: Level, text: &str) {
+    if text.contains(tokens::MISSED) {
+        return tracing::debug!("librdkafka: {text}");
+    }
     let trouble = trouble::of(text);
     let (cause, remedy) = match trouble {
         Some(trouble) => {

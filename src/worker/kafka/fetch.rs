@@ -15,6 +15,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use super::topic_ids::{self, Incarnation, TopicIds};
 use crate::config::settings::Kafka;
 
@@ -65,7 +66,7 @@ pub enum NoRecord {
 
 /// The consumer of one worker thread. Only that thread opens and closes partitions.
 pub struct Fetcher {
-    consumer: Arc<BaseConsumer<FetchEvents>>,
+    consumer: Fed<Arc<BaseConsumer<FetchEvents>>>,
     thread: Thread,
     memory: usize,
 }
@@ -185,7 +186,7 @@ impl Fetcher {
         // librdkafka calls this before it acts on its own reports.
         consumer.set_nonempty_callback(move || context.news.store(true, Ordering::Release));
         let memory = client::memory_of(buffer_bytes);
-        Ok(Self { consumer: Arc::new(consumer), thread: std::thread::current(), memory })
+        Ok(Self { consumer: Fed::new(Arc::new(consumer), &config), thread: std::thread::current(), memory })
     }
 
     /// Starts fetching a partition at `offset`.

@@ -10,6 +10,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use crate::config::settings::Kafka;
 
 /// What is fetched ahead, if memory allows.
@@ -17,7 +18,7 @@ const READ_AHEAD: usize = 8 << 20;
 
 /// A consumer of all partitions of a topic.
 pub struct Follower {
-    consumer: BaseConsumer<client::Heard>,
+    consumer: Fed<BaseConsumer<client::Heard>>,
     topic: String,
     /// The offset that comes next, by partition.
     next: BTreeMap<i32, i64>,
@@ -45,7 +46,7 @@ impl Follower {
         let config = client::reader(kafka, READ_AHEAD);
         let consumer = BaseConsumer::from_config_and_context(&config, client::Heard)
             .map_err(|e| KafkaError::client("follower", e))?;
-        let follower = Self { consumer, topic: topic.to_owned(), next: from };
+        let follower = Self { consumer: Fed::new(consumer, &config), topic: topic.to_owned(), next: from };
         follower.assign()?;
         Ok(follower)
     }

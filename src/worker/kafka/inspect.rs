@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::assignment;
 use super::client::{self, Heard, KafkaError};
+use super::fed::Fed;
 use super::reader::Stretch;
 use super::scan::Scanner;
 use crate::config::settings::Kafka;
@@ -23,7 +24,7 @@ const TELLS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A consumer without a place in any group, which sends requests in the name of one.
 pub struct Inspector {
-    consumer: BaseConsumer<Heard>,
+    consumer: Fed<BaseConsumer<Heard>>,
     scanner: Scanner,
     kafka: Kafka,
 }
@@ -50,7 +51,7 @@ impl Inspector {
         config.set("enable.partition.eof", "true");
         let consumer =
             BaseConsumer::from_config_and_context(&config, Heard).map_err(|e| KafkaError::client("consumer", e))?;
-        Ok(Self { consumer, scanner: Scanner::new(kafka)?, kafka: kafka.clone() })
+        Ok(Self { consumer: Fed::new(consumer, &config), scanner: Scanner::new(kafka)?, kafka: kafka.clone() })
     }
 
     /// How many brokers there are.

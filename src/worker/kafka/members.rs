@@ -12,6 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use super::pulse::{self, Pulse};
 use crate::config::settings::Kafka;
 
@@ -52,7 +53,7 @@ pub trait OnChange: Send + Sync {
 
 /// One member of the group. It owns partitions and fetches nothing.
 pub struct Member {
-    consumer: BaseConsumer<MemberEvents>,
+    consumer: Fed<BaseConsumer<MemberEvents>>,
     group: String,
     /// What it joins for; topics may come and go.
     topics: Mutex<Vec<String>>,
@@ -167,7 +168,8 @@ impl Member {
             .map_err(|e| KafkaError::client("group member", e))?;
         let thread = std::thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
-        let member = Self { consumer, group: group.to_owned(), topics: Mutex::new(topics) };
+        let member =
+            Self { consumer: Fed::new(consumer, &config), group: group.to_owned(), topics: Mutex::new(topics) };
         member.rejoin()?;
         Ok(member)
     }

@@ -12,13 +12,14 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfig};
 
 use super::client::KafkaError;
+use super::fed::Fed;
 
 /// How long one poll may take. Events end the wait at once; a producer that was dropped is gone after this at the latest.
 const POLL: Duration = Duration::from_secs(1);
 
 /// A producer whose events a thread of its own serves until it is dropped. What is in flight then has failed.
 pub(crate) struct PolledProducer<C: ProducerContext + 'static> {
-    producer: Arc<BaseProducer<C>>,
+    producer: Fed<Arc<BaseProducer<C>>>,
     dropped: Arc<AtomicBool>,
 }
 
@@ -39,7 +40,7 @@ impl<C: ProducerContext + 'static> PolledProducer<C> {
             }
         };
         thread.spawn(serve).map_err(|source| KafkaError::Thread { role, source })?;
-        Ok(Self { producer, dropped })
+        Ok(Self { producer: Fed::new(producer, config), dropped })
     }
 }
 

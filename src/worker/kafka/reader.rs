@@ -10,6 +10,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use super::topic_ids::{self, TopicIds};
 use crate::config::settings::Kafka;
 
@@ -26,7 +27,7 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// A consumer that reads stretches, one at a time.
 pub struct LogReader {
-    consumer: BaseConsumer<ReaderEvents>,
+    consumer: Fed<BaseConsumer<ReaderEvents>>,
     memory: usize,
 }
 
@@ -97,7 +98,7 @@ impl LogReader {
         let config = topic_ids::told(client::reader(kafka, buffer_bytes));
         let consumer = BaseConsumer::from_config_and_context(&config, ReaderEvents::default())
             .map_err(|e| KafkaError::client("log reader", e))?;
-        Ok(Self { consumer, memory: client::memory_of(buffer_bytes) })
+        Ok(Self { consumer: Fed::new(consumer, &config), memory: client::memory_of(buffer_bytes) })
     }
 
     /// How many bytes of memory may be taken for what is fetched ahead while a stretch is read.

@@ -9,6 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use super::reader::Stretch;
 use crate::config::settings::Kafka;
 
@@ -17,7 +18,7 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// A consumer without a group that reads source partitions.
 pub struct Scanner {
-    consumer: BaseConsumer<client::Heard>,
+    consumer: Fed<BaseConsumer<client::Heard>>,
 }
 
 // === impl Scanner ===
@@ -28,9 +29,10 @@ impl Scanner {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let consumer = BaseConsumer::from_config_and_context(&client::reader(kafka, 16 << 20), client::Heard)
+        let config = client::reader(kafka, 16 << 20);
+        let consumer = BaseConsumer::from_config_and_context(&config, client::Heard)
             .map_err(|e| KafkaError::client("scanner", e))?;
-        Ok(Self { consumer })
+        Ok(Self { consumer: Fed::new(consumer, &config) })
     }
 
     /// The lowest offset that a partition still has, and the one after its last record.

@@ -30,6 +30,7 @@ pub use self::fit::Risk;
 use self::health::{Health, Request};
 pub use self::names::TopicNames;
 use super::client::{self, KafkaError};
+use super::fed::Fed;
 use crate::config::SourceTopics;
 use crate::config::settings::Kafka;
 use crate::worker::telemetry::Telemetry;
@@ -41,7 +42,7 @@ const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Creates and checks topics.
 pub struct Topics {
-    admin: AdminClient<client::Heard>,
+    admin: Fed<AdminClient<client::Heard>>,
     kafka: Kafka,
     names: TopicNames,
     replication: i32,
@@ -61,12 +62,13 @@ impl Topics {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let admin = AdminClient::from_config_and_context(&client::base(kafka, &[]), client::Heard)
+        let config = client::base(kafka, &[]);
+        let admin = AdminClient::from_config_and_context(&config, client::Heard)
             .map_err(|e| KafkaError::client("admin client", e))?;
         let (names, replication) = (TopicNames::new(&kafka.group), kafka.replication);
         let (kafka, health, left_out) = (kafka.clone(), Health::default(), Mutex::default());
         Ok(Self {
-            admin,
+            admin: Fed::new(admin, &config),
             kafka,
             names,
             replication,

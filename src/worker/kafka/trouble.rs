@@ -56,6 +56,11 @@ const PASSWORD: Trouble = trouble(
     "the broker rejects the user or the password: check kafka.properties sasl.username and sasl.password, and \
      whether the user has credentials for this sasl.mechanisms",
 );
+const TOKEN: Trouble = trouble(
+    "SASL token",
+    "the broker rejects the token: check that it is for this cluster (issuer, audience, scope) and that the clocks agree; \
+     with AWS_MSK_IAM, that its identity may kafka-cluster:Connect",
+);
 const OTHER_NAME: Trouble = trouble(
     "certificate for another name",
     "the broker's certificate is for another name: use the name of the certificate in kafka.brokers and in the \
@@ -105,6 +110,8 @@ const WORDS: &[(&[&str], Trouble)] = &[
     (&["Disconnected", "in state AUTH"], NO_SASL),
     (&["Unsupported SASL mechanism"], MECHANISM),
     (&["SASL mechanism handshake failed"], MECHANISM),
+    (&["OAUTHBEARER", "authentication failed"], TOKEN),
+    (&["invalid_token"], TOKEN),
     (&["SASL", "Authentication failed"], PASSWORD),
     (&["SASL authentication error"], PASSWORD),
     (&["SASL authentication failed"], PASSWORD),

@@ -13,9 +13,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use crate::config::settings::Auth;
 
 use super::ExportError;
-use super::credentials::{Chain, Renewing, Source};
-use super::profiles;
 use super::secrets::SecretHeader;
+use crate::worker::identity::aws::{Chain, Renewing, Source};
+use crate::worker::identity::profiles;
 
 /// Adds the credentials.
 pub(super) enum Authorizer {
@@ -51,7 +51,8 @@ impl Authorizer {
                 SecretHeader::new(token, place, |token: &str| format!("Bearer {token}")).map(Self::Secret)
             }
             Auth::SigV4 { region, service, profile, role_arn } => {
-                profiles::check(profile.as_deref()).await?;
+                let checked = profiles::check(profile.as_deref()).await;
+                checked.map_err(|error| ExportError::Profile(error.to_string().into()))?;
                 let chain = Chain { region: region.clone(), profile: profile.clone(), role: role_arn.clone() };
                 // Settings that cannot be used must fail the start, and not a later attempt.
                 drop(chain.provider().await);

@@ -19,6 +19,7 @@ use super::dialect::Version;
 use super::recipient::Trouble;
 use super::secrets::SecretHeader;
 use super::{ExportError, millis};
+pub(super) use crate::worker::identity::chain;
 
 /// So much of an answer's text is read, for the log.
 const MAX_TEXT: usize = 1024;
@@ -333,18 +334,6 @@ fn tls(mut builder: reqwest::ClientBuilder, cfg: &Tls) -> Result<reqwest::Client
         tracing::warn!("remote_write.tls.insecure_skip_verify is enabled: the receiver's certificate is not verified");
     }
     Ok(builder.tls_danger_accept_invalid_certs(cfg.insecure_skip_verify))
-}
-
-/// An error with its causes: the outermost alone is not specific.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }
 
 #[cfg(test)]

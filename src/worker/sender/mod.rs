@@ -9,7 +9,6 @@ mod auth;
 mod causes;
 mod client;
 mod connector;
-mod credentials;
 mod delivery;
 mod dialect;
 mod endpoints;
@@ -20,7 +19,6 @@ mod outage;
 mod outbox;
 mod pace;
 pub mod preflight;
-mod profiles;
 mod quarantine;
 pub mod query;
 mod recipient;
@@ -92,17 +90,8 @@ pub enum ExportError {
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
     HalfIdentity,
     /// An AWS profile whose credentials a person has to fetch.
-    #[error(
-        "remote_write.auth.profile: the AWS profile {profile:?} has {key}, so a person must sign in for its credentials; use a \
-         profile with keys, a role, a web identity or credential_process (such as `aws configure export-credentials \
-         --profile {profile} --format process`)"
-    )]
-    Profile {
-        /// The profile.
-        profile: String,
-        /// The key that sets it.
-        key: &'static str,
-    },
+    #[error("remote_write.auth.profile: {0}")]
+    Profile(Box<str>),
     /// A rule of relabeling has no regular expression.
     #[error("remote_write.write_relabel_configs: {0}")]
     Relabel(regex::Error),

@@ -7,9 +7,7 @@ use reqwest::header::HeaderValue;
 use crate::config::settings::Secret;
 
 use super::ExportError;
-
-/// No secret is longer.
-const MAX_BYTES: u64 = 1 << 20;
+use crate::worker::identity::secret_of;
 
 /// Makes the text of the header of a secret.
 type Text = Box<dyn Fn(&str) -> String + Send + Sync>;
@@ -48,7 +46,7 @@ impl SecretHeader {
     pub(super) fn value(&self) -> HeaderValue {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.secret.file() else { return current.header.clone() };
-        match read(file) {
+        match secret_of(file) {
             Ok(value) if value == current.value => current.wrong = None,
             Ok(value) => match header(&(self.text)(&value)) {
                 Some(header) => {
@@ -76,17 +74,6 @@ impl Current {
             self.wrong = Some(why);
         }
     }
-}
-
-fn read(file: &std::path::Path) -> Result<String, String> {
-    let size = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
-    if size > MAX_BYTES {
-        return Err(format!("it has {size} bytes"));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
-    let value = Secret::in_text(&text);
-    // A program that replaces it without a rename empties it first.
-    if value.is_empty() { Err("it is empty".to_owned()) } else { Ok(value.to_owned()) }
 }
 
 fn header(text: &str) -> Option<HeaderValue> {

@@ -62,6 +62,8 @@ conditions! {
     Group = "group": "the worker is a member of both consumer groups, confirmed by heartbeats",
     /// The tasks that the groups have given to this worker.
     Tasks = "tasks": "all tasks assigned to this worker are restored and running",
+    /// Tokens for the brokers.
+    Credentials = "credentials": "there is a valid token for the brokers, where they need one",
     /// Reading of owned partitions.
     Fetch = "fetch": "all owned partitions can be read",
     /// Appending to internal topics.

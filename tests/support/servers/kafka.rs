@@ -96,11 +96,35 @@ advertised.listeners=PLAINTEXT://{brokers}
     /// [`ASKED_AGAIN_AFTER`]) and rights. Returns that listener's address, too. Who comes in by the first one may do
     /// everything.
     pub fn start_guarded() -> (Self, String) {
+        Self::start_with_listener(&format!(
+            "sasl.enabled.mechanisms=SCRAM-SHA-256
+listener.name.guarded.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.guarded.scram-sha-256.connections.max.reauth.ms={}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+",
+            ASKED_AGAIN_AFTER.as_millis()
+        ))
+    }
+
+    /// A broker with a second listener that wants a token (OAUTHBEARER, unsecured, asked for again every
+    /// [`ASKED_AGAIN_AFTER`]). Returns that listener's address, too.
+    pub fn start_with_tokens() -> (Self, String) {
+        Self::start_with_listener(&format!(
+            "sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.guarded.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
+listener.name.guarded.oauthbearer.connections.max.reauth.ms={}
+",
+            ASKED_AGAIN_AFTER.as_millis()
+        ))
+    }
+
+    fn start_with_listener(login: &str) -> (Self, String) {
         let guarded = std::cell::RefCell::new(String::new());
         let launch = |dir: &TempDir| {
             let [port, controller, guard] = free_ports();
             guarded.replace(format!("127.0.0.1:{guard}"));
-            let properties = guard_properties(port, controller, guard);
+            let properties = guard_properties(port, controller, guard) + login;
             launch_on(dir, &format!("127.0.0.1:{port}"), controller, &["--standalone"], &properties)
         };
         let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
@@ -265,13 +289,7 @@ fn guard_properties(port: u16, controller: u16, guard: u16) -> String {
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guard}
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT
-sasl.enabled.mechanisms=SCRAM-SHA-256
-listener.name.guarded.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.guarded.scram-sha-256.connections.max.reauth.ms={}
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-",
-        ASKED_AGAIN_AFTER.as_millis()
+"
     )
 }
 

@@ -1,12 +1,18 @@
 //! Tempo's `ingest.kafka`.
 
-use crate::tools::import::kafka::{group, mechanism, tempo_topic, tls};
-use crate::tools::import::table::How::{By, Invert, Nothing, Secret, Text};
+use crate::tools::import::kafka::{group, mechanism, tempo_topic, tls, token_file};
+use crate::tools::import::table::How::{By, Fixed, Invert, Nothing, Secret, Text};
 use crate::tools::import::table::ImportResult::{Better, Different, Ignored, Refused, Same};
 use crate::tools::import::table::{Table, case, key, none};
 
 const PRODUCER: &str = "spanmill writes only to its internal topics";
-const MECHANISM: &str = "not in this build of the client: use PLAIN, SCRAM or a TLS certificate";
+const MECHANISM: &str =
+    "not in this build of the client: use PLAIN, SCRAM, OAUTHBEARER, AWS_MSK_IAM or a TLS certificate";
+const AWS: &str = "AWS credentials come from the usual chain: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the worker a \
+                   role";
+const SOCKET: &str =
+    "tokens come from a file or a token endpoint: write kafka.properties sasl.oauthbearer.token.endpoint.url";
+const TOKEN: &str = "put the token into this file, which is read again when it changes";
 const UNUSED: &str = "the generator does not use it either";
 
 /// Where Tempo's records are.
@@ -21,11 +27,36 @@ pub(in crate::tools::import) const INGEST: Table = Table {
         none("dial_timeout", Ignored("the client's own value is used")),
         none("write_timeout", Ignored(PRODUCER)),
         key("sasl_mechanism", By(mechanism), "kafka.properties.sasl.mechanism, security.protocol", Same),
+        case("sasl_mechanism", "OAUTHBEARER", Fixed("OAUTHBEARER"), "kafka.properties.sasl.mechanism", Same),
+        case(
+            "sasl_mechanism",
+            "AWS_MSK_IAM",
+            Fixed("AWS_MSK_IAM"),
+            "kafka.properties.sasl.mechanism",
+            Different(
+                "the region follows from kafka.brokers, or is kafka.properties sasl.aws.region; TLS is always used",
+            ),
+        ),
         case("sasl_mechanism", "(another)", Nothing, "", Refused(MECHANISM)),
         key("sasl_username", Text, "kafka.properties.sasl.username", Same),
         key("sasl_password", Secret("/etc/spanmill/kafka-password"), "kafka.properties.sasl.password", Same),
-        none("sasl_oauthbearer_*", Refused(MECHANISM)),
-        none("sasl_msk_iam_*", Refused(MECHANISM)),
+        key(
+            "sasl_oauthbearer_token",
+            Fixed("file:///etc/spanmill/kafka-token"),
+            "kafka.properties.sasl.oauthbearer.token.endpoint.url",
+            Different(TOKEN),
+        ),
+        key(
+            "sasl_oauthbearer_file_path",
+            By(token_file),
+            "kafka.properties.sasl.oauthbearer.token.endpoint.url",
+            Different("the token of the file is used, as it stands or as JSON; its zid and extensions are not"),
+        ),
+        none("sasl_oauthbearer_extensions", Refused("write kafka.properties sasl.oauthbearer.extensions: name=value")),
+        none("sasl_oauthbearer_zid", Refused("the identity is that of the token")),
+        none("sasl_oauthbearer_http_*", Refused(SOCKET)),
+        none("sasl_msk_iam_user_agent", Ignored("spanmill has its own")),
+        none("sasl_msk_iam_*", Refused(AWS)),
         key("tls_enabled", By(tls), "kafka.properties.security.protocol", Same),
         key("tls_cert_path", Text, "kafka.properties.ssl.certificate.location", Same),
         key("tls_key_path", Text, "kafka.properties.ssl.key.location", Same),

@@ -11,7 +11,10 @@ const ENCODING: &str =
 const EXTENSION: &str = "the format is detected per record";
 const ZIPKIN: &str = "every span keeps its resource, and client and server with one ID are an edge";
 const JOURNAL: &str = "offsets follow from the journal: every span counts once";
-const MECHANISM: &str = "not in this build of the client: use PLAIN, SCRAM or a TLS certificate";
+const MECHANISM: &str =
+    "not in this build of the client: use PLAIN, SCRAM, OAUTHBEARER, AWS_MSK_IAM or a TLS certificate";
+const SOURCE: &str = "write the extension's token endpoint and client as kafka.properties sasl.oauthbearer.token.endpoint.url, \
+                      sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret";
 const EXCLUDE: &str = "write regular expressions in kafka.topics that match the other topics only";
 const METADATA: &str = "the client's own value is used";
 const OTHERS: &str = "only spans are read";
@@ -103,9 +106,20 @@ const ROWS: &[Row] = &[
     key("auth.sasl.username", Text, "kafka.properties.sasl.username", Same),
     key("auth.sasl.password", Secret("/etc/spanmill/kafka-password"), "kafka.properties.sasl.password", Same),
     key("auth.sasl.mechanism", By(mechanism), "kafka.properties.sasl.mechanism, security.protocol", Same),
+    case("auth.sasl.mechanism", "OAUTHBEARER", Fixed("OAUTHBEARER"), "kafka.properties.sasl.mechanism", Same),
+    case(
+        "auth.sasl.mechanism",
+        "AWS_MSK_IAM_OAUTHBEARER",
+        Fixed("AWS_MSK_IAM"),
+        "kafka.properties.sasl.mechanism",
+        Same,
+    ),
+    case("auth.sasl.mechanism", "AWS_MSK_IAM", Fixed("AWS_MSK_IAM"), "kafka.properties.sasl.mechanism", Same),
     case("auth.sasl.mechanism", "(another)", Nothing, "", Refused(MECHANISM)),
+    none("auth.sasl.oauthbearer_token_source", Refused(SOURCE)),
+    key("auth.sasl.aws_msk.region", Text, "kafka.properties.sasl.aws.region", Same),
+    none("auth.sasl.aws_msk.broker_addr", Ignored("the token is for the cluster")),
     none("auth.sasl.version", Ignored("the client asks the broker")),
-    none("auth.sasl.aws_msk.**", Refused(MECHANISM)),
     none("auth.kerberos.**", Refused(MECHANISM)),
     case("auth.tls", PRESENT, Nothing, "kafka.properties.security.protocol", Same),
     key("auth.tls.insecure", By(tls_off), "kafka.properties.security.protocol", Same),

@@ -11,7 +11,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::client::chain;
+use super::chain;
 
 /// Credentials are renewed this long before they expire, or when a third of their life is left, and looked up again this
 /// often when they never expire.
@@ -22,14 +22,14 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
-pub(super) struct Chain {
-    pub(super) region: String,
-    pub(super) profile: Option<String>,
-    pub(super) role: Option<String>,
+pub(crate) struct Chain {
+    pub(crate) region: String,
+    pub(crate) profile: Option<String>,
+    pub(crate) role: Option<String>,
 }
 
 /// Where credentials come from.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The chain, set up again for each renewal: it remembers its files.
     Chain(Chain),
     /// Always the same provider.
@@ -38,7 +38,7 @@ pub(super) enum Source {
 }
 
 /// Credentials that are renewed.
-pub(super) struct Renewing {
+pub(crate) struct Renewing {
     inner: Arc<Inner>,
     /// The renewal in progress; it ends with this.
     task: Mutex<JoinSet<()>>,
@@ -71,7 +71,7 @@ struct Cached {
 // === impl Chain ===
 
 impl Chain {
-    pub(super) async fn provider(&self) -> Option<SharedCredentialsProvider> {
+    pub(crate) async fn provider(&self) -> Option<SharedCredentialsProvider> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(self.region.clone()));
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
@@ -90,7 +90,8 @@ impl Chain {
 // === impl Source ===
 
 impl Source {
-    async fn ask(&self) -> Result<Credentials, String> {
+    /// Credentials as they are now.
+    pub(crate) async fn ask(&self) -> Result<Credentials, String> {
         let provider = match self {
             Self::Chain(chain) => chain.provider().await,
             #[cfg(test)]
@@ -104,7 +105,7 @@ impl Source {
 // === impl Renewing ===
 
 impl Renewing {
-    pub(super) fn new(source: Source) -> Self {
+    pub(crate) fn new(source: Source) -> Self {
         Self::with_timeout(source, TIMEOUT)
     }
 
@@ -114,7 +115,7 @@ impl Renewing {
     }
 
     /// Credentials that are good at `now`. Waits for a renewal only if there are none.
-    pub(super) async fn at(&self, now: SystemTime) -> Result<Credentials, String> {
+    pub(crate) async fn at(&self, now: SystemTime) -> Result<Credentials, String> {
         let mut renewals = self.inner.renewals.subscribe();
         if let Some(good) = self.renew_in_time(now) {
             return Ok(good);
@@ -142,7 +143,7 @@ impl Renewing {
     }
 
     /// A receiver has rejected the credentials: newer ones may exist.
-    pub(super) fn distrust(&self, now: SystemTime) {
+    pub(crate) fn distrust(&self, now: SystemTime) {
         let mut state = self.inner.state();
         if let Some(cached) = &mut state.cached {
             cached.renew_at = now;

@@ -7,14 +7,23 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::profile::{self, Profile, ProfileSet};
 use aws_credential_types::provider::ProvideCredentials;
 
-use super::ExportError;
+/// A profile whose credentials a person has to fetch.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the AWS profile {profile:?} has {key}, so a person must sign in for its credentials; use a profile with keys, a role, a web \
+     identity or credential_process (such as `aws configure export-credentials --profile {profile} --format process`)"
+)]
+pub(crate) struct Interactive {
+    profile: String,
+    key: &'static str,
+}
 
 /// The keys of such profiles.
 const INTERACTIVE: [&str; 6] =
     ["sso_session", "sso_start_url", "sso_account_id", "sso_role_name", "sso_region", "login_session"];
 
 /// Refuses the profile of this name, or the one that is selected by the environment, if a person has to fetch its credentials.
-pub(super) async fn check(name: Option<&str>) -> Result<(), ExportError> {
+pub(crate) async fn check(name: Option<&str>) -> Result<(), Interactive> {
     // What the environment holds counts first.
     if EnvironmentVariableCredentialsProvider::new().provide_credentials().await.is_ok() {
         return Ok(());
@@ -26,7 +35,7 @@ pub(super) async fn check(name: Option<&str>) -> Result<(), ExportError> {
 }
 
 /// Follows the profiles from one to the other as the chain does.
-fn refuse_interactive(profiles: &ProfileSet) -> Result<(), ExportError> {
+fn refuse_interactive(profiles: &ProfileSet) -> Result<(), Interactive> {
     let (mut name, mut seen) = (profiles.selected_profile(), BTreeSet::new());
     while let Some(profile) = profiles.get_profile(name).filter(|_| seen.insert(name)) {
         let has = |key: &str| profile.get(key).is_some();
@@ -47,9 +56,9 @@ fn source(profile: &Profile) -> Option<&str> {
     profile.get("role_arn").and_then(|_| profile.get("source_profile")).filter(|source| *source != profile.name())
 }
 
-fn interactive(profile: &Profile) -> Result<(), ExportError> {
+fn interactive(profile: &Profile) -> Result<(), Interactive> {
     match INTERACTIVE.into_iter().find(|key| profile.get(key).is_some()) {
-        Some(key) => Err(ExportError::Profile { profile: profile.name().to_owned(), key }),
+        Some(key) => Err(Interactive { profile: profile.name().to_owned(), key }),
         None => Ok(()),
     }
 }
