@@ -47,7 +47,7 @@ pub struct PlanArgs {
     /// Prometheus series per label set: buckets with +Inf, sum, count, calls and size; 19 with the default buckets
     #[arg(long, value_name = "N", default_value_t = 19.0, value_parser = positive)]
     series_per_label_set: f64,
-    /// Prometheus series per edge; 24 with the default buckets
+    /// Prometheus series per edge; 24 with the default buckets, 13 with one of service_graphs.latency_sides
     #[arg(long, value_name = "N", default_value_t = 24.0, value_parser = positive)]
     series_per_edge: f64,
     /// Fraction of all spans that are client or server spans whose peer span never arrives; they wait for the whole of

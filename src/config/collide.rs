@@ -37,6 +37,10 @@ const EDGE_LABELS: [&str; 7] = [
     "server_service_namespace",
 ];
 
+/// Labels that edges have only with [`OPERATIONS`].
+const OPERATION_LABELS: [&str; 2] = ["client_operation", "server_operation"];
+const OPERATIONS: &str = "service_graphs.operations";
+
 /// Labels that series have only with [`TARGET_INFO`].
 const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TARGET_INFO: &str = "span_metrics.enable_target_info";
@@ -46,12 +50,13 @@ fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
     let graphs = &config.service_graphs;
     let namespaces = graphs.service_namespace == ServiceNamespace::Labels;
     let (failed, virtual_node) = (config.naming.profile == Profile::Otel, graphs.virtual_node_label);
-    EDGE_LABELS.into_iter().filter(move |label| match *label {
+    let edges = EDGE_LABELS.into_iter().filter(move |label| match *label {
         "failed" => failed,
         "virtual_node" => virtual_node,
         "client_service_namespace" | "server_service_namespace" => namespaces,
         _ => true,
-    })
+    });
+    edges.chain(OPERATION_LABELS.into_iter().filter(|_| graphs.operations))
 }
 
 /// Every label that the settings ask for, with the key that does.
@@ -86,15 +91,17 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
 /// Why a label of every series cannot have this name, and the keys that this is about.
 fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(String, Option<String>)> {
     let of_target = config.span_metrics.target_info && TARGET_LABELS.contains(&name);
+    let of_operation = config.service_graphs.operations && OPERATION_LABELS.contains(&name);
     let other = "choose another name";
     if name == "le" || name.starts_with("__") {
         Some((format!("is a label with a special meaning in Prometheus; {other}"), None))
     } else if OWN_LABELS.contains(&name) || EDGE_LABELS.contains(&name) {
         // Replacing it would merge series that other shards write.
         Some((format!("is a label of spanmill's own series; {other}"), None))
-    } else if of_target {
-        let message = format!("`{name}` is a label of spanmill's own with `{TARGET_INFO}`; {other}");
-        Some((message, Some(TARGET_INFO.to_owned())))
+    } else if of_target || of_operation {
+        let key = if of_target { TARGET_INFO } else { OPERATIONS };
+        let message = format!("`{name}` is a label of spanmill's own with `{key}`; {other}");
+        Some((message, Some(key.to_owned())))
     } else {
         let (_, path) = asked.iter().find(|(label, _)| label == name)?;
         Some((format!("`{name}` is also the label of `{path}`; {other}"), Some(path.clone())))

@@ -10,8 +10,8 @@ use super::settings::{Auth, Config, LogFormat, Protocol, Secret, Start, TenantSo
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelAction;
 use crate::core::settings::{
-    Encoding, HistogramMode, InvalidUtf8, LatencyUnit, MatchType, Profile, SINGLE_TENANT, SanitizeMode,
-    ServiceNamespace, TimeSource,
+    Ancestors, Encoding, HistogramMode, InvalidUtf8, LatencySides, LatencyUnit, MatchType, Profile, SINGLE_TENANT,
+    SanitizeMode, ServiceNamespace, TimeSource,
 };
 
 /// The values of the keys so far. `config` holds the settings that a single key determines.
@@ -157,6 +157,7 @@ choice!(HistogramMode { "classic" => Classic, "native" => Native, "both" => Both
 choice!(SanitizeMode { "off" => Off, "dry_run" => DryRun, "enabled" => Enabled });
 choice!(MatchType { "strict" => Strict, "regex" => Regex });
 choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
+choice!(LatencySides { "both" => Both, "client" => Client, "server" => Server });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(RelabelAction {
@@ -173,6 +174,30 @@ choice!(RelabelAction {
     "uppercase" => Uppercase,
 });
 choice!(LogFormat { "text" => Text, "json" => Json });
+
+/// The words of `service_graphs.ancestors`, the one that is shown first of those that mean the same: it was a switch.
+const ANCESTORS: [(&str, Ancestors); 5] = [
+    ("false", Ancestors::Off),
+    ("true", Ancestors::Client),
+    ("any", Ancestors::Any),
+    ("off", Ancestors::Off),
+    ("client", Ancestors::Client),
+];
+
+impl Choice for Ancestors {
+    fn words(&self) -> &'static [&'static str] {
+        const { &[ANCESTORS[0].0, ANCESTORS[1].0, ANCESTORS[2].0, ANCESTORS[3].0, ANCESTORS[4].0] }
+    }
+
+    fn word(&self) -> &'static str {
+        ANCESTORS.iter().find(|(_, level)| level == self).map_or("false", |(word, _)| word)
+    }
+
+    fn choose(&mut self, word: &str) -> bool {
+        let level = ANCESTORS.iter().find(|(known, _)| *known == word);
+        level.map(|(_, level)| *self = *level).is_some()
+    }
+}
 
 macro_rules! whole {
     ($($type:ty),+) => { $(

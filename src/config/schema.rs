@@ -98,9 +98,10 @@ fn of_field(field: &DraftField<'_>) -> Map<String, Value> {
         DraftField::Text(_) | DraftField::Path(_) | DraftField::Secret(_) => text(),
         DraftField::Bool(_) => json!({ "type": "boolean" }),
         DraftField::Choice(choice) => {
-            // YAML reads a word such as 2.0 as a number.
+            // YAML reads a word such as 2.0 as a number, and one such as true as a switch.
             let numbers = choice.words().iter().filter_map(|word| word.parse::<f64>().ok()).map(Value::from);
-            let words = choice.words().iter().map(|word| Value::from(*word));
+            let word = |word: &&str| word.parse::<bool>().map_or_else(|_| Value::from(*word), Value::from);
+            let words = choice.words().iter().map(word);
             json!({ "enum": words.chain(numbers).collect::<Vec<_>>() })
         }
         DraftField::Whole(_, range) => {

@@ -18,8 +18,8 @@ use prost::Message as _;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::model::Counter;
 use spanmill::core::settings::{
-    BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute, PolicyMatch,
-    PolicyValue, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
+    Ancestors, BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute,
+    PolicyMatch, PolicyValue, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
 };
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
@@ -248,7 +248,7 @@ fn no_feature_makes_it_allocate() {
         ("service graphs", with_service_graphs),
         ("fan-out", |config| config.core.service_graphs.fan_out = true),
         ("links", |config| config.core.service_graphs.links = true),
-        ("ancestors", |config| config.core.service_graphs.ancestors = true),
+        ("ancestors", |config| config.core.service_graphs.ancestors = Ancestors::Client),
         ("names", |config| config.core.service_graphs.service_namespace = ServiceNamespace::Name),
         ("native histograms", |config| config.core.histograms.mode = HistogramMode::Both),
         ("objectives", with_objectives),

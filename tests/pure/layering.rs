@@ -42,7 +42,7 @@ const ROOMS: [Room; 48] = [
     pure("core::spanmetrics", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::hostinfo", &["settings", "otlp", "deltas", "model"]),
     pure("core::slo", &["settings", "otlp", "filter", "sampling", "spanmetrics", "deltas", "model"]),
-    pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "deltas", "model"]),
+    pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::deltas", &["model"]),
     pure("core::journal", &["model"]),
     pure("core::series", &["settings", "model", "deltas", "journal", "remotewrite"]),

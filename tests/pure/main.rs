@@ -2,6 +2,7 @@
 //!
 //! Every module stands for itself; what several of them use lies in `tests/support`.
 
+mod ancestors;
 mod any_bytes;
 mod cases;
 mod chaos_schedule;

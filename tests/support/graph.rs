@@ -7,7 +7,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use spanmill::core::model::{Counter, Exemplar};
-use spanmill::core::settings::{Profile, ServiceGraphs, ServiceNamespace, Settings};
+use spanmill::core::settings::{Ancestors, LatencySides, Profile, ServiceGraphs, ServiceNamespace, Settings};
 use spanmill::tools::totals::Series;
 
 use super::streams::BAD;
@@ -36,8 +36,25 @@ struct Edge {
     /// By side (`client_`, `server_`, or nothing for both) and attribute.
     found: BTreeMap<(&'static str, String), String>,
     weight: f64,
+    /// Of a server: its parent, wherever it waits.
+    parent: Option<Vec<u8>>,
     /// A client that has met a server and waits for more, or a consumer that keeps others of its service from its producer.
     met: bool,
+}
+
+/// A span of any kind, for `ancestors: any`.
+#[derive(Debug, Clone)]
+struct Kin {
+    key: Key,
+    parent: Vec<u8>,
+    created: i64,
+    service: String,
+    kind: i32,
+    /// As the client of an edge, and as its server.
+    sides: [Edge; 2],
+    database: bool,
+    passed: bool,
+    decided: bool,
 }
 
 /// Everything that a span task knows of its pending edges, and what has become of the others.
@@ -51,6 +68,7 @@ pub(crate) struct Graph {
     marks: Vec<(Key, bool, i64)>,
     /// Key, parent, time.
     relays: Vec<(Key, Vec<u8>, i64)>,
+    kin: Vec<Kin>,
     pub(crate) values: BTreeMap<(String, Series), f64>,
     pub(crate) exemplars: BTreeMap<(String, Series), Exemplar>,
     /// Tenant and labels of what was added since the last look.
@@ -67,6 +85,7 @@ impl Graph {
             edges: Vec::new(),
             marks: Vec::new(),
             relays: Vec::new(),
+            kin: Vec::new(),
             values: BTreeMap::new(),
             exemplars: BTreeMap::new(),
             touched: Vec::new(),
@@ -92,7 +111,15 @@ impl Graph {
     }
 
     fn apart(&self) -> bool {
-        self.rules().fan_out || self.rules().links || self.rules().ancestors
+        self.rules().fan_out || self.rules().links || self.rules().ancestors != Ancestors::Off
+    }
+
+    fn any(&self) -> bool {
+        self.rules().ancestors == Ancestors::Any
+    }
+
+    fn fan_out(&self) -> bool {
+        self.rules().fan_out || self.any()
     }
 
     fn is_full(&self, len: usize) -> bool {
@@ -110,7 +137,7 @@ impl Graph {
     /// Settles the next edge that has waited long enough at `to`. Says when it was opened and when its spans ended.
     pub(crate) fn expire_next(&mut self, to: i64) -> Option<(i64, i64)> {
         let over = |edge: &Edge| !edge.met && edge.created + self.wait() <= to;
-        let at = self.edges.iter().position(over)?;
+        let Some(at) = self.edges.iter().position(over) else { return self.decide_next(to) };
         let edge = self.edges.remove(at);
         let ended = [edge.client_half, edge.server_half].into_iter().flatten().map(|(_, end)| (end / 1_000_000) as i64);
         let told = (edge.created, ended.max().unwrap_or(edge.created));
@@ -126,9 +153,125 @@ impl Graph {
         self.edges.retain(|edge| !over(edge.created));
         self.marks.retain(|(.., at)| !over(*at));
         self.relays.retain(|(.., at)| !over(*at));
+        self.kin.retain(|kin| kin.created + 2 * wait > to);
+    }
+
+    // === any ancestors ===
+
+    fn remember(&mut self, tenant: &str, resource: &[KeyValue], span: &Span) {
+        let service = self.node(resource).unwrap_or_default();
+        let fine = |id: &[u8], n| id.len() == n && !zero(id);
+        if service.is_empty() || !fine(&span.trace_id, 16) || !fine(&span.span_id, 8) || self.is_dropped(span) {
+            return;
+        }
+        if self.is_full(self.kin.len()) {
+            return self.counter(Counter::RelaysDroppedFull);
+        }
+        let key = (tenant.to_owned(), span.trace_id.clone(), span.span_id.clone());
+        if self.kin.iter().any(|kin| kin.key == key) {
+            return;
+        }
+        let as_kind = |kind: i32| {
+            let mut edge = Edge { key: key.clone(), ..Edge::default() };
+            self.update(&mut edge, service.clone(), resource, &Span { kind, ..span.clone() });
+            edge
+        };
+        let (client, server) = (as_kind(3), as_kind(2));
+        let calls = span.kind == 3 || span.kind == 4;
+        let kin = Kin {
+            parent: if fine(&span.parent_span_id, 8) { span.parent_span_id.clone() } else { Vec::new() },
+            created: self.now,
+            kind: if (2..=5).contains(&span.kind) { span.kind } else { 0 },
+            database: calls && !client.server.is_empty(),
+            sides: [client, server],
+            passed: false,
+            decided: false,
+            key,
+            service,
+        };
+        self.kin.push(kin);
+    }
+
+    /// The span with this ID that came less than a wait before `time`.
+    fn ancestor(&self, key: &Key, time: i64) -> Option<&Kin> {
+        self.kin.iter().find(|kin| kin.key == *key && kin.created > time - self.wait())
+    }
+
+    fn called_by(&self, caller: &Kin, callee: &Edge, kind: i32) -> Edge {
+        let calls = caller.kind == 3 || caller.kind == 4;
+        let [client, _] = &caller.sides;
+        let mut edge = callee.clone();
+        edge.key = caller.key.clone();
+        edge.client.clone_from(&caller.service);
+        edge.client_half = client.client_half.filter(|_| calls);
+        edge.failed |= calls && client.failed;
+        edge.connection = if caller.kind == 4 || kind == 5 { "messaging_system" } else { "" };
+        let of_callee = std::mem::take(&mut edge.found);
+        edge.found.clone_from(&client.found);
+        edge.found.extend(of_callee);
+        edge.weight = edge.weight.max(client.weight);
+        edge
+    }
+
+    /// Who calls a server that no client has met.
+    fn caller_of(&self, edge: &Edge) -> Option<Edge> {
+        let parent = edge.parent.clone().filter(|_| edge.client_half.is_none() && !edge.server.is_empty())?;
+        let mut key = (edge.key.0.clone(), edge.key.1.clone(), parent);
+        for _ in 0..100 {
+            let above = self.ancestor(&key, edge.created)?;
+            match (above.database, above.service == edge.server, above.kind) {
+                (true, ..) => return None,
+                (_, false, _) => return Some(self.called_by(above, edge, edge.kind)),
+                (_, true, 0) => key.2.clone_from(&above.parent),
+                (_, true, _) => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether spans of another service lie below a client, over spans of its own that make no edges.
+    fn has_called(&self, key: &Key, client: &Edge, left: usize) -> bool {
+        let below = |kin: &&Kin| {
+            (&kin.key.0, &kin.key.1, &kin.parent) == (&key.0, &key.1, &key.2)
+                && kin.created > client.created - self.wait()
+        };
+        self.kin.iter().filter(below).any(|kin| {
+            let leads = kin.kind == 0 && left > 0 && kin.key != client.key;
+            kin.service != client.client || leads && self.has_called(&kin.key, client, left - 1)
+        })
+    }
+
+    fn decide_next(&mut self, to: i64) -> Option<(i64, i64)> {
+        loop {
+            let wait = self.wait();
+            let kin = self.kin.iter_mut().find(|kin| !kin.decided && kin.created + wait <= to)?;
+            kin.decided = true;
+            let kin = kin.clone();
+            if kin.passed || kin.kind == 2 || kin.kind == 5 {
+                continue;
+            }
+            let above = (kin.key.0.clone(), kin.key.1.clone(), kin.parent.clone());
+            let Some(caller) = self.ancestor(&above, kin.created) else { continue };
+            if caller.service == kin.service || caller.database {
+                continue;
+            }
+            let edge = self.called_by(caller, &kin.sides[1], 0);
+            let ended = edge.server_half.map_or(kin.created, |(_, end)| (end / 1_000_000) as i64);
+            self.counter(Counter::EdgesOpened);
+            self.emit(&edge, Counter::EdgesCompleted);
+            return Some((kin.created, ended));
+        }
     }
 
     fn expire(&mut self, mut edge: Edge) {
+        if self.any() {
+            if let Some(edge) = self.caller_of(&edge) {
+                return self.emit(&edge, Counter::EdgesCompleted);
+            }
+            if !edge.client.is_empty() && edge.server.is_empty() && self.has_called(&edge.key, &edge, 100) {
+                return self.counter(Counter::EdgesJoined);
+            }
+        }
         edge.connection = "virtual_node";
         let peer = match (edge.peer.as_str(), self.otel()) {
             ("", true) => "unknown".to_owned(),
@@ -157,7 +300,10 @@ impl Graph {
 
     pub(crate) fn span(&mut self, tenant: &str, resource: &[KeyValue], span: &Span) {
         if ![2, 3, 4, 5].contains(&span.kind) {
-            if self.rules().ancestors {
+            if self.any() {
+                self.remember(tenant, resource, span);
+            }
+            if self.rules().ancestors != Ancestors::Off {
                 self.relay(tenant, span);
             }
             return;
@@ -170,7 +316,7 @@ impl Graph {
         }
         let span = &span;
         self.counter(Counter::EdgeSpans);
-        let Some(service) = find(resource, "service.name") else {
+        let Some(service) = self.node(resource) else {
             return self.counter(Counter::EdgeSpansWithoutService);
         };
         let client = span.kind == 3 || span.kind == 4;
@@ -180,21 +326,30 @@ impl Graph {
             return self.counter(Counter::EdgeSpansInvalidId);
         }
         let key = (tenant.to_owned(), span.trace_id.clone(), if zero(other) { Vec::new() } else { other.clone() });
-        if !self.rules().filter_policies.is_empty() && text_of(&span.attributes, "drop").as_deref() == Some("yes") {
+        if self.is_dropped(span) {
             return self.filtered(&key, client);
         }
-        let namespace = find(resource, "service.namespace").unwrap_or_default();
-        let named = self.rules().service_namespace == ServiceNamespace::Name;
-        let service = if named && !namespace.is_empty() && !service.is_empty() {
-            format!("{namespace}/{service}")
-        } else {
-            service
-        };
+        if self.any() {
+            self.remember(tenant, resource, span);
+        }
         match (self.apart(), client) {
             (false, _) => self.together(key, service, resource, span),
             (true, true) => self.client(&key, service, resource, span),
             (true, false) => self.server(&key, &service, resource, span),
         }
+    }
+
+    fn is_dropped(&self, span: &Span) -> bool {
+        !self.rules().filter_policies.is_empty() && text_of(&span.attributes, "drop").as_deref() == Some("yes")
+    }
+
+    /// The name of the node that the service is.
+    fn node(&self, resource: &[KeyValue]) -> Option<String> {
+        let service = find(resource, "service.name")?;
+        let namespace = find(resource, "service.namespace").unwrap_or_default();
+        let named = self.rules().service_namespace == ServiceNamespace::Name;
+        let is_both = named && !namespace.is_empty() && !service.is_empty();
+        Some(if is_both { format!("{namespace}/{service}") } else { service })
     }
 
     fn open(&mut self, key: Key, service: String, resource: &[KeyValue], span: &Span) -> Edge {
@@ -256,7 +411,7 @@ impl Graph {
             self.counter(Counter::MarksDroppedFull);
         }
         let apart = self.apart();
-        let fan_out = self.rules().fan_out;
+        let fan_out = self.fan_out();
         for mut edge in std::mem::take(&mut self.edges) {
             let is_server = if apart { edge.client_half.is_none() } else { !edge.server.is_empty() };
             if edge.key != *key || edge.met || is_server != client {
@@ -289,7 +444,7 @@ impl Graph {
             }
             return;
         }
-        let fan_out = self.rules().fan_out;
+        let fan_out = self.fan_out();
         if self.is_marked(key, true) {
             self.counter(Counter::EdgesOpened);
             self.counter(Counter::EdgesDroppedCounterpart);
@@ -338,10 +493,11 @@ impl Graph {
         if keys.len() > 1 && key.2.is_empty() {
             keys.remove(0);
         }
-        for key in keys {
-            let mut edge = self.open(key.clone(), service.to_owned(), resource, span);
+        for linked in keys {
+            let mut edge = self.open(linked.clone(), service.to_owned(), resource, span);
+            edge.parent = Some(linked.2.clone()).filter(|_| linked == *key);
             if !edge.server.is_empty() {
-                edge.key = self.climb(key);
+                edge.key = self.climb(linked, edge.parent.is_some());
             }
             self.counter(Counter::EdgesOpened);
             self.place(edge, true);
@@ -365,7 +521,7 @@ impl Graph {
             if client.met && self.is_repeated(&client, &server) {
                 return self.counter(Counter::EdgesDroppedRepeated);
             }
-            if self.rules().fan_out {
+            if self.fan_out() {
                 self.edges[at].met = true;
             } else {
                 self.edges.remove(at);
@@ -384,7 +540,7 @@ impl Graph {
     }
 
     fn keeps_others_away(&self, server: &Edge) -> bool {
-        self.rules().receive_once && self.rules().fan_out && server.kind == 5
+        self.rules().receive_once && self.fan_out() && server.kind == 5
     }
 
     fn is_repeated(&self, client: &Edge, server: &Edge) -> bool {
@@ -393,14 +549,17 @@ impl Graph {
     }
 
     /// The topmost place that is known, but not beyond a client.
-    fn climb(&self, mut key: Key) -> Key {
+    fn climb(&mut self, mut key: Key, passes: bool) -> Key {
         for _ in 0..100 {
             let client = |e: &Edge| e.key == key && e.client_half.is_some() && !e.client.is_empty();
             if key.2.is_empty() || self.edges.iter().any(client) || self.is_marked(&key, false) {
                 break;
             }
             match self.relays.iter().find(|(k, ..)| *k == key) {
-                Some((_, parent, _)) => key.2.clone_from(parent),
+                Some((_, parent, _)) => {
+                    self.kin.iter_mut().filter(|kin| passes && kin.key == key).for_each(|kin| kin.passed = true);
+                    key.2.clone_from(parent);
+                }
                 None => break,
             }
         }
@@ -424,7 +583,7 @@ impl Graph {
         let (below, rest): (Vec<Edge>, _) = self.edges.drain(..).partition(waits);
         self.edges = rest;
         for mut server in below {
-            server.key = self.climb(server.key);
+            server.key = self.climb(server.key, server.parent.is_some());
             self.place(server, false);
         }
         self.edges.sort_by_key(|edge| edge.number);
@@ -472,6 +631,7 @@ impl Graph {
         if let Some(namespace) = find(resource, "service.namespace") {
             edge.found.insert((side, "service.namespace".to_owned()), namespace);
         }
+        edge.found.insert((side, "operation".to_owned()), span.name.clone());
         edge.weight = edge.weight.max(self.weight(span));
         if !is_client {
             (edge.server, edge.server_half) = (service, own);
@@ -538,6 +698,12 @@ impl Graph {
                 set(&format!("{side}service_namespace"), value.map_or("", String::as_str));
             }
         }
+        if rules.operations {
+            for side in ["client_", "server_"] {
+                let value = edge.found.get(&(side, "operation".to_owned()));
+                set(&format!("{side}operation"), value.map_or("", String::as_str));
+            }
+        }
         if rules.virtual_node_label {
             set("virtual_node", edge.stand_in);
         }
@@ -559,9 +725,7 @@ impl Graph {
             let name = format!("traces_service_graph_{name}");
             (edge.key.0.clone(), Series { name, labels: labels.clone().into_iter().collect() })
         };
-        if rules.requests || rules.connection_info || rules.latency {
-            self.touched.push((edge.key.0.clone(), labels.clone().into_iter().collect()));
-        }
+        let mut observed = rules.requests || rules.connection_info;
         if rules.requests {
             *self.values.entry(series("request_total")).or_default() += edge.weight;
             if edge.failed {
@@ -574,14 +738,22 @@ impl Graph {
         let took = |half: Half| half.map(|(start, end)| (end.saturating_sub(start), end));
         let (server, client) = (took(edge.server_half), took(edge.client_half));
         if rules.latency {
-            for (name, own, other) in
-                [("request_server_seconds", server, client), ("request_client_seconds", client, server)]
+            let sides = [
+                ("request_server_seconds", server, client, LatencySides::Server),
+                ("request_client_seconds", client, server, LatencySides::Client),
+            ];
+            for (name, own, other, _) in
+                sides.into_iter().filter(|(.., side)| [*side, LatencySides::Both].contains(&rules.latency_sides))
             {
                 let (_, end) = own.or(other).expect("one side is there");
                 if own.is_some() || rules.missing_side_is_zero {
+                    observed = true;
                     self.observe(series(name), own.map_or(0, |(ns, _)| ns), end, edge);
                 }
             }
+        }
+        if observed {
+            self.touched.push((edge.key.0.clone(), labels.clone().into_iter().collect()));
         }
         if rules.latency && rules.messaging_latency && edge.connection == "messaging_system" {
             let (Some((start, end)), Some((_, sent))) = (edge.server_half, edge.client_half) else { return };

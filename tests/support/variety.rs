@@ -1,8 +1,8 @@
 //! Random settings of service graphs.
 
 use spanmill::core::settings::{
-    Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile, ServiceNamespace, Settings,
-    Tenants,
+    Ancestors, Dimension, FilterPolicy, LatencySides, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
+    ServiceNamespace, Settings, Tenants,
 };
 use spanmill::core::tasks::span::SpanSettings;
 
@@ -25,7 +25,18 @@ pub(crate) fn vary(dice: &mut Dice, config: &mut Settings) {
     graphs.virtual_node_label = maybe(2);
     graphs.messaging_latency = maybe(2);
     graphs.missing_side_is_zero = maybe(2);
-    (graphs.fan_out, graphs.links, graphs.ancestors) = (maybe(3), maybe(3), maybe(3));
+    (graphs.fan_out, graphs.links) = (maybe(3), maybe(3));
+    graphs.ancestors = match (maybe(3), maybe(3)) {
+        (true, _) => Ancestors::Client,
+        (_, true) => Ancestors::Any,
+        _ => Ancestors::Off,
+    };
+    graphs.operations = maybe(3);
+    graphs.latency_sides = match (maybe(4), maybe(4)) {
+        (true, _) => LatencySides::Client,
+        (_, true) => LatencySides::Server,
+        _ => LatencySides::Both,
+    };
     (graphs.each_root, graphs.strict_callers) = (maybe(3), maybe(3));
     graphs.orphans = maybe(4);
     (graphs.type_of_both, graphs.receive_once) = (maybe(3), maybe(2));

@@ -205,13 +205,23 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "service_graphs.latency",
-        doc: "Histograms of both sides.",
+        doc: "Histograms of the client and the server.",
         slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.latency),
+    },
+    ConfigKey {
+        path: "service_graphs.latency_sides",
+        doc: "Whose histogram: both, client or server. One side halves the series of an edge.",
+        slot: |d| DraftField::Choice(&mut d.config.core.service_graphs.latency_sides),
     },
     ConfigKey {
         path: "service_graphs.connection_info",
         doc: "A gauge per edge with the value 1: which services are connected.",
         slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.connection_info),
+    },
+    ConfigKey {
+        path: "service_graphs.operations",
+        doc: "Labels client_operation and server_operation: the span names of both sides, as span metrics have them.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.operations),
     },
     ConfigKey {
         path: "service_graphs.dimensions",
@@ -270,9 +280,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "service_graphs.ancestors",
-        doc: "A server span is paired with the nearest client above it, across spans of other kinds. Tempo: only the \
-              parent.",
-        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.ancestors),
+        doc: "client (true): the nearest client above a server calls it, across other kinds; any: else another service.",
+        slot: |d| DraftField::Choice(&mut d.config.core.service_graphs.ancestors),
     },
     ConfigKey {
         path: "service_graphs.missing_side_is_zero",

@@ -124,11 +124,13 @@ counters! {
     EdgeSpansFiltered = "edge_spans_filtered" in "spanmill_edge_spans_dropped_total" reason "filtered",
     /// Edges dropped because the filter policies drop their peer.
     EdgesDroppedCounterpart = "edges_dropped_counterpart" in "spanmill_edges_closed_total" outcome "dropped_counterpart",
-    /// Pending edges that met another pending edge when the spans between them came.
+    /// Pending edges that met another pending edge when the spans between them came, and clients whose call the edge of
+    /// another span counts (`service_graphs.ancestors: any`).
     EdgesJoined = "edges_joined" in "spanmill_edges_closed_total" outcome "joined",
     /// Filtered spans that were not remembered because `max_items` were, so that their peer does not know.
     MarksDroppedFull = "marks_dropped_full" in "spanmill_spans_not_remembered_total" role "filtered",
-    /// Spans between a server and its client that were not remembered because `max_items` were.
+    /// Spans between a server and its client, or with `service_graphs.ancestors: any` spans of any kind, that were not
+    /// remembered because `max_items` were.
     RelaysDroppedFull = "relays_dropped_full" in "spanmill_spans_not_remembered_total" role "relay",
     /// Messaging edges whose latency was not observed, because the consumer started before the producer
     /// ended, or longer after it than `histograms.max_duration`.

@@ -41,6 +41,7 @@
 //! that was kept can match later because its neighbor became `<_>`. This holds for the classes; rules may be written
 //! otherwise.
 
+mod cache;
 pub mod classes;
 mod rules;
 mod scan;
@@ -51,6 +52,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use cache::{NameCache, Named};
 pub use rules::SanitizeError;
 
 use self::rules::Rules;

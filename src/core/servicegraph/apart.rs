@@ -32,6 +32,9 @@ enum Ancestor {
 impl Pairing {
     /// A client meets the servers that wait for it.
     pub(super) fn client_apart(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
+        if block.rules.pairs.any {
+            self.remember(block, side.span, sink);
+        }
         let mut edge = self.open(block, side, side.key, block.origin(side, 0));
         if edge.is_complete() {
             sink.ledger.add(Counter::EdgesOpened, 1);
@@ -104,11 +107,17 @@ impl Pairing {
 
     /// A server meets its client, or waits for it; a consumer with links does so for each of them.
     pub(super) fn server_apart(&mut self, block: &EdgeBlock<'_>, side: &Side<'_>, sink: &mut Sink<'_>) {
+        if block.rules.pairs.any {
+            self.remember(block, side.span, sink);
+        }
         let mut keys = std::mem::take(&mut self.keys);
         keys_of(block, side, &mut keys);
         for &(part, key) in &keys {
             let mut edge = self.open(block, side, key, block.origin(side, part));
             let place = if edge.server.is_empty() { Ancestor::Waits(key) } else { self.climb(key) };
+            if part == 0 && !edge.server.is_empty() {
+                self.pass(key, block.rules.pairs);
+            }
             match place {
                 Ancestor::Client(slot) => self.meet_new(slot, edge, block.rules.pairs, sink),
                 Ancestor::Filtered => {
@@ -121,7 +130,10 @@ impl Pairing {
                         edge.key = top;
                     }
                     sink.ledger.add(Counter::EdgesOpened, 1);
-                    self.wait_for_other(&edge, sink);
+                    let slot = self.wait_for_other(&edge, sink);
+                    if let Some(slot) = slot.filter(|_| top != key) {
+                        self.edges.set_start(slot, key.span_id);
+                    }
                 }
             }
         }
@@ -130,6 +142,10 @@ impl Pairing {
 
     /// Remembers the link from a span of another kind to its parent, and lets the servers below it climb.
     pub(super) fn relay(&mut self, block: &EdgeBlock<'_>, span: &Span<'_>, sink: &mut Sink<'_>) {
+        let pairs = block.rules.pairs;
+        if pairs.any && block.keeps(span) {
+            self.remember(block, span, sink);
+        }
         let Some(relay) = relay_of(block, span) else { return };
         if self.relays.find(&relay.key, |_| true).is_some() {
             return;
@@ -140,14 +156,18 @@ impl Pairing {
         self.relays.insert(relay);
         let mut slots = std::mem::take(&mut self.slots);
         self.edges.find_all(&relay.key, is_named_server, &mut slots);
+        let is_passed = pairs.any && slots.iter().any(|&slot| self.edges.get(slot).origin.part == 0);
+        if is_passed {
+            self.pass(relay.key, pairs);
+        }
         for &slot in &slots {
             match self.climb(relay.key) {
                 Ancestor::Client(at) => {
                     let client = self.edges.get(at);
                     // Both were pending, and are one edge.
                     sink.ledger.add(Counter::EdgesJoined, u64::from(client.is_pending()));
-                    self.take(at, &client, block.rules.pairs);
-                    self.meet_waiting(slot, &client, block.rules.pairs, sink);
+                    self.take(at, &client, pairs);
+                    self.meet_waiting(slot, &client, pairs, sink);
                 }
                 Ancestor::Filtered => {
                     self.edges.remove(slot);
@@ -156,10 +176,26 @@ impl Pairing {
                 Ancestor::Waits(top) => {
                     self.edges.change(slot, |edge| edge.set(MOVED));
                     self.edges.rekey(slot, top.span_id);
+                    self.edges.set_start(slot, relay.key.span_id);
                 }
             }
         }
         self.slots = slots;
+    }
+
+    /// The relays that a server climbs over from here.
+    pub(super) fn climbed(&self, mut key: EdgeKey) -> Vec<EdgeKey> {
+        let mut passed = Vec::new();
+        while passed.len() < MAX_CLIMB && !key.is_root() {
+            let is_client = |edge: &Edge| !edge.client.is_empty() && !edge.is(HELD);
+            if self.edges.find_client(&key, is_client).is_some() || self.is_marked(&key, End::Client) {
+                break;
+            }
+            let Some(slot) = self.relays.find(&key, |_| true) else { break };
+            passed.push(key);
+            key.span_id = self.relays.get(slot).parent;
+        }
+        passed
     }
 
     /// Climbs from a span to the nearest client, over relays.

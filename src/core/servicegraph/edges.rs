@@ -32,6 +32,8 @@ pub(super) struct Edges {
     wide: Map<u32, Edge>,
     /// Further data of clients, by slot.
     calls: Map<u32, Call>,
+    /// The parents of servers that have climbed, by slot.
+    starts: Map<u32, [u8; 8]>,
 }
 
 /// An edge, or the key of one that does not fit.
@@ -164,6 +166,16 @@ impl Edges {
         self.calls.insert(slot, call);
     }
 
+    /// The parent of a server that has climbed from there.
+    pub(super) fn start(&self, slot: u32) -> Option<[u8; 8]> {
+        if self.starts.is_empty() { None } else { self.starts.get(&slot).copied() }
+    }
+
+    /// Stores where a server began to climb. The first place counts.
+    pub(super) fn set_start(&mut self, slot: u32, span_id: [u8; 8]) {
+        self.starts.entry(slot).or_insert(span_id);
+    }
+
     /// Appends an edge; returns its slot.
     pub(super) fn insert(&mut self, edge: &Edge) -> u32 {
         let oldest = self.store.oldest().map(|slot| self.store.get(slot).place);
@@ -196,6 +208,9 @@ impl Edges {
         }
         if !self.calls.is_empty() {
             self.calls.remove(&slot);
+        }
+        if !self.starts.is_empty() {
+            self.starts.remove(&slot);
         }
     }
 

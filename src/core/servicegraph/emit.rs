@@ -26,8 +26,18 @@ const MESSAGING: usize = 2;
 
 impl Pairing {
     /// A virtual node stands in for the missing side, if an attribute names it.
-    pub(super) fn settle(&mut self, mut edge: Edge, sink: &mut Sink<'_>) {
+    ///
+    /// `from` is the parent of a server.
+    pub(super) fn settle(&mut self, mut edge: Edge, from: [u8; 8], sink: &mut Sink<'_>) {
         let rules = Arc::clone(self.book.of(self.names.get(edge.key.tenant)));
+        if rules.pairs.any {
+            if let Some(edge) = self.related(&edge, from) {
+                return self.emit(&edge, Counter::EdgesCompleted, sink);
+            }
+            if !edge.client.is_empty() && edge.server.is_empty() && self.has_called(&edge, rules.pairs) {
+                return sink.ledger.add(Counter::EdgesJoined, 1);
+            }
+        }
         let server = self.virtual_server(&rules, edge.peer);
         let uncalled = edge.key.is_root() || rules.is_orphan(&edge);
         if edge.client.is_empty() && uncalled && rules.has_virtual_nodes() {
@@ -82,7 +92,7 @@ impl Pairing {
                 set.count(FAILED_REQUESTS, weight);
             }
         }
-        if shows.latency {
+        if shows.latency != [false; 2] {
             observe(edge, rules, &mut set, weight);
         }
         if shows.connection_info {
@@ -103,7 +113,7 @@ fn is_text(bytes: &[u8]) -> bool {
 fn observe(edge: &Edge, rules: &Rules, set: &mut Growing<'_>, weight: Weight) {
     let (server, client) = (edge.half(End::Server), edge.half(End::Client));
     for (histogram, half, other) in [(SERVER, server, client), (CLIENT, client, server)] {
-        if half.is_none() && !rules.shows.missing_is_zero {
+        if !rules.shows.latency[histogram] || half.is_none() && !rules.shows.missing_is_zero {
             continue;
         }
         let example = half.or(other).filter(|_| rules.exemplars).map(|h| (h.end(), edge.key.trace_id));

@@ -13,8 +13,10 @@ use std::borrow::Cow;
 
 use super::edge::End;
 use super::names::{NameId, NodeNames};
+use crate::core::model::labels::cut_bytes;
 use crate::core::model::wire::{Reader, put_u64};
 use crate::core::model::{LabelBuilder, Weight};
+use crate::core::sanitize::NameCache;
 
 /// The bytes before the slots.
 const HEAD: usize = 12;
@@ -38,6 +40,26 @@ pub(super) enum Source {
     Either(usize),
     /// The first of several attributes that has a text, by the number of their list.
     First(usize),
+    /// The span's name, sanitized.
+    Operation,
+}
+
+/// The name of a span that a slot may ask for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operation<'a> {
+    pub(super) name: &'a [u8],
+    /// Which of [`Scratch::operations`] sanitizes it.
+    pub(super) cache: usize,
+    /// As much as labels keep of it.
+    pub(super) most: usize,
+}
+
+/// Whose values an update is about, and what the span is worth.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    pub(super) end: End,
+    pub(super) weight: Weight,
+    pub(super) operation: Operation<'a>,
 }
 
 /// The slots of a tenant's edges.
@@ -53,6 +75,8 @@ pub(super) struct Slots {
 pub(super) struct Scratch {
     fresh: Vec<u8>,
     merged: Vec<u8>,
+    /// By tenant with rules of its own.
+    pub(super) operations: Vec<NameCache>,
 }
 
 // === impl Slots ===
@@ -100,8 +124,8 @@ impl Slots {
                 _ => &[],
             };
             // As in Tempo, a dimension replaces a label of the same name, and removes it when there is no value.
-            let namespace = matches!(slot.source, Source::Resource(_));
-            if !namespace || !text.is_empty() {
+            let own = matches!(slot.source, Source::Resource(_) | Source::Operation);
+            if !own || !text.is_empty() {
                 labels.set_bytes(&slot.label, text)?;
             }
         }
@@ -119,23 +143,35 @@ impl Slots {
 // === impl Scratch ===
 
 impl Scratch {
+    pub(super) fn of(operations: Vec<NameCache>) -> Self {
+        Self { operations, ..Self::default() }
+    }
+
     /// Adds the values of one span to `old`.
     pub(super) fn update<'a>(
         &mut self,
         names: &mut NodeNames,
         slots: &Slots,
-        (old, end, weight): (NameId, End, Weight),
+        (old, new): (NameId, Fresh<'_>),
         look_up: impl Fn(Source) -> Option<Cow<'a, [u8]>>,
     ) -> NameId {
         if slots.is_empty() {
             return NameId::EMPTY;
         }
-        self.fresh.clear();
-        self.fresh.extend(slots.shape.to_le_bytes());
-        self.fresh.extend(weight.bits().to_le_bytes());
+        let Self { fresh, operations, .. } = self;
+        fresh.clear();
+        fresh.extend(slots.shape.to_le_bytes());
+        fresh.extend(new.weight.bits().to_le_bytes());
         for slot in &slots.slots {
-            let value = if slot.end.is_none_or(|of| of == end) { look_up(slot.source) } else { None };
-            put_slot(&mut self.fresh, value.as_deref());
+            let is_of = slot.end.is_none_or(|of| of == new.end);
+            match slot.source {
+                Source::Operation if is_of => {
+                    let Operation { name, cache, most } = new.operation;
+                    let name = operations.get_mut(cache).map_or(name, |cache| cache.of(name).name);
+                    put_slot(fresh, Some(cut_bytes(name, most)));
+                }
+                source => put_slot(fresh, if is_of { look_up(source) } else { None }.as_deref()),
+            }
         }
         self.merge(names, slots, old, None)
     }
@@ -147,7 +183,7 @@ impl Scratch {
 
     /// Merges `old` with a newer one: an interned one, or the fresh one.
     fn merge(&mut self, names: &mut NodeNames, slots: &Slots, old: NameId, new: Option<NameId>) -> NameId {
-        let Self { fresh, merged } = self;
+        let Self { fresh, merged, .. } = self;
         let new = new.map_or(fresh.as_slice(), |id| names.get(id));
         let old = names.get(old);
         // The greater weight, because taking a maximum does not depend on the order.
@@ -188,6 +224,10 @@ mod tests {
         ExtraLabel { end, source: Source::Either(key), label: label.into(), default: Some("none".into()) }
     }
 
+    fn fresh(end: End, weight: Weight) -> Fresh<'static> {
+        Fresh { end, weight, operation: Operation { name: b"", cache: 0, most: 0 } }
+    }
+
     fn text(value: &str) -> Option<Cow<'_, [u8]>> {
         Some(Cow::Borrowed(value.as_bytes()))
     }
@@ -203,14 +243,16 @@ mod tests {
         let slots = Slots::new(vec![slot(None, 0, "a"), slot(None, 1, "b")], true);
         let (mut names, mut scratch) = (NodeNames::default(), Scratch::default());
         let two = Weight::from_ratio(0.5).expect("a ratio");
-        let first = scratch.update(&mut names, &slots, (NameId::EMPTY, End::Client, two), |source| match source {
-            Source::Either(0) => text("x"),
-            _ => text("y"),
-        });
-        let both = scratch.update(&mut names, &slots, (first, End::Server, Weight::ONE), |source| match source {
-            Source::Either(0) => text("z"),
-            _ => None,
-        });
+        let first =
+            scratch.update(&mut names, &slots, (NameId::EMPTY, fresh(End::Client, two)), |source| match source {
+                Source::Either(0) => text("x"),
+                _ => text("y"),
+            });
+        let both =
+            scratch.update(&mut names, &slots, (first, fresh(End::Server, Weight::ONE)), |source| match source {
+                Source::Either(0) => text("z"),
+                _ => None,
+            });
         let pairs = |a: &str, b: &str| vec![("a".to_owned(), a.to_owned()), ("b".to_owned(), b.to_owned())];
         assert_eq!(labels_of(&slots, names.get(both)), pairs("z", "y"));
         assert_eq!(slots.open(names.get(both)).0, two, "the greater weight");
@@ -224,7 +266,7 @@ mod tests {
         let slots =
             Slots::new(vec![slot(Some(End::Client), 0, "client_a"), slot(Some(End::Server), 0, "server_a")], false);
         let (mut names, mut scratch) = (NodeNames::default(), Scratch::default());
-        let one = scratch.update(&mut names, &slots, (NameId::EMPTY, End::Server, Weight::ONE), |_| text("x"));
+        let one = scratch.update(&mut names, &slots, (NameId::EMPTY, fresh(End::Server, Weight::ONE)), |_| text("x"));
         assert_eq!(labels_of(&slots, names.get(one)), [("server_a".to_owned(), "x".to_owned())]);
         let none = labels_of(&slots, &[]);
         assert_eq!(none.len(), 2);

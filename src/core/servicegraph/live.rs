@@ -3,20 +3,24 @@
 //! ```text
 //! list: edges                                            when all of them are plain and nothing else is alive
 //!       0 | length | edges | length | marks | relays     otherwise
+//!       2 | length | edges | length | marks | length | relays | decided | kin     with spans of any kind
 //! item: (ordinal << 1 | 1) | offset gap | created gap    the first of a record
 //!       (ordinal gap << 1)                               another one of the same record
 //! edge: item                                             in the plain form
-//!       item | (part << 2 | moved << 1 | met) | [key]    in the other one; `key` (8 bytes) if it has moved
+//!       item | (part << 2 | moved << 1 | met) | [key]    in the others; `key` (8 bytes) if it has moved
+//! kin:  item | passed
 //! ```
 //!
 //! Varints, each relative to the item before; the first offset is relative to where re-reading starts, the first time
-//! is written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 distinguishes
-//! the forms.
+//! is written out. Items of one record share its stream time. A plain edge begins with an odd byte, so 0 and 2 distinguish
+//! the forms. Of the kin, the first `decided` are decided.
 
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 const RANGE: Malformed = Malformed("a pending edge is out of range");
+/// The first byte of a list with spans of any kind.
+const WITH_KIN: u8 = 2;
 const ORDER: Malformed = Malformed("pending edges are out of order");
 
 /// The origin of a live item.
@@ -39,12 +43,23 @@ pub(super) struct Listed {
     pub(super) moved: Option<[u8; 8]>,
 }
 
+/// A span of any kind of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListedKin {
+    pub(super) origin: EdgeOrigin,
+    /// A server below it is called in its place.
+    pub(super) passed: bool,
+    /// It is known who calls it.
+    pub(super) decided: bool,
+}
+
 /// All live items, each kind in the order of its origin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Live {
     pub(super) edges: Vec<Listed>,
     pub(super) marks: Vec<EdgeOrigin>,
     pub(super) relays: Vec<EdgeOrigin>,
+    pub(super) kin: Vec<ListedKin>,
 }
 
 /// A pending edge of a commit's list.
@@ -107,11 +122,13 @@ impl Live {
     /// The bytes, and the first offset.
     pub(super) fn encode(&self) -> (Option<i64>, Vec<u8>) {
         let edges = self.edges.first().map(|edge| &edge.origin);
-        let firsts = [edges, self.marks.first(), self.relays.first()];
+        let kin = self.kin.first().map(|kin| &kin.origin);
+        let firsts = [edges, self.marks.first(), self.relays.first(), kin];
         let Some(from) = firsts.into_iter().flatten().map(|origin| origin.offset).min() else {
             return (None, Vec::new());
         };
-        let plain = self.marks.is_empty() && self.relays.is_empty() && self.edges.iter().all(Listed::is_plain);
+        let others = !(self.marks.is_empty() && self.relays.is_empty() && self.kin.is_empty());
+        let plain = !others && self.edges.iter().all(Listed::is_plain);
         let mut edges = Items::new(from);
         for edge in &self.edges {
             edges.put(edge.origin);
@@ -122,17 +139,33 @@ impl Live {
         if plain {
             return (Some(from), edges.out);
         }
-        let mut out = vec![0];
+        let mut out = vec![if self.kin.is_empty() { 0 } else { WITH_KIN }];
         put_bytes(&mut out, &edges.out);
         put_bytes(&mut out, &Items::of(from, &self.marks));
-        out.extend(Items::of(from, &self.relays));
+        let relays = Items::of(from, &self.relays);
+        if self.kin.is_empty() {
+            out.extend(relays);
+        } else {
+            put_bytes(&mut out, &relays);
+            self.put_kin(from, &mut out);
+        }
         (Some(from), out)
+    }
+
+    fn put_kin(&self, from: i64, out: &mut Vec<u8>) {
+        put_u64(out, self.kin.iter().filter(|kin| kin.decided).count() as u64);
+        let mut items = Items::new(from);
+        for kin in &self.kin {
+            items.put(kin.origin);
+            put_u64(&mut items.out, u64::from(kin.passed));
+        }
+        out.extend(items.out);
     }
 
     /// Decodes what [`Live::encode`] wrote; `from` is the first offset.
     pub(super) fn decode(from: i64, bytes: &[u8]) -> Result<Self, Malformed> {
         let mut live = Self::default();
-        let Some(rest) = bytes.strip_prefix(&[0]) else {
+        let Some((form, rest)) = bytes.split_first().filter(|(form, _)| [0, WITH_KIN].contains(*form)) else {
             let edges = origins(from, bytes)?;
             live.edges = edges.into_iter().map(|origin| Listed { origin, met: false, moved: None }).collect();
             return Ok(live);
@@ -140,7 +173,13 @@ impl Live {
         let mut sections = Reader::new(rest);
         live.edges = edges(from, sections.bytes()?)?;
         live.marks = origins(from, sections.bytes()?)?;
-        live.relays = origins(from, sections.rest())?;
+        if *form == WITH_KIN {
+            live.relays = origins(from, sections.bytes()?)?;
+            let decided = sections.uint()?;
+            live.kin = kin(from, decided, sections.rest())?;
+        } else {
+            live.relays = origins(from, sections.rest())?;
+        }
         Ok(live)
     }
 }
@@ -222,6 +261,20 @@ fn origins(from: i64, bytes: &[u8]) -> Result<Vec<EdgeOrigin>, Malformed> {
     Ok(out)
 }
 
+fn kin(from: i64, decided: usize, bytes: &[u8]) -> Result<Vec<ListedKin>, Malformed> {
+    let (mut reader, mut out) = (ItemReader::new(from, bytes), Vec::new());
+    while !reader.bytes.is_empty() {
+        let origin = reader.next()?;
+        let passed = reader.bytes.u64()?;
+        if passed > 1 {
+            return Err(RANGE);
+        }
+        let origin = reader.accept(origin, out.is_empty())?;
+        out.push(ListedKin { origin, passed: passed == 1, decided: out.len() < decided });
+    }
+    Ok(out)
+}
+
 fn edges(from: i64, bytes: &[u8]) -> Result<Vec<Listed>, Malformed> {
     let (mut reader, mut out) = (ItemReader::new(from, bytes), Vec::new());
     while !reader.bytes.is_empty() {
@@ -260,7 +313,18 @@ mod tests {
             ],
             marks: vec![origin(7, 0, 900), origin(7, 2, 900), origin(12, 2, 5_000)],
             relays: vec![origin(9, 1, 1_000)],
+            kin: Vec::new(),
         }
+    }
+
+    fn with_kin() -> Live {
+        let kin = |origin, passed, decided| ListedKin { origin, passed, decided };
+        let kin = [
+            kin(origin(6, 1, 500), false, true),
+            kin(origin(6, 9, 500), true, true),
+            kin(origin(9, 1, 1_000), false, false),
+        ];
+        Live { kin: kin.to_vec(), ..everything() }
     }
 
     #[test]
@@ -280,6 +344,11 @@ mod tests {
         let (from, bytes) = everything().encode();
         assert_eq!(from, Some(7), "a mark is first");
         assert_eq!(Live::decode(7, &bytes), Ok(everything()));
+        let (from, bytes) = with_kin().encode();
+        assert_eq!(from, Some(6), "a span of another kind is first");
+        assert_eq!(Live::decode(6, &bytes), Ok(with_kin()));
+        let alone = Live { kin: with_kin().kin, ..Live::default() };
+        assert_eq!(Live::decode(6, &alone.encode().1), Ok(alone));
     }
 
     #[test]
@@ -289,6 +358,15 @@ mod tests {
         let seen: Vec<_> = edges.iter().map(|edge| (edge.offset, edge.met)).collect();
         assert_eq!(seen, [(8, true), (8, false), (8, false), (9, false)]);
         assert_eq!(pending_edges(5, &[]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_bytes_of_earlier_versions_are_read() {
+        let edges = [7, 1, 0xd0, 0x0f, 1, 2, 8, 0, 38, 7, 7, 7, 7, 7, 7, 7, 7, 9, 1, 0, 0];
+        let marks = [1, 0, 0x88, 0x0e, 4, 5, 5, 0x88, 0x40];
+        let parts = [&[0, 21][..], &edges, &[9], &marks, &[3, 2, 0xd0, 0x0f]];
+        assert_eq!(Live::decode(7, &parts.concat()), Ok(everything()));
+        assert_eq!(everything().encode(), (Some(7), parts.concat()));
     }
 
     #[test]
@@ -311,6 +389,11 @@ mod tests {
         for end in 1..bytes.len() {
             assert_ne!(Live::decode(7, &bytes[..end]), Ok(everything()));
         }
+        let (_, bytes) = with_kin().encode();
+        for end in 1..bytes.len() {
+            assert_ne!(Live::decode(6, &bytes[..end]), Ok(with_kin()));
+        }
+        assert!(Live::decode(7, &[2, 0, 0, 0, 0, 1, 0, 0, 2]).is_err(), "no such bit");
         assert!(Live::decode(7, &[0, 6, 1, 0, 0, 4, 0, 4, 0]).is_err(), "the same part twice");
     }
 }

@@ -16,6 +16,8 @@
 //! more than two of them may meet (`apart`). The two ways differ where one key has several spans: apart, each server
 //! span is an edge of its own, roots of one trace included, and nothing depends on which side came last.
 //!
+//! With `ancestors: any`, what is open at the end of its wait is decided by the spans above it (`related`, `kin`).
+//!
 //! What an edge carries besides names and times is one interned name (`extras`), so that a pending edge is as small
 //! with dimensions as without. An edge weighs what the heavier of its spans weighs: a maximum does not depend on which
 //! came last.
@@ -53,6 +55,9 @@
 //!   rebuilt the list decides what opens, so marks are needed only afterwards. Each is listed with the span that
 //!   renewed it last, which determines the mark completely.
 //! - **Relays.** A relay follows from one span, and never changes. It is listed like a pending edge.
+//! - **Kin** (`ancestors: any`). So does every remembered span, but for one bit: a server has climbed over it. That cannot be
+//!   seen from where it came, as the server may be gone. How many of them are decided is listed, too. Where a server
+//!   began to climb is the parent that its span names.
 
 mod apart;
 mod edge;
@@ -60,11 +65,13 @@ mod edges;
 mod emit;
 mod extras;
 mod filtered;
+mod kin;
 mod live;
 mod names;
 mod nested;
 mod pairing;
 mod rebuild;
+mod related;
 mod rules;
 mod store;
 

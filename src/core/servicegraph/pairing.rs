@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED, HELD, Half, Item, MET, Mark, Relay};
+pub(super) use super::edge::Half;
+use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED, HELD, Item, MET, Mark, Relay};
 use super::edges::Edges;
-use super::extras::Scratch;
+use super::extras::{Fresh, Scratch};
+use super::kin::Kinship;
 use super::live::EdgeOrigin;
 use super::names::{NameId, NodeNames};
 use super::rebuild::Rebuild;
@@ -31,6 +33,7 @@ pub struct Pairing {
     pub(super) met: usize,
     pub(super) marks: Store<Mark>,
     pub(super) relays: Store<Relay>,
+    pub(super) kinship: Kinship,
     pub(super) scratch: Scratch,
     /// A raw key under construction.
     pub(super) key: Vec<u8>,
@@ -74,9 +77,9 @@ pub struct EdgeBlock<'a> {
     pub(super) record: RecordAt,
     pub(super) rules: Arc<Rules>,
     pub(super) tenant: NameId,
-    resource: Sieved<'a>,
+    pub(super) resource: Sieved<'a>,
     verdict: ResourceVerdict,
-    service: Option<NameId>,
+    pub(super) service: Option<NameId>,
 }
 
 /// Why a span is not part of an edge.
@@ -106,8 +109,9 @@ impl Pairing {
     #[must_use]
     pub fn seeded(tenants: &Tenants, seed: Seed) -> Self {
         let settings = &tenants.defaults().service_graphs;
+        let (book, operations) = RuleBook::new(tenants);
         Self {
-            book: RuleBook::new(tenants),
+            book,
             // Never at the instant of its creation: spans of one instant may come in several records.
             wait: settings.wait.max(1),
             max_items: settings.max_items,
@@ -116,7 +120,8 @@ impl Pairing {
             met: 0,
             marks: Store::new(seed),
             relays: Store::new(seed),
-            scratch: Scratch::default(),
+            kinship: Kinship::new(seed),
+            scratch: Scratch::of(operations),
             key: Vec::new(),
             slots: Vec::new(),
             keys: Vec::new(),
@@ -145,18 +150,20 @@ impl Pairing {
     /// Continues with other settings. Pending edges are kept.
     pub fn reconfigure(&mut self, tenants: &Tenants) {
         let settings = &tenants.defaults().service_graphs;
-        self.book = RuleBook::new(tenants);
+        let (book, operations) = RuleBook::new(tenants);
+        (self.book, self.scratch) = (book, Scratch::of(operations));
         (self.wait, self.max_items) = (settings.wait.max(1), settings.max_items);
     }
 
     /// Starts with a record. Expire first: a record's spans never meet an edge whose wait is over.
     pub fn record(&mut self, offset: i64, stream_time: Millis) -> RecordAt {
         if self.names.is_bloated() {
-            let Self { names, edges, marks, relays, .. } = self;
+            let Self { names, edges, marks, relays, kinship, .. } = self;
             names.keep(|rename| {
                 edges.rename(rename);
                 marks.rename(&mut *rename);
-                relays.rename(rename);
+                relays.rename(&mut *rename);
+                kinship.rename(rename);
             });
         }
         RecordAt { offset, stream_time }
@@ -313,15 +320,29 @@ impl Pairing {
     /// When the wait of the next pending edge ends.
     #[must_use]
     pub fn next_due(&self) -> Option<Millis> {
+        let of_kin = self.kinship.next_due(self.wait);
         if self.pending() == 0 {
             // Clients that have met a server stand among them, and there may be many.
-            return None;
+            return of_kin;
         }
         let mut next = self.edges.oldest();
         while let Some(slot) = next.filter(|&slot| self.edges.has_met(slot)) {
             next = self.edges.next(slot);
         }
-        next.map(|slot| self.edges.created(slot).saturating_add(self.wait))
+        let of_edges = next.map(|slot| self.edges.created(slot).saturating_add(self.wait));
+        of_edges.into_iter().chain(of_kin).min()
+    }
+
+    /// Whether anything waits that may still count.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.pending() > 0 || self.kinship.next_due(0).is_some()
+    }
+
+    /// The number of spans that are remembered because they may call others.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.kinship.len()
     }
 
     /// Settles every edge that has waited long enough at `stream_time`, in the order of creation, and forgets all else
@@ -336,6 +357,7 @@ impl Pairing {
                 continue;
             }
             let counts = self.counts(slot, &edge, sink);
+            let from = self.edges.start(slot).unwrap_or(edge.key.span_id);
             self.edges.forget(slot);
             if !counts {
                 continue;
@@ -346,10 +368,13 @@ impl Pairing {
             if edge.is(HELD) {
                 self.emit(&edge, Counter::EdgesCompleted, sink);
             } else {
-                self.settle(edge, sink);
+                self.settle(edge, from, sink);
             }
         }
         sink.table.turn_to(0);
+        if self.kinship.len() > 0 {
+            self.decide(stream_time, &ahead, sink);
+        }
         forget(&mut self.marks, stream_time, self.wait);
         forget(&mut self.relays, stream_time, self.wait);
     }
@@ -370,8 +395,13 @@ impl EdgeBlock<'_> {
 
     /// The origin of an item that a span creates.
     pub(super) fn origin(&self, side: &Side<'_>, part: u16) -> EdgeOrigin {
+        self.origin_of(side.span, part)
+    }
+
+    /// The same for a span of any kind.
+    pub(super) fn origin_of(&self, span: &Span<'_>, part: u16) -> EdgeOrigin {
         let RecordAt { offset, stream_time } = self.record;
-        EdgeOrigin { offset, created: stream_time, ordinal: side.span.ordinal, part }
+        EdgeOrigin { offset, created: stream_time, ordinal: span.ordinal, part }
     }
 }
 
@@ -391,15 +421,21 @@ fn refuse(reason: &NoEdge, ledger: &mut Ledger) {
     ledger.add(counter, 1);
 }
 
-pub(super) fn side_of<'a>(block: &EdgeBlock<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge> {
-    let kind = match span.kind {
+/// The kind of a span, if that kind makes edges.
+#[inline]
+pub(super) fn kind_of(block: &EdgeBlock<'_>, span: &Span<'_>) -> Option<EdgeKind> {
+    Some(match span.kind {
         2 => EdgeKind::Server,
         3 if block.rules.pairs.receive_once && consumes(span.attributes) => EdgeKind::Consumer,
         3 => EdgeKind::Client,
         4 => EdgeKind::Producer,
         5 => EdgeKind::Consumer,
-        _ => return Err(NoEdge::OtherKind),
-    };
+        _ => return None,
+    })
+}
+
+pub(super) fn side_of<'a>(block: &EdgeBlock<'_>, span: &'a Span<'a>) -> Result<Side<'a>, NoEdge> {
+    let kind = kind_of(block, span).ok_or(NoEdge::OtherKind)?;
     let service = block.service.ok_or(NoEdge::WithoutService)?;
     let trace_id = valid_id(span.trace_id).ok_or(NoEdge::InvalidId)?;
     let span_id = match kind.end() {
@@ -441,7 +477,8 @@ pub(super) fn update(
         let weight = rules.sampling.weight(side.span, block.resource.attributes());
         let look_up = |source| rules.value(source, block.resource, attributes);
         let look_up = |source| look_up(source).map(|value| rules.cut_value(value));
-        edge.extra = scratch.update(names, &rules.slots, (edge.extra, end, weight), look_up);
+        let fresh = Fresh { end, weight, operation: rules.operation(side.span.name) };
+        edge.extra = scratch.update(names, &rules.slots, (edge.extra, fresh), look_up);
     }
     edge.set_half(end, side.half);
     if end == End::Server {

@@ -2,7 +2,7 @@
 
 use super::apart::{keys_of, relay_of};
 use super::edge::{Edge, End, HELD, MET, MOVED, Mark, Relay};
-use super::live::{EdgeOrigin, Listed, Live};
+use super::live::{EdgeOrigin, Listed, ListedKin, Live};
 use super::pairing::{EdgeBlock, Pairing, Side, Sink, side_of, update};
 use crate::core::model::Counter;
 use crate::core::model::wire::Malformed;
@@ -12,8 +12,8 @@ use crate::core::otlp::Span;
 #[derive(Debug)]
 pub(super) struct Rebuild {
     listed: Live,
-    /// How far the edges, marks and relays of the list have been passed.
-    at: [usize; 3],
+    /// How far the edges, marks, relays and kin of the list have been passed.
+    at: [usize; 4],
     /// Pending edges on the list that have not come back.
     missing: u64,
 }
@@ -27,6 +27,7 @@ impl Pairing {
             edges: self.edges.iter().map(listed).collect(),
             marks: self.marks.iter().map(|m| m.origin).collect(),
             relays: self.relays.iter().map(|r| r.origin).collect(),
+            kin: self.kinship.listed(),
         };
         live.encode()
     }
@@ -39,7 +40,7 @@ impl Pairing {
     pub fn begin_rebuild(&mut self, from: i64, live: &[u8]) -> Result<(), Malformed> {
         let listed = Live::decode(from, live)?;
         let missing = listed.edges.iter().filter(|edge| !edge.met).count() as u64;
-        self.rebuild = Some(Rebuild { listed, at: [0; 3], missing });
+        self.rebuild = Some(Rebuild { listed, at: [0; 4], missing });
         Ok(())
     }
 
@@ -50,6 +51,12 @@ impl Pairing {
         }
         let Some(mut rebuild) = self.rebuild.take() else { return };
         let here = (block.record.offset, span.ordinal);
+        if block.rules.pairs.any
+            && let Some(listed) = rebuild.kin(here)
+            && let Some(kin) = self.kin_of(block, span, listed.origin)
+        {
+            self.kinship.insert(kin.passed(listed.passed), listed.decided);
+        }
         if let Ok(side) = side_of(block, span) {
             if let Some(origin) = rebuild.mark(here) {
                 self.marks.insert(Mark { key: side.key, end: side.kind.end(), origin });
@@ -94,6 +101,7 @@ impl Pairing {
         }
         for &(part, mut key) in &keys {
             let Some(listed) = rebuild.edge((block.record.offset, side.span.ordinal, part)) else { continue };
+            let start = key.span_id;
             key.span_id = listed.moved.unwrap_or(key.span_id);
             let mut edge = self.open(block, side, key, listed.origin);
             if listed.moved.is_some() {
@@ -111,6 +119,9 @@ impl Pairing {
                 }
             }
             let slot = self.edges.insert(&edge);
+            if listed.moved.is_some() && apart && end == End::Server {
+                self.edges.set_start(slot, start);
+            }
             if is_call {
                 self.note(slot, true, block, side);
             }
@@ -157,6 +168,11 @@ impl Rebuild {
     fn mark(&mut self, (offset, ordinal): (i64, u32)) -> Option<EdgeOrigin> {
         let here = (offset, ordinal, 0);
         seek(&self.listed.marks, &mut self.at[1], |origin| origin.at() < here).copied().filter(|o| o.at() == here)
+    }
+
+    fn kin(&mut self, (offset, ordinal): (i64, u32)) -> Option<ListedKin> {
+        let here = (offset, ordinal, 0);
+        seek(&self.listed.kin, &mut self.at[3], |kin| kin.origin.at() < here).copied().filter(|k| k.origin.at() == here)
     }
 
     fn relay(&mut self, (offset, ordinal): (i64, u32)) -> Option<EdgeOrigin> {

@@ -6,15 +6,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::edge::{Edge, EdgeKind, End};
-use super::extras::{ExtraLabel, Slots, Source};
+use super::extras::{ExtraLabel, Operation, Slots, Source};
 use crate::core::filter::Filter;
 use crate::core::model::labels::cut_bytes;
 use crate::core::model::{Family, LabelBuilder, Layout, Naming, Native, Shape, Spec, Spelling};
 use crate::core::otlp::{AttributeValue, Attributes, Keys, ValueKind};
 use crate::core::sampling::Sampling;
+use crate::core::sanitize::NameCache;
 use crate::core::settings::labels::{edge_labels, spelling};
 use crate::core::settings::{
-    Dimension, HistogramMode, InvalidUtf8, Profile, ServiceGraphs, ServiceNamespace, Settings, Tenants,
+    Ancestors, Dimension, HistogramMode, InvalidUtf8, Profile, ServiceGraphs, ServiceNamespace, Settings, Tenants,
 };
 
 /// The address that always has its port, and the one that has it with `database_port`.
@@ -80,6 +81,8 @@ pub(super) struct Rules {
     spelling: Spelling,
     /// U+FFFD replaces invalid UTF-8.
     pub(super) repairs: bool,
+    /// Which of the caches sanitizes the names of operations.
+    names: usize,
     /// The longest plausible duration in nanoseconds; longer ones are observed as 0.
     pub(super) longest: u64,
 }
@@ -88,7 +91,8 @@ pub(super) struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shows {
     pub(super) requests: bool,
-    pub(super) latency: bool,
+    /// The histograms of the server and of the client.
+    pub(super) latency: [bool; 2],
     pub(super) messaging: bool,
     pub(super) connection_info: bool,
     /// The side that a virtual edge lacks took no time.
@@ -105,6 +109,8 @@ pub(super) struct Pairs {
     pub(super) fan_out: bool,
     pub(super) links: bool,
     pub(super) ancestors: bool,
+    /// The nearest span of another service calls a span that no client does.
+    pub(super) any: bool,
     /// No two roots of a trace share an edge.
     pub(super) each_root: bool,
     /// The connection type follows from both halves.
@@ -143,12 +149,19 @@ pub(super) struct Sieved<'a> {
 // === impl RuleBook ===
 
 impl RuleBook {
-    pub(super) fn new(tenants: &Tenants) -> Self {
-        let rules = |(name, config): (&str, &Arc<Settings>)| (name.as_bytes().into(), Arc::new(Rules::new(config)));
-        Self {
-            defaults: Arc::new(Rules::new(tenants.defaults())),
-            overridden: tenants.overridden().map(rules).collect(),
-        }
+    /// The rules, and what sanitizes the names of their operations, where these are labels.
+    pub(super) fn new(tenants: &Tenants) -> (Self, Vec<NameCache>) {
+        let mut caches = Vec::new();
+        let mut rules = |config: &Settings| {
+            let rules = Arc::new(Rules::new(config, caches.len()));
+            if config.service_graphs.operations {
+                caches.push(NameCache::new(&config.span_names));
+            }
+            rules
+        };
+        let defaults = rules(tenants.defaults());
+        let overridden = tenants.overridden().map(|(name, config)| (name.as_bytes().into(), rules(config))).collect();
+        (Self { defaults, overridden }, caches)
     }
 
     pub(super) fn is_enabled(&self) -> bool {
@@ -185,7 +198,7 @@ impl Pairs {
 // === impl Rules ===
 
 impl Rules {
-    fn new(config: &Settings) -> Self {
+    fn new(config: &Settings, names: usize) -> Self {
         let settings = &config.service_graphs;
         let mut keys = Keys::default();
         let mut index = |key: &str| keys.number(key);
@@ -218,9 +231,11 @@ impl Rules {
             exemplars: config.series.exemplars,
             shows: Shows::new(settings, as_otel),
             pairs: Pairs {
-                fan_out: settings.fan_out,
+                // Spans of any kind may call several others, so clients may, too.
+                fan_out: settings.fan_out || settings.ancestors == Ancestors::Any,
                 links: settings.links,
-                ancestors: settings.ancestors,
+                ancestors: settings.ancestors != Ancestors::Off,
+                any: settings.ancestors == Ancestors::Any,
                 each_root: settings.each_root,
                 type_of_both: settings.type_of_both,
                 receive_once: settings.receive_once,
@@ -231,6 +246,7 @@ impl Rules {
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
             spelling: spelling(config.naming.profile),
             repairs: config.naming.invalid_utf8 == InvalidUtf8::Replace,
+            names,
             longest: config.histograms.longest_ns(),
         }
     }
@@ -239,6 +255,11 @@ impl Rules {
     pub(super) fn limit(&self, labels: &mut LabelBuilder) {
         labels.limit(self.limits.0, self.limits.1);
         labels.repair(self.repairs);
+    }
+
+    /// The name of a span, as a label would have it.
+    pub(super) fn operation<'a>(&self, name: &'a [u8]) -> Operation<'a> {
+        Operation { name, cache: self.names, most: self.limits.1 }
     }
 
     /// As much of a name as labels have of it: pending edges keep names, and one may be a megabyte.
@@ -296,6 +317,8 @@ impl Rules {
         let found = match source {
             Source::Resource(key) => self.get(key, resource),
             Source::Either(key) => self.get(key, resource).or_else(|| self.get(key, span)),
+            // Not an attribute.
+            Source::Operation => None,
             Source::First(at) => return self.first_text(self.alternatives.get(at)?, resource, span),
         };
         found.map(|value| value.text_as(self.spelling))
@@ -373,7 +396,7 @@ impl Shows {
     fn new(settings: &ServiceGraphs, as_otel: bool) -> Self {
         Self {
             requests: settings.requests,
-            latency: settings.latency,
+            latency: observed(settings),
             messaging: settings.latency && settings.messaging_latency,
             connection_info: settings.connection_info,
             missing_is_zero: settings.missing_side_is_zero,
@@ -444,7 +467,7 @@ fn nodes(config: &Settings, index: &mut impl FnMut(&str) -> usize) -> Vec<(usize
     names.map(|name| (index(name), port(name).map(&mut *index))).collect()
 }
 
-/// Namespaces and dimensions.
+/// Namespaces, operations and dimensions.
 fn slots(config: &Settings, index: &mut impl FnMut(&str) -> usize) -> (Vec<ExtraLabel>, Vec<Vec<usize>>) {
     let settings = &config.service_graphs;
     let ends = [(End::Client, "client_"), (End::Server, "server_")];
@@ -454,6 +477,12 @@ fn slots(config: &Settings, index: &mut impl FnMut(&str) -> usize) -> (Vec<Extra
         for (end, prefix) in ends {
             let label = format!("{prefix}service_namespace").into();
             slots.push(ExtraLabel { end: Some(end), source, label, default: None });
+        }
+    }
+    if settings.operations {
+        for (end, prefix) in ends {
+            let label = format!("{prefix}operation").into();
+            slots.push(ExtraLabel { end: Some(end), source: Source::Operation, label, default: None });
         }
     }
     for Dimension { name, or, default } in &settings.dimensions {
@@ -473,9 +502,15 @@ fn slots(config: &Settings, index: &mut impl FnMut(&str) -> usize) -> (Vec<Extra
     (slots, alternatives)
 }
 
+/// Whether the latency of the server is observed, and that of the client.
+fn observed(settings: &ServiceGraphs) -> [bool; 2] {
+    let sides = settings.latency_sides;
+    [sides.has_server(), sides.has_client()].map(|side| side && settings.latency)
+}
+
 fn layout(config: &Settings, weighted: bool) -> Layout {
     let settings = &config.service_graphs;
-    let messaging = settings.latency && settings.messaging_latency;
+    let ([server, client], messaging) = (observed(settings), settings.latency && settings.messaging_latency);
     let histograms = &config.histograms;
     let native = Native::of_factor(histograms.native_bucket_factor, histograms.native_max_buckets);
     let shape = Shape {
@@ -487,9 +522,7 @@ fn layout(config: &Settings, weighted: bool) -> Layout {
         // The Collector's names are the same.
         naming: Naming::Tempo,
         weighted,
-        histograms: [settings.latency, settings.latency, messaging]
-            .map(|is_observed| is_observed.then(|| shape.clone()))
-            .to_vec(),
+        histograms: [server, client, messaging].map(|is_observed| is_observed.then(|| shape.clone())).to_vec(),
     })
 }
 

@@ -247,6 +247,21 @@ impl<T: Hashed> Store<T> {
         Some(self.slots[slot as usize].next).filter(|&next| next != NONE)
     }
 
+    /// Changes all items; their hashes stay.
+    pub(super) fn each(&mut self, mut change: impl FnMut(&mut T)) {
+        let mut next = self.oldest();
+        while let Some(at) = next {
+            change(self.get_mut(at));
+            next = self.next(at);
+        }
+    }
+
+    /// How many items have another one with the same IDs.
+    #[cfg(test)]
+    pub(super) fn twins(&self) -> usize {
+        self.twins.len()
+    }
+
     /// The memory in use.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::core::model::{Millis, StepWidth};
 
 pub use naming::{HistogramMode, Histograms, InvalidUtf8, LatencyUnit, Naming, Profile};
 pub use policies::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
-pub use service_graphs::{ServiceGraphs, ServiceNamespace};
+pub use service_graphs::{Ancestors, LatencySides, ServiceGraphs, ServiceNamespace};
 pub use slos::{Objective, Slo};
 pub use span_metrics::{
     BucketSet, Dimension, DimensionMapping, HostInfo, Intrinsic, SanitizeMode, SpanMetrics, SpanNameRule, SpanNames,

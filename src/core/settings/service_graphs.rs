@@ -27,8 +27,12 @@ pub struct ServiceGraphs {
     pub requests: bool,
     /// `latency`: the histograms. Default true.
     pub latency: bool,
+    /// `latency_sides`: of which sides. Default both.
+    pub latency_sides: LatencySides,
     /// `connection_info`: a gauge per edge. Default false.
     pub connection_info: bool,
+    /// `operations`: the span names of both sides as the labels `client_operation` and `server_operation`. Default false.
+    pub operations: bool,
     /// `dimensions`: attributes of either side as labels, the resource first. Default none.
     pub dimensions: Vec<Dimension>,
     /// `enable_client_server_prefix`: `client_` and `server_` before dimensions. Default false.
@@ -51,8 +55,8 @@ pub struct ServiceGraphs {
     pub fan_out: bool,
     /// `links`: a consumer span belongs to the producers that it links to. Default false, as in Tempo.
     pub links: bool,
-    /// `ancestors`: a server span belongs to the nearest client above it, over spans of other kinds. Default false.
-    pub ancestors: bool,
+    /// `ancestors`: which spans above a span may call it. Default off: its parent alone.
+    pub ancestors: Ancestors,
     /// `missing_side_is_zero`: the side that a virtual edge lacks is observed as 0 s. Default true, as in Tempo.
     pub missing_side_is_zero: bool,
     /// `failed_http_status`: this HTTP status and greater ones fail an edge; 0: none does. Default 0, as in Tempo.
@@ -74,6 +78,28 @@ pub struct ServiceGraphs {
     pub orphans: bool,
 }
 
+/// `service_graphs.latency_sides:` the sides of an edge whose latency is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatencySides {
+    /// `both`: client and server.
+    Both,
+    /// `client`: the client alone.
+    Client,
+    /// `server`: the server alone.
+    Server,
+}
+
+/// `service_graphs.ancestors:` which spans above a span may call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ancestors {
+    /// `off`, `false`: the client that is the parent of a server, as in Tempo.
+    Off,
+    /// `client`, `true`: the nearest client above a server, over spans of other kinds.
+    Client,
+    /// `any`: that client, and otherwise the nearest span of another service, whatever the kinds are.
+    Any,
+}
+
 /// `service_graphs.service_namespace:`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceNamespace {
@@ -83,6 +109,22 @@ pub enum ServiceNamespace {
     Labels,
     /// `name`: a node is called `namespace/name`.
     Name,
+}
+
+// === impl LatencySides ===
+
+impl LatencySides {
+    /// Whether the latency of the client is observed.
+    #[must_use]
+    pub fn has_client(self) -> bool {
+        self != Self::Server
+    }
+
+    /// Whether the latency of the server is observed.
+    #[must_use]
+    pub fn has_server(self) -> bool {
+        self != Self::Client
+    }
 }
 
 // === impl Default ===
@@ -100,7 +142,9 @@ impl Default for ServiceGraphs {
             database_port: false,
             requests: true,
             latency: true,
+            latency_sides: LatencySides::Both,
             connection_info: false,
+            operations: false,
             dimensions: Vec::new(),
             client_server_prefix: false,
             virtual_node_label: false,
@@ -112,7 +156,7 @@ impl Default for ServiceGraphs {
             service_namespace: ServiceNamespace::Off,
             fan_out: false,
             links: false,
-            ancestors: false,
+            ancestors: Ancestors::Off,
             missing_side_is_zero: true,
             failed_http_status: 0,
             failed_grpc_codes: Vec::new(),

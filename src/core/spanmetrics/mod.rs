@@ -14,7 +14,6 @@
 
 mod buckets;
 mod events;
-mod names;
 mod plan;
 mod spec;
 mod target_info;
@@ -25,7 +24,6 @@ use std::sync::Arc;
 
 use self::buckets::Buckets;
 use self::events::Events;
-use self::names::NameCache;
 use self::plan::{Extra, LabelPlan, SpanKey, Subject};
 use self::target_info::{NoInfo, TargetInfo};
 pub(crate) use self::wanted::{Found, Wanted};
@@ -35,6 +33,7 @@ use crate::core::model::wire::put_bytes;
 use crate::core::model::{Counter, LabelBuilder, Layout, Ledger, Millis, Weight};
 use crate::core::otlp::{ResourceSpans, Span};
 use crate::core::sampling::Sampling;
+use crate::core::sanitize::NameCache;
 use crate::core::settings::{Profile, Settings};
 
 /// The first byte of this room's raw keys in the delta table: of spans, of latency where it has labels of its own, of

@@ -41,7 +41,7 @@ use self::doubt::{Doubt, Fate, Patience};
 use self::processors::Processors;
 pub use self::processors::tenant_of;
 pub use self::repeat::Repeat;
-use self::types::EDGE;
+use self::types::{EDGE, KIN};
 pub use self::types::{Holding, Moved, Offer, Record, Refusal, RestoreError, Restored, SpanSettings, StepCut};
 use crate::core::formats;
 use crate::core::model::time::{MAX_TIME, last_step};
@@ -365,7 +365,7 @@ impl SpanTask {
     #[must_use]
     pub fn holding(&self) -> Holding {
         let Processors { table, pairing, .. } = &self.processors;
-        let edges = pairing.pending() * EDGE;
+        let edges = pairing.pending() * EDGE + pairing.remembered() * KIN;
         Holding { open: table.estimate(), known: table.known_bytes(), edges, doubted: self.doubt.bytes() }
     }
 

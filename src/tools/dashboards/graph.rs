@@ -94,9 +94,9 @@ fn edges() -> Vec<Panel> {
         ),
         Panel::lines(
             "Duration, 95th percentile",
-            "As the server measured it.",
+            "As the server measured it, or else the client.",
             "s",
-            [(EDGE, quantile("0.95", "server", RANGE))],
+            [(EDGE, format!("{} or {}", quantile("0.95", "server", RANGE), quantile("0.95", "client", RANGE)))],
         ),
         Panel::lines(
             "Network and queues",

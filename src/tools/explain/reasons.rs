@@ -10,7 +10,7 @@ use crate::core::filter::{Decision, Filter};
 use crate::core::model::span::{KINDS, STATUSES};
 use crate::core::model::{Counter, Ledger};
 use crate::core::otlp::{Batch, ResourceSpans, Span};
-use crate::core::settings::{FilterPolicy, Settings};
+use crate::core::settings::{Ancestors, FilterPolicy, Settings};
 use crate::core::tasks::span::tenant_of;
 
 /// A line of the ledger, what it means for a span, and the key that decides; empty if none does.
@@ -108,18 +108,23 @@ pub(super) const OF_WAIT: &[Meaning] = &[
         ORPHANS,
     ),
     (
+        Counter::EdgesJoined,
+        "another service was called below it, and the edge of the span that is called there counts",
+        ANCESTORS,
+    ),
+    (
         Counter::EdgesDroppedNested,
         "it is the same call as a client span of its service around or inside of it, which counts in its place",
         "service_graphs.nested_once",
     ),
 ];
 
+/// Decides which spans above a span may call it.
+const ANCESTORS: &str = "service_graphs.ancestors";
+
 /// What happens to edges that others complete.
-const JOINED: Meaning = (
-    Counter::EdgesJoined,
-    "it leads from a waiting server span to a waiting client span, which meet now",
-    "service_graphs.ancestors",
-);
+const JOINED: Meaning =
+    (Counter::EdgesJoined, "it leads from a waiting server span to a waiting client span, which meet now", ANCESTORS);
 
 /// Explains with the settings of one tenant.
 #[derive(Debug, Clone, Copy)]
@@ -215,7 +220,7 @@ impl<'a> Why<'a> {
                 "service graphs are switched off",
                 "service_graphs.enabled",
             ));
-        } else if ledger.get(Counter::EdgeSpans) == 0 && reasons.is_empty() {
+        } else if ledger.get(Counter::EdgeSpans) == 0 && reasons.is_empty() && graphs.ancestors != Ancestors::Any {
             let text =
                 format!("a span of kind {kind} is no side of an edge; client, server, producer and consumer are");
             reasons.push(self.reason("other_kind", text, ""));
@@ -281,6 +286,16 @@ impl<'a> Why<'a> {
             );
             self.reason(code, text, PEERS)
         }]
+    }
+
+    /// Why an edge is complete at the end of a wait.
+    pub(super) fn late(&self, set: &SeriesSet) -> Vec<Reason> {
+        let database = self.database(set);
+        if !database.is_empty() {
+            return database;
+        }
+        let text = "no client and server meet in it: the nearest span above of another service is the caller";
+        vec![self.reason("ancestor", text, ANCESTORS)]
     }
 
     /// Why an edge is complete without another span.

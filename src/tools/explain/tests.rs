@@ -89,6 +89,21 @@ fn the_parts_of_all_spans_add_up_to_what_a_worker_must_count() {
 }
 
 #[test]
+fn a_call_between_spans_of_any_kind_is_an_edge_of_the_one_that_is_called() {
+    let settings = ["service_graphs.ancestors=any", "service_graphs.operations=true"];
+    let (records, _) = records(300);
+    let explanation = explain(&loaded(&settings), traces(&records), &records, true);
+    let spans: Vec<_> = explanation.traces.iter().flat_map(|trace| &trace.spans).collect();
+    // All calls of the shop are those of clients and servers, and no inner span is told that its kind makes no edge.
+    assert!(spans.iter().any(|span| !span.edges.is_empty()));
+    for span in spans {
+        assert!(span.edge_reasons.iter().all(|reason| reason.code != "other_kind"), "{span}");
+        let late = span.edges.iter().flat_map(|edge| &edge.reasons).filter(|reason| reason.code == "ancestor");
+        assert_eq!(late.count(), 0, "{span}");
+    }
+}
+
+#[test]
 fn a_trace_alone_becomes_what_it_becomes_among_others() {
     let (records, _) = records(300);
     let (loaded, traces) = (loaded(&[]), traces(&records));

@@ -217,7 +217,7 @@ impl Story<'_> {
         let outcome = if is_virtual { "virtual" } else { "completed" };
         for set in change.edges() {
             let why = self.why(i);
-            let reasons = if is_virtual { why.virtual_node(set, &self.spans[i].kind) } else { why.database(set) };
+            let reasons = if is_virtual { why.virtual_node(set, &self.spans[i].kind) } else { why.late(set) };
             self.spans[i].edges.push(Edge::new(outcome, set, Vec::new(), waits, reasons));
         }
         let why = self.why(i);

@@ -5,6 +5,7 @@ use super::{Gap, GraphQuery, Map, MapSettings, NodeType, dot, mermaid};
 use crate::config::{Config, Tenants};
 use crate::core::deltas::{DeltaHead, DeltaTable};
 use crate::core::model::{Family, Layout, Millis, Seed, StepWidth};
+use crate::core::settings::LatencySides;
 use crate::core::tasks::span::Record;
 use crate::tools::loadgen::{Expectation, Generator, Options, Topology};
 use crate::tools::local::Local;
@@ -129,6 +130,30 @@ fn nodes_have_types_and_services_their_own_spans() {
     assert!(node("user").now.is_some_and(|v| v.rate > 0.0 && v.p95.is_none()));
     assert!(node("checkout").now.is_some_and(|v| v.p95.is_some() && v.errors > 0.0));
     assert!(graph.edges.iter().any(|e| e.kind == "messaging") && graph.spans > 0.0);
+}
+
+#[test]
+fn an_edge_of_one_side_has_the_latency_of_that_side() {
+    for (sides, side) in [(LatencySides::Client, "client"), (LatencySides::Server, "server")] {
+        let mut config = config();
+        config.core.service_graphs.latency_sides = sides;
+        let mut map = map_of(&shop(config).0, settings());
+        let graph = map.graph(&query());
+        let calls = graph.edges.iter().filter(|edge| edge.kind == "request");
+        assert!(calls.clone().count() > 3);
+        calls.for_each(|edge| {
+            assert_eq!(edge.side, side, "{} to {}", edge.client, edge.server);
+            assert!(edge.now.is_some_and(|values| values.p95.is_some()));
+        });
+    }
+}
+
+#[test]
+fn edges_by_operation_come_to_the_same_calls() {
+    let whole = calls(&mut map_of(&shop(config()).0, settings()));
+    let mut config = config();
+    config.core.service_graphs.operations = true;
+    assert_eq!(calls(&mut map_of(&shop(config).0, settings())), whole);
 }
 
 #[test]

@@ -85,6 +85,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("service_graphs.peer_attributes", &["db.name"]),
     ("service_graphs.database_name_attributes", &["db.system"]),
     ("service_graphs.database_node_attributes", &["db.name"]),
+    ("service_graphs.latency_sides", &["client"]),
+    ("service_graphs.ancestors", &["any"]),
     ("service_graphs.dimensions", &["region"]),
     (
         "service_graphs.filter_policies",

@@ -7,8 +7,9 @@ use spanmill::config::Tenants;
 use spanmill::config::labels::collisions;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::settings::{
-    BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, InvalidUtf8, LatencyUnit, MatchType,
-    PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
+    Ancestors, BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, InvalidUtf8, LatencySides,
+    LatencyUnit, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo,
+    SpanNameRule, TimeSource,
 };
 
 use crate::scramble::Dice;
@@ -162,7 +163,9 @@ fn graph_features(dice: &mut Dice, config: &mut Config) {
     settings.service_namespace = pick(dice, &namespaces);
     settings.fan_out = chance(dice, 3);
     settings.links = chance(dice, 3);
-    settings.ancestors = chance(dice, 3);
+    settings.ancestors = pick(dice, &[Ancestors::Off, Ancestors::Off, Ancestors::Client, Ancestors::Any]);
+    settings.operations = chance(dice, 3);
+    settings.latency_sides = pick(dice, &[LatencySides::Both, LatencySides::Client, LatencySides::Server]);
     settings.each_root = chance(dice, 3);
     settings.strict_callers = chance(dice, 3);
     settings.type_of_both = chance(dice, 3);

@@ -48,7 +48,7 @@ impl SpanTask {
         }
         cuts.extend(self.settle());
         let position = self.position.unwrap_or_default();
-        let waiting = self.stream_time.filter(|_| settle && self.pending_edges() > 0);
+        let waiting = self.stream_time.filter(|_| settle && self.processors.pairing.waits());
         if let Some(at) = waiting {
             let over = at.saturating_add(self.processors.pairing.wait());
             while self.step_of_time() < self.step.end_of(over) {

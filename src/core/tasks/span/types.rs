@@ -143,6 +143,9 @@ pub struct Holding {
 /// What a pending edge takes in memory: 68 bytes in its slot, up to 10 in the index, up to 24 for its place in the topic, and
 /// its part of the names.
 pub(super) const EDGE: usize = 128;
+/// The same for a span that is remembered because it may call others, or be called: 112 bytes in its slot, 48 in that by
+/// its parent, and up to 10 in the index of each.
+pub(super) const KIN: usize = 192;
 
 /// Records that were not counted at their own time, because they were taken to come from the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The names of spans, sanitized.
 
-use crate::core::sanitize::Sanitizer;
+use super::Sanitizer;
 use crate::core::settings::{SanitizeMode, SpanNames};
 
 /// Names that are remembered with their patterns. A power of two.
@@ -10,7 +10,7 @@ const MAX_REMEMBERED: usize = 256;
 
 /// Sanitizes names, and remembers some. The pattern of a name never changes, so what is remembered changes no result.
 #[derive(Debug)]
-pub(super) struct NameCache {
+pub struct NameCache {
     /// `None`: names stay as they are.
     sanitizer: Option<Sanitizer>,
     /// Whether patterns replace names, or are only counted.
@@ -33,18 +33,22 @@ struct CachedName {
 
 /// The name of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Named<'a> {
-    pub(super) name: &'a [u8],
+pub struct Named<'a> {
+    /// The name, cut to its pattern if the settings ask for that.
+    pub name: &'a [u8],
     /// Whether the sanitizer changed the name, or would outside of a dry run.
-    pub(super) changed: bool,
+    pub changed: bool,
 }
 
 // === impl NameCache ===
 
 impl NameCache {
+    /// What sanitizes names under these settings.
+    ///
     /// # Panics
     /// When a rule cannot be understood. Reading a configuration refuses such a rule.
-    pub(super) fn new(settings: &SpanNames) -> Self {
+    #[must_use]
+    pub fn new(settings: &SpanNames) -> Self {
         let is_on = settings.mode != SanitizeMode::Off;
         let sanitizer =
             is_on.then(|| Sanitizer::new(settings).expect("rules are checked when the configuration is read"));
@@ -54,7 +58,7 @@ impl NameCache {
 
     /// The sanitized form of a name.
     #[inline]
-    pub(super) fn of<'a>(&'a mut self, name: &'a [u8]) -> Named<'a> {
+    pub fn of<'a>(&'a mut self, name: &'a [u8]) -> Named<'a> {
         if self.sanitizer.is_none() {
             return Named { name, changed: false };
         }
