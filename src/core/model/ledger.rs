@@ -239,7 +239,7 @@ impl Ledger {
         Counter::ALL.iter().map(|&t| (t, self.get(t)))
     }
 
-    /// Appends the ledger's bytes. Counters behind [`ALWAYS`] are there if one of them has counted: a feature that is off
+    /// Appends the ledger's bytes. Counters behind `ALWAYS` are there if one of them has counted: a feature that is off
     /// changes no byte.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let counted = self.0.iter().rposition(|&v| v > 0).map_or(0, |last| last + 1);

@@ -1,6 +1,6 @@
 //! Relabeling as Prometheus does it in `write_relabel_configs`: which series go to a receiver, and under which labels.
 //!
-//! *In:* rules; the labels of a series, or a [`Request`]. *Out:* other labels, or that the series is not sent. *Owner:* the
+//! *In:* rules; the labels of a series, or a [`Request`](super::Request). *Out:* other labels, or that the series is not sent. *Owner:* the
 //! sender, per endpoint: a request that waits is relabeled when it is sent, so it follows its endpoint. *Never:* a sum: two
 //! series that get the same labels stay two, and only the first of a request is sent. *Next:* the sender.
 //!
