@@ -73,7 +73,7 @@ const ROOMS: [Room; 48] = [
     edge("worker::identity", &[]),
     edge("worker::kafka", &["identity", "telemetry"]),
     edge("worker::sender", &["identity", "telemetry"]),
-    edge("worker::admin", &["telemetry"]),
+    edge("worker::admin", &["identity", "telemetry"]),
     edge("worker::task", &["kafka", "sender", "telemetry"]),
     edge("worker::span_task", &["task", "kafka", "telemetry"]),
     edge("worker::series_task", &["task", "kafka", "sender", "telemetry"]),

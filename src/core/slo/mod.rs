@@ -19,7 +19,7 @@ use crate::core::otlp::{Attributes, Span};
 use crate::core::sampling::Sampling;
 use crate::core::settings::labels::{SLO_LABEL, built_in, slo_label};
 use crate::core::settings::{Dimension, FilterPolicy, InvalidUtf8, Profile, Settings, Slo};
-use crate::core::spanmetrics::{Found, SpanBlock, Wanted};
+use crate::core::spanmetrics::{AttributeLabel, Found, Sources, SpanBlock, Wanted};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'o';
@@ -61,7 +61,7 @@ struct Objective {
     failures: Option<Matcher>,
     latency_ns: Option<u64>,
     by_service: bool,
-    labels: Vec<Label>,
+    labels: Vec<AttributeLabel>,
 }
 
 /// Policies with their verdict on the resource of the block that was started last.
@@ -70,19 +70,6 @@ struct Matcher {
     filter: Filter,
     verdict: Option<ResourceVerdict>,
 }
-
-/// A label from one attribute, or from the first of several that has a text.
-#[derive(Debug)]
-struct Label {
-    name: String,
-    slot: usize,
-    or: Vec<usize>,
-    default: Option<String>,
-}
-
-/// What the attribute labels of a span are made from.
-#[derive(Debug, Clone, Copy)]
-struct Sources<'a>(&'a Found, &'a Found);
 
 // === impl Slos ===
 
@@ -173,7 +160,7 @@ impl Labeling {
     }
 
     fn sources<'a>(&self, of_resource: &'a Found, of_span: &'a Found) -> Sources<'a> {
-        if self.span_first { Sources(of_span, of_resource) } else { Sources(of_resource, of_span) }
+        Sources::new(self.span_first, of_resource, of_span)
     }
 }
 
@@ -182,12 +169,7 @@ impl Labeling {
 impl Objective {
     fn new(slo: &Slo, config: &Settings, wanted: &mut Wanted) -> Self {
         let is_service = |d: &&Dimension| d.name == Slo::SERVICE;
-        let label = |d: &Dimension| Label {
-            name: slo_label(config, &d.name),
-            slot: wanted.slot(&d.name),
-            or: d.or.iter().map(|other| wanted.slot(other)).collect(),
-            default: d.default.clone(),
-        };
+        let label = |d: &Dimension| AttributeLabel::new(slo_label(config, &d.name), d, wanted);
         Self {
             name: slo.name.clone(),
             events: Matcher::new(&slo.matching),
@@ -237,13 +219,7 @@ impl Objective {
         if self.by_service {
             labels.set_bytes(labeling.service, block.service)?;
         }
-        for label in &self.labels {
-            match label.value(sources) {
-                Some(text) => labels.set_bytes(&label.name, text)?,
-                None => labels.set(&label.name, label.default.as_deref().unwrap_or_default()),
-            }
-        }
-        Ok(())
+        self.labels.iter().try_for_each(|label| label.set(labels, sources))
     }
 
     /// Whether everything that becomes labels is text.
@@ -268,19 +244,5 @@ impl Matcher {
 
     fn matches(&self, span: &Span<'_>) -> bool {
         self.verdict.is_none_or(|verdict| self.filter.keeps(&verdict, span))
-    }
-}
-
-// === impl Label ===
-
-impl Label {
-    /// Without attributes that stand in for the first one, an empty text counts, too.
-    fn value<'a>(&self, Sources(first, second): Sources<'a>) -> Option<&'a [u8]> {
-        let at = |slot: usize| first.get(slot).or_else(|| second.get(slot));
-        let own = at(self.slot);
-        if self.or.is_empty() {
-            return own;
-        }
-        own.into_iter().chain(self.or.iter().filter_map(|&slot| at(slot))).find(|text| !text.is_empty())
     }
 }

@@ -12,6 +12,7 @@
 //! label set is found. Where dimensions of calls and of latency differ, it has two. All labels of a span are found
 //! before anything is counted: a span counts everywhere or nowhere.
 
+mod attribute_label;
 mod buckets;
 mod events;
 mod plan;
@@ -22,6 +23,7 @@ mod wanted;
 use std::str::Utf8Error;
 use std::sync::Arc;
 
+pub(crate) use self::attribute_label::{AttributeLabel, Sources};
 use self::buckets::Buckets;
 use self::events::Events;
 use self::plan::{Extra, LabelPlan, SpanKey, Subject};

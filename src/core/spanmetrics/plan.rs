@@ -3,6 +3,7 @@
 use std::str::Utf8Error;
 
 use super::SpanBlock;
+use super::attribute_label::{AttributeLabel, Sources};
 use super::wanted::{Found, Wanted};
 use crate::core::deltas::{Pieces, RawKey};
 use crate::core::model::LabelBuilder;
@@ -18,11 +19,10 @@ pub(super) struct LabelPlan {
     built_in: [&'static str; 5],
     pub(super) intrinsic: Intrinsic,
     pub(super) wanted: Wanted,
-    /// The Collector looks at the span before the resource, Tempo the other way round.
     span_first: bool,
-    dimensions: Vec<Label>,
-    calls: Vec<Label>,
-    latency: Vec<Label>,
+    dimensions: Vec<AttributeLabel>,
+    calls: Vec<AttributeLabel>,
+    latency: Vec<AttributeLabel>,
     mappings: Vec<Mapping>,
     scopes: Vec<Box<[u8]>>,
     /// U+FFFD replaces invalid UTF-8.
@@ -30,16 +30,6 @@ pub(super) struct LabelPlan {
     limits: (usize, usize),
     /// No label's value is longer.
     most: usize,
-}
-
-/// A label from one attribute, or from the first of several that has a text.
-#[derive(Debug)]
-struct Label {
-    name: String,
-    slot: usize,
-    /// The slots of those that stand in for it.
-    or: Vec<usize>,
-    default: Option<String>,
 }
 
 /// A label from several.
@@ -108,12 +98,7 @@ impl LabelPlan {
         let settings = &config.span_metrics;
         let mut wanted = Wanted::new(config);
         let mut labels = |dimensions: &[Dimension]| {
-            let mut label = |d: &Dimension| Label {
-                name: dimension_label(config, &d.name),
-                slot: wanted.slot(&d.name),
-                or: d.or.iter().map(|other| wanted.slot(other)).collect(),
-                default: d.default.clone(),
-            };
+            let mut label = |d: &Dimension| AttributeLabel::new(dimension_label(config, &d.name), d, &mut wanted);
             dimensions.iter().map(&mut label).collect::<Vec<_>>()
         };
         let dimensions = labels(&settings.dimensions);
@@ -165,7 +150,7 @@ impl LabelPlan {
         if text.len() <= self.most { text } else { cut_bytes(text, self.most) }
     }
 
-    fn extra(&self, extra: Extra) -> &[Label] {
+    fn extra(&self, extra: Extra) -> &[AttributeLabel] {
         match extra {
             Extra::None => &[],
             Extra::Calls => &self.calls,
@@ -182,24 +167,8 @@ impl LabelPlan {
         self.scopes.iter().any(|name| **name == *scope.name).then_some(scope)
     }
 
-    fn value<'a>(&self, slot: usize, subject: &Subject<'a>) -> Option<&'a [u8]> {
-        let (first, second) = if self.span_first {
-            (subject.of_span, subject.of_resource)
-        } else {
-            (subject.of_resource, subject.of_span)
-        };
-        first.get(slot).or_else(|| second.get(slot))
-    }
-
-    /// The value of a label.
-    #[inline]
-    fn labeled<'a>(&self, label: &Label, subject: &Subject<'a>) -> Option<&'a [u8]> {
-        let first = self.value(label.slot, subject);
-        if label.or.is_empty() {
-            return first;
-        }
-        let others = label.or.iter().filter_map(|&slot| self.value(slot, subject));
-        first.into_iter().chain(others).find(|text| !text.is_empty())
+    fn sources<'a>(&self, subject: &Subject<'a>) -> Sources<'a> {
+        Sources::new(self.span_first, subject.of_resource, subject.of_span)
     }
 
     /// The part of a raw key that all label sets of the span share. The resource's part comes before it.
@@ -219,18 +188,19 @@ impl LabelPlan {
             pieces.text(scope.map(|s| s.name));
             pieces.text(scope.map(|s| self.cut(s.version)));
         }
+        let sources = self.sources(subject);
         for label in &self.dimensions {
-            pieces.text(self.labeled(label, subject));
+            pieces.text(label.value(sources));
         }
         for slot in self.mappings.iter().flat_map(|m| &m.slots) {
-            pieces.text(self.value(*slot, subject));
+            pieces.text(sources.get(*slot));
         }
     }
 
     /// Appends to a raw key what only one of the span's label sets has.
     pub(super) fn put_extra(&self, extra: Extra, subject: &Subject<'_>, key: &mut impl Pieces) {
         for label in self.extra(extra) {
-            key.text(self.labeled(label, subject));
+            key.text(label.value(self.sources(subject)));
         }
     }
 
@@ -243,14 +213,12 @@ impl LabelPlan {
     ) -> Result<(), Utf8Error> {
         self.limit(labels);
         self.label_intrinsics(labels, subject)?;
+        let sources = self.sources(subject);
         for label in self.dimensions.iter().chain(self.extra(extra)) {
-            match self.labeled(label, subject) {
-                Some(text) => labels.set_bytes(&label.name, text)?,
-                None => labels.set(&label.name, label.default.as_deref().unwrap_or_default()),
-            }
+            label.set(labels, sources)?;
         }
         for mapping in &self.mappings {
-            let values = mapping.slots.iter().filter_map(|&slot| self.value(slot, subject));
+            let values = mapping.slots.iter().filter_map(|&slot| sources.get(slot));
             let values: Vec<_> = values.filter(|text| !text.is_empty()).collect();
             labels.set_bytes(&mapping.name, &values.join(mapping.join.as_bytes()))?;
         }

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 
 use crate::config::settings::Secret;
+use crate::worker::identity::secret_of;
 
 /// How often the file of the token is read, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,9 +70,7 @@ impl Guard {
             return current.token;
         }
         current.looked = Instant::now();
-        let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
-        match read.as_deref().map(Secret::in_text) {
-            Ok("") => current.complain(file, "it is empty".to_owned()),
+        match secret_of(file) {
             Ok(token) => {
                 let token = blake3::hash(token.as_bytes());
                 if token != current.token {
@@ -79,7 +78,7 @@ impl Guard {
                 }
                 (current.token, current.wrong) = (token, None);
             }
-            Err(error) => current.complain(file, error.clone()),
+            Err(why) => current.complain(file, why),
         }
         current.token
     }

@@ -1,4 +1,5 @@
-//! Who the worker is to other services: what the sender and the clients of Kafka both need to prove it.
+//! Who the worker is to other services: what the sender and the clients of Kafka both need to prove it. The admin server reads
+//! its own token in the same way.
 //!
 //! *In:* settings, files, the AWS configuration of the machine. *Out:* credentials and tokens, renewed in time. *Owner:*
 //! the room that asks. *Never:* a secret in a message. *Next:* [`oauth`] asks token endpoints, [`aws`] has the usual
