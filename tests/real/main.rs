@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a test has no outside")]
 #![allow(clippy::disallowed_methods, reason = "tests meet the real clock and the real environment")]
 
+mod brokers;
 mod dashboards;
 mod doctor;
 mod durable;

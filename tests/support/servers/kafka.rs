@@ -1,5 +1,7 @@
 //! Apache Kafka: one process that is broker and controller (KRaft), and two more brokers on request.
 
+pub mod old;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -58,7 +60,7 @@ advertised.listeners=PLAINTEXT://{brokers},CONTROLLER://127.0.0.1:{controller}
 "
             )
         };
-        let launch = |dir: &TempDir| launch_with(dir, &["--standalone"], |brokers| shared.clone() + &listens(brokers));
+        let launch = |dir: &TempDir| launch_with(&java, dir, &["--standalone"], |brokers| shared.clone() + &listens(brokers));
         let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
         let mut cluster = Self { brokers, daemon, others: Vec::new() };
         for node in 2..=3 {
@@ -72,7 +74,7 @@ advertised.listeners=PLAINTEXT://{brokers}
                 )
             };
             let launch = |dir: &TempDir| {
-                launch_with(dir, &["--no-initial-controllers"], |brokers| shared.clone() + &own(brokers))
+                launch_with(&java, dir, &["--no-initial-controllers"], |brokers| shared.clone() + &own(brokers))
             };
             let ready = |_: &String| answers(&cluster.brokers, node);
             let (daemon, _) = start("kafka", Duration::from_secs(90), launch, ready);
@@ -88,7 +90,7 @@ advertised.listeners=PLAINTEXT://{brokers}
         damage(&data);
         forget_checkpoints(&data);
         let properties = self.daemon.dir().join("server.properties");
-        self.daemon.respawn(&mut serve(&properties));
+        self.daemon.respawn(&mut serve(java(), &properties));
         wait_until("kafka is back", ANSWERS_WITHIN, || answers(&self.brokers, 1));
     }
 
@@ -125,7 +127,7 @@ listener.name.guarded.oauthbearer.connections.max.reauth.ms={}
             let [port, controller, guard] = free_ports();
             guarded.replace(format!("127.0.0.1:{guard}"));
             let properties = guard_properties(port, controller, guard) + login;
-            launch_on(dir, &format!("127.0.0.1:{port}"), controller, &["--standalone"], &properties)
+            launch_on(&java, dir, &format!("127.0.0.1:{port}"), controller, &["--standalone"], &properties)
         };
         let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
         (Self { brokers, daemon, others: Vec::new() }, guarded.into_inner())
@@ -183,18 +185,29 @@ fn java() -> Command {
 }
 
 fn launch(dir: &TempDir, more: &str) -> (Command, String) {
-    launch_with(dir, &["--standalone"], |_| more.to_owned())
+    launch_with(&java, dir, &["--standalone"], |_| more.to_owned())
 }
 
 /// Formats the storage and prepares a broker; `more` makes further lines of its properties from its address.
-fn launch_with(dir: &TempDir, format: &[&str], more: impl Fn(&str) -> String) -> (Command, String) {
+fn launch_with(
+    java: &dyn Fn() -> Command,
+    dir: &TempDir,
+    format: &[&str],
+    more: impl Fn(&str) -> String,
+) -> (Command, String) {
     let [port, controller] = free_ports();
     let brokers = format!("127.0.0.1:{port}");
-    launch_on(dir, &brokers, controller, format, &more(&brokers))
+    launch_on(java, dir, &brokers, controller, format, &more(&brokers))
 }
 
-fn launch_on(dir: &TempDir, brokers: &str, controller: u16, format: &[&str], more: &str) -> (Command, String) {
-    let brokers = brokers.to_owned();
+fn launch_on(
+    java: &dyn Fn() -> Command,
+    dir: &TempDir,
+    brokers: &str,
+    controller: u16,
+    format: &[&str],
+    more: &str,
+) -> (Command, String) {
     let properties = dir.path().join("server.properties");
     let text = server_properties(&brokers, controller, dir) + more;
     std::fs::write(&properties, text).expect("a file can be written");
@@ -206,13 +219,12 @@ fn launch_on(dir: &TempDir, brokers: &str, controller: u16, format: &[&str], mor
         .output()
         .expect("java runs");
     assert!(formatted.status.success(), "kafka format: {}", String::from_utf8_lossy(&formatted.stderr));
-    (serve(&properties), brokers)
+    (serve(java(), &properties), brokers.to_owned())
 }
 
-fn serve(properties: &Path) -> Command {
-    let mut command = java();
-    command.arg("-Dorg.apache.logging.log4j.level=WARN").arg("kafka.Kafka").arg(properties);
-    command
+fn serve(mut java: Command, properties: &Path) -> Command {
+    java.arg("-Dorg.apache.logging.log4j.level=WARN").arg("kafka.Kafka").arg(properties);
+    java
 }
 
 /// Deletes what may speak of records that are gone. Without it, a broker looks through its logs.
@@ -275,8 +287,8 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
-delta_record.coordinator.state.topic.replication.factor=1
-delta_record.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 ",
         data.display()

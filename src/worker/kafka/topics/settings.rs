@@ -104,7 +104,13 @@ impl Topics {
             }
             None => {}
             Some((Some(code), _)) if cannot(code) => {
-                tracing::debug!("the brokers do not support describing topics; topic settings are not checked");
+                if self.health.denied(Request::DescribeConfigs) {
+                    tracing::warn!(
+                        "these brokers do not report the settings of topics. Check yourself that topics with the \
+                         prefix {}- do not expire and are not compacted",
+                        self.names.group
+                    );
+                }
             }
             Some((code, why)) => self.say_untold(code.is_some_and(is_denied), &why),
         }

@@ -53,13 +53,22 @@ impl Topics {
 
     /// Logs that records could not be deleted, if that is for long or permanently; returns whether to retry.
     fn not_trimmed(&self, code: Option<RDKafkaErrorCode>, why: &str) -> bool {
-        if code.is_some_and(|code| cannot(code) || is_gone(code)) {
-            tracing::debug!(error = why, "no records to delete, or the brokers do not support deletion");
+        if code.is_some_and(is_gone) {
+            tracing::debug!(error = why, "no records to delete");
             return false;
         }
         let failing = self.health.fails(Request::DeleteRecords, &self.telemetry);
-        let denied_anew = code.is_some_and(is_denied) && self.health.denied(Request::DeleteRecords);
         let group = &self.names.group;
+        if code.is_some_and(cannot) {
+            if self.health.denied(Request::DeleteRecords) {
+                tracing::warn!(
+                    "these brokers do not support the deletion of records, so the internal topics with the prefix \
+                     {group}- grow without limit: {why}. Watch their size; a new kafka.group starts with empty ones"
+                );
+            }
+            return false;
+        }
+        let denied_anew = code.is_some_and(is_denied) && self.health.denied(Request::DeleteRecords);
         match failing {
             _ if denied_anew => tracing::warn!(
                 "this worker may not delete records of internal topics, which grow without limit: {why}. Grant \
@@ -97,5 +106,13 @@ mod tests {
         }
         assert!(!topics.health.works(Request::DeleteRecords), "it has not failed");
         assert!(topics.not_trimmed(Some(RDKafkaErrorCode::NotLeaderForPartition), "g-deltas[0]"));
+    }
+
+    #[test]
+    fn brokers_that_cannot_delete_records_are_a_failure_that_is_not_tried_again() {
+        let topics = Topics::new(&Kafka::default()).expect("a client");
+        assert!(!topics.not_trimmed(Some(RDKafkaErrorCode::UnsupportedVersion), "g-deltas[0]"));
+        assert!(!topics.health.denied(Request::DeleteRecords), "it has been logged");
+        assert!(topics.health.works(Request::DeleteRecords), "it has failed");
     }
 }
