@@ -18,6 +18,7 @@ mod increases;
 mod internal;
 mod journals;
 mod lag;
+mod least;
 mod limits;
 mod members;
 mod memory;

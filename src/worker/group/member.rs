@@ -13,6 +13,7 @@ use super::demand::{Demand, Moment};
 use super::following::Following;
 use super::membership::Membership;
 use super::parts::Parts;
+use super::renewal::Renewal;
 use super::storm::{Losses, Storm};
 use super::thread::{self, Threads};
 use crate::worker::kafka::members::{OnChange, Partition};
@@ -109,7 +110,7 @@ fn serve(
     let look_every = housekeeping.min(client::refreshes(&parts.clients.config.kafka));
     let (mut committed, mut kept, mut looked) = (Instant::now(), Instant::now(), Instant::now());
     let (mut ends, mut kept_back, mut demand) = (Ends::default(), KeptBack::default(), Demand::default());
-    let (mut again, mut letters) = (AGAIN, Letters::new(parts));
+    let (mut again, mut letters, mut renewal) = (AGAIN, Letters::new(parts), Renewal::default());
     letters.ensure(parts, topics);
     while !parts.stop.load(Ordering::Relaxed) {
         parts.liveness.beat();
@@ -117,7 +118,8 @@ fn serve(
         membership.serve();
         membership.rest_if(crew.wants_rest.swap(false, Ordering::Relaxed), &parts.clients.telemetry);
         parts.liveness.set_joined(membership.joined());
-        check_up(parts, membership, threads)?;
+        check_up(membership, threads)?;
+        renewal.look(&parts.clients.appender, &parts.clients.config.kafka.group, Instant::now())?;
         if committed.elapsed() > COMMIT_EVERY {
             membership.commit(&parts.offsets.take_positions());
             ends.look(parts, membership);
@@ -161,15 +163,10 @@ fn estimate(parts: &Parts, demand: &mut Demand, (threads, idle): (usize, Duratio
     telemetry.desired_workers(demand.look(moment, threads, parts.sources.all().len(), within));
 }
 
-/// Replaces what has failed permanently, or ends the worker.
-fn check_up(parts: &Parts, membership: &Membership, threads: &Threads) -> Result<(), WorkerError> {
+/// Ends the worker if something has failed that cannot be replaced.
+fn check_up(membership: &Membership, threads: &Threads) -> Result<(), WorkerError> {
     if !threads.alive() {
         return Err(WorkerError::Fatal("a worker thread died; please report this bug with the log".to_owned()));
-    }
-    if let Some(text) = parts.clients.appender.fatal() {
-        // Tasks whose records it had claim again, as after any other failure.
-        tracing::error!(error = text, "the producer failed permanently, replacing it");
-        parts.clients.appender.renew()?;
     }
     membership.fatal().map_or(Ok(()), |text| {
         Err(WorkerError::Fatal(format!(

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaErrorCode;
+
 use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::members::{Member, OnChange, Partition};
 use crate::worker::task::{Clients, Groups};
@@ -59,11 +61,20 @@ impl Membership {
 
     /// Serves both groups. Never waits.
     pub(super) fn serve_now(&self) {
-        let errors = self.both().map(Member::serve);
-        for error in errors.into_iter().flatten().map(|error| error.to_string()) {
+        for member in self.both() {
+            let Some(error) = member.serve() else { continue };
+            let text = error.to_string();
             // librdkafka repeats a lasting error every second.
-            if let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&error))) {
-                tracing::warn!(error, held_back, "group consumer error");
+            let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&text))) else { continue };
+            let group = member.group();
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+                tracing::warn!(
+                    error = text,
+                    held_back,
+                    "this worker may not join group {group}: grant Read on it. Retrying"
+                );
+            } else {
+                tracing::warn!(error = text, held_back, group, "group consumer error");
             }
         }
     }

@@ -11,6 +11,7 @@ mod member;
 mod membership;
 mod overrides;
 mod parts;
+mod renewal;
 mod storm;
 mod thread;
 

@@ -69,6 +69,7 @@ struct Lacks {
 /// Runs before anything else: conditions that are not met yet at the start are no news.
 pub(crate) fn begin(conditions: &Conditions) {
     conditions.expect(Condition::Group, "start", "the worker has not joined its groups yet");
+    conditions.expect_first(Condition::Tasks);
 }
 
 /// Starts to watch.

@@ -13,6 +13,7 @@ use super::client::{self, KafkaError};
 use super::fed::Fed;
 use super::topic_ids::{self, TopicIds};
 use crate::config::settings::Kafka;
+use crate::worker::telemetry::flood;
 
 /// What is fetched ahead, if memory allows.
 pub const READ_AHEAD: usize = 16 << 20;
@@ -60,7 +61,11 @@ enum Polled<'a> {
 }
 
 fn retrying(error: &RdError, topic: &str) {
-    tracing::debug!(%error, topic, "log read failed, retrying");
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        tracing::debug!(%error, topic, "log read failed, retrying");
+    } else if let Some(held_back) = flood::may_say(&format!("read {topic}: {error}")) {
+        tracing::warn!(%error, held_back, "this worker may not read topic {topic}: grant Read on it. Retrying");
+    }
 }
 
 // === impl ReaderEvents ===

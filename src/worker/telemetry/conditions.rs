@@ -185,11 +185,16 @@ impl Conditions {
         over.iter().for_each(|place| self.report(condition, place, None));
     }
 
-    /// Marks a condition as never met so far, which is no news: a worker starts that way.
-    pub fn expect(&self, condition: Condition, place: &str, trouble: &str) {
+    /// Marks a condition as never met so far: that it is not met is no news, until it was once.
+    pub fn expect_first(&self, condition: Condition) {
         if let Some(state) = self.states().get_mut(&condition) {
             state.was_met = false;
         }
+    }
+
+    /// The same with the trouble that every worker starts or stops with.
+    pub fn expect(&self, condition: Condition, place: &str, trouble: &str) {
+        self.expect_first(condition);
         self.report(condition, place, Some(trouble.to_owned()));
     }
 

@@ -60,7 +60,8 @@ advertised.listeners=PLAINTEXT://{brokers},CONTROLLER://127.0.0.1:{controller}
 "
             )
         };
-        let launch = |dir: &TempDir| launch_with(&java, dir, &["--standalone"], |brokers| shared.clone() + &listens(brokers));
+        let launch =
+            |dir: &TempDir| launch_with(&java, dir, &["--standalone"], |brokers| shared.clone() + &listens(brokers));
         let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
         let mut cluster = Self { brokers, daemon, others: Vec::new() };
         for node in 2..=3 {
@@ -118,6 +119,19 @@ listener.name.guarded.oauthbearer.sasl.jaas.config=org.apache.kafka.common.secur
 listener.name.guarded.oauthbearer.connections.max.reauth.ms={}
 ",
             ASKED_AGAIN_AFTER.as_millis()
+        ))
+    }
+
+    /// A broker with a second listener where everyone of `users` comes in with his name as the password (PLAIN), and may do
+    /// what ACLs grant. Returns that listener's address, too. Who comes in by the first one may do everything.
+    pub fn start_with_users(users: &[&str]) -> (Self, String) {
+        let users: String = users.iter().map(|user| format!(" user_{user}=\"{user}\"")).collect();
+        Self::start_with_listener(&format!(
+            "sasl.enabled.mechanisms=PLAIN
+listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"
         ))
     }
 

@@ -103,21 +103,23 @@ impl Topics {
                 tracing::info!("checked the settings of the internal topics");
             }
             None => {}
-            Some((Some(code), _)) if cannot(code) => {
-                if self.health.denied(Request::DescribeConfigs) {
-                    tracing::warn!(
-                        "these brokers do not report the settings of topics. Check yourself that topics with the \
-                         prefix {}- do not expire and are not compacted",
-                        self.names.group
-                    );
-                }
-            }
+            Some((Some(code), _)) if cannot(code) => self.say_unsupported(),
             Some((code, why)) => self.say_untold(code.is_some_and(is_denied), &why),
         }
         for (risk, topics) in self.health.risks_to_say() {
             tracing::warn!("{topics}: {risk}");
         }
         self.health.show(self.telemetry.as_ref());
+    }
+
+    fn say_unsupported(&self) {
+        if self.health.denied(Request::DescribeConfigs) {
+            tracing::warn!(
+                "these brokers do not report the settings of topics. Check yourself that topics with the prefix {}- do not \
+                 expire and are not compacted",
+                self.names.group
+            );
+        }
     }
 
     fn say_untold(&self, denied: bool, why: &str) {

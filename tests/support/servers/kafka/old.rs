@@ -50,9 +50,10 @@ impl RealKafka {
         match release {
             Release::V2_8 => Self::start_with_zookeeper(release),
             Release::V3_9 => {
-                let launch = |dir: &TempDir| launch_with(&|| release.java(dir.path()), dir, &["--standalone"], |_| String::new());
-                let (daemon, brokers) =
-                    start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
+                let launch = |dir: &TempDir| {
+                    launch_with(&|| release.java(dir.path()), dir, &["--standalone"], |_| String::new())
+                };
+                let (daemon, brokers) = start("kafka", Duration::from_secs(90), launch, |brokers| answers(brokers, 1));
                 Self { brokers, daemon, others: Vec::new() }
             }
         }
@@ -89,7 +90,10 @@ fn zookeeper(release: Release) -> (Daemon, u16) {
     let launch = |dir: &TempDir| {
         let [port] = free_ports();
         let mut command = release.java(dir.path());
-        command.arg("org.apache.zookeeper.server.ZooKeeperServerMain").arg(port.to_string()).arg(dir.path().join("data"));
+        command
+            .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
+            .arg(port.to_string())
+            .arg(dir.path().join("data"));
         (command, port)
     };
     let listens = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).map(drop).map_err(|e| e.to_string());
