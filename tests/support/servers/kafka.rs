@@ -223,7 +223,7 @@ fn launch_on(
     more: &str,
 ) -> (Command, String) {
     let properties = dir.path().join("server.properties");
-    let text = server_properties(&brokers, controller, dir) + more;
+    let text = server_properties(brokers, controller, dir) + more;
     std::fs::write(&properties, text).expect("a file can be written");
     let formatted = java()
         .args(["kafka.tools.StorageTool", "format", "-t", "c3Bhbm1pbGwtdGVzdHMtMQ"])
