@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::items::Items;
 use super::preset::GraphPreset;
-use super::settings::{Auth, Config, LogFormat, Protocol, Secret, Start, TenantSource};
+use super::settings::{Auth, Config, GroupProtocol, LogFormat, Protocol, Secret, Start, TenantSource};
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelAction;
 use crate::core::settings::{
@@ -146,6 +146,7 @@ choice!(Encoding {
     "zipkin_proto" => ZipkinProto,
     "zipkin_json" => ZipkinJson,
 });
+choice!(GroupProtocol { "classic" => Classic, "consumer" => Consumer });
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
 choice!(TimeSource { "record" => Record, "span_end" => SpanEnd });
 choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });

@@ -28,6 +28,14 @@ pub(super) fn problems(properties: &BTreeMap<String, Secret>) -> Vec<(&str, Stri
     problems
 }
 
+/// The properties that brokers decide when they share partitions out.
+pub(super) fn of_brokers(properties: &BTreeMap<String, Secret>) -> Vec<(&str, String)> {
+    let decided = ["session.timeout.ms", "heartbeat.interval.ms"];
+    let reason = "is decided by the brokers with `kafka.group_protocol: consumer`; remove it";
+    let set = properties.keys().filter(|name| decided.contains(&name.as_str()));
+    set.map(|name| (name.as_str(), reason.to_owned())).collect()
+}
+
 /// Why a user may not set a property, whatever its value.
 fn refused(name: &str) -> Option<&'static str> {
     Some(match name {
@@ -40,7 +48,7 @@ fn refused(name: &str) -> Option<&'static str> {
         }
         "partition.assignment.strategy" => "is set by spanmill, because rebalances rely on it; remove it",
         "group.protocol" | "group.protocol.type" | "group.remote.assignor" => {
-            "is set by spanmill, which uses the classic group protocol; remove it"
+            "is set by `kafka.group_protocol`; write it there"
         }
         "enable.idempotence" | "acks" | "request.required.acks" | "queuing.strategy" => {
             "is set by spanmill, because the journal relies on it; remove it"

@@ -28,6 +28,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
         Reach::Worker,
         &[
             "kafka.brokers",
+            "kafka.group_protocol",
             "kafka.replication",
             "kafka.dead_letter_topic",
             "kafka.stuck_after",

@@ -4,7 +4,7 @@ use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
 use super::problem::{Location, quoted};
 use super::read::{readable, secret_file};
-use super::settings::{Auth, Config, Secret, TenantSource};
+use super::settings::{Auth, Config, GroupProtocol, Secret, TenantSource};
 use super::syntax;
 use super::topics;
 use super::value::show_duration;
@@ -88,6 +88,11 @@ impl Layers<'_> {
         self.check_dead_letters(draft);
         for (name, reason) in properties::problems(&kafka.properties) {
             self.broken(&[&format!("kafka.properties.{name}")], reason);
+        }
+        if kafka.group_protocol == GroupProtocol::Consumer {
+            for (name, reason) in properties::of_brokers(&kafka.properties) {
+                self.broken(&[&format!("kafka.properties.{name}")], reason);
+            }
         }
         // A secret whose file cannot be read is not missing, too.
         if !self.problems.iter().any(|problem| problem.is_below("kafka.properties.sasl.oauthbearer.")) {

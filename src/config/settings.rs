@@ -44,6 +44,8 @@ pub struct Kafka {
     pub topic_settings: Vec<TopicSettings>,
     /// `group`: the consumer group, and the prefix of the internal topics. Default `spanmill`.
     pub group: String,
+    /// `group_protocol`: who shares partitions out. Default `classic`.
+    pub group_protocol: GroupProtocol,
     /// `encoding`: the format of record values. Default `auto`.
     pub encoding: Encoding,
     /// `start`: where a partition without a journal begins. Default `earliest`.
@@ -83,6 +85,15 @@ pub enum Start {
     Earliest,
     /// `latest`
     Latest,
+}
+
+/// Who shares out the partitions of a consumer group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// `classic`: one of the members. All brokers support it.
+    Classic,
+    /// `consumer`: the brokers, which must be of Kafka 4.0 or later (KIP-848).
+    Consumer,
 }
 
 /// `tenant:` where a tenant comes from.
@@ -355,6 +366,7 @@ impl Default for Kafka {
             topics: vec!["otlp_spans".to_owned()],
             topic_settings: Vec::new(),
             group: "spanmill".to_owned(),
+            group_protocol: GroupProtocol::Classic,
             encoding: Encoding::Auto,
             start: Start::Earliest,
             shards: 16,

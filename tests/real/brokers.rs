@@ -40,6 +40,9 @@ fn counts_are_exact(release: Release, topic: &'static str) {
     let log = third.log();
     let alarming: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
     assert_eq!(alarming, Vec::<&str>::new());
+
+    let mut refused = place.worker("refused", &["kafka.group_protocol=consumer", "kafka.group=new"]);
+    says(&mut refused, "brokers before Kafka 4.0 need kafka.group_protocol: classic");
 }
 
 #[test]

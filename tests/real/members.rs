@@ -87,6 +87,32 @@ fn a_static_member_of_a_kafka_group_that_comes_back_in_time_moves_nothing_and_a_
 }
 
 #[test]
+fn a_kafka_group_whose_brokers_share_partitions_out_moves_them_and_counts_stay_exact_through_a_kill() {
+    let kafka = RealKafka::start_with(
+        "group.consumer.min.session.timeout.ms=6000\ngroup.consumer.session.timeout.ms=6000\n\
+         group.consumer.min.heartbeat.interval.ms=1000\ngroup.consumer.heartbeat.interval.ms=1000\n",
+    );
+    let place = Place::start_on(kafka, "brokered", PARTITIONS.unsigned_abs());
+    let settings = ["kafka.group_protocol=consumer"];
+    // Workers of a group are changed one after the other.
+    let old = place.insider(&[]);
+    all_run(&[&old], TASKS);
+    let stays = place.insider(&settings);
+    halves(&stays);
+    old.stop();
+    all_run(&[&stays], TASKS);
+    let mut second = place.worker("second", &settings);
+    halves(&stays);
+    let produce = place.produce(&["--rate", "600", "--spans", "6000", "--seed", "7"]);
+    caught_up(&place);
+    second.kill();
+    all_run(&[&stays], TASKS);
+    let expected = place.wait_for(produce);
+    place.is_exact(&expected, |_| true);
+    stays.stop();
+}
+
+#[test]
 fn partitions_of_a_kafka_group_that_stay_with_their_worker_are_read_on_while_others_move() {
     let place = Place::start("moving", PARTITIONS.unsigned_abs());
     // A commit with every record: the journals then tell when what was read.

@@ -34,6 +34,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Choice(&mut d.config.kafka.encoding),
     },
     ConfigKey {
+        path: "kafka.group_protocol",
+        doc: "Who shares partitions out: classic (a member; all brokers) or consumer (the brokers, of Kafka 4.0 or later).",
+        slot: |d| DraftField::Choice(&mut d.config.kafka.group_protocol),
+    },
+    ConfigKey {
         path: "kafka.start",
         doc: "Where to start in a partition that the group sees for the first time: earliest or latest.",
         slot: |d| DraftField::Choice(&mut d.config.kafka.start),

@@ -38,6 +38,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// second.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
+/// How long a worker that starts may take to join its groups before that is a warning.
+const JOINS_WITHIN: Duration = Duration::from_secs(30);
+
 /// The state that the health check reads.
 pub(crate) struct Watched {
     pub(crate) clients: Arc<Clients>,
@@ -55,6 +58,9 @@ struct Watch {
     records: Records,
     /// Since when the worker is in each group.
     back: BTreeMap<TaskKind, Instant>,
+    began: Instant,
+    /// Whether [`JOINS_WITHIN`] is over.
+    is_late: bool,
 }
 
 /// What tasks lack, by condition and task.
@@ -77,7 +83,7 @@ pub(crate) fn watch(watched: Watched) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("health".to_owned()).spawn(move || {
         let files = Files::new(&watched.clients.config.kafka, Instant::now());
         let (delivery, records, back) = (Delivery::default(), Records::default(), BTreeMap::new());
-        let mut watch = Watch { files, delivery, records, back };
+        let mut watch = Watch { files, delivery, records, back, began: Instant::now(), is_late: false };
         loop {
             watch.look(&watched, Instant::now());
             if !pause(&watched.stop, LOOK_EVERY) {
@@ -122,6 +128,12 @@ impl Watch {
         let fetched: u64 = statuses.iter().map(|(_, status)| status.fetched).sum();
         watched.clients.memory.show(usize::try_from(fetched).unwrap_or(usize::MAX));
         // Last: a worker that has just joined its groups has tasks, which are not running yet.
+        if !self.is_late && present.saturating_duration_since(self.began) > JOINS_WITHIN {
+            self.is_late = true;
+            // How a worker starts is no news, until it lasts.
+            let lasting = groups.iter().filter_map(|(_, trouble)| trouble.as_ref());
+            lasting.for_each(|text| tracing::warn!("not ready: {text}"));
+        }
         for (kind, trouble) in groups {
             conditions.report(Condition::Group, kind.name(), trouble);
         }

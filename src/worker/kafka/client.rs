@@ -10,7 +10,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use tracing::Level;
 
 use super::{tokens, trouble};
-use crate::config::settings::Kafka;
+use crate::config::settings::{GroupProtocol, Kafka};
 use crate::worker::telemetry::flood;
 
 /// Something that Kafka refused, or did not answer in time.
@@ -223,27 +223,47 @@ pub(crate) fn refreshes(kafka: &Kafka) -> Duration {
 }
 
 /// How often a member sends a heartbeat, and how long the group waits for one, by default.
-pub(crate) const HEARTBEAT_MS: u64 = 3_000;
-pub(crate) const SESSION_MS: u64 = 10_000;
+const HEARTBEAT_MS: u64 = 3_000;
+const SESSION_MS: u64 = 10_000;
+/// The same as brokers decide it, by their defaults.
+const HEARTBEAT_OF_BROKERS_MS: u64 = 5_000;
+const SESSION_OF_BROKERS_MS: u64 = 45_000;
+
+/// How often a member sends a heartbeat, and how long the group waits for one, in milliseconds.
+pub(crate) fn heartbeat_and_session(kafka: &Kafka) -> (u64, u64) {
+    let set = |key: &str| kafka.properties.get(key).and_then(|wish| wish.reveal().parse().ok());
+    match kafka.group_protocol {
+        GroupProtocol::Classic => {
+            (set("heartbeat.interval.ms").unwrap_or(HEARTBEAT_MS), set("session.timeout.ms").unwrap_or(SESSION_MS))
+        }
+        GroupProtocol::Consumer => (HEARTBEAT_OF_BROKERS_MS, SESSION_OF_BROKERS_MS),
+    }
+}
 
 /// The membership consumer: it owns partitions for `group` and fetches nothing.
 pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
-    let session = kafka.properties.get("session.timeout.ms").and_then(|wish| wish.reveal().parse::<u32>().ok());
-    base(
-        kafka,
-        &[
-            ("group.id", group),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
+    let (heartbeat, session) = heartbeat_and_session(kafka);
+    // librdkafka refuses one that is shorter than the session timeout.
+    let poll = session.max(60_000).to_string();
+    let (heartbeat, session) = (heartbeat.to_string(), session.to_string());
+    let sharing: &[(&str, &str)] = match kafka.group_protocol {
+        GroupProtocol::Classic => &[
             ("partition.assignment.strategy", "cooperative-sticky"),
-            ("session.timeout.ms", &SESSION_MS.to_string()),
-            ("heartbeat.interval.ms", &HEARTBEAT_MS.to_string()),
-            // librdkafka refuses one that is shorter than the session timeout.
-            ("max.poll.interval.ms", &session.unwrap_or(0).max(60_000).to_string()),
-            ("auto.offset.reset", "latest"),
-            (REFRESH, REFRESH_MS),
+            ("session.timeout.ms", &session),
+            ("heartbeat.interval.ms", &heartbeat),
         ],
-    )
+        // librdkafka refuses what the brokers decide.
+        GroupProtocol::Consumer => &[("group.protocol", "consumer")],
+    };
+    let ours = [
+        ("group.id", group),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("max.poll.interval.ms", &poll),
+        ("auto.offset.reset", "latest"),
+        (REFRESH, REFRESH_MS),
+    ];
+    base(kafka, &[&ours, sharing].concat())
 }
 
 /// The producer of journals and delta records: idempotent, so that what one task appends keeps its order.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
-use crate::config::settings::Kafka;
+use crate::config::settings::{GroupProtocol, Kafka};
 
 /// How often librdkafka reports statistics.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +22,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(30);
 pub struct Pulse {
     heartbeat: Duration,
     session: Duration,
+    /// Whether the brokers have to support the consumer protocol.
+    brokered: bool,
     /// When librdkafka last reported.
     told: Instant,
     /// When the coordinator last answered, while there is a connection to it.
@@ -40,13 +42,11 @@ pub struct Pulse {
 
 impl Pulse {
     pub(super) fn new(kafka: &Kafka, present: Instant) -> Self {
-        let millis = |key: &str, default: u64| {
-            let wish = kafka.properties.get(key).and_then(|wish| wish.reveal().parse().ok());
-            Duration::from_millis(wish.unwrap_or(default))
-        };
+        let (heartbeat, session) = super::client::heartbeat_and_session(kafka);
         Self {
-            heartbeat: millis("heartbeat.interval.ms", super::client::HEARTBEAT_MS),
-            session: millis("session.timeout.ms", super::client::SESSION_MS),
+            heartbeat: Duration::from_millis(heartbeat),
+            session: Duration::from_millis(session),
+            brokered: kafka.group_protocol == GroupProtocol::Consumer,
             told: present,
             heard: None,
             well: None,
@@ -116,6 +116,8 @@ impl Pulse {
         let by_then = |at: Instant| self.told.saturating_duration_since(at);
         let remedy = "check that the brokers in kafka.brokers are reachable and accept the credentials in \
                       kafka.properties, and that this worker may read the group";
+        // librdkafka does not report brokers that lack the protocol.
+        let older = if self.brokered { "; brokers before Kafka 4.0 need kafka.group_protocol: classic" } else { "" };
         let failure = self.failure.as_ref().map_or(String::new(), |(why, _)| format!(" (last error: {why})"));
         if self.left {
             return Some(format!(
@@ -124,7 +126,7 @@ impl Pulse {
             ));
         }
         let Some(well) = self.well else {
-            return Some(format!("not a member of group {group} yet{failure}; {remedy}"));
+            return Some(format!("not a member of group {group} yet{failure}; {remedy}{older}"));
         };
         // A rebalance is normal; one that does not end is not.
         let refused = self.failure.is_some() && self.state != "steady" && by_then(well) > self.silence();
