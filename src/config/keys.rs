@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 27] = [
+pub(super) const PER_TENANT: [&str; 29] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -71,6 +71,7 @@ pub(super) const PER_TENANT: [&str; 27] = [
     "span_names.",
     "limits.",
     "series.interval",
+    "series.resend_unchanged",
     "series.write",
     "series.tenant_label",
     "series.external_labels",
@@ -81,6 +82,7 @@ pub(super) const PER_TENANT: [&str; 27] = [
     "remote_write.tenant_header",
     "remote_write.auth.",
     "remote_write.tls.",
+    "remote_write.enable_http2",
     "remote_write.on_status",
     "remote_write.protocol",
     "remote_write.exemplars",

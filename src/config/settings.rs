@@ -130,6 +130,8 @@ pub struct RemoteWrite {
     pub auth: Auth,
     /// `tls`
     pub tls: Tls,
+    /// `enable_http2`: over TLS, with a server that offers it. Default false.
+    pub enable_http2: bool,
     /// `max_samples`: samples per request. Default 2,000.
     pub max_samples: usize,
     /// `max_bytes`: bytes per request before compression. Default 1 MiB.
@@ -394,6 +396,7 @@ impl Default for RemoteWrite {
             tenant_header: "X-Scope-OrgID".to_owned(),
             auth: Auth::None,
             tls: Tls::default(),
+            enable_http2: false,
             max_samples: 2_000,
             max_bytes: 1 << 20,
             min_backoff: 100,

@@ -83,6 +83,7 @@ impl House {
             "illegal_tenant",
             "quarantined",
             "same_labels",
+            "max_sample_age",
         ]
         .map(|r| self.metric(&format!("spanmill_samples_rejected_total{{reason=\"{r}\"}}")))
         .iter()

@@ -2,6 +2,11 @@
 
 use super::{ConfigKey, DAY, HOUR, SIZES, YEAR};
 use crate::config::draft::DraftField;
+use crate::core::model::Millis;
+
+/// A series of which no point is younger than five minutes is gone for an instant query. So it is sent again before, with
+/// room for a step and for a receiver that is slow.
+const LOOK_BACK: Millis = 270_000;
 
 /// Keys, in the order of the reference file.
 pub(super) const KEYS: &[ConfigKey] = &[
@@ -30,6 +35,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "series.interval",
         doc: "How often series are sent, a multiple of time.step; 0s: every step. Less often saves samples.",
         slot: |d| DraftField::Duration(&mut d.config.core.series.interval, 0..=HOUR),
+    },
+    ConfigKey {
+        path: "series.resend_unchanged",
+        doc: "How often series are sent that do not change, a multiple of time.step; 0s: every step. At most 4m30s.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.resend_unchanged, 0..=LOOK_BACK),
     },
     ConfigKey {
         path: "series.write",
@@ -201,6 +211,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "remote_write.tls.insecure_skip_verify",
         doc: "Accept any certificate. For tests only.",
         slot: |d| DraftField::Bool(&mut d.config.remote_write.tls.insecure_skip_verify),
+    },
+    ConfigKey {
+        path: "remote_write.enable_http2",
+        doc: "HTTP/2 over TLS where the receiver offers it: all requests share a connection. Off: HTTP/1.1.",
+        slot: |d| DraftField::Bool(&mut d.config.remote_write.enable_http2),
     },
     ConfigKey {
         path: "remote_write.max_samples",

@@ -61,8 +61,9 @@ impl<'a> Folding<'a> {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        if open.len() > 1 && set.live {
-            // The layout may change after the first of them has been added.
+        if set.live && (open.len() > 1 || set.skipped) {
+            // The layout may change after the first of them has been added. And when the receiver does not have the values of
+            // the last step, it gets them together with the new ones.
             self.keep(set, turn, Some(set.layout));
         }
         for (at, step) in &open {
@@ -144,7 +145,7 @@ impl<'a> Folding<'a> {
         match &mut turn.before {
             Some(before) if seen.is_none() => before.seen = None,
             Some(_) => {}
-            None if self.starts => {
+            None if self.starts || set.skipped => {
                 let (numbers, natives) = (turn.numbers.clone(), set.natives.clone());
                 turn.before = Some(Before { numbers, natives, seen });
             }

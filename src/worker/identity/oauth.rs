@@ -208,7 +208,7 @@ fn shown(url: &str) -> String {
 }
 
 fn client(endpoint: &TokenEndpoint) -> Result<Client, NoToken> {
-    let builder = || Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
+    let builder = || Client::builder().http1_only().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
     let Tls { ca_file, cert_file, key_file, insecure_skip_verify } = &endpoint.tls;
     let mut with_ca = builder().tls_danger_accept_invalid_certs(*insecure_skip_verify);
     if let (Some(cert), Some(key)) = (cert_file, key_file) {

@@ -238,11 +238,11 @@ fn written(headers: &HeaderMap) -> Option<Written> {
 pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
     let builder = || {
         let builder = reqwest::Client::builder()
-            .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(millis(cfg.timeout))
             .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
-        tls(builder, &cfg.tls)
+        // Otherwise what is used follows from what the server offers in TLS.
+        tls(if cfg.enable_http2 { builder } else { builder.http1_only() }, &cfg.tls)
     };
     let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
     if matches!(cfg.auth, Auth::SigV4 { .. }) {

@@ -72,7 +72,7 @@ impl Seen {
             ("200 OK", format!("vm_app_version{{version=\"{app}\", short_version=\"\"}} 1\n"))
         } else {
             let series = decode::body(&body).unwrap();
-            self.exemplars.lock().unwrap().push(series.iter().map(|s| s.exemplars.len()).sum());
+            self.exemplars.lock().unwrap().push(series.timeseries.iter().map(|s| s.exemplars.len()).sum());
             ("204 No Content", String::new())
         };
         let length = text.len();
@@ -97,6 +97,7 @@ fn sent(to: &Family, wanted: SendExemplars) -> (Vec<usize>, u64) {
     let h = house_with(|c| {
         c.url = format!("http://{}/api/v1/write", to.address);
         c.exemplars = wanted;
+        c.metadata_interval = 0;
     });
     let before = to.exemplars().len();
     for step in 1..=3 {

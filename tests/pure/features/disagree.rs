@@ -125,6 +125,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("series.snapshot_every", &["1s"]),
     ("series.zero_offset", &["500ms"]),
     ("series.interval", &["30s"]),
+    ("series.resend_unchanged", &["30s"]),
     ("series.tenant_label", &["tenant"]),
     ("series.external_labels", &["{cluster: c}"]),
     ("series.exemplars.label", &["trace"]),
