@@ -63,9 +63,10 @@ impl House {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+                let mut connections = tokio::task::JoinSet::new();
                 while let Ok((socket, _)) = listener.accept().await {
                     let (acceptor, counts) = (acceptor.clone(), Arc::clone(&counts));
-                    tokio::spawn(async move {
+                    connections.spawn(async move {
                         if let Ok(tls) = acceptor.accept(socket).await {
                             answer_both(tls, &counts).await;
                         }

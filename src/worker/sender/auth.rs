@@ -86,13 +86,14 @@ impl Authorizer {
             Self::Nobody => {}
             Self::Secret(secret) => drop(headers.insert(AUTHORIZATION, secret.value())),
             Self::OAuth2(tokens) => {
-                let token = tokens.at(now()).await.map_err(NoCredentials::no_token)?;
-                headers.insert(AUTHORIZATION, bearer(&token.value).map_err(NoCredentials::no_token)?);
+                let token = tokens.at(now()).await.map_err(|why| NoCredentials::no_token(&why))?;
+                headers.insert(AUTHORIZATION, bearer(&token.value).map_err(|why| NoCredentials::no_token(&why))?);
             }
             Self::SigV4(signer) => {
                 let now = now();
-                let credentials = signer.credentials.at(now).await.map_err(NoCredentials::of_aws)?;
-                let signed = signer.sign(credentials, (method, url), body, now).map_err(NoCredentials::of_aws)?;
+                let credentials = signer.credentials.at(now).await.map_err(|why| NoCredentials::of_aws(&why))?;
+                let signed =
+                    signer.sign(credentials, (method, url), body, now).map_err(|why| NoCredentials::of_aws(&why))?;
                 for (name, value) in signed {
                     headers.insert(name, value);
                 }
@@ -124,12 +125,12 @@ pub(super) struct NoCredentials {
 // === impl NoCredentials ===
 
 impl NoCredentials {
-    fn no_token(why: String) -> Self {
+    fn no_token(why: &str) -> Self {
         let remedy = "check remote_write.auth.oauth2 and the token endpoint";
         Self { why: format!("no OAuth2 token: {why}"), remedy }
     }
 
-    fn of_aws(why: String) -> Self {
+    fn of_aws(why: &str) -> Self {
         let remedy = "check remote_write.auth and what the AWS credential chain finds";
         Self { why: format!("no AWS credentials: {why}"), remedy }
     }
