@@ -166,8 +166,9 @@ impl<'a> Emitter<'a> {
     }
 
     /// Writes nothing of a set that has not changed, and whose receiver has all of it, if it is not time to send it again.
-    fn skips(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &Turn) -> bool {
-        let changed = turn.touched || turn.before.is_some() || turn.replaced.is_some();
+    fn skips(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) -> bool {
+        let has_starts = turn.before.as_ref().is_some_and(|before| before.seen != Some(set.layout));
+        let changed = turn.changed || has_starts || turn.replaced.is_some();
         let own = self.own;
         if !own.skips_unchanged() || changed || own.is_resent(set.name, self.closed.step, self.width) {
             return false;
@@ -181,6 +182,7 @@ impl<'a> Emitter<'a> {
             return false;
         }
         set.skipped = true;
+        turn.before = None;
         self.active_series += series;
         true
     }
@@ -193,7 +195,7 @@ impl<'a> Emitter<'a> {
             series += 1;
         });
         self.active_series += series;
-        set.skipped &= self.own.write && !turn.touched;
+        set.skipped &= self.own.write && !turn.changed;
         if !self.own.write {
             set.emitted |= all;
             turn.before = None;
@@ -240,7 +242,7 @@ impl<'a> Emitter<'a> {
         let (step, own) = (self.closed.step, self.own);
         let skipped = std::mem::take(&mut set.skipped);
         // The sample before a first value, and that before a value that changes after it was not written.
-        let (first_at, changed_at) = (self.start_at, self.last.filter(|_| skipped));
+        let (first_at, changed_at) = (self.start_at, self.last.filter(|_| skipped && turn.changed));
         let before = turn.before.take();
         let mut kept = before.as_ref().map(|before| Starts::of(before, metrics));
         let exemplars = if own.exemplars { &*turn.exemplars } else { &[] };

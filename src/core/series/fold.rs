@@ -34,6 +34,8 @@ pub(super) struct Turn {
     pub(super) replaced: Option<u32>,
     /// Whether the steps touch it: then its numbers must be packed again.
     pub(super) touched: bool,
+    /// Whether they change any of its values, or bring it back. Which deltas name a set without a gain depends on commits.
+    pub(super) changed: bool,
     /// Its numbers before the first step that the receiver does not know of, when some of its series need them.
     pub(super) before: Option<Before>,
 }
@@ -56,7 +58,7 @@ impl<'a> Folding<'a> {
     pub(super) fn fold(&mut self, id: u32, set: &mut LabelSet, turn: &mut Turn) {
         set.unpack(&mut turn.numbers);
         turn.exemplars.clear();
-        (turn.replaced, turn.touched) = (None, false);
+        (turn.replaced, turn.touched, turn.changed) = (None, false, false);
         if set.pending == 0 {
             return;
         }
@@ -156,9 +158,11 @@ impl<'a> Folding<'a> {
     fn add(&mut self, at: Millis, delta: &Delta, set: &mut LabelSet, turn: &mut Turn) {
         if !set.live {
             self.awake(set, turn);
+            turn.changed = true;
         }
         let (new, old) = (self.layouts.of(set.layout), self.layouts.of(delta.layout()));
         turn.touched = true;
+        turn.changed |= delta.grows(old);
         set.pending -= 1;
         set.touched = self.step;
         set.live = true;

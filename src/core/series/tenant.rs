@@ -10,8 +10,8 @@
 //! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers
 //!   are skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between;
 //!   and the last counts of a series that ends before its receiver is back and never returns.
-//! - With `series.resend_unchanged`, a set that a step does not touch is written at one step in so many, which its name
-//!   determines. When it is touched after steps at which it was not written, the value that it had comes with the new one, at
+//! - With `series.resend_unchanged`, a set that a step does not change is written at one step in so many, which its name
+//!   determines. When it changes after steps at which it was not written, the value that it had comes with the new one, at
 //!   the time of the step before: so the increase is where it was, and between two points of a series that are further apart
 //!   than a step nothing has changed. Whether the receiver has the value of the last step is part of the state.
 //! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start:
