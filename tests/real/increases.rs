@@ -248,7 +248,7 @@ fn prometheus_shows_of_series_that_are_resent_once_a_minute_what_it_shows_of_oth
             .fold(0.0, f64::max);
         println!("{service:>10}: {share:.3} in all, {most:.3} at most");
         let within = if service == "often" { 1e-9 } else { 300.0 / (300.0 - 2.0 * 60.0) - 1.0 };
-        assert!(some.len() == all.len() && most <= within && (share - 1.0).abs() < 0.2, "{service}: {share} {most}");
+        assert!(some.len() == all.len() && most <= within && (share - 1.0).abs() < 0.25, "{service}: {share} {most}");
     }
 }
 
