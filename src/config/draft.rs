@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::items::Items;
 use super::preset::GraphPreset;
-use super::settings::{Auth, Config, GroupProtocol, LogFormat, Protocol, Secret, Start, TenantSource};
+use super::settings::{Auth, Config, GroupProtocol, LogFormat, Protocol, Secret, SendExemplars, Start, TenantSource, Tls};
+use super::tokens::TokenEndpoint;
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelAction;
 use crate::core::settings::{
@@ -58,6 +59,19 @@ pub(super) struct AuthKeys {
     pub(super) service: String,
     pub(super) profile: String,
     pub(super) role_arn: String,
+    pub(super) oauth2: OAuth2Keys,
+}
+
+/// `remote_write.auth.oauth2:`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OAuth2Keys {
+    pub(super) client_id: String,
+    pub(super) client_secret: Secret,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) token_url: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) endpoint_params: BTreeMap<String, String>,
+    pub(super) tls: Tls,
 }
 
 /// `tenant.source`
@@ -77,6 +91,7 @@ pub(super) enum AuthType {
     Basic,
     Bearer,
     SigV4,
+    OAuth2,
 }
 
 /// The place in a [`Draft`] that a key fills, which also determines how its text is read.
@@ -150,7 +165,10 @@ choice!(GroupProtocol { "classic" => Classic, "consumer" => Consumer });
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
 choice!(TimeSource { "record" => Record, "span_end" => SpanEnd });
 choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });
-choice!(AuthType { "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4 });
+choice!(AuthType {
+    "none" => None, "basic" => Basic, "bearer" => Bearer, "sigv4" => SigV4,
+    "oauth2" => OAuth2,
+});
 choice!(Profile { "tempo" => Tempo, "otel" => Otel });
 choice!(InvalidUtf8 { "drop" => Drop, "replace" => Replace });
 choice!(LatencyUnit { "ms" => Milliseconds, "s" => Seconds });
@@ -160,6 +178,7 @@ choice!(MatchType { "strict" => Strict, "regex" => Regex });
 choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
 choice!(LatencySides { "both" => Both, "client" => Client, "server" => Server });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
+choice!(SendExemplars { "auto" => Auto, "on" => On, "off" => Off });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(RelabelAction {
     "replace" => Replace,
@@ -271,6 +290,10 @@ impl AuthKeys {
                 keys.kind = AuthType::Bearer;
                 keys.token.clone_from(token);
             }
+            Auth::OAuth2(endpoint) => {
+                keys.kind = AuthType::OAuth2;
+                keys.oauth2 = OAuth2Keys::of(endpoint);
+            }
             Auth::SigV4 { region, service, profile, role_arn } => {
                 keys.kind = AuthType::SigV4;
                 keys.region.clone_from(region);
@@ -296,6 +319,22 @@ impl Default for AuthKeys {
             service: "aps".to_owned(),
             profile: String::new(),
             role_arn: String::new(),
+            oauth2: OAuth2Keys::default(),
+        }
+    }
+}
+
+impl OAuth2Keys {
+    fn of(endpoint: &TokenEndpoint) -> Self {
+        let TokenEndpoint { url, client_id, client_secret, scope, params, tls } = endpoint.clone();
+        Self {
+            client_id,
+            client_secret,
+            client_secret_file: None,
+            token_url: url,
+            scopes: scope.split_whitespace().map(str::to_owned).collect(),
+            endpoint_params: params.into_iter().collect(),
+            tls,
         }
     }
 }

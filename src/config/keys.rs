@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 25] = [
+pub(super) const PER_TENANT: [&str; 29] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -71,6 +71,7 @@ pub(super) const PER_TENANT: [&str; 25] = [
     "span_names.",
     "limits.",
     "series.interval",
+    "series.resend_unchanged",
     "series.write",
     "series.tenant_label",
     "series.external_labels",
@@ -81,8 +82,11 @@ pub(super) const PER_TENANT: [&str; 25] = [
     "remote_write.tenant_header",
     "remote_write.auth.",
     "remote_write.tls.",
+    "remote_write.enable_http2",
     "remote_write.on_status",
     "remote_write.protocol",
+    "remote_write.exemplars",
+    "remote_write.max_sample_age",
     "remote_write.metadata_interval",
     "remote_write.quarantine",
     "remote_write.preflight",
@@ -121,6 +125,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("series.exemplars", "Exemplars: a trace ID next to a histogram or counter sample."),
     ("remote_write", "The receiver of the series: any implementation of Prometheus remote write."),
     ("remote_write.auth", "Authentication of requests. Keys of another type must stay empty."),
+    ("remote_write.auth.oauth2", "A token of an OAuth2 token endpoint, with the grant client_credentials."),
+    ("remote_write.auth.oauth2.tls", "TLS of an https token_url. Files are PEM."),
     ("remote_write.tls", "TLS of an https url. Files are PEM."),
     ("worker", "Resources of one process."),
     ("admin", "The HTTP server for health, readiness and spanmill's own metrics."),

@@ -212,6 +212,9 @@ impl Layers<'_> {
         if at(given, &["token"]).or_else(|| at(given, &["token_file"])).is_some() {
             (auth.token, auth.token_file) = (Secret::default(), None);
         }
+        if at(given, &["oauth2", "client_secret"]).or_else(|| at(given, &["oauth2", "client_secret_file"])).is_some() {
+            (auth.oauth2.client_secret, auth.oauth2.client_secret_file) = (Secret::default(), None);
+        }
     }
 
     /// The names of the entries of a map.

@@ -122,6 +122,16 @@ impl Layers<'_> {
             let message = format!("series.interval ({interval}) must be a multiple of time.step ({step})");
             self.broken(&["series.interval", "time.step"], message);
         }
+        let resend = series.resend_unchanged;
+        if draft.step > 0 && resend % draft.step != 0 {
+            let (resend, step) = (show_duration(resend), show_duration(draft.step));
+            let message = format!("series.resend_unchanged ({resend}) must be a multiple of time.step ({step})");
+            self.broken(&["series.resend_unchanged", "time.step"], message);
+        }
+        if resend > 0 && series.interval > 0 {
+            let message = "does not go together with `series.interval`, which sends all series less often; keep one";
+            self.broken(&["series.resend_unchanged", "series.interval"], message);
+        }
         if series.stale_after < series.interval {
             self.broken(
                 &["series.interval", "series.stale_after"],

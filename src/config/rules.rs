@@ -4,7 +4,7 @@ use super::draft::{AuthType, Draft, TenantFrom};
 use super::layers::Layers;
 use super::problem::{Location, quoted};
 use super::read::{readable, secret_file};
-use super::settings::{Auth, Config, GroupProtocol, Secret, TenantSource};
+use super::settings::{Auth, Config, GroupProtocol, Secret, TenantSource, Tls};
 use super::syntax;
 use super::topics;
 use super::value::show_duration;
@@ -231,11 +231,7 @@ impl Layers<'_> {
         }
         self.check_statuses(draft);
         let (cert, key) = ("remote_write.tls.cert_file", "remote_write.tls.key_file");
-        match (&remote.tls.cert_file, &remote.tls.key_file) {
-            (Some(_), None) => self.broken(&[cert, key], "needs `key_file`, the private key of the certificate"),
-            (None, Some(_)) => self.broken(&[key, cert], "needs `cert_file`, the certificate of the key"),
-            _ => {}
-        }
+        self.check_identity("remote_write.tls", &remote.tls);
         for (path, file) in [
             ("remote_write.tls.ca_file", &remote.tls.ca_file),
             (cert, &remote.tls.cert_file),
@@ -243,6 +239,16 @@ impl Layers<'_> {
         ] {
             let read = file.as_ref().map_or(Ok(()), |file| readable(file, self.read_file).map(|_| ()));
             self.must(path, read);
+        }
+    }
+
+    /// A client certificate and its key belong together.
+    pub(super) fn check_identity(&mut self, section: &str, tls: &Tls) {
+        let (cert, key) = (&format!("{section}.cert_file"), &format!("{section}.key_file"));
+        match (&tls.cert_file, &tls.key_file) {
+            (Some(_), None) => self.broken(&[cert, key], "needs `key_file`, the private key of the certificate"),
+            (None, Some(_)) => self.broken(&[key, cert], "needs `cert_file`, the certificate of the key"),
+            _ => {}
         }
     }
 

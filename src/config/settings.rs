@@ -2,6 +2,7 @@
 //!
 //! Settings that affect samples are in [`crate::core::settings`]; the rest is here. Durations are milliseconds.
 
+use super::tokens::TokenEndpoint;
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelRule;
 use crate::core::settings::{Encoding, SINGLE_TENANT, Settings};
@@ -140,6 +141,8 @@ pub struct RemoteWrite {
     pub auth: Auth,
     /// `tls`
     pub tls: Tls,
+    /// `enable_http2`: over TLS, with a server that offers it. Default false.
+    pub enable_http2: bool,
     /// `max_samples`: samples per request. Default 2,000.
     pub max_samples: usize,
     /// `max_bytes`: bytes per request before compression. Default 1 MiB.
@@ -154,6 +157,10 @@ pub struct RemoteWrite {
     pub on_status: BTreeMap<u16, OnStatus>,
     /// `protocol`: the version of remote write. Default auto.
     pub protocol: Protocol,
+    /// `exemplars`: whether they are sent. Default auto.
+    pub exemplars: SendExemplars,
+    /// `max_sample_age`: samples that are older when they are to be sent are dropped, and counted; 0: none. Default 0 s.
+    pub max_sample_age: Millis,
     /// `metadata_interval`: how often type, help and unit of each metric are sent to a receiver of 1.0; 0: never. Default 1
     /// min.
     pub metadata_interval: Millis,
@@ -176,6 +183,17 @@ pub enum Protocol {
     V1,
     /// `2.0`
     V2,
+}
+
+/// `remote_write.exemplars`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendExemplars {
+    /// `auto`: unless the receiver is known to store none.
+    Auto,
+    /// `on`
+    On,
+    /// `off`
+    Off,
 }
 
 /// A value of `remote_write.on_status`.
@@ -201,6 +219,8 @@ pub enum Auth {
     },
     /// `type: bearer` with `token` or `token_file`.
     Bearer(Secret),
+    /// `type: oauth2` with the keys of `oauth2`: a token of a token endpoint.
+    OAuth2(Box<TokenEndpoint>),
     /// `type: sigv4` with `region`, and optionally `profile` and `role_arn`; credentials come from the usual AWS chain.
     SigV4 {
         /// The region of the workspace.
@@ -388,6 +408,7 @@ impl Default for RemoteWrite {
             tenant_header: "X-Scope-OrgID".to_owned(),
             auth: Auth::None,
             tls: Tls::default(),
+            enable_http2: false,
             max_samples: 2_000,
             max_bytes: 1 << 20,
             min_backoff: 100,
@@ -395,6 +416,8 @@ impl Default for RemoteWrite {
             max_in_flight: 64,
             on_status: BTreeMap::new(),
             protocol: Protocol::Auto,
+            exemplars: SendExemplars::Auto,
+            max_sample_age: 0,
             metadata_interval: 60_000,
             quarantine: 300_000,
             preflight: true,

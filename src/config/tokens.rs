@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::settings::{Kafka, Secret};
+use super::settings::{Kafka, Secret, Tls};
 
 /// The names of librdkafka's property, of which the second is an alias.
 const MECHANISM: [&str; 2] = ["sasl.mechanisms", "sasl.mechanism"];
@@ -54,7 +54,7 @@ pub enum Origin {
 }
 
 /// An OAuth2 token endpoint and the client that it knows: RFC 6749, section 4.4.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEndpoint {
     /// `http://` or `https://`.
     pub url: String,
@@ -66,8 +66,8 @@ pub struct TokenEndpoint {
     pub scope: String,
     /// More parameters of the request, such as `audience`.
     pub params: Vec<(String, String)>,
-    /// CA certificates that are trusted besides those of the system.
-    pub ca_file: Option<PathBuf>,
+    /// CA certificates that are trusted besides those of the system, and what the client proves itself with in TLS.
+    pub tls: Tls,
 }
 
 /// What signs the tokens of Amazon MSK, besides the usual chain of AWS credentials.
@@ -107,7 +107,7 @@ impl Kafka {
                         client_secret: SECRET.iter().find_map(|name| self.properties.get(*name))?.clone(),
                         scope: text(SCOPE).unwrap_or_default(),
                         params: pairs(&text(PARAMS).unwrap_or_default()).unwrap_or_default(),
-                        ca_file: text(CA).map(PathBuf::from),
+                        tls: Tls { ca_file: text(CA).map(PathBuf::from), ..Tls::default() },
                         url,
                     }),
                 }
@@ -255,11 +255,25 @@ fn of_endpoint(properties: &Properties, url: &str) -> Vec<(&'static str, String)
     found
 }
 
-/// Why a text cannot be the address of a token endpoint.
+/// Why a text cannot be the address of a token endpoint, or of a file.
 fn unusable(url: &str) -> Option<&'static str> {
-    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
-        return Some("must begin with `https://`, `http://`, or `file://` for a token in a file");
-    };
+    if is_http(url) {
+        unusable_endpoint(url)
+    } else {
+        Some("must begin with `https://`, `http://`, or `file://` for a token in a file")
+    }
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+/// Why a text cannot be the address of a token endpoint.
+pub(super) fn unusable_endpoint(url: &str) -> Option<&'static str> {
+    if !is_http(url) {
+        return Some("must begin with `https://` or `http://`");
+    }
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if url.contains(|c: char| c.is_whitespace() || c == '#' || !c.is_ascii()) {
         Some("must not contain spaces, `#` or non-ASCII characters; percent-encode them")

@@ -1,11 +1,11 @@
 //! The exporter against a receiver that misbehaves in the ways in which receivers and networks do.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may fail loudly and look at the clock")]
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use prost::Message;
-use spanmill::config::settings::{Auth, OnStatus, Protocol, RemoteWrite, Secret};
+use spanmill::config::settings::{Auth, OnStatus, Protocol, RemoteWrite, Secret, Tls};
 use spanmill::config::{Config, Tenants};
 use spanmill::core::remotewrite::decode::proto::{Label, Sample, TimeSeries, WriteRequest};
 use spanmill::core::remotewrite::{Request, StepBatch};
@@ -14,7 +14,10 @@ use spanmill::tools::receiver::{Fault, Receiver, SeenRequest};
 use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
+mod age;
+mod exemplars;
 mod metadata;
+mod oauth2;
 mod outages;
 mod quarantine;
 mod relabeling;
@@ -80,6 +83,7 @@ impl House {
             "illegal_tenant",
             "quarantined",
             "same_labels",
+            "max_sample_age",
         ]
         .map(|r| self.metric(&format!("spanmill_samples_rejected_total{{reason=\"{r}\"}}")))
         .iter()

@@ -4,14 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use spanmill::config::settings::{RemoteWrite, Tls};
+use spanmill::config::settings::{Protocol, RemoteWrite, Tls};
 use spanmill::core::remotewrite::{Request, StepBatch};
 use spanmill::worker::sender::{Delivered, Exporter};
 use spanmill::worker::telemetry::Telemetry;
@@ -42,6 +42,39 @@ impl House {
         let key = KeyPair::generate().unwrap();
         let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.authority).unwrap();
         (cert, key)
+    }
+
+    /// A server that offers HTTP/2 before HTTP/1.1, and answers 204 to everything: its address, and the number of requests
+    /// and of connections, in HTTP/2 and in HTTP/1.1.
+    fn serve_both(&self) -> (SocketAddr, Arc<Mutex<[[u64; 2]; 2]>>) {
+        let (cert, key) = self.issue("localhost");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let single = builder.unwrap().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
+        let mut config = single.unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (addr, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<[[u64; 2]; 2]>>::default());
+        let counts = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+                let mut connections = tokio::task::JoinSet::new();
+                while let Ok((socket, _)) = listener.accept().await {
+                    let (acceptor, counts) = (acceptor.clone(), Arc::clone(&counts));
+                    connections.spawn(async move {
+                        if let Ok(tls) = acceptor.accept(socket).await {
+                            answer_both(tls, &counts).await;
+                        }
+                    });
+                }
+            });
+        });
+        (addr, seen)
     }
 
     /// A server that answers 204 to everything it can read over TLS.
@@ -80,6 +113,67 @@ fn answer(socket: TcpStream, config: Arc<ServerConfig>) {
             return;
         }
     }
+}
+
+async fn answer_both(tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, counts: &Mutex<[[u64; 2]; 2]>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let second = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+    let count = |what: usize| counts.lock().unwrap()[usize::from(!second)][what] += 1;
+    count(1);
+    if !second {
+        let (mut tls, mut request) = (tls, [0; 4096]);
+        while tls.read(&mut request).await.is_ok_and(|n| n > 0) {
+            count(0);
+            drop(tls.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await);
+            drop(tls.flush().await);
+        }
+        return;
+    }
+    // Of connections that begin at once, a client keeps one.
+    let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        count(0);
+        let answer = axum::http::Response::builder().status(204).body(()).unwrap();
+        drop(respond.send_response(answer, true));
+    }
+}
+
+#[test]
+fn http_2_is_used_where_it_is_asked_for_and_offered_and_all_requests_share_a_connection() {
+    let h = House::new();
+    let (addr, seen) = h.serve_both();
+    let deliver = |enable_http2: bool| {
+        let tls = Tls { ca_file: Some(h.path("ca.pem")), ..Tls::default() };
+        let url = format!("https://localhost:{}/api/v1/write", addr.port());
+        let (protocol, metadata_interval) = (Protocol::V1, 0);
+        let cfg = RemoteWrite { url, tls, enable_http2, protocol, metadata_interval, ..RemoteWrite::default() };
+        let exporter = Exporter::start(&cfg, Telemetry::new()).unwrap();
+        let (sender, done) = mpsc::channel();
+        let senders: Vec<_> = (0..4)
+            .map(|shard| {
+                let sender = sender.clone();
+                exporter.open(shard, Box::new(move |d| drop(sender.send(d))))
+            })
+            .collect();
+        for step in (1..=4).map(|i| i * 15_000) {
+            // The first step goes out alone: the others find its connection.
+            let senders = if step == 15_000 { &senders[..1] } else { &senders[..] };
+            for sender in senders {
+                let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
+                let requests = vec![request];
+                sender.try_send(StepBatch { tenant: "single-tenant".into(), step, resend: false, requests }).unwrap();
+            }
+            for _ in senders {
+                assert_eq!(done.recv_timeout(LONG).unwrap().acknowledged, 1);
+            }
+        }
+    };
+    deliver(false);
+    let [second, first] = *seen.lock().unwrap();
+    assert_eq!((second, first[0]), ([0, 0], 13), "not unless it is asked for");
+    deliver(true);
+    let [second, first] = *seen.lock().unwrap();
+    assert_eq!((second, first[0]), ([13, 1], 13));
 }
 
 /// Sends one small batch; what became of it, or how often it was tried again within a while.

@@ -241,6 +241,47 @@ fn both_generations_of_names_and_the_defaults_of_the_collector_are_known() {
 }
 
 #[test]
+fn the_client_of_a_token_endpoint_is_imported_without_its_secret() {
+    let tempo = "metrics_generator:
+  storage:
+    remote_write:
+      - url: https://metrics.example.com/api/v1/write
+        oauth2:
+          client_id: mill
+          client_secret: hunter2
+          token_url: https://login.example.com/token
+          scopes: [write, read]
+          endpoint_params: {audience: metrics}
+          tls_config: {insecure_skip_verify: true}
+";
+    let collector = "connectors: {spanmetrics: {}}
+exporters:
+  prometheusremotewrite: {endpoint: 'https://metrics.example.com/api/v1/write', auth: {authenticator: oauth2client/x}}
+extensions:
+  oauth2client/x:
+    client_id: mill
+    client_secret: hunter2
+    token_url: https://login.example.com/token
+    scopes: [write, read]
+    endpoint_params: {audience: [metrics]}
+    tls: {insecure_skip_verify: true}
+service:
+  extensions: [oauth2client/x]
+  pipelines:
+    metrics: {receivers: [spanmetrics], exporters: [prometheusremotewrite]}
+";
+    for text in [tempo, collector] {
+        let (imported, loaded) = run(text, None);
+        assert!(!imported.config.contains("hunter2"), "{}", imported.config);
+        let Auth::OAuth2(endpoint) = &loaded.config.remote_write.auth else { panic!("{}", imported.config) };
+        assert_eq!((endpoint.client_id.as_str(), endpoint.scope.as_str()), ("mill", "write read"));
+        assert_eq!(endpoint.url, "https://login.example.com/token");
+        assert_eq!(endpoint.params, [("audience".to_owned(), "metrics".to_owned())]);
+        assert!(endpoint.client_secret.file().is_some() && endpoint.tls.insecure_skip_verify);
+    }
+}
+
+#[test]
 fn no_line_of_an_input_is_passed_over() {
     for (name, text, overrides) in samples() {
         let imported = imported(text, overrides);

@@ -54,11 +54,17 @@ impl History {
         let mut bursts: Vec<_> = (0..4).map(|hour| (hour * HOUR, "job", JOB)).collect();
         bursts.extend([(0, "seen", FIRST), (BACK, "seen", SECOND), (0, "again", FIRST), (2 * HOUR, "again", SECOND)]);
         bursts.extend((0..HOUR / STEP).map(|i| (2 * HOUR + i * STEP, "constant", 20)));
-        bursts.sort_unstable();
-        let line = |&(at, service, spans): &(i64, &str, u64)| request((start + at) as u64, service, spans);
-        let lines: Vec<Vec<u8>> = bursts.iter().map(|b| serde_json::to_vec(&line(b)).expect("JSON")).collect();
-        std::fs::write(dir.path().join("spans.json"), lines.join(&b'\n')).expect("a file can be written");
-        Self { dir, start, bursts }
+        let mut history = Self { dir, start, bursts };
+        history.write();
+        history
+    }
+
+    /// Writes the file.
+    fn write(&mut self) {
+        self.bursts.sort_unstable();
+        let line = |&(at, service, spans): &(i64, &str, u64)| request((self.start + at) as u64, service, spans);
+        let lines: Vec<Vec<u8>> = self.bursts.iter().map(|b| serde_json::to_vec(&line(b)).expect("JSON")).collect();
+        std::fs::write(self.file(), lines.join(&b'\n')).expect("a file can be written");
     }
 
     /// The spans of a service in a window that ends at `end`.
@@ -198,6 +204,51 @@ fn the_rest_fits(api: &Api, history: &History) {
         let half_past = at + BACK + 150;
         let (_, shown) = api.range(&query, half_past, half_past, 1).expect("rows")[0];
         assert!((shown / spans - 1.0).abs() < 0.06, "{query} is {shown}");
+    }
+}
+
+/// Services that are called at every step, at every third, and every seven minutes: their names, and the interval.
+const PACES: [(&str, i64); 3] = [("often", STEP), ("sometimes", 3 * STEP), ("rarely", 28 * STEP)];
+
+#[test]
+fn prometheus_shows_of_series_that_are_resent_once_a_minute_what_it_shows_of_others_within_what_is_documented() {
+    let window = "storage: {tsdb: {out_of_order_time_window: 6h}}\n";
+    let prometheus = RealPrometheus::start_over(None, "native-histograms", window, |_| {});
+    let (api, mut history) = (&prometheus.api, History::new());
+    history.bursts = PACES.iter().flat_map(|&(of, pace)| (0..HOUR / pace).map(move |i| (i * pace, of, 20))).collect();
+    history.write();
+    for (run, resend) in [("all", "0s"), ("some", "1m")] {
+        replay(&history.file(), &api.write_url(), run, &[format!("series.resend_unchanged={resend}")]);
+    }
+    let (from, to) = (history.start + HOUR / 2, history.start + HOUR - STEP);
+    let rows = |query: &str| api.range(query, from, to, 7).expect("an answer");
+    let points = |run: &str| {
+        rows(&format!("sum(count_over_time(traces_spanmetrics_calls_total{{run=\"{run}\"}}[5m]))"))
+            .iter()
+            .map(|row| row.1)
+            .sum::<f64>()
+    };
+    println!("samples in five minutes: {:.0} of {:.0}", points("some"), points("all"));
+    assert!(points("some") < 0.8 * points("all"), "the others would not be worth it");
+    for (service, _) in PACES {
+        let of = |run| calls(service, run);
+        // Between two points nothing has changed that is not in one of them.
+        let grown = |run| format!("max_over_time({0}[5m]) - min_over_time({0}[5m])", of(run));
+        assert_eq!(rows(&grown("some")), rows(&grown("all")), "{service}");
+        assert_eq!(rows(&of("some")), rows(&of("all")), "{service} at a moment");
+        // What is extrapolated differs: up to the ends of the window from points that are a minute apart.
+        let shown = |run| rows(&format!("increase({}[5m])", of(run)));
+        let (some, all) = (shown("some"), shown("all"));
+        let sum = |rows: &[(i64, f64)]| rows.iter().map(|row| row.1).sum::<f64>();
+        let share = sum(&some) / sum(&all);
+        let most = some
+            .iter()
+            .zip(&all)
+            .map(|(a, b)| if b.1 > 0.0 { (a.1 / b.1 - 1.0).abs() } else { a.1 })
+            .fold(0.0, f64::max);
+        println!("{service:>10}: {share:.3} in all, {most:.3} at most");
+        let within = if service == "often" { 1e-9 } else { 300.0 / (300.0 - 2.0 * 60.0) - 1.0 };
+        assert!(some.len() == all.len() && most <= within && (share - 1.0).abs() < 0.25, "{service}: {share} {most}");
     }
 }
 

@@ -2,6 +2,11 @@
 
 use super::{ConfigKey, DAY, HOUR, SIZES, YEAR};
 use crate::config::draft::DraftField;
+use crate::core::model::Millis;
+
+/// A series of which no point is younger than five minutes is gone for an instant query. So it is sent again before, with
+/// room for a step and for a receiver that is slow.
+const LOOK_BACK: Millis = 270_000;
 
 /// Keys, in the order of the reference file.
 pub(super) const KEYS: &[ConfigKey] = &[
@@ -30,6 +35,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "series.interval",
         doc: "How often series are sent, a multiple of time.step; 0s: every step. Less often saves samples.",
         slot: |d| DraftField::Duration(&mut d.config.core.series.interval, 0..=HOUR),
+    },
+    ConfigKey {
+        path: "series.resend_unchanged",
+        doc: "How often series are sent that do not change, a multiple of time.step; 0s: every step. At most 4m30s.",
+        slot: |d| DraftField::Duration(&mut d.config.core.series.resend_unchanged, 0..=LOOK_BACK),
     },
     ConfigKey {
         path: "series.write",
@@ -84,7 +94,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "remote_write.auth.type",
-        doc: "none, basic, bearer, or sigv4 (Amazon Managed Prometheus).",
+        doc: "none, basic, bearer, oauth2, or sigv4 (Amazon Managed Prometheus).",
         slot: |d| DraftField::Choice(&mut d.auth.kind),
     },
     ConfigKey {
@@ -133,6 +143,56 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Text(&mut d.auth.role_arn),
     },
     ConfigKey {
+        path: "remote_write.auth.oauth2.client_id",
+        doc: "ID of the client.",
+        slot: |d| DraftField::Text(&mut d.auth.oauth2.client_id),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.client_secret",
+        doc: "Secret of the client. Prefer the file.",
+        slot: |d| DraftField::Secret(&mut d.auth.oauth2.client_secret),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.client_secret_file",
+        doc: "File with the secret, which is read again for every token.",
+        slot: |d| DraftField::Path(&mut d.auth.oauth2.client_secret_file),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.token_url",
+        doc: "Token endpoint.",
+        slot: |d| DraftField::Text(&mut d.auth.oauth2.token_url),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.scopes",
+        doc: "Scopes to ask for.",
+        slot: |d| DraftField::List(&mut d.auth.oauth2.scopes),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.endpoint_params",
+        doc: "Further parameters of the token request, such as `{audience: metrics}`.",
+        slot: |d| DraftField::Labels(&mut d.auth.oauth2.endpoint_params),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.tls.ca_file",
+        doc: "CA certificates, trusted in addition to those of the system.",
+        slot: |d| DraftField::Path(&mut d.auth.oauth2.tls.ca_file),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.tls.cert_file",
+        doc: "Client certificate; needs key_file.",
+        slot: |d| DraftField::Path(&mut d.auth.oauth2.tls.cert_file),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.tls.key_file",
+        doc: "Private key of the client certificate.",
+        slot: |d| DraftField::Path(&mut d.auth.oauth2.tls.key_file),
+    },
+    ConfigKey {
+        path: "remote_write.auth.oauth2.tls.insecure_skip_verify",
+        doc: "Accept any certificate. For tests only.",
+        slot: |d| DraftField::Bool(&mut d.auth.oauth2.tls.insecure_skip_verify),
+    },
+    ConfigKey {
         path: "remote_write.tls.ca_file",
         doc: "CA certificates, trusted in addition to those of the system.",
         slot: |d| DraftField::Path(&mut d.config.remote_write.tls.ca_file),
@@ -151,6 +211,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "remote_write.tls.insecure_skip_verify",
         doc: "Accept any certificate. For tests only.",
         slot: |d| DraftField::Bool(&mut d.config.remote_write.tls.insecure_skip_verify),
+    },
+    ConfigKey {
+        path: "remote_write.enable_http2",
+        doc: "HTTP/2 over TLS where the receiver offers it: all requests share a connection. Off: HTTP/1.1.",
+        slot: |d| DraftField::Bool(&mut d.config.remote_write.enable_http2),
     },
     ConfigKey {
         path: "remote_write.max_samples",
@@ -188,6 +253,16 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "remote_write.protocol",
         doc: "Version of remote write: 1.0, 2.0, or auto, which asks the receiver for 2.0 and falls back to 1.0.",
         slot: |d| DraftField::Choice(&mut d.config.remote_write.protocol),
+    },
+    ConfigKey {
+        path: "remote_write.exemplars",
+        doc: "on, off, or auto, which sends none to VictoriaMetrics: it would discard them.",
+        slot: |d| DraftField::Choice(&mut d.config.remote_write.exemplars),
+    },
+    ConfigKey {
+        path: "remote_write.max_sample_age",
+        doc: "Samples that are older when they are to be sent are dropped and counted, as after an outage; 0s: none.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.max_sample_age, 0..=YEAR),
     },
     ConfigKey {
         path: "remote_write.metadata_interval",

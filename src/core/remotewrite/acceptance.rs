@@ -220,6 +220,13 @@ impl Victoria {
         })
     }
 
+    /// Whether these are the metrics of a server that takes samples: a proxy of the same family is none.
+    #[must_use]
+    pub fn takes_samples(metrics: &str) -> bool {
+        let app = metrics.lines().find(|line| line.starts_with("vm_app_version"));
+        app.is_some_and(|app| !app.contains("version=\"vmauth"))
+    }
+
     /// What it would do with the samples of a run.
     #[must_use]
     pub fn judge(&self, run: &Run) -> Vec<Finding> {

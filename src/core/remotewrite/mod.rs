@@ -7,6 +7,7 @@
 pub mod acceptance;
 pub mod decode;
 pub mod encode;
+mod exemplars;
 pub mod metadata;
 pub mod native;
 mod phases;

@@ -13,8 +13,8 @@ use super::starts::{Start, Starts};
 use super::tenant::TenantSeries;
 use super::tenants::TenantNames;
 use super::{SeriesSettings, TenantBook};
-use crate::core::model::Millis;
 use crate::core::model::labels::{self, Cuts, put_label};
+use crate::core::model::{Millis, StepWidth};
 use crate::core::remotewrite::StepBatch;
 use crate::core::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter};
 
@@ -30,7 +30,8 @@ pub struct ClosedStep {
     pub batches: Vec<StepBatch>,
     /// All samples in the batches, including the next two.
     pub samples: u64,
-    /// Samples that stand before the first value of a series: zeros, and the kept values of series that come back.
+    /// Samples that stand before the first value of a series: zeros, and the kept values of series that come back; and those
+    /// before a value that changes after it was not written.
     pub start_samples: u64,
     /// Markers that end a series.
     pub stale_markers: u64,
@@ -56,6 +57,9 @@ pub(super) struct Emitter<'a> {
     names: &'a TenantNames,
     writer: &'a mut SeriesWriter,
     start_at: Option<Millis>,
+    /// The step before.
+    last: Option<Millis>,
+    width: StepWidth,
     tenant: Option<u32>,
     /// The settings of the tenant, and the labels that all its series get.
     own: &'a TenantSeries,
@@ -95,6 +99,8 @@ impl<'a> Emitter<'a> {
             names,
             writer,
             start_at,
+            last,
+            width: settings.step,
             tenant: None,
             own: tenants.of(""),
             labels: Cow::Owned(BTreeMap::new()),
@@ -128,6 +134,9 @@ impl<'a> Emitter<'a> {
         } else {
             self.live += 1;
             if self.own.write && self.own.is_due(self.closed.step) {
+                if self.skips(set, metrics, turn) {
+                    return;
+                }
                 self.emit_values(set, metrics, layouts, turn);
             } else {
                 self.pass_over(set, metrics, turn);
@@ -145,7 +154,7 @@ impl<'a> Emitter<'a> {
 
     /// Writes the markers of all series that have been written.
     fn end_set(&mut self, set: &mut LabelSet, numbers: &[u64], metrics: &Metrics) {
-        set.live = false;
+        (set.live, set.skipped) = (false, false);
         if self.own.is_told_ends() {
             let mut writer = self.lines(set);
             metrics.each(numbers, &set.natives, |line| {
@@ -156,6 +165,28 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// Writes nothing of a set that has not changed, and whose receiver has all of it, if it is not time to send it again.
+    fn skips(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) -> bool {
+        let has_starts = turn.before.as_ref().is_some_and(|before| before.seen != Some(set.layout));
+        let changed = turn.changed || has_starts || turn.replaced.is_some();
+        let own = self.own;
+        if !own.skips_unchanged() || changed || own.is_resent(set.name, self.closed.step, self.width) {
+            return false;
+        }
+        let (mut all, mut series) = (0, 0);
+        metrics.each(&turn.numbers, &set.natives, |line| {
+            all |= 1 << line.metric;
+            series += 1;
+        });
+        if all & !set.emitted != 0 {
+            return false;
+        }
+        set.skipped = true;
+        turn.before = None;
+        self.active_series += series;
+        true
+    }
+
     /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
     fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) {
         let (mut all, mut series) = (0, 0);
@@ -164,6 +195,7 @@ impl<'a> Emitter<'a> {
             series += 1;
         });
         self.active_series += series;
+        set.skipped &= self.own.write && !turn.changed;
         if !self.own.write {
             set.emitted |= all;
             turn.before = None;
@@ -207,7 +239,10 @@ impl<'a> Emitter<'a> {
     }
 
     fn emit_values(&mut self, set: &mut LabelSet, metrics: &Metrics, layouts: &Layouts, turn: &mut Turn) {
-        let (step, start_at, own) = (self.closed.step, self.start_at, self.own);
+        let (step, own) = (self.closed.step, self.own);
+        let skipped = std::mem::take(&mut set.skipped);
+        // The sample before a first value, and that before a value that changes after it was not written.
+        let (first_at, changed_at) = (self.start_at, self.last.filter(|_| skipped && turn.changed));
         let before = turn.before.take();
         let mut kept = before.as_ref().map(|before| Starts::of(before, metrics));
         let exemplars = if own.exemplars { &*turn.exemplars } else { &[] };
@@ -219,9 +254,10 @@ impl<'a> Emitter<'a> {
         metrics.each(cells, &set.natives, |line| {
             let is_new = set.emitted & (1 << line.metric) == 0;
             let had = kept.as_mut().and_then(|kept| kept.next(&line));
-            let had = had.filter(|_| before.as_ref().is_some_and(|b| !b.has_seen(&line, |id| layouts.of(id))));
+            let seen = before.as_ref().is_some_and(|b| b.has_seen(&line, |id| layouts.of(id)));
             let start = if is_new { Some(Start::zero(&line.value)) } else { had };
             let start = start.filter(|_| !metrics.is_gauge(&line));
+            let start_at = if seen && !is_new { changed_at } else { first_at };
             writer.value(&line, start_at.zip(start.as_ref()), &mut told);
             emitted |= 1 << line.metric;
             series += 1;

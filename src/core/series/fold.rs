@@ -34,6 +34,8 @@ pub(super) struct Turn {
     pub(super) replaced: Option<u32>,
     /// Whether the steps touch it: then its numbers must be packed again.
     pub(super) touched: bool,
+    /// Whether they change any of its values, or bring it back. Which deltas name a set without a gain depends on commits.
+    pub(super) changed: bool,
     /// Its numbers before the first step that the receiver does not know of, when some of its series need them.
     pub(super) before: Option<Before>,
 }
@@ -56,13 +58,14 @@ impl<'a> Folding<'a> {
     pub(super) fn fold(&mut self, id: u32, set: &mut LabelSet, turn: &mut Turn) {
         set.unpack(&mut turn.numbers);
         turn.exemplars.clear();
-        (turn.replaced, turn.touched) = (None, false);
+        (turn.replaced, turn.touched, turn.changed) = (None, false, false);
         if set.pending == 0 {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        if open.len() > 1 && set.live {
-            // The layout may change after the first of them has been added.
+        if set.live && (open.len() > 1 || set.skipped) {
+            // The layout may change after the first of them has been added. And when the receiver does not have the values of
+            // the last step, it gets them together with the new ones.
             self.keep(set, turn, Some(set.layout));
         }
         for (at, step) in &open {
@@ -144,7 +147,7 @@ impl<'a> Folding<'a> {
         match &mut turn.before {
             Some(before) if seen.is_none() => before.seen = None,
             Some(_) => {}
-            None if self.starts => {
+            None if self.starts || set.skipped => {
                 let (numbers, natives) = (turn.numbers.clone(), set.natives.clone());
                 turn.before = Some(Before { numbers, natives, seen });
             }
@@ -155,9 +158,11 @@ impl<'a> Folding<'a> {
     fn add(&mut self, at: Millis, delta: &Delta, set: &mut LabelSet, turn: &mut Turn) {
         if !set.live {
             self.awake(set, turn);
+            turn.changed = true;
         }
         let (new, old) = (self.layouts.of(set.layout), self.layouts.of(delta.layout()));
         turn.touched = true;
+        turn.changed |= delta.grows(old);
         set.pending -= 1;
         set.touched = self.step;
         set.live = true;

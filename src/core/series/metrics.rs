@@ -97,6 +97,17 @@ impl Metrics {
         self.histogram_of(line.metric).is_none() && self.layout.family().is_gauge(line.metric)
     }
 
+    /// Whether a cell is that of a gauge, whose value is the same however often it was counted.
+    pub(super) fn is_gauge_cell(&self, cell: usize) -> bool {
+        let family = self.layout.family();
+        (0..self.counters.len()).any(|c| family.is_gauge(c) && self.layout.counter(c) == cell)
+    }
+
+    /// Whether any native histogram has an observation.
+    pub(super) fn any_native(&self, natives: &Natives) -> bool {
+        (0..self.histograms.len()).any(|h| natives.get(h).is_some_and(|total| total.count() > 0))
+    }
+
     /// Whether this layout may have the series of `line`.
     pub(super) fn has(&self, line: &SeriesRef<'_>) -> bool {
         let Some(h) = self.histogram_of(line.metric) else { return *self.counters[line.metric] == *line.name };

@@ -255,6 +255,15 @@ impl Delta {
         }
     }
 
+    /// Whether it changes any value of a set with its layout.
+    pub(super) fn grows(&self, metrics: &Metrics) -> bool {
+        let mut grows = metrics.any_native(&self.natives);
+        self.each_cell(&mut Reader::new(&self.gained), |cell, value| {
+            grows |= value != 0 && !metrics.is_gauge_cell(cell);
+        });
+        grows
+    }
+
     fn each_cell(&self, r: &mut Reader<'_>, mut each: impl FnMut(usize, u64)) {
         let mut at = 0;
         for _ in 0..r.u64().unwrap_or_default() {

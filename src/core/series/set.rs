@@ -35,6 +35,8 @@ pub(super) struct LabelSet {
     pub(super) live: bool,
     /// Whether receivers take the names of its labels.
     pub(super) legal: bool,
+    /// Whether its values of the last closed step were not written, because they had not changed.
+    pub(super) skipped: bool,
 }
 
 // === impl LabelSet ===
@@ -56,6 +58,7 @@ impl LabelSet {
             emitted: 0,
             live: false,
             legal,
+            skipped: false,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version | step | stale after | forget after | zero offset | shards | defaults | tenants: n, then n x (name, own)
+//! own: resend unchanged (from version 2 on) | the other settings of a tenant
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use super::{SeriesSettings, TenantBook};
 use crate::core::model::StepWidth;
 use crate::core::model::wire::{Malformed, Reader, put_i64, put_u64};
 
-const VERSION: u8 = 1;
+/// The latest version. Settings without what it adds are written in version 1, which earlier workers read.
+const VERSION: u8 = 2;
 
 /// Settings in a journal that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +37,13 @@ impl SeriesSettings {
     pub fn encode(&self) -> Vec<u8> {
         // A new field must be encoded, or a step that is closed again may differ.
         let Self { step, stale_after, forget_after, zero_offset, shards, tenants, namer: _, seed: _ } = self;
-        let mut out = vec![VERSION];
+        let version = tenants.version();
+        let mut out = vec![version];
         for ms in [step.ms(), *stale_after, *forget_after, *zero_offset] {
             put_i64(&mut out, ms);
         }
         put_u64(&mut out, u64::from(*shards));
-        tenants.encode(&mut out);
+        tenants.encode(version, &mut out);
         out
     }
 
@@ -51,7 +54,7 @@ impl SeriesSettings {
     pub fn decode(bytes: &[u8], own: &Self) -> Result<Self, SettingsError> {
         let mut r = Reader::new(bytes);
         let version = r.u8()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(SettingsError::Newer(version));
         }
         let settings = Self {
@@ -60,7 +63,7 @@ impl SeriesSettings {
             forget_after: r.i64()?,
             zero_offset: r.i64()?,
             shards: r.uint()?,
-            tenants: TenantBook::decode(&mut r)?,
+            tenants: TenantBook::decode(version, &mut r)?,
             namer: own.namer.clone(),
             seed: own.seed,
         };
@@ -130,6 +133,18 @@ mod tests {
             }
         }
         assert_eq!(SeriesSettings::decode(&[9], &own), Err(SettingsError::Newer(9)));
+    }
+
+    #[test]
+    fn settings_that_resend_unchanged_series_have_a_version_of_their_own_and_others_stay_as_they_were() {
+        let own = SeriesSettings::from(&tenants());
+        assert_eq!(own.encode()[0], 1);
+        let mut config = Config::default();
+        config.core.series.resend_unchanged = 60_000;
+        let settings = SeriesSettings::from(&Tenants::from(config));
+        let bytes = settings.encode();
+        assert_eq!((bytes[0], SeriesSettings::decode(&bytes, &settings)), (2, Ok(settings.clone())));
+        assert!(own.changes(&settings).contains(&"series.resend_unchanged: 0ms -> 60000ms".to_owned()));
     }
 
     #[test]

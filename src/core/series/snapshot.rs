@@ -33,6 +33,8 @@ const LIVE: u8 = 1;
 const REFUSED: u8 = 2;
 /// Added to the state of a set that has kept numbers.
 const KEPT: u8 = 4;
+/// Added to the state of a set whose values of the last step were not written, because they had not changed.
+const SKIPPED: u8 = 8;
 
 /// The version of the snapshot around it that has no weights, names and native histograms.
 pub(crate) const OLD_VERSION: u8 = 1;
@@ -87,6 +89,7 @@ impl Registry {
         put_u64(out, set.layout.into());
         out.push(set.emitted);
         let life = if set.live { LIVE } else { 0 } | if kept.is_some() { KEPT } else { 0 };
+        let life = life | if set.skipped { SKIPPED } else { 0 };
         out.push(if instead.is_some() { REFUSED } else { life });
         put_i64(out, base.wrapping_sub(set.touched));
         put_i64(out, base.wrapping_sub(set.mentioned));
@@ -202,6 +205,7 @@ fn decode_set<'a>(
     };
     let mut set = LabelSet::new(name, registry.tenants.take(tenant), block, layout, packed, natives);
     (set.touched, set.mentioned, set.emitted, set.live) = (touched, mentioned, emitted, life & LIVE != 0);
+    set.skipped = instead.is_none() && life & SKIPPED != 0;
     Ok(Decoded { set, instead, kept })
 }
 

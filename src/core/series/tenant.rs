@@ -10,6 +10,10 @@
 //! - A step that a tenant is skipped in, because its receiver is down, is like one between two multiples, and markers
 //!   are skipped, too: receivers have forgotten the series by then. So no total is lost, only the points in between;
 //!   and the last counts of a series that ends before its receiver is back and never returns.
+//! - With `series.resend_unchanged`, a set that a step does not change is written at one step in so many, which its name
+//!   determines. When it changes after steps at which it was not written, the value that it had comes with the new one, at
+//!   the time of the step before: so the increase is where it was, and between two points of a series that are further apart
+//!   than a step nothing has changed. Whether the receiver has the value of the last step is part of the state.
 //! - While `series.write` is off, every value counts as written. When it is on again, series continue without a start:
 //!   what was not sent is no sudden increase.
 
@@ -18,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::emit::merge;
-use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
+use crate::core::model::{Millis, SetName, StepWidth};
 use crate::core::settings::{Limits, Settings};
 
 /// The series settings that a tenant may have of its own.
@@ -27,6 +31,8 @@ use crate::core::settings::{Limits, Settings};
 pub struct TenantSeries {
     /// `series.interval`; 0 for every step.
     pub interval: Millis,
+    /// `series.resend_unchanged`; 0 for every step.
+    pub resend_unchanged: Millis,
     /// `series.write`
     pub write: bool,
     /// `series.tenant_label`; empty for none.
@@ -67,6 +73,7 @@ impl TenantSeries {
         external_labels.retain(|name, _| name != "__name__" && name != "le");
         Self {
             interval: series.interval,
+            resend_unchanged: series.resend_unchanged,
             write: series.write,
             tenant_label: series.tenant_label.clone(),
             external_labels,
@@ -80,7 +87,11 @@ impl TenantSeries {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the bytes of the settings, in a format version that has them all: [`TenantBook::version`].
+    fn encode(&self, version: u8, out: &mut Vec<u8>) {
+        if version > 1 {
+            put_i64(out, self.resend_unchanged);
+        }
         put_i64(out, self.interval);
         out.extend([self.write, self.exemplars, self.exemplars_on_counters].map(u8::from));
         put_bytes(out, self.tenant_label.as_bytes());
@@ -100,7 +111,8 @@ impl TenantSeries {
     }
 
     /// Reads what [`TenantSeries::encode`] writes: every field, or this does not compile.
-    fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let resend_unchanged = if version > 1 { r.i64()? } else { 0 };
         let interval = r.i64()?;
         let [write, exemplars, exemplars_on_counters] = r.array()?.map(|flag: u8| flag != 0);
         let (tenant_label, exemplar_label) = (r.str()?.to_owned(), r.str()?.to_owned());
@@ -119,6 +131,7 @@ impl TenantSeries {
         let (max_samples, max_bytes) = (r.uint()?, r.uint()?);
         Ok(Self {
             interval,
+            resend_unchanged,
             write,
             tenant_label,
             external_labels,
@@ -137,6 +150,7 @@ impl TenantSeries {
         let Limits { max_active_series, max_active_series_per_service, max_cardinality_per_label, .. } = &self.limits;
         [
             ("series.interval", format!("{}ms", self.interval)),
+            ("series.resend_unchanged", format!("{}ms", self.resend_unchanged)),
             ("series.write", self.write.to_string()),
             ("series.tenant_label", format!("{:?}", self.tenant_label)),
             ("series.external_labels", format!("{:?}", self.external_labels)),
@@ -158,6 +172,19 @@ impl TenantSeries {
     /// Whether values are written at `step`.
     pub(super) fn is_due(&self, step: Millis) -> bool {
         !self.left_out && (self.interval <= 0 || step % self.interval == 0)
+    }
+
+    /// Whether some of its label sets are not sent while they do not change.
+    pub(super) fn skips_unchanged(&self) -> bool {
+        self.resend_unchanged > 0
+    }
+
+    /// Whether a set is sent at `step`, though it does not change. Its name decides which of the steps it is, so that about
+    /// the same number is sent at each.
+    pub(super) fn is_resent(&self, name: SetName, step: Millis, width: StepWidth) -> bool {
+        let every = self.resend_unchanged / width.ms();
+        let place = |every: i64| (name.0 % every.unsigned_abs() as u128) as i64;
+        every <= 1 || (step / width.ms() + place(every)) % every == 0
     }
 
     /// Whether markers are written.
@@ -214,22 +241,27 @@ impl TenantBook {
         Self { defaults: Arc::clone(&self.defaults), overridden: Arc::new(overridden) }
     }
 
+    /// The format version of the settings: the first one that has all that differs from its default.
+    pub(super) fn version(&self) -> u8 {
+        if self.any(TenantSeries::skips_unchanged) { 2 } else { 1 }
+    }
+
     /// Appends the bytes of the settings, for [`super::SeriesSettings::encode`].
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        self.defaults.encode(out);
+    pub(super) fn encode(&self, version: u8, out: &mut Vec<u8>) {
+        self.defaults.encode(version, out);
         put_u64(out, self.overridden.len() as u64);
         for (name, own) in self.overridden.iter() {
             put_bytes(out, name.as_bytes());
-            own.encode(out);
+            own.encode(version, out);
         }
     }
 
     /// Reads what [`TenantBook::encode`] writes.
-    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let defaults = Arc::new(TenantSeries::decode(r)?);
+    pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let defaults = Arc::new(TenantSeries::decode(version, r)?);
         let mut overridden = BTreeMap::new();
         for _ in 0..r.u64()? {
-            overridden.insert(r.str()?.to_owned(), Arc::new(TenantSeries::decode(r)?));
+            overridden.insert(r.str()?.to_owned(), Arc::new(TenantSeries::decode(version, r)?));
         }
         Ok(Self { defaults, overridden: Arc::new(overridden) })
     }

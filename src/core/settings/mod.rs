@@ -133,6 +133,9 @@ pub struct Series {
     pub zero_offset: Millis,
     /// `interval`: how often series are sent, a multiple of `time.step`; 0: every step. Default 0.
     pub interval: Millis,
+    /// `resend_unchanged`: how often a label set is sent that does not change, a multiple of `time.step`; 0: at every step.
+    /// Default 0.
+    pub resend_unchanged: Millis,
     /// `write`: whether series are sent at all; they are computed either way. Default true.
     pub write: bool,
     /// `tenant_label`: a label with the tenant on every series; empty: none. Default none.
@@ -230,6 +233,7 @@ impl Default for Series {
             snapshot_every: 300_000,
             zero_offset: 14_999,
             interval: 0,
+            resend_unchanged: 0,
             write: true,
             tenant_label: String::new(),
             external_labels: BTreeMap::new(),

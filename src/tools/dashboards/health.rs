@@ -321,12 +321,13 @@ fn sending() -> Vec<Panel> {
         lines("Bytes sent", "Compressed bytes per second.", "Bps", "bytes", rate("remote_write_bytes_total", "")),
         Panel::lines(
             "Retries and what is odd",
-            "Attempts that repeated one; steps not written for a tenant whose receiver was down; exemplars that a receiver rejected; metadata; series with illegal names.",
+            "Attempts that repeated one; steps not written for a tenant whose receiver was down; exemplars that a receiver rejected, or that are not sent to one that stores none; metadata; series with illegal names.",
             "ops",
             [
                 ("retries", rate("remote_write_retries_total", "")),
                 ("skipped steps", rate("tenant_steps_skipped_total", "")),
                 ("rejected exemplars", rate("exemplars_rejected_total", "")),
+                ("withheld exemplars", rate("exemplars_withheld_total", "")),
                 ("written counts that differ", rate("remote_write_written_mismatches_total", "")),
                 ("metadata: {{result}}", rate("remote_write_metadata_requests_total", "result")),
                 ("series with illegal names", rate("illegal_series_total", "")),

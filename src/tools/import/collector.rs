@@ -7,7 +7,8 @@ use super::kafka::secure;
 use super::specials::{auth_type, ends_after};
 use super::table::{At, Table};
 use super::tables::{
-    BASIC_AUTH, BEARER_AUTH, COMPONENTS, EXPORTER, RECEIVER, SCRAPED_EXPORTER, SERVICE_GRAPH, SIGV4_AUTH, SPAN_METRICS,
+    BASIC_AUTH, BEARER_AUTH, COMPONENTS, EXPORTER, OAUTH2_AUTH, RECEIVER, SCRAPED_EXPORTER, SERVICE_GRAPH, SIGV4_AUTH,
+    SPAN_METRICS,
 };
 use super::tree::{Tree, TreeEntry, TreeValue as Theirs};
 use super::values::{duration, flow, list, names, show_duration, whole};
@@ -254,6 +255,7 @@ fn authentication(name: &str) -> Option<&'static Table> {
     match kind(name) {
         "basicauth" | "basic_auth" => Some(&BASIC_AUTH),
         "bearertokenauth" | "bearer_token_auth" => Some(&BEARER_AUTH),
+        "oauth2client" | "oauth2_client" => Some(&OAUTH2_AUTH),
         "sigv4auth" | "sigv4_auth" => Some(&SIGV4_AUTH),
         _ => None,
     }
@@ -500,6 +502,29 @@ pub(super) fn exporter_namespace(importer: &mut Importer, at: &At<'_>) {
 /// `target_info`: it comes with the labels that join it.
 pub(super) fn target_info(importer: &mut Importer, at: &At<'_>) {
     if at.tree.text() == Some("false") { importer.said_case(at, "(off)") } else { importer.said(at) }
+}
+
+/// Parameters of a token request: the Collector takes a list of values for each.
+pub(super) fn params(importer: &mut Importer, at: &At<'_>) {
+    if at.tree.entries().is_empty() {
+        importer.said(at);
+    }
+    for entry in at.tree.entries() {
+        let key = format!("{}.{}", at.key, entry.name);
+        let one = At { key: &key, line: entry.line, tree: &entry.tree, ..*at };
+        let value = match entry.tree.items() {
+            [] => entry.tree.text(),
+            [item] => item.text(),
+            _ => None,
+        };
+        match value {
+            Some(text) => {
+                importer.said(&one);
+                importer.set(&format!("{}.{}", at.row.ours, entry.name), YamlValue::Flow(show_text(text)), &one);
+            }
+            None => importer.said_case(&one, "(several values)"),
+        }
+    }
 }
 
 /// The scheme of a bearer token.

@@ -43,7 +43,8 @@ pub(super) struct Rendered {
 }
 
 /// Keys whose entries have names of their own, dots and all.
-const MAPS: [&str; 3] = ["kafka.properties", "remote_write.headers", "series.external_labels"];
+const MAPS: [&str; 4] =
+    ["kafka.properties", "remote_write.headers", "remote_write.auth.oauth2.endpoint_params", "series.external_labels"];
 
 /// The map that a path is an entry of, and the name of the entry.
 pub(super) fn entry_of(path: &str) -> Option<(&'static str, &str)> {

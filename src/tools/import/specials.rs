@@ -211,7 +211,14 @@ pub(super) fn remote_write(importer: &mut Importer, at: &At<'_>) {
 
 /// The kind of authentication follows from the keys that were given.
 pub(super) fn auth_type(importer: &mut Importer) {
-    let kinds = [("username", "basic"), ("password_file", "basic"), ("token_file", "bearer"), ("region", "sigv4")];
+    let kinds = [
+        ("username", "basic"),
+        ("password_file", "basic"),
+        ("token_file", "bearer"),
+        ("oauth2.client_id", "oauth2"),
+        ("oauth2.token_url", "oauth2"),
+        ("region", "sigv4"),
+    ];
     for (name, kind) in kinds {
         let path = format!("remote_write.auth.{name}");
         let found = importer.draft.sets.iter().find(|set| set.path == path).cloned();

@@ -1,24 +1,16 @@
-//! AWS credentials: renewed in the background before they expire. A request never waits while the current ones are
-//! valid.
+//! AWS credentials: those of the usual chain.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::chain;
+use super::renewing::{Pauses, Renewable};
 
-/// Credentials are renewed this long before they expire, or when a third of their life is left, and looked up again this
-/// often when they never expire.
-const RENEW: Duration = Duration::from_secs(300);
-/// A renewal that takes longer has failed.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// The pause after a renewal that failed, or whose credentials were rejected.
+/// The pause after a renewal, whether it failed, or its credentials were rejected.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The usual AWS chain: environment, profile, web identity, container, instance; then the role, if one is named.
@@ -35,37 +27,6 @@ pub(crate) enum Source {
     /// Always the same provider.
     #[cfg(test)]
     Fixed(Option<SharedCredentialsProvider>),
-}
-
-/// Credentials that are renewed.
-pub(crate) struct Renewing {
-    inner: Arc<Inner>,
-    /// The renewal in progress; it ends with this.
-    task: Mutex<JoinSet<()>>,
-}
-
-struct Inner {
-    source: Source,
-    timeout: Duration,
-    state: Mutex<State>,
-    /// Counts renewals.
-    renewals: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    cached: Option<Cached>,
-    renewing: bool,
-    /// The earliest time of the next renewal.
-    not_before: Option<SystemTime>,
-    /// Why the latest one failed.
-    failed: Option<String>,
-}
-
-#[derive(Clone)]
-struct Cached {
-    credentials: Credentials,
-    renew_at: SystemTime,
 }
 
 // === impl Chain ===
@@ -89,6 +50,22 @@ impl Chain {
 
 // === impl Source ===
 
+impl Renewable for Source {
+    type Item = Credentials;
+    const WHAT: &'static str = "AWS credentials";
+    const PAUSES: Pauses = Pauses { renewed: PAUSE, failed: (PAUSE, PAUSE) };
+    const REACHABLE: &'static str = "the STS or metadata endpoint";
+    const GONE: &'static str = "the cached credentials have expired";
+
+    async fn get(&self) -> Result<Credentials, String> {
+        self.ask().await
+    }
+
+    fn expiry(item: &Credentials) -> Option<SystemTime> {
+        item.expiry()
+    }
+}
+
 impl Source {
     /// Credentials as they are now.
     pub(crate) async fn ask(&self) -> Result<Credentials, String> {
@@ -102,122 +79,15 @@ impl Source {
     }
 }
 
-// === impl Renewing ===
-
-impl Renewing {
-    pub(crate) fn new(source: Source) -> Self {
-        Self::with_timeout(source, TIMEOUT)
-    }
-
-    fn with_timeout(source: Source, timeout: Duration) -> Self {
-        let (state, renewals) = (Mutex::default(), watch::Sender::new(0));
-        Self { inner: Arc::new(Inner { source, timeout, state, renewals }), task: Mutex::default() }
-    }
-
-    /// Credentials that are good at `now`. Waits for a renewal only if there are none.
-    pub(crate) async fn at(&self, now: SystemTime) -> Result<Credentials, String> {
-        let mut renewals = self.inner.renewals.subscribe();
-        if let Some(good) = self.renew_in_time(now) {
-            return Ok(good);
-        }
-        if self.inner.state().renewing {
-            // The sender lives in `self`, so this cannot fail.
-            drop(renewals.changed().await);
-        }
-        let state = self.inner.state();
-        let failed = || state.failed.clone().unwrap_or_else(|| "the cached credentials have expired".to_owned());
-        state.good(now).ok_or_else(failed)
-    }
-
-    /// The credentials at hand, if they are good. Begins a renewal if it is time.
-    fn renew_in_time(&self, now: SystemTime) -> Option<Credentials> {
-        let mut state = self.inner.state();
-        let is_time = state.cached.as_ref().is_none_or(|cached| now >= cached.renew_at);
-        if is_time && !state.renewing && state.not_before.is_none_or(|at| now >= at) {
-            state.renewing = true;
-            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-            while task.try_join_next().is_some() {}
-            task.spawn(Arc::clone(&self.inner).renew(now));
-        }
-        state.good(now)
-    }
-
-    /// A receiver has rejected the credentials: newer ones may exist.
-    pub(crate) fn distrust(&self, now: SystemTime) {
-        let mut state = self.inner.state();
-        if let Some(cached) = &mut state.cached {
-            cached.renew_at = now;
-        }
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn renew(self: Arc<Self>, now: SystemTime) {
-        let _end = End(&self);
-        let asked = tokio::time::timeout(self.timeout, self.source.ask()).await;
-        let late = |_| {
-            Err(format!("no answer within {:?}; check that the STS or metadata endpoint is reachable", self.timeout))
-        };
-        self.state().settle(asked.unwrap_or_else(late), now);
-    }
-}
-
-/// Ends a renewal, however it ends, and wakes the tasks that wait for it.
-struct End<'a>(&'a Inner);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.state().renewing = false;
-        self.0.renewals.send_modify(|n| *n += 1);
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn good(&self, now: SystemTime) -> Option<Credentials> {
-        let cached = self.cached.as_ref()?;
-        cached.credentials.expiry().is_none_or(|end| now < end).then(|| cached.credentials.clone())
-    }
-
-    fn settle(&mut self, renewed: Result<Credentials, String>, now: SystemTime) {
-        self.not_before = now.checked_add(PAUSE);
-        match renewed {
-            Ok(credentials) => {
-                if self.failed.take().is_some() {
-                    tracing::info!("AWS credentials renewed again");
-                }
-                self.cached = Some(Cached { renew_at: renew_at(&credentials, now), credentials });
-            }
-            Err(why) => {
-                let meanwhile =
-                    if self.good(now).is_some() { "using the cached credentials" } else { "sending is blocked" };
-                tracing::warn!(meanwhile, error = why, retry_in = ?PAUSE, "cannot renew AWS credentials, retrying");
-                self.failed = Some(why);
-            }
-        }
-    }
-}
-
-fn renew_at(credentials: &Credentials, now: SystemTime) -> SystemTime {
-    let Some(end) = credentials.expiry() else { return now + RENEW };
-    let life = end.duration_since(now).unwrap_or_default();
-    end.checked_sub(RENEW.min(life / 3)).unwrap_or(now)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
     use std::task::Poll;
 
     use aws_credential_types::provider::{error::CredentialsError, future};
 
     use super::*;
+    use crate::worker::identity::renewing::Renewing;
 
     fn ready<T>(future: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -253,7 +123,7 @@ mod tests {
         }
     }
 
-    fn script(mut answers: Vec<Result<Credentials, &'static str>>) -> (Renewing, Arc<Mutex<u32>>) {
+    fn script(mut answers: Vec<Result<Credentials, &'static str>>) -> (Renewing<Source>, Arc<Mutex<u32>>) {
         answers.reverse();
         let asked = Arc::<Mutex<u32>>::default();
         let provider = SharedCredentialsProvider::new(Script(Mutex::new(answers), Arc::clone(&asked)));

@@ -3,13 +3,14 @@
 //!
 //! *In:* settings, files, the AWS configuration of the machine. *Out:* credentials and tokens, renewed in time. *Owner:*
 //! the room that asks. *Never:* a secret in a message. *Next:* [`oauth`] asks token endpoints, [`aws`] has the usual
-//! chain of AWS credentials.
+//! chain of AWS credentials, [`renewing`] renews both.
 
 pub(crate) mod aws;
 pub(crate) mod jwt;
 pub(crate) mod msk;
 pub(crate) mod oauth;
 pub(crate) mod profiles;
+pub(crate) mod renewing;
 
 use std::path::Path;
 

@@ -1,14 +1,17 @@
 //! Tokens from an OAuth2 token endpoint, with the grant of client credentials (RFC 6749, section 4.4).
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Certificate, Client, Identity, Response, Url};
 use serde_json::Value;
 
+use super::renewing::{Pauses, Renewable};
 use super::{chain, jwt, secret_of};
+use crate::config::settings::Tls;
 use crate::config::tokens::TokenEndpoint;
 use crate::core::model::Millis;
 use crate::core::model::text::Shown;
@@ -57,6 +60,76 @@ pub(crate) struct NoToken {
     pub(crate) why: String,
 }
 
+/// Tokens that are renewed: see [`Renewing`](super::renewing::Renewing).
+pub(crate) struct Tokens {
+    endpoint: TokenEndpoint,
+    /// Whether the endpoint takes the secret in the body only.
+    in_body: AtomicBool,
+}
+
+/// Where the client's ID and secret are in a request: section 2.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Header,
+    Body,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    pub(crate) fn new(endpoint: TokenEndpoint) -> Self {
+        Self { endpoint, in_body: AtomicBool::new(false) }
+    }
+
+    /// Settings that cannot be used must fail the start, and not a later attempt.
+    ///
+    /// # Errors
+    /// What cannot be used, and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        client(&self.endpoint).map(drop).map_err(|no| no.why)
+    }
+}
+
+impl Renewable for Tokens {
+    type Item = Token;
+    const WHAT: &'static str = "the OAuth2 token of remote_write";
+    const PAUSES: Pauses =
+        Pauses { renewed: Duration::from_secs(1), failed: (Duration::from_secs(1), Duration::from_secs(10)) };
+    const REACHABLE: &'static str = "the token endpoint";
+    const GONE: &'static str = "the receiver refuses the token that was fetched a moment ago, or it has expired";
+
+    /// As clients of Prometheus do, asks with the secret in the body if the endpoint does not take it in the header.
+    async fn get(&self) -> Result<Token, String> {
+        if !self.in_body.load(Ordering::Relaxed) {
+            let no = match ask(&self.endpoint, now()).await {
+                Ok(token) => return Ok(token),
+                Err(no) => no,
+            };
+            if !matches!(no.cause, Cause::Client | Cause::Refused) {
+                return Err(no.why);
+            }
+            let token = ask_with(&self.endpoint, Place::Body, now()).await.map_err(|_| no.why)?;
+            self.in_body.store(true, Ordering::Relaxed);
+            return Ok(token);
+        }
+        let token = ask_with(&self.endpoint, Place::Body, now()).await;
+        token.map_err(|no| {
+            self.in_body.store(false, Ordering::Relaxed);
+            no.why
+        })
+    }
+
+    fn expiry(item: &Token) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_millis(item.expires.unsigned_abs()))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "when a token expires is a matter of the clock")]
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
 // === impl Token ===
 
 impl std::fmt::Debug for Token {
@@ -74,11 +147,15 @@ impl NoToken {
     }
 }
 
-/// Asks an endpoint for a token. `now` is when it is asked, in milliseconds since the epoch.
+/// Asks an endpoint for a token, with the client's secret in a header. `now` is when it is asked, in milliseconds since the epoch.
 ///
 /// # Errors
 /// When there is none: the cause, and a sentence without secrets.
 pub(crate) async fn ask(endpoint: &TokenEndpoint, now: Millis) -> Result<Token, NoToken> {
+    ask_with(endpoint, Place::Header, now).await
+}
+
+async fn ask_with(endpoint: &TokenEndpoint, place: Place, now: Millis) -> Result<Token, NoToken> {
     let secret = match endpoint.client_secret.file() {
         Some(file) => secret_of(file).map_err(|why| {
             NoToken::new(Cause::File, format!("cannot read the client's secret in {}: {why}", file.display()))
@@ -91,15 +168,20 @@ pub(crate) async fn ask(endpoint: &TokenEndpoint, now: Millis) -> Result<Token, 
         form.push(("scope", &endpoint.scope));
     }
     form.extend(endpoint.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    if place == Place::Body {
+        form.extend([("client_id", endpoint.client_id.as_str()), ("client_secret", secret.as_str())]);
+    }
     // Section 2.3.1: both are encoded as in a form first.
     let basic = BASE64_STANDARD.encode(format!("{}:{}", encoded(&endpoint.client_id), encoded(&secret)));
     let unusable = |_| NoToken::new(Cause::Client, "the client's ID or secret is not legal in an HTTP header");
     let mut authorization = HeaderValue::from_str(&format!("Basic {basic}")).map_err(unusable)?;
     authorization.set_sensitive(true);
     let body = form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-    let request = client(endpoint)?
-        .post(&endpoint.url)
-        .header(AUTHORIZATION, authorization)
+    let mut request = client(endpoint)?.post(&endpoint.url);
+    if place == Place::Header {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let request = request
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(body.collect::<Vec<_>>().join("&"));
@@ -126,9 +208,19 @@ fn shown(url: &str) -> String {
 }
 
 fn client(endpoint: &TokenEndpoint) -> Result<Client, NoToken> {
-    let builder = || Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
-    let mut with_ca = builder();
-    if let Some(path) = &endpoint.ca_file {
+    let builder = || Client::builder().http1_only().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
+    let Tls { ca_file, cert_file, key_file, insecure_skip_verify } = &endpoint.tls;
+    let mut with_ca = builder().tls_danger_accept_invalid_certs(*insecure_skip_verify);
+    if let (Some(cert), Some(key)) = (cert_file, key_file) {
+        let wrong = |why: String| {
+            NoToken::new(Cause::File, format!("cannot use the client certificate in {}: {why}", cert.display()))
+        };
+        let mut pem = std::fs::read(cert).map_err(|e| wrong(e.to_string()))?;
+        pem.push(b'\n');
+        pem.extend(std::fs::read(key).map_err(|e| wrong(format!("{}: {e}", key.display())))?);
+        with_ca = with_ca.identity(Identity::from_pem(&pem).map_err(|e| wrong(chain(&e)))?);
+    }
+    if let Some(path) = ca_file {
         let wrong = |why: String| {
             NoToken::new(Cause::File, format!("cannot use the CA certificates in {}: {why}", path.display()))
         };

@@ -1,4 +1,5 @@
-//! The credentials of the worker, in headers: none, basic, bearer, or a SigV4 signature computed for every attempt.
+//! The credentials of the worker, in headers: none, basic, bearer, a token of a token endpoint, or a SigV4 signature
+//! computed for every attempt.
 
 use std::time::SystemTime;
 
@@ -14,8 +15,10 @@ use crate::config::settings::Auth;
 
 use super::ExportError;
 use super::secrets::SecretHeader;
-use crate::worker::identity::aws::{Chain, Renewing, Source};
+use crate::worker::identity::aws::{Chain, Source};
+use crate::worker::identity::oauth::Tokens;
 use crate::worker::identity::profiles;
+use crate::worker::identity::renewing::Renewing;
 
 /// Adds the credentials.
 pub(super) enum Authorizer {
@@ -23,6 +26,8 @@ pub(super) enum Authorizer {
     Nobody,
     /// A header with a secret.
     Secret(SecretHeader),
+    /// A token of a token endpoint.
+    OAuth2(Box<Renewing<Tokens>>),
     /// A signature over the body.
     SigV4(Box<Signer>),
 }
@@ -31,7 +36,7 @@ pub(super) enum Authorizer {
 pub(super) struct Signer {
     region: String,
     service: String,
-    credentials: Renewing,
+    credentials: Renewing<Source>,
 }
 
 // === impl Authorizer ===
@@ -50,6 +55,11 @@ impl Authorizer {
                 let place = ("remote_write.auth.token", "Authorization");
                 SecretHeader::new(token, place, |token: &str| format!("Bearer {token}")).map(Self::Secret)
             }
+            Auth::OAuth2(endpoint) => {
+                let tokens = Tokens::new((**endpoint).clone());
+                tokens.check().map_err(|why| ExportError::OAuth2(why.into()))?;
+                Ok(Self::OAuth2(Box::new(Renewing::new(tokens))))
+            }
             Auth::SigV4 { region, service, profile, role_arn } => {
                 let checked = profiles::check(profile.as_deref()).await;
                 checked.map_err(|error| ExportError::Profile(error.to_string().into()))?;
@@ -62,20 +72,29 @@ impl Authorizer {
     }
 
     /// Adds the headers for one attempt.
+    ///
+    /// # Errors
+    /// Why there are no credentials.
     pub(super) async fn authorize(
         &self,
         method: &Method,
         url: &str,
         headers: &mut HeaderMap,
         body: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<(), NoCredentials> {
         match self {
             Self::Nobody => {}
             Self::Secret(secret) => drop(headers.insert(AUTHORIZATION, secret.value())),
+            Self::OAuth2(tokens) => {
+                let token = tokens.at(now()).await.map_err(|why| NoCredentials::no_token(&why))?;
+                headers.insert(AUTHORIZATION, bearer(&token.value).map_err(|why| NoCredentials::no_token(&why))?);
+            }
             Self::SigV4(signer) => {
                 let now = now();
-                let credentials = signer.credentials.at(now).await?;
-                for (name, value) in signer.sign(credentials, (method, url), body, now)? {
+                let credentials = signer.credentials.at(now).await.map_err(|why| NoCredentials::of_aws(&why))?;
+                let signed =
+                    signer.sign(credentials, (method, url), body, now).map_err(|why| NoCredentials::of_aws(&why))?;
+                for (name, value) in signed {
                     headers.insert(name, value);
                 }
             }
@@ -83,12 +102,45 @@ impl Authorizer {
         Ok(())
     }
 
-    /// The receiver has rejected the credentials: they may have been renewed.
-    pub(super) fn distrust(&self) {
-        if let Self::SigV4(signer) = self {
-            signer.credentials.distrust(now());
+    /// The receiver has rejected the credentials in this header with this status: they may have been renewed. A token is not
+    /// used again after a 401; with a 403, the client may do too little, and another token would not change that.
+    pub(super) fn distrust(&self, header: Option<&HeaderValue>, status: u16) {
+        match self {
+            Self::SigV4(signer) => signer.credentials.distrust(now()),
+            Self::OAuth2(tokens) if status == 401 => {
+                tokens.discard(|token| bearer(&token.value).is_ok_and(|known| header == Some(&known)));
+            }
+            Self::Nobody | Self::Secret(_) | Self::OAuth2(_) => {}
         }
     }
+}
+
+/// Why a request has no credentials.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoCredentials {
+    pub(super) why: String,
+    pub(super) remedy: &'static str,
+}
+
+// === impl NoCredentials ===
+
+impl NoCredentials {
+    fn no_token(why: &str) -> Self {
+        let remedy = "check remote_write.auth.oauth2 and the token endpoint";
+        Self { why: format!("no OAuth2 token: {why}"), remedy }
+    }
+
+    fn of_aws(why: &str) -> Self {
+        let remedy = "check remote_write.auth and what the AWS credential chain finds";
+        Self { why: format!("no AWS credentials: {why}"), remedy }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| "the token is not legal in an HTTP header".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[allow(clippy::disallowed_methods, reason = "signatures carry the time of day")]

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER,
+    USER_AGENT,
 };
 use reqwest::{Certificate, Identity, Method, Response, Url};
 
@@ -12,7 +13,7 @@ use crate::core::remotewrite::v2;
 use crate::core::remotewrite::verdict::{self, Written};
 use crate::core::settings::SINGLE_TENANT;
 
-use super::auth::Authorizer;
+use super::auth::{Authorizer, NoCredentials};
 use super::causes;
 use super::connector::Connector;
 use super::dialect::Version;
@@ -34,6 +35,7 @@ const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-v
 const WRITTEN_SAMPLES: &str = "x-prometheus-remote-write-samples-written";
 const WRITTEN_HISTOGRAMS: &str = "x-prometheus-remote-write-histograms-written";
 const WRITTEN_EXEMPLARS: &str = "x-prometheus-remote-write-exemplars-written";
+const VICTORIA: &str = "x-server-hostname";
 const ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
 
 /// Sends to one receiver.
@@ -58,6 +60,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<String>,
     /// The beginning of its text, printable, on one line.
     pub(super) text: String,
+    /// Whether it has the header that VictoriaMetrics gives to every answer.
+    pub(super) victoria: bool,
 }
 
 /// Why there is no answer.
@@ -67,7 +71,7 @@ pub(super) enum Failure {
     /// The port is for TLS, and the request was plain HTTP: nothing has arrived.
     WantsTls(String),
     /// There are no credentials yet.
-    NoCredentials(String),
+    NoCredentials(NoCredentials),
     /// It may have arrived.
     NoAnswer(String),
     /// It has arrived, and the receiver has not understood it.
@@ -104,12 +108,7 @@ impl Failure {
                 ("unreachable", "the receiver speaks TLS at this port: write https:// in remote_write.url", why)
             }
             Self::NotSent(why) => ("unreachable", "check remote_write.url, its port, DNS, and http or https", why),
-            Self::NoCredentials(why) => (
-                "no_credentials",
-                "check remote_write.auth and what the AWS credential \
-                                                            chain finds",
-                why,
-            ),
+            Self::NoCredentials(NoCredentials { why, remedy }) => ("no_credentials", remedy, why),
             Self::NotRead(why) => (
                 "not_understood",
                 "the receiver does not accept remote write 2.0: set remote_write.protocol to auto or 1.0; or it is behind a \
@@ -162,7 +161,8 @@ impl Client {
         }
         put_tenant(&mut headers, self.tenant_header.as_ref(), tenant).map_err(|_| Failure::IllegalTenant)?;
         let authorized = self.auth.authorize(&Method::POST, self.url.as_str(), &mut headers, body).await;
-        authorized.map_err(|why| Failure::NoCredentials(format!("no AWS credentials: {why}")))?;
+        authorized.map_err(Failure::NoCredentials)?;
+        let used = headers.get(AUTHORIZATION).cloned();
         match self.http.client().post(self.url.clone()).headers(headers).body(body.clone()).send().await {
             Ok(response) => {
                 let answer = Answer { version, ..answer(response).await };
@@ -170,7 +170,7 @@ impl Client {
                     return Err(Failure::WantsTls(answer.text));
                 }
                 if matches!(answer.status, 401 | 403) {
-                    self.auth.distrust();
+                    self.auth.distrust(used.as_ref(), answer.status);
                 }
                 Ok(answer)
             }
@@ -212,6 +212,7 @@ async fn answer(mut response: Response) -> Answer {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let written = written(response.headers());
+    let victoria = response.headers().contains_key(VICTORIA);
     let mut bytes = Vec::new();
     // The status is the answer; a text that breaks off changes nothing.
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -222,7 +223,7 @@ async fn answer(mut response: Response) -> Answer {
         }
     }
     let text = String::from_utf8_lossy(&bytes).trim().replace(|c: char| c.is_control(), " ");
-    Answer { status, retry_after, text, written, ..Answer::default() }
+    Answer { status, retry_after, text, written, victoria, ..Answer::default() }
 }
 
 /// What was stored, by the headers of an answer. A count that is missing is zero, if another one is there.
@@ -237,11 +238,11 @@ fn written(headers: &HeaderMap) -> Option<Written> {
 pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, ExportError> {
     let builder = || {
         let builder = reqwest::Client::builder()
-            .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(millis(cfg.timeout))
             .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
-        tls(builder, &cfg.tls)
+        // Otherwise what is used follows from what the server offers in TLS.
+        tls(if cfg.enable_http2 { builder } else { builder.http1_only() }, &cfg.tls)
     };
     let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
     if matches!(cfg.auth, Auth::SigV4 { .. }) {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
 use crate::core::remotewrite::{Request, StepBatch, v2};
-use crate::worker::telemetry::{ILLEGAL_TENANT, QUARANTINED, class_of, flood};
+use crate::worker::telemetry::{ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, class_of, flood};
 
 use super::Delivered;
 use super::client::{Answer, Failure};
@@ -53,6 +53,11 @@ struct Answered {
     answer: Answer,
     /// What was sent of it, and what was not.
     sent: Relabeled,
+}
+
+/// A part that is never sent.
+struct Unsendable {
+    reason: &'static str,
 }
 
 // === impl Sending ===
@@ -120,8 +125,9 @@ impl Delivery<'_> {
 
     /// Sends a series again that was refused before, alone.
     async fn try_again(&mut self, one: &Request) {
-        let Some(Answered { verdict, answer, sent }) = self.send(one).await else {
-            return self.give_up(one.samples.into(), ILLEGAL_TENANT);
+        let Answered { verdict, answer, sent } = match self.send(one).await {
+            Ok(answered) => answered,
+            Err(Unsendable { reason }) => return self.give_up(one.samples.into(), reason),
         };
         self.omit(&sent);
         let (labels, now) = (one.labels_of_one().unwrap_or_default(), tokio::time::Instant::now());
@@ -147,11 +153,18 @@ impl Delivery<'_> {
     async fn settle_all(&mut self, request: Request, values: bool) {
         let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
         while let Some(part) = halving.next() {
-            let Some(answered) = self.send(&part).await else {
-                let text = "the tenant's name is not legal in an HTTP header".to_owned();
-                halving.rejected();
-                self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
-                continue;
+            let answered = match self.send(&part).await {
+                Ok(answered) => answered,
+                Err(Unsendable { reason: MAX_SAMPLE_AGE }) => {
+                    self.expire(&part);
+                    continue;
+                }
+                Err(Unsendable { reason }) => {
+                    let text = "the tenant's name is not legal in an HTTP header".to_owned();
+                    halving.rejected();
+                    self.reject(&part, reason, &Answer { text, ..Answer::default() });
+                    continue;
+                }
             };
             if std::mem::take(&mut self.rerouted) {
                 halving.forget();
@@ -231,15 +244,18 @@ impl Delivery<'_> {
         self.ticket.settle(samples);
     }
 
-    /// Sends one part until there is a final answer to it; `None` when it can never be sent.
-    async fn send(&mut self, part: &Request) -> Option<Answered> {
+    /// Sends one part until there is a final answer to it.
+    async fn send(&mut self, part: &Request) -> Result<Answered, Unsendable> {
         let new = if self.batch.resend { Past::Resent } else { Past::Fresh };
         let (mut past, mut attempt) = (new, 0u32);
         let mut sent = self.relabel(part);
         loop {
             let Some(request) = &sent.request else {
-                return Some(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
+                return Ok(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
             };
+            if self.is_too_old() {
+                return Err(Unsendable { reason: MAX_SAMPLE_AGE });
+            }
             let Some(tried) = self.attempt(request, attempt).await else {
                 if self.is_rerouted() {
                     // What the receiver before refused or took proves nothing of this one.
@@ -261,10 +277,10 @@ impl Delivery<'_> {
                     Verdict::Wait { after } => answer.trouble(after),
                     verdict => {
                         self.way.answered(self.sending, verdict == Verdict::Acknowledged);
-                        return Some(Answered { verdict, answer, sent });
+                        return Ok(Answered { verdict, answer, sent });
                     }
                 },
-                Err(failure) => failure.trouble()?,
+                Err(failure) => failure.trouble().ok_or(Unsendable { reason: ILLEGAL_TENANT })?,
             };
             self.way.failed(self.sending, self.batch.step, &trouble);
             tokio::time::sleep(self.way.endpoint.backoff.delay(attempt.saturating_add(1), random())).await;
@@ -341,6 +357,10 @@ impl Delivery<'_> {
         drop(in_flight);
         meters.seconds.observe(started.elapsed().as_secs_f64());
         meters.requests.with_label_values(&[class_of(answer.as_ref().map_or(0, |a| a.status))]).inc();
+        if let Ok(answer) = &answer {
+            let (url, settings) = (endpoint.client.shown(), &endpoint.settings);
+            endpoint.exemplars.learn(answer, &url, settings, &self.batch.tenant).await;
+        }
         Some(answer)
     }
 
@@ -396,6 +416,7 @@ pub(super) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::sender::auth::NoCredentials;
 
     #[test]
     fn only_who_does_not_answer_or_gives_up_on_the_way_may_have_stored_something() {
@@ -406,6 +427,9 @@ mod tests {
         assert!(failed(Failure::NoAnswer(String::new())));
         let unread = |status| Answer { status, version: Version::Second, ..Answer::default() };
         assert!(may_have_stored(&Ok(unread(204))) && !may_have_stored(&Ok(unread(400))));
-        assert!(!failed(Failure::NotSent(String::new())) && !failed(Failure::NoCredentials(String::new())));
+        assert!(
+            !failed(Failure::NotSent(String::new()))
+                && !failed(Failure::NoCredentials(NoCredentials { why: String::new(), remedy: "" }))
+        );
     }
 }

@@ -11,12 +11,14 @@ use tokio::sync::Semaphore;
 
 use crate::config::Tenants;
 use crate::config::settings::{Auth, OnStatus, RemoteWrite, Secret};
+use crate::config::tokens::TokenEndpoint;
 use crate::core::remotewrite::relabel::Relabeler;
 use crate::core::remotewrite::{Backoff, Choice};
 use crate::worker::telemetry::Receivers;
 
 use super::client::Client;
 use super::dialect::Dialect;
+use super::exemplars::Exemplars;
 use super::outage::Outage;
 use super::recipient::Recipient;
 use super::{ExportError, millis};
@@ -30,6 +32,7 @@ pub(super) struct Endpoint {
     pub(super) client: Client,
     /// The version of remote write.
     pub(super) dialect: Dialect,
+    pub(super) exemplars: Exemplars,
     pub(super) backoff: Backoff,
     /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
@@ -77,6 +80,7 @@ impl Endpoint {
             id,
             client: Client::new(settings).await?,
             dialect: Dialect::new(settings.protocol),
+            exemplars: Exemplars::new(settings.exemplars),
             backoff: Backoff { min: millis(settings.min_backoff), max: millis(settings.max_backoff) },
             choices: settings.on_status.iter().map(|(status, action)| (*status, choice(action))).collect(),
             relabeler: Relabeler::new(&settings.write_relabel_configs).map_err(ExportError::Relabel)?,
@@ -174,6 +178,10 @@ fn identity(settings: &RemoteWrite) -> RemoteWrite {
     let auth = match &settings.auth {
         Auth::Basic { username, password } => Auth::Basic { username: username.clone(), password: secret(password) },
         Auth::Bearer(token) => Auth::Bearer(secret(token)),
+        Auth::OAuth2(endpoint) => Auth::OAuth2(Box::new(TokenEndpoint {
+            client_secret: secret(&endpoint.client_secret),
+            ..(**endpoint).clone()
+        })),
         other => other.clone(),
     };
     let headers = settings.headers.iter().map(|(name, value)| (name.clone(), secret(value))).collect();

@@ -12,6 +12,7 @@ mod connector;
 mod delivery;
 mod dialect;
 mod endpoints;
+mod exemplars;
 mod guard;
 mod halving;
 mod metadata;
@@ -89,6 +90,9 @@ pub enum ExportError {
     /// A certificate without its key, or a key without its certificate.
     #[error("remote_write.tls: cert_file and key_file belong together; set both or none")]
     HalfIdentity,
+    /// Settings of a token endpoint that cannot be used.
+    #[error("remote_write.auth.oauth2: {0}")]
+    OAuth2(Box<str>),
     /// An AWS profile whose credentials a person has to fetch.
     #[error("remote_write.auth.profile: {0}")]
     Profile(Box<str>),

@@ -88,6 +88,19 @@ pub fn foresee(plan: &Plan<'_>) -> Result<Outcome, ExportError> {
     Ok(Outcome { target, findings })
 }
 
+/// Whether a receiver that answers as VictoriaMetrics does is one: then it discards exemplars. Call it outside of any async
+/// runtime.
+pub(super) fn drops_exemplars(cfg: &RemoteWrite, tenant: &str) -> bool {
+    let (base, _) = base(&cfg.url);
+    // The cluster version: only its own front has such paths.
+    if base.contains("/insert/") && base.ends_with("/prometheus") {
+        return true;
+    }
+    let Ok(server) = Inquirer::new(cfg, &base) else { return false };
+    let metrics = server.once().get(tenant, "metrics").ok().filter(|said| said.status == 200);
+    metrics.is_some_and(|said| Victoria::takes_samples(&String::from_utf8_lossy(&said.body)))
+}
+
 /// Remote-writes a request without a sample: checks the address, the credentials and the tenant.
 ///
 /// # Errors

@@ -125,7 +125,7 @@ impl Inquirer {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         }
         put_tenant(&mut headers, self.tenant_header.as_ref(), tenant).map_err(|e| e.to_string())?;
-        self.auth.authorize(method, url.as_str(), &mut headers, body).await?;
+        self.auth.authorize(method, url.as_str(), &mut headers, body).await.map_err(|no| no.why)?;
         let request = self.http.client().request(method.clone(), url).headers(headers).body(body.clone());
         let failed = |e: reqwest::Error| chain(&e.without_url());
         let mut response = request.send().await.map_err(failed)?;

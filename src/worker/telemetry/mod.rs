@@ -41,6 +41,8 @@ pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
 pub(crate) const QUARANTINED: &str = "quarantined";
 /// Why samples are not sent whose series got the labels of another one.
 pub(crate) const SAME_LABELS: &str = "same_labels";
+/// Why samples are not sent that are older than the settings allow.
+pub(crate) const MAX_SAMPLE_AGE: &str = "max_sample_age";
 
 /// All values that [`class_of`] returns.
 const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
@@ -135,6 +137,7 @@ pub(crate) struct ExportMeters {
     pub(crate) filtered: IntCounter,
     pub(crate) abandoned: IntCounter,
     pub(crate) exemplars_rejected: IntCounter,
+    pub(crate) exemplars_withheld: IntCounter,
     pub(crate) written_differs: IntCounter,
     pub(crate) pending_samples: IntGauge,
     pub(crate) requests: IntCounterVec,
@@ -456,11 +459,12 @@ impl ExportMeters {
             rejected: counters(
                 registry,
                 names::SAMPLES_REJECTED,
-                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED, SAME_LABELS]),
+                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED, SAME_LABELS, MAX_SAMPLE_AGE]),
             ),
             filtered: counter(registry, names::SAMPLES_FILTERED),
             abandoned: counter(registry, names::SAMPLES_ABANDONED),
             exemplars_rejected: counter(registry, names::EXEMPLARS_REJECTED),
+            exemplars_withheld: counter(registry, names::EXEMPLARS_WITHHELD),
             written_differs: counter(registry, names::WRITTEN_DIFFERS),
             pending_samples: gauge(names::SAMPLES_PENDING),
             requests: counters(registry, names::REQUESTS, CLASSES),
@@ -579,7 +583,7 @@ mod tests {
         [Cause::Watermark, Cause::Forced].into_iter().for_each(|cause| t.step_closed(cause));
         [true, false].into_iter().for_each(|stored| t.dead_letter(stored));
         let refused = [300, 400, 401, 404, 413, 418, 429, 500].map(|status| reason(status, ""));
-        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED, SAME_LABELS]) {
+        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED, SAME_LABELS, MAX_SAMPLE_AGE]) {
             t.export().rejected.with_label_values(&[reason]).inc();
         }
         for status in [0, 204, 302, 400, 429, 503] {

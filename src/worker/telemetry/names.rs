@@ -133,13 +133,15 @@ metrics! {
     SAMPLES_ALREADY_THERE = Counter "spanmill_samples_duplicate_total" []
         "Number of resent samples that the receiver rejected because it had stored them before.";
     SAMPLES_REJECTED = Counter "spanmill_samples_rejected_total" ["reason"]
-        "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined) or because relabeling gave them the labels of another series (same_labels); they are not retried.";
+        "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined), because relabeling gave them the labels of another series (same_labels), or because they are older than remote_write.max_sample_age (max_sample_age); they are not retried.";
     SAMPLES_FILTERED = Counter "spanmill_samples_filtered_total" []
         "Number of samples that were not sent because remote_write.write_relabel_configs drop their series.";
     SAMPLES_ABANDONED = Counter "spanmill_samples_abandoned_total" []
         "Number of samples abandoned because their task was closed; the next owner of the task sends them again.";
     EXEMPLARS_REJECTED = Counter "spanmill_exemplars_rejected_total" []
         "Number of exemplars that a receiver of remote write 2.0 did not store, according to its answer, although it stored their samples.";
+    EXEMPLARS_WITHHELD = Counter "spanmill_exemplars_withheld_total" []
+        "Number of exemplars that were not sent because the receiver stores none, or because remote_write.exemplars is off; their samples were sent.";
     WRITTEN_DIFFERS = Counter "spanmill_remote_write_written_mismatches_total" []
         "Number of successful answers of remote write 2.0 whose counts of written samples differ from what was sent; the log names the receiver.";
     SAMPLES_PENDING = Gauge "spanmill_samples_pending" []

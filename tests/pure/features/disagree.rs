@@ -24,6 +24,12 @@ use crate::features::shards::{Source, sources};
 use crate::scramble::Dice;
 use crate::streams::Event;
 
+/// A client of a token endpoint.
+const OAUTH2: &str = "remote_write.auth.type=oauth2";
+const TOKEN_URL: &str = "remote_write.auth.oauth2.token_url=https://login.example.com/token";
+const CLIENT_ID: &str = "remote_write.auth.oauth2.client_id=spanmill";
+const CLIENT_SECRET: &str = "remote_write.auth.oauth2.client_secret=hunter2";
+
 const PARTITIONS: i32 = 2;
 const SHARDS: u32 = 2;
 const EVENTS: usize = 40;
@@ -119,6 +125,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("series.snapshot_every", &["1s"]),
     ("series.zero_offset", &["500ms"]),
     ("series.interval", &["30s"]),
+    ("series.resend_unchanged", &["30s"]),
     ("series.tenant_label", &["tenant"]),
     ("series.external_labels", &["{cluster: c}"]),
     ("series.exemplars.label", &["trace"]),
@@ -132,6 +139,22 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.auth.password_file", &["/p", "remote_write.auth.type=basic", "remote_write.auth.username=u"]),
     ("remote_write.auth.token", &["x", "remote_write.auth.type=bearer"]),
     ("remote_write.auth.token_file", &["/x", "remote_write.auth.type=bearer"]),
+    ("remote_write.auth.oauth2.client_id", &["c", OAUTH2, TOKEN_URL, CLIENT_SECRET]),
+    ("remote_write.auth.oauth2.client_secret", &["s", OAUTH2, TOKEN_URL, CLIENT_ID]),
+    ("remote_write.auth.oauth2.client_secret_file", &["/s", OAUTH2, TOKEN_URL, CLIENT_ID]),
+    ("remote_write.auth.oauth2.token_url", &["http://login/", OAUTH2, CLIENT_ID, CLIENT_SECRET]),
+    ("remote_write.auth.oauth2.scopes", &["a,b", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET]),
+    ("remote_write.auth.oauth2.endpoint_params", &["{audience: a}", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET]),
+    ("remote_write.auth.oauth2.tls.ca_file", &["/ca.pem", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET]),
+    (
+        "remote_write.auth.oauth2.tls.cert_file",
+        &["/c.pem", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET, "remote_write.auth.oauth2.tls.key_file=/k.pem"],
+    ),
+    (
+        "remote_write.auth.oauth2.tls.key_file",
+        &["/k.pem", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET, "remote_write.auth.oauth2.tls.cert_file=/c.pem"],
+    ),
+    ("remote_write.auth.oauth2.tls.insecure_skip_verify", &["true", OAUTH2, TOKEN_URL, CLIENT_ID, CLIENT_SECRET]),
     ("remote_write.auth.region", &["eu-west-1", "remote_write.auth.type=sigv4"]),
     ("remote_write.auth.service", &["es", "remote_write.auth.type=sigv4", "remote_write.auth.region=eu-west-1"]),
     ("remote_write.auth.profile", &["p", "remote_write.auth.type=sigv4", "remote_write.auth.region=eu-west-1"]),
@@ -147,6 +170,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.max_in_flight", &["4"]),
     ("remote_write.on_status", &["{404: reject}"]),
     ("remote_write.protocol", &["1.0"]),
+    ("remote_write.exemplars", &["off"]),
+    ("remote_write.max_sample_age", &["1h"]),
     ("remote_write.metadata_interval", &["5m"]),
     ("remote_write.quarantine", &["10m"]),
     ("remote_write.preflight", &["false"]),

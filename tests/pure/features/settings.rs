@@ -192,6 +192,9 @@ fn sending(dice: &mut Dice, config: &mut Config) {
     settings.exemplars = !chance(dice, 3);
     settings.exemplars_on_counters = chance(dice, 3);
     config.remote_write.max_samples = pick(dice, &[5, 100, 2_000]);
+    // Without a throw of its own, which would change all cases.
+    let seldom = settings.interval == 0 && config.remote_write.max_samples != 100;
+    settings.resend_unchanged = if seldom { 60_000 } else { 0 };
 }
 
 fn dimensions(dice: &mut Dice, most: u64) -> Vec<Dimension> {

@@ -19,6 +19,8 @@ const LABEL_VALUE: u64 = 0x12;
 /// A request under the rules of its endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relabeled {
+    /// Exemplars that are not sent.
+    pub withheld: u64,
     /// What is sent: the very request if no rule changes it; `None` if nothing is left.
     pub request: Option<Request>,
     /// Samples of series that the rules do not send.

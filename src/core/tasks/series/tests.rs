@@ -10,6 +10,7 @@ mod property;
 mod settings;
 mod stored;
 mod tenants;
+mod unchanged;
 mod version_1;
 
 use std::collections::BTreeMap;

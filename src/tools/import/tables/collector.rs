@@ -1,11 +1,15 @@
 //! The components around the Collector's connectors.
 
-use crate::tools::import::collector::scheme;
-use crate::tools::import::table::How::{By, Nothing, Secret, Text};
+use crate::tools::import::collector::{params, scheme};
+use crate::tools::import::table::How::{Bool, By, Names, Nothing, Secret, Text};
 use crate::tools::import::table::ImportResult::{Better, Different, Ignored, Refused, Same};
 use crate::tools::import::table::{Table, case, key, none};
 
 const TOKEN: &str = "/etc/spanmill/remote-write-token";
+const CLIENT_SECRET: &str = "/etc/spanmill/remote-write-client-secret";
+const OTHER_TLS: &str =
+    "write the files into remote_write.auth.oauth2.tls: the certificate must be for the host of the token_url";
+const BESIDES: &str = "trusted in addition to the system's authorities, not instead";
 const PASSWORD: &str = "/etc/spanmill/remote-write-password";
 const UPSTREAM: &str = "spans are counted as they are in the topic: run it in the Collector that writes the topic";
 const TRACES: &str = "spans come from Kafka: configure this Collector to write there with its kafka exporter, partition_traces_by_id: \
@@ -40,6 +44,48 @@ pub(in crate::tools::import) const BEARER_AUTH: Table = Table {
         key("token", Secret(TOKEN), "remote_write.auth.token_file", Same),
         key("filename", Text, "remote_write.auth.token_file", Same),
         none("header", Refused("the header is Authorization: write another as remote_write.headers")),
+    ],
+};
+
+/// The extension for tokens of a token endpoint.
+pub(in crate::tools::import) const OAUTH2_AUTH: Table = Table {
+    name: "Collector: extension oauth2client",
+    root: "extensions.oauth2client",
+    rows: &[
+        key("client_id", Text, "remote_write.auth.oauth2.client_id", Same),
+        none("client_id_file", Refused("write the ID into remote_write.auth.oauth2.client_id")),
+        key("client_secret", Secret(CLIENT_SECRET), "remote_write.auth.oauth2.client_secret_file", Same),
+        key("client_secret_file", Text, "remote_write.auth.oauth2.client_secret_file", Same),
+        key("token_url", Text, "remote_write.auth.oauth2.token_url", Same),
+        key("scopes", Names, "remote_write.auth.oauth2.scopes", Same),
+        key("endpoint_params", By(params), "remote_write.auth.oauth2.endpoint_params", Same),
+        case(
+            "endpoint_params",
+            "(several values)",
+            Nothing,
+            "",
+            Refused("a parameter has one value: join them, or write them into the query of token_url"),
+        ),
+        none("timeout", Ignored("a token endpoint has ten seconds to answer")),
+        none(
+            "expiry_buffer",
+            Ignored("a token is renewed when a third of its life is left, or five minutes before its end"),
+        ),
+        case("grant_type", "client_credentials", Nothing, "", Same),
+        none("grant_type", Refused("client_credentials is the only grant")),
+        key("tls.ca_file", Text, "remote_write.auth.oauth2.tls.ca_file", Different(BESIDES)),
+        key("tls.cert_file", Text, "remote_write.auth.oauth2.tls.cert_file", Same),
+        key("tls.key_file", Text, "remote_write.auth.oauth2.tls.key_file", Same),
+        key("tls.insecure_skip_verify", Bool, "remote_write.auth.oauth2.tls.insecure_skip_verify", Same),
+        none("tls.insecure", Ignored("TLS follows from http or https")),
+        none("tls.ca_pem", Refused(OTHER_TLS)),
+        none("tls.cert_pem", Refused(OTHER_TLS)),
+        none("tls.key_pem", Refused(OTHER_TLS)),
+        none("tls.server_name_override", Refused(OTHER_TLS)),
+        none("tls.reload_interval", Refused(OTHER_TLS)),
+        none("tls.min_version", Refused(OTHER_TLS)),
+        none("tls.max_version", Refused(OTHER_TLS)),
+        none("tls.include_system_ca_certs_pool", Refused(OTHER_TLS)),
     ],
 };
 

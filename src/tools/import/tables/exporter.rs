@@ -41,7 +41,7 @@ const ROWS: &[Row] = &[
         Nothing,
         "",
         Refused(
-            "unsupported authentication: use basic, bearer or \
+            "unsupported authentication: use basic, bearer, oauth2 or \
                                                                   sigv4",
         ),
     ),

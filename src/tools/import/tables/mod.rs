@@ -10,7 +10,7 @@ mod remote_write;
 mod scraped;
 mod tempo;
 
-pub(super) use collector::{BASIC_AUTH, BEARER_AUTH, COMPONENTS, GATES, SIGV4_AUTH};
+pub(super) use collector::{BASIC_AUTH, BEARER_AUTH, COMPONENTS, GATES, OAUTH2_AUTH, SIGV4_AUTH};
 pub(super) use connectors::{SERVICE_GRAPH, SPAN_METRICS};
 pub(super) use exporter::EXPORTER;
 pub(super) use filter::FILTER;
@@ -23,7 +23,7 @@ pub(super) use tempo::{GENERATOR, OVERRIDES, TOP};
 use super::table::Table;
 
 /// All tables, in the order of the document.
-pub(super) const TABLES: [&Table; 16] = [
+pub(super) const TABLES: [&Table; 17] = [
     &GENERATOR,
     &OVERRIDES,
     &REMOTE_WRITE,
@@ -35,6 +35,7 @@ pub(super) const TABLES: [&Table; 16] = [
     &SCRAPED_EXPORTER,
     &BASIC_AUTH,
     &BEARER_AUTH,
+    &OAUTH2_AUTH,
     &SIGV4_AUTH,
     &RECEIVER,
     &FILTER,

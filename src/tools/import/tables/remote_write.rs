@@ -2,7 +2,7 @@
 
 use crate::tools::import::relabeling::rules;
 use crate::tools::import::specials::{authorization, headers, url};
-use crate::tools::import::table::How::{Bool, By, Duration, Nothing, Secret, Text, Whole};
+use crate::tools::import::table::How::{Bool, By, Duration, Labels, Names, Nothing, Secret, Text, Whole};
 use crate::tools::import::table::ImportResult::{Better, Different, Ignored, Refused, Same};
 use crate::tools::import::table::{Table, case, key, none};
 
@@ -10,6 +10,10 @@ const CLASSES: &str =
     "expressions use Rust's syntax: `\\d`, `\\w` and `\\b` match Unicode, write `[0-9]` for ASCII; otherwise as RE2";
 const TOKEN: &str = "/etc/spanmill/remote-write-token";
 const PASSWORD: &str = "/etc/spanmill/remote-write-password";
+const CLIENT_SECRET: &str = "/etc/spanmill/remote-write-client-secret";
+const JWT: &str = "the client proves itself with a secret: the grant of signed tokens is not supported";
+const OTHER: &str = "unsupported authentication: add the token in a proxy, or use basic, bearer, oauth2 or sigv4";
+const BESIDES: &str = "trusted in addition to the system's authorities, not instead";
 const TLS_FILE: &str = "write it to a file and set its path";
 
 /// One receiver.
@@ -39,7 +43,7 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
             "",
             Refused("all rules of the receiver are skipped, because each acts on what the one before leaves"),
         ),
-        none("send_exemplars", Ignored("Tempo always sends them; series.exemplars.enabled: false disables them")),
+        none("send_exemplars", Ignored("Tempo always sends them; remote_write.exemplars: off disables them")),
         none("send_native_histograms", Ignored("histograms.mode decides, as the overrides do in Tempo")),
         none("protobuf_message", Refused("not a message of remote write")),
         case("protobuf_message", "prometheus.WriteRequest", Nothing, "", Same),
@@ -67,24 +71,36 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         key("authorization.credentials_file", Text, "remote_write.auth.token_file", Same),
         key("bearer_token", Secret(TOKEN), "remote_write.auth.token_file", Same),
         key("bearer_token_file", Text, "remote_write.auth.token_file", Same),
-        none(
-            "oauth2.**",
-            Refused(
-                "unsupported authentication: add the token in a proxy, or use basic, bearer or \
-                                   sigv4",
-            ),
-        ),
-        none(
-            "azuread.**",
-            Refused(
-                "unsupported authentication: add the token in a proxy, or use basic, bearer or \
-                                    sigv4",
-            ),
-        ),
-        none(
-            "google_iam.**",
-            Refused("unsupported authentication: add the token in a proxy, or use basic, bearer or sigv4"),
-        ),
+        key("oauth2.client_id", Text, "remote_write.auth.oauth2.client_id", Same),
+        key("oauth2.client_secret", Secret(CLIENT_SECRET), "remote_write.auth.oauth2.client_secret_file", Same),
+        key("oauth2.client_secret_file", Text, "remote_write.auth.oauth2.client_secret_file", Same),
+        none("oauth2.client_secret_ref", Refused("write the secret to a file, and its path as client_secret_file")),
+        key("oauth2.token_url", Text, "remote_write.auth.oauth2.token_url", Same),
+        key("oauth2.scopes", Names, "remote_write.auth.oauth2.scopes", Same),
+        key("oauth2.endpoint_params", Labels, "remote_write.auth.oauth2.endpoint_params", Same),
+        case("oauth2.grant_type", "client_credentials", Nothing, "", Same),
+        none("oauth2.grant_type", Refused("client_credentials is the only grant")),
+        key("oauth2.tls_config.ca_file", Text, "remote_write.auth.oauth2.tls.ca_file", Different(BESIDES)),
+        key("oauth2.tls_config.cert_file", Text, "remote_write.auth.oauth2.tls.cert_file", Same),
+        key("oauth2.tls_config.key_file", Text, "remote_write.auth.oauth2.tls.key_file", Same),
+        key("oauth2.tls_config.insecure_skip_verify", Bool, "remote_write.auth.oauth2.tls.insecure_skip_verify", Same),
+        none("oauth2.tls_config.ca", Refused(TLS_FILE)),
+        none("oauth2.tls_config.cert", Refused(TLS_FILE)),
+        none("oauth2.tls_config.key", Refused(TLS_FILE)),
+        none("oauth2.tls_config.server_name", Refused("the certificate must be for the host of the token_url")),
+        none("oauth2.tls_config.min_version", Ignored("TLS 1.2 and 1.3 are supported")),
+        none("oauth2.tls_config.max_version", Ignored("TLS 1.2 and 1.3 are supported")),
+        none("oauth2.proxy_url", Refused("set it in HTTPS_PROXY or HTTP_PROXY of the environment")),
+        none("oauth2.no_proxy", Refused("set it in NO_PROXY of the environment")),
+        none("oauth2.proxy_from_environment", Ignored("the proxy of the environment is always used")),
+        none("oauth2.proxy_connect_header.**", Refused("a proxy gets no further headers")),
+        none("oauth2.client_certificate_key*", Refused(JWT)),
+        none("oauth2.signature_algorithm", Refused(JWT)),
+        none("oauth2.iss", Refused(JWT)),
+        none("oauth2.audience", Refused(JWT)),
+        none("oauth2.claims.**", Refused(JWT)),
+        none("azuread.**", Refused(OTHER)),
+        none("google_iam.**", Refused(OTHER)),
         key("sigv4.region", Text, "remote_write.auth.region", Same),
         none(
             "sigv4.access_key",
@@ -100,12 +116,7 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         none("sigv4.use_fips_sts_endpoint", Refused("set AWS_USE_FIPS_ENDPOINT")),
         case("sigv4.use_fips_sts_endpoint", "false", Nothing, "", Same),
         none("tls_config.ca", Refused(TLS_FILE)),
-        key(
-            "tls_config.ca_file",
-            Text,
-            "remote_write.tls.ca_file",
-            Different("trusted in addition to the system's authorities, not instead"),
-        ),
+        key("tls_config.ca_file", Text, "remote_write.tls.ca_file", Different(BESIDES)),
         none("tls_config.cert", Refused(TLS_FILE)),
         key("tls_config.cert_file", Text, "remote_write.tls.cert_file", Same),
         none("tls_config.key", Refused(TLS_FILE)),
@@ -120,7 +131,7 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         none("proxy_connect_header.**", Refused("a proxy gets no further headers")),
         case("follow_redirects", "false", Nothing, "", Same),
         none("follow_redirects", Refused("redirects are not followed: set the receiver itself in remote_write.url")),
-        none("enable_http2", Ignored("HTTP/1.1 is used")),
+        key("enable_http2", Bool, "remote_write.enable_http2", Same),
         none("http_headers.**", Refused("write them as remote_write.headers")),
         none("queue_config.capacity", Ignored("one request per shard is in flight, in order; Kafka holds the rest")),
         none("queue_config.max_shards", Ignored("one request per shard is in flight, in order; Kafka holds the rest")),
@@ -130,8 +141,7 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         key("queue_config.min_backoff", Duration, "remote_write.min_backoff", Same),
         key("queue_config.max_backoff", Duration, "remote_write.max_backoff", Same),
         none("queue_config.retry_on_http_429", Better("429 is always retried, after the time of Retry-After")),
-        none("queue_config.sample_age_limit", Refused("no sample is dropped for its age")),
-        case("queue_config.sample_age_limit", "0s", Nothing, "", Same),
+        key("queue_config.sample_age_limit", Duration, "remote_write.max_sample_age", Same),
         none("metadata_config.**", Ignored("remote_write.metadata_interval decides; Tempo sends no metadata")),
     ],
 };

@@ -36,7 +36,7 @@ fn endpoint(url: &str) -> TokenEndpoint {
         client_secret: Secret::new("hunter 2&"),
         scope: "kafka write".to_owned(),
         params: vec![("audience".to_owned(), "spans/1".to_owned())],
-        ca_file: None,
+        tls: Tls::default(),
     }
 }
 
@@ -112,7 +112,7 @@ fn an_endpoint_that_is_not_there_and_files_that_cannot_be_used_are_named() {
     let no = asked(&away).expect_err("no file");
     assert!(no.cause == Cause::File && no.why.contains("/nowhere/secret"), "{}", no.why);
     away.client_secret = Secret::new("x");
-    away.ca_file = Some("/nowhere/ca.pem".into());
+    away.tls.ca_file = Some("/nowhere/ca.pem".into());
     let no = asked(&away).expect_err("no file");
     assert!(no.cause == Cause::File && no.why.contains("/nowhere/ca.pem"), "{}", no.why);
 }

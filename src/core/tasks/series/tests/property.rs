@@ -4,7 +4,7 @@ use super::*;
 use crate::core::model::Unit;
 
 /// Splitmix64.
-struct Rng(u64);
+pub(super) struct Rng(u64);
 
 impl Rng {
     fn below(&mut self, n: u64) -> u64 {
@@ -17,10 +17,10 @@ impl Rng {
 
 const START: Millis = 50 * W;
 const END: Millis = START + 60 * W;
-const SOURCES: i32 = 3;
+pub(super) const SOURCES: i32 = 3;
 
 /// What one source saw, by step, and the records that carry it.
-struct Told {
+pub(super) struct Told {
     seen: Vec<(Millis, Seen)>,
     records: Vec<Vec<u8>>,
 }
@@ -37,7 +37,7 @@ fn seen(rng: &mut Rng, at: Millis) -> Seen {
 }
 
 /// The ways of counting, one after the other. The first ones are classic.
-fn how(n: u64) -> How {
+pub(super) fn how(n: u64) -> How {
     let native = |schema, max_buckets| Some(Native { schema, max_buckets });
     match n % 8 {
         0 => CLASSIC,
@@ -80,7 +80,7 @@ fn tell(rng: &mut Rng, partition: i32, [first, then]: &[How; 2]) -> Told {
     told
 }
 
-fn interleave(rng: &mut Rng, told: &[Told]) -> Vec<Vec<u8>> {
+pub(super) fn interleave(rng: &mut Rng, told: &[Told]) -> Vec<Vec<u8>> {
     let mut queues: Vec<_> = told.iter().map(|t| t.records.iter()).collect();
     let mut out = Vec::new();
     while queues.iter().any(|q| q.len() > 0) {
@@ -103,7 +103,7 @@ fn story(seed: u64, rolling: bool) -> (Rng, Vec<Told>) {
     counting(seed, &if rolling { [first, then] } else { [first.clone(), first] })
 }
 
-fn counting(seed: u64, how: &[How; 2]) -> (Rng, Vec<Told>) {
+pub(super) fn counting(seed: u64, how: &[How; 2]) -> (Rng, Vec<Told>) {
     let mut rng = Rng(seed);
     let told = (0..SOURCES).map(|p| tell(&mut rng, p, how)).collect();
     (rng, told)
