@@ -17,6 +17,9 @@ use crate::worker::admin::{Admin, Probes};
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::telemetry::Telemetry;
 
+/// How long the end waits for the last spans of its own work to be sent.
+const FLUSHES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs until a signal or a failure.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
     let loaded = match args.prepare() {
@@ -39,6 +42,7 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
         brokers = config.kafka.brokers,
         "starting"
     );
+    let traces = telemetry.start_traces(&config.traces, &config.kafka.group)?;
     let admin_settings = config.admin.clone();
     let worker = Worker::start(config, telemetry.clone())?;
     let probes = Probes { alive: worker.alive_probe(), judged: worker.judged_probe() };
@@ -52,6 +56,8 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(admin) = admin {
         admin.stop();
     }
+    // After the last tasks were closed, however the worker has ended.
+    traces.into_iter().for_each(|thread| thread.stop(FLUSHES_WITHIN));
     ended?;
     tracing::info!("stopped");
     Ok(())

@@ -3,6 +3,7 @@
 
 pub(super) mod look;
 pub(super) mod report;
+pub(super) mod sending;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -69,7 +69,9 @@ fn render(effective: &[Effective]) -> String {
 fn text(path: &str, value: &str) -> String {
     match value.split_once('?') {
         // Some receivers take a token in the query.
-        Some((base, _)) if path == "remote_write.url" => show_text(&format!("{base}?***")),
+        Some((base, _)) if ["remote_write.url", "telemetry.traces.endpoint"].contains(&path) => {
+            show_text(&format!("{base}?***"))
+        }
         _ => show_text(value),
     }
 }

@@ -131,5 +131,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("worker", "Resources of one process."),
     ("admin", "The HTTP server for health, readiness and spanmill's own metrics."),
     ("admin.tls", "TLS of the admin server. Files are PEM."),
+    ("telemetry", "What spanmill reports about itself, besides metrics and logs."),
+    (
+        "telemetry.traces",
+        "Spans of its own work: steps on their way to the receiver, tasks that are acquired, rebalances.",
+    ),
     ("log", "Logs go to standard error."),
 ];

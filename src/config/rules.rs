@@ -311,6 +311,18 @@ impl Layers<'_> {
     }
 
     fn check_process(&mut self, draft: &Draft) {
+        let traces = &draft.config.traces;
+        if !traces.endpoint.is_empty() {
+            self.must("telemetry.traces.endpoint", syntax::traces_url(&traces.endpoint));
+        }
+        for (name, value) in &traces.headers {
+            let path = format!("telemetry.traces.headers.{name}");
+            self.must(&path, syntax::header_name(name));
+            self.must(&path, syntax::header_value(value.reveal()));
+            if syntax::is_own_header(name, false) {
+                self.broken(&[&path], "is set by spanmill; remove it");
+            }
+        }
         let limit = draft.config.worker.memory_limit;
         if (1..LEAST_MEMORY).contains(&limit) {
             let message = "must be at least 64MiB, or 0B for no limit";

@@ -30,6 +30,8 @@ pub struct Config {
     pub worker: Worker,
     /// `admin:`
     pub admin: Admin,
+    /// `telemetry.traces:`
+    pub traces: Traces,
     /// `log:`
     pub log: Log,
 }
@@ -287,6 +289,17 @@ pub struct ServerTls {
     pub key_file: Option<PathBuf>,
 }
 
+/// `telemetry.traces:` spans of spanmill's own work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traces {
+    /// `endpoint`: of OTLP over HTTP. Default none, written as empty text.
+    pub endpoint: String,
+    /// `sampling`: the part of the traces that are sent. Default 1.
+    pub sampling: f64,
+    /// `headers` sent with every request. Default none.
+    pub headers: BTreeMap<String, Secret>,
+}
+
 /// `log:`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -362,6 +375,7 @@ impl Default for Config {
             remote_write: RemoteWrite::default(),
             worker: Worker::default(),
             admin: Admin::default(),
+            traces: Traces { endpoint: String::new(), sampling: 1.0, headers: BTreeMap::new() },
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
         }
     }

@@ -80,6 +80,19 @@ pub(super) fn listen(text: &str) -> Result<(), String> {
 
 /// An http or https URL with a host and without credentials.
 pub(super) fn url(text: &str) -> Result<(), String> {
+    let known = "`/api/v1/write` for Prometheus and VictoriaMetrics, `/api/v1/push` for Mimir";
+    let path = format!("has no path; add the path of remote write, {known}, or `/` if it has none");
+    address(text, ["`remote_write.auth`", "https://mimir.example.com/api/v1/push", &path])
+}
+
+/// The URL that spans are sent to.
+pub(super) fn traces_url(text: &str) -> Result<(), String> {
+    let path = "has no path; add that of OTLP over HTTP, `/v1/traces`";
+    address(text, ["`telemetry.traces.headers`", "http://collector:4318/v1/traces", path])
+}
+
+/// A URL with a path; what to use instead of a user, an example, and the problem of one without a path.
+fn address(text: &str, [instead, example, no_path]: [&str; 3]) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else {
         return Err("must begin with `http://` or `https://`".to_owned());
@@ -89,16 +102,15 @@ pub(super) fn url(text: &str) -> Result<(), String> {
     }
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("must not contain a user or password; use `remote_write.auth`".to_owned());
+        return Err(format!("must not contain a user or password; use {instead}"));
     }
     let (host, port) = host_port(authority);
     let legal = |c: char| c.is_ascii_alphanumeric() || "-._[]:%".contains(c);
     if host.is_empty() || !host.chars().all(legal) || !port.is_none_or(is_port) {
-        return Err("must name a host, as in `https://mimir.example.com/api/v1/push`".to_owned());
+        return Err(format!("must name a host, as in `{example}`"));
     }
     if rest.len() == authority.len() {
-        let known = "`/api/v1/write` for Prometheus and VictoriaMetrics, `/api/v1/push` for Mimir";
-        return Err(format!("has no path; add the path of remote write, {known}, or `/` if it has none"));
+        return Err(no_path.to_owned());
     }
     Ok(())
 }

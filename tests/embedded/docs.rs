@@ -16,7 +16,7 @@ const TOP: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECU
 /// Of these, only links are checked: they have retired names, or tests of their own.
 const ONLY_LINKS: [&str; 4] = ["CHANGELOG.md", "benches/README.md", "config/MIGRATION.md", "tests/cases/README.md"];
 /// YAML that belongs to other programs, by its first key.
-const FOREIGN_YAML: [&str; 2] = ["exporters", "groups"];
+const FOREIGN_YAML: [&str; 3] = ["exporters", "extensions", "groups"];
 /// Options with which a command needs a server.
 const SERVERS: [&str; 4] = ["--connect", "--against", "--expected", "--diff"];
 /// The files that commands of the papers name, and what they stand for.

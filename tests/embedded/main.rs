@@ -23,6 +23,7 @@ mod replay_sinks;
 mod tenants;
 mod top;
 mod topics;
+mod traces;
 mod words;
 mod worker;
 

@@ -64,6 +64,21 @@ fn what_is_printed_once_beside_a_worker_is_what_the_receiver_has() {
     assert_eq!(rows.map(|row| row["kind"].as_str()).collect::<Vec<_>>(), [Some("source"), Some("shard")], "{text}");
     assert_eq!(json["partitions"]["partitions"][0]["lag_records"], 0, "everything was read: {text}");
 
+    let shard = &json["samples"][0];
+    assert_eq!((json["samples"].as_array().map(Vec::len), &shard["kind"]), (Some(1), &"shard".into()), "{text}");
+    wait_until("what the receiver has stored is acknowledged in the journal", || {
+        let (code, text) = top(&brokers, &["--tab", "samples", "-o", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let sending = &json["samples"][0]["sending"];
+        let [closed, acknowledged] = ["closed", "acknowledged"].map(|key| sending[key].as_i64());
+        let newest = receiver.snapshot().values().map(|series| series.last_ts).max();
+        assert!(acknowledged <= closed, "{text}");
+        // The journal is at most some steps behind the receiver, and never ahead of it.
+        assert!(acknowledged <= newest, "{text}: {newest:?}");
+        assert!(json.get("services").is_none() && sending["skipped"] == serde_json::json!({}), "{text}");
+        code == Some(0) && acknowledged > Some(0)
+    });
+
     // Standard output is no terminal here: that is the same as `--once`.
     let (code, text) = top(&brokers, &["--tab", "services"]);
     assert_eq!(code, Some(0), "{text}");

@@ -21,6 +21,7 @@ mod simulation;
 mod slos;
 mod span_metrics;
 mod span_task;
+mod supply;
 
 #[path = "../support/adversary.rs"]
 mod adversary;

@@ -18,7 +18,7 @@ const NARROW: usize = 8;
 const GAP: usize = 2;
 /// What the keys do.
 const HELP: [(&str, &str); 11] = [
-    ("1-5, Tab, Shift-Tab", "another tab"),
+    ("1-6, Tab, Shift-Tab", "another tab"),
     ("up, down, PgUp, PgDn, Home, End", "move the selection (j, k, g, G)"),
     ("left, right", "sort by another column (<, >, s, S)"),
     ("r", "reverse the order"),

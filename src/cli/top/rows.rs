@@ -23,6 +23,7 @@ pub(super) fn first_sort(tab: Tab) -> Sort {
         Tab::Partitions => Sort { column: usize::MAX, descending: false },
         Tab::Series => Sort { column: 3, descending: true },
         Tab::LabelSets => Sort { column: 5, descending: true },
+        Tab::Samples => Sort { column: usize::MAX, descending: false },
     }
 }
 
@@ -34,6 +35,7 @@ pub(super) fn table(snapshot: &Snapshot, tab: Tab) -> Table {
         Tab::Partitions => partitions(snapshot),
         Tab::Series => series(snapshot),
         Tab::LabelSets => label_sets(snapshot),
+        Tab::Samples => samples(snapshot),
     }
 }
 
@@ -95,6 +97,47 @@ fn partition(report: &Report, row: &report::Row) -> Row {
     }
     let level = if row.problems.is_empty() { Level::Plain } else { Level::Bad };
     Row { cells, level }
+}
+
+fn samples(snapshot: &Snapshot) -> Table {
+    let columns = vec![
+        Column::text("SHARD"),
+        Column::text("OWNER").wide(),
+        Column::number("CLOSED AGE"),
+        Column::number("ACKNOWLEDGED AGE"),
+        Column::number("UNACKNOWLEDGED"),
+        Column::number("WAITING"),
+        Column::text("SKIPPED FOR"),
+        Column::number("STALL TIMEOUTS").wide(),
+        Column::text("STATE"),
+    ];
+    let Some(report) = &snapshot.samples else {
+        return Table { columns, rows: Vec::new(), notes: vec!["the journals are being read".to_owned()] };
+    };
+    let row = |row: &report::Row| {
+        let sending = row.sending.clone().unwrap_or_default();
+        let [acknowledged, unacknowledged, waiting, skipped, stall_timeouts] = sending.cells(report.at);
+        let age = |at: Option<i64>| at.map(|at| (report.at - at) as f64);
+        let cells = vec![
+            Cell::text(row.place()),
+            Cell::text(row.owner()),
+            Cell::number(age(row.time), row.age(report.at)),
+            Cell::number(age(sending.acknowledged), acknowledged),
+            Cell::number(Some(sending.unacknowledged as f64), unacknowledged),
+            Cell::number(Some(sending.undelivered_bytes as f64), waiting),
+            Cell::text(skipped),
+            Cell::number(Some(sending.stall_timeouts as f64), stall_timeouts),
+            Cell::text(row.state()),
+        ];
+        let level = match (row.problems.is_empty(), sending.waits()) {
+            (false, _) => Level::Bad,
+            (true, true) => Level::Warning,
+            (true, false) => Level::Plain,
+        };
+        Row { cells, level }
+    };
+    let notes = vec!["as of the latest step-close records: one step that is not acknowledged is normal".to_owned()];
+    Table { columns, rows: report.shards().map(row).collect(), notes }
 }
 
 fn series(snapshot: &Snapshot) -> Table {

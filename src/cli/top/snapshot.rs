@@ -35,12 +35,19 @@ pub(super) struct Snapshot {
     /// By tenant and metric, of all tenants.
     pub(super) series: Vec<MetricView>,
     pub(super) label_sets: Vec<SubjectView>,
+    /// The same look at the partitions, for the shards in it.
+    #[serde(serialize_with = "shards")]
+    pub(super) samples: Option<Arc<Report>>,
     /// Label sets of snapshots without a delta.
     pub(super) quiet: u64,
 }
 
 fn shared<S: Serializer>(report: &Option<Arc<Report>>, to: S) -> Result<S::Ok, S::Error> {
     report.as_deref().serialize(to)
+}
+
+fn shards<S: Serializer>(report: &Option<Arc<Report>>, to: S) -> Result<S::Ok, S::Error> {
+    report.as_ref().map(|report| report.shards().collect::<Vec<_>>()).serialize(to)
 }
 
 // === impl Snapshot ===

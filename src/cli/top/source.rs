@@ -61,10 +61,13 @@ impl Source {
     pub(super) fn snapshot(&mut self, tenant: Option<&str>, tabs: &[Tab]) -> Snapshot {
         let mut snapshot = Snapshot::of(&mut self.map.lock(), tenant, tabs);
         (snapshot.group, snapshot.at) = (self.group.clone(), wall_clock());
-        if tabs.contains(&Tab::Partitions) {
+        if tabs.iter().any(|tab| tab.is_of_partitions()) {
             self.request();
             match self.look() {
-                Some(Ok(report)) => snapshot.partitions = Some(report),
+                Some(Ok(report)) => {
+                    snapshot.partitions = tabs.contains(&Tab::Partitions).then(|| Arc::clone(&report));
+                    snapshot.samples = tabs.contains(&Tab::Samples).then_some(report);
+                }
                 Some(Err(error)) => snapshot.partial.push(error),
                 None => {}
             }
@@ -74,8 +77,8 @@ impl Source {
 
     /// Waits until all that was there is read, but no longer than until `deadline`. Returns what is missing.
     pub(super) fn wait(&mut self, tabs: &[Tab], deadline: Instant, stopped: impl Fn() -> bool) -> Result<(), String> {
-        let wants_map = tabs.iter().any(|tab| *tab != Tab::Partitions);
-        let wants_look = tabs.contains(&Tab::Partitions);
+        let wants_map = tabs.iter().any(|tab| !tab.is_of_partitions());
+        let wants_look = tabs.iter().any(|tab| tab.is_of_partitions());
         loop {
             if wants_look {
                 self.request();

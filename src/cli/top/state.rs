@@ -21,6 +21,8 @@ pub(super) enum Tab {
     Series,
     /// The operations and edges with most label sets.
     LabelSets,
+    /// Samples by shard: how far the steps are that receivers have stored, and what waits.
+    Samples,
 }
 
 /// What a key does.
@@ -83,7 +85,8 @@ pub(super) struct State {
 
 impl Tab {
     /// All of them, in order.
-    pub(super) const ALL: [Self; 5] = [Self::Services, Self::Edges, Self::Partitions, Self::Series, Self::LabelSets];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Services, Self::Edges, Self::Partitions, Self::Series, Self::LabelSets, Self::Samples];
 
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -92,6 +95,7 @@ impl Tab {
             Self::Partitions => "partitions",
             Self::Series => "series",
             Self::LabelSets => "label sets",
+            Self::Samples => "samples",
         }
     }
 
@@ -105,6 +109,11 @@ impl Tab {
 
     pub(super) fn index(self) -> usize {
         self as usize
+    }
+
+    /// Whether it shows what the partitions and their journals hold, and nothing of the map.
+    pub(super) fn is_of_partitions(self) -> bool {
+        matches!(self, Self::Partitions | Self::Samples)
     }
 
     fn moved(self, by: isize) -> Self {
@@ -139,7 +148,7 @@ pub(super) fn action(key: KeyEvent, typing: bool) -> Option<Action> {
     }
     Some(match key.code {
         KeyCode::Char('q') => Action::Quit,
-        KeyCode::Char(c @ '1'..='5') => Action::Show(Tab::ALL[c as usize - '1' as usize]),
+        KeyCode::Char(c @ '1'..='6') => Action::Show(Tab::ALL[c as usize - '1' as usize]),
         KeyCode::Tab => Action::NextTab(1),
         KeyCode::BackTab => Action::NextTab(-1),
         KeyCode::Down | KeyCode::Char('j') => Action::Move(1),
@@ -305,10 +314,10 @@ mod tests {
         let mut state = fresh();
         press(&mut state, &typed("3"));
         assert_eq!(state.tab, Tab::Partitions);
-        press(&mut state, &[KeyCode::Tab, KeyCode::Tab, KeyCode::Tab]);
+        press(&mut state, &[KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::Tab]);
         assert_eq!(state.tab, Tab::Services);
         press(&mut state, &[KeyCode::BackTab]);
-        assert_eq!(state.tab, Tab::LabelSets);
+        assert_eq!(state.tab, Tab::Samples);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::rows::table;
 use super::snapshot::Snapshot;
 use super::state::{State, Tab, action};
 use crate::cli::topics::report::{Kind, Report, Row};
+use crate::cli::topics::sending::Sending;
 use crate::core::model::Millis;
 use crate::core::model::text::shows_itself;
 use crate::tools::map::{EdgeView, MetricView, NodeType, NodeView, SubjectView, Values};
@@ -54,6 +55,17 @@ fn snapshot(name: &str) -> Snapshot {
     let mut row = Row::new(Kind::Source, name, 0, (100, 200));
     row.held(&Ok((Some(150), Some(NOW - 5_000))), &(3, 2_048, Some(NOW - 500)));
     report.add(row);
+    let mut row = Row::new(Kind::Shard, name, 3, (100, 200));
+    row.held(&Ok((Some(200), Some(NOW - 2_000))), &(9, 4_096, Some(NOW - 1_000)));
+    row.sending = Some(Sending {
+        closed: Some(NOW - 2_000),
+        acknowledged: Some(NOW - 32_000),
+        unacknowledged: 2,
+        stall_timeouts: 1,
+        undelivered_bytes: 3_072,
+        skipped: [(name.to_owned(), 4)].into(),
+    });
+    report.add(row);
     report.problem(format!("source topic {name} does not exist"));
     let owned = || name.to_owned();
     let subject = |kind, failed| SubjectView {
@@ -65,6 +77,7 @@ fn snapshot(name: &str) -> Snapshot {
         failed,
         label_sets: 7,
     };
+    let report = Arc::new(report);
     Snapshot {
         group: owned(),
         at: NOW,
@@ -75,7 +88,8 @@ fn snapshot(name: &str) -> Snapshot {
         partial: vec![format!("{name}[3] is behind")],
         services: vec![node("cart", values(4.25, 0.0)), node(name, values(120.0, 0.08)), node("idle", None)],
         edges: vec![edge(name, "cart", values(3.0, 0.02)), edge("cart", "db", values(9.0, 0.0))],
-        partitions: Some(Arc::new(report)),
+        partitions: Some(Arc::clone(&report)),
+        samples: Some(report),
         series: vec![MetricView { tenant: owned(), metric: owned(), label_sets: 3, series: 51 }],
         label_sets: vec![subject("operation", true), subject("edge", false)],
         quiet: 2,
@@ -107,7 +121,7 @@ fn services_are_drawn_with_the_busiest_first() {
     let lines = drawn(&mut state, &snapshot("checkout"), (96, 9));
     let expected = [
         "spanmill top  group checkout, tenant checkout (2 of 2), complete up to 4.0 s ago, over 60 s",
-        " 1 services   2 edges   3 partitions   4 series   5 label sets",
+        " 1 services   2 edges   3 partitions   4 series   5 label sets   6 samples",
         "SERVICE   RATE/S v  ERRORS    P50     P95  TYPE",
         "checkout       120   8.0 %  12 ms  250 ms  service",
         "cart           4.2     0 %  12 ms  250 ms  service",
@@ -135,7 +149,7 @@ fn keys_sort_filter_and_pause_what_is_drawn() {
 }
 
 #[test]
-fn edges_partitions_series_and_label_sets_are_drawn() {
+fn edges_partitions_series_label_sets_and_samples_are_drawn() {
     let shop = snapshot("checkout");
     let mut state = State::new(Tab::Edges, None, false);
     let expected = [
@@ -154,6 +168,11 @@ fn edges_partitions_series_and_label_sets_are_drawn() {
             "5",
             "TENANT    SERVICE   OPERATION OR CALLEE  KIND         STATUS  LABEL SETS v",
             "checkout  checkout  checkout             server       failed             7",
+        ),
+        (
+            "6",
+            "SHARD        CLOSED AGE  ACKNOWLEDGED AGE  UNACKNOWLEDGED  WAITING  SKIPPED FOR   STATE",
+            "checkout[3]       2.0 s              32 s               2  3.0 KiB  checkout (4)  ok",
         ),
     ];
     for (key, heading, first) in expected {
@@ -184,7 +203,7 @@ fn help_has_every_key() {
     let mut state = State::new(Tab::Services, None, false);
     press(&mut state, &snapshot("checkout"), "?");
     let text = drawn(&mut state, &snapshot("checkout"), (120, 24)).join("\n");
-    for key in ["1-5", "Tab", "PgDn", " / ", " r ", "t, T", " w ", "Space", "q, Ctrl-C", "Esc"] {
+    for key in ["1-6", "Tab", "PgDn", " / ", " r ", "t, T", " w ", "Space", "q, Ctrl-C", "Esc"] {
         assert!(text.contains(key), "{key}: {text}");
     }
     press(&mut state, &snapshot("checkout"), "?");
@@ -230,6 +249,8 @@ fn what_is_printed_once_has_every_tab_and_what_is_missing() {
     let json = shop.json(&[Tab::Services, Tab::Partitions]);
     assert_eq!(json["services"][1]["now"]["rate"], 120.0);
     assert_eq!(json["partitions"]["partitions"][0]["lag_records"], 50);
+    let samples = &shop.json(&[Tab::Samples])["samples"];
+    assert_eq!((samples.as_array().map(Vec::len), &samples[0]["sending"]["unacknowledged"]), (Some(1), &2.into()));
     assert!(json.get("edges").is_none() && json.get("label_sets").is_none(), "only what was asked for: {json}");
     assert_eq!(shop.json(&Tab::ALL)["label_sets"][0]["failed"], true);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::message::Message as _;
 
 use super::report::{Kind, Report, Row};
+use super::sending::Sending;
 use crate::config::Config;
 use crate::core::journal::{SeriesFold, SpanFold};
 use crate::core::model::Millis;
@@ -120,6 +121,7 @@ impl Looker {
                     (state.next.or(snapshot.map(|(_, offset)| offset)), mark.or(snapshot.map(|(step, _)| step)))
                 });
                 row.held(&closed, &held.sizes());
+                row.sending = held.state.as_ref().ok().map(Sending::of);
             }
             report.add(row);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::sending::Sending;
 use crate::core::model::Millis;
 use crate::core::model::text::Shown;
 use crate::core::model::time::{last_step, rfc3339};
@@ -55,6 +56,9 @@ pub(in crate::cli) struct Row {
     journal_bytes: u64,
     /// When the journal was written to last.
     pub(in crate::cli) committed: Option<Millis>,
+    /// What the journal of a shard knows of its samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) sending: Option<Sending>,
     pub(in crate::cli) problems: Vec<String>,
 }
 
@@ -77,6 +81,7 @@ impl Row {
             journal_records: 0,
             journal_bytes: 0,
             committed: None,
+            sending: None,
             problems: Vec::new(),
         }
     }
@@ -125,20 +130,12 @@ impl Row {
     /// has, and its state.
     pub(in crate::cli) fn cells(&self, now: Millis, wide: bool) -> Vec<String> {
         let age = |at: Option<Millis>| at.map_or_else(|| "-".to_owned(), |at| seconds((now - at).max(0) as f64 / 1e3));
-        let owner = match (&self.owner, self.owner_known) {
-            (Some(owner), _) => Shown(owner).to_string(),
-            (None, true) => "none".to_owned(),
-            (None, false) => "?".to_owned(),
-        };
         let mut cells = vec![
-            format!("{}[{}]", Shown(&self.topic), self.partition),
-            owner,
+            self.place(),
+            self.owner(),
             self.lag_records.to_string(),
             self.lag_seconds.map_or_else(|| "0 s".to_owned(), seconds),
-            match self.time {
-                Some(time) if last_step(time).is_some() => "ended".to_owned(),
-                time => age(time),
-            },
+            self.age(now),
             age(self.committed),
         ];
         if wide {
@@ -151,10 +148,35 @@ impl Row {
                 format!("{:.1} KiB", self.journal_bytes as f64 / 1024.0),
             ]);
         }
-        let well =
-            if self.problems.is_empty() { "ok".to_owned() } else { Shown(&self.problems.join("; ")).to_string() };
-        cells.push(well);
+        cells.push(self.state());
         cells
+    }
+
+    /// Topic and partition.
+    pub(in crate::cli) fn place(&self) -> String {
+        format!("{}[{}]", Shown(&self.topic), self.partition)
+    }
+
+    pub(in crate::cli) fn owner(&self) -> String {
+        match (&self.owner, self.owner_known) {
+            (Some(owner), _) => Shown(owner).to_string(),
+            (None, true) => "none".to_owned(),
+            (None, false) => "?".to_owned(),
+        }
+    }
+
+    /// The age of its time.
+    pub(in crate::cli) fn age(&self, now: Millis) -> String {
+        match self.time {
+            Some(time) if last_step(time).is_some() => "ended".to_owned(),
+            Some(time) => seconds((now - time).max(0) as f64 / 1e3),
+            None => "-".to_owned(),
+        }
+    }
+
+    /// Its problems, or that there is none.
+    pub(in crate::cli) fn state(&self) -> String {
+        if self.problems.is_empty() { "ok".to_owned() } else { Shown(&self.problems.join("; ")).to_string() }
     }
 }
 
@@ -177,6 +199,11 @@ impl Report {
     /// Whether nothing is wrong.
     pub(super) fn is_well(&self) -> bool {
         self.problems.is_empty() && self.partitions.iter().all(|row| row.problems.is_empty())
+    }
+
+    /// The shards among the partitions.
+    pub(in crate::cli) fn shards(&self) -> impl Iterator<Item = &Row> {
+        self.partitions.iter().filter(|row| row.kind == Kind::Shard)
     }
 
     /// Two tables: source partitions and shards.

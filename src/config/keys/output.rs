@@ -346,6 +346,22 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Private key of the certificate. Both are read again when they change.",
         slot: |d| DraftField::Path(&mut d.config.admin.tls.key_file),
     },
+    // telemetry
+    ConfigKey {
+        path: "telemetry.traces.endpoint",
+        doc: "OTLP over HTTP, as in http://collector:4318/v1/traces; \"\" sends none.",
+        slot: |d| DraftField::Text(&mut d.config.traces.endpoint),
+    },
+    ConfigKey {
+        path: "telemetry.traces.sampling",
+        doc: "The part of the traces that are sent, above 0 and up to 1.",
+        slot: |d| DraftField::Fraction(&mut d.config.traces.sampling, 0.0, 1.0),
+    },
+    ConfigKey {
+        path: "telemetry.traces.headers",
+        doc: "Headers of every request. A secret may be `{file: path}`.",
+        slot: |d| DraftField::Secrets(&mut d.config.traces.headers),
+    },
     // log
     ConfigKey {
         path: "log.level",

@@ -381,18 +381,29 @@ fn workers() -> Vec<Panel> {
             "{{kind}}",
             format!("histogram_quantile(0.95, {restores})"),
         ),
-        Panel::lines(
-            "Trouble",
-            "Panics, fenced tasks, stalled partitions, back-offs, failed requests to brokers. Should be 0.",
+        trouble(),
+        lines(
+            "Spans of own work",
+            "Spans of telemetry.traces by result: dropped and failed ones are lost.",
             "ops",
-            [
-                ("panics", rate("task_panics_total", "")),
-                ("fenced", rate("tasks_fenced_total", "")),
-                ("stalled partitions", rate("partition_stalls_total", "")),
-                ("rebalance storms", rate("rebalance_storms_total", "")),
-                ("group back-offs", rate("group_backoffs_total", "")),
-                ("failed requests: {{request}}", rate("admin_requests_failed_total", "request")),
-            ],
+            "{{result}}",
+            rate("own_spans_total", "result"),
         ),
     ]
+}
+
+fn trouble() -> Panel {
+    Panel::lines(
+        "Trouble",
+        "Panics, fenced tasks, stalled partitions, back-offs, failed requests to brokers. Should be 0.",
+        "ops",
+        [
+            ("panics", rate("task_panics_total", "")),
+            ("fenced", rate("tasks_fenced_total", "")),
+            ("stalled partitions", rate("partition_stalls_total", "")),
+            ("rebalance storms", rate("rebalance_storms_total", "")),
+            ("group back-offs", rate("group_backoffs_total", "")),
+            ("failed requests: {{request}}", rate("admin_requests_failed_total", "request")),
+        ],
+    )
 }

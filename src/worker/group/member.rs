@@ -21,7 +21,7 @@ use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, client};
 use crate::worker::restore::Pool;
 use crate::worker::task::{Close, Command, Inbox, WorkerError, pause};
-use crate::worker::telemetry::{Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
+use crate::worker::telemetry::{ActiveSpan, Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
 
 /// How often the group learns the positions, for lag dashboards, and the worker how far partitions reach.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -395,6 +395,12 @@ impl Crew {
         );
     }
 
+    /// The span of a rebalance: revoking lasts until the tasks are closed.
+    fn trace(&self, event: Rebalance, partitions: &[Partition]) -> Option<ActiveSpan> {
+        let span = self.parts.clients.telemetry.trace("rebalance")?;
+        Some(span.with("spanmill.event", event.name()).with("spanmill.partitions", partitions.len() as i64))
+    }
+
     /// Closes tasks and waits until they are closed: span tasks first, so that their last delta records are sent.
     fn let_go(&self, partitions: &[Partition], drain: bool) {
         for kind in [TaskKind::Span, TaskKind::Series] {
@@ -424,6 +430,7 @@ impl OnChange for Arc<Crew> {
         self.parts.clients.telemetry.rebalance(Rebalance::Assigned);
         self.moved();
         tracing::info!(count = partitions.len(), "partitions assigned");
+        self.trace(Rebalance::Assigned, &partitions).into_iter().for_each(ActiveSpan::end);
         for kind in [TaskKind::Span, TaskKind::Series] {
             for (inbox, tasks) in self.inboxes.iter().zip(self.by_thread(&partitions, kind)) {
                 if !tasks.is_empty() {
@@ -445,10 +452,13 @@ impl OnChange for Arc<Crew> {
         if let (true, Ok(mut losses)) = (lost, self.losses.lock()) {
             losses.lost(kind, Instant::now());
         }
-        self.parts.clients.telemetry.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
+        let event = if lost { Rebalance::Lost } else { Rebalance::Revoked };
+        self.parts.clients.telemetry.rebalance(event);
         tracing::info!(count = partitions.len(), lost, "partitions revoked");
         self.moved();
+        let span = self.trace(event, &partitions);
         self.let_go(&partitions, !lost);
+        span.into_iter().for_each(ActiveSpan::end);
     }
 }
 

@@ -11,7 +11,7 @@ use super::means::{Means, THREADS, log_reader};
 use super::takeover::{take_series, take_span};
 use crate::worker::kafka::LogReader;
 use crate::worker::task::{Command, Epoch, Failure, Held, Inbox, Part, Taken, WorkerError, text_of};
-use crate::worker::telemetry::{TaskId, TaskKind, TaskState};
+use crate::worker::telemetry::{ActiveSpan, TaskId, TaskKind, TaskState};
 
 /// For how long a thread keeps a reader that it does not need: each is a client of its own, with threads and connections.
 const UNUSED: Duration = Duration::from_secs(30);
@@ -127,6 +127,10 @@ fn work(means: &Means, jobs: &Jobs) {
             continue;
         }
         let started = Instant::now();
+        let span = means.clients.telemetry.trace("acquire task").map(|span| {
+            let span = span.with("spanmill.task.kind", task.kind.name()).with("spanmill.topic", &*task.topic);
+            span.with("spanmill.partition", i64::from(task.partition))
+        });
         let mut held = Held::new(&means.clients.memory);
         means.clients.telemetry.tasks().update(&task, |s| s.state = TaskState::Claiming);
         // A panic ends the attempt and not the thread, which other tasks need.
@@ -137,10 +141,12 @@ fn work(means: &Means, jobs: &Jobs) {
         });
         match outcome {
             Ok(taken) => {
+                span.into_iter().for_each(ActiveSpan::end);
                 means.clients.telemetry.restored(task.kind, started.elapsed());
                 inbox.send(Command::Ready(task, epoch, Box::new(taken)));
             }
             Err(error) => {
+                span.into_iter().for_each(|span| span.fail(&error.to_string()));
                 let of_brokers = matches!(error, TakeoverError::Kafka(_));
                 inbox.send(Command::Failed(task, epoch, Failure { why: error.to_string(), of_brokers }));
             }

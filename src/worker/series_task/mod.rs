@@ -15,6 +15,7 @@ mod delta_records;
 mod gaps;
 mod joining;
 mod silence;
+mod traces;
 mod turns;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
 use self::gaps::{Gaps, LASTS};
 use self::joining::Joining;
 use self::silence::Silence;
+use self::traces::StepTraces;
 use self::turns::Turns;
 use crate::core::journal::{ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What};
 use crate::core::model::Millis;
@@ -85,6 +87,7 @@ pub(crate) struct SeriesRunner {
     /// Closed steps whose marks are not yet known to count.
     pending: VecDeque<(u64, ClosedStep)>,
     delivering: Delivering,
+    traces: StepTraces,
     /// Keeps the order of each tenant's batches.
     outbox: Outbox,
     acknowledged: Option<Millis>,
@@ -179,6 +182,7 @@ impl SeriesRunner {
             position: taken.start,
             pending: VecDeque::new(),
             delivering: Delivering::default(),
+            traces: StepTraces::default(),
             outbox,
             acknowledged: taken.acknowledged,
             snapshot: taken.snapshot,
@@ -478,6 +482,8 @@ impl SeriesRunner {
         context.clients.telemetry.left_out(left_out.len());
         context.clients.telemetry.illegal_series(closed.illegal.as_ref());
         context.clients.telemetry.step_closed(cause);
+        let late = context.clock.present().saturating_sub(step);
+        self.traces.closed(&context.clients.telemetry, self.id.partition, step, cause, late);
         let cause = match cause {
             Cause::Watermark => EmitCause::Watermark,
             Cause::Forced => EmitCause::Forced,
@@ -550,6 +556,7 @@ impl SeriesRunner {
             News::Journal(number, fate) => self.journaled(context, number, fate),
             News::Delivered(step, tenant) => {
                 self.delivering.settled(step, &tenant);
+                self.traces.settled(step, &tenant);
                 self.advance();
                 self.outbox.send();
                 Ok(())
@@ -583,6 +590,7 @@ impl SeriesRunner {
             self.ending = Ending::Over;
         }
         while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= commit_number) {
+            self.traces.accepted(closed.step, &closed.batches);
             self.deliver(closed.step, closed.batches);
         }
         self.outbox.send();
@@ -614,6 +622,7 @@ impl SeriesRunner {
         while let Some(step) = self.delivering.next_acknowledged() {
             self.acknowledged = self.acknowledged.max(Some(step));
         }
+        self.traces.acknowledged(self.acknowledged);
     }
 
     /// Stops reading; closed steps are delivered if the receiver accepts them in time.

@@ -12,8 +12,9 @@ mod overrides;
 mod receivers;
 mod settings;
 mod task_registry;
+pub mod traces;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -31,6 +32,8 @@ pub use receivers::{QuarantinedSeries, ReceiverStatus, Receivers, WAITS_AT_LEAST
 pub use settings::Settings;
 use settings::SettingsMeters;
 pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegistry, TaskState, TaskStatus};
+pub use traces::ActiveSpan;
+use traces::{Traces, TracesError, TracesThread};
 
 use crate::core::remotewrite::verdict::REASONS;
 use crate::core::series::IllegalSeries;
@@ -107,6 +110,9 @@ struct Inner {
     export: ExportMeters,
     overrides: OverridesMeters,
     settings: SettingsMeters,
+    own_spans: IntCounterVec,
+    /// Set once they are wanted.
+    traces: OnceLock<Traces>,
 }
 
 /// Samples in flight to the receivers, by the sender's own count.
@@ -147,6 +153,20 @@ pub(crate) struct ExportMeters {
     pub(crate) in_flight: IntGauge,
     pub(crate) seconds: Histogram,
     pub(crate) pending_batches: IntGauge,
+}
+
+// === impl Rebalance ===
+
+impl Rebalance {
+    /// As in labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Revoked => "revoked",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 // === impl Telemetry ===
@@ -200,8 +220,33 @@ impl Telemetry {
             export: ExportMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             settings: SettingsMeters::new(&registry),
+            own_spans: traces::outcomes(&registry),
+            traces: OnceLock::new(),
             registry,
         }))
+    }
+
+    /// From now on sends spans of this worker's own work, if the settings have an endpoint for them. The thread that does is the
+    /// caller's to stop.
+    ///
+    /// # Errors
+    /// When there is no HTTP client or no thread for it.
+    pub fn start_traces(
+        &self,
+        settings: &crate::config::settings::Traces,
+        group: &str,
+    ) -> Result<Option<TracesThread>, TracesError> {
+        let started = Traces::start(settings, group, self.0.own_spans.clone())?;
+        Ok(started.map(|(traces, thread)| {
+            self.0.traces.get_or_init(|| traces);
+            thread
+        }))
+    }
+
+    /// Begins a trace; `None` while traces are off, and for one that is not in the sample.
+    #[must_use]
+    pub fn trace(&self, name: &'static str) -> Option<ActiveSpan> {
+        self.0.traces.get()?.root(name)
     }
 
     /// The task registry on which tasks report.
@@ -224,12 +269,7 @@ impl Telemetry {
 
     /// Counts a rebalance.
     pub fn rebalance(&self, event: Rebalance) {
-        let event = match event {
-            Rebalance::Assigned => "assigned",
-            Rebalance::Revoked => "revoked",
-            Rebalance::Lost => "lost",
-        };
-        self.0.rebalances.with_label_values(&[event]).inc();
+        self.0.rebalances.with_label_values(&[event.name()]).inc();
     }
 
     /// Whether partitions have gone to another worker.

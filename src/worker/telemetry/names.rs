@@ -120,6 +120,8 @@ metrics! {
         "Lead of this machine's clock over the brokers' clock, in seconds; negative if it lags. Above 10 s, times from this clock are not used.";
     THROTTLED = Gauge "spanmill_memory_throttled" []
         "Whether reading is throttled by worker.memory_limit (1) or not (0).";
+    OWN_SPANS = Counter "spanmill_own_spans_total" ["result"]
+        "Number of spans of this worker's own work (telemetry.traces), by result: sent, dropped because too many waited, or failed because the endpoint did not accept them.";
     STEPS_CLOSED = Counter "spanmill_steps_closed_total" ["cause"]
         "Number of steps closed by shards, by cause: the watermark passed, or a stalled partition was skipped after the stall timeout.";
     ILLEGAL_SERIES = Counter "spanmill_illegal_series_total" []

@@ -191,6 +191,9 @@ const OTHER: &[(&str, &[&str])] = &[
     ("admin.metrics_without_token", &["true", "admin.token=secret"]),
     ("admin.tls.cert_file", &["/c.pem", "admin.tls.key_file=/k.pem"]),
     ("admin.tls.key_file", &["/k.pem", "admin.tls.cert_file=/c.pem"]),
+    ("telemetry.traces.endpoint", &["http://127.0.0.1:9/v1/traces"]),
+    ("telemetry.traces.sampling", &["0.5"]),
+    ("telemetry.traces.headers", &["{X-A: b}"]),
     ("log.level", &["debug"]),
     ("log.format", &["json"]),
 ];

@@ -24,6 +24,15 @@ pub struct Row {
     pub value: f64,
 }
 
+/// One series of a range query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Seconds since the epoch, value.
+    pub points: Vec<(i64, f64)>,
+}
+
 impl Api {
     /// A client of the server at `host:port`.
     pub fn new(address: &str) -> Self {
@@ -88,16 +97,25 @@ impl Api {
 
     /// A query at every `step` from `start` to `end`, in seconds since the epoch. Its result is one series at most.
     pub fn range(&self, query: &str, start: i64, end: i64, step: i64) -> Result<Vec<(i64, f64)>, String> {
+        let mut lines = self.ranges(query, start, end, step)?;
+        match lines.len() {
+            0 | 1 => Ok(lines.pop().map(|line| line.points).unwrap_or_default()),
+            n => Err(format!("{query}: {n} series")),
+        }
+    }
+
+    /// The same with any number of series.
+    pub fn ranges(&self, query: &str, start: i64, end: i64, step: i64) -> Result<Vec<Line>, String> {
         let times = [("start", start), ("end", end), ("step", step)].map(|(name, value)| (name, value.to_string()));
         let form = [vec![("query", query.to_owned())], times.into()].concat();
         let data = self.call("query_range", &form)?;
-        let rows = data["result"].as_array().ok_or_else(|| format!("{query}: no matrix: {data}"))?;
-        if rows.len() > 1 {
-            return Err(format!("{query}: {} series", rows.len()));
-        }
-        let values = rows.iter().flat_map(|row| row["values"].as_array().into_iter().flatten());
-        let one = |v: &Value| Some((v[0].as_f64()? as i64, v[1].as_str()?.parse().ok()?));
-        values.map(|value| one(value).ok_or_else(|| format!("{query}: no value: {value}"))).collect()
+        let lines = data["result"].as_array().ok_or_else(|| format!("{query}: no matrix: {data}"))?;
+        let one = |v: &Value| -> Option<(i64, f64)> { Some((v[0].as_f64()? as i64, v[1].as_str()?.parse().ok()?)) };
+        let points = |line: &Value| -> Result<Vec<(i64, f64)>, String> {
+            let values = line["values"].as_array().into_iter().flatten();
+            values.map(|value| one(value).ok_or_else(|| format!("{query}: no value: {value}"))).collect()
+        };
+        lines.iter().map(|line| Ok(Line { labels: labels(&line["metric"]), points: points(line)? })).collect()
     }
 
     /// The label sets of all exemplars of the last two hours.
