@@ -58,7 +58,8 @@ pub(super) fn inspect(loaded: &Loaded) -> Vec<Found> {
 /// Looks at brokers, topics and groups; returns the time of the oldest record that a worker would read.
 fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError> {
     let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
-    let inspector = Inspector::new(kafka, &kafka.group)?;
+    let repartition = names.repartition_group();
+    let inspector = Inspector::new(kafka, if kafka.repartition { &repartition } else { &kafka.group })?;
     found.good(format!("{} brokers respond", inspector.brokers()?));
     let topics = Topics::new(kafka)?;
     let mut oldest = None::<Millis>;
@@ -72,11 +73,17 @@ fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError
         };
         found.good(format!("topic {topic} has {partitions} partitions"));
         if found.read(topic, inspector.reads(topic, 0)) {
-            keys(&inspector, config, (topic, partitions), found);
+            if !kafka.repartition {
+                keys(&inspector, config, (topic, partitions), found);
+            }
             let first = first(&inspector, kafka.start, (topic, partitions), found);
             oldest = oldest.into_iter().chain(first).min();
         }
-        found.internal(&topics, &names.journal(topic), partitions, config);
+        let read = if kafka.repartition { &names.by_trace(topic) } else { topic };
+        if kafka.repartition {
+            found.internal(&topics, read, partitions, config);
+        }
+        found.internal(&topics, &names.journal(read), partitions, config);
     }
     let shards = i32::try_from(kafka.shards).unwrap_or(i32::MAX);
     for topic in [names.deltas(), names.series_journal()] {
@@ -92,7 +99,7 @@ fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError
 
 /// The source topics with their partitions, as far as brokers tell them.
 fn sources(config: &Config, topics: &Topics, found: &mut Found) -> Vec<(String, Option<i32>)> {
-    let wanted = SourceTopics::new(&config.kafka);
+    let wanted = SourceTopics::upstream(&config.kafka);
     let named = wanted.named().iter();
     let mut all: Vec<_> = named.map(|topic| (topic.clone(), found.told(topics.partitions(topic)).flatten())).collect();
     let matched = found.told(topics.matched()).unwrap_or_default();
@@ -248,6 +255,7 @@ impl Found {
         let group = &config.kafka.group;
         let Some(there) = self.told(topics.partitions(topic)) else { return };
         let journal = topic.ends_with("-journal") && topic != TopicNames::new(group).series_journal();
+        let keeps_its_own = journal || config.kafka.repartitioned(topic).is_some();
         let finding = match there {
             None => match topics.could_create(topic, wanted) {
                 Ok(()) => Finding::Good(format!("topic {topic} does not exist yet, and can be created")),
@@ -255,7 +263,7 @@ impl Found {
                     "{error}; grant Create on topics with the prefix {group}-, or create it with {wanted} partitions"
                 )),
             },
-            Some(n) if n == wanted || journal => Finding::Good(format!("topic {topic} has {n} partitions")),
+            Some(n) if n == wanted || keeps_its_own => Finding::Good(format!("topic {topic} has {n} partitions")),
             Some(n) => Finding::Waits(format!(
                 "topic {topic} has {n} partitions, but kafka.shards is {wanted}: set kafka.shards to {n}, or use \
                  another kafka.group"

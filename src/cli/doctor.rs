@@ -10,7 +10,7 @@ use super::connect::{Found, addresses, inspect, place_of};
 use super::produce::{duration, wall_clock};
 use super::{ConfigArgs, USAGE, console};
 use crate::config::settings::{Protocol, TenantSource};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, SourceTopics};
 use crate::core::model::text::Shown;
 use crate::core::model::{Millis, Seed};
 use crate::core::tasks::span::Record;
@@ -145,16 +145,25 @@ fn closer(args: &DoctorArgs, loaded: &Loaded) -> Vec<Diagnosis> {
     let looked = Topics::new(&config.kafka).and_then(|topics| {
         let names = TopicNames::new(&config.kafka.group);
         let mut partitions = BTreeSet::new();
+        let sources = SourceTopics::new(&config.kafka);
+        for topic in sources.named() {
+            let count = topics.partitions(topic)?.unwrap_or_default();
+            partitions.extend((0..count).map(|partition| (topic.clone(), partition)));
+        }
         for topic in &config.kafka.topics {
             let Some(count) = topics.partitions(topic)? else { continue };
-            partitions.extend((0..count).map(|partition| (topic.clone(), partition)));
             all.extend(topic_facts(&topics, topic, Role::Source { pause })?);
             all.extend(sample(args, loaded, topic, count));
         }
-        let journals = config.kafka.topics.iter().map(|topic| names.journal(topic));
+        let journals = sources.named().iter().map(|topic| names.journal(topic));
         for topic in journals.chain([names.deltas(), names.series_journal()]) {
             if topics.partitions(&topic)?.is_some() {
                 all.extend(topic_facts(&topics, &topic, Role::Internal)?);
+            }
+        }
+        for topic in sources.named().iter().filter(|_| sources.are_by_trace()) {
+            if topics.partitions(topic)?.is_some() {
+                all.extend(topic_facts(&topics, topic, Role::ByTrace)?);
             }
         }
         all.extend(group(config, &partitions)?);

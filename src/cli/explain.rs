@@ -143,12 +143,13 @@ fn read_kafka(args: &ExplainArgs, loaded: &Loaded, explainer: &mut Explainer<'_>
     let scanner = Scanner::new(&loaded.config.kafka)?;
     for p in &plan.partitions {
         let stretch = Stretch { topic: &p.topic, partition: p.partition, from: p.from, to: p.to };
+        let source = loaded.config.tenant_of(&p.topic);
         scanner.read(stretch, &mut |m| {
             use rdkafka::message::Message as _;
             let record = Record {
                 offset: m.offset(),
                 timestamp: m.timestamp().to_millis().unwrap_or_default(),
-                tenant: tenant::of(m, &loaded.config.tenant),
+                tenant: tenant::of(m, &source),
                 value: m.payload().unwrap_or_default(),
             };
             let place = || format!("{}[{}] at offset {}", p.topic, p.partition, record.offset);

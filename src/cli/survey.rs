@@ -162,7 +162,7 @@ fn write_traces(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
             "WARNING: {split} of {all} sampled traces have spans in several partitions, so the service graph would lack edges; \
-             partition the topic by trace ID"
+             partition the topic by trace ID, or set kafka.repartition"
         )?;
     }
     Ok(())

@@ -56,7 +56,7 @@ pub use reference::reference;
 pub use relabeling::{relabel_action, relabel_modulus, show_rule};
 pub use schema::{overrides_schema, schema};
 pub use settings::Config;
-pub use syntax::{is_own_header, journal_topic};
+pub use syntax::{by_trace_topic, is_own_header, journal_topic};
 pub use tenants::Tenants;
 pub use topics::SourceTopics;
 

@@ -56,7 +56,7 @@ fn refused(name: &str) -> Option<&'static str> {
         "delivery.report.only.error" => "must stay off, because a commit counts once it is acknowledged; remove it",
         "enable.gapless.guarantee" => "must stay off, because a late record would end the worker; remove it",
         "enable.partition.eof" => "must stay on, because idle partitions are detected by it; remove it",
-        "transactional.id" => "is not used, because spanmill is exact without transactions; remove it",
+        "transactional.id" => "is set by spanmill where it uses transactions; remove it",
         "isolation.level" => "is set by spanmill, because exactness relies on it; remove it",
         "allow.auto.create.topics" => {
             "must stay off, because a broker would create internal topics that expire; \

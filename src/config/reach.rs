@@ -33,6 +33,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "kafka.dead_letter_topic",
             "kafka.stuck_after",
             "kafka.journal_retention",
+            "kafka.repartition_partitions",
+            "kafka.repartition_retention",
             "kafka.properties",
             "overrides.file",
             "overrides.reload_every",
@@ -98,7 +100,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "log.format",
         ],
     ),
-    (Reach::Group, &["kafka.group", "kafka.shards"]),
+    (Reach::Group, &["kafka.group", "kafka.shards", "kafka.repartition"]),
     (Reach::Time, &["kafka.topics", "kafka.start", "time.idle", "time.max_future", "time.stall_grace"]),
     (
         Reach::Commit,

@@ -116,7 +116,8 @@ impl Layers<'_> {
             if topics::is_expression(topic) {
                 continue;
             }
-            self.must(&path, syntax::topic(topic).map_or(Ok(()), |()| syntax::journal(&kafka.group, topic)));
+            let read = if kafka.repartition { &syntax::by_trace_topic(&kafka.group, topic) } else { topic };
+            self.must(&path, syntax::topic(topic).map_or(Ok(()), |()| syntax::journal(&kafka.group, read)));
             if syntax::is_internal_topic(topic, &kafka.group, &kafka.topics) {
                 self.broken(&[&path, "kafka.group"], "is an internal topic of this group; name a source topic");
             }

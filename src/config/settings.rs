@@ -65,6 +65,14 @@ pub struct Kafka {
     /// `journal_retention`: how long records of journals stay after no task needs them to continue. A replay that
     /// repeats the ticks and forced closes of live workers reads them. Default 0 s.
     pub journal_retention: Millis,
+    /// `repartition`: whether a stage of its own repartitions the source topics by trace ID, into internal topics that the
+    /// span tasks read instead. Default false.
+    pub repartition: bool,
+    /// `repartition_partitions`: the partitions of these topics when they are created; 0: as many as the source topic has.
+    /// Default 0.
+    pub repartition_partitions: u32,
+    /// `repartition_retention`: how long records of these topics stay after they have been read. Default 1 d.
+    pub repartition_retention: Millis,
     /// `properties`: librdkafka settings for every client (TLS, SASL, ...), unchanged except those about
     /// [tokens](Self::tokens). Values may be secret.
     pub properties: BTreeMap<String, Secret>,
@@ -408,6 +416,9 @@ impl Default for Kafka {
             dead_letter_topic: String::new(),
             stuck_after: 60_000,
             journal_retention: 0,
+            repartition: false,
+            repartition_partitions: 0,
+            repartition_retention: 86_400_000,
             properties: BTreeMap::new(),
         }
     }

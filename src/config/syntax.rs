@@ -1,5 +1,7 @@
 //! The syntax of external names and addresses. Each check returns the problem and the remedy.
 
+use crate::core::model::Namer;
+
 /// The longest topic name of Kafka.
 const TOPIC_MAX: usize = 249;
 /// The longest suffix that spanmill appends to the group.
@@ -7,6 +9,8 @@ const SUFFIX_MAX: usize = "-series-journal".len();
 
 /// The endings of the internal topics of a group.
 const INTERNAL: [&str; 4] = ["-journal", "-deltas", "-series-journal", "-plan"];
+/// The ending of a topic to which a source topic is repartitioned.
+const BY_TRACE: &str = "-by-trace";
 /// The source topic whose journal would take the name of the series journal.
 const SERIES: &str = "series";
 
@@ -18,10 +22,28 @@ pub fn journal_topic(group: &str, source: &str) -> String {
     format!("{group}-{source}{separator}journal")
 }
 
+/// The topic to which a source topic is repartitioned by trace ID. A replay reads that of the group that it replays.
+#[must_use]
+pub fn by_trace_topic(group: &str, source: &str) -> String {
+    format!("{}-{source}{BY_TRACE}", live(group))
+}
+
+/// The source topic of such a topic of the group.
+pub(super) fn by_trace_source<'a>(group: &str, topic: &'a str) -> Option<&'a str> {
+    let source = topic.strip_prefix(live(group))?.strip_prefix('-')?.strip_suffix(BY_TRACE)?;
+    (!source.is_empty()).then_some(source)
+}
+
+/// The group that a replay repeats, or the group itself.
+fn live(group: &str) -> &str {
+    group.split_once(Namer::REPLAY).map_or(group, |(live, _)| live)
+}
+
 /// Whether `topic` is one of the internal topics of `group`, which reads `sources`.
 pub(super) fn is_internal_topic(topic: &str, group: &str, sources: &[String]) -> bool {
     let of_group = topic.strip_prefix(group).is_some_and(|suffix| INTERNAL.contains(&suffix));
-    of_group || sources.iter().any(|source| journal_topic(group, source) == topic)
+    let internal = |source: &String| journal_topic(group, source) == topic || by_trace_topic(group, source) == topic;
+    of_group || sources.iter().any(internal)
 }
 
 /// Checks that the journal of a source topic has a name that Kafka accepts.

@@ -8,8 +8,8 @@ use super::items::{Item, Parts, no_regex};
 use super::problem::quoted;
 use super::read::Reading;
 use super::schema;
-use super::settings::{Config, Kafka, TenantSource, TopicSettings};
-use super::syntax;
+use super::settings::{Config, Kafka, Start, TenantSource, TopicSettings};
+use super::syntax::{self, by_trace_topic};
 use super::value::show_text;
 use super::yaml::Node;
 use crate::core::model::Namer;
@@ -21,7 +21,7 @@ const EXPRESSION: char = '^';
 
 /// The endings of the names of internal topics, of every group: a regular expression never takes one of them for a source,
 /// whether its group is known here or not, and also before the rest of its topics is there.
-const INTERNAL: [&str; 3] = ["-journal", ".journal", "-deltas"];
+const INTERNAL: [&str; 4] = ["-journal", ".journal", "-deltas", "-by-trace"];
 
 /// The source topics of a group, to be asked which these are.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,8 @@ pub struct SourceTopics {
     expressions: Vec<Regex>,
     group: String,
     dead_letters: String,
+    /// Whether these are the topics that source topics are repartitioned to.
+    by_trace: bool,
 }
 
 /// Whether an entry is a regular expression.
@@ -55,9 +57,20 @@ fn is_internal(topic: &str) -> bool {
 // === impl SourceTopics ===
 
 impl SourceTopics {
-    /// Those that the settings say.
+    /// Those that span tasks read: the topics of the settings, or those to which these are repartitioned.
     #[must_use]
     pub fn new(kafka: &Kafka) -> Self {
+        let upstream = Self::upstream(kafka);
+        if !kafka.repartition {
+            return upstream;
+        }
+        let named = upstream.named.iter().map(|topic| by_trace_topic(&kafka.group, topic)).collect();
+        Self { named, by_trace: true, ..upstream }
+    }
+
+    /// Those that the settings name, also where they are repartitioned first.
+    #[must_use]
+    pub fn upstream(kafka: &Kafka) -> Self {
         let (expressions, named): (Vec<_>, Vec<_>) = kafka.topics.iter().cloned().partition(|e| is_expression(e));
         Self {
             named,
@@ -65,6 +78,7 @@ impl SourceTopics {
             expressions: expressions.iter().filter_map(|entry| Regex::new(entry).ok()).collect(),
             group: kafka.group.clone(),
             dead_letters: kafka.dead_letter_topic.clone(),
+            by_trace: false,
         }
     }
 
@@ -84,6 +98,10 @@ impl SourceTopics {
     /// whose journal could have no name.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
+        if self.by_trace {
+            let source = syntax::by_trace_source(&self.group, topic);
+            return source.is_some_and(|source| Self { by_trace: false, ..self.clone() }.matches(source));
+        }
         let may_be = !is_internal(topic) && topic != self.dead_letters;
         may_be && self.expressions.iter().any(|e| e.is_match(topic)) && syntax::journal(&self.group, topic).is_ok()
     }
@@ -92,6 +110,12 @@ impl SourceTopics {
     #[must_use]
     pub fn contains(&self, topic: &str) -> bool {
         self.named.iter().any(|named| named == topic) || self.matches(topic)
+    }
+
+    /// Whether source topics are repartitioned to these.
+    #[must_use]
+    pub fn are_by_trace(&self) -> bool {
+        self.by_trace
     }
 }
 
@@ -171,10 +195,30 @@ impl Kafka {
         self.topic_settings.iter().find(|settings| settings.is_of(topic))
     }
 
-    /// The format of the record values of a source topic.
+    /// The topic of which `topic` holds the records, repartitioned; `None` if it is a source topic itself.
+    #[must_use]
+    pub fn repartitioned<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        syntax::by_trace_source(&self.group, topic).filter(|_| self.repartition)
+    }
+
+    /// The format of the record values of a source topic, or of one that a source topic is repartitioned to.
     #[must_use]
     pub fn encoding_of(&self, topic: &str) -> Encoding {
-        self.settings_of(topic).and_then(|settings| settings.encoding).unwrap_or(self.encoding)
+        let written = |topic| self.settings_of(topic).and_then(|settings| settings.encoding).unwrap_or(self.encoding);
+        match self.repartitioned(topic).map(written) {
+            None => written(topic),
+            // These are passed on as they are: what is not OTLP is what could not be read as the format that it should have.
+            Some(encoding @ (Encoding::Auto | Encoding::OtlpProto)) => encoding,
+            // As are records that are not for metrics.
+            Some(Encoding::TempoPushBytes) => Encoding::Auto,
+            Some(_) => Encoding::OtlpProto,
+        }
+    }
+
+    /// Where a partition that span tasks read begins: what a source topic is repartitioned to is read from its beginning.
+    #[must_use]
+    pub fn start_of_sources(&self) -> Start {
+        if self.repartition { Start::Earliest } else { self.start }
     }
 
     /// Whether an entry of `topic_settings` speaks of any source topic that there can be: one that is named, or one that a
@@ -183,7 +227,7 @@ impl Kafka {
         let expressions = self.topics.iter().any(|entry| is_expression(entry));
         match is_expression(&settings.topic) {
             true => expressions || self.topics.iter().any(|named| settings.is_of(named)),
-            false => SourceTopics::new(self).contains(&settings.topic),
+            false => SourceTopics::upstream(self).contains(&settings.topic),
         }
     }
 }
@@ -194,8 +238,13 @@ impl Config {
     /// Where the tenant of a record of a source topic comes from.
     #[must_use]
     pub fn tenant_of(&self, topic: &str) -> TenantSource {
-        let fixed = self.kafka.settings_of(topic).and_then(|settings| settings.tenant.clone());
-        fixed.map_or_else(|| self.tenant.clone(), TenantSource::Static)
+        let source = self.kafka.repartitioned(topic);
+        let fixed = self.kafka.settings_of(source.unwrap_or(topic)).and_then(|settings| settings.tenant.clone());
+        match (fixed, source, &self.tenant) {
+            (Some(tenant), ..) => TenantSource::Static(tenant),
+            (None, Some(source), TenantSource::Topic) => TenantSource::Static(source.to_owned()),
+            (None, ..) => self.tenant.clone(),
+        }
     }
 }
 
@@ -240,6 +289,33 @@ mod tests {
         }
         let named = SourceTopics::new(&kafka(&["my-journal", "^.*"]));
         assert!(named.contains("my-journal"), "who names a topic means it");
+    }
+
+    #[test]
+    fn repartitioned_topics_stand_for_their_source_topics() {
+        let mut config =
+            Config { kafka: kafka(&["spans", "^traces-.*"]), tenant: TenantSource::Topic, ..Config::default() };
+        config.kafka.encoding = Encoding::ZipkinJson;
+        config.kafka.start = Start::Latest;
+        let plain = SourceTopics::new(&config.kafka);
+        assert!(!plain.are_by_trace() && !plain.contains("mill-spans-by-trace") && plain.contains("traces-a"));
+        assert!(!SourceTopics::new(&kafka(&["^.*"])).contains("other-spans-by-trace"), "of no group");
+        config.kafka.repartition = true;
+        let topics = SourceTopics::new(&config.kafka);
+        assert_eq!((topics.named(), topics.are_by_trace()), (&["mill-spans-by-trace".to_owned()][..], true));
+        assert!(topics.contains("mill-traces-a-by-trace") && !topics.contains("traces-a") && !topics.contains("spans"));
+        assert!(!topics.contains("mill-other-by-trace") && !topics.contains("x-traces-a-by-trace"));
+        assert_eq!(SourceTopics::upstream(&config.kafka).named(), ["spans"]);
+        assert_eq!(config.tenant_of("mill-traces-a-by-trace"), TenantSource::Static("traces-a".to_owned()));
+        assert_eq!(config.kafka.encoding_of("mill-traces-a-by-trace"), Encoding::OtlpProto);
+        assert_eq!(config.kafka.encoding_of("traces-a"), Encoding::ZipkinJson);
+        assert_eq!(config.kafka.start_of_sources(), Start::Earliest);
+        config.kafka.group = "mill-replay-r1".to_owned();
+        assert_eq!(
+            SourceTopics::new(&config.kafka).named(),
+            ["mill-spans-by-trace"],
+            "a replay reads those of its group"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`settings`] | settings of the core |
 //! | [`formats`] | records in other formats → OTLP bytes |
 //! | [`otlp`] | record bytes → spans, borrowed |
+//! | [`repartition`] | records → records of which each holds the spans of one partition |
 //! | [`filter`] | policies → which spans are kept |
 //! | [`sampling`] | trace state and attributes → how many spans one stands for |
 //! | [`sanitize`] | span names → patterns of them |
@@ -31,6 +32,7 @@ pub mod journal;
 pub mod model;
 pub mod otlp;
 pub mod remotewrite;
+pub mod repartition;
 pub mod sampling;
 pub mod sanitize;
 pub mod series;

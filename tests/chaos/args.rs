@@ -43,6 +43,9 @@ pub struct Args {
     /// exact, the second must be noticed. `all` takes one rule after the other
     #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit", "all"])]
     pub sabotage: Option<String>,
+    /// The load is not partitioned by trace ID, and the workers repartition it
+    #[arg(long, conflicts_with_all = ["compare", "sabotage"])]
+    pub repartition: bool,
     /// The spanmill to test, instead of the one that was built with this test
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_spanmill"), hide_default_value = true)]
     pub program: PathBuf,

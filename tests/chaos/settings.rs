@@ -99,6 +99,10 @@ pub fn produce(
 ) -> Process {
     let mut command = Command::new(&args.program);
     command.args(["produce", "--brokers", brokers, "--spans-per-record", "20", "--print-every", "0s"]);
+    if args.repartition {
+        // Whatever the key is: the records of a trace are in many partitions.
+        command.args(["--property", "partitioner=random"]);
+    }
     let seed = args.seed.unwrap_or_default();
     let (name, rate, seed) = match tenant {
         Some(Tenant { name, percent, topology }) => {
@@ -134,6 +138,7 @@ pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> S
   group: {name}
   shards: {shards}
   replication: 3
+  repartition: {repartition}
   properties:
     session.timeout.ms: "{session}"
     heartbeat.interval.ms: "700"
@@ -151,6 +156,7 @@ log: {{level: "info,spanmill::worker::group::thread=debug"}}
 admin: {{listen: "127.0.0.1:0"}}
 "#,
         shards = args.shards,
+        repartition = args.repartition,
         session = session.as_millis(),
         door = door.addr(),
     )

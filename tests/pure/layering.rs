@@ -31,11 +31,12 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 48] = [
+const ROOMS: [Room; 50] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
     pure("core::formats", &["settings", "model"]),
+    pure("core::repartition", &["settings", "model", "otlp", "formats"]),
     pure("core::filter", &["settings", "model", "otlp"]),
     pure("core::sampling", &["model", "otlp"]),
     pure("core::sanitize", &["settings"]),
@@ -79,7 +80,11 @@ const ROOMS: [Room; 48] = [
     edge("worker::series_task", &["task", "kafka", "sender", "telemetry"]),
     edge("worker::restore", &["task", "series_task", "kafka", "telemetry"]),
     edge("worker::health", &["task", "kafka", "telemetry"]),
-    edge("worker::group", &["task", "span_task", "series_task", "restore", "health", "kafka", "sender", "telemetry"]),
+    edge("worker::repartition", &["task", "kafka", "telemetry"]),
+    edge(
+        "worker::group",
+        &["task", "repartition", "span_task", "series_task", "restore", "health", "kafka", "sender", "telemetry"],
+    ),
     pure("tools::import", &[]),
     pure("tools::files", &[]),
     pure("tools::dashboards", &[]),

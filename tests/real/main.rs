@@ -33,6 +33,7 @@ mod pending;
 mod place;
 mod ready;
 mod relabeling;
+mod repartition;
 mod replay;
 mod resent;
 mod rights;

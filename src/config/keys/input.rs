@@ -70,6 +70,21 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Duration(&mut d.config.kafka.journal_retention, 0..=365 * DAY),
     },
     ConfigKey {
+        path: "kafka.repartition",
+        doc: "Repartition source topics by trace ID first, into topics `<group>-<topic>-by-trace`. Fixed for a group.",
+        slot: |d| DraftField::Bool(&mut d.config.kafka.repartition),
+    },
+    ConfigKey {
+        path: "kafka.repartition_partitions",
+        doc: "Partitions of the repartitioned topics when they are created; 0: as many as the source topic has.",
+        slot: |d| DraftField::Whole(&mut d.config.kafka.repartition_partitions, 0..=i64::from(MAX_SHARDS)),
+    },
+    ConfigKey {
+        path: "kafka.repartition_retention",
+        doc: "How long repartitioned records stay after they have been read; a replay reads them.",
+        slot: |d| DraftField::Duration(&mut d.config.kafka.repartition_retention, HOUR..=365 * DAY),
+    },
+    ConfigKey {
         path: "kafka.properties",
         doc: "librdkafka settings for every client, such as TLS and SASL. A secret may be `{file: path}`.",
         slot: |d| DraftField::Secrets(&mut d.config.kafka.properties),

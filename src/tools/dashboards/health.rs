@@ -206,7 +206,7 @@ fn ledger() -> Vec<Panel> {
 
 /// The panels for a closer look when the totals look odd.
 fn details() -> Vec<Panel> {
-    vec![
+    let mut panels = vec![
         Panel::lines(
             "Spans changed before they were counted",
             "Invalid UTF-8 repaired, names sanitized, durations or ends out of bounds, too many to remember for pairing.",
@@ -242,6 +242,36 @@ fn details() -> Vec<Panel> {
                 ("commits: {{kind}}", rate("commits_total", "kind")),
                 ("commits sent again", rate("commits_sent_again_total", "")),
                 ("dead letters: {{outcome}}", rate("dead_letters_total", "outcome")),
+            ],
+        ),
+    ];
+    panels.extend(repartition());
+    panels
+}
+
+/// The stage before the span tasks, where there is one.
+fn repartition() -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "Repartition stage",
+            "With kafka.repartition: records read and written, spans, transactions; anything lost or aborted is named.",
+            "ops",
+            [
+                ("records read", rate("repartition_records_read_total", "")),
+                ("records written", rate("repartition_records_written_total", "")),
+                ("spans", rate("repartition_spans_total", "")),
+                ("transactions", rate("repartition_transactions_total", "")),
+                ("transactions aborted", rate("repartition_transactions_aborted_total", "")),
+                ("records lost", rate("repartition_records_lost_total", "")),
+            ],
+        ),
+        Panel::lines(
+            "Repartition stage: unread",
+            "Source records that the stage has not passed on, and the age of the next one in seconds.",
+            "short",
+            [
+                ("records", "sum(spanmill_repartition_lag_records)".to_owned()),
+                ("seconds", "max(spanmill_repartition_lag_seconds)".to_owned()),
             ],
         ),
     ]

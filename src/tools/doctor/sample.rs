@@ -164,13 +164,17 @@ impl<'a> Sample<'a> {
     fn traces(&self, out: &mut Diagnoses) {
         let several = self.traces.values().filter(|trace| trace.several).count();
         let split = self.traces.values().filter(|trace| trace.split).count();
-        if split > 0 {
+        if split > 0 && self.tenants.defaults().kafka.repartition {
+            out.ok(format!(
+                "{split} of {several} traces are in several partitions; they are repartitioned (kafka.repartition)"
+            ));
+        } else if split > 0 {
             let text = format!(
                 "{split} of {several} traces that are in several records are in several partitions, and edges between these \
                  are lost"
             );
-            let remedy =
-                "partition the topic by trace ID: partition_traces_by_id: true in the Collector's Kafka exporter";
+            let remedy = "partition the topic by trace ID: partition_traces_by_id: true in the Collector's Kafka exporter, or \
+                 kafka.repartition: true";
             out.bad(if split * 10 > several { Severity::Error } else { Severity::Warning }, text, remedy);
         } else if several > 0 {
             out.ok(format!("all {several} traces that are in several records are in one partition each"));

@@ -2,7 +2,7 @@
 
 use super::{Diagnoses, Severity, time};
 use crate::core::model::Millis;
-use crate::worker::kafka::topics::TopicFacts;
+use crate::worker::kafka::topics::{Risk, TopicFacts};
 
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Role {
     },
     /// It holds the state of the group.
     Internal,
+    /// It holds spans that the group has repartitioned.
+    ByTrace,
 }
 
 /// Judges what the brokers report of a topic.
@@ -33,7 +35,12 @@ pub fn judge_topic(facts: &TopicFacts, role: Role, out: &mut Diagnoses) {
             copies(facts, out);
             elections(facts, out);
         }
-        Role::Internal => internal(facts, out),
+        Role::Internal => internal(facts, &facts.risks(), out),
+        Role::ByTrace => {
+            // Its records have the times of the source topic.
+            let risks: Vec<_> = facts.risks().into_iter().filter(|risk| *risk != Risk::NoBrokerTime).collect();
+            internal(facts, &risks, out);
+        }
     }
 }
 
@@ -55,7 +62,7 @@ fn leaders(facts: &TopicFacts, out: &mut Diagnoses) {
 }
 
 /// The state of the group: the same risks that a worker finds when it starts.
-fn internal(facts: &TopicFacts, out: &mut Diagnoses) {
+fn internal(facts: &TopicFacts, risks: &[Risk], out: &mut Diagnoses) {
     if let Err(error) = facts.keeps() {
         let (text, remedy) = match error.to_string().split_once("; ") {
             Some((text, remedy)) => (text.to_owned(), remedy.to_owned()),
@@ -63,8 +70,7 @@ fn internal(facts: &TopicFacts, out: &mut Diagnoses) {
         };
         out.bad(Severity::Error, text, remedy);
     }
-    let risks = facts.risks();
-    for risk in &risks {
+    for risk in risks {
         let all = risk.to_string();
         let (text, remedy) = all.split_once("; ").unwrap_or((&all, ""));
         out.bad(Severity::Warning, text, remedy);

@@ -16,9 +16,11 @@ use super::parts::Parts;
 use super::renewal::Renewal;
 use super::storm::{Losses, Storm};
 use super::thread::{self, Threads};
+use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::kafka::members::{OnChange, Partition};
 use crate::worker::kafka::topics::Topics;
 use crate::worker::kafka::{KafkaError, client};
+use crate::worker::repartition::Stage;
 use crate::worker::restore::Pool;
 use crate::worker::task::{Close, Command, Inbox, WorkerError, pause};
 use crate::worker::telemetry::{ActiveSpan, Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
@@ -67,6 +69,9 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
         Some(planned) => planned,
         None => wait_for_sources(parts, &topics)?,
     };
+    // A replay reads what the live workers have repartitioned.
+    let live = parts.mode.follows_changes();
+    let stage = if live { Stage::start(&parts.clients).map_err(WorkerError::Thread)? } else { None };
     // Before the journals follow them.
     let grown = grown(parts, &topics, &sources)?;
     let short = topics.ensure(&sources, parts.clients.config.kafka.shards, &mut || parts.liveness.beat())?;
@@ -89,6 +94,7 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
 
     let served = serve(&crew, &topics, &mut membership, &threads, following);
     tracing::info!("stopping: draining the tasks");
+    stage.iter().for_each(Stage::stop);
     crew.let_go(&membership.owned(), true);
     membership.commit(&parts.offsets.take_positions());
     drop(membership);
@@ -135,11 +141,13 @@ fn serve(
         }
         if kept.elapsed() > housekeeping {
             let retention = Duration::from_millis(parts.clients.config.kafka.journal_retention.unsigned_abs());
-            kept_back.add(
-                parts.offsets.take_trims(),
-                |topic| parts.clients.names.is_journal(topic),
-                Instant::now() + retention,
-            );
+            let (repartitioned, trims) = parts
+                .offsets
+                .take_trims()
+                .into_iter()
+                .partition(|(p, _)| parts.clients.config.kafka.repartitioned(&p.topic).is_some());
+            kept_back.add(old_enough(parts, membership, repartitioned), |_| false, Instant::now());
+            kept_back.add(trims, |topic| parts.clients.names.is_journal(topic), Instant::now() + retention);
             // Each of these may wait for a broker that does not answer, and liveness must not fail because of that.
             let left = topics.trim(kept_back.due(Instant::now()));
             kept_back.again(left);
@@ -150,6 +158,26 @@ fn serve(
         }
     }
     Ok(())
+}
+
+/// Of repartitioned records that no task needs any more, those that are older than `kafka.repartition_retention`.
+fn old_enough(parts: &Parts, membership: &Membership, below: Vec<(Partition, i64)>) -> Vec<(Partition, i64)> {
+    if below.is_empty() {
+        return Vec::new();
+    }
+    let time = wall_clock() - parts.clients.config.kafka.repartition_retention;
+    let partitions: Vec<Partition> = below.iter().map(|(p, _)| p.clone()).collect();
+    match membership.offsets_at(&partitions, time) {
+        Ok(young) => {
+            let young: BTreeMap<Partition, i64> = young.into_iter().collect();
+            let due = |(p, offset): (Partition, i64)| young.get(&p).map(|young| (p, offset.min(*young)));
+            below.into_iter().filter_map(due).collect()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "cannot look up which repartitioned records are old, retrying later");
+            Vec::new()
+        }
+    }
 }
 
 /// Shows how many workers the group needs, for autoscalers. A replay has no present to catch up with.

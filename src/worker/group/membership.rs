@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::core::model::Millis;
 use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::members::{Member, OnChange, Partition};
 use crate::worker::task::{Clients, Groups};
@@ -138,6 +139,15 @@ impl Membership {
     /// Where partitions end, also those of other workers.
     pub(super) fn ends(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, KafkaError> {
         self.spans.ends(partitions)
+    }
+
+    /// The first offset of each partition whose record has this time or a later one; its end if there is none.
+    pub(super) fn offsets_at(
+        &self,
+        partitions: &[Partition],
+        time: Millis,
+    ) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        self.spans.offsets_at(partitions, time)
     }
 
     /// Commits the positions of the tasks to the groups.

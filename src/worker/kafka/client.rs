@@ -240,6 +240,12 @@ pub(crate) fn heartbeat_and_session(kafka: &Kafka) -> (u64, u64) {
     }
 }
 
+/// How long a group waits for a heartbeat of a member.
+pub(crate) fn session(kafka: &Kafka) -> Duration {
+    let wish = kafka.properties.get("session.timeout.ms").and_then(|wish| wish.reveal().trim().parse().ok());
+    Duration::from_millis(wish.unwrap_or(SESSION_MS))
+}
+
 /// The membership consumer: it owns partitions for `group` and fetches nothing.
 pub(crate) fn member(kafka: &Kafka, group: &str) -> ClientConfig {
     let (heartbeat, session) = heartbeat_and_session(kafka);
@@ -281,6 +287,29 @@ pub(crate) fn producer(kafka: &Kafka) -> ClientConfig {
     )
 }
 
+/// How long the brokers wait before they abort the transaction of a process that is gone, in milliseconds.
+pub(crate) const TRANSACTION_MS: u64 = 10_000;
+
+/// The producer of the repartition stage. Its records are as large as those of source topics, or larger where these were
+/// compressed: the broker decides what is too large.
+pub(crate) fn transactions(kafka: &Kafka, id: &str) -> ClientConfig {
+    let mut config = base(
+        kafka,
+        &[
+            ("compression.type", "lz4"),
+            ("linger.ms", "5"),
+            ("message.max.bytes", "68157440"),
+            ("queue.buffering.max.kbytes", "131072"),
+        ],
+    );
+    // What is not stored by then is of an aborted transaction, whatever the user's own timeout is.
+    config.remove("delivery.timeout.ms");
+    config.remove("enable.idempotence");
+    let timeout = TRANSACTION_MS.to_string();
+    config.set("message.timeout.ms", &timeout).set("transaction.timeout.ms", &timeout).set("transactional.id", id);
+    config
+}
+
 /// The producer of dead letters: patient for a while, and with a queue that an outage fills without harm. A copy is as
 /// large as its record and some headers: the broker decides what is too large.
 pub(crate) fn dead_letters(kafka: &Kafka) -> ClientConfig {
@@ -313,7 +342,9 @@ pub fn check(kafka: &Kafka) -> Result<(), KafkaError> {
     for (role, config) in [("consumer", reader(kafka, 1 << 20)), ("group member", member(kafka, &kafka.group))] {
         alone(config).create::<BaseConsumer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
     }
-    for (role, config) in [("producer", producer(kafka)), ("producer of dead letters", dead_letters(kafka))] {
+    let transactional = kafka.repartition.then(|| ("producer of transactions", transactions(kafka, &kafka.group)));
+    let producers = [("producer", producer(kafka)), ("producer of dead letters", dead_letters(kafka))];
+    for (role, config) in producers.into_iter().chain(transactional) {
         alone(config).create::<BaseProducer>().map(drop).map_err(|e| KafkaError::client(role, e))?;
     }
     Ok(())

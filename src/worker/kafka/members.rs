@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
@@ -15,6 +17,7 @@ use super::client::{self, KafkaError};
 use super::fed::Fed;
 use super::pulse::{self, Pulse};
 use crate::config::settings::Kafka;
+use crate::core::model::Millis;
 
 /// Marks a committed offset as written by spanmill. The journal decides where a task starts; the group's offsets are
 /// for lag dashboards, for an operator's instructions, and as evidence of how far the journal once reached.
@@ -290,10 +293,25 @@ impl Member {
     /// # Errors
     /// When no broker answers within a second.
     pub fn ends(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        let failed = |e| KafkaError::request("look up the ends of partitions", e);
+        self.offsets_of(partitions, Offset::End)
+    }
+
+    /// The first offset of each partition whose record has this time or a later one; its end if there is none.
+    ///
+    /// # Errors
+    /// When no broker answers within a second.
+    pub fn offsets_at(&self, partitions: &[Partition], time: Millis) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        let found = self.offsets_of(partitions, Offset::Offset(time))?;
+        let without: Vec<_> = partitions.iter().filter(|p| !found.iter().any(|(q, _)| q == *p)).cloned().collect();
+        let ends = if without.is_empty() { Vec::new() } else { self.ends(&without)? };
+        Ok(found.into_iter().chain(ends).collect())
+    }
+
+    fn offsets_of(&self, partitions: &[Partition], wanted: Offset) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        let failed = |e| KafkaError::request("look up offsets of partitions", e);
         let mut list = TopicPartitionList::new();
         for p in partitions {
-            list.add_partition_offset(&p.topic, p.partition, Offset::End).map_err(failed)?;
+            list.add_partition_offset(&p.topic, p.partition, wanted).map_err(failed)?;
         }
         let found = self.consumer.offsets_for_times(list, Duration::from_secs(1)).map_err(failed)?;
         let end = |e: &TopicPartitionListElem<'_>| match (e.error(), e.offset()) {
@@ -316,6 +334,16 @@ impl Member {
         element.set_metadata(COMMIT_MARK);
         element.set_offset(Offset::Offset(offset)).map_err(|e| KafkaError::request(what(), e))?;
         self.consumer.commit(&list, CommitMode::Sync).map_err(|e| KafkaError::request(what(), e))
+    }
+
+    /// The present membership, for transactions; `None` if there is none. The coordinator refuses what is committed with it
+    /// once it is another.
+    #[must_use]
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        let metadata = self.consumer.group_metadata()?;
+        // After an eviction, librdkafka has forgotten its ID: a broker checks nothing of a commit that has none. It marks the
+        // assignment as lost in the same step, so asking for that afterwards shows it.
+        (self.joined() && !self.consumer.assignment_lost()).then_some(metadata)
     }
 
     /// What this member owns now.

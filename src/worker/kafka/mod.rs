@@ -22,6 +22,7 @@ pub mod inspect;
 mod journal;
 pub mod members;
 mod polled;
+pub mod positions;
 mod pulse;
 pub mod reader;
 pub mod scan;
@@ -29,6 +30,7 @@ pub mod tenant;
 pub(crate) mod tokens;
 mod topic_ids;
 pub mod topics;
+pub mod transactions;
 mod trouble;
 pub mod witness;
 

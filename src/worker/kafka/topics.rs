@@ -5,6 +5,7 @@
 //! `g-deltas` and `g-series-journal` (one partition per shard). None of them may be compacted or expire by time: spanmill
 //! deletes what it no longer needs itself.
 
+mod by_trace;
 mod create;
 mod facts;
 mod fit;
@@ -148,6 +149,8 @@ impl Topics {
         let there = sources.iter().filter(|(source, _)| short.get(source) != Some(&0));
         let journals: Vec<_> = there.map(|(source, _)| self.names.journal(source)).collect();
         self.health.to_check(&journals);
+        let by_trace: Vec<_> = sources.iter().map(|(t, _)| t.clone()).filter(|t| self.is_by_trace(t)).collect();
+        self.health.to_check(&by_trace);
         self.health.to_check(&[self.names.deltas(), self.names.series_journal()]);
         for (journal, error) in self.check_due()? {
             let source = sources.iter().find(|(source, _)| self.names.journal(source) == journal);
@@ -165,7 +168,10 @@ impl Topics {
         match self.partitions(&journal)? {
             Some(found) if found >= partitions || self.grow(&journal, found, partitions)? => Ok(partitions),
             Some(found) => Ok(found),
-            None => self.create(&journal, partitions).map(|()| partitions),
+            None => {
+                self.is_not_repartitioned(source)?;
+                self.create(&journal, partitions).map(|()| partitions)
+            }
         }
     }
 

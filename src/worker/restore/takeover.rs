@@ -75,11 +75,13 @@ fn restore_span(
     let mut task = SpanTask::new(&settings, id.topic.clone(), id.partition, restored)?;
     task.doubt_first();
     if state.next.is_none() {
-        task.set_start(match (means.mode.range(&id.topic, id.partition), means.clients.config.kafka.start) {
-            (Some(range), _) => range.from,
-            (None, Start::Latest) if !means.sources.has_grown(&id.topic, id.partition) => high,
-            (None, Start::Earliest | Start::Latest) => low,
-        });
+        task.set_start(
+            match (means.mode.range(&id.topic, id.partition), means.clients.config.kafka.start_of_sources()) {
+                (Some(range), _) => range.from,
+                (None, Start::Latest) if !means.sources.has_grown(&id.topic, id.partition) => high,
+                (None, Start::Earliest | Start::Latest) => low,
+            },
+        );
     }
     match task.position() {
         Some(next) if next < low && !task.has_ended() => lost_below(id, &mut task, next, low),

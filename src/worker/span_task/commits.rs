@@ -43,6 +43,8 @@ pub(super) struct Commits {
     forwarded: u64,
     /// The ledger of the last commit that counts.
     journaled: Ledger,
+    /// Where a new owner starts reading, by commit that does not count yet; nothing for a topic that is not the group's own.
+    reread: VecDeque<(u64, i64)>,
     leaving: Leaving,
 }
 
@@ -86,6 +88,7 @@ impl Commits {
             outgoing: Outgoing::default(),
             forwarded: taken.forwarded,
             journaled: taken.ledger,
+            reread: VecDeque::new(),
             leaving: Leaving::No,
         }
     }
@@ -132,6 +135,9 @@ impl Commits {
 
     /// Appends a commit to the journal.
     pub(super) fn commit(&mut self, context: &TaskContext<'_>, cut: StepCut) {
+        if context.clients.config.kafka.repartitioned(&self.id.topic).is_some() && context.mode.time_passes() {
+            self.reread.push_back((cut.commit_number, cut.reread_from.min(cut.to)));
+        }
         let commit = SpanCommit {
             cause: match last_step(cut.stream_time) {
                 Some(_) => Cause::End,
@@ -236,6 +242,9 @@ impl Commits {
             self.forward(context, pending.commit_number, &pending.delta_records);
             self.settled = pending.forwarded;
             self.journaled = pending.ledger;
+        }
+        while let Some((_, offset)) = self.reread.pop_front_if(|(number, _)| *number <= commit_number) {
+            context.offsets.note_trim(&self.id.topic, self.id.partition, offset);
         }
         self.trim(context);
     }

@@ -128,7 +128,8 @@ impl SpanRunner {
             // Records that retention has deleted are a commit of their own: its offsets are those of the gap.
             runner.commit_open(context);
         }
-        let from_latest = context.clients.config.kafka.start == Start::Latest && context.mode.time_passes();
+        let from_latest =
+            context.clients.config.kafka.start_of_sources() == Start::Latest && context.mode.time_passes();
         if runner.commits.next().is_none() && from_latest {
             // Journals the start position at once: after a crash, the end of the partition would be another one.
             let present = context.clients.config.core.time.of_silence(context.clock.present());

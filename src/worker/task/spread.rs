@@ -69,7 +69,7 @@ impl Spread {
             Some((split, all)) => self.reporter.unmet(format!(
                 "{split} of {all} sampled traces have spans in several partitions, so the service graph lacks edges (span \
                  metrics are exact); partition the source topics by trace ID, in the Collector's Kafka exporter with \
-                 partition_traces_by_id: true"
+                 partition_traces_by_id: true, or let spanmill do it, with kafka.repartition: true and another kafka.group"
             )),
             None => self.reporter.met(),
         }

@@ -10,6 +10,7 @@ pub mod log;
 pub mod names;
 mod overrides;
 mod receivers;
+mod repartition;
 mod settings;
 mod task_registry;
 pub mod traces;
@@ -29,6 +30,7 @@ pub use overrides::Overrides;
 use overrides::OverridesMeters;
 pub(crate) use receivers::ReceiverId;
 pub use receivers::{QuarantinedSeries, ReceiverStatus, Receivers, WAITS_AT_LEAST, Waiting};
+pub use repartition::RepartitionMeters;
 pub use settings::Settings;
 use settings::SettingsMeters;
 pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegistry, TaskState, TaskStatus};
@@ -113,6 +115,7 @@ struct Inner {
     own_spans: IntCounterVec,
     /// Set once they are wanted.
     traces: OnceLock<Traces>,
+    repartition: RepartitionMeters,
 }
 
 /// Samples in flight to the receivers, by the sender's own count.
@@ -222,6 +225,7 @@ impl Telemetry {
             settings: SettingsMeters::new(&registry),
             own_spans: traces::outcomes(&registry),
             traces: OnceLock::new(),
+            repartition: RepartitionMeters::new(&registry),
             registry,
         }))
     }
@@ -298,6 +302,12 @@ impl Telemetry {
     pub(crate) fn sampled_trace(&self, new: bool, split: bool) {
         self.0.sampled.inc_by(u64::from(new));
         self.0.split.inc_by(u64::from(split));
+    }
+
+    /// The meters of the repartition stage.
+    #[must_use]
+    pub fn repartition(&self) -> &RepartitionMeters {
+        &self.0.repartition
     }
 
     /// Counts a tick.

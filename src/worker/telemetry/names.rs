@@ -86,6 +86,22 @@ metrics! {
         "Number of commits (span tasks) and step-close records (series tasks) that the journal accepted.";
     SPANS_READ = Counter "spanmill_process_spans_read_total" []
         "Number of spans that this process has read, including spans read again during recovery; spanmill_spans_read_total counts each span once.";
+    REPARTITION_READ = Counter "spanmill_repartition_records_read_total" []
+        "Number of source records that the repartition stage has passed on; what an aborted transaction had passed on is counted again.";
+    REPARTITION_WRITTEN = Counter "spanmill_repartition_records_written_total" []
+        "Number of records that the repartition stage has made of them, one for each partition that a record has spans for.";
+    REPARTITION_SPANS = Counter "spanmill_repartition_spans_total" []
+        "Number of spans in these records.";
+    REPARTITION_TRANSACTIONS = Counter "spanmill_repartition_transactions_total" []
+        "Number of transactions that the repartition stage has committed.";
+    REPARTITION_ABORTED = Counter "spanmill_repartition_transactions_aborted_total" []
+        "Number of transactions that the repartition stage has aborted, at a rebalance or a failure; their records are read again.";
+    REPARTITION_LOST = Counter "spanmill_repartition_records_lost_total" []
+        "Number of source records that expired before the repartition stage had read them.";
+    REPARTITION_LAG_RECORDS = Gauge "spanmill_repartition_lag_records" []
+        "Number of records of the source partitions of this worker's repartition stage that it has not passed on.";
+    REPARTITION_LAG_SECONDS = Gauge "spanmill_repartition_lag_seconds" []
+        "Wall-clock time minus the time of the next record of the repartition stage, in seconds; 0 if nothing is unread.";
     SAMPLED_TRACES = Counter "spanmill_sampled_traces_total" []
         "Number of traces of a sample, one in 1024, that this worker looked for in several source partitions.";
     SPLIT_TRACES = Counter "spanmill_sampled_traces_split_total" []

@@ -53,6 +53,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("kafka.dead_letter_topic", &["letters"]),
     ("kafka.stuck_after", &["5s"]),
     ("kafka.journal_retention", &["1h"]),
+    ("kafka.repartition_partitions", &["3"]),
+    ("kafka.repartition_retention", &["2h"]),
     ("kafka.properties", &["{client.id: other}"]),
     ("tenant.source", &["key"]),
     ("tenant.name", &["other"]),
@@ -235,7 +237,10 @@ fn assert_key(key: &str, base: &Tenants, alone: &Said) {
     let reach = reach(key).unwrap_or_else(|| panic!("{key} has no row in src/config/reach.rs"));
     if reach == Reach::Group {
         // These never work together.
-        assert!(["kafka.group", "kafka.shards"].contains(&key), "{key}: why would the other worker be refused?");
+        assert!(
+            ["kafka.group", "kafka.shards", "kafka.repartition"].contains(&key),
+            "{key}: why would the other worker be refused?"
+        );
         return;
     }
     let other = tenants(&other(key));

@@ -49,16 +49,34 @@ impl Topics {
     }
 
     pub(super) fn create(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
-        let settings = [
+        // The broker stamps every frame with its own time: workers compare their clocks with that.
+        self.create_keeping(topic, partitions, &[], &[(fit::TIMESTAMPS, fit::OF_BROKER)])
+    }
+
+    /// Creates the topic to which a source topic is repartitioned: its records keep their time, whatever that is.
+    pub(super) fn create_by_trace(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+        let needed = [(fit::TIMESTAMPS, fit::OF_PRODUCER), ("max.message.bytes", fit::LARGEST)];
+        // Brokers before 3.6 do not know it, and refuse no time.
+        self.create_keeping(topic, partitions, &needed, &[("message.timestamp.after.max.ms", "9223372036854775807")])
+    }
+
+    /// Creates a topic of which nothing expires, with settings that it needs, and others that brokers may refuse.
+    fn create_keeping(
+        &self,
+        topic: &str,
+        partitions: i32,
+        needed: &[(&str, &str)],
+        wanted: &[(&str, &str)],
+    ) -> Result<(), KafkaError> {
+        let keeps = [
             ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
             ("retention.bytes", "-1"),
             ("segment.bytes", SEGMENT_BYTES),
         ];
+        let settings: Vec<_> = keeps.iter().chain(needed).copied().collect();
         let insync = fit::needs_two(self.known_copies()).then_some((fit::MIN_INSYNC, "2"));
-        // The broker stamps every frame with its own time: workers compare their clocks with that.
-        let stamped = (fit::TIMESTAMPS, fit::OF_BROKER);
-        let all: Vec<_> = settings.into_iter().chain([stamped]).chain(insync).collect();
+        let all: Vec<_> = settings.iter().chain(wanted).copied().chain(insync).collect();
         match self.create_with(topic, partitions, &all)? {
             None => {}
             // Some clouds do not let clients choose these settings. The check reports what they are.

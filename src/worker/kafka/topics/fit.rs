@@ -12,6 +12,9 @@ pub(super) const MIN_INSYNC: &str = "min.insync.replicas";
 /// Which timestamp a record has: it must be the broker's.
 pub(super) const TIMESTAMPS: &str = "message.timestamp.type";
 pub(super) const OF_BROKER: &str = "LogAppendTime";
+pub(super) const OF_PRODUCER: &str = "CreateTime";
+/// The largest record of a topic that source topics are repartitioned to: one that was decompressed and cannot be split.
+pub(super) const LARGEST: &str = "68157440";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 /// With at least so many copies, a topic can lose one and still accept records.
 const COPIES: usize = 3;

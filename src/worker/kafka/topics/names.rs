@@ -1,6 +1,6 @@
 //! The names of the internal topics of a group.
 
-use crate::config::journal_topic;
+use crate::config::{by_trace_topic, journal_topic};
 
 /// The names of the internal topics of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,18 @@ impl TopicNames {
     #[must_use]
     pub fn is_journal(&self, topic: &str) -> bool {
         topic != self.deltas() && topic != self.plan()
+    }
+
+    /// The topic to which a source topic is repartitioned by trace ID.
+    #[must_use]
+    pub fn by_trace(&self, source: &str) -> String {
+        by_trace_topic(&self.group, source)
+    }
+
+    /// The group of the stage that does it.
+    #[must_use]
+    pub fn repartition_group(&self) -> String {
+        format!("{}-repartition", self.group)
     }
 
     /// The deltas topic.

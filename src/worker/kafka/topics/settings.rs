@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError as RdError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::fit::Described;
+use super::fit::{Described, Risk};
 use super::health::{Failing, Request};
 use super::{DESCRIBE_TIMEOUT, KafkaError, Topics, cannot, is_denied};
 
@@ -92,7 +92,13 @@ impl Topics {
         let copies = found.and_then(|t| t.partitions().iter().map(|p| p.replicas().len()).min()).unwrap_or_default();
         let described = Described::new(topic, (copies, metadata.brokers().len()), resource);
         described.keeps()?;
-        self.health.found(topic, described.risks());
+        if !self.is_by_trace(topic) {
+            self.health.found(topic, described.risks());
+            return Ok(());
+        }
+        described.keeps_times()?;
+        let risks = described.risks().into_iter().filter(|risk| *risk != Risk::NoBrokerTime);
+        self.health.found(topic, risks.collect());
         Ok(())
     }
 

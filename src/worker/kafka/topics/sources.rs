@@ -13,20 +13,42 @@ impl Topics {
     /// # Errors
     /// When no broker answers, or one refuses to tell.
     pub fn sources(&self) -> Result<Vec<(String, Option<i32>)>, KafkaError> {
-        let wanted = SourceTopics::new(&self.kafka);
+        self.found(&SourceTopics::new(&self.kafka))
+    }
+
+    fn found(&self, wanted: &SourceTopics) -> Result<Vec<(String, Option<i32>)>, KafkaError> {
         let mut found = Vec::new();
         for topic in wanted.named() {
             found.push((topic.clone(), self.partitions(topic)?));
         }
-        found.extend(self.matched()?.into_iter().map(|(topic, partitions)| (topic, Some(partitions))));
+        found.extend(self.matched_by(wanted)?.into_iter().map(|(topic, partitions)| (topic, Some(partitions))));
         Ok(found)
     }
 
-    /// The source topics with their partitions, sorted.
+    /// The topics that span tasks read, with their partitions, sorted. Where source topics are repartitioned, the topics to
+    /// which they are; these are created.
+    ///
+    /// # Errors
+    /// When no broker answers, one that is named does not exist, or there is none at all; when one to which a source topic
+    /// is repartitioned cannot be created, or is unfit.
+    pub fn all_sources(&self) -> Result<Vec<(String, i32)>, KafkaError> {
+        let upstream = self.all_upstream()?;
+        if !self.kafka.repartition {
+            return Ok(upstream);
+        }
+        let mut all = upstream
+            .iter()
+            .map(|(topic, partitions)| self.ensure_by_trace(topic, *partitions))
+            .collect::<Result<Vec<_>, _>>()?;
+        all.sort();
+        Ok(all)
+    }
+
+    /// The source topics with their partitions, sorted, also where they are repartitioned first.
     ///
     /// # Errors
     /// When no broker answers, one that is named does not exist, or there is none at all.
-    pub fn all_sources(&self) -> Result<Vec<(String, i32)>, KafkaError> {
+    pub fn all_upstream(&self) -> Result<Vec<(String, i32)>, KafkaError> {
         let there = |(topic, partitions): (String, Option<i32>)| match partitions {
             Some(partitions) => Ok((topic, partitions)),
             None => Err(KafkaError::Topic(format!(
@@ -34,7 +56,8 @@ impl Topics {
                  check kafka.topics"
             ))),
         };
-        let mut all = self.sources()?.into_iter().map(there).collect::<Result<Vec<_>, _>>()?;
+        let upstream = self.found(&SourceTopics::upstream(&self.kafka))?;
+        let mut all = upstream.into_iter().map(there).collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
             return Err(KafkaError::Topic(format!(
                 "no topic matches {} of kafka.topics; create one, grant Describe on those that should, or correct \
@@ -51,7 +74,10 @@ impl Topics {
     /// # Errors
     /// When no broker answers.
     pub fn matched(&self) -> Result<Vec<(String, i32)>, KafkaError> {
-        let wanted = SourceTopics::new(&self.kafka);
+        self.matched_by(&SourceTopics::upstream(&self.kafka))
+    }
+
+    fn matched_by(&self, wanted: &SourceTopics) -> Result<Vec<(String, i32)>, KafkaError> {
         if wanted.expressions().is_empty() {
             return Ok(Vec::new());
         }
