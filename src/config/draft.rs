@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::endpoints::EndpointDraft;
 use super::items::Items;
 use super::preset::GraphPreset;
-use super::settings::{Auth, Config, LogFormat, Protocol, Secret, Start, TenantSource};
+use super::settings::{Auth, Config, LogFormat, OnBacklog, Protocol, Secret, Start, TenantSource};
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelAction;
 use crate::core::settings::{
@@ -34,6 +35,8 @@ pub(super) struct Draft {
     pub(super) threads: usize,
     /// `remote_write.on_status`
     pub(super) on_status: BTreeMap<String, String>,
+    /// The further endpoints, if `remote_write` is a list of several.
+    pub(super) more: Vec<EndpointDraft>,
 }
 
 /// `tenant:`
@@ -159,6 +162,7 @@ choice!(MatchType { "strict" => Strict, "regex" => Regex });
 choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
 choice!(LatencySides { "both" => Both, "client" => Client, "server" => Server });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
+choice!(OnBacklog { "wait" => Wait, "drop" => Drop });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(RelabelAction {
     "replace" => Replace,
@@ -242,6 +246,7 @@ impl Draft {
             zero_follows_step: config.core.series.zero_offset == config.core.time.step.ms() - 1,
             threads: config.worker.threads,
             on_status: super::statuses::shown(&config.remote_write.on_status),
+            more: config.more_endpoints.iter().map(EndpointDraft::of).collect(),
             config: config.clone(),
         }
     }
@@ -257,7 +262,7 @@ impl Default for Draft {
 }
 
 impl AuthKeys {
-    fn of(auth: &Auth) -> Self {
+    pub(super) fn of(auth: &Auth) -> Self {
         let mut keys = Self::default();
         match auth {
             Auth::None => {}

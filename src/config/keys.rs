@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 25] = [
+pub(super) const PER_TENANT: [&str; 28] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -87,6 +87,9 @@ pub(super) const PER_TENANT: [&str; 25] = [
     "remote_write.quarantine",
     "remote_write.preflight",
     "remote_write.write_relabel_configs",
+    "remote_write.name",
+    "remote_write.max_backlog",
+    "remote_write.on_backlog",
 ];
 
 /// The keys among them that cannot: pending edges of all tenants share a store, and so does the count of tenants.
@@ -119,7 +122,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Limits per tenant."),
     ("series", "Lifetime of a series."),
     ("series.exemplars", "Exemplars: a trace ID next to a histogram or counter sample."),
-    ("remote_write", "The receiver of the series: any implementation of Prometheus remote write."),
+    (
+        "remote_write",
+        "The receiver of the series: any implementation of Prometheus remote write. A list is several endpoints.",
+    ),
     ("remote_write.auth", "Authentication of requests. Keys of another type must stay empty."),
     ("remote_write.tls", "TLS of an https url. Files are PEM."),
     ("worker", "Resources of one process."),

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
 use crate::core::remotewrite::{Request, StepBatch, v2};
-use crate::worker::telemetry::{ILLEGAL_TENANT, QUARANTINED, class_of, flood};
+use crate::worker::telemetry::{EndpointDrop, ILLEGAL_TENANT, QUARANTINED, class_of, flood};
 
 use super::Delivered;
 use super::client::{Answer, Failure};
@@ -43,6 +43,8 @@ struct Delivery<'a> {
     taken: bool,
     /// The tenant has another receiver since the part that is being sent was begun.
     rerouted: bool,
+    /// The tenant does not have the endpoint any more: the rest is not sent.
+    gone: bool,
     /// Single series that it has refused for what they are.
     suspects: Vec<Suspect>,
 }
@@ -62,21 +64,27 @@ impl Sending {
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
         let (mut writer, mut way) = (None, None);
         while let Some(Queued { batch, ticket }) = batches.recv().await {
-            let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
-            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
-            match self.shared.destination.of(&batch.tenant) {
+            let (step, tenant, endpoint) = (batch.step, Arc::clone(&batch.tenant), batch.endpoint.clone());
+            let out = Delivered { step, tenant, endpoint, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
+            match self.shared.destination.of(&batch.tenant, batch.endpoint.as_deref()) {
                 To::Receiver(endpoint) => {
                     let way = Way::to(&mut way, endpoint, &self, &batch.tenant);
                     self.deliver(&batch, way, ticket, out).await;
                 }
                 To::Store(store) => store.keep(&self, &mut writer, &batch, ticket, out).await,
+                To::Gone => {
+                    // What waits there is over with it.
+                    way = None;
+                    self.forget(&batch, ticket, out);
+                }
             }
         }
     }
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let (overtaken, taken, rerouted, suspects) = (false, false, false, Vec::new());
-        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, suspects };
+        let (overtaken, taken, rerouted, gone, suspects) = (false, false, false, false, Vec::new());
+        let mut delivery =
+            Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, gone, suspects };
         // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
         // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
@@ -86,7 +94,19 @@ impl Sending {
             delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
         }
         delivery.way.recipient.report_quarantine();
-        let Delivery { out, ticket, way, taken, .. } = delivery;
+        let Delivery { out, ticket, way, taken, gone, .. } = delivery;
+        if gone {
+            return self.forget(batch, ticket, out);
+        }
+        if let Some(endpoint) = &out.endpoint {
+            let results = [
+                ("acknowledged", out.acknowledged),
+                ("duplicate", out.already_there),
+                ("rejected", out.rejected),
+                ("filtered", out.filtered),
+            ];
+            self.shared.telemetry.endpoint_settled(endpoint, results);
+        }
         (self.done)(out);
         drop(ticket);
         if taken {
@@ -95,11 +115,26 @@ impl Sending {
     }
 }
 
+impl Sending {
+    /// Settles what is left of a batch whose endpoint is not one of its tenant's any more.
+    fn forget(&self, batch: &StepBatch, mut ticket: Ticket, out: Delivered) {
+        let left = ticket.left();
+        ticket.settle(left);
+        if let Some(name) = &batch.endpoint {
+            self.shared.telemetry.endpoint_dropped(name, EndpointDrop::Removed, left);
+        }
+        (self.done)(out);
+    }
+}
+
 // === impl Delivery ===
 
 impl Delivery<'_> {
     /// Sends one request, in halves if need be, until every sample in it is settled.
     async fn settle(&mut self, request: Request, values: bool) {
+        if self.gone {
+            return;
+        }
         if self.overtaken {
             let sent = self.relabel(&request);
             self.omit(&sent);
@@ -121,6 +156,9 @@ impl Delivery<'_> {
     /// Sends a series again that was refused before, alone.
     async fn try_again(&mut self, one: &Request) {
         let Some(Answered { verdict, answer, sent }) = self.send(one).await else {
+            if self.gone {
+                return;
+            }
             return self.give_up(one.samples.into(), ILLEGAL_TENANT);
         };
         self.omit(&sent);
@@ -148,6 +186,9 @@ impl Delivery<'_> {
         let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
         while let Some(part) = halving.next() {
             let Some(answered) = self.send(&part).await else {
+                if self.gone {
+                    return;
+                }
                 let text = "the tenant's name is not legal in an HTTP header".to_owned();
                 halving.rejected();
                 self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
@@ -241,6 +282,9 @@ impl Delivery<'_> {
                 return Some(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
             };
             let Some(tried) = self.attempt(request, attempt).await else {
+                if self.is_gone() {
+                    return None;
+                }
                 if self.is_rerouted() {
                     // What the receiver before refused or took proves nothing of this one.
                     (self.taken, self.suspects, self.rerouted) = (false, Vec::new(), true);
@@ -269,6 +313,9 @@ impl Delivery<'_> {
             self.way.failed(self.sending, self.batch.step, &trouble);
             tokio::time::sleep(self.way.endpoint.backoff.delay(attempt.saturating_add(1), random())).await;
             attempt = attempt.saturating_add(1);
+            if self.is_gone() {
+                return None;
+            }
             if self.is_rerouted() {
                 (past, attempt) = (new, 0);
                 sent = self.relabel(part);
@@ -307,10 +354,20 @@ impl Delivery<'_> {
         );
     }
 
+    fn destination(&self) -> To {
+        self.sending.shared.destination.of(&self.batch.tenant, self.batch.endpoint.as_deref())
+    }
+
     /// Looks up the receiver of the tenant's samples; returns whether it is another one.
     fn is_rerouted(&mut self) -> bool {
-        let To::Receiver(endpoint) = self.sending.shared.destination.of(&self.batch.tenant) else { return false };
+        let To::Receiver(endpoint) = self.destination() else { return false };
         self.way.turn(endpoint, self.sending)
+    }
+
+    /// Looks up whether the tenant has no such receiver any more.
+    fn is_gone(&mut self) -> bool {
+        self.gone = matches!(self.destination(), To::Gone);
+        self.gone
     }
 
     /// `None`: the pause is not over yet, but the receiver must be looked up again.
