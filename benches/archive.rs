@@ -96,7 +96,8 @@ fn write(dir: &Path, series: u64, steps: u64) -> u64 {
             let point = Point { start: None, at: step, value: (i * (n as u64 % 97 + 1)) as f64 };
             writer.push(&SeriesLabels { block, cuts: cuts(block), name, le }, point, None);
         }
-        let batch = StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests: writer.finish() };
+        let batch =
+            StepBatch { tenant: SINGLE_TENANT.into(), endpoint: None, step, resend: false, requests: writer.finish() };
         sender.try_send(batch).expect("the lane is free");
         done.recv_timeout(LONG).expect("it is settled");
     }

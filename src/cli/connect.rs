@@ -163,17 +163,19 @@ fn first(inspector: &Inspector, start: Start, (topic, partitions): (&str, i32), 
 /// Queries every receiver that settings name, once for each address.
 fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
     let all = addresses(loaded).into_iter();
-    all.map(|(tenant, config)| receiver(config, tenant, oldest)).collect()
+    all.map(|(tenant, config)| receiver(&config, tenant, oldest)).collect()
 }
 
 /// Where a receiver of a tenant is, for people.
 pub(super) fn place_of(config: &Config, tenant: &str) -> String {
     let url = config.remote_write.url.split('?').next().unwrap_or_default();
-    format!("receiver {url} for tenant {tenant}")
+    let name = if config.more_endpoints.is_empty() { String::new() } else { config.remote_write.id() + " at " };
+    format!("receiver {name}{url} for tenant {tenant}")
 }
 
-/// Every receiver that settings name, once for each address, with the first tenant that has it.
-pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, &Config)> {
+/// Every receiver that settings name, once for each address, with the first tenant that has it, and its settings with this
+/// one as the first endpoint.
+pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, Config)> {
     let tenant = match &loaded.config.tenant {
         TenantSource::Static(name) => name.as_str(),
         _ => SINGLE_TENANT,
@@ -183,10 +185,13 @@ pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, &Config)> {
     let mut asked: Vec<&RemoteWrite> = Vec::new();
     let mut out = Vec::new();
     for (tenant, config) in all.chain(overridden) {
-        let cfg = &config.remote_write;
-        if !asked.iter().any(|other| (&other.url, &other.auth, &other.headers) == (&cfg.url, &cfg.auth, &cfg.headers)) {
-            asked.push(cfg);
-            out.push((tenant, config));
+        for cfg in config.endpoints() {
+            let same =
+                |other: &&RemoteWrite| (&other.url, &other.auth, &other.headers) == (&cfg.url, &cfg.auth, &cfg.headers);
+            if !asked.iter().any(same) {
+                asked.push(cfg);
+                out.push((tenant, Config { remote_write: cfg.clone(), ..config.clone() }));
+            }
         }
     }
     out

@@ -103,7 +103,7 @@ fn examine(args: &DoctorArgs, loaded: &Loaded) -> Vec<Diagnosis> {
     let of = |Found { place, findings }| findings.into_iter().map(move |one| Diagnosis::of(&place, one));
     let mut all: Vec<Diagnosis> = asked.into_iter().flat_map(of).collect();
     for (tenant, config) in addresses(loaded) {
-        all.extend(protocol(config, tenant).into_all());
+        all.extend(protocol(&config, tenant).into_all());
     }
     if answered {
         all.extend(closer(args, loaded));

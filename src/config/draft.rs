@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::endpoints::EndpointDraft;
 use super::items::Items;
 use super::preset::GraphPreset;
-use super::settings::{Auth, Config, GroupProtocol, LogFormat, Protocol, Secret, SendExemplars, Start, TenantSource, Tls};
+use super::settings::{
+    Auth, Config, GroupProtocol, LogFormat, OnBacklog, Protocol, Secret, SendExemplars, Start, TenantSource, Tls,
+};
 use super::tokens::TokenEndpoint;
 use crate::core::model::Millis;
 use crate::core::remotewrite::relabel::RelabelAction;
@@ -35,6 +38,8 @@ pub(super) struct Draft {
     pub(super) threads: usize,
     /// `remote_write.on_status`
     pub(super) on_status: BTreeMap<String, String>,
+    /// The further endpoints, if `remote_write` is a list of several.
+    pub(super) more: Vec<EndpointDraft>,
 }
 
 /// `tenant:`
@@ -179,6 +184,7 @@ choice!(GraphPreset { "tempo" => Tempo, "recommended" => Recommended });
 choice!(LatencySides { "both" => Both, "client" => Client, "server" => Server });
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
 choice!(SendExemplars { "auto" => Auto, "on" => On, "off" => Off });
+choice!(OnBacklog { "wait" => Wait, "drop" => Drop });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(RelabelAction {
     "replace" => Replace,
@@ -262,6 +268,7 @@ impl Draft {
             zero_follows_step: config.core.series.zero_offset == config.core.time.step.ms() - 1,
             threads: config.worker.threads,
             on_status: super::statuses::shown(&config.remote_write.on_status),
+            more: config.more_endpoints.iter().map(EndpointDraft::of).collect(),
             config: config.clone(),
         }
     }
@@ -277,7 +284,7 @@ impl Default for Draft {
 }
 
 impl AuthKeys {
-    fn of(auth: &Auth) -> Self {
+    pub(super) fn of(auth: &Auth) -> Self {
         let mut keys = Self::default();
         match auth {
             Auth::None => {}

@@ -1,9 +1,11 @@
 //! The effective settings: every key with its value and source. Secrets print as `***`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::draft::DraftField;
-use super::keys;
+use super::draft::{Draft, DraftField};
+use super::endpoints::is_of_endpoint;
+use super::keys::{self, ConfigKey};
 use super::layers::Layers;
 use super::problem::Location;
 use super::value::{show, show_text};
@@ -86,9 +88,27 @@ impl Layers<'_> {
     /// Every key, in the order of the table; maps entry by entry.
     pub(super) fn effective(&self) -> Vec<Effective> {
         let mut draft = self.draft.clone();
+        if !self.has_several_endpoints() {
+            return self.effective_of(keys::all(), &mut draft, &self.places);
+        }
+        let first = keys::all().position(|key| is_of_endpoint(key.path)).unwrap_or_default();
+        let others = || keys::all().filter(|key| !is_of_endpoint(key.path));
+        let mut all = self.effective_of(others().take(first), &mut draft, &self.places);
+        all.extend(self.effective_endpoints());
+        all.extend(self.effective_of(others().skip(first), &mut draft, &self.places));
+        all
+    }
+
+    /// These keys, in a draft whose values come from these places.
+    pub(super) fn effective_of(
+        &self,
+        keys: impl Iterator<Item = &'static ConfigKey>,
+        draft: &mut Draft,
+        places: &BTreeMap<String, Location>,
+    ) -> Vec<Effective> {
         let mut all = Vec::new();
-        for key in keys::all() {
-            let slot = (key.slot)(&mut draft);
+        for key in keys {
+            let slot = (key.slot)(draft);
             let entries: Vec<(String, String)> = match &slot {
                 DraftField::Labels(labels) => {
                     labels.iter().map(|(name, value)| (name.clone(), show_text(value))).collect()
@@ -102,15 +122,20 @@ impl Layers<'_> {
             };
             if entries.is_empty() {
                 let value = if let DraftField::Text(value) = &slot { text(key.path, value) } else { show(&slot) };
-                all.push(self.one(key.path.to_owned(), value));
+                all.push(self.placed(key.path.to_owned(), value, places));
             }
-            all.extend(entries.into_iter().map(|(name, value)| self.one(format!("{}.{name}", key.path), value)));
+            let named = |(name, value)| self.placed(format!("{}.{name}", key.path), value, places);
+            all.extend(entries.into_iter().map(named));
         }
         all
     }
 
     pub(super) fn one(&self, path: String, value: String) -> Effective {
-        let origin = match self.places.get(&path) {
+        self.placed(path, value, &self.places)
+    }
+
+    fn placed(&self, path: String, value: String, places: &BTreeMap<String, Location>) -> Effective {
+        let origin = match places.get(&path) {
             Some(Location::File(at)) => ValueOrigin::File { name: self.file.to_owned(), line: at.line },
             Some(Location::Env(name)) => ValueOrigin::Env(name.clone()),
             Some(Location::Flag) => ValueOrigin::Flag,

@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 29] = [
+pub(super) const PER_TENANT: [&str; 32] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -91,6 +91,9 @@ pub(super) const PER_TENANT: [&str; 29] = [
     "remote_write.quarantine",
     "remote_write.preflight",
     "remote_write.write_relabel_configs",
+    "remote_write.name",
+    "remote_write.max_backlog",
+    "remote_write.on_backlog",
 ];
 
 /// The keys among them that cannot: pending edges of all tenants share a store, and so does the count of tenants.
@@ -123,7 +126,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Limits per tenant."),
     ("series", "Lifetime of a series."),
     ("series.exemplars", "Exemplars: a trace ID next to a histogram or counter sample."),
-    ("remote_write", "The receiver of the series: any implementation of Prometheus remote write."),
+    (
+        "remote_write",
+        "The receiver of the series: any implementation of Prometheus remote write. A list is several endpoints.",
+    ),
     ("remote_write.auth", "Authentication of requests. Keys of another type must stay empty."),
     ("remote_write.auth.oauth2", "A token of an OAuth2 token endpoint, with the grant client_credentials."),
     ("remote_write.auth.oauth2.tls", "TLS of an https token_url. Files are PEM."),

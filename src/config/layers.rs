@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, DraftField};
+use super::endpoints;
 use super::keys::{self, ConfigKey, env_name};
 use super::problem::{Location, Problem, Shown};
 use super::read::{node_of, read};
@@ -28,6 +29,8 @@ pub(super) struct Layers<'a> {
     pub(super) file: &'a str,
     /// The tenant whose overrides are being read, if any.
     pub(super) tenant: Option<String>,
+    /// Which entry of `remote_write` is being read or checked, if it is a list of several.
+    pub(super) endpoint_index: Option<usize>,
     pub(super) read_file: &'a ReadFile<'a>,
     /// The text of the file that `overrides.file` names.
     pub(super) overrides: Option<String>,
@@ -47,6 +50,7 @@ impl<'a> Layers<'a> {
             shown: Shown::default(),
             file,
             tenant: None,
+            endpoint_index: None,
             read_file,
             overrides: None,
         }
@@ -68,6 +72,8 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn problem(&mut self, place: Location, path: &str, message: impl Into<String>) {
+        let indexed = self.endpoint_index.map(|index| endpoints::indexed(path, index));
+        let path = indexed.as_deref().unwrap_or(path);
         match &self.tenant {
             Some(tenant) if path.is_empty() => {
                 self.problems.push(Problem::new(place, self.file, &format!("tenants.{tenant}"), message));
@@ -135,6 +141,11 @@ impl<'a> Layers<'a> {
         } else if let Some(key) = key {
             self.show(key, &entry.value);
             self.put(key, &entry.value, Location::File);
+        } else if let (Some(endpoints::SECTION), Body::List(items)) = (inner, &entry.value.body) {
+            self.endpoints(&entry.value, items);
+        } else if inner == Some(endpoints::SECTION) && self.has_several_endpoints() {
+            let message = "is a list in the main file; write a list here, too, with the `name` of each endpoint";
+            self.problem(Location::File(entry.start), &path, message);
         } else if let Some(inner) = inner {
             self.section(inner, &entry.value);
         } else {
@@ -214,6 +225,9 @@ impl<'a> Layers<'a> {
             }
             return;
         };
+        if endpoints::is_of_endpoint(key.path) && self.has_several_endpoints() {
+            return self.ambiguous(place(()), key.path);
+        }
         self.text(key, value, || place(()));
     }
 
@@ -227,6 +241,9 @@ impl<'a> Layers<'a> {
         if known && self.is_global(path) {
             self.problem(Location::Flag, path, GLOBAL);
             return;
+        }
+        if endpoints::is_of_endpoint(path) && self.has_several_endpoints() {
+            return self.ambiguous(Location::Flag, path);
         }
         if let Some(key) = keys::find(path) {
             self.text(key, value, || Location::Flag);

@@ -11,6 +11,7 @@ mod auth;
 mod collide;
 mod draft;
 mod effective;
+mod endpoints;
 mod hints;
 mod items;
 mod keys;

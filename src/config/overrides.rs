@@ -91,7 +91,7 @@ pub fn set_over(base: &Tenants, set: &[String], overrides: &[(String, String)]) 
 }
 
 /// The value at `section.key` of a tree.
-fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
+pub(super) fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
     let Some((name, rest)) = path.split_first() else { return Some(node) };
     let Body::Map(entries) = &node.body else { return None };
     at(&entries.iter().find(|entry| entry.name == *name)?.value, rest)
@@ -163,7 +163,7 @@ impl Layers<'_> {
     /// The settings of one tenant.
     fn overrides_of(&mut self, defaults: &Config, entry: &MapEntry) -> Config {
         self.begin(Some(&entry.name), defaults);
-        self.forget_auth(&entry.value);
+        at(&entry.value, &["remote_write"]).into_iter().for_each(|section| self.forget_auth(section));
         self.section("", &entry.value);
         self.end()
     }
@@ -189,15 +189,13 @@ impl Layers<'_> {
     fn check_tenant_of(&mut self, draft: &Draft) -> Auth {
         self.check_processors(draft);
         self.check_series_of(draft);
-        self.check_remote_write(draft);
-        self.check_headers(draft);
-        self.check_auth(draft)
+        self.check_endpoints()
     }
 
     /// Drops what a tenant's own authentication replaces: all keys if it has another type, and the other spelling of a
     /// secret.
-    fn forget_auth(&mut self, tenant: &Node) {
-        let Some(given) = at(tenant, &["remote_write", "auth"]) else { return };
+    pub(super) fn forget_auth(&mut self, section: &Node) {
+        let Some(given) = at(section, &["auth"]) else { return };
         let mut kind = AuthType::None;
         if let Some(Node { body: Body::Scalar(word, _), .. }) = at(given, &["type"])
             && kind.choose(word)
@@ -256,7 +254,8 @@ impl Layers<'_> {
     /// The values in the file for the tenant that was read.
     fn said(&mut self, tenant: &str) -> Vec<Effective> {
         let mut said: Vec<Effective> = self.effective();
-        said.retain(|one| self.places.contains_key(&one.path));
+        // Those of several endpoints are only what is given.
+        said.retain(|one| self.places.contains_key(&one.path) || one.path.starts_with("remote_write["));
         for key in keys::all().filter(|key| keys::per_tenant(key.path)) {
             // A removed entry has no value any more.
             let entry = |path: &str| path.strip_prefix(key.path).is_some_and(|rest| rest.starts_with('.'));

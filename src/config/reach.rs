@@ -3,7 +3,7 @@
 //! A key that is not here fails `tests/pure/features/disagree.rs`, which lets two workers with different values of each
 //! key count together.
 
-use super::keys;
+use super::{endpoints, keys};
 
 /// What happens when workers of one group have different values of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,9 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "remote_write.quarantine",
             "remote_write.preflight",
             "remote_write.write_relabel_configs",
+            "remote_write.name",
+            "remote_write.max_backlog",
+            "remote_write.on_backlog",
             "remote_write.max_bytes",
             "remote_write.min_backoff",
             "remote_write.max_backoff",
@@ -220,6 +223,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
 /// How far a key reaches, or the key of which `path` is an entry; `None` if there is no such key.
 #[must_use]
 pub fn reach(path: &str) -> Option<Reach> {
+    let plain = endpoints::without_index(path);
+    let path = plain.as_deref().unwrap_or(path);
     let is = |key: &&str| path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     REACHES.iter().find(|(_, keys)| keys.iter().any(is)).map(|(reach, _)| *reach)
 }
@@ -254,5 +259,7 @@ mod tests {
         assert_eq!(reach("series.external_labels.cluster"), Some(Reach::Step));
         assert_eq!(reach("remote_write.headers.X-A"), Some(Reach::Worker));
         assert_eq!(reach("series.stale_after_all"), None);
+        assert_eq!(reach("remote_write[1].headers.X-A"), Some(Reach::Worker), "one of several endpoints");
+        assert_eq!([reach("remote_write[x].url"), reach("kafka[1].group")], [None, None]);
     }
 }

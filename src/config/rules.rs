@@ -30,12 +30,10 @@ impl Layers<'_> {
         self.check_work(&draft);
         self.check_processors(&draft);
         self.check_series(&draft);
-        self.check_remote_write(&draft);
-        self.check_headers(&draft);
         self.check_process(&draft);
         self.check_overrides(&draft);
         self.check_admin(&draft);
-        self.check_auth(&draft)
+        self.check_endpoints()
     }
 
     /// Sets a default that depends on another key.
@@ -393,6 +391,7 @@ impl Layers<'_> {
         };
         config.remote_write.auth = auth;
         config.remote_write.on_status = super::statuses::typed(&draft.on_status);
+        config.more_endpoints = super::endpoints::finished(&draft.more);
         if draft.threads > 0 {
             config.worker.threads = draft.threads;
         }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, DraftField};
+use super::endpoints::{MOST, SECTION};
 use super::keys::{self, SECTIONS, per_tenant};
 use super::value::show;
 
@@ -14,6 +15,8 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 #[must_use]
 pub fn schema() -> String {
     let mut root = tree(|_| true);
+    let endpoint = endpoints(&mut root);
+    root.insert("$defs".to_owned(), json!({ "endpoint": endpoint }));
     describe(&mut root, "spanmill", "The configuration of spanmill. A file needs only the values that differ.");
     written(root)
 }
@@ -21,17 +24,30 @@ pub fn schema() -> String {
 /// The schema of a file of overrides, `config/overrides.schema.json`.
 #[must_use]
 pub fn overrides_schema() -> String {
+    let mut tenant = tree(per_tenant);
+    let endpoint = endpoints(&mut tenant);
     let mut root = section_of(&Map::from_iter([(
         "tenants".to_owned(),
         json!({
             "type": "object",
             "description": "A section for each tenant with the values that differ for it.",
-            "additionalProperties": { "anyOf": [{ "type": "null" }, Value::Object(tree(per_tenant))] },
+            "additionalProperties": { "anyOf": [{ "type": "null" }, Value::Object(tenant)] },
         }),
     )]));
     root.insert("required".to_owned(), json!(["tenants"]));
+    root.insert("$defs".to_owned(), json!({ "endpoint": endpoint }));
     describe(&mut root, "spanmill overrides", "Settings of single tenants.");
     written(root)
+}
+
+/// `remote_write` is a section, or a list of such. Returns the section.
+fn endpoints(root: &mut Map<String, Value>) -> Value {
+    let section = object(root.entry("properties").or_insert(Value::Null)).get_mut(SECTION);
+    let Some(section) = section else { return Value::Null };
+    let one = json!({ "$ref": "#/$defs/endpoint" });
+    let list = json!({ "type": "array", "minItems": 1, "maxItems": MOST, "items": one.clone() });
+    let both = json!({ "description": section.get("description"), "anyOf": [one, list] });
+    std::mem::replace(section, both)
 }
 
 fn describe(root: &mut Map<String, Value>, title: &str, description: &str) {

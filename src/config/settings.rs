@@ -26,6 +26,8 @@ pub struct Config {
     pub core: Settings,
     /// `remote_write:`
     pub remote_write: RemoteWrite,
+    /// The further entries of `remote_write:`, if it is a list of several.
+    pub more_endpoints: Vec<RemoteWrite>,
     /// `worker:`
     pub worker: Worker,
     /// `admin:`
@@ -139,6 +141,8 @@ pub struct Overrides {
 /// `remote_write:` the receiver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteWrite {
+    /// `name`: the identity of an endpoint among several, in journals and metrics. Default empty: see [`Self::id`].
+    pub name: String,
     /// `url`. Default `http://localhost:9090/api/v1/write`.
     pub url: String,
     /// `timeout` of one request. Default 30 s.
@@ -182,6 +186,20 @@ pub struct RemoteWrite {
     pub preflight: bool,
     /// `write_relabel_configs`: which series are sent, and under which labels. Default none: all, as they are counted.
     pub write_relabel_configs: Vec<RelabelRule>,
+    /// `max_backlog`: the compressed bytes per shard that may wait for this endpoint while another one is further. Default 64
+    /// MiB.
+    pub max_backlog: usize,
+    /// `on_backlog`: what happens beyond that. Default wait.
+    pub on_backlog: OnBacklog,
+}
+
+/// `remote_write.on_backlog`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBacklog {
+    /// `wait`: the other endpoints wait for this one.
+    Wait,
+    /// `drop`: the oldest steps are not sent to this endpoint.
+    Drop,
 }
 
 /// `remote_write.protocol`
@@ -381,6 +399,7 @@ impl Default for Config {
             overrides: Overrides { file: None, reload_every: 10_000 },
             core: Settings::default(),
             remote_write: RemoteWrite::default(),
+            more_endpoints: Vec::new(),
             worker: Worker::default(),
             admin: Admin::default(),
             traces: Traces { endpoint: String::new(), sampling: 1.0, headers: BTreeMap::new() },
@@ -447,6 +466,9 @@ impl Default for RemoteWrite {
             quarantine: 300_000,
             preflight: true,
             write_relabel_configs: Vec::new(),
+            name: String::new(),
+            max_backlog: 64 << 20,
+            on_backlog: OnBacklog::Wait,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Config, Tenants};
-use crate::config::settings::TenantSource;
+use crate::config::settings::{RemoteWrite, TenantSource};
 use crate::core::model::{Namer, Seed};
 use crate::core::series::{SeriesSettings, TenantBook, TenantSeries};
 use crate::core::tasks::span::SpanSettings;
@@ -79,6 +79,8 @@ impl From<&Tenants> for TenantBook {
 
 impl From<&Config> for TenantSeries {
     fn from(config: &Config) -> Self {
-        Self::new(&config.core, config.remote_write.max_samples, config.remote_write.max_bytes)
+        // All endpoints get the same requests.
+        let least = |of: fn(&RemoteWrite) -> usize| config.endpoints().map(of).min().unwrap_or_default();
+        Self::new(&config.core, least(|remote| remote.max_samples), least(|remote| remote.max_bytes))
     }
 }

@@ -108,7 +108,7 @@ fn request(series: std::ops::Range<u32>, step: i64) -> Request {
 }
 
 fn batch(step: i64, requests: Vec<Request>) -> StepBatch {
-    StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests }
+    StepBatch { tenant: SINGLE_TENANT.into(), endpoint: None, step, resend: false, requests }
 }
 
 fn header<'a>(seen: &'a SeenRequest, name: &str) -> Option<&'a str> {

@@ -185,7 +185,13 @@ fn send(addr: SocketAddr, tls: Tls, patience: u64) -> Result<Delivered, String> 
     let (sender, done) = mpsc::channel();
     let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
-    let batch = StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] };
+    let batch = StepBatch {
+        tenant: "single-tenant".into(),
+        endpoint: None,
+        step: 15_000,
+        resend: false,
+        requests: vec![request],
+    };
     sender.try_send(batch).unwrap();
     loop {
         if let Ok(delivered) = done.recv_timeout(if patience == 0 { LONG } else { Duration::from_millis(5) }) {
@@ -250,7 +256,13 @@ fn an_authority_and_a_client_certificate_that_are_renewed_in_their_files_are_use
     let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
     sender
-        .try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
+        .try_send(StepBatch {
+            tenant: "single-tenant".into(),
+            endpoint: None,
+            step: 15_000,
+            resend: false,
+            requests: vec![request],
+        })
         .unwrap();
     while telemetry.receivers().snapshot().first().is_none_or(|receiver| receiver.waiting.is_none()) {
         std::thread::yield_now();
@@ -273,7 +285,13 @@ fn waits(url: String) -> (&'static str, Arc<str>) {
     let sender = exporter.open(0, Box::new(move |d| drop(sender.send(d))));
     let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
     sender
-        .try_send(StepBatch { tenant: "single-tenant".into(), step: 15_000, resend: false, requests: vec![request] })
+        .try_send(StepBatch {
+            tenant: "single-tenant".into(),
+            endpoint: None,
+            step: 15_000,
+            resend: false,
+            requests: vec![request],
+        })
         .unwrap();
     let mut tries = 0;
     loop {

@@ -10,6 +10,7 @@ mod compose;
 mod demo;
 mod docs;
 mod doctor;
+mod endpoints;
 mod explain;
 mod export;
 mod export_tls;

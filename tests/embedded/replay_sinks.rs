@@ -74,7 +74,7 @@ fn request(series: std::ops::Range<u32>, times: &[i64]) -> Request {
 }
 
 fn batch(tenant: &str, step: i64, requests: Vec<Request>) -> StepBatch {
-    StepBatch { tenant: tenant.into(), step, resend: false, requests }
+    StepBatch { tenant: tenant.into(), endpoint: None, step, resend: false, requests }
 }
 
 /// Everything in a spool: samples by tenant, service and time; and how many were there twice.
@@ -166,11 +166,11 @@ fn a_disk_that_fails_is_waited_for_and_nothing_is_lost_or_out_of_order() {
         std::thread::yield_now();
     }
     assert!(h.done.try_recv().is_err(), "nothing is settled before it is written");
-    assert!(h.sender.is_down("t", Duration::ZERO));
+    assert!(h.sender.is_down(&"t".into(), None, Duration::ZERO));
     std::fs::remove_dir(&segment).unwrap();
     assert_eq!(h.done.recv_timeout(LONG).unwrap().step, STEP);
     assert_eq!(h.done.recv_timeout(LONG).unwrap().step, 2 * STEP);
-    assert!(!h.sender.is_down("t", Duration::ZERO));
+    assert!(!h.sender.is_down(&"t".into(), None, Duration::ZERO));
     assert_eq!(read(dir.path(), WINDOW).0, expected("t", 0..1, &[STEP, 2 * STEP]));
 }
 

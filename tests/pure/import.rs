@@ -465,7 +465,7 @@ fn the_command_writes_what_it_is_told_and_ends_with_64_only_if_it_cannot_read() 
     let files = ["--overrides-file", &tenants, "--output", &out, "--overrides-output", &over];
     let (code, list, nothing) = spanmill(&[&[tempo.as_str()][..], &files].concat());
     assert_eq!((code, nothing.as_str()), (Some(0), ""));
-    assert!(list.contains("94 keys: "), "{list}");
+    assert!(list.contains("96 keys: "), "{list}");
     let written = |path: &str| std::fs::read_to_string(path).expect("written");
     assert!(written(&over).contains("  parts:\n") && written(&out).contains("file: "), "{}", written(&out));
     assert_eq!(spanmill(&[&path("nowhere.yaml")]).0, Some(64));
@@ -622,4 +622,46 @@ connectors: {spanmetrics: {}}
     ];
     assert_eq!(all, expected);
     assert!(loaded.config.kafka.tokens().is_some());
+}
+
+const SEVERAL: &str = r#"
+metrics_generator:
+  processor: {span_metrics: {}}
+  storage:
+    remote_write_add_org_id_header: false
+    remote_write:
+      - name: mimir
+        url: https://mimir.example.com/api/v1/push
+        basic_auth: {username: tempo, password: hunter2}
+        write_relabel_configs:
+          - {source_labels: [__name__], regex: .*_bucket, action: drop}
+      - url: http://victoria:8428/api/v1/write
+        remote_timeout: 5s
+        headers: {X-Team: shop}
+        bearer_token: hunter3
+overrides:
+  defaults: {metrics_generator: {processors: [span-metrics]}}
+"#;
+
+#[test]
+fn a_list_of_receivers_becomes_a_list_and_a_tenants_headers_go_to_each() {
+    let tenants = "overrides:\n  acme:\n    metrics_generator:\n      processors: [span-metrics]\n      \
+                   remote_write_headers: {X-Scope-OrgID: other}\n  globex:\n    metrics_generator: {processors: [span-metrics]}\n";
+    let (imported, loaded) = run(SEVERAL, Some(tenants));
+    let shown = format!("{}---\n{}", imported.config, imported.overrides.clone().unwrap_or_default());
+    let all: Vec<_> = loaded.config.endpoints().collect();
+    let [mimir, second] = &all[..] else { panic!("{shown}") };
+    assert_eq!((mimir.id(), second.id()), ("mimir".to_owned(), "receiver-2".to_owned()), "{shown}");
+    assert!(matches!(&mimir.auth, Auth::Basic { username, .. } if username == "tempo"), "{shown}");
+    assert!(matches!(&second.auth, Auth::Bearer(_)), "{shown}");
+    assert!(shown.contains("remote-write-token-2") && !shown.contains("hunter"), "{shown}");
+    assert_eq!((mimir.write_relabel_configs.len(), second.write_relabel_configs.len()), (1, 0));
+    assert_eq!((mimir.timeout, second.timeout), (30_000, 5_000), "{shown}");
+    assert!(all.iter().all(|one| one.tenant_header.is_empty()), "{shown}");
+    let acme: Vec<_> = loaded.tenants.of("acme").endpoints().collect();
+    assert_eq!(acme.iter().map(|one| &one.url).collect::<Vec<_>>(), [&mimir.url, &second.url], "{shown}");
+    assert!(acme.iter().all(|one| one.headers.get("X-Scope-OrgID").map(Secret::reveal) == Some("other")), "{shown}");
+    assert_eq!((acme[0].headers.len(), acme[1].headers.len()), (1, 2), "{shown}");
+    assert_eq!(loaded.tenants.of("globex").endpoints().collect::<Vec<_>>(), all, "{shown}");
+    assert_eq!(found(&imported, "metrics_generator.storage.remote_write[1]").fate, Fate::Better);
 }

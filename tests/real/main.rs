@@ -10,6 +10,7 @@ mod brokers;
 mod dashboards;
 mod doctor;
 mod durable;
+mod endpoints;
 mod ends;
 mod histograms;
 mod honor;

@@ -27,7 +27,7 @@ fn batch(step: i64) -> StepBatch {
     let body =
         WriteRequest { timeseries: vec![TimeSeries { labels, samples, ..TimeSeries::default() }] }.encode_to_vec();
     let requests = vec![Request::compress(&body, 1, 1, 0, &mut snap::raw::Encoder::new())];
-    StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests }
+    StepBatch { tenant: SINGLE_TENANT.into(), endpoint: None, step, resend: false, requests }
 }
 
 /// Sends two steps with metadata behind the first, and waits until the receiver has taken all of it.

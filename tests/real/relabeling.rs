@@ -101,7 +101,8 @@ fn prometheus_and_victoriametrics_get_the_series_that_prometheus_would_send_unde
     std::thread::sleep(Duration::from_millis(1));
     let at = (now() * 1e3) as i64;
     for tenant in ["f", "p", "v"] {
-        let batch = StepBatch { tenant: tenant.into(), step: at, resend: false, requests: vec![request(at)] };
+        let batch =
+            StepBatch { tenant: tenant.into(), endpoint: None, step: at, resend: false, requests: vec![request(at)] };
         shard.try_send(batch).expect("the track is free");
     }
     let results: Vec<_> = (0..3).map(|_| done.recv_timeout(PATIENCE).expect("it is settled")).collect();

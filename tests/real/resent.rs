@@ -78,7 +78,7 @@ fn batch(first: i64, i: i64) -> StepBatch {
         _ => 2 * SERIES,
     };
     let requests = vec![request(0, new, step), request(SERIES, new, step)];
-    StepBatch { tenant: SINGLE_TENANT.into(), step, resend: false, requests }
+    StepBatch { tenant: SINGLE_TENANT.into(), endpoint: None, step, resend: false, requests }
 }
 
 #[test]

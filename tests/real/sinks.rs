@@ -86,7 +86,7 @@ fn run(start: i64, alter: impl Fn(i64, &mut Vec<TimeSeries>)) -> Vec<StepBatch> 
         let n = message.timeseries.len() as u32;
         let encoder = &mut snap::raw::Encoder::new();
         let requests = vec![Request::compress(&message.encode_to_vec(), n, samples, 0, encoder)];
-        StepBatch { tenant: SINGLE_TENANT.into(), step: at, resend: false, requests }
+        StepBatch { tenant: SINGLE_TENANT.into(), endpoint: None, step: at, resend: false, requests }
     };
     (0..STEPS).map(batch).collect()
 }

@@ -172,6 +172,7 @@ fn half_edges(reread_from: i64, live: Vec<u8>) {
 /// A snapshot of a shard, and the batches that lie beside it.
 pub(crate) fn snapshot(bytes: &[u8]) {
     let _batches = StepBatch::decode_all(bytes);
+    let _apart = StepBatch::decode_apart(bytes);
     also_repaired(bytes, restore);
 }
 

@@ -464,7 +464,7 @@ impl<'a> Run<'a> {
             if let Some(illegal) = &step.illegal {
                 say_illegal(illegal);
             }
-            for batch in step.batches {
+            for batch in step.batches.into_iter().flat_map(|batch| self.job.exporter.for_endpoints(batch)) {
                 let mut refused = self.sending.try_send(shard, batch);
                 while let Some(batch) = refused.take().filter(|_| !self.stopped()) {
                     self.wait()?;

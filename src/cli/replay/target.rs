@@ -7,7 +7,7 @@ use super::finish::{Finished, finish};
 use super::preflight;
 use super::sink::{ConvertError, Format, SinkArgs, vacant};
 use crate::cli::ConfigArgs;
-use crate::config::settings::TenantSource;
+use crate::config::settings::{RemoteWrite, TenantSource};
 use crate::config::{self, Config, Loaded, Problems, Tenants};
 use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
@@ -142,8 +142,18 @@ impl TargetArgs {
             TenantSource::Static(name) => name,
             _ => SINGLE_TENANT,
         };
+        config.endpoints().try_for_each(|cfg| self.preflight_of(config, cfg, tenant, range))
+    }
+
+    fn preflight_of(
+        &self,
+        config: &Config,
+        cfg: &RemoteWrite,
+        tenant: &str,
+        range: (Millis, Millis),
+    ) -> Result<(), TargetError> {
         let outcome = preflight::ask(&preflight::Plan {
-            cfg: &config.remote_write,
+            cfg,
             query_url: self.query_url.as_deref(),
             tenant,
             range,

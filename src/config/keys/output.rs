@@ -284,6 +284,21 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Which series are sent, and under which labels, as in Prometheus. Series that become one are not added up.",
         slot: |d| DraftField::Items(&mut d.config.remote_write.write_relabel_configs),
     },
+    ConfigKey {
+        path: "remote_write.name",
+        doc: "Identity of one of several endpoints, in journals and metrics; \"\": a hash of the url.",
+        slot: |d| DraftField::Text(&mut d.config.remote_write.name),
+    },
+    ConfigKey {
+        path: "remote_write.max_backlog",
+        doc: "Of several endpoints: compressed bytes per shard that may wait for this one while another is ahead.",
+        slot: |d| DraftField::Size(&mut d.config.remote_write.max_backlog, 0..=1 << 30),
+    },
+    ConfigKey {
+        path: "remote_write.on_backlog",
+        doc: "Beyond that: wait holds the other endpoints back, drop does not send the oldest steps to this one.",
+        slot: |d| DraftField::Choice(&mut d.config.remote_write.on_backlog),
+    },
     // worker
     ConfigKey {
         path: "worker.threads",

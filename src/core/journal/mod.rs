@@ -29,7 +29,7 @@ pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
 pub use identity::Identity;
 pub use notice::{Notice, What};
 pub use past::{Event, ForcedCloses, Missed, Past};
-pub use series::{Basis, Behind, Change, EmitCause, EmitMark, SeriesFold, SeriesSnapshot, SeriesState};
+pub use series::{Basis, Behind, Change, EmitCause, EmitMark, EndpointMark, SeriesFold, SeriesSnapshot, SeriesState};
 pub use span::{Cause, DeltaRecords, Needs, Regained, SpanCommit, SpanFold, SpanState};
 pub use witness::Witness;
 pub use writer::{AcceptedFrame, AppendProgress, JournalWriter};

@@ -1,7 +1,10 @@
 //! The journal of a series task: which steps were closed at which deltas offset, and snapshots.
 
+mod endpoints;
+
 use std::collections::BTreeSet;
 
+pub use self::endpoints::EndpointMark;
 use super::chain::DeltaChain;
 use super::fold::{Fold, FrameVerdict, Ruling};
 use super::frame::Owner;
@@ -11,11 +14,12 @@ use super::{FrameStart, JournalError, decode_at};
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
-/// Tags before undelivered batches, before settings and before sources that join, in a snapshot that has some. A state
-/// begins with its version, which is another byte.
+/// Tags before undelivered batches, before settings, before sources that join and before batches of single endpoints, in a
+/// snapshot that has some. A state begins with its version, which is another byte.
 const UNDELIVERED: u8 = 0xff;
 const SETTINGS: u8 = 0xfe;
 const JOINING: u8 = 0xfd;
+const APART: u8 = 0xfc;
 
 /// Why a step was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +55,7 @@ pub struct EmitMark {
     pub change: Change,
 }
 
-/// What a step changes about a shard, so that an owner that closes it again does so, too.
+/// What a step changes about a shard, so that an owner that closes it again does so, too; and what it reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// The settings that are active from the next step on; opaque, and empty when they stay. The first mark of a journal
@@ -59,6 +63,8 @@ pub struct Change {
     pub settings: Vec<u8>,
     /// Sources that the shard no longer keeps label sets for.
     pub gone: Vec<Source>,
+    /// How far each endpoint is, where a tenant has several: in order of their names. Empty where no tenant has.
+    pub endpoints: Vec<EndpointMark>,
 }
 
 /// A source: its topic and its partition.
@@ -104,6 +110,8 @@ pub struct SeriesSnapshot {
     pub settings: Vec<u8>,
     /// The sources that join the shard: no step waits for them.
     pub joining: BTreeSet<Source>,
+    /// As `undelivered`, of tenants with several endpoints; opaque.
+    pub apart: Vec<u8>,
 }
 
 /// The state of a series task that a new owner starts from. It reads the deltas from the snapshot on, closes the steps
@@ -211,6 +219,12 @@ impl SeriesState {
         of_snapshot.chain(of_marks).find(|settings| !settings.is_empty()).map(Vec::as_slice)
     }
 
+    /// How far each endpoint was when the last step was closed; empty if that is not known.
+    #[must_use]
+    pub fn endpoints(&self) -> &[EndpointMark] {
+        self.marks.last().map_or(&[], |(_, mark)| &mark.change.endpoints)
+    }
+
     /// A step that was closed by watermark was closed without those sources only that join. One that was closed on stall
     /// timeout does not show which of them join, but that those which it does not name have caught up.
     fn note_joining(&mut self, mark: &EmitMark) {
@@ -229,10 +243,19 @@ impl Change {
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, &self.settings);
         put_sources(out, &self.gone);
+        if !self.endpoints.is_empty() {
+            put_u64(out, self.endpoints.len() as u64);
+            self.endpoints.iter().for_each(|endpoint| endpoint.encode(out));
+        }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { settings: r.bytes()?.to_vec(), gone: sources(r)? })
+        let (settings, gone, mut endpoints) = (r.bytes()?.to_vec(), sources(r)?, Vec::new());
+        let number = if r.is_empty() { 0 } else { r.u64()? };
+        for _ in 0..number {
+            endpoints.push(EndpointMark::decode(r)?);
+        }
+        Ok(Self { settings, gone, endpoints })
     }
 }
 
@@ -295,7 +318,7 @@ impl SeriesSnapshot {
         let mut out = Vec::new();
         put_i64(&mut out, self.deltas_offset);
         put_i64(&mut out, self.step);
-        let marked = self.body.first().is_some_and(|first| [UNDELIVERED, SETTINGS, JOINING].contains(first));
+        let marked = self.body.first().is_some_and(|first| [UNDELIVERED, SETTINGS, JOINING, APART].contains(first));
         if marked || !self.undelivered.is_empty() {
             out.push(UNDELIVERED);
             put_bytes(&mut out, &self.undelivered);
@@ -309,6 +332,10 @@ impl SeriesSnapshot {
             put_sources(&mut joining, &self.joining);
             out.push(JOINING);
             put_bytes(&mut out, &joining);
+        }
+        if marked || !self.apart.is_empty() {
+            out.push(APART);
+            put_bytes(&mut out, &self.apart);
         }
         out
     }
@@ -325,7 +352,8 @@ impl SeriesSnapshot {
         let joining = marked(JOINING, &mut r)?;
         let joining = if joining.is_empty() { Vec::new() } else { sources(&mut Reader::new(&joining))? };
         let joining = joining.into_iter().collect();
-        Ok(Self { body: r.rest().to_vec(), deltas_offset, step, undelivered, settings, joining })
+        let apart = marked(APART, &mut r)?;
+        Ok(Self { body: r.rest().to_vec(), deltas_offset, step, undelivered, settings, joining, apart })
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Request {
 pub struct StepBatch {
     /// The tenant of the series.
     pub tenant: Arc<str>,
+    /// Which of the tenant's endpoints it is for; `None` if it has one only, or for all.
+    pub endpoint: Option<Arc<str>>,
     /// The step, named by its end.
     pub step: Millis,
     /// Whether the step may have been delivered before, by this task or by its predecessor.
@@ -142,18 +144,56 @@ impl StepBatch {
     #[must_use]
     pub fn encode_all<'a>(batches: impl Iterator<Item = &'a Self>) -> Vec<u8> {
         let mut out = Vec::new();
-        for batch in batches {
-            put_bytes(&mut out, batch.tenant.as_bytes());
-            put_i64(&mut out, batch.step);
-            put_u64(&mut out, batch.requests.len() as u64);
-            for request in &batch.requests {
-                put_bytes(&mut out, &request.body);
-                for count in [request.series, request.samples, request.exemplars] {
-                    put_u64(&mut out, count.into());
-                }
+        batches.for_each(|batch| batch.encode(&mut out));
+        out
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.tenant.as_bytes());
+        put_i64(out, self.step);
+        put_u64(out, self.requests.len() as u64);
+        for request in &self.requests {
+            put_bytes(out, &request.body);
+            for count in [request.series, request.samples, request.exemplars] {
+                put_u64(out, count.into());
             }
         }
+    }
+
+    /// As [`StepBatch::encode_all`], with the endpoint of each batch. Batches of the same step and tenant that follow each
+    /// other have the same requests, which are stored once.
+    #[must_use]
+    pub fn encode_apart<'a>(batches: impl Iterator<Item = &'a Self>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut batches = batches.peekable();
+        while let Some(first) = batches.next() {
+            let mut names: Vec<&str> = first.endpoint.iter().map(|name| &**name).collect();
+            let same = |other: &&Self| (other.step, &other.tenant) == (first.step, &first.tenant);
+            while let Some(other) = batches.next_if(same) {
+                names.extend(other.endpoint.as_deref());
+            }
+            put_u64(&mut out, names.len() as u64);
+            names.iter().for_each(|name| put_bytes(&mut out, name.as_bytes()));
+            first.encode(&mut out);
+        }
         out
+    }
+
+    /// Reads what [`StepBatch::encode_apart`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not that.
+    pub fn decode_apart(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let (mut r, mut batches) = (Reader::new(bytes), Vec::new());
+        while !r.is_empty() {
+            let mut names: Vec<Arc<str>> = Vec::new();
+            for _ in 0..r.u64()? {
+                names.push(r.str()?.into());
+            }
+            let batch = Self::decode(&mut r)?;
+            batches.extend(names.into_iter().map(|name| Self { endpoint: Some(name), ..batch.clone() }));
+        }
+        Ok(batches)
     }
 
     /// Reads what [`StepBatch::encode_all`] wrote. Whether the batches were delivered is not known any more.
@@ -163,15 +203,25 @@ impl StepBatch {
     pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
         let (mut r, mut batches) = (Reader::new(bytes), Vec::new());
         while !r.is_empty() {
-            let (tenant, step, mut requests) = (r.str()?.into(), r.i64()?, Vec::new());
-            for _ in 0..r.u64()? {
-                let body = Bytes::copy_from_slice(r.bytes()?);
-                let [series, samples, exemplars] = [r.uint()?, r.uint()?, r.uint()?];
-                requests.push(Request { body, series, samples, exemplars, starts: None });
-            }
-            batches.push(Self { tenant, step, resend: true, requests });
+            batches.push(Self::decode(&mut r)?);
         }
         Ok(batches)
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (tenant, step, mut requests) = (r.str()?.into(), r.i64()?, Vec::new());
+        for _ in 0..r.u64()? {
+            let body = Bytes::copy_from_slice(r.bytes()?);
+            let [series, samples, exemplars] = [r.uint()?, r.uint()?, r.uint()?];
+            requests.push(Request { body, series, samples, exemplars, starts: None });
+        }
+        Ok(Self { tenant, endpoint: None, step, resend: true, requests })
+    }
+
+    /// The bytes of all requests.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.requests.iter().map(|request| request.body.len()).sum()
     }
 
     /// Samples in all requests.
@@ -250,14 +300,23 @@ mod tests {
     fn batches_survive_the_round_trip_and_are_resent_afterwards() {
         let batch = |tenant: &str, n| StepBatch {
             tenant: tenant.into(),
+            endpoint: None,
             step: 15_000,
             resend: true,
             requests: (1..=n).map(|n| request(n).1).collect(),
         };
         let batches = vec![batch("a", 2), batch("b", 0)];
         let bytes = StepBatch::encode_all(batches.iter());
-        assert_eq!(StepBatch::decode_all(&bytes), Ok(batches));
+        assert_eq!(StepBatch::decode_all(&bytes), Ok(batches.clone()));
         assert!(StepBatch::decode_all(&bytes[..bytes.len() - 1]).is_err());
+        let at = |name: &str, batch: &StepBatch| StepBatch { endpoint: Some(name.into()), ..batch.clone() };
+        let [a, b] = &batches[..] else { panic!("two") };
+        let apart = vec![at("x", a), at("y", a), at("y", b)];
+        let both = StepBatch::encode_apart(apart.iter());
+        assert_eq!(StepBatch::decode_apart(&both), Ok(apart));
+        let names = "x".len() + 1 + 2 * ("y".len() + 1) + 2;
+        assert_eq!(both.len(), bytes.len() + names, "the requests of two endpoints are stored once");
+        assert!(StepBatch::decode_apart(&both[..both.len() - 1]).is_err());
     }
 
     #[test]

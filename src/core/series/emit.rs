@@ -280,7 +280,13 @@ impl<'a> Emitter<'a> {
         let requests = self.writer.finish();
         if let Some(tenant) = self.tenant.take().filter(|_| !requests.is_empty()) {
             let tenant = Arc::clone(self.names.of(tenant));
-            self.closed.batches.push(StepBatch { tenant, step: self.closed.step, resend: false, requests });
+            self.closed.batches.push(StepBatch {
+                tenant,
+                endpoint: None,
+                step: self.closed.step,
+                resend: false,
+                requests,
+            });
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) fn dashboard() -> Dashboard {
             ("Details of the account", details()),
             ("Series", series()),
             ("Remote write", sending()),
+            ("Endpoints of remote write", endpoints()),
             ("Workers", workers()),
         ],
     }
@@ -299,6 +300,40 @@ fn series() -> Vec<Panel> {
             "short",
             "shard {{partition}}",
             "max by (partition) (spanmill_settings_differ{state=\"owned\"})".into(),
+        ),
+    ]
+}
+
+/// Of remote write, where it has several.
+fn endpoints() -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "What waits",
+            "Compressed bytes that wait for each of several endpoints, and whether no more may. Empty with one endpoint.",
+            "bytes",
+            [
+                ("{{endpoint}}", "sum by (endpoint) (spanmill_remote_write_endpoint_backlog_bytes)".into()),
+                ("{{endpoint}}: full", "max by (endpoint) (spanmill_remote_write_endpoint_backlog_full)".into()),
+            ],
+        ),
+        lines(
+            "Distance",
+            "Event time from the oldest step that each of several endpoints lacks to the last closed step.",
+            "s",
+            "{{endpoint}}",
+            "max by (endpoint) (spanmill_remote_write_endpoint_behind_seconds)".into(),
+        ),
+        Panel::lines(
+            "Samples of endpoints",
+            "What became of the samples for each of several endpoints.",
+            "short",
+            [
+                ("{{endpoint}}: {{result}}", rate("remote_write_endpoint_samples_total", "endpoint, result")),
+                (
+                    "{{endpoint}}: not sent, {{reason}}",
+                    rate("remote_write_endpoint_dropped_samples_total", "endpoint, reason"),
+                ),
+            ],
         ),
     ]
 }

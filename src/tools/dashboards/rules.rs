@@ -118,6 +118,21 @@ pub const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "SpanmillEndpointBehind",
+        expr: "max by (endpoint) (spanmill_remote_write_endpoint_backlog_full) > 0",
+        lasts: "5m",
+        severity: Severity::Critical,
+        summary: "The backlog of endpoint {{ $labels.endpoint }} of remote write is full",
+        meaning: "One of several endpoints has not taken samples for so long that no more may wait for it. With on_backlog: wait, the \
+                  other endpoints wait for it, and metrics are late everywhere; with drop, its oldest steps are lost to it, and to it only.",
+        steps: &[
+            "`/readyz` names the shards and the endpoint, and the log has the reason why it does not take samples; see SpanmillReceiverWaiting.",
+            "If it will be down for long, raise its remote_write.max_backlog: what waits is in memory, and in every snapshot of its shard.",
+            "If the other endpoints must not wait, set remote_write.on_backlog: drop; `spanmill_remote_write_endpoint_dropped_samples_total` is the account.",
+            "If it does not come back, remove it from remote_write: the others continue at once.",
+        ],
+    },
+    Alert {
         name: "SpanmillSamplesRejected",
         expr: "sum by (instance, reason) (increase(spanmill_samples_rejected_total[10m])) > 0",
         lasts: "",

@@ -46,9 +46,26 @@ pub(super) struct Rendered {
 const MAPS: [&str; 4] =
     ["kafka.properties", "remote_write.headers", "remote_write.auth.oauth2.endpoint_params", "series.external_labels"];
 
+/// The section of receivers, which may be a list.
+const RECEIVERS: &str = "remote_write";
+
 /// The map that a path is an entry of, and the name of the entry.
-pub(super) fn entry_of(path: &str) -> Option<(&'static str, &str)> {
-    MAPS.iter().find_map(|map| Some((*map, path.strip_prefix(map)?.strip_prefix('.')?)))
+pub(super) fn entry_of(path: &str) -> Option<(&str, &str)> {
+    let (index, plain) = receiver_of(path).map_or((0, path.to_owned()), |(_, plain)| (path.len() - plain.len(), plain));
+    let map = MAPS.iter().find(|map| plain.strip_prefix(**map).is_some_and(|rest| rest.starts_with('.')))?;
+    let end = index + map.len();
+    Some((path.get(..end)?, path.get(end + 1..)?))
+}
+
+/// The place in a list of receivers, and the path without it.
+pub(super) fn receiver_of(path: &str) -> Option<(usize, String)> {
+    let (index, rest) = path.strip_prefix(RECEIVERS)?.strip_prefix('[')?.split_once(']')?;
+    Some((index.parse().ok()?, format!("{RECEIVERS}{rest}")))
+}
+
+fn of_receiver(path: &str, index: usize) -> Option<String> {
+    let rest = path.strip_prefix(RECEIVERS)?.strip_prefix('.')?;
+    Some(format!("{RECEIVERS}[{index}].{rest}"))
 }
 
 // === impl YamlValue ===
@@ -83,6 +100,36 @@ impl Draft {
         }
     }
 
+    /// Takes what one receiver of several sets.
+    pub(super) fn take_receiver(&mut self, index: usize, own: Self) {
+        for set in own.sets {
+            let path = of_receiver(&set.path, index).unwrap_or(set.path);
+            self.put(&path, set.value, &set.from, set.finding);
+        }
+    }
+
+    /// How many receivers there are in a list of several; 0 if there is none.
+    pub(super) fn receivers(&self) -> usize {
+        self.sets.iter().filter_map(|set| receiver_of(&set.path)).map(|(index, _)| index + 1).max().unwrap_or(0)
+    }
+
+    /// With a list of several receivers, what is set for the only one is set for each.
+    pub(super) fn spread(&mut self) {
+        let receivers = self.receivers();
+        if receivers == 0 {
+            return;
+        }
+        let is_of_all = |set: &Set| of_receiver(&set.path, 0).is_some();
+        let (all, rest): (Vec<Set>, _) = std::mem::take(&mut self.sets).into_iter().partition(is_of_all);
+        self.sets = rest;
+        for set in all {
+            for path in (0..receivers).filter_map(|index| of_receiver(&set.path, index)) {
+                // A tenant's comes later than that of the receiver.
+                self.put(&path, set.value.clone(), &set.from, set.finding);
+            }
+        }
+    }
+
     /// What a key is set to.
     pub(super) fn get(&self, path: &str) -> Option<&YamlValue> {
         self.sets.iter().find(|set| set.path == path).map(|set| &set.value)
@@ -100,29 +147,37 @@ impl Draft {
     /// Sorts by the order of the reference file.
     pub(super) fn sort(&mut self, order: &[String]) {
         let place = |path: &str| {
-            let path = entry_of(path).map_or(path, |(map, _)| map);
+            let plain = receiver_of(path).map_or_else(|| path.to_owned(), |(_, plain)| plain);
+            let path = entry_of(&plain).map_or(plain.as_str(), |(map, _)| map);
             let below =
                 |key: &&String| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             order.iter().position(|key| below(&key)).unwrap_or(order.len())
         };
         // Comments first: they must not stand between the entries of a map.
         let real = |set: &Set| !matches!(set.value, YamlValue::Note(_));
-        self.sets.sort_by_cached_key(|set| (place(&set.path), real(set), set.path.clone()));
+        self.sets.sort_by_cached_key(|set| {
+            // Those of a list stand together, one receiver after the other.
+            let receiver = receiver_of(&set.path).map(|(index, _)| index);
+            let section = if receiver.is_some() { place("remote_write.url") } else { place(&set.path) };
+            (section, receiver, real(set), place(&set.path), set.path.clone())
+        });
     }
 
     /// The keys as YAML below a section, if any; `line` counts the lines before it.
     pub(super) fn render(&self, around: &[&str], line: usize) -> Rendered {
         let mut out = Rendered { text: String::new(), lines: Vec::new() };
         let mut open: Vec<String> = Vec::new();
+        // Whether the next key is the first of an item of a list.
+        let mut item = false;
         for set in &self.sets {
             // A map of comments only would be no map.
             let path = entry_of(&set.path).filter(|_| !matches!(set.value, YamlValue::Note(_)));
             let mut sections: Vec<String> = around.iter().map(|name| show_text(name)).collect();
             let plain = path.map_or(set.path.as_str(), |(map, _)| map);
-            sections.extend(plain.split('.').map(ToOwned::to_owned));
+            sections.extend(parts(plain));
             if let (None, Some((map, entry))) = (path, entry_of(&set.path)) {
                 sections.truncate(around.len());
-                sections.extend(map.split('.').map(ToOwned::to_owned));
+                sections.extend(parts(map));
                 let map = sections.pop().unwrap_or_default();
                 sections.push(format!("{map}.{}", show_text(entry)));
             }
@@ -133,15 +188,35 @@ impl Draft {
             let shared = open.iter().zip(&sections).take_while(|(a, b)| a == b).count();
             open.truncate(shared);
             for section in sections.iter().skip(shared) {
-                let indent = "  ".repeat(open.len());
-                writeln!(out.text, "{indent}{section}:").expect("a string takes everything");
+                if section.starts_with('[') {
+                    item = true;
+                } else {
+                    let indent = indent(open.len(), &mut item);
+                    writeln!(out.text, "{indent}{section}:").expect("a string takes everything");
+                }
                 open.push(section.clone());
             }
             out.lines.push((line + out.text.lines().count() + 1, set.path.clone()));
-            key(&mut out.text, &"  ".repeat(open.len()), &name, set);
+            let mut comment = false;
+            let first = if matches!(set.value, YamlValue::Note(_)) { &mut comment } else { &mut item };
+            key(&mut out.text, &indent(open.len(), first), &name, set);
         }
         out
     }
+}
+
+/// The sections of a path, and its key; a place in a list is one of them.
+fn parts(path: &str) -> Vec<String> {
+    let split = |part: &str| match part.split_once('[') {
+        Some((name, index)) if part.ends_with(']') => vec![name.to_owned(), format!("[{index}")],
+        _ => vec![part.to_owned()],
+    };
+    path.split('.').flat_map(split).collect()
+}
+
+fn indent(depth: usize, item: &mut bool) -> String {
+    let indent = "  ".repeat(depth);
+    if std::mem::take(item) { format!("{}- ", indent.get(2..).unwrap_or_default()) } else { indent }
 }
 
 fn key(out: &mut String, indent: &str, name: &str, set: &Set) {

@@ -27,6 +27,8 @@ pub(super) fn settle(
     let defaults = values("").unwrap_or_default();
     let order: Vec<String> = defaults.keys().map(|(_, path)| path.clone()).collect();
     steps(&mut importer, &mut tenants);
+    importer.draft.spread();
+    tenants.iter_mut().for_each(|tenant| tenant.draft.spread());
     importer.draft.sort(&order);
     let mut main = std::mem::take(&mut importer.draft);
     repair(&mut main, &mut importer.list, &order, !tenants.is_empty());
@@ -240,11 +242,25 @@ fn differences(tenant: &Draft, everybody: &BTreeMap<String, String>, main: &Draf
             out.put(&set.path, YamlValue::Flow("\"\"".to_owned()), "not in this tenant's entry", None);
         }
     }
+    name_receivers(&mut out, tenant);
     let inherited = |note: &&Set| main.sets.iter().any(|set| set.path == note.path && set.from == note.from);
     let notes = tenant.sets.iter().filter(|set| matches!(set.value, YamlValue::Note(_)));
     out.sets.extend(notes.filter(|note| !inherited(note)).cloned());
     out.sort(order);
     out
+}
+
+/// A tenant's list of receivers replaces that of all tenants: it names each, also those that are as for all.
+fn name_receivers(out: &mut Draft, tenant: &Draft) {
+    if out.receivers() == 0 {
+        return;
+    }
+    for index in 0..tenant.receivers() {
+        let path = format!("remote_write[{index}].name");
+        if let Some(set) = tenant.sets.iter().find(|set| set.path == path) {
+            out.put(&path, set.value.clone(), &set.from, set.finding);
+        }
+    }
 }
 
 /// Whether Tempo has the source of this key per tenant.

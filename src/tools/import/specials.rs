@@ -188,25 +188,37 @@ pub(super) fn authorization(importer: &mut Importer, at: &At<'_>) {
     }
 }
 
-/// Tempo's list of receivers: the first is taken.
+/// Tempo's list of receivers: one is the section, several are a list as well.
 pub(super) fn remote_write(importer: &mut Importer, at: &At<'_>) {
     if at.tree.is_empty() {
         importer.case(at.table, at.row.path, super::table::ABSENT, at.key, at.line);
     }
-    for (i, item) in at.tree.items().iter().enumerate() {
+    let items = at.tree.items();
+    let several = items.len() > 1;
+    for (i, item) in items.iter().enumerate() {
         let key = format!("{}[{i}]", at.key);
-        if i > 0 {
-            importer.case(at.table, at.row.path, "(a second receiver)", &key, item.line);
-            continue;
-        }
+        let before = several.then(|| std::mem::take(&mut importer.draft));
+        importer.receiver = i;
         importer.children(&REMOTE_WRITE, "", &key, item);
         if let Some(sigv4) = item.get("sigv4") {
             let at = At { key: &format!("{key}.sigv4"), line: sigv4.line, ..*at };
             importer.said(&at);
             importer.set("remote_write.auth.type", YamlValue::Flow("sigv4".to_owned()), &at);
         }
+        auth_type(importer);
+        if let Some(before) = before {
+            // What identifies it must not depend on its place.
+            let name = format!("receiver-{}", i + 1);
+            importer.said_case(&At { key: &key, line: item.line, ..*at }, "(several receivers)");
+            importer.set_if_free("remote_write.name", &name, &At { key: &key, line: item.line, ..*at });
+            let own = std::mem::replace(&mut importer.draft, before);
+            importer.draft.take_receiver(i, own);
+        }
     }
-    auth_type(importer);
+    importer.receiver = 0;
+    if items.is_empty() {
+        auth_type(importer);
+    }
 }
 
 /// The kind of authentication follows from the keys that were given.

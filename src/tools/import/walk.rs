@@ -25,6 +25,8 @@ pub(super) struct Importer {
     pub(super) seen: BTreeSet<(&'static str, String)>,
     /// Facts about the whole file that single keys need.
     pub(super) facts: BTreeSet<Fact>,
+    /// Which receiver of a list is read.
+    pub(super) receiver: usize,
     /// The names of keys in the file, where these differ.
     pub(super) names: Vec<(String, String)>,
 }
@@ -58,6 +60,7 @@ impl Importer {
             list: Vec::new(),
             seen: BTreeSet::new(),
             facts: BTreeSet::new(),
+            receiver: 0,
             names: Vec::new(),
         }
     }
@@ -201,7 +204,8 @@ impl Importer {
     /// A value that is known only in the environment of the other product.
     fn variable(&mut self, at: &At<'_>, row: &Row, variable: &str) {
         if let How::Secret(file) = row.how {
-            self.find(at.key, at.line, row.ours, Fate::Refused, &format!("a variable: put its value into {file}"));
+            let place = self.file_of_secret(file);
+            self.find(at.key, at.line, row.ours, Fate::Refused, &format!("a variable: put its value into {place}"));
             self.secret(row.ours, file, at);
             return;
         }
@@ -223,9 +227,18 @@ impl Importer {
     /// Names a file for a secret to be put into.
     pub(super) fn secret(&mut self, ours: &str, file: &str, at: &At<'_>) {
         let from = format!("put the value of {} into this file", self.from(at.key, at.line));
-        let value = if super::draft::entry_of(ours).is_some() { format!("{{file: {file}}}") } else { file.to_owned() };
+        let file = self.file_of_secret(file);
+        let value = if super::draft::entry_of(ours).is_some() { format!("{{file: {file}}}") } else { file };
         let finding = self.last();
         self.draft.put(ours, Ours::Flow(value), &from, finding);
+    }
+
+    /// Receivers of a list have files of their own.
+    fn file_of_secret(&self, file: &str) -> String {
+        match self.receiver {
+            0 => file.to_owned(),
+            index => format!("{file}-{}", index + 1),
+        }
     }
 
     /// Sets a key of spanmill from the present key.

@@ -39,6 +39,9 @@ pub(crate) fn at_start(
 ) -> Result<(Tenants, Option<Watch>), WorkerError> {
     let Some(path) = config.overrides.file.clone() else {
         let tenants = Tenants::from(config);
+        if !tenants.defaults().more_endpoints.is_empty() {
+            exporter.reroute(&tenants)?;
+        }
         telemetry.settings_in_force(tenants.agreed().fingerprint(), tenants.agreed().text());
         return Ok((tenants, None));
     };

@@ -193,7 +193,7 @@ pub(super) fn take_series(
     means.clients.telemetry.tasks().update(id, |s| s.state = TaskState::Restoring);
     let state = claim.state::<SeriesFold>(means, reader)?;
     evidence::has_its_end(means, reader, &claim, state.next, evidence::group_offset(means, id)?)?;
-    let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len());
+    let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len() + s.apart.len());
     held.set(Part::Readers, reader.memory() + snapshot);
     let writer =
         JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number).named(&claim.identity);
@@ -208,9 +208,14 @@ pub(super) fn take_series(
     if let Some(offset) = state.oldest_needed {
         means.offsets.note_trim(&journal, id.partition, offset);
     }
-    let undelivered = state.snapshot.as_ref().map_or(Ok(Vec::new()), |s| StepBatch::decode_all(&s.undelivered));
+    let undelivered = state.snapshot.as_ref().map_or(Ok(Vec::new()), |s| {
+        let mut all = StepBatch::decode_all(&s.undelivered)?;
+        all.append(&mut StepBatch::decode_apart(&s.apart)?);
+        Ok(all)
+    });
     let undelivered = undelivered
         .map_err(|e| TakeoverError::Snapshot { shard: id.partition, source: SnapshotError::Malformed(e) })?;
+    let endpoints = state.endpoints().to_vec();
     let ended = state.marks.last().is_some_and(|(_, mark)| mark.cause == EmitCause::End);
     Ok(TakenSeries {
         task,
@@ -221,6 +226,7 @@ pub(super) fn take_series(
         snapshot: state.snapshot.map(|s| s.step),
         resend,
         undelivered,
+        endpoints,
         joining: state.joining,
         terms,
         ended,

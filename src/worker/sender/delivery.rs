@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
 use crate::core::remotewrite::{Request, StepBatch, v2};
-use crate::worker::telemetry::{ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, class_of, flood};
+use crate::worker::telemetry::{EndpointDrop, ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, class_of, flood};
 
 use super::Delivered;
 use super::client::{Answer, Failure};
@@ -43,6 +43,8 @@ struct Delivery<'a> {
     taken: bool,
     /// The tenant has another receiver since the part that is being sent was begun.
     rerouted: bool,
+    /// The tenant does not have the endpoint any more: the rest is not sent.
+    gone: bool,
     /// Single series that it has refused for what they are.
     suspects: Vec<Suspect>,
 }
@@ -55,9 +57,13 @@ struct Answered {
     sent: Relabeled,
 }
 
-/// A part that is never sent.
-struct Unsendable {
-    reason: &'static str,
+/// Why a part is never sent.
+enum Unsendable {
+    /// Its samples are older than `max_sample_age`.
+    TooOld,
+    IllegalTenant,
+    /// The tenant has no such endpoint any more.
+    Gone,
 }
 
 // === impl Sending ===
@@ -67,21 +73,27 @@ impl Sending {
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
         let (mut writer, mut way) = (None, None);
         while let Some(Queued { batch, ticket }) = batches.recv().await {
-            let (step, tenant) = (batch.step, Arc::clone(&batch.tenant));
-            let out = Delivered { step, tenant, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
-            match self.shared.destination.of(&batch.tenant) {
+            let (step, tenant, endpoint) = (batch.step, Arc::clone(&batch.tenant), batch.endpoint.clone());
+            let out = Delivered { step, tenant, endpoint, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
+            match self.shared.destination.of(&batch.tenant, batch.endpoint.as_deref()) {
                 To::Receiver(endpoint) => {
                     let way = Way::to(&mut way, endpoint, &self, &batch.tenant);
                     self.deliver(&batch, way, ticket, out).await;
                 }
                 To::Store(store) => store.keep(&self, &mut writer, &batch, ticket, out).await,
+                To::Gone => {
+                    // What waits there is over with it.
+                    way = None;
+                    self.forget(&batch, ticket, out);
+                }
             }
         }
     }
 
     async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let (overtaken, taken, rerouted, suspects) = (false, false, false, Vec::new());
-        let mut delivery = Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, suspects };
+        let (overtaken, taken, rerouted, gone, suspects) = (false, false, false, false, Vec::new());
+        let mut delivery =
+            Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, gone, suspects };
         // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
         // large.
         for before in batch.requests.iter().filter_map(Request::before_values) {
@@ -91,7 +103,19 @@ impl Sending {
             delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
         }
         delivery.way.recipient.report_quarantine();
-        let Delivery { out, ticket, way, taken, .. } = delivery;
+        let Delivery { out, ticket, way, taken, gone, .. } = delivery;
+        if gone {
+            return self.forget(batch, ticket, out);
+        }
+        if let Some(endpoint) = &out.endpoint {
+            let results = [
+                ("acknowledged", out.acknowledged),
+                ("duplicate", out.already_there),
+                ("rejected", out.rejected),
+                ("filtered", out.filtered),
+            ];
+            self.shared.telemetry.endpoint_settled(endpoint, results);
+        }
         (self.done)(out);
         drop(ticket);
         if taken {
@@ -100,11 +124,26 @@ impl Sending {
     }
 }
 
+impl Sending {
+    /// Settles what is left of a batch whose endpoint is not one of its tenant's any more.
+    fn forget(&self, batch: &StepBatch, mut ticket: Ticket, out: Delivered) {
+        let left = ticket.left();
+        ticket.settle(left);
+        if let Some(name) = &batch.endpoint {
+            self.shared.telemetry.endpoint_dropped(name, EndpointDrop::Removed, left);
+        }
+        (self.done)(out);
+    }
+}
+
 // === impl Delivery ===
 
 impl Delivery<'_> {
     /// Sends one request, in halves if need be, until every sample in it is settled.
     async fn settle(&mut self, request: Request, values: bool) {
+        if self.gone {
+            return;
+        }
         if self.overtaken {
             let sent = self.relabel(&request);
             self.omit(&sent);
@@ -127,7 +166,9 @@ impl Delivery<'_> {
     async fn try_again(&mut self, one: &Request) {
         let Answered { verdict, answer, sent } = match self.send(one).await {
             Ok(answered) => answered,
-            Err(Unsendable { reason }) => return self.give_up(one.samples.into(), reason),
+            Err(Unsendable::Gone) => return,
+            Err(Unsendable::TooOld) => return self.give_up(one.samples.into(), MAX_SAMPLE_AGE),
+            Err(Unsendable::IllegalTenant) => return self.give_up(one.samples.into(), ILLEGAL_TENANT),
         };
         self.omit(&sent);
         let (labels, now) = (one.labels_of_one().unwrap_or_default(), tokio::time::Instant::now());
@@ -155,14 +196,15 @@ impl Delivery<'_> {
         while let Some(part) = halving.next() {
             let answered = match self.send(&part).await {
                 Ok(answered) => answered,
-                Err(Unsendable { reason: MAX_SAMPLE_AGE }) => {
+                Err(Unsendable::Gone) => return,
+                Err(Unsendable::TooOld) => {
                     self.expire(&part);
                     continue;
                 }
-                Err(Unsendable { reason }) => {
+                Err(Unsendable::IllegalTenant) => {
                     let text = "the tenant's name is not legal in an HTTP header".to_owned();
                     halving.rejected();
-                    self.reject(&part, reason, &Answer { text, ..Answer::default() });
+                    self.reject(&part, ILLEGAL_TENANT, &Answer { text, ..Answer::default() });
                     continue;
                 }
             };
@@ -254,9 +296,12 @@ impl Delivery<'_> {
                 return Ok(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
             };
             if self.is_too_old() {
-                return Err(Unsendable { reason: MAX_SAMPLE_AGE });
+                return Err(Unsendable::TooOld);
             }
             let Some(tried) = self.attempt(request, attempt).await else {
+                if self.is_gone() {
+                    return Err(Unsendable::Gone);
+                }
                 if self.is_rerouted() {
                     // What the receiver before refused or took proves nothing of this one.
                     (self.taken, self.suspects, self.rerouted) = (false, Vec::new(), true);
@@ -280,11 +325,14 @@ impl Delivery<'_> {
                         return Ok(Answered { verdict, answer, sent });
                     }
                 },
-                Err(failure) => failure.trouble().ok_or(Unsendable { reason: ILLEGAL_TENANT })?,
+                Err(failure) => failure.trouble().ok_or(Unsendable::IllegalTenant)?,
             };
             self.way.failed(self.sending, self.batch.step, &trouble);
             tokio::time::sleep(self.way.endpoint.backoff.delay(attempt.saturating_add(1), random())).await;
             attempt = attempt.saturating_add(1);
+            if self.is_gone() {
+                return Err(Unsendable::Gone);
+            }
             if self.is_rerouted() {
                 (past, attempt) = (new, 0);
                 sent = self.relabel(part);
@@ -323,10 +371,20 @@ impl Delivery<'_> {
         );
     }
 
+    fn destination(&self) -> To {
+        self.sending.shared.destination.of(&self.batch.tenant, self.batch.endpoint.as_deref())
+    }
+
     /// Looks up the receiver of the tenant's samples; returns whether it is another one.
     fn is_rerouted(&mut self) -> bool {
-        let To::Receiver(endpoint) = self.sending.shared.destination.of(&self.batch.tenant) else { return false };
+        let To::Receiver(endpoint) = self.destination() else { return false };
         self.way.turn(endpoint, self.sending)
+    }
+
+    /// Looks up whether the tenant has no such receiver any more.
+    fn is_gone(&mut self) -> bool {
+        self.gone = matches!(self.destination(), To::Gone);
+        self.gone
     }
 
     /// `None`: the pause is not over yet, but the receiver must be looked up again.

@@ -1,4 +1,4 @@
-//! Which receiver a tenant's samples go to.
+//! Which receivers a tenant's samples go to: usually one, or several, each with its name.
 //!
 //! Tenants with the same `remote_write` settings share an endpoint. Other settings replace the routes as a whole, or not
 //! at all; an endpoint that stays keeps its connections.
@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use crate::config::Tenants;
-use crate::config::settings::{Auth, OnStatus, RemoteWrite, Secret};
+use crate::config::settings::{Auth, OnBacklog, OnStatus, RemoteWrite, Secret};
 use crate::config::tokens::TokenEndpoint;
 use crate::core::remotewrite::relabel::Relabeler;
 use crate::core::remotewrite::{Backoff, Choice};
@@ -62,10 +63,27 @@ pub(super) struct Endpoints {
     next: AtomicU64,
 }
 
-/// The endpoint of every tenant.
+/// The endpoints of every tenant.
 pub(super) struct Routes {
-    defaults: Arc<Endpoint>,
-    overridden: BTreeMap<String, Arc<Endpoint>>,
+    defaults: Route,
+    overridden: BTreeMap<String, Route>,
+}
+
+/// The endpoints of one tenant.
+struct Route {
+    endpoints: Vec<Arc<Endpoint>>,
+    named: Arc<[EndpointRoute]>,
+}
+
+/// One of the endpoints of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointRoute {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The bytes that may wait for it in a shard while another one of the tenant's endpoints is further.
+    pub max_backlog: usize,
+    /// What happens beyond that.
+    pub on_backlog: OnBacklog,
 }
 
 // === impl Endpoint ===
@@ -114,7 +132,7 @@ impl Endpoint {
 impl Endpoints {
     /// One endpoint for all tenants.
     pub(super) async fn new(defaults: &RemoteWrite) -> Result<Self, ExportError> {
-        let defaults = Arc::new(Endpoint::new(0, defaults).await?);
+        let defaults = Route::to(vec![Arc::new(Endpoint::new(0, defaults).await?)]);
         let routes = Arc::new(Routes { defaults, overridden: BTreeMap::new() });
         Ok(Self { routes: RwLock::new(routes), next: AtomicU64::new(1) })
     }
@@ -124,23 +142,39 @@ impl Endpoints {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Where a tenant's samples go now.
-    pub(super) fn of(&self, tenant: &str) -> Arc<Endpoint> {
-        Arc::clone(self.routes.read().unwrap_or_else(PoisonError::into_inner).of(tenant))
+    /// Where a tenant's samples go now: those for an endpoint of this name, or for the only or first one. `None` if the
+    /// tenant does not have that one any more.
+    pub(super) fn of(&self, tenant: &str, name: Option<&str>) -> Option<Arc<Endpoint>> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).of(tenant).find(name).cloned()
+    }
+
+    /// All endpoints of a tenant.
+    pub(super) fn of_tenant(&self, tenant: &str) -> Arc<[EndpointRoute]> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner).of(tenant).named)
     }
 
     /// Replaces the routes. With an error they stay as they are.
     pub(super) async fn replace(&self, tenants: &Tenants) -> Result<(), ExportError> {
         let mut known: Vec<Arc<Endpoint>> = self.routes().all().cloned().collect();
-        let defaults = self.endpoint(&mut known, &tenants.defaults().remote_write).await?;
+        let defaults = self.route(&mut known, tenants.defaults()).await?;
         let mut overridden = BTreeMap::new();
         for (tenant, config) in tenants.overridden() {
-            let endpoint = self.endpoint(&mut known, &config.remote_write).await;
-            let endpoint = endpoint.map_err(|e| ExportError::Tenant(tenant.to_owned(), Box::new(e)))?;
-            overridden.insert(tenant.to_owned(), endpoint);
+            let route = self.route(&mut known, config).await;
+            let route = route.map_err(|e| ExportError::Tenant(tenant.to_owned(), Box::new(e)))?;
+            overridden.insert(tenant.to_owned(), route);
         }
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Routes { defaults, overridden });
         Ok(())
+    }
+
+    async fn route(&self, known: &mut Vec<Arc<Endpoint>>, config: &Config) -> Result<Route, ExportError> {
+        let mut endpoints = Vec::new();
+        for settings in config.endpoints() {
+            let endpoint = self.endpoint(known, settings).await;
+            let named = |e| ExportError::Endpoint(settings.id(), Box::new(e));
+            endpoints.push(if config.more_endpoints.is_empty() { endpoint? } else { endpoint.map_err(named)? });
+        }
+        Ok(Route::to(endpoints))
     }
 
     async fn endpoint(
@@ -161,13 +195,31 @@ impl Endpoints {
 // === impl Routes ===
 
 impl Routes {
-    /// Where a tenant's samples go.
-    pub(super) fn of(&self, tenant: &str) -> &Arc<Endpoint> {
+    fn of(&self, tenant: &str) -> &Route {
         self.overridden.get(tenant).unwrap_or(&self.defaults)
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        std::iter::once(&self.defaults).chain(self.overridden.values())
+        std::iter::once(&self.defaults).chain(self.overridden.values()).flat_map(|route| &route.endpoints)
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    fn to(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let route = |endpoint: &Arc<Endpoint>| EndpointRoute {
+            name: endpoint.settings.id().into(),
+            max_backlog: endpoint.settings.max_backlog,
+            on_backlog: endpoint.settings.on_backlog,
+        };
+        Self { named: endpoints.iter().map(route).collect(), endpoints }
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<&Arc<Endpoint>> {
+        let Some(name) = name else { return self.endpoints.first() };
+        let at = self.named.iter().position(|route| *route.name == *name)?;
+        self.endpoints.get(at)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Remote write over HTTP: shard senders that send the steps of a shard in order and retry until every sample is settled.
-//! Tenants may have receivers of their own; a shard sender has a track for each tenant.
+//! Tenants may have receivers of their own, and several; a shard sender has a track for each tenant at each of them.
 //!
 //! *In:* [`StepBatch`](crate::core::remotewrite::StepBatch)es from series tasks. *Out:* requests; [`Delivered`] per batch.
 //! *Owner:* [`Exporter`] owns the clients and an async runtime of its own; a series task owns its [`ShardSender`]. *Never:* a
@@ -37,8 +37,10 @@ use tokio::runtime::Runtime;
 use crate::config::Tenants;
 use crate::config::settings::RemoteWrite;
 use crate::core::model::Millis;
+use crate::core::remotewrite::StepBatch;
 use crate::worker::telemetry::Telemetry;
 
+pub use endpoints::EndpointRoute;
 pub use outbox::Outbox;
 pub use shard_sender::ShardSender;
 
@@ -104,6 +106,9 @@ pub enum ExportError {
         "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"
     )]
     Client(String),
+    /// The settings of one of several endpoints cannot be used.
+    #[error("endpoint {0:?}: {1}")]
+    Endpoint(String, Box<ExportError>),
     /// The settings of one tenant cannot be used.
     #[error("overrides of tenant {0:?}: {1}")]
     Tenant(String, Box<ExportError>),
@@ -119,6 +124,8 @@ pub struct Delivered {
     pub step: Millis,
     /// Its tenant.
     pub tenant: Arc<str>,
+    /// Which of the tenant's endpoints it was for; `None` if it has one only.
+    pub endpoint: Option<Arc<str>>,
     /// Stored by the receiver.
     pub acknowledged: u64,
     /// Refused by the receiver because a predecessor had delivered them.
@@ -203,6 +210,26 @@ impl Exporter {
     /// native histograms.
     pub fn look_ahead(&self, step: Millis, native: bool) {
         self.0.shared.guard.arm(step, native);
+    }
+
+    /// The endpoints of a tenant; none with a store, which is one whatever the settings are.
+    #[must_use]
+    pub fn routes(&self, tenant: &str) -> Arc<[EndpointRoute]> {
+        match &self.0.shared.destination {
+            Destination::Receivers(endpoints) => endpoints.of_tenant(tenant),
+            Destination::Store(_) => Arc::default(),
+        }
+    }
+
+    /// A batch for each endpoint of its tenant.
+    #[must_use]
+    pub fn for_endpoints(&self, batch: StepBatch) -> Vec<StepBatch> {
+        let routes = self.routes(&batch.tenant);
+        if routes.len() < 2 {
+            return vec![batch];
+        }
+        let of = |route: &EndpointRoute| StepBatch { endpoint: Some(Arc::clone(&route.name)), ..batch.clone() };
+        routes.iter().map(of).collect()
     }
 
     /// What the store cannot keep, if there is a store, and since when.

@@ -1,5 +1,5 @@
 //! The batches of a shard that wait for their turn: the one place that knows in which order a tenant's batches are
-//! sent.
+//! sent, to each of its endpoints.
 //!
 //! A track accepts two batches and returns further ones. A returned batch is the next one that it is offered.
 
@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard_sender::ShardSender;
+use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 
 /// A shard sender with what it has not taken yet. How much that may be, its producer decides.
 #[derive(Debug)]
 pub struct Outbox {
     sender: ShardSender,
-    /// By tenant, in order.
-    waiting: BTreeMap<Arc<str>, VecDeque<StepBatch>>,
+    /// By tenant and endpoint, in order.
+    waiting: BTreeMap<(Arc<str>, Option<Arc<str>>), VecDeque<StepBatch>>,
 }
 
 // === impl Outbox ===
@@ -27,9 +28,19 @@ impl Outbox {
         Self { sender, waiting: BTreeMap::new() }
     }
 
-    /// Takes a batch, which is sent after all earlier ones of its tenant.
+    /// Takes a batch, which is sent after all earlier ones of its tenant to the same endpoint.
     pub fn put(&mut self, batch: StepBatch) {
-        self.waiting.entry(Arc::clone(&batch.tenant)).or_default().push_back(batch);
+        let track = (Arc::clone(&batch.tenant), batch.endpoint.clone());
+        self.waiting.entry(track).or_default().push_back(batch);
+    }
+
+    /// Takes a batch back that no track has accepted yet; returns whether there was such a one.
+    pub fn withdraw(&mut self, tenant: &Arc<str>, endpoint: &Arc<str>, step: Millis) -> bool {
+        let track = (Arc::clone(tenant), Some(Arc::clone(endpoint)));
+        let Some(waiting) = self.waiting.get_mut(&track) else { return false };
+        let before = waiting.len();
+        waiting.retain(|batch| batch.step != step);
+        waiting.len() < before
     }
 
     /// Enqueues batches, in order, until no track accepts more. Never blocks.
@@ -48,13 +59,13 @@ impl Outbox {
 
     /// As [`ShardSender::is_down`].
     #[must_use]
-    pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
-        self.sender.is_down(tenant, patience)
+    pub fn is_down(&self, tenant: &Arc<str>, endpoint: Option<&Arc<str>>, patience: Duration) -> bool {
+        self.sender.is_down(tenant, endpoint, patience)
     }
 
     /// As [`ShardSender::is_dark`].
     #[must_use]
-    pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
-        self.sender.is_dark(tenant, patience)
+    pub fn is_dark(&self, tenant: &Arc<str>, endpoint: Option<&Arc<str>>, patience: Duration) -> bool {
+        self.sender.is_dark(tenant, endpoint, patience)
     }
 }

@@ -1,6 +1,6 @@
-//! The way of one shard to the receivers: a track per tenant, each strictly in order, with one request in flight, which is
-//! retried until it is settled. A series belongs to one shard and one tenant, so its samples never overtake one another,
-//! and no tenant waits for another.
+//! The way of one shard to the receivers: a track per tenant, or per tenant and endpoint where a tenant has several, each
+//! strictly in order, with one request in flight, which is retried until it is settled. A series belongs to one shard and
+//! one tenant, so its samples never overtake one another, and neither tenants nor endpoints wait for another.
 //!
 //! Where a tenant's samples go is asked before each batch, and again after each failed attempt. So a batch that is stuck
 //! goes where its tenant goes now, and the next ones follow it.
@@ -34,6 +34,9 @@ const QUEUE: usize = 2;
 const UNUSED: Duration = Duration::from_secs(600);
 const MANY: usize = 64;
 
+/// What a track is for: a tenant, and which of its endpoints, if it has several.
+type Track = (Arc<str>, Option<Arc<str>>);
+
 /// Called with the result of a batch.
 pub(super) type Done = Arc<dyn Fn(Delivered) + Send + Sync>;
 
@@ -47,7 +50,7 @@ pub struct ShardSender {
 
 #[derive(Default)]
 struct Tracks {
-    by_tenant: BTreeMap<Arc<str>, TenantQueue>,
+    by_tenant: BTreeMap<Track, TenantQueue>,
     /// With so many, the unused ones are removed.
     tidy_at: usize,
 }
@@ -92,6 +95,8 @@ pub(super) enum Destination {
 pub(super) enum To {
     Receiver(Arc<Endpoint>),
     Store(Arc<Stored>),
+    /// Nowhere: the tenant does not have the endpoint any more.
+    Gone,
 }
 
 /// A batch in flight.
@@ -120,14 +125,14 @@ impl ShardSender {
     /// # Errors
     /// Returns the batch when two are waiting on its track already, or when the exporter has stopped.
     pub fn try_send(&self, batch: StepBatch) -> Result<(), StepBatch> {
-        let tenant = self.shared.destination.tenant_queue(&batch.tenant);
+        let track = self.shared.destination.track(&batch.tenant, batch.endpoint.as_ref());
         let mut tenant_queues = lock(&self.tenant_queues);
-        if !tenant_queues.by_tenant.contains_key(&tenant) {
+        if !tenant_queues.by_tenant.contains_key(&track) {
             tenant_queues.tidy();
             let Some(laid) = self.lay() else { return Err(batch) };
-            tenant_queues.by_tenant.insert(Arc::clone(&tenant), laid);
+            tenant_queues.by_tenant.insert(track.clone(), laid);
         }
-        let Some(tenant_queue) = tenant_queues.by_tenant.get_mut(&tenant) else { return Err(batch) };
+        let Some(tenant_queue) = tenant_queues.by_tenant.get_mut(&track) else { return Err(batch) };
         let Ok(place) = tenant_queue.queue.try_reserve() else { return Err(batch) };
         tenant_queue.used = Instant::now();
         let ticket = Ticket::new(&self.shared, &tenant_queue.unsettled, &batch);
@@ -135,22 +140,24 @@ impl ShardSender {
         Ok(())
     }
 
-    /// Whether all attempts for a tenant's batches have failed for `patience`.
+    /// Whether all attempts for a tenant's batches, at this one of its endpoints if it has several, have failed for
+    /// `patience`.
     #[must_use]
-    pub fn is_down(&self, tenant: &str, patience: Duration) -> bool {
-        let tenant = self.shared.destination.tenant_queue(&Arc::from(tenant));
+    pub fn is_down(&self, tenant: &Arc<str>, endpoint: Option<&Arc<str>>, patience: Duration) -> bool {
+        let track = self.shared.destination.track(tenant, endpoint);
         lock(&self.tenant_queues)
             .by_tenant
-            .get(&tenant)
+            .get(&track)
             .is_some_and(|tenant_queue| tenant_queue.failing.longer_than(patience))
     }
 
     /// Whether all attempts at a tenant's receiver have failed for `patience`, for any tenant's samples.
     #[must_use]
-    pub fn is_dark(&self, tenant: &str, patience: Duration) -> bool {
-        match self.shared.destination.of(tenant) {
+    pub fn is_dark(&self, tenant: &Arc<str>, endpoint: Option<&Arc<str>>, patience: Duration) -> bool {
+        match self.shared.destination.of(tenant, endpoint.map(|name| &**name)) {
             To::Receiver(endpoint) => endpoint.outage.dark_since().is_some_and(|since| since.elapsed() >= patience),
-            To::Store(_) => self.is_down(tenant, patience),
+            To::Store(_) => self.is_down(tenant, endpoint, patience),
+            To::Gone => false,
         }
     }
 
@@ -265,19 +272,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Destination ===
 
 impl Destination {
-    /// Where a tenant's samples go now.
-    pub(super) fn of(&self, tenant: &str) -> To {
+    /// Where a tenant's samples go now, or those for one of its endpoints.
+    pub(super) fn of(&self, tenant: &str, endpoint: Option<&str>) -> To {
         match self {
-            Self::Receivers(endpoints) => To::Receiver(endpoints.of(tenant)),
+            Self::Receivers(endpoints) => endpoints.of(tenant, endpoint).map_or(To::Gone, To::Receiver),
             Self::Store(store) => To::Store(Arc::clone(store)),
         }
     }
 
-    /// Which track a tenant's batches take: one of their own, but a store has one writer per shard.
-    fn tenant_queue(&self, tenant: &Arc<str>) -> Arc<str> {
+    /// Which track batches take: one of their own, but a store has one writer per shard.
+    fn track(&self, tenant: &Arc<str>, endpoint: Option<&Arc<str>>) -> Track {
         match self {
-            Self::Receivers(_) => Arc::clone(tenant),
-            Self::Store(_) => Arc::from(""),
+            Self::Receivers(_) => (Arc::clone(tenant), endpoint.cloned()),
+            Self::Store(_) => (Arc::from(""), None),
         }
     }
 }
@@ -294,6 +301,11 @@ impl Ticket {
         shared.pending.send_modify(|n| *n += 1);
         unsettled.fetch_add(1, Ordering::Relaxed);
         Self { shared: Arc::clone(shared), unsettled: Arc::clone(unsettled), left: samples }
+    }
+
+    /// The samples that are not settled.
+    pub(super) fn left(&self) -> u64 {
+        self.left
     }
 
     pub(super) fn settle(&mut self, samples: u64) {

@@ -12,20 +12,21 @@
 mod agreement;
 mod delivering;
 mod delta_records;
+mod endpoints;
 mod gaps;
 mod joining;
 mod silence;
 mod traces;
 mod turns;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
 
 use self::agreement::Agreement;
-use self::delivering::Delivering;
+use self::delivering::{Delivering, Track};
 use self::delta_records::apply;
 pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
 use self::gaps::{Gaps, LASTS};
@@ -33,6 +34,7 @@ use self::joining::Joining;
 use self::silence::Silence;
 use self::traces::StepTraces;
 use self::turns::Turns;
+use crate::config::settings::OnBacklog;
 use crate::core::journal::{ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What};
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
@@ -110,6 +112,9 @@ pub(crate) struct SeriesRunner {
     ends: Reporter,
     /// Reports that a source contradicts itself, which needs an operator.
     contradicted: Reporter,
+    /// Reports that an endpoint is too far behind others.
+    behind: Reporter,
+    told_behind: BTreeMap<Arc<str>, OnBacklog>,
     ending: Ending,
     leaving: Leaving,
 }
@@ -156,7 +161,7 @@ impl SeriesRunner {
         let outbox = {
             let (task, inbox) = (id.clone(), context.inbox.clone());
             let done = move |d: crate::worker::sender::Delivered| {
-                inbox.send(Command::News(task.clone(), epoch, News::Delivered(d.step, d.tenant)));
+                inbox.send(Command::News(task.clone(), epoch, News::Delivered(d.step, (d.tenant, d.endpoint))));
             };
             Outbox::new(context.clients.exporter.open(id.partition.unsigned_abs(), Box::new(done)))
         };
@@ -166,6 +171,7 @@ impl SeriesRunner {
         let conditions = context.clients.telemetry.conditions();
         let [ends, contradicted] =
             ["", ", sources"].map(|what| conditions.reporter(Condition::Ends, format!("shard {}{what}", id.partition)));
+        let behind = conditions.reporter(Condition::EndpointBehind, format!("shard {}", id.partition));
         let mut held = Held::new(&context.clients.memory);
         held.set(Part::Fetch, context.fetcher.memory());
         let mut runner = Self {
@@ -196,15 +202,16 @@ impl SeriesRunner {
             gaps: Gaps::default(),
             ends,
             contradicted,
+            behind,
+            told_behind: BTreeMap::new(),
             ending: if taken.ended { Ending::Over } else { Ending::Open },
             leaving: Leaving::No,
         };
         runner.terms.want(&mut runner.task, context.tenants.series_settings(&context.tenants.in_force().tenants));
-        taken.undelivered.iter().cloned().for_each(|batch| runner.outbox.put(batch));
-        runner.delivering.carry(taken.undelivered);
-        for (step, batches) in taken.resend {
-            runner.deliver(step, batches);
+        if context.mode.leaves_out() {
+            runner.delivering.may_be_behind();
         }
+        runner.send_again(context, (taken.undelivered, taken.resend), &taken.endpoints);
         Ok(runner)
     }
 
@@ -222,11 +229,12 @@ impl SeriesRunner {
         // A replay waits for every receiver: no step of history may be skipped.
         if context.mode.leaves_out() {
             let (is_down, is_dark) = (
-                |tenant: &str| self.outbox.is_down(tenant, patience),
-                |tenant: &str| self.outbox.is_dark(tenant, patience),
+                |(tenant, endpoint): &Track| self.outbox.is_down(tenant, endpoint.as_ref(), patience),
+                |(tenant, endpoint): &Track| self.outbox.is_dark(tenant, endpoint.as_ref(), patience),
             );
             self.delivering.look(is_down, is_dark);
         }
+        self.tell_behind(context);
         if self.leaving.is_under_way() {
             self.finish(context);
             return Ok(Turn::Idle);
@@ -279,7 +287,7 @@ impl SeriesRunner {
             context.clients.telemetry.settings_changed();
             tracing::info!(shard = self.id.partition, after = step, ?changes, "settings of the shard changed");
         }
-        Change { settings, gone }
+        Change { settings, gone, endpoints: Vec::new() }
     }
 
     /// Forgets sources that are no longer configured, once their memory is over; returns them.
@@ -478,7 +486,7 @@ impl SeriesRunner {
         let basis = Some(self.task.basis());
         let closed = self.task.close_without(step, &left_out);
         self.tell_given_up(context);
-        let change = self.change(context, step, gone);
+        let change = Change { endpoints: self.marks(context, &closed), ..self.change(context, step, gone) };
         context.clients.telemetry.left_out(left_out.len());
         context.clients.telemetry.illegal_series(closed.illegal.as_ref());
         context.clients.telemetry.step_closed(cause);
@@ -493,7 +501,7 @@ impl SeriesRunner {
         let records = self.mark(&mark);
         #[cfg(feature = "sabotage")]
         if crate::core::journal::sabotage::is_off(crate::core::journal::sabotage::Rule::Emit) {
-            self.deliver(closed.step, closed.batches);
+            self.deliver(context, closed.step, closed.batches);
             self.journal.append(context, records, None);
             return;
         }
@@ -534,11 +542,13 @@ impl SeriesRunner {
         if turn.is_none() && !self.leaving.is_under_way() {
             return;
         }
+        let (undelivered, apart) = self.delivering.undelivered();
         let snapshot = SeriesSnapshot {
             body: self.task.snapshot(),
             deltas_offset: self.position,
             step: closed,
-            undelivered: self.delivering.undelivered(),
+            undelivered,
+            apart,
             settings: self.task.settings().encode(),
             joining: self.joining.behind(closed, &self.task).into_iter().collect(),
         };
@@ -554,9 +564,9 @@ impl SeriesRunner {
     pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
             News::Journal(number, fate) => self.journaled(context, number, fate),
-            News::Delivered(step, tenant) => {
-                self.delivering.settled(step, &tenant);
-                self.traces.settled(step, &tenant);
+            News::Delivered(step, track) => {
+                self.delivering.settled(step, &track);
+                self.traces.settled(step, &track);
                 self.advance();
                 self.outbox.send();
                 Ok(())
@@ -590,8 +600,7 @@ impl SeriesRunner {
             self.ending = Ending::Over;
         }
         while let Some((_, closed)) = self.pending.pop_front_if(|(pending, _)| *pending <= commit_number) {
-            self.traces.accepted(closed.step, &closed.batches);
-            self.deliver(closed.step, closed.batches);
+            self.deliver(context, closed.step, closed.batches);
         }
         self.outbox.send();
     }
@@ -611,7 +620,13 @@ impl SeriesRunner {
         }
     }
 
-    fn deliver(&mut self, step: Millis, batches: Vec<StepBatch>) {
+    fn deliver(&mut self, context: &TaskContext<'_>, step: Millis, batches: Vec<StepBatch>) {
+        let batches = self.delivering.for_endpoints(batches, |tenant| context.clients.exporter.routes(tenant));
+        self.hand_over(step, batches);
+    }
+
+    fn hand_over(&mut self, step: Millis, batches: Vec<StepBatch>) {
+        self.traces.accepted(step, &batches);
         batches.iter().cloned().for_each(|batch| self.outbox.put(batch));
         self.delivering.add(step, batches);
         self.advance();
@@ -668,6 +683,7 @@ impl SeriesRunner {
         status.done = self.ending == Ending::Over;
         status.trouble = None;
         status.gaps = self.gaps.lasting();
+        status.endpoints = self.delivering.status(status.closed_step);
         self.show_limits(status, present);
         self.show_settings(status, context);
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::delivering::Track;
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 use crate::worker::telemetry::{ActiveSpan, Cause, Telemetry};
@@ -19,8 +20,8 @@ struct StepTrace {
     step: ActiveSpan,
     /// Until the journal has accepted the step-close record.
     journal: Option<ActiveSpan>,
-    /// Until the samples of a tenant are settled.
-    sending: BTreeMap<Arc<str>, ActiveSpan>,
+    /// Until the samples of a tenant for an endpoint are settled.
+    sending: BTreeMap<Track, ActiveSpan>,
 }
 
 // === impl StepTraces ===
@@ -46,13 +47,17 @@ impl StepTraces {
         for batch in batches {
             let sending = trace.step.child("send samples", true).with("spanmill.tenant", &*batch.tenant);
             let sending = sending.with("spanmill.samples", batch.samples().cast_signed());
-            trace.sending.insert(Arc::clone(&batch.tenant), sending);
+            let sending = match &batch.endpoint {
+                Some(endpoint) => sending.with("spanmill.endpoint", &**endpoint),
+                None => sending,
+            };
+            trace.sending.insert((Arc::clone(&batch.tenant), batch.endpoint.clone()), sending);
         }
     }
 
-    /// The samples of a tenant are settled.
-    pub(super) fn settled(&mut self, step: Millis, tenant: &str) {
-        if let Some(sending) = self.0.get_mut(&step).and_then(|trace| trace.sending.remove(tenant)) {
+    /// The samples of a tenant for an endpoint are settled.
+    pub(super) fn settled(&mut self, step: Millis, track: &Track) {
+        if let Some(sending) = self.0.get_mut(&step).and_then(|trace| trace.sending.remove(track)) {
             sending.end();
         }
     }

@@ -44,8 +44,8 @@ pub(crate) enum News {
     Journal(u64, Fate),
     /// The fate of one delta record.
     DeltaRecord(Sent, Fate),
-    /// The batch of this step and tenant has been settled by its receiver.
-    Delivered(Millis, Arc<str>),
+    /// The batch of this step and tenant has been settled by its receiver, or by this one of several.
+    Delivered(Millis, (Arc<str>, Option<Arc<str>>)),
 }
 
 /// A delta record in flight, returned with its fate.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::journal::{DeltaRecords, JournalWriter, Needs, Witness};
+use crate::core::journal::{DeltaRecords, EndpointMark, JournalWriter, Needs, Witness};
 use crate::core::model::{Ledger, Millis};
 use crate::core::remotewrite::StepBatch;
 use crate::core::tasks::series::{SeriesTask, Terms};
@@ -53,6 +53,8 @@ pub(crate) struct TakenSeries {
     pub(crate) resend: Vec<(Millis, Vec<StepBatch>)>,
     /// What the snapshot holds for receivers that were down.
     pub(crate) undelivered: Vec<StepBatch>,
+    /// How far each of several endpoints was when the last step was closed.
+    pub(crate) endpoints: Vec<EndpointMark>,
     /// The sources that the last steps did not wait for, because they join the shard.
     pub(crate) joining: BTreeSet<(String, i32)>,
     /// How it switches to the settings of this worker.

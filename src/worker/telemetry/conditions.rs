@@ -70,6 +70,8 @@ conditions! {
     Write = "write": "appends to the internal topics are acknowledged",
     /// Delivery to receivers.
     Export = "export": "the receivers accept samples",
+    /// Delivery to each of several endpoints.
+    EndpointBehind = "endpoint_behind": "no endpoint of remote write is behind by more than its max_backlog",
     /// Distance from the present.
     Lag = "lag": "no task lags by more than admin.ready_max_lag",
     /// What the records are.

@@ -4,6 +4,7 @@
 //! [`Telemetry`] is a handle that is cheap to clone. *Never:* a decision. *Next:* `admin` shows it.
 
 mod conditions;
+mod endpoints;
 pub mod flood;
 pub(crate) mod hazards;
 pub mod log;
@@ -24,6 +25,8 @@ use prometheus::{
 };
 
 pub use conditions::{Condition, Conditions, Report, Reporter};
+use endpoints::{EndpointCollector, EndpointMeters};
+pub use endpoints::{EndpointDrop, EndpointStatus};
 use hazards::HazardMeters;
 use names::Metric;
 pub use overrides::Overrides;
@@ -110,6 +113,7 @@ struct Inner {
     illegal: IntCounter,
     hazards: HazardMeters,
     export: ExportMeters,
+    endpoints: EndpointMeters,
     overrides: OverridesMeters,
     settings: SettingsMeters,
     own_spans: IntCounterVec,
@@ -196,6 +200,8 @@ impl Telemetry {
         let registry = Registry::new();
         let statuses = TaskRegistry::default();
         registry.register(Box::new(task_registry::TaskCollector::new(statuses.clone()))).expect("names are distinct");
+        let endpoints = EndpointCollector::new(statuses.clone());
+        registry.register(Box::new(endpoints)).expect("names are distinct");
         let receivers = Receivers::default();
         let collector = receivers::ReceiversCollector::new(receivers.clone());
         registry.register(Box::new(collector)).expect("names are distinct");
@@ -221,6 +227,7 @@ impl Telemetry {
             illegal: counter(&registry, names::ILLEGAL_SERIES),
             hazards: HazardMeters::new(&registry),
             export: ExportMeters::new(&registry),
+            endpoints: EndpointMeters::new(&registry),
             overrides: OverridesMeters::new(&registry),
             settings: SettingsMeters::new(&registry),
             own_spans: traces::outcomes(&registry),
@@ -345,6 +352,16 @@ impl Telemetry {
     /// Counts the tenants that a step was not written for.
     pub fn left_out(&self, tenants: usize) {
         self.0.left_out.inc_by(tenants as u64);
+    }
+
+    /// Counts the results of a batch for one of several endpoints.
+    pub(crate) fn endpoint_settled(&self, endpoint: &str, results: [(&'static str, u64); 4]) {
+        self.0.endpoints.settled(endpoint, results);
+    }
+
+    /// Counts samples that one of several endpoints does not get.
+    pub(crate) fn endpoint_dropped(&self, endpoint: &str, why: EndpointDrop, samples: u64) {
+        self.0.endpoints.dropped(endpoint, why, samples);
     }
 
     /// Counts a dead letter and whether it was stored.
@@ -663,11 +680,14 @@ mod tests {
         let receiver = t.receivers().add("http://r/".to_owned(), &"a".into());
         t.receivers().waits(receiver, "unauthorized", "check the token");
         t.export().requests.with_label_values(&["2xx"]).inc();
+        t.endpoint_settled("mimir", ["acknowledged", "duplicate", "rejected", "filtered"].map(|result| (result, 1)));
+        t.endpoint_dropped("mimir", EndpointDrop::Backlog, 1);
         let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };
         for id in [&span_task(0), &shard] {
             t.tasks().update(id, |s| {
                 s.stream_time = Some(15_000);
                 s.closed_step = Some(15_000);
+                s.endpoints = [("mimir".into(), EndpointStatus::default())].into();
                 (s.journaled, s.shown) = (Some(Ledger::default()), true);
             });
         }

@@ -156,6 +156,16 @@ metrics! {
         "Number of samples that were not sent because remote_write.write_relabel_configs drop their series.";
     SAMPLES_ABANDONED = Counter "spanmill_samples_abandoned_total" []
         "Number of samples abandoned because their task was closed; the next owner of the task sends them again.";
+    ENDPOINT_SAMPLES = Counter "spanmill_remote_write_endpoint_samples_total" ["endpoint", "result"]
+        "Number of samples for one of several endpoints, by result: acknowledged, duplicate, rejected or filtered. Absent with one endpoint.";
+    ENDPOINT_DROPPED = Counter "spanmill_remote_write_endpoint_dropped_samples_total" ["endpoint", "reason"]
+        "Number of samples that were not sent to one of several endpoints, because its backlog was full and on_backlog is drop (backlog), or because it was removed (removed).";
+    ENDPOINT_BACKLOG = Gauge "spanmill_remote_write_endpoint_backlog_bytes" ["endpoint"]
+        "Compressed bytes that wait for one of several endpoints, in the shards of this worker. Absent with one endpoint.";
+    ENDPOINT_BEHIND = Gauge "spanmill_remote_write_endpoint_behind_seconds" ["endpoint"]
+        "Event time from the oldest step that one of several endpoints lacks to the last closed step, in seconds, in the slowest shard of this worker.";
+    ENDPOINT_AT_BOUND = Gauge "spanmill_remote_write_endpoint_backlog_full" ["endpoint"]
+        "Whether the backlog of one of several endpoints is full in a shard of this worker (1), so that the shard waits for it or drops its steps, or not (0).";
     EXEMPLARS_REJECTED = Counter "spanmill_exemplars_rejected_total" []
         "Number of exemplars that a receiver of remote write 2.0 did not store, according to its answer, although it stored their samples.";
     EXEMPLARS_WITHHELD = Counter "spanmill_exemplars_withheld_total" []

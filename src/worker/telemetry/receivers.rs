@@ -127,6 +127,14 @@ impl Receivers {
         waits
     }
 
+    /// Whether samples wait for a receiver that fails, while another one has stored some and does not fail.
+    #[must_use]
+    pub fn some_answer(&self) -> bool {
+        let all = self.snapshot();
+        let answers = |status: &ReceiverStatus| status.waiting.is_none() && status.last_success.is_some();
+        all.iter().any(|status| status.waiting.is_some()) && all.iter().any(answers)
+    }
+
     pub(crate) fn add(&self, url: String, tenant: &Arc<str>) -> ReceiverId {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let status = ReceiverStatus {
@@ -241,9 +249,9 @@ mod tests {
         receivers.answers(c, true, true);
         let said = receivers.complaints(Duration::ZERO);
         assert!(matches!(&said[..], [line] if line.contains("2 tenant(s): unauthorized; check the token")), "{said:?}");
-        assert!(!receivers.all_wait(), "one is stored");
+        assert!(!receivers.all_wait() && receivers.some_answer(), "one is stored");
         receivers.remove(c);
-        assert!(receivers.all_wait());
+        assert!(receivers.all_wait() && !receivers.some_answer());
         assert_eq!(receivers.complaints(Duration::from_secs(600)), Vec::<String>::new(), "not for so long");
         receivers.answers(a, true, true);
         receivers.rests(b);

@@ -17,6 +17,7 @@ use prometheus::{CounterVec, GaugeVec, Opts};
 
 use crate::core::model::{Ledger, Millis};
 
+use super::endpoints::{EndpointStatus, endpoints_of};
 use super::names::{self, Metric};
 
 /// Which stage a task belongs to.
@@ -89,6 +90,8 @@ pub struct TaskStatus {
     pub gaps: u64,
     /// What the limits of a series task do.
     pub limits: LimitsStatus,
+    /// What waits in a series task for each of several endpoints, by name; empty with one.
+    pub endpoints: BTreeMap<Arc<str>, EndpointStatus>,
     /// Deltas of a series task that wait for the labels of their set.
     pub unnamed: usize,
     /// Which sources of a series task are counted by other settings than this worker's.
@@ -305,6 +308,13 @@ impl TaskRegistry {
         let mut all: Vec<_> = self.0.tasks.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// What waits for each of several endpoints, in all shards together.
+    #[must_use]
+    pub fn endpoints(&self) -> BTreeMap<Arc<str>, EndpointStatus> {
+        let tasks = self.snapshot();
+        endpoints_of(tasks.iter().map(|(_, status)| status))
     }
 
     /// The value of the label `state` of a task.

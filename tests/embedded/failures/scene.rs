@@ -126,6 +126,21 @@ admin: {{listen: "127.0.0.1:0"}}
         Worker::start(&format!("worker {}", self.started), &self.config(), settings)
     }
 
+    /// From now on, workers write to a second receiver as well. Both endpoints have names.
+    pub fn writes_to_two(&self, second: &str) {
+        let settings = std::fs::read_to_string(self.config()).expect("settings");
+        let line = settings.lines().find(|line| line.starts_with("remote_write: ")).expect("a receiver");
+        let one = line.trim_start_matches("remote_write: ");
+        let named =
+            |name: &str, url: &str| one.replace('{', &format!("{{name: {name}, ")).replace(&self.receiver.url(), url);
+        let list = format!("remote_write: [{}, {}]", named("first", &self.receiver.url()), named("second", second));
+        std::fs::write(
+            self.config(),
+            settings.replace(line, &list).replace("snapshot_every: 3s", "snapshot_every: 8s"),
+        )
+        .expect("a file can be written");
+    }
+
     /// A broker leads all partitions of a topic from now on.
     pub fn moves_to(&self, topic: &str, broker: i32) {
         for partition in 0..PARTITIONS.max(SHARDS) {

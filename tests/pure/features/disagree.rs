@@ -134,6 +134,9 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.url", &["http://elsewhere/"]),
     ("remote_write.timeout", &["1s"]),
     ("remote_write.headers", &["{X-A: b}"]),
+    ("remote_write.name", &["mimir"]),
+    ("remote_write.max_backlog", &["1MiB"]),
+    ("remote_write.on_backlog", &["drop"]),
     ("remote_write.tenant_header", &["X-Other"]),
     ("remote_write.auth.type", &["bearer", "remote_write.auth.token=x"]),
     ("remote_write.auth.username", &["u", "remote_write.auth.type=basic", "remote_write.auth.password=p"]),
@@ -391,7 +394,7 @@ impl<'a> Group<'a> {
             let (settings, gone) = (Vec::new(), owner.task.gone(&sources, step));
             owner.task.let_go(&gone);
             let closed = owner.task.close(step);
-            let mut change = Change { settings, gone };
+            let mut change = Change { settings, gone, endpoints: Vec::new() };
             (change.settings, _) = owner.terms.change(&mut owner.task);
             let (cause, behind) = (EmitCause::Forced, owner.task.places(behind));
             let mark = EmitMark { step, cause, acknowledged: None, left_out: Vec::new(), behind, basis: None, change };

@@ -45,8 +45,9 @@ fn bodies_survive_the_round_trip() {
     let (cause, acknowledged, change) = (EmitCause::Forced, Some(i64::MIN), Change::default());
     let forced = EmitMark { step: -15, cause, acknowledged, left_out, behind: all.clone(), basis: None, change };
     let nobody_left_out = EmitMark { left_out: Vec::new(), ..forced.clone() };
-    let settings = Change { settings: b"settings".to_vec(), gone: Vec::new() };
-    let gone = Change { settings: Vec::new(), gone: vec![("old".to_owned(), 0), (String::new(), i32::MAX)] };
+    let settings = Change { settings: b"settings".to_vec(), gone: Vec::new(), endpoints: Vec::new() };
+    let gone = vec![("old".to_owned(), 0), (String::new(), i32::MAX)];
+    let gone = Change { settings: Vec::new(), gone, endpoints: Vec::new() };
     let changes =
         [EmitMark { change: settings.clone(), ..mark(15, None) }, EmitMark { change: gone, ..forced.clone() }];
     let known = [mark(15, None), EmitMark { behind: Vec::new(), ..forced.clone() }, forced, nobody_left_out];
@@ -54,7 +55,11 @@ fn bodies_survive_the_round_trip() {
     chain.accept("spans", 0, 0, 0, 2);
     let with_basis = EmitMark { basis: Some(Basis { chain, digest: u64::MAX }), ..mark(15, None) };
     let with_all = EmitMark { change: settings, ..with_basis.clone() };
-    for mark in known.into_iter().chain(changes).chain([with_basis, with_all]) {
+    let endpoints = [("", -15), ("mimir", i64::MAX)].map(|(name, lacks)| EndpointMark { name: name.to_owned(), lacks });
+    let change = Change { endpoints: endpoints.to_vec(), ..Change::default() };
+    let with_endpoints = EmitMark { change: change.clone(), ..mark(15, None) };
+    let with_everything = EmitMark { change, ..with_all.clone() };
+    for mark in known.into_iter().chain(changes).chain([with_basis, with_all, with_endpoints, with_everything]) {
         assert_eq!(EmitMark::decode(&mark.encode()), Ok(mark));
     }
     let snapshot = SeriesSnapshot { body: b"state".to_vec(), deltas_offset: 25, step: 30, ..SeriesSnapshot::default() };
@@ -65,7 +70,10 @@ fn bodies_survive_the_round_trip() {
     let joining = BTreeSet::from([("new".to_owned(), 0), (String::new(), i32::MAX)]);
     let with_joining = SeriesSnapshot { joining: joining.clone(), ..snapshot.clone() };
     let with_joining_last = SeriesSnapshot { joining, body: vec![JOINING], ..with_settings.clone() };
-    for snapshot in [snapshot, with_batches, with_settings, with_both, marked, with_joining, with_joining_last] {
+    let apart = SeriesSnapshot { apart: b"batches".to_vec(), ..with_batches.clone() };
+    let body_as_tag = SeriesSnapshot { body: vec![APART, 1], ..snapshot.clone() };
+    let with_tags = [with_batches, with_settings, with_both, marked, with_joining, with_joining_last];
+    for snapshot in with_tags.into_iter().chain([snapshot, apart, body_as_tag]) {
         assert_eq!(snapshot.clone().into_bytes(), snapshot.encode());
         assert_eq!(SeriesSnapshot::decode(&snapshot.encode()), Ok(snapshot));
     }
@@ -181,4 +189,41 @@ proptest! {
             assert_eq!(DeltaChain::decode(&mut Reader::new(&out)), Ok(chain));
         }
     }
+}
+
+#[test]
+fn without_several_endpoints_a_mark_and_a_snapshot_have_the_bytes_that_they_had() {
+    // Written by the version before: a step, its cause, what is acknowledged, no tenant, no source, no basis; settings.
+    let old = [0x00, 0x1e, 0x00, 0x00, 0x00, 0x00, 0x01, b's', 0x00];
+    let change = Change { settings: b"s".to_vec(), ..Change::default() };
+    let mark = EmitMark { change, ..mark(15, None) };
+    assert_eq!(EmitMark::decode(&old), Ok(mark.clone()), "{:02x?}", mark.encode());
+    assert_eq!(mark.encode(), old);
+    let snapshot = SeriesSnapshot { body: vec![3, 4], deltas_offset: 25, step: 30, ..SeriesSnapshot::default() };
+    assert_eq!(snapshot.encode(), [50, 60, 3, 4]);
+}
+
+#[test]
+fn a_mark_shows_which_steps_each_endpoint_may_lack() {
+    let at = |name: &str, lacks| EndpointMark { name: name.to_owned(), lacks };
+    assert_eq!(EndpointMark::lacks(&[], "a"), Some(i64::MIN), "a mark that names none");
+    let named = [at("a", 45), at("b", 15)];
+    assert_eq!(["a", "b", "c"].map(|name| EndpointMark::lacks(&named, name)), [Some(45), Some(15), None]);
+    // One that was the only one of a tenant may now be one of several: it lacks what either did.
+    let mixed = [at("", 30), at("a", 45), at("b", 15)];
+    assert_eq!(["a", "b", "c", ""].map(|name| EndpointMark::lacks(&mixed, name)), [30, 15, 30, 30].map(Some));
+}
+
+#[test]
+fn the_last_mark_after_a_snapshot_shows_how_far_the_endpoints_are() {
+    let endpoints = vec![EndpointMark { name: "a".to_owned(), lacks: 30 }];
+    let change = Change { endpoints: endpoints.clone(), ..Change::default() };
+    let mut records = vec![claim(ME, "")];
+    let mut w = JournalWriter::new(ME, 0, None, 0);
+    records.extend(w.commit(0, 10, &EmitMark { change, ..mark(30, None) }.encode()));
+    let state = fold(SeriesFold::new(), 0, &records).expect("a journal");
+    assert_eq!(state.endpoints(), endpoints);
+    records.extend(w.snapshot(&SeriesSnapshot { step: 30, ..SeriesSnapshot::default() }.encode()));
+    let state = fold(SeriesFold::new(), 0, &records).expect("a journal");
+    assert!(state.endpoints().is_empty(), "nothing was closed since the snapshot");
 }

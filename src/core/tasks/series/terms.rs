@@ -56,7 +56,7 @@ impl SeriesTask {
     /// # Errors
     /// When the settings in the mark cannot be read.
     pub fn close_again(&mut self, mark: &EmitMark) -> Result<ClosedStep, SettingsError> {
-        let Change { settings, gone } = &mark.change;
+        let Change { settings, gone, endpoints: _ } = &mark.change;
         self.let_go(gone);
         let closed = self.close_without(mark.step, &mark.left_out);
         if !settings.is_empty() {

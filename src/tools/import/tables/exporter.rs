@@ -156,7 +156,7 @@ const ROWS: &[Row] = &[
         "(another)",
         Nothing,
         "",
-        Refused("spanmill has one receiver; run a second worker group for the other, or let the first forward"),
+        Refused("only the first exporter is read: add the other one to remote_write, which may be a list of endpoints"),
     ),
 ];
 

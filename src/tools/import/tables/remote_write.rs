@@ -33,7 +33,7 @@ pub(in crate::tools::import) const REMOTE_WRITE: Table = Table {
         key("remote_timeout", Duration, "remote_write.timeout", Same),
         key("headers", By(headers), "remote_write.headers", Same),
         case("headers", "(X-Scope-OrgID)", Nothing, "remote_write.headers, remote_write.tenant_header: \"\"", Same),
-        none("name", Ignored("spanmill has one receiver")),
+        key("name", Text, "remote_write.name", Same),
         key("write_relabel_configs", By(rules), "remote_write.write_relabel_configs", Same),
         case("write_relabel_configs", "(regex)", Nothing, "remote_write.write_relabel_configs", Different(CLASSES)),
         case(

@@ -264,10 +264,10 @@ const ROWS: &[Row] = &[
     key("storage.remote_write", By(remote_write), "remote_write", Same),
     case(
         "storage.remote_write",
-        "(a second receiver)",
+        "(several receivers)",
         Nothing,
-        "",
-        Refused("spanmill has one receiver; run a second worker group for the other, or let the first forward"),
+        "remote_write",
+        Better("a list as well; a receiver that is down holds no other back, and gets every step"),
     ),
     absent("storage.remote_write", "", "", Different("Tempo computes and drops; spanmill sends to remote_write.url")),
     // The process.

@@ -221,7 +221,7 @@ fn a_step_is_closed_again_by_the_settings_by_which_it_was_closed_first() {
 }
 
 fn mark(step: Millis, settings: Vec<u8>) -> EmitMark {
-    let change = Change { settings, gone: Vec::new() };
+    let change = Change { settings, ..Change::default() };
     let (cause, left_out, behind) = (EmitCause::Watermark, Vec::new(), Vec::new());
     EmitMark { step, cause, acknowledged: None, left_out, behind, basis: None, change }
 }
