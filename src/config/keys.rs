@@ -61,12 +61,13 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 29] = [
+pub(super) const PER_TENANT: [&str; 30] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
     "host_info.",
     "slos",
+    "attribute_metrics",
     "histograms.",
     "span_names.",
     "limits.",

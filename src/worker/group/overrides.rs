@@ -39,6 +39,7 @@ pub(crate) fn at_start(
 ) -> Result<(Tenants, Option<Watch>), WorkerError> {
     let Some(path) = config.overrides.file.clone() else {
         let tenants = Tenants::from(config);
+        exporter.describe(&tenants);
         telemetry.settings_in_force(tenants.agreed().fingerprint(), tenants.agreed().text());
         return Ok((tenants, None));
     };
