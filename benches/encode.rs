@@ -20,7 +20,7 @@ use spanmill::core::model::{Exemplar, LabelBuilder};
 use spanmill::core::remotewrite::decode::proto::{self, Label, Sample, TimeSeries, WriteRequest};
 use spanmill::core::remotewrite::decode::proto_v2;
 use spanmill::core::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
-use spanmill::core::remotewrite::metadata::describe;
+use spanmill::core::remotewrite::metadata::{Descriptions, describe};
 use spanmill::core::remotewrite::{Request, v2};
 
 const SETS: u64 = 5_000;
@@ -149,7 +149,8 @@ fn push_all(writer: &mut SeriesWriter, kinds: &[Kind], sets: &[Set]) {
 fn second(kinds: &[Kind], sets: &[Set]) -> usize {
     let mut writer = SeriesWriter::new(MAX_SAMPLES, MAX_BYTES, LABEL);
     push_all(&mut writer, kinds, sets);
-    let translate = |request: &Request| v2::body(request, Seed::default()).expect("our own request").len();
+    let own = Descriptions::default();
+    let translate = |request: &Request| v2::body(request, Seed::default(), &own).expect("our own request").len();
     writer.finish().iter().map(translate).sum()
 }
 
@@ -228,7 +229,8 @@ impl Symbols {
         };
         let exemplars = series.exemplars.iter().map(exemplar).collect();
         let name = series.labels.iter().find(|label| label.name == "__name__").map_or("", |label| &label.value);
-        let said = describe(name, false);
+        let own = Descriptions::default();
+        let said = describe(name, false, &own);
         let (help_ref, unit_ref) = (self.of(said.help), self.of(said.unit));
         let sample = |s: &Sample| proto_v2::Sample { value: s.value, timestamp: s.timestamp, start_timestamp: 0 };
         proto_v2::TimeSeries {

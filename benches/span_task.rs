@@ -11,7 +11,10 @@ mod naive;
 
 use common::{Case, Load, measure};
 use spanmill::config::Config;
-use spanmill::core::settings::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
+use spanmill::core::settings::{
+    AttributeMetric, AttributeMetricKind, Dimension, FilterPolicy, MatchType, MetricValue, PolicyAttribute,
+    PolicyMatch, PolicyValue, ValueScope,
+};
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
 const SPANS: u64 = 40_000;
@@ -29,6 +32,8 @@ fn main() {
     rich.core.span_metrics.dimensions =
         DIMENSIONS.iter().map(|&name| Dimension { or: Vec::new(), name: name.to_owned(), default: None }).collect();
     rich.core.span_metrics.filter_policies = vec![without(UNWANTED)];
+    let mut derived = defaults.clone();
+    derived.core.attribute_metrics = attribute_metrics();
     let task = |config: &Config| {
         let settings = SpanSettings::from(config);
         let load = &load;
@@ -46,6 +51,7 @@ fn main() {
             Case::new("without exemplars and size", task(&bare)),
             Case::new("defaults", task(&defaults)),
             Case::new("a clock that is ahead", || run(&SpanSettings::from(&defaults), &skewed)),
+            Case::new("attribute metrics", task(&derived)),
             Case::new("naive", || naive::count(&load.records, &[], None)),
         ],
     );
@@ -57,6 +63,31 @@ fn main() {
             Case::new("naive, 3 dimensions and a filter", || naive::count(&load.records, &DIMENSIONS, Some(UNWANTED))),
         ],
     );
+}
+
+/// One of each type: all spans, and a number that some of them have.
+fn attribute_metrics() -> Vec<AttributeMetric> {
+    let entry = |name: &str, kind, value, bounds: &[u64]| AttributeMetric {
+        name: name.to_owned(),
+        description: String::new(),
+        unit: String::new(),
+        kind,
+        matching: Vec::new(),
+        value,
+        bounds: bounds.to_vec(),
+        labels: AttributeMetric::default_labels(),
+    };
+    let status = || Some(MetricValue::Attribute(vec![DIMENSIONS[1].to_owned()], ValueScope::Span));
+    vec![
+        entry("spans_total", AttributeMetricKind::Counter, None, &[]),
+        entry("status_total", AttributeMetricKind::Sum, status(), &[]),
+        entry(
+            "status",
+            AttributeMetricKind::Histogram,
+            status(),
+            &[200, 300, 400, 500].map(|n| n * AttributeMetric::ONE),
+        ),
+    ]
 }
 
 fn without((key, value): (&str, &str)) -> FilterPolicy {

@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::labels::collisions;
 use super::layers::Layers;
 use super::syntax;
-use crate::core::settings::labels::{SLO_LABEL, dimension_label, edge_labels, slo_label};
-use crate::core::settings::{Dimension, DimensionMapping, Profile, ServiceNamespace, Settings, Slo};
+use crate::core::settings::labels::{SLO_LABEL, attribute_metric_label, dimension_label, edge_labels, slo_label};
+use crate::core::settings::{AttributeMetric, Dimension, DimensionMapping, Profile, ServiceNamespace, Settings, Slo};
 
 /// The labels of the series that spanmill makes; a label of the user's must not replace one.
 const OWN_LABELS: [&str; 13] = [
@@ -84,6 +84,17 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
         all.push((SLO_LABEL.to_owned(), "slos".to_owned()));
         let labels = slo.labels.iter().enumerate().filter(|(_, d)| d.name != Slo::SERVICE);
         all.extend(labels.map(|(j, d)| (slo_label(config, &d.name), format!("slos[{i}].labels[{j}]"))));
+    }
+    for (i, metric) in config.attribute_metrics.iter().enumerate() {
+        let labels = metric.labels.iter().enumerate();
+        let labels = labels.filter(|(_, d)| !AttributeMetric::INTRINSICS.contains(&d.name.as_str()));
+        let path = |j| format!("attribute_metrics[{i}].labels[{j}]");
+        all.extend(labels.map(|(j, d)| (attribute_metric_label(config, &d.name), path(j))));
+    }
+    for preset in &config.attribute_metrics_presets {
+        let labels = preset.entries().into_iter().flat_map(|entry| entry.labels);
+        let path = "attribute_metrics_presets".to_owned();
+        all.extend(labels.map(|d| (attribute_metric_label(config, &d.name), path.clone())));
     }
     all
 }

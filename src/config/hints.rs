@@ -6,7 +6,8 @@ use super::problem::quoted;
 use super::settings::{Config, TenantSource};
 use super::value::show_text;
 use crate::core::settings::{
-    Dimension, DimensionMapping, Encoding, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile,
+    AttributeMetric, Dimension, DimensionMapping, Encoding, FilterPolicy, MatchType, MetricValue, PolicyAttribute,
+    PolicyMatch, PolicyValue, Profile,
 };
 
 /// Attributes that are whole numbers by the conventions.
@@ -97,6 +98,7 @@ fn of(config: &Config) -> Vec<String> {
         }
     }
     of_slos(config, &mut out);
+    of_attribute_metrics(config, &mut out);
     of_policies("span_metrics.filter_policies", &metrics.filter_policies, &mut out);
     of_policies("service_graphs.filter_policies", &graphs.filter_policies, &mut out);
     out
@@ -115,6 +117,21 @@ fn of_slos(config: &Config, out: &mut Vec<String>) {
         }
         of_policies(&format!("slos[{i}].match"), &slo.matching, out);
         of_policies(&format!("slos[{i}].good.failed"), &slo.failed, out);
+    }
+}
+
+fn of_attribute_metrics(config: &Config, out: &mut Vec<String>) {
+    for (i, metric) in config.core.attribute_metrics.iter().enumerate() {
+        let path = format!("attribute_metrics[{i}]");
+        if let Some(MetricValue::Attribute(names, _)) = &metric.value {
+            out.extend(names.iter().filter_map(|name| scoped(&format!("{path}.value"), name)));
+        }
+        let attributes =
+            metric.labels.iter().enumerate().filter(|(_, d)| !AttributeMetric::INTRINSICS.contains(&d.name.as_str()));
+        for (j, label) in attributes {
+            of_dimension(&format!("{path}.labels[{j}]"), label, out);
+        }
+        of_policies(&format!("{path}.match"), &metric.matching, out);
     }
 }
 
@@ -288,6 +305,13 @@ mod tests {
         let servers = "{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}";
         about(&format!("slos: [{{name: a, match: [{servers}], labels: [span.x]}}]"), "slos[0].labels[0]: `span.x`");
         assert_eq!(hinted(&format!("slos: [{{name: a, match: [{servers}]}}]")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_attribute_metric_with_scopes_in_its_names_is_hinted_at() {
+        about("attribute_metrics: [{name: a_total, value: span.x}]", "attribute_metrics[0].value: `span.x`");
+        about("attribute_metrics: [{name: a_total, labels: [status_code, span.y]}]", "labels[1]: `span.y`");
+        assert_eq!(hinted("attribute_metrics: [{name: a_total, labels: [span_kind]}]"), Vec::<String>::new());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::read::{Message, Reading, buckets, items, line, list, text_of};
 use super::schema;
 use super::suggest::nearest;
 use super::value::{show_bounds, show_list, show_text, show_texts, whole};
-use super::yaml::{Body, MapEntry, Node};
+use super::yaml::{Body, MapEntry, Node, Pos};
 use crate::core::model::span::KINDS;
 use crate::core::settings::{BucketSet, Dimension, DimensionMapping, SpanNameRule};
 
@@ -143,6 +143,11 @@ impl<'n, 'r> Parts<'n, 'r> {
             reading.wrong(self.at.to_owned(), self.node.start, Some(message));
         }
         found
+    }
+
+    /// Where a part begins, or the map if there is no such part.
+    pub(super) fn start(&self, name: &str) -> Pos {
+        self.get(name).map_or(self.node.start, |node| node.start)
     }
 
     /// Where a part stands.

@@ -61,12 +61,13 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 32] = [
+pub(super) const PER_TENANT: [&str; 33] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
     "host_info.",
     "slos",
+    "attribute_metrics",
     "histograms.",
     "span_names.",
     "limits.",

@@ -7,6 +7,7 @@
 //! the table in `keys.rs`, how far it reaches into `reach.rs`, and its rules, if any, into `rules.rs`.
 
 mod agreed;
+mod attribute_metrics;
 mod auth;
 mod collide;
 mod draft;
@@ -17,6 +18,7 @@ mod items;
 mod keys;
 pub mod labels;
 mod layers;
+mod metric_names;
 mod overrides;
 mod policies;
 mod preset;

@@ -20,6 +20,7 @@ impl Layers<'_> {
         self.check_service_graphs(draft);
         self.check_host_info(draft);
         self.check_slos(draft);
+        self.check_attribute_metrics(draft);
     }
 
     /// Checks that at least one processor is enabled. Overrides may disable a tenant, or enable single tenants only.
@@ -27,7 +28,7 @@ impl Layers<'_> {
         let config = &draft.config;
         let enabled =
             [config.core.span_metrics.enabled, config.core.service_graphs.enabled, config.core.host_info.enabled];
-        let working = enabled.contains(&true) || !config.core.slos.is_empty();
+        let working = enabled.contains(&true) || !config.core.slos.is_empty() || config.core.has_attribute_metrics();
         if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "no processor is enabled; enable span_metrics or service_graphs");

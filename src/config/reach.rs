@@ -184,6 +184,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "host_info.host_identifiers",
             "host_info.metric_name",
             "slos",
+            "attribute_metrics",
+            "attribute_metrics_presets",
             "histograms.mode",
             "histograms.native_bucket_factor",
             "histograms.native_max_buckets",

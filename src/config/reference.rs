@@ -23,7 +23,7 @@ const HEAD: &str = "\
 ";
 
 /// Examples of lists that are empty by default.
-pub(super) const EXAMPLES: [(&str, &str); 13] = [
+pub(super) const EXAMPLES: [(&str, &str); 15] = [
     ("remote_write.write_relabel_configs", "[{source_labels: [__name__], regex: .*_bucket, action: drop}]"),
     ("span_metrics.bucket_sets", "[{services: [cache], kinds: [SPAN_KIND_SERVER], buckets: [0.0001, 0.001, 0.01]}]"),
     ("span_metrics.dimensions", "[k8s.namespace.name, {name: http.request.method, default: none}]"),
@@ -46,6 +46,12 @@ pub(super) const EXAMPLES: [(&str, &str); 13] = [
         "[{name: checkout, match: [{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}], \
          good: {latency: 300ms}, labels: [service, http.route], objective: 99.9}]",
     ),
+    (
+        "attribute_metrics",
+        "[{name: cart_value_total, match: [{include: {match_type: strict, attributes: [{key: kind, value: \
+         SPAN_KIND_SERVER}]}}], value: cart.value, labels: [service, cart.currency]}]",
+    ),
+    ("attribute_metrics_presets", "[genai, http]"),
     ("span_names.rules", "[{match: \"^/users/[^/]+\", replace: /users/*}]"),
 ];
 

@@ -69,7 +69,7 @@ fn show_latency(ns: u64) -> String {
 }
 
 /// The items of a list in an entry; `None` if one of them is wrong.
-fn listed<T: Item>(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<T>> {
+pub(super) fn listed<T: Item>(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<T>> {
     let before = reading.wrong.len();
     let mut read = Vec::new();
     for (i, node) in items(node, at, T::FORM, reading)?.iter().enumerate() {
@@ -87,7 +87,7 @@ fn listed<T: Item>(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<T
 }
 
 /// One value that `read` accepts.
-fn scalar<T>(
+pub(super) fn scalar<T>(
     node: Option<&Node>,
     at: &str,
     reading: &mut Reading,

@@ -2,7 +2,7 @@
 
 use super::draft::DraftField;
 use super::problem::quoted;
-use crate::core::model::Millis;
+use crate::core::model::{Millis, Unit};
 
 /// `15s`, `250ms`, `15m`, `1h` to milliseconds.
 ///
@@ -58,6 +58,30 @@ pub(super) fn bound(text: &str) -> Result<u64, String> {
         return Err(format!("{} must be above 0 and at most 1000 seconds", quoted(text)));
     }
     Ok(ns as u64)
+}
+
+/// A bound of an attribute's histogram, in billionths of the attribute's unit. Read as decimal, so that every one with up to 9
+/// digits behind the point is exact.
+pub(super) fn decimal(text: &str) -> Result<u64, String> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let number = (digits(whole, 11) && digits(fraction, 9)).then(|| format!("{whole}{fraction:0<9}"));
+    let number = number.and_then(|digits| digits.parse::<u64>().ok());
+    number.filter(|billionths| (1..=MOST_BOUND).contains(billionths)).ok_or_else(|| {
+        format!(
+            "{} is not a bound; write a decimal above 0, at most {}, with at most 9 digits behind the point",
+            quoted(text),
+            show_billionths(MOST_BOUND)
+        )
+    })
+}
+
+/// The greatest bound of an attribute's histogram: 10 billion.
+const MOST_BOUND: u64 = 10_000_000_000_000_000_000;
+
+/// Billionths in decimal.
+pub(super) fn show_billionths(billionths: u64) -> String {
+    Unit::Seconds.text(billionths)
 }
 
 /// A whole number.

@@ -16,6 +16,7 @@
 //! | [`sanitize`] | span names → patterns of them |
 //! | [`spanmetrics`] | spans → span-metric deltas |
 //! | [`hostinfo`] | resources → hosts |
+//! | [`attribute_metrics`] | spans → counters, sums and histograms of their numbers |
 //! | [`slo`] | spans → events of service level objectives, and the good ones |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; delta records and their bytes |
@@ -24,6 +25,7 @@
 //! | [`remotewrite`] | samples → bytes, answers → verdicts |
 //! | [`tasks`] | the span task and the series task, made of the rooms above |
 
+pub mod attribute_metrics;
 pub mod deltas;
 pub mod filter;
 pub mod formats;

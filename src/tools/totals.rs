@@ -80,7 +80,7 @@ impl Totals {
 
     fn add_set(&mut self, step: Millis, set: &SetDelta<'_>, layout: &Layout) -> Result<(), TotalsError> {
         if let Some((tenant, block)) = set.spelled {
-            let labels = labels::iter(block).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            let labels = labels::written(layout.family(), block).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             let spelled = Spelled { tenant: tenant.to_owned(), labels, layout: layout.clone() };
             let known = self.names.entry(set.name).or_insert_with(|| spelled.clone());
             if (&known.tenant, &known.labels) != (&spelled.tenant, &spelled.labels) {

@@ -18,8 +18,9 @@ use prost::Message as _;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::model::Counter;
 use spanmill::core::settings::{
-    Ancestors, BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, MatchType, PolicyAttribute,
-    PolicyMatch, PolicyValue, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource,
+    Ancestors, AttributeMetric, AttributeMetricKind, BucketSet, Dimension, DimensionMapping, FilterPolicy,
+    HistogramMode, MatchType, MetricValue, PolicyAttribute, PolicyMatch, PolicyValue, SanitizeMode, ServiceNamespace,
+    Slo, SpanNameRule, TimeSource, ValueScope,
 };
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
@@ -210,6 +211,30 @@ fn with_objectives(config: &mut Config) {
         objective: None,
     };
     config.core.slos = vec![slo("some", policies()), slo("all", Vec::new())];
+    config.core.attribute_metrics = attribute_metrics();
+}
+
+fn attribute_metrics() -> Vec<AttributeMetric> {
+    let metric = |name: &str, kind, value, bounds: &[u64]| AttributeMetric {
+        name: name.to_owned(),
+        description: String::new(),
+        unit: String::new(),
+        kind,
+        matching: Vec::new(),
+        value,
+        bounds: bounds.to_vec(),
+        labels: AttributeMetric::default_labels(),
+    };
+    let attribute = || {
+        let names = vec!["http.response.status_code".to_owned(), "http.status_code".to_owned()];
+        Some(MetricValue::Attribute(names, ValueScope::Any))
+    };
+    vec![
+        metric("spans_total", AttributeMetricKind::Counter, None, &[]),
+        metric("took_total", AttributeMetricKind::Sum, Some(MetricValue::Duration), &[]),
+        metric("status_total", AttributeMetricKind::Sum, attribute(), &[]),
+        metric("status", AttributeMetricKind::Histogram, attribute(), &[1, 200 * AttributeMetric::ONE]),
+    ]
 }
 
 fn with_the_rest(config: &mut Config) {

@@ -166,9 +166,11 @@ fn work_directory(command: &str) -> tempfile::TempDir {
     for (from, to) in INPUTS {
         fs::copy(root().join(from), directory.path().join(to)).expect("an input");
     }
-    let objectives = Paper::read("docs/slos.md");
-    let (_, objectives) = objectives.settings().next().expect("a configuration");
-    fs::write(directory.path().join("slos.yaml"), objectives).expect("a configuration");
+    for name in ["slos", "attribute-metrics"] {
+        let paper = Paper::read(&format!("docs/{name}.md"));
+        let (_, settings) = paper.settings().next().expect("a configuration");
+        fs::write(directory.path().join(format!("{name}.yaml")), settings).expect("a configuration");
+    }
     if command != "import" {
         let readme = Paper::read("README.md");
         let (_, first) = readme.settings().next().expect("a configuration");

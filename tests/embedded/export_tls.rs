@@ -161,7 +161,15 @@ fn http_2_is_used_where_it_is_asked_for_and_offered_and_all_requests_share_a_con
             for sender in senders {
                 let request = Request::compress(&[0x0a, 0x02, 0x12, 0x00], 1, 1, 0, &mut snap::raw::Encoder::new());
                 let requests = vec![request];
-                sender.try_send(StepBatch { tenant: "single-tenant".into(), step, resend: false, requests }).unwrap();
+                sender
+                    .try_send(StepBatch {
+                        tenant: "single-tenant".into(),
+                        step,
+                        endpoint: None,
+                        resend: false,
+                        requests,
+                    })
+                    .unwrap();
             }
             for _ in senders {
                 assert_eq!(done.recv_timeout(LONG).unwrap().acknowledged, 1);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::child::Guarded;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use spanmill::tools::loadgen::{Expectation, Generator, Options, Record, Topology};
@@ -593,6 +594,49 @@ fn a_replay_of_files_tells_whether_objectives_would_have_been_met() {
     let words: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(words[1..3], [events.to_string(), good.to_string()], "{row}");
     assert!(row.contains(" met ") && output.status.success(), "{row}");
+}
+
+/// Server spans, and what their status codes add up to.
+fn statuses(records: &[Record]) -> (u64, u64) {
+    let requests =
+        records.iter().map(|record| ExportTraceServiceRequest::decode(record.value.as_slice()).expect("a request"));
+    let resources = requests.flat_map(|request| request.resource_spans);
+    let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+    let servers: Vec<_> = spans.filter(|span| span.kind == 2).collect();
+    let codes = servers.iter().flat_map(|span| &span.attributes).filter(|one| one.key == "http.response.status_code");
+    let number = |one: &KeyValue| match one.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Value::IntValue(code)) => u64::try_from(*code).expect("a status"),
+        _ => 0,
+    };
+    (servers.len() as u64, codes.map(number).sum())
+}
+
+#[test]
+fn attribute_metrics_reach_a_receiver_with_their_own_names() {
+    let scene = Scene::new();
+    let (records, _) = load(2_000);
+    let (servers, sum) = statuses(&records);
+    assert!(servers > 100 && sum > 200 * 100, "{servers} {sum}");
+    scene.write("spans.json", &lines(&records));
+    let matching = "match: [{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}]";
+    let value = "value: http.response.status_code";
+    let metrics = format!(
+        "series: {{external_labels: {{cluster: c}}}}\n\
+         attribute_metrics:\n  - {{name: my_servers_total, {matching}}}\n  - {{name: my_statuses_total, {matching}, {value}}}\n  \
+         - {{name: my_status, type: histogram, {matching}, {value}, buckets: [299, 499]}}\n"
+    );
+    scene.write("metrics.yaml", metrics.as_bytes());
+    let (code, summary) = scene.replay("--files spans.json --config metrics.yaml");
+    assert_eq!(code, Some(0), "{summary}");
+    let found = scene.receiver.snapshot();
+    let total = |metric: &str| {
+        let all = found.iter().filter(|(series, _)| series.starts_with(metric));
+        all.map(|(_, state)| state.last_value).sum::<f64>()
+    };
+    assert_eq!((total("my_servers_total{"), total("my_statuses_total{")), (servers as f64, sum as f64));
+    assert_eq!((total("my_status_count{"), total("my_status_sum{")), (servers as f64, sum as f64));
+    let own: Vec<_> = found.keys().filter(|series| series.starts_with("my_")).collect();
+    assert!(own.iter().all(|series| series.contains("cluster=") && !series.contains("__metric__")), "{own:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 50] = [
+const ROOMS: [Room; 51] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -42,6 +42,10 @@ const ROOMS: [Room; 50] = [
     pure("core::sanitize", &["settings"]),
     pure("core::spanmetrics", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::hostinfo", &["settings", "otlp", "deltas", "model"]),
+    pure(
+        "core::attribute_metrics",
+        &["settings", "otlp", "filter", "sampling", "sanitize", "spanmetrics", "deltas", "model"],
+    ),
     pure("core::slo", &["settings", "otlp", "filter", "sampling", "spanmetrics", "deltas", "model"]),
     pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::deltas", &["model"]),
@@ -61,6 +65,7 @@ const ROOMS: [Room; 50] = [
             "spanmetrics",
             "hostinfo",
             "slo",
+            "attribute_metrics",
             "servicegraph",
             "deltas",
             "journal",

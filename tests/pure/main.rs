@@ -4,6 +4,7 @@
 
 mod ancestors;
 mod any_bytes;
+mod attribute_metrics;
 mod cases;
 mod chaos_schedule;
 mod config_corpus;

@@ -356,6 +356,17 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Service level objectives: traces_slo_events_total and traces_slo_good_total each. See docs/slos.md.",
         slot: |d| DraftField::Items(&mut d.config.core.slos),
     },
+    // attribute_metrics
+    ConfigKey {
+        path: "attribute_metrics",
+        doc: "Counters, sums and histograms of numbers that spans carry. See docs/attribute-metrics.md.",
+        slot: |d| DraftField::Items(&mut d.config.core.attribute_metrics),
+    },
+    ConfigKey {
+        path: "attribute_metrics_presets",
+        doc: "Ready-made ones: genai, http, messaging.",
+        slot: |d| DraftField::Items(&mut d.config.core.attribute_metrics_presets),
+    },
     // histograms
     ConfigKey {
         path: "histograms.mode",

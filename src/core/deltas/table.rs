@@ -201,6 +201,32 @@ impl Growing<'_> {
         }
     }
 
+    /// Adds `weight` times `value` billionths to the sum `counter`; `example` is as in [`Growing::observe`].
+    pub fn add_value(&mut self, counter: usize, value: u128, weight: Weight, example: Option<(Millis, [u8; 16])>) {
+        self.touch();
+        self.layout.add_value(&mut self.set.numbers, counter, value, weight);
+        if let Ok(value) = u64::try_from(value) {
+            self.exemplify(counter, value, example);
+        }
+    }
+
+    /// As [`Growing::observe`], for a value in billionths that may be greater than any bound. Such a one has no exemplar.
+    pub fn observe_value(
+        &mut self,
+        histogram: usize,
+        value: u128,
+        weight: Weight,
+        example: Option<(Millis, [u8; 16])>,
+    ) {
+        if let Ok(value) = u64::try_from(value) {
+            return self.observe(histogram, value, weight, example);
+        }
+        self.touch();
+        let Self { set, layout, estimate, .. } = self;
+        let new = layout.observe_value(&mut set.numbers, histogram, value, weight);
+        **estimate += if new { NATIVE_BUCKET } else { 0 };
+    }
+
     /// Offers an exemplar to counter `counter`: the duration, span end and trace ID of what it counted.
     #[inline]
     pub fn exemplify(&mut self, counter: usize, value_ns: u64, example: Option<(Millis, [u8; 16])>) {

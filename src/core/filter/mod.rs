@@ -28,11 +28,13 @@ mod compile;
 mod condition;
 mod error;
 mod key;
+mod matcher;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::FilterError;
+pub(crate) use matcher::Matcher;
 
 use self::condition::{AttributeTest, SpanTest};
 use crate::core::otlp::{Attributes, Span};

@@ -5,6 +5,7 @@
 //! values non-empty. `__name__` and `le` are not part of it; [`Cuts`] holds where they go. The block is the identity of
 //! a series, so it has exactly one form.
 
+use std::borrow::Cow;
 use std::str::Utf8Error;
 
 use super::Family;
@@ -18,6 +19,10 @@ pub const MAX_VALUE: usize = 2048;
 /// a label set must fit one record of an internal topic.
 const CEILING: usize = 64 << 10;
 const MAX_BLOCK: usize = 4 * CEILING;
+
+/// Where metrics of a family have names of their own, a label block holds the name under this label: series of two metrics
+/// differ in nothing else. It is no label of the series.
+pub const METRIC_LABEL: &str = "__metric__";
 
 /// The tag byte of `TimeSeries.labels` (field 1, length-delimited).
 const LABEL_TAG: u8 = 0x0a;
@@ -192,13 +197,18 @@ impl LabelBuilder {
     pub fn block(&mut self) -> Vec<u8> {
         self.settle();
         let mut out = Vec::new();
-        for (name, value) in &self.labels {
+        let mut labels = self.labels.iter();
+        for (name, value) in labels.by_ref() {
             let before = out.len();
             put_label(&mut out, name, value);
             if out.len() > MAX_BLOCK {
                 out.truncate(before);
                 break;
             }
+        }
+        // Without it, the set would be that of another metric.
+        if let Some((name, value)) = labels.find(|(name, _)| name == METRIC_LABEL) {
+            put_label(&mut out, name, value);
         }
         out
     }
@@ -253,16 +263,43 @@ pub fn iter(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || next_label(&mut rest).ok().flatten())
 }
 
+/// The labels of the series of a block: without [`METRIC_LABEL`], if the family has that.
+pub fn written(family: Family, block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    iter(block).filter(move |(name, _)| !(family.is_named_by_label() && *name == METRIC_LABEL))
+}
+
+/// The block of what [`written`] has.
+#[must_use]
+pub fn written_block(family: Family, block: &[u8]) -> Cow<'_, [u8]> {
+    if !family.is_named_by_label() {
+        return Cow::Borrowed(block);
+    }
+    let mut out = Vec::with_capacity(block.len());
+    written(family, block).for_each(|(name, value)| put_label(&mut out, name, value));
+    Cow::Owned(out)
+}
+
 /// The service of a label set, which decides its owner, its limits and its shard. Empty if its labels name none.
 #[must_use]
 pub fn service_of(family: Family, block: &[u8]) -> &str {
+    service_label(family, block).map_or("", |(_, value)| value)
+}
+
+/// The label with the service of a label set.
+#[must_use]
+pub fn service_label(family: Family, block: &[u8]) -> Option<(&str, &str)> {
     let names: &[&str] = match family {
         Family::ServiceGraph => &["client"],
-        Family::SpanMetrics | Family::SpanEvents | Family::Slo => &["service", "service_name"],
+        Family::SpanMetrics
+        | Family::SpanEvents
+        | Family::Slo
+        | Family::AttributeCounter
+        | Family::AttributeSum
+        | Family::AttributeHistogram => &["service", "service_name"],
         Family::TargetInfo => &["job"],
         Family::HostInfo => &[],
     };
-    iter(block).find(|(name, _)| names.contains(name)).map_or("", |(_, value)| value)
+    iter(block).find(|(name, _)| names.contains(name))
 }
 
 /// Whether `block` is canonical: well-formed, sorted, unique, no empty name or value, neither `__name__` nor `le`.
@@ -365,6 +402,18 @@ mod tests {
         let block = builder.block();
         let values: Vec<_> = iter(&block).map(|(_, value)| value.to_owned()).collect();
         assert_eq!(values, [format!("x{}", "\u{e4}".repeat(1023))]);
+    }
+
+    #[test]
+    fn a_block_that_is_cut_keeps_the_name_of_its_metric() {
+        let mut builder = LabelBuilder::default();
+        builder.limit(0, 0);
+        ["A", "B", "C", "D", "E", "F"].iter().for_each(|name| builder.set(name, &"x".repeat(CEILING)));
+        builder.set(METRIC_LABEL, "m");
+        let block = builder.block();
+        assert_eq!(iter(&block).map(|(name, _)| name).collect::<Vec<_>>(), ["A", "B", "C", METRIC_LABEL]);
+        let shown = |family| iter(&written_block(family, &block)).count();
+        assert_eq!((shown(Family::AttributeSum), shown(Family::SpanMetrics)), (3, 4));
     }
 
     #[test]

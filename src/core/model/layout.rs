@@ -9,7 +9,8 @@
 //!
 //! A histogram that is never observed has no cells, one without classic buckets only its sum. Bucket cells are *not*
 //! cumulative over `le`; a histogram's count is the sum of its buckets. A sum is a 128-bit number of nanoseconds in two
-//! cells. In a **weighted** layout, counts and buckets are such pairs, too, and all pairs have 32 bits behind the point.
+//! cells, and so is the counter of a family that adds up numbers of spans: billionths of their unit. In a **weighted** layout,
+//! counts and buckets are such pairs, too, and all pairs have 32 bits behind the point.
 //! Cells only ever add up, with wrapping and carry, so merging is associative and exact.
 
 mod cells;
@@ -41,6 +42,12 @@ pub enum Family {
     HostInfo = 4,
     /// `traces_slo_*_total`: events, good events.
     Slo = 5,
+    /// A counter of spans with a name of its own.
+    AttributeCounter = 6,
+    /// A sum of numbers of spans with a name of its own.
+    AttributeSum = 7,
+    /// A histogram of numbers of spans with a name of its own.
+    AttributeHistogram = 8,
 }
 
 /// How metrics are named, and in which unit durations are written.
@@ -55,7 +62,7 @@ pub enum Naming {
         /// The unit of durations.
         unit: Unit,
     },
-    /// The one metric of the family has this name.
+    /// The one metric of the family has this name. Those of attribute metrics have one of many.
     Named(String),
 }
 
@@ -115,6 +122,9 @@ impl Family {
             Self::TargetInfo => &["traces_target_info"],
             Self::HostInfo => &["traces_host_info"],
             Self::Slo => &["traces_slo_events_total", "traces_slo_good_total"],
+            Self::AttributeCounter => &["traces_attribute_spans_total"],
+            Self::AttributeSum => &["traces_attribute_sum_total"],
+            Self::AttributeHistogram => &[],
         }
     }
 
@@ -128,7 +138,13 @@ impl Family {
                 "traces_service_graph_request_client_seconds",
                 "traces_service_graph_request_messaging_system_seconds",
             ],
-            Self::SpanEvents | Self::TargetInfo | Self::HostInfo | Self::Slo => &[],
+            Self::AttributeHistogram => &["traces_attribute_values"],
+            Self::SpanEvents
+            | Self::TargetInfo
+            | Self::HostInfo
+            | Self::Slo
+            | Self::AttributeCounter
+            | Self::AttributeSum => &[],
         }
     }
 
@@ -136,7 +152,12 @@ impl Family {
     #[must_use]
     pub fn is_gauge(self, c: usize) -> bool {
         match self {
-            Self::SpanMetrics | Self::SpanEvents | Self::Slo => false,
+            Self::SpanMetrics
+            | Self::SpanEvents
+            | Self::Slo
+            | Self::AttributeCounter
+            | Self::AttributeSum
+            | Self::AttributeHistogram => false,
             Self::ServiceGraph => c == 2,
             Self::TargetInfo | Self::HostInfo => true,
         }
@@ -146,6 +167,18 @@ impl Family {
     #[must_use]
     pub fn companion(self, c: usize) -> usize {
         if self == Self::Slo { 0 } else { c }
+    }
+
+    /// Whether the name of the metric is among the labels of its sets: see
+    /// [`METRIC_LABEL`](crate::core::model::labels::METRIC_LABEL).
+    #[must_use]
+    pub fn is_named_by_label(self) -> bool {
+        matches!(self, Self::AttributeCounter | Self::AttributeSum | Self::AttributeHistogram)
+    }
+
+    /// Whether the counter is a sum of billionths in two cells, which is there as soon as anything was added, be it zero.
+    fn is_sum(self) -> bool {
+        self == Self::AttributeSum
     }
 
     /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
@@ -162,6 +195,9 @@ impl Family {
             3 => Ok(Self::TargetInfo),
             4 => Ok(Self::HostInfo),
             5 => Ok(Self::Slo),
+            6 => Ok(Self::AttributeCounter),
+            7 => Ok(Self::AttributeSum),
+            8 => Ok(Self::AttributeHistogram),
             _ => Err(Malformed("unknown metric family")),
         }
     }
@@ -258,7 +294,8 @@ impl Layout {
         };
         let mut counters = [0; MAX_COUNTERS];
         for (c, cell) in counters.iter_mut().enumerate().take(spec.family.counters().len()) {
-            *cell = take(if spec.weighted && spec.family.is_weighed(c) { 2 } else { 1 });
+            let is_wide = spec.family.is_sum() || (spec.weighted && spec.family.is_weighed(c));
+            *cell = take(if is_wide { 2 } else { 1 });
         }
         let width = if spec.weighted { 2 } else { 1 };
         let mut places = [HistogramCells::default(); MAX_HISTOGRAMS];

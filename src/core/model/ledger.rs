@@ -169,6 +169,18 @@ counters! {
     SloEventsDroppedInvalidUtf8 = "slo_events_dropped_invalid_utf8" in "spanmill_slo_events_dropped_total" reason "invalid_utf8",
     /// Events of objectives counted with labels in which U+FFFD stands for what is no UTF-8.
     SloEventsRepairedUtf8 = "slo_events_repaired_utf8" in "spanmill_slo_events_repaired_utf8_total",
+    /// What attribute metrics have counted: a span is one for each entry that it matches and has a value for.
+    AttributeValuesCounted = "attribute_values_counted" in "spanmill_attribute_values_counted_total",
+    /// Such values that were dropped because a label is not UTF-8.
+    AttributeValuesDroppedInvalidUtf8 = "attribute_values_dropped_invalid_utf8" in "spanmill_attribute_values_dropped_total" reason "invalid_utf8",
+    /// Such values that were dropped because they are below zero.
+    AttributeValuesDroppedNegative = "attribute_values_dropped_negative" in "spanmill_attribute_values_dropped_total" reason "negative",
+    /// Such values that were dropped because they are no finite number.
+    AttributeValuesDroppedNotANumber = "attribute_values_dropped_not_a_number" in "spanmill_attribute_values_dropped_total" reason "not_a_number",
+    /// Such values that were dropped because they are too large with their weight.
+    AttributeValuesDroppedTooLarge = "attribute_values_dropped_too_large" in "spanmill_attribute_values_dropped_total" reason "too_large",
+    /// What attribute metrics have counted with labels in which U+FFFD stands for what is no UTF-8.
+    AttributeValuesRepairedUtf8 = "attribute_values_repaired_utf8" in "spanmill_attribute_values_repaired_utf8_total",
 }
 
 /// So many counters are always among the bytes of a ledger.
@@ -325,6 +337,7 @@ mod tests {
     #[test]
     fn every_counter_is_in_one_metric_and_no_metric_mixes_units() {
         let units = [
+            "attribute_values",
             "bytes",
             "edge_spans",
             "edges",

@@ -1,6 +1,6 @@
 //! What a metric is about: its kind, a sentence and its unit, as receivers show them.
 //!
-//! *In:* the name of a series. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics show
+//! *In:* the name of a series, and what users say about metrics of their own. *Out:* a [`Description`]. *Never:* a guess from values: the names of all metrics show
 //! their kind, as `OpenMetrics` wants it. *Next:* [`super::v2`] sends it with every series; for 1.0, the sender sends a
 //! [`body`] now and then.
 
@@ -36,13 +36,25 @@ pub enum MetricKind {
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Description {
+pub struct Description<'a> {
     /// Its kind.
     pub kind: MetricKind,
     /// What it means; empty when that is not known.
-    pub help: &'static str,
+    pub help: &'a str,
     /// Its unit; empty when it has none.
-    pub unit: &'static str,
+    pub unit: &'a str,
+}
+
+/// What the metrics of users are about: help and unit by name, for a histogram without the ends of its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Descriptions(BTreeMap<String, (String, String)>);
+
+// === impl Descriptions ===
+
+impl FromIterator<(String, (String, String))> for Descriptions {
+    fn from_iter<T: IntoIterator<Item = (String, (String, String))>>(all: T) -> Self {
+        Self(all.into_iter().collect())
+    }
 }
 
 /// How the names of metrics end, without `_bucket`, `_sum` and `_count`, and what they mean, in every naming.
@@ -73,8 +85,11 @@ pub type SeriesNames = BTreeSet<(String, bool)>;
 
 /// The metric that a series of this name belongs to. `native` is whether its samples are native histograms.
 #[must_use]
-pub fn describe(name: &str, native: bool) -> Description {
+pub fn describe<'a>(name: &str, native: bool, own: &'a Descriptions) -> Description<'a> {
     let (kind, family) = kind_of(name, native);
+    if let Some((help, unit)) = own.0.get(family) {
+        return Description { kind, help, unit };
+    }
     let of = |list: &[(&str, &'static str)]| {
         list.iter().find(|(end, _)| family.ends_with(end)).map_or("", |(_, text)| *text)
     };
@@ -130,10 +145,10 @@ fn has_histogram(values: &mut Reader<'_>) -> Result<bool, Malformed> {
 
 /// The body of a request in 1.0 that describes the metrics of these series, each once, as Prometheus sends it.
 #[must_use]
-pub fn body(names: &SeriesNames) -> Bytes {
+pub fn body(names: &SeriesNames, own: &Descriptions) -> Bytes {
     let mut raw = Vec::new();
-    let families: BTreeMap<&str, Description> =
-        names.iter().map(|(name, native)| (kind_of(name, *native).1, describe(name, *native))).collect();
+    let families: BTreeMap<&str, Description<'_>> =
+        names.iter().map(|(name, native)| (kind_of(name, *native).1, describe(name, *native, own))).collect();
     for (family, Description { kind, help, unit }) in families {
         let mut entry = vec![KIND];
         put_u64(&mut entry, kind as u64);
@@ -196,7 +211,7 @@ mod tests {
         let mut names = SeriesNames::new();
         assert_eq!(collect(&request, &mut names), Ok(()));
         assert_eq!(names.len(), 5);
-        let said = decode::metadata(&body(&names)).expect("our own body").metadata;
+        let said = decode::metadata(&body(&names, &Descriptions::default())).expect("our own body").metadata;
         let said: Vec<_> =
             said.iter().map(|m| (m.metric_family_name.as_str(), m.r#type, m.help.as_str(), m.unit.as_str())).collect();
         assert_eq!(
@@ -221,10 +236,11 @@ mod tests {
             otel("", Unit::Seconds),
             otel("x", Unit::Seconds),
         ];
+        let none = Descriptions::default();
         for naming in &namings {
             for family in [SpanMetrics, ServiceGraph, SpanEvents, TargetInfo, HostInfo, Slo] {
                 for (name, kind, native) in metrics(family, naming) {
-                    let said = describe(&name, native);
+                    let said = describe(&name, native, &none);
                     assert_eq!(said.kind, kind, "{name}");
                     assert!(!said.help.is_empty(), "{name}");
                     assert_eq!(
@@ -236,6 +252,25 @@ mod tests {
                 }
             }
         }
-        assert_eq!(describe("my_hosts", false), Description { kind: MetricKind::Gauge, help: "", unit: "" });
+        assert_eq!(describe("my_hosts", false, &none), Description { kind: MetricKind::Gauge, help: "", unit: "" });
+    }
+
+    #[test]
+    fn what_users_say_about_a_metric_is_said_of_all_its_series() {
+        let of = |name: &str, help: &str, unit: &str| (name.to_owned(), (help.to_owned(), unit.to_owned()));
+        let own: Descriptions =
+            [of("size", "Sizes.", "bytes"), of("tokens_total", "Tokens.", "tokens")].into_iter().collect();
+        for (name, native, kind, help, unit) in [
+            ("tokens_total", false, MetricKind::Counter, "Tokens.", "tokens"),
+            ("size_bucket", false, MetricKind::Histogram, "Sizes.", "bytes"),
+            ("size_sum", false, MetricKind::Histogram, "Sizes.", "bytes"),
+            ("size", true, MetricKind::Histogram, "Sizes.", "bytes"),
+            ("traces_spanmetrics_calls_total", false, MetricKind::Counter, "Number of spans.", ""),
+        ] {
+            assert_eq!(describe(name, native, &own), Description { kind, help, unit }, "{name}");
+        }
+        let names: SeriesNames = [("size_sum".to_owned(), false)].into_iter().collect();
+        let said = super::super::decode::metadata(&body(&names, &own)).expect("our own body").metadata;
+        assert_eq!((said[0].metric_family_name.as_str(), said[0].help.as_str()), ("size", "Sizes."));
     }
 }

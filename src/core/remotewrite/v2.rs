@@ -16,7 +16,7 @@ use crate::core::model::hash::Seed;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64, varint_len};
 
 use super::Request;
-use super::metadata::{Description, describe};
+use super::metadata::{Description, Descriptions, describe};
 use super::request::{EXEMPLAR_TAG, HISTOGRAM_TAG, SAMPLE_TAG, SERIES_TAG};
 
 /// The `Content-Type` of a request.
@@ -50,13 +50,13 @@ pub fn probe() -> Bytes {
     snap::raw::Encoder::new().compress_vec(&raw).expect("two bytes").into()
 }
 
-/// The same request in 2.0, compressed. `seed` is that of its string table.
+/// The same request in 2.0, compressed. `seed` is that of its string table, `own` what the metrics of users are about.
 ///
 /// # Errors
 /// When the request was not written by this program.
-pub fn body(request: &Request, seed: Seed) -> Result<Bytes, Malformed> {
+pub fn body(request: &Request, seed: Seed, own: &Descriptions) -> Result<Bytes, Malformed> {
     let raw = snap::raw::Decoder::new().decompress_vec(&request.body).map_err(|_| Malformed("not a snappy block"))?;
-    let mut translation = Translation::new(seed, raw.len());
+    let mut translation = Translation::new(seed, raw.len(), own);
     let (mut r, mut starts) = (Reader::new(&raw), request.starts.iter().flat_map(|starts| starts.iter()));
     while !r.is_empty() {
         if r.u64()? != SERIES_TAG {
@@ -84,6 +84,7 @@ struct Known<'a> {
 }
 
 struct Translation<'a> {
+    own: &'a Descriptions,
     symbols: Symbols<'a>,
     /// The labels of the series before, and of this one.
     before: Vec<Known<'a>>,
@@ -132,13 +133,13 @@ impl<'a> Symbols<'a> {
 // === impl Translation ===
 
 impl<'a> Translation<'a> {
-    fn new(seed: Seed, len: usize) -> Self {
+    fn new(seed: Seed, len: usize, own: &'a Descriptions) -> Self {
         let symbols = Symbols { seed, places: HashTable::new(), texts: vec![&[]] };
         let (before, labels, metadata) = (Vec::new(), Vec::new(), Vec::new());
         let (refs, values, exemplars) = (Vec::new(), Vec::new(), Vec::new());
         // A series takes a quarter of its size in 1.0.
         let out = Vec::with_capacity(len / 3);
-        Self { symbols, before, labels, metadata, out, refs, values, exemplars }
+        Self { own, symbols, before, labels, metadata, out, refs, values, exemplars }
     }
 
     /// Appends a series, which has counted since `start`; 0 when that is not known.
@@ -221,7 +222,8 @@ impl<'a> Translation<'a> {
             return at;
         }
         let text = self.symbols.texts.get(name as usize).copied().unwrap_or_default();
-        let Description { kind, help, unit } = describe(std::str::from_utf8(text).unwrap_or_default(), native);
+        let Description { kind, help, unit } =
+            describe(std::str::from_utf8(text).unwrap_or_default(), native, self.own);
         let mut body = vec![METADATA_TYPE, kind as u8];
         for (tag, text) in [(METADATA_HELP, help), (METADATA_UNIT, unit)] {
             let at = self.symbols.of(text.as_bytes());

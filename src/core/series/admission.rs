@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tenancy::is_of_tenants;
-use crate::core::model::labels::{put_label, service_of};
+use crate::core::model::labels::{METRIC_LABEL, put_label, service_label, service_of};
 use crate::core::model::{Family, labels};
 use crate::core::settings::Limits;
 use crate::core::settings::labels::SLO_LABEL;
@@ -95,9 +95,14 @@ pub(super) fn is_overflow(block: &[u8]) -> bool {
     labels::iter(block).any(|(name, value)| name == OVERFLOW_LABEL && (value == "true" || is_of_tenants(block)))
 }
 
-/// The label of the objective that a set counts for. Sets that stand for others keep it.
-pub(super) fn objective_of(family: Family, block: &[u8]) -> Option<(&str, &str)> {
-    labels::iter(block).find(|(name, _)| family == Family::Slo && *name == SLO_LABEL)
+/// The label of the objective or the metric that a set counts for. Sets that stand for others keep it.
+pub(super) fn subject_of(family: Family, block: &[u8]) -> Option<(&str, &str)> {
+    let label = match family {
+        Family::Slo => SLO_LABEL,
+        family if family.is_named_by_label() => METRIC_LABEL,
+        _ => return None,
+    };
+    labels::iter(block).find(|(name, _)| *name == label)
 }
 
 /// A shard's part of a limit when `here` of all `total` label sets that the step has touched lie in it. The parts of all
@@ -132,12 +137,12 @@ impl Admission<'_> {
         }
         let mut out = Vec::new();
         let mut replaced = false;
-        let objective = objective_of(new.family, new.block);
+        let subject = subject_of(new.family, new.block);
         for (name, value) in labels::iter(new.block) {
             let known = usage.values_of(service, name);
-            // The service itself is never replaced: its sets must stay in this shard. Nor is the name of an objective:
-            // counts of two objectives do not add up.
-            let kept = value == service || Some((name, value)) == objective;
+            // The service itself is never replaced: its sets must stay in this shard. Nor is the name of an objective or a
+            // metric: counts of two do not add up.
+            let kept = value == service || Some((name, value)) == subject;
             let fits = kept || known.contains(value) || (known.len() as u64) < most;
             put_label(&mut out, name, if fits { value } else { OVERFLOW_VALUE });
             replaced |= !fits;
@@ -161,14 +166,14 @@ impl Admission<'_> {
     /// The labels of the set that counts for refused sets: the service, if it has series already. A service without any
     /// may be one of too many services.
     fn overflow(&self, usage: &Usage, new: &Candidate<'_>, service: &str) -> Box<[u8]> {
-        let label = labels::iter(new.block).find(|(_, value)| *value == service).filter(|_| !service.is_empty());
+        let label = service_label(new.family, new.block);
         let mut pairs = vec![(OVERFLOW_LABEL, "true")];
         let shard = self.shard.to_string();
         match label.filter(|_| usage.services.contains_key(service)) {
             Some(label) => pairs.push(label),
             None => pairs.push((SHARD_LABEL, &shard)),
         }
-        pairs.extend(objective_of(new.family, new.block));
+        pairs.extend(subject_of(new.family, new.block));
         pairs.sort_unstable();
         let mut out = Vec::new();
         for (name, value) in pairs {
@@ -222,6 +227,48 @@ mod tests {
             });
         }
         (usage, out)
+    }
+
+    #[test]
+    fn what_stands_for_a_service_has_its_label_and_not_another_one_of_the_same_value() {
+        let block = |name: &str| {
+            let mut labels = LabelBuilder::default();
+            ["peer", "service"].iter().for_each(|label| labels.set(label, "a"));
+            labels.set("span_name", name);
+            labels.block()
+        };
+        let (limits, mut usage) = (limits(0, 10, 0), Usage::default());
+        let admission = Admission { limits: &limits, quota: None, shard: 7 };
+        let mut rule = |name: &str| {
+            let new = Candidate { family: Family::SpanMetrics, block: &block(name), series: 10 };
+            admission.rule(&mut usage, &new, &|_| false)
+        };
+        assert_eq!(rule("x"), Ruling::Admitted);
+        let Ruling::Counted(block) = rule("y") else { panic!("beyond the limit") };
+        assert_eq!(labels::iter(&block).collect::<Vec<_>>(), [("metric_overflow", "true"), ("service", "a")]);
+    }
+
+    #[test]
+    fn counts_of_two_metrics_never_meet_in_one_set() {
+        let block = |metric: &str, route: &str| {
+            let mut labels = LabelBuilder::default();
+            [("service", "shop"), (METRIC_LABEL, metric), ("route", route)].iter().for_each(|(n, v)| labels.set(n, v));
+            labels.block()
+        };
+        let text = |block: &[u8]| labels::iter(block).map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ");
+        let (limits, mut usage) = (limits(0, 2, 1), Usage::default());
+        let admission = Admission { limits: &limits, quota: None, shard: 7 };
+        let mut rule = |metric: &str, route: &str| {
+            let new = Candidate { family: Family::AttributeSum, block: &block(metric, route), series: 1 };
+            match admission.rule(&mut usage, &new, &|_| false) {
+                Ruling::Admitted => "admitted".to_owned(),
+                Ruling::Counted(block) => text(&block),
+            }
+        };
+        assert_eq!(rule("shop", "x"), "admitted");
+        assert_eq!(rule("b", "x"), "admitted");
+        assert_eq!(rule("b", "y"), "__metric__=b metric_overflow=true service=shop");
+        assert_eq!(rule("shop", "y"), "__metric__=shop metric_overflow=true service=shop");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Cardinality {
     /// Counts one label set. The same one must not be added twice.
     pub fn add(&mut self, tenant: &str, family: Family, block: &[u8]) {
         let service = service_of(family, block);
-        for (name, value) in labels::iter(block) {
+        for (name, value) in labels::written(family, block) {
             let key = (tenant.to_owned(), service.to_owned(), name.to_owned());
             self.labels.entry(key).or_default().add(value);
         }

@@ -64,8 +64,9 @@ pub(super) struct Emitter<'a> {
     /// The settings of the tenant, and the labels that all its series get.
     own: &'a TenantSeries,
     labels: Cow<'a, BTreeMap<String, String>>,
-    /// The label block with the tenant's labels, when there are any.
+    /// The label block as it is written, where it is another one than that of the set.
     merged: Vec<u8>,
+    is_merged: bool,
     live: usize,
     active_series: u64,
     closed: ClosedStep,
@@ -105,6 +106,7 @@ impl<'a> Emitter<'a> {
             own: tenants.of(""),
             labels: Cow::Owned(BTreeMap::new()),
             merged: Vec::new(),
+            is_merged: false,
             live: 0,
             active_series: 0,
             closed,
@@ -120,8 +122,9 @@ impl<'a> Emitter<'a> {
         let metrics = layouts.of(set.layout);
         let idle = self.closed.step.saturating_sub(set.touched);
         self.merged.clear();
-        if !self.labels.is_empty() {
-            merge(&mut self.merged, set.block(), &self.labels);
+        self.is_merged = !self.labels.is_empty() || metrics.is_named_by_label();
+        if self.is_merged {
+            merge(&mut self.merged, &labels::written_block(metrics.layout.family(), set.block()), &self.labels);
         }
         if !(set.legal && metrics.legal) {
             return self.leave_out(set, idle, metrics, turn);
@@ -217,8 +220,8 @@ impl<'a> Emitter<'a> {
             Some(illegal) => illegal.series += series,
             none => {
                 let label = |(name, value): (&str, &str)| format!("{name}={value:?}");
-                let labels: Vec<String> = labels::iter(set.block()).map(label).collect();
-                let text = format!("{}{{{}}}", metrics.layout.counter_name(0), labels.join(","));
+                let labels: Vec<String> = labels::written(metrics.layout.family(), set.block()).map(label).collect();
+                let text = format!("{}{{{}}}", metrics.first_name(), labels.join(","));
                 let first = (Arc::clone(self.names.of(set.tenant)), text.chars().take(MAX_SHOWN).collect());
                 *none = Some(IllegalSeries { series, first });
             }
@@ -268,11 +271,8 @@ impl<'a> Emitter<'a> {
     }
 
     fn lines<'b>(&'b mut self, set: &'b LabelSet) -> Lines<'b> {
-        let (block, cuts) = if self.labels.is_empty() {
-            (set.block(), set.cuts)
-        } else {
-            (self.merged.as_slice(), labels::cuts(&self.merged))
-        };
+        let (block, cuts) =
+            if self.is_merged { (self.merged.as_slice(), labels::cuts(&self.merged)) } else { (set.block(), set.cuts) };
         Lines { block, cuts, writer: self.writer, closed: &mut self.closed }
     }
 

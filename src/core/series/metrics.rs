@@ -68,6 +68,16 @@ impl Metrics {
         Self { carries: layout.carries(), layout, counters, histograms, legal }
     }
 
+    /// Whether the labels of its sets hold a name that is not written.
+    pub(super) fn is_named_by_label(&self) -> bool {
+        self.layout.family().is_named_by_label()
+    }
+
+    /// The name of its first metric, for messages.
+    pub(super) fn first_name(&self) -> String {
+        if self.counters.is_empty() { self.layout.histogram_name(0) } else { self.layout.counter_name(0) }
+    }
+
     /// Adds to one cell.
     pub(super) fn add_cell(&self, cells: &mut [u64], cell: usize, value: u64) {
         let (sum, overflows) = cells[cell].overflowing_add(value);

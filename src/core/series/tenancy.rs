@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::admission::{OVERFLOW_LABEL, objective_of};
+use super::admission::{OVERFLOW_LABEL, subject_of};
 use super::registry::Registry;
 use super::set::NEVER;
 use crate::core::deltas::shard_of;
@@ -39,11 +39,12 @@ pub(super) fn is_of_tenants(block: &[u8]) -> bool {
     labels::iter(block).any(|label| label == (OVERFLOW_LABEL, OF_TENANTS))
 }
 
-fn block_of(shard: u32, objective: Option<(&str, &str)>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_label(&mut out, OVERFLOW_LABEL, OF_TENANTS);
-    put_label(&mut out, SHARD_LABEL, &shard.to_string());
-    if let Some((name, value)) = objective {
+/// `subject` is the label that a set keeps.
+fn block_of(shard: u32, subject: Option<(&str, &str)>) -> Vec<u8> {
+    let (shard, mut out) = (shard.to_string(), Vec::new());
+    let mut pairs = [Some((OVERFLOW_LABEL, OF_TENANTS)), Some((SHARD_LABEL, &shard)), subject];
+    pairs.sort_unstable();
+    for (name, value) in pairs.into_iter().flatten() {
         put_label(&mut out, name, value);
     }
     out
@@ -153,7 +154,7 @@ impl Registry {
         let (tenant, family) = (self.tenants.of(set.tenant), self.layouts.family(set.layout));
         // The shard of this task: the labels determine the shard.
         let shard = shard_of(tenant, family, set.block(), self.settings.shards);
-        let block = block_of(shard, objective_of(family, set.block()));
+        let block = block_of(shard, subject_of(family, set.block()));
         self.readmit(id);
         self.refuse(id, &block);
     }

@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::emit::merge;
+use crate::core::model::labels::written_block;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
-use crate::core::model::{Millis, SetName, StepWidth};
+use crate::core::model::{Family, Millis, SetName, StepWidth};
 use crate::core::settings::{Limits, Settings};
 
 /// The series settings that a tenant may have of its own.
@@ -194,9 +195,9 @@ impl TenantSeries {
 
     /// The label block of a label set as it is written for the tenant: with the labels that every series gets.
     #[must_use]
-    pub fn written(&self, tenant: &str, block: &[u8]) -> Vec<u8> {
+    pub fn written(&self, tenant: &str, family: Family, block: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        merge(&mut out, block, &self.labels(tenant));
+        merge(&mut out, &written_block(family, block), &self.labels(tenant));
         out
     }
 

@@ -12,6 +12,10 @@ pub const SCOPE_LABELS: [&str; 2] = ["span_instrumentation_scope_name", "span_in
 /// The label with the name of a service level objective.
 pub const SLO_LABEL: &str = "slo";
 
+/// The label that separates the label sets of attribute metrics: the name of the metric. It is in their label blocks, and never
+/// written.
+pub use crate::core::model::labels::METRIC_LABEL;
+
 /// Makes an attribute name a label name.
 ///
 /// In the profile `tempo`, every character outside `[A-Za-z0-9_]` becomes one `_`. A leading digit is prefixed by one,
@@ -97,6 +101,14 @@ pub fn dimension_label(settings: &Settings, name: &str) -> String {
 pub fn slo_label(settings: &Settings, name: &str) -> String {
     let label = dimension_label(settings, name);
     let taken = label == SLO_LABEL;
+    cut_name(settings, &prefixed(&label, taken))
+}
+
+/// The label of an attribute on an attribute metric: like a dimension's, and [`METRIC_LABEL`] is reserved, too.
+#[must_use]
+pub fn attribute_metric_label(settings: &Settings, name: &str) -> String {
+    let label = dimension_label(settings, name);
+    let taken = label == METRIC_LABEL;
     cut_name(settings, &prefixed(&label, taken))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Durations are milliseconds unless the name has another unit; histogram bounds are nanoseconds, strictly ascending.
 
+mod attribute_metrics;
 pub mod labels;
 mod naming;
 mod policies;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use crate::core::model::{Millis, StepWidth};
 
+pub use attribute_metrics::{AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, MetricValue, ValueScope};
 pub use naming::{HistogramMode, Histograms, InvalidUtf8, LatencyUnit, Naming, Profile};
 pub use policies::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 pub use service_graphs::{Ancestors, LatencySides, ServiceGraphs, ServiceNamespace};
@@ -37,6 +39,10 @@ pub struct Settings {
     pub host_info: HostInfo,
     /// `slos:` service level objectives. Default none.
     pub slos: Vec<Slo>,
+    /// `attribute_metrics:` Default none.
+    pub attribute_metrics: Vec<AttributeMetric>,
+    /// `attribute_metrics_presets:` entries behind those. Default none.
+    pub attribute_metrics_presets: Vec<AttributeMetricsPreset>,
     /// `histograms:`
     pub histograms: Histograms,
     /// `span_names:`
@@ -160,6 +166,23 @@ fn ns(seconds: &[f64]) -> Vec<u64> {
 
 fn strings(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|&k| k.to_owned()).collect()
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Whether there is any attribute metric.
+    #[must_use]
+    pub fn has_attribute_metrics(&self) -> bool {
+        !(self.attribute_metrics.is_empty() && self.attribute_metrics_presets.is_empty())
+    }
+
+    /// All attribute metrics: the entries, and behind them those of the presets.
+    #[must_use]
+    pub fn all_attribute_metrics(&self) -> Vec<AttributeMetric> {
+        let of_presets = self.attribute_metrics_presets.iter().flat_map(|preset| preset.entries());
+        self.attribute_metrics.iter().cloned().chain(of_presets).collect()
+    }
 }
 
 // === impl Tenants ===

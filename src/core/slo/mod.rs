@@ -11,15 +11,15 @@ use std::str::Utf8Error;
 use std::sync::Arc;
 
 use crate::core::deltas::{Define, DeltaTable, Pieces as _};
-use crate::core::filter::{Filter, ResourceVerdict};
-use crate::core::model::labels::{cut_bytes, most};
+use crate::core::filter::Matcher;
+use crate::core::model::labels::cut_bytes;
 use crate::core::model::wire::{put_bytes, put_u64};
 use crate::core::model::{Counter, Family, LabelBuilder, Layout, Ledger, Naming, Spec};
-use crate::core::otlp::{Attributes, Span};
+use crate::core::otlp::Span;
 use crate::core::sampling::Sampling;
-use crate::core::settings::labels::{SLO_LABEL, built_in, slo_label};
-use crate::core::settings::{Dimension, FilterPolicy, InvalidUtf8, Profile, Settings, Slo};
-use crate::core::spanmetrics::{AttributeLabel, Found, Sources, SpanBlock, Wanted};
+use crate::core::settings::labels::{SLO_LABEL, slo_label};
+use crate::core::settings::{Dimension, Settings, Slo};
+use crate::core::spanmetrics::{AttributeLabel, Found, Labeling, Sources, SpanBlock, Wanted};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'o';
@@ -41,18 +41,6 @@ pub struct Slos {
     key: Vec<u8>,
 }
 
-/// What the labels of all objectives have in common.
-#[derive(Debug)]
-struct Labeling {
-    /// The name of the label with the service.
-    service: &'static str,
-    /// The Collector looks at the span before the resource, Tempo the other way round.
-    span_first: bool,
-    repairs: bool,
-    limits: (usize, usize),
-    most: usize,
-}
-
 /// One objective.
 #[derive(Debug)]
 struct Objective {
@@ -62,13 +50,6 @@ struct Objective {
     latency_ns: Option<u64>,
     by_service: bool,
     labels: Vec<AttributeLabel>,
-}
-
-/// Policies with their verdict on the resource of the block that was started last.
-#[derive(Debug)]
-struct Matcher {
-    filter: Filter,
-    verdict: Option<ResourceVerdict>,
 }
 
 // === impl Slos ===
@@ -145,25 +126,6 @@ impl Slos {
     }
 }
 
-// === impl Labeling ===
-
-impl Labeling {
-    fn new(config: &Settings) -> Self {
-        let [service, ..] = built_in(config.naming.profile);
-        Self {
-            service,
-            span_first: config.naming.profile == Profile::Otel,
-            repairs: config.naming.invalid_utf8 == InvalidUtf8::Replace,
-            limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
-            most: most(config.limits.max_label_value_length),
-        }
-    }
-
-    fn sources<'a>(&self, of_resource: &'a Found, of_span: &'a Found) -> Sources<'a> {
-        Sources::new(self.span_first, of_resource, of_span)
-    }
-}
-
 // === impl Objective ===
 
 impl Objective {
@@ -213,11 +175,11 @@ impl Objective {
         sources: Sources<'_>,
         labeling: &Labeling,
     ) -> Result<(), Utf8Error> {
-        labels.limit(labeling.limits.0, labeling.limits.1);
-        labels.repair(labeling.repairs);
+        labeling.begin(labels);
         labels.set(SLO_LABEL, &self.name);
         if self.by_service {
-            labels.set_bytes(labeling.service, block.service)?;
+            let [service, ..] = labeling.built_in;
+            labels.set_bytes(service, block.service)?;
         }
         self.labels.iter().try_for_each(|label| label.set(labels, sources))
     }
@@ -227,22 +189,5 @@ impl Objective {
         let service = self.by_service.then_some(block.service);
         let mut texts = service.into_iter().chain(self.labels.iter().filter_map(|label| label.value(sources)));
         texts.all(|text| std::str::from_utf8(text).is_ok())
-    }
-}
-
-// === impl Matcher ===
-
-impl Matcher {
-    fn new(policies: &[FilterPolicy]) -> Self {
-        let filter = Filter::new(policies).expect("policies are checked when the configuration is read");
-        Self { filter, verdict: None }
-    }
-
-    fn begin(&mut self, resource: &Attributes<'_>) {
-        self.verdict = (!self.filter.is_empty()).then(|| self.filter.resource(resource));
-    }
-
-    fn matches(&self, span: &Span<'_>) -> bool {
-        self.verdict.is_none_or(|verdict| self.filter.keeps(&verdict, span))
     }
 }

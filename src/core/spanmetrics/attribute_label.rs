@@ -4,7 +4,9 @@ use std::str::Utf8Error;
 
 use super::wanted::{Found, Wanted};
 use crate::core::model::LabelBuilder;
-use crate::core::settings::Dimension;
+use crate::core::model::labels::most;
+use crate::core::settings::labels::built_in;
+use crate::core::settings::{Dimension, InvalidUtf8, Profile, Settings};
 
 /// A label from one attribute, or from the first of several that has a text.
 #[derive(Debug)]
@@ -19,6 +21,20 @@ pub(crate) struct AttributeLabel {
 /// The attributes that labels are made from; the first that has one decides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sources<'a>(&'a Found, &'a Found);
+
+/// What the labels of all metrics beside those of span metrics have in common.
+#[derive(Debug)]
+pub(crate) struct Labeling {
+    /// The names of the labels with service, span name, span kind, status code and status message.
+    pub(crate) built_in: [&'static str; 5],
+    /// The Collector looks at the span before the resource, Tempo the other way round.
+    span_first: bool,
+    /// U+FFFD replaces invalid UTF-8.
+    pub(crate) repairs: bool,
+    limits: (usize, usize),
+    /// No label's value is longer.
+    pub(crate) most: usize,
+}
 
 // === impl Sources ===
 
@@ -66,5 +82,34 @@ impl AttributeLabel {
                 Ok(())
             }
         }
+    }
+}
+
+// === impl Labeling ===
+
+impl Labeling {
+    pub(crate) fn new(config: &Settings) -> Self {
+        Self {
+            built_in: built_in(config.naming.profile),
+            span_first: config.naming.profile == Profile::Otel,
+            repairs: config.naming.invalid_utf8 == InvalidUtf8::Replace,
+            limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
+            most: most(config.limits.max_label_value_length),
+        }
+    }
+
+    pub(crate) fn sources<'a>(&self, of_resource: &'a Found, of_span: &'a Found) -> Sources<'a> {
+        Sources::new(self.span_first, of_resource, of_span)
+    }
+
+    /// Sets the tenant's limits in the builder, and how it handles invalid text.
+    pub(crate) fn begin(&self, labels: &mut LabelBuilder) {
+        labels.limit(self.limits.0, self.limits.1);
+        labels.repair(self.repairs);
+    }
+
+    /// Whether attributes of the span are looked for before those of its resource.
+    pub(crate) fn is_span_first(&self) -> bool {
+        self.span_first
     }
 }

@@ -23,9 +23,10 @@ mod wanted;
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-pub(crate) use self::attribute_label::{AttributeLabel, Sources};
+pub(crate) use self::attribute_label::{AttributeLabel, Labeling, Sources};
 use self::buckets::Buckets;
 use self::events::Events;
+pub(crate) use self::plan::set_enum;
 use self::plan::{Extra, LabelPlan, SpanKey, Subject};
 use self::target_info::{NoInfo, TargetInfo};
 pub(crate) use self::wanted::{Found, Wanted};

@@ -262,7 +262,7 @@ pub(super) fn label_origin(labels: &mut LabelBuilder, job: &[u8], instance: &[u8
 }
 
 /// Sets the name of an enum value, or the number if it has none.
-fn set_enum(labels: &mut LabelBuilder, label: &str, number: i32, names: &[&str]) {
+pub(crate) fn set_enum(labels: &mut LabelBuilder, label: &str, number: i32, names: &[&str]) {
     match usize::try_from(number).ok().and_then(|i| names.get(i)) {
         Some(name) => labels.set(label, name),
         None => labels.set(label, &number.to_string()),

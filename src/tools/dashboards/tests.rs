@@ -8,7 +8,10 @@ use super::{ALERTS, Dashboard, RECORDS, dashboards, files, runbooks};
 use crate::worker::telemetry::names::{ALL, Kind, LEDGER, Metric};
 
 /// Metrics that no panel and no alert asks for: they are for those who look for the cause of something.
-const NOT_DRAWN: [&str; 23] = [
+const NOT_DRAWN: [&str; 26] = [
+    "spanmill_attribute_values_counted_total",
+    "spanmill_attribute_values_dropped_total",
+    "spanmill_attribute_values_repaired_utf8_total",
     "spanmill_build_info",
     "spanmill_edge_spans_read_total",
     "spanmill_edge_spans_replaced_total",

@@ -228,6 +228,8 @@ fn without_processors(settings: &SpanSettings) -> SpanSettings {
     nothing.service_graphs.enabled = false;
     nothing.host_info.enabled = false;
     nothing.slos.clear();
+    nothing.attribute_metrics.clear();
+    nothing.attribute_metrics_presets.clear();
     SpanSettings { tenants: Tenants::new(Arc::new(nothing), BTreeMap::new()), shards: 1, ..settings.clone() }
 }
 

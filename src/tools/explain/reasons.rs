@@ -52,6 +52,31 @@ pub(super) const OF_METRICS: &[Meaning] = &[
         NOT_UTF8,
     ),
     (Counter::SloEventsRepairedUtf8, "U+FFFD replaces what is not UTF-8 in a label of an objective", NOT_UTF8),
+    (
+        Counter::AttributeValuesDroppedInvalidUtf8,
+        "a label of an attribute metric is not UTF-8, which drops its value",
+        NOT_UTF8,
+    ),
+    (
+        Counter::AttributeValuesRepairedUtf8,
+        "U+FFFD replaces what is not UTF-8 in a label of an attribute metric",
+        NOT_UTF8,
+    ),
+    (
+        Counter::AttributeValuesDroppedNegative,
+        "the value of an attribute metric is below 0, so it is not counted",
+        "attribute_metrics",
+    ),
+    (
+        Counter::AttributeValuesDroppedNotANumber,
+        "the value of an attribute metric is no finite number, so it is not counted",
+        "attribute_metrics",
+    ),
+    (
+        Counter::AttributeValuesDroppedTooLarge,
+        "the value of an attribute metric is too large with its weight, so it is not counted",
+        "attribute_metrics",
+    ),
 ];
 
 /// What service graphs do with a span when it is read.

@@ -62,7 +62,7 @@ pub(super) fn grown(cuts: &[StepCut], book: &TenantBook) -> Result<Vec<Grown>, D
             let Some((layout, (tenant, block))) = delta_record.layouts.get(set.layout).zip(set.spelled) else {
                 continue;
             };
-            let written = book.of(tenant).written(tenant, block);
+            let written = book.of(tenant).written(tenant, layout.family(), block);
             let labels = labels::iter(&written).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let metrics = values(&set, layout);
             let set = SeriesSet { tenant: tenant.to_owned(), labels, metrics };

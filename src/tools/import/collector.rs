@@ -1,6 +1,7 @@
 //! The Collector: which of its components count, and how its keys are converted.
 
 use super::Fate;
+use super::derived;
 use super::draft::YamlValue;
 use super::filters;
 use super::kafka::secure;
@@ -45,7 +46,8 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
         scraped: first(file, "exporters", &[SCRAPED_TYPE]).filter(|_| remote_write.is_none()),
         receiver: first(file, "receivers", &["kafka"]),
     };
-    if parts.spans.is_none() && parts.edges.is_none() {
+    let others = derived_of(file);
+    if parts.spans.is_none() && parts.edges.is_none() && others.is_empty() {
         let name = &importer.file;
         return Err(vec![format!(
             "{name}: has neither a connector span_metrics nor service_graph; use the file that has one"
@@ -53,6 +55,9 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
     }
     facts(importer, &parts);
     connectors(importer, &parts);
+    for (entry, table) in others {
+        derived::read(importer, table, entry, parts.spans.is_some());
+    }
     filters(importer, &parts, file);
     receiver(importer, &parts);
     exporter(importer, &parts, file);
@@ -67,6 +72,12 @@ pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<Str
         }
     }
     Ok(())
+}
+
+/// The connectors that become attribute metrics.
+fn derived_of(file: &Tree) -> Vec<(&TreeEntry, &'static Table)> {
+    let entries = file.get("connectors").map(Tree::entries).unwrap_or_default();
+    entries.iter().filter_map(|entry| Some((entry, derived::table_of(kind(&entry.name))?))).collect()
 }
 
 /// The type of a component, without its own name.

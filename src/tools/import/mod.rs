@@ -6,6 +6,7 @@
 //! list and the tables of `config/MIGRATION.md` both come from the rows.
 
 mod collector;
+mod derived;
 mod document;
 mod draft;
 mod filters;

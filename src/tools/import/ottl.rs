@@ -67,6 +67,51 @@ pub(super) fn policies(condition: &str) -> Result<Vec<Policy>, String> {
     alternatives(&expression, true)?.iter().map(|literals| policy(literals)).collect()
 }
 
+/// The policies that keep what one of the conditions holds for; none keep everything.
+///
+/// # Errors
+/// The part that is not understood, or cannot be expressed as policies.
+pub(super) fn keeping(conditions: &[String]) -> Result<Vec<String>, String> {
+    let mut all: Vec<Vec<Literal>> = Vec::new();
+    for condition in conditions {
+        let mut parser = Parser { tokens: tokens(condition)?, at: 0 };
+        let expression = parser.any()?;
+        if let Some(token) = parser.peek() {
+            return Err(format!("{} is not expected there", shown(token)));
+        }
+        all.extend(alternatives(&expression, true)?);
+    }
+    let single =
+        |(holds, test): &Literal| block(if *holds { "include" } else { "exclude" }, std::slice::from_ref(test));
+    match all.as_slice() {
+        // Everything must hold: one policy each.
+        [literals] => literals.iter().map(single).collect(),
+        alternatives => alternatives.iter().map(|literals| any_of(literals)).collect(),
+    }
+}
+
+/// One alternative of several.
+fn any_of(literals: &[Literal]) -> Result<String, String> {
+    if literals.iter().any(|(holds, _)| !holds) {
+        return Err("negates a condition that is one of several".to_owned());
+    }
+    let tests: Vec<Test> = literals.iter().map(|(_, test)| test.clone()).collect();
+    block("include_any", &tests)
+}
+
+/// The scope and the name of an attribute, if an expression is one and nothing else.
+pub(super) fn attribute_of(expression: &str) -> Option<(&'static str, String)> {
+    let tokens = tokens(expression).ok()?;
+    let [path @ .., Token::Sign("["), Token::Text(name), Token::Sign("]")] = tokens.as_slice() else { return None };
+    let path: Vec<&str> = path.iter().map(|token| if let Token::Word(word) = token { word } else { "." }).collect();
+    let scope = match path.concat().as_str() {
+        "attributes" | "span.attributes" => "span",
+        "resource.attributes" => "resource",
+        _ => return None,
+    };
+    Some((scope, name.clone()))
+}
+
 /// One alternative: an `exclude` of what must hold, or an `include` of what must not hold alone.
 fn policy(literals: &[Literal]) -> Result<Policy, String> {
     let block = match literals {
@@ -74,10 +119,16 @@ fn policy(literals: &[Literal]) -> Result<Policy, String> {
         _ if literals.iter().all(|(holds, _)| *holds) => "exclude",
         _ => return Err("negates a condition beside another condition".to_owned()),
     };
-    let tests = || literals.iter().map(|(_, test)| test);
-    let pattern = tests().any(|test| matches!(test.value, ConditionValue::Regex(_) | ConditionValue::Present));
+    let tests: Vec<Test> = literals.iter().map(|(_, test)| test.clone()).collect();
+    let regex = tests.iter().any(|test| matches!(test.value, ConditionValue::Regex(_)));
+    Ok(Policy { text: self::block(block, &tests)?, regex })
+}
+
+/// A policy with one block.
+fn block(block: &str, tests: &[Test]) -> Result<String, String> {
+    let pattern = tests.iter().any(|test| matches!(test.value, ConditionValue::Regex(_) | ConditionValue::Present));
     let mut text = format!("{{{block}: {{match_type: {}, attributes: [", if pattern { "regex" } else { "strict" });
-    for (i, test) in tests().enumerate() {
+    for (i, test) in tests.iter().enumerate() {
         let value = match &test.value {
             ConditionValue::Regex(pattern) => quoted(pattern),
             ConditionValue::Present => quoted("^"),
@@ -90,7 +141,7 @@ fn policy(literals: &[Literal]) -> Result<Policy, String> {
         write!(text, "{comma}{{key: {}, value: {value}}}", quoted(&test.key)).expect("a string takes everything");
     }
     text.push_str("]}}");
-    Ok(Policy { text, regex: tests().any(|test| matches!(test.value, ConditionValue::Regex(_))) })
+    Ok(text)
 }
 
 /// The alternatives of an expression that holds, or that does not: each is a list of what must hold together.
@@ -427,6 +478,34 @@ mod tests {
         );
         // What is kept must have both.
         assert_eq!(texts(r#"not (name == "a" and name == "b")"#).len(), 2);
+    }
+
+    #[test]
+    fn what_one_condition_holds_for_is_kept() {
+        let keep =
+            |conditions: &[&str]| super::keeping(&conditions.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(keep(&[]), Ok(Vec::new()));
+        assert_eq!(
+            keep(&[
+                r#"IsMatch(name, "a") and attributes["b"] == 1 and attributes["c"] != nil and kind != SPAN_KIND_SERVER"#
+            ]),
+            Ok(vec![
+                regex("include", "name", "\"a\""),
+                strict("include", "span.b", "1"),
+                regex("include", "span.c", "\"^\""),
+                strict("exclude", "kind", "\"SPAN_KIND_SERVER\""),
+            ])
+        );
+        assert_eq!(
+            keep(&[r#"name == "a""#, r#"name == "b""#]),
+            Ok(vec![strict("include_any", "name", "\"a\""), strict("include_any", "name", "\"b\"")])
+        );
+        for (conditions, why) in [
+            (&[r#"name == "a""#, r#"name != "b""#][..], "one of several"),
+            (&[r#"attributes["a"] > 5"#], "is not a comparison"),
+        ] {
+            assert!(keep(conditions).expect_err("not expressible").contains(why));
+        }
     }
 
     #[test]

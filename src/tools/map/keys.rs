@@ -116,7 +116,13 @@ impl Key {
         match family {
             Family::SpanMetrics => Some(Self::Operation(Operation::of(texts, tenant, block))),
             Family::ServiceGraph => Some(Self::Edge(Edge::of(texts, tenant, block))),
-            Family::SpanEvents | Family::TargetInfo | Family::HostInfo | Family::Slo => None,
+            Family::SpanEvents
+            | Family::TargetInfo
+            | Family::HostInfo
+            | Family::Slo
+            | Family::AttributeCounter
+            | Family::AttributeSum
+            | Family::AttributeHistogram => None,
         }
     }
 

@@ -42,6 +42,7 @@ pub(crate) fn at_start(
         if !tenants.defaults().more_endpoints.is_empty() {
             exporter.reroute(&tenants)?;
         }
+        exporter.describe(&tenants);
         telemetry.settings_in_force(tenants.agreed().fingerprint(), tenants.agreed().text());
         return Ok((tenants, None));
     };

@@ -399,7 +399,7 @@ impl Delivery<'_> {
         let endpoint = &self.way.endpoint;
         let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
             // A body that cannot be translated did not come from the encoder, and is sent as it is.
-            Version::Second => v2::body(part, shared.seed)
+            Version::Second => v2::body(part, shared.seed, &shared.described.of(&self.batch.tenant))
                 .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
             Version::First => (Version::First, part.body.clone()),
         };

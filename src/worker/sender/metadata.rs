@@ -64,7 +64,11 @@ impl Way {
             return;
         }
         let Some(_leave) = self.leave(&sender.failing).await else { return };
-        let answer = self.endpoint.client.post(&batch.tenant, &body(&due), 0, Version::First).await;
+        let answer = self
+            .endpoint
+            .client
+            .post(&batch.tenant, &body(&due, &sender.shared.described.of(&batch.tenant)), 0, Version::First)
+            .await;
         let result =
             if matches!(&answer, Ok(answer) if (200..300).contains(&answer.status)) { "accepted" } else { "failed" };
         sender.shared.telemetry.export().metadata.with_label_values(&[result]).inc();

@@ -10,6 +10,7 @@ mod causes;
 mod client;
 mod connector;
 mod delivery;
+mod described;
 mod dialect;
 mod endpoints;
 mod exemplars;
@@ -187,10 +188,16 @@ impl Exporter {
     /// Names the tenant and the key of its settings that cannot be used.
     pub fn reroute(&self, tenants: &Tenants) -> Result<(), ExportError> {
         let shared = &self.0.shared;
-        match &shared.destination {
-            Destination::Receivers(endpoints) => shared.handle().block_on(endpoints.replace(tenants)),
-            Destination::Store(_) => Ok(()),
+        if let Destination::Receivers(endpoints) = &shared.destination {
+            shared.handle().block_on(endpoints.replace(tenants))?;
         }
+        shared.described.set(tenants);
+        Ok(())
+    }
+
+    /// Describes the metrics of these settings to receivers from now on.
+    pub fn describe(&self, tenants: &Tenants) {
+        self.0.shared.described.set(tenants);
     }
 
     /// Opens the shard sender of a shard. `done` is called once per batch, from a thread of the exporter, after the last

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::settings::{Protocol, RemoteWrite};
 use crate::core::model::hash::Seed;
+use crate::core::remotewrite::metadata::Descriptions;
 use crate::core::remotewrite::{Backoff, Request, v2};
 
 use super::auth::Authorizer;
@@ -171,7 +172,7 @@ pub fn probe(cfg: &RemoteWrite, tenant: &str, request: &Request) -> Result<(u16,
     runtime.block_on(async {
         let client = Client::new(cfg).await.map_err(|e| e.to_string())?;
         let backoff = backoff(cfg);
-        let second = v2::body(request, Seed::default()).map_err(|e| e.to_string())?;
+        let second = v2::body(request, Seed::default(), &Descriptions::default()).map_err(|e| e.to_string())?;
         let mut version = if cfg.protocol == Protocol::V2 { Version::Second } else { Version::First };
         let mut attempt = 0;
         loop {

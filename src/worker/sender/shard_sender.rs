@@ -23,6 +23,7 @@ use crate::worker::telemetry::Telemetry;
 
 use super::Delivered;
 use super::delivery::{Sending, random};
+use super::described::Described;
 use super::endpoints::{Endpoint, Endpoints};
 use super::guard::Guard;
 use super::pace::Pace;
@@ -72,6 +73,7 @@ pub(super) struct Failing(Mutex<Option<Instant>>);
 /// The state that all shard senders share.
 pub(super) struct SenderState {
     pub(super) destination: Destination,
+    pub(super) described: Described,
     pub(super) telemetry: Telemetry,
     pub(super) pace: Pace,
     pub(super) guard: Guard,
@@ -226,7 +228,7 @@ impl SenderState {
         let tasks = Mutex::new(Some(JoinSet::new()));
         let (pace, guard, pending) = (Pace::default(), Guard::default(), watch::Sender::new(0));
         let seed = Seed::new(u128::from(random()) << 64 | u128::from(random()));
-        Self { destination, telemetry, pace, guard, seed, pending, handle, tasks }
+        Self { destination, described: Described::default(), telemetry, pace, guard, seed, pending, handle, tasks }
     }
 
     /// The runtime in which everything is sent.

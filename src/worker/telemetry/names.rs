@@ -261,6 +261,12 @@ ledger! {
         "Number of events of service level objectives that were not counted, by reason.";
     "spanmill_slo_events_repaired_utf8_total" []
         "Number of events of service level objectives counted with a label in which U+FFFD replaces invalid UTF-8.";
+    "spanmill_attribute_values_counted_total" []
+        "Number of values counted by attribute metrics; a span is one for each entry that it matches.";
+    "spanmill_attribute_values_dropped_total" ["reason"]
+        "Number of values of attribute metrics that were not counted, by reason.";
+    "spanmill_attribute_values_repaired_utf8_total" []
+        "Number of values of attribute metrics counted with a label in which U+FFFD replaces invalid UTF-8.";
     "spanmill_edge_spans_read_total" []
         "Number of spans of an edge kind (client, server, producer, consumer) seen by the service graph.";
     "spanmill_edge_spans_dropped_total" ["reason"]

@@ -1,6 +1,9 @@
 //! What metrics are about, for receivers of remote write 1.0.
 
+use spanmill::config::Tenants;
+use spanmill::config::settings::Config;
 use spanmill::core::remotewrite::decode::proto::Histogram;
+use spanmill::core::settings::AttributeMetricsPreset;
 
 use super::*;
 
@@ -52,6 +55,26 @@ fn a_receiver_of_1_0_is_told_what_metrics_are_about_by_their_own_names() {
     h.exporter.stop(LONG);
     assert_eq!(h.receiver.totals().metadata, 1);
     assert_eq!(h.metric(r#"spanmill_remote_write_metadata_requests_total{result="accepted"}"#), 1);
+}
+
+#[test]
+fn what_settings_say_about_their_own_metrics_is_told_too() {
+    let h = house();
+    let mut config = Config::default();
+    config.core.attribute_metrics_presets = vec![AttributeMetricsPreset::Http];
+    h.exporter.describe(&Tenants::from(config));
+    let name = "traces_http_request_body_bytes_total";
+    let label = |n: &str, v: &str| Label { name: n.to_owned(), value: v.to_owned() };
+    let series = TimeSeries {
+        labels: vec![label("__name__", name), label("service", "a")],
+        samples: vec![Sample { value: 1.0, timestamp: 15_000 }],
+        ..TimeSeries::default()
+    };
+    let raw = WriteRequest { timeseries: vec![series] }.encode_to_vec();
+    let request = Request::compress(&raw, 1, 1, 0, &mut snap::raw::Encoder::new());
+    assert_eq!(h.send(batch(15_000, vec![request])).acknowledged, 1);
+    assert!(h.receiver.wait(LONG, |t| t.metadata == 1));
+    assert_eq!(described(&h), [(name.to_owned(), 1, "bytes".to_owned())]);
 }
 
 #[test]

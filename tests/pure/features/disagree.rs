@@ -107,6 +107,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("service_graphs.preset", &["recommended"]),
     ("host_info.host_identifiers", &["host.id", "host_info.enabled=true"]),
     ("host_info.metric_name", &["hosts", "host_info.enabled=true"]),
+    ("attribute_metrics", &["[{name: a_total, labels: [service, region]}]"]),
+    ("attribute_metrics_presets", &["[http]"]),
     ("slos", &["[{name: a, good: {latency: 20ms}, labels: [service, region]}]"]),
     ("histograms.mode", &["both"]),
     ("histograms.native_bucket_factor", &["2", "histograms.mode=native"]),

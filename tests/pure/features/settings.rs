@@ -7,9 +7,9 @@ use spanmill::config::Tenants;
 use spanmill::config::labels::collisions;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::settings::{
-    Ancestors, BucketSet, Dimension, DimensionMapping, FilterPolicy, HistogramMode, InvalidUtf8, LatencySides,
-    LatencyUnit, MatchType, PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo,
-    SpanNameRule, TimeSource,
+    Ancestors, AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, BucketSet, Dimension, DimensionMapping,
+    FilterPolicy, HistogramMode, InvalidUtf8, LatencySides, LatencyUnit, MatchType, MetricValue, PolicyAttribute,
+    PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource, ValueScope,
 };
 
 use crate::scramble::Dice;
@@ -57,6 +57,9 @@ fn random(dice: &mut Dice, base: &Config) -> Config {
         naming(dice, &mut config);
         span_metrics(dice, &mut config);
         config.core.slos = slos(dice);
+        config.core.attribute_metrics = attribute_metrics(dice);
+        config.core.attribute_metrics_presets =
+            if chance(dice, 4) { AttributeMetricsPreset::ALL.to_vec() } else { Vec::new() };
         service_graphs(dice, &mut config);
         graph_features(dice, &mut config);
         sending(dice, &mut config);
@@ -137,6 +140,42 @@ fn slos(dice: &mut Dice) -> Vec<Slo> {
     };
     let names: Vec<&str> = ["a", "b"].into_iter().filter(|_| chance(dice, 2)).collect();
     names.into_iter().map(|name| slo((name, dice))).collect()
+}
+
+fn attribute_metrics(dice: &mut Dice) -> Vec<AttributeMetric> {
+    use AttributeMetricKind::{Counter, Histogram, Sum};
+    let all = [("spans_total", Counter), ("size_total", Sum), ("size", Histogram), ("took_total", Sum)];
+    let entry = |(name, kind): (&str, AttributeMetricKind), dice: &mut Dice| {
+        let scope = pick(dice, &[ValueScope::Any, ValueScope::Span, ValueScope::Resource]);
+        let names = vec!["sampling.ratio".to_owned(), "http.status_code".to_owned()];
+        let attribute = MetricValue::Attribute(names, scope);
+        let (value, bounds) = match kind {
+            Counter => (if chance(dice, 2) { Some(attribute) } else { None }, Vec::new()),
+            Sum if name == "took_total" => (Some(MetricValue::Duration), Vec::new()),
+            Sum => (Some(attribute), Vec::new()),
+            Histogram => {
+                // In tenths.
+                let bounds = pick(dice, &[&[2_000][..], &[3, 10, 3_000], &[2, 3, 100_000]]);
+                (Some(attribute), bounds.iter().map(|bound| bound * AttributeMetric::ONE / 10).collect())
+            }
+        };
+        let intrinsics = [AttributeMetric::SPAN_NAME, AttributeMetric::SPAN_KIND, AttributeMetric::STATUS_CODE];
+        let intrinsic = |name: &str| Dimension { name: name.to_owned(), or: Vec::new(), default: None };
+        let intrinsics: Vec<_> = intrinsics.into_iter().filter(|_| chance(dice, 3)).map(intrinsic).collect();
+        let service = if chance(dice, 4) { Vec::new() } else { AttributeMetric::default_labels() };
+        AttributeMetric {
+            name: name.to_owned(),
+            description: String::new(),
+            unit: String::new(),
+            kind,
+            matching: policies(dice),
+            value,
+            bounds,
+            labels: [service, intrinsics, dimensions(dice, 1)].concat(),
+        }
+    };
+    let chosen: Vec<_> = all.into_iter().filter(|_| chance(dice, 2)).collect();
+    chosen.into_iter().map(|one| entry(one, dice)).collect()
 }
 
 fn service_graphs(dice: &mut Dice, config: &mut Config) {

@@ -115,8 +115,14 @@ impl Layout {
         if self.is_weighted() { 2 } else { 1 }
     }
 
-    fn counter_is_wide(&self, c: usize) -> bool {
+    /// Whether counter `c` has bits behind the point.
+    fn counter_is_scaled(&self, c: usize) -> bool {
         self.is_weighted() && self.family().is_weighed(c)
+    }
+
+    /// Whether counter `c` is a pair of cells.
+    fn counter_is_wide(&self, c: usize) -> bool {
+        self.counter_is_scaled(c) || self.family().is_sum()
     }
 }
 
@@ -133,7 +139,7 @@ impl Layout {
     #[inline]
     pub fn add_to(&self, numbers: &mut Numbers, c: usize, n: u64) {
         let at = self.counter(c);
-        if self.counter_is_wide(c) {
+        if self.counter_is_scaled(c) {
             add_pair(&mut numbers.cells, at, u128::from(n) << Weight::FRACTION_BITS);
         } else {
             numbers.cells[at] = numbers.cells[at].wrapping_add(n);
@@ -143,11 +149,41 @@ impl Layout {
     /// Adds `weight` to counter `c`. A counter without weights takes whole ones only.
     #[inline]
     pub fn count(&self, numbers: &mut Numbers, c: usize, weight: Weight) {
-        if self.counter_is_wide(c) {
+        if self.counter_is_scaled(c) {
             add_pair(&mut numbers.cells, self.counter(c), weight.bits().into());
         } else {
             self.add_to(numbers, c, weight.bits() >> Weight::FRACTION_BITS);
         }
+    }
+
+    /// Adds `weight` times `value` billionths to the sum `c`.
+    pub fn add_value(&self, numbers: &mut Numbers, c: usize, value: u128, weight: Weight) {
+        add_pair(&mut numbers.cells, self.counter(c), value.wrapping_mul(self.times(weight)));
+    }
+
+    /// As [`Layout::observe`], for a value that may be greater than any bound; such a one has no exemplar. Returns whether a
+    /// native bucket is new.
+    pub fn observe_value(&self, numbers: &mut Numbers, h: usize, value: u128, weight: Weight) -> bool {
+        if let Ok(value) = u64::try_from(value) {
+            return self.observe(numbers, h, value, weight).is_some_and(|(_, new)| new);
+        }
+        let Some(shape) = self.shape(h) else { return false };
+        let count = self.times(weight);
+        if self.places[h].buckets > 0 {
+            let bucket = self.bucket_cell(h, self.bounds(h).len());
+            self.add_count(&mut numbers.cells, bucket, self.is_weighted(), count);
+        }
+        add_pair(&mut numbers.cells, self.sum(h).0, value.wrapping_mul(count));
+        match numbers.natives.get_mut(h).filter(|_| shape.native.is_some()) {
+            Some(total) => total.observe(value as f64 / self.unit().ns(), count),
+            None => false,
+        }
+    }
+
+    /// A weight as this layout counts it.
+    fn times(&self, weight: Weight) -> u128 {
+        let bits = if self.is_weighted() { weight.bits() } else { weight.bits() >> Weight::FRACTION_BITS };
+        bits.into()
     }
 
     /// Counts one observation of histogram `h`, `weight` times. Returns the cell of its exemplar, and whether a native
@@ -179,7 +215,7 @@ impl Layout {
 // === impl Layout: values ===
 
 impl Layout {
-    /// Counter `c`; times 2^32 if it is a weight.
+    /// Counter `c`; times 2^32 if it is a weight, or weighted.
     #[must_use]
     pub fn counter_of(&self, cells: &[u64], c: usize) -> u128 {
         if self.counter_is_wide(c) { pair(cells, self.counter(c)) } else { cells[self.counter(c)].into() }
@@ -189,11 +225,12 @@ impl Layout {
     #[must_use]
     pub fn counter_value(&self, cells: &[u64], c: usize) -> Option<f64> {
         let count = self.counter_of(cells, c);
-        let value = match (self.family().is_gauge(c), self.counter_is_wide(c)) {
+        let value = match (self.family().is_gauge(c), self.counter_is_scaled(c)) {
             (true, _) => 1.0,
-            (_, wide) => scaled(count, wide),
+            (_, is_scaled) if self.family().is_sum() => in_units(count, is_scaled),
+            (_, is_scaled) => scaled(count, is_scaled),
         };
-        let exists = count > 0 || {
+        let exists = count > 0 || self.family().is_sum() || {
             let companion = self.family().companion(c);
             companion != c && self.counter_of(cells, companion) > 0
         };
@@ -231,7 +268,11 @@ impl Layout {
     /// The sum of histogram `h` as it is written, in its unit.
     #[must_use]
     pub fn sum_value(&self, cells: &[u64], h: usize) -> f64 {
-        scaled(self.sum_of(cells, h), self.is_weighted()) / self.unit().ns()
+        let sum = self.sum_of(cells, h);
+        if self.family().is_named_by_label() {
+            return in_units(sum, self.is_weighted());
+        }
+        scaled(sum, self.is_weighted()) / self.unit().ns()
     }
 }
 
@@ -293,7 +334,7 @@ impl Layout {
         let (theirs, their_natives) = other;
         for c in 0..self.family().counters().len() {
             let count = from.counter_of(theirs, c);
-            let scaled = scale(count, from.counter_is_wide(c), self.counter_is_wide(c));
+            let scaled = scale(count, from.counter_is_scaled(c), self.counter_is_scaled(c));
             self.add_count(cells, self.counter(c), self.counter_is_wide(c), scaled);
         }
         for h in (0..MAX_HISTOGRAMS).filter(|&h| self.shape(h).is_some() && from.shape(h).is_some()) {
@@ -388,6 +429,13 @@ fn scale(n: u128, from: bool, to: bool) -> u128 {
         (true, false) => n >> Weight::FRACTION_BITS,
         _ => n,
     }
+}
+
+/// Billionths in their unit. Whole numbers below 2^53 come out exactly: numbers of users are counts and bytes more often than
+/// durations.
+fn in_units(n: u128, weighted: bool) -> f64 {
+    let one = 1_000_000_000u128 << if weighted { Weight::FRACTION_BITS } else { 0 };
+    (n / one) as f64 + (n % one) as f64 / one as f64
 }
 
 fn scaled(n: u128, weighted: bool) -> f64 {

@@ -36,6 +36,7 @@ impl Layout {
                 Unit::Seconds => named(namespace, "duration_seconds"),
                 Unit::Milliseconds => named(namespace, "duration_milliseconds"),
             },
+            (Naming::Named(name), Family::AttributeHistogram) => name.clone(),
             _ => family.histograms()[h].to_owned(),
         }
     }

@@ -401,6 +401,79 @@ fn good_events_exist_at_zero_as_soon_as_there_are_events() {
     assert_eq!(graph.counter_value(&numbers.cells, 1), None);
 }
 
+/// A sum, or a histogram with [`BOUNDS`].
+fn of_attributes(family: Family, weighted: bool, shape: Option<Shape>) -> Layout {
+    let naming = Naming::Named("x".into());
+    Layout::of(&Spec { family, naming, weighted, histograms: vec![shape] })
+}
+
+fn of_one(layout: &Layout, value: u128) -> Option<f64> {
+    let mut numbers = layout.zeros();
+    layout.add_value(&mut numbers, 0, value, Weight::ONE);
+    layout.counter_value(&numbers.cells, 0)
+}
+
+#[test]
+fn a_sum_is_in_two_cells_and_exists_at_zero() {
+    for weighted in [false, true] {
+        let l = of_attributes(Family::AttributeSum, weighted, None);
+        assert_eq!((l.cells(), l.series(), l.counter_name(0)), (2, 1, "x".to_owned()));
+        assert!(l.carries()[0]);
+        let mut numbers = l.zeros();
+        assert_eq!(l.counter_value(&numbers.cells, 0), Some(0.0));
+        // Twice 10^15 with a fraction does not fit one cell of billionths.
+        let value = 1_000_000_000_000_000_250_000_000;
+        assert_eq!(of_one(&l, 10_000_000_002_000_000_000), Some(10_000_000_002.0));
+        l.add_value(&mut numbers, 0, value, Weight::ONE);
+        l.add_value(&mut numbers, 0, value, Weight::ONE);
+        assert_eq!(l.counter_value(&numbers.cells, 0), Some(2_000_000_000_000_000.5));
+        let mut all = l.zeros();
+        l.add(&mut all.cells, &mut all.natives, (&numbers.cells, &numbers.natives));
+        l.add(&mut all.cells, &mut all.natives, (&numbers.cells, &numbers.natives));
+        assert_eq!(l.counter_value(&all.cells, 0), Some(4_000_000_000_000_001.0));
+    }
+}
+
+#[test]
+fn a_sum_keeps_its_value_when_weights_begin_and_end() {
+    let [plain, weighted] = [false, true].map(|weighted| of_attributes(Family::AttributeSum, weighted, None));
+    let mut numbers = plain.zeros();
+    plain.add_value(&mut numbers, 0, 1_500_000_000, Weight::ONE);
+    let joined = plain.join(&weighted);
+    assert!(joined.is_weighted());
+    let mut all = joined.zeros();
+    joined.add_from(&mut all.cells, &mut all.natives, &plain, (&numbers.cells, &numbers.natives));
+    weighted.add_value(&mut all, 0, 1_000_000_000, Weight::from_bits(1 << 31));
+    assert_eq!(joined.counter_value(&all.cells, 0), Some(2.0));
+}
+
+#[test]
+fn a_value_beyond_every_bound_is_in_the_last_bucket_and_in_the_sum() {
+    for weighted in [false, true] {
+        let shape = Shape::both(&BOUNDS, native(3, 160));
+        let l = of_attributes(Family::AttributeHistogram, weighted, Some(shape));
+        assert_eq!(l.histogram_name(0), "x");
+        let mut numbers = l.zeros();
+        let (small, large) = (150, 1_000_000_000_000_000_000_000_000);
+        for value in [small, large, large] {
+            l.observe_value(&mut numbers, 0, value, Weight::ONE);
+        }
+        let buckets: Vec<_> = (0..3).map(|i| l.count_value(l.bucket_of(&numbers.cells, 0, i))).collect();
+        assert_eq!(buckets, [0.0, 1.0, 2.0]);
+        assert_eq!(l.sum_value(&numbers.cells, 0).to_bits(), 2e15f64.to_bits());
+        let total = numbers.natives.get(0).expect("a native histogram");
+        assert_eq!((total.len(), l.count_value(total.count())), (2, 3.0));
+        let (last, _) = total.buckets().last().expect("a bucket");
+        assert!(upper(last, 3) >= 1e15 && upper(last - 1, 3) < 1e15);
+        let mut out = Vec::new();
+        numbers.natives.encode(&l, &mut out);
+        assert_eq!(Natives::decode(&l, &mut Reader::new(&out)).as_ref(), Ok(&numbers.natives));
+        let mut out = Vec::new();
+        l.encode(&mut out);
+        assert_eq!(Layout::decode(&mut Reader::new(&out)), Ok(l));
+    }
+}
+
 fn family_len(family: Family) -> usize {
     family.histograms().len()
 }

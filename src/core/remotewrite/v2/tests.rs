@@ -5,6 +5,10 @@ use super::super::decode::proto::{self, Label, TimeSeries, WriteRequest};
 use super::super::decode::{self, proto_v2};
 use super::*;
 
+fn none() -> Descriptions {
+    Descriptions::default()
+}
+
 /// The slow and obvious way.
 #[derive(Default)]
 struct Naive {
@@ -33,7 +37,8 @@ impl Naive {
         });
         let exemplars = exemplars.collect();
         let name = series.labels.iter().find(|label| label.name == "__name__").map_or("", |label| &label.value);
-        let said = describe(name, !series.histograms.is_empty());
+        let none = none();
+        let said = describe(name, !series.histograms.is_empty(), &none);
         let (help_ref, unit_ref) = (self.of(said.help), self.of(said.unit));
         let samples = series.samples.iter().map(|s| proto_v2::Sample {
             value: s.value,
@@ -121,14 +126,14 @@ proptest! {
         starts in prop::option::of(prop::collection::vec(prop_oneof![Just(0), 1i64..1 << 44], 40)),
     ) {
         let message = WriteRequest { timeseries };
-        let made = body(&request(&message, starts.clone()), Seed::default()).expect("our own request");
+        let made = body(&request(&message, starts.clone()), Seed::default(), &none()).expect("our own request");
         prop_assert_eq!(raw(&made), naive(&message, &starts.unwrap_or_default()));
     }
 
     #[test]
     fn what_is_read_back_is_the_request_in_1_0(timeseries in prop::collection::vec(series(), 0..40)) {
         let message = WriteRequest { timeseries };
-        let made = body(&request(&message, None), Seed::default()).expect("our own request");
+        let made = body(&request(&message, None), Seed::default(), &none()).expect("our own request");
         let read = decode::v2::request(&made).expect("legal");
         prop_assert_eq!(decode::v2::resolve(&read), Ok(message));
     }
@@ -143,13 +148,29 @@ fn a_probe_is_a_request_without_series() {
 }
 
 #[test]
+fn what_users_say_about_a_metric_goes_with_its_series() {
+    let series = TimeSeries {
+        labels: vec![label("__name__", "size_sum")],
+        samples: vec![proto::Sample { value: 1.0, timestamp: 5 }],
+        ..TimeSeries::default()
+    };
+    let own = [("size".to_owned(), ("Sizes.".to_owned(), "bytes".to_owned()))].into_iter().collect();
+    let request = request(&WriteRequest { timeseries: vec![series] }, None);
+    let made = decode::v2::request(&body(&request, Seed::default(), &own).expect("ours")).expect("legal");
+    let said = made.timeseries[0].metadata.expect("metadata");
+    let text = |at: u32| made.symbols[at as usize].as_str();
+    assert_eq!((said.r#type, text(said.help_ref), text(said.unit_ref)), (3, "Sizes.", "bytes"));
+}
+
+#[test]
 fn a_receiver_of_1_0_finds_nothing_in_a_request_in_2_0() {
     let series = TimeSeries {
         labels: vec![label("__name__", "up")],
         samples: vec![proto::Sample { value: 1.0, timestamp: 5 }],
         ..TimeSeries::default()
     };
-    let made = body(&request(&WriteRequest { timeseries: vec![series] }, None), Seed::default()).expect("ours");
+    let made =
+        body(&request(&WriteRequest { timeseries: vec![series] }, None), Seed::default(), &none()).expect("ours");
     assert_eq!(decode::body(&made).expect("unknown fields are skipped"), WriteRequest::default());
 }
 
@@ -157,12 +178,12 @@ fn a_receiver_of_1_0_finds_nothing_in_a_request_in_2_0() {
 fn what_is_not_ours_is_an_error_and_not_a_panic() {
     let odd = |raw: &[u8]| {
         let request = Request::compress(raw, 1, 1, 0, &mut snap::raw::Encoder::new());
-        body(&request, Seed::default())
+        body(&request, Seed::default(), &none())
     };
     assert!(odd(&[0x12, 0]).is_err(), "no series");
     assert!(odd(&[0x0a, 2, 0x3a, 0]).is_err(), "an unknown field");
     assert!(odd(&[0x0a, 4, 0x0a, 2, 0x1a, 0]).is_err(), "a label with a third part");
     assert!(odd(&[0x0a, 9, 0x0a]).is_err(), "cut off");
     let garbage = Request { body: Bytes::from_static(b"\x03abc"), ..request(&WriteRequest::default(), None) };
-    assert!(body(&garbage, Seed::default()).is_err());
+    assert!(body(&garbage, Seed::default(), &none()).is_err());
 }

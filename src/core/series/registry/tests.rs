@@ -16,6 +16,9 @@ fn every_metric_of_a_family_has_its_bit() {
         Family::TargetInfo,
         Family::HostInfo,
         Family::Slo,
+        Family::AttributeCounter,
+        Family::AttributeSum,
+        Family::AttributeHistogram,
     ] {
         assert!(family.counters().len() + family.histograms().len() <= u8::BITS as usize);
     }

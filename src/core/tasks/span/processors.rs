@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::clock::SpanClock;
 use super::sample::TraceSample;
 use super::{Record, SpanSettings};
+use crate::core::attribute_metrics::AttributeMetrics;
 use crate::core::deltas::{DeltaTable, Limited};
 use crate::core::hostinfo::HostInfo;
 use crate::core::model::text::is_tenant;
@@ -43,6 +44,7 @@ struct Rooms {
     span_metrics: Option<SpanMetrics>,
     host_info: Option<HostInfo>,
     slos: Option<Slos>,
+    attribute_metrics: Option<AttributeMetrics>,
 }
 
 // === impl Processors ===
@@ -88,7 +90,7 @@ impl Processors {
             let service = service_of(&resource_spans);
             let block =
                 SpanBlock { tenant: &tenant, service: service.as_deref().unwrap_or_default(), spans: resource_spans };
-            let Rooms { span_metrics, host_info, slos } = tenants.rooms(&tenant);
+            let Rooms { span_metrics, host_info, slos, attribute_metrics } = tenants.rooms(&tenant);
             if let Some(clock) = &mut clock {
                 table.turn_to(clock.ahead_of(&resource_spans));
             }
@@ -101,6 +103,9 @@ impl Processors {
             }
             if let Some(slos) = slos {
                 slos.block(&block);
+            }
+            if let Some(attribute_metrics) = attribute_metrics {
+                attribute_metrics.block(&block);
             }
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
@@ -116,6 +121,9 @@ impl Processors {
                 }
                 if let Some(slos) = slos {
                     slos.span(&block, &span, table, ledger);
+                }
+                if let Some(attribute_metrics) = attribute_metrics {
+                    attribute_metrics.span(&block, &span, table, ledger);
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
@@ -191,6 +199,7 @@ impl Rooms {
             span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
             host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
             slos: (!config.slos.is_empty()).then(|| Slos::new(config)),
+            attribute_metrics: config.has_attribute_metrics().then(|| AttributeMetrics::new(config)),
         }
     }
 }

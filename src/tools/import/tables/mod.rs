@@ -2,6 +2,7 @@
 
 mod collector;
 mod connectors;
+mod derived;
 mod exporter;
 mod filter;
 mod ingest;
@@ -12,6 +13,7 @@ mod tempo;
 
 pub(super) use collector::{BASIC_AUTH, BEARER_AUTH, COMPONENTS, GATES, OAUTH2_AUTH, SIGV4_AUTH};
 pub(super) use connectors::{SERVICE_GRAPH, SPAN_METRICS};
+pub(super) use derived::{COUNT, EXCEPTIONS, SIGNAL_TO_METRICS};
 pub(super) use exporter::EXPORTER;
 pub(super) use filter::FILTER;
 pub(super) use ingest::INGEST;
@@ -23,7 +25,7 @@ pub(super) use tempo::{GENERATOR, OVERRIDES, TOP};
 use super::table::Table;
 
 /// All tables, in the order of the document.
-pub(super) const TABLES: [&Table; 17] = [
+pub(super) const TABLES: [&Table; 20] = [
     &GENERATOR,
     &OVERRIDES,
     &REMOTE_WRITE,
@@ -31,6 +33,9 @@ pub(super) const TABLES: [&Table; 17] = [
     &TOP,
     &SPAN_METRICS,
     &SERVICE_GRAPH,
+    &SIGNAL_TO_METRICS,
+    &COUNT,
+    &EXCEPTIONS,
     &EXPORTER,
     &SCRAPED_EXPORTER,
     &BASIC_AUTH,
