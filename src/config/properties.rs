@@ -47,9 +47,8 @@ fn refused(name: &str) -> Option<&'static str> {
             "must stay off, because the journal stores the position; remove it"
         }
         "partition.assignment.strategy" => "is set by spanmill, because rebalances rely on it; remove it",
-        "group.protocol" | "group.protocol.type" | "group.remote.assignor" => {
-            "is set by `kafka.group_protocol`; write it there"
-        }
+        "group.protocol" | "group.protocol.type" => "is set by `kafka.group_protocol`; write it there",
+        "group.remote.assignor" => "is left to the brokers with `kafka.group_protocol: consumer`; remove it",
         "enable.idempotence" | "acks" | "request.required.acks" | "queuing.strategy" => {
             "is set by spanmill, because the journal relies on it; remove it"
         }

@@ -29,14 +29,14 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Text(&mut d.config.kafka.group),
     },
     ConfigKey {
-        path: "kafka.encoding",
-        doc: "Format of record values. auto: detected per record. docs/kafka-setup.md has the others, such as otlp_proto.",
-        slot: |d| DraftField::Choice(&mut d.config.kafka.encoding),
-    },
-    ConfigKey {
         path: "kafka.group_protocol",
         doc: "Who shares partitions out: classic (a member; all brokers) or consumer (the brokers, of Kafka 4.0 or later).",
         slot: |d| DraftField::Choice(&mut d.config.kafka.group_protocol),
+    },
+    ConfigKey {
+        path: "kafka.encoding",
+        doc: "Format of record values. auto: detected per record. docs/kafka-setup.md has the others, such as otlp_proto.",
+        slot: |d| DraftField::Choice(&mut d.config.kafka.encoding),
     },
     ConfigKey {
         path: "kafka.start",

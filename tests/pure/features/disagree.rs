@@ -49,6 +49,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("kafka.topic_settings", &["[{topic: ^.*, encoding: otlp_proto}]"]),
     ("kafka.encoding", &["otlp_proto"]),
     ("kafka.start", &["latest"]),
+    ("kafka.group_protocol", &["consumer"]),
     ("kafka.replication", &["3"]),
     ("kafka.dead_letter_topic", &["letters"]),
     ("kafka.stuck_after", &["5s"]),
