@@ -34,6 +34,9 @@ fn main() {
     rich.core.span_metrics.filter_policies = vec![without(UNWANTED)];
     let mut derived = defaults.clone();
     derived.core.attribute_metrics = attribute_metrics();
+    let mut traces = defaults.clone();
+    let settings = &mut traces.core.traces;
+    (settings.duration, settings.critical_path, settings.errors) = (true, true, true);
     let task = |config: &Config| {
         let settings = SpanSettings::from(config);
         let load = &load;
@@ -50,6 +53,7 @@ fn main() {
         vec![
             Case::new("without exemplars and size", task(&bare)),
             Case::new("defaults", task(&defaults)),
+            Case::new("whole traces", task(&traces)),
             Case::new("a clock that is ahead", || run(&SpanSettings::from(&defaults), &skewed)),
             Case::new("attribute metrics", task(&derived)),
             Case::new("naive", || naive::count(&load.records, &[], None)),

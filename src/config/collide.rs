@@ -45,6 +45,10 @@ const OPERATIONS: &str = "service_graphs.operations";
 const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TARGET_INFO: &str = "span_metrics.enable_target_info";
 
+/// Labels that series have only with a metric of traces.
+const TRACE_LABELS: [&str; 6] = ["root_service", "root_operation", "roots", "operation", "kind", "error_type"];
+const TRACES: [&str; 3] = ["traces.duration", "traces.critical_path", "traces.errors"];
+
 /// The labels that edges have as the settings stand.
 fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
     let graphs = &config.service_graphs;
@@ -103,6 +107,8 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
 fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(String, Option<String>)> {
     let of_target = config.span_metrics.target_info && TARGET_LABELS.contains(&name);
     let of_operation = config.service_graphs.operations && OPERATION_LABELS.contains(&name);
+    let traces = [config.traces.duration, config.traces.critical_path, config.traces.errors];
+    let of_traces = TRACES.into_iter().zip(traces).find(|(_, on)| *on && TRACE_LABELS.contains(&name));
     let other = "choose another name";
     if name == "le" || name.starts_with("__") {
         Some((format!("is a label with a special meaning in Prometheus; {other}"), None))
@@ -113,6 +119,8 @@ fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(S
         let key = if of_target { TARGET_INFO } else { OPERATIONS };
         let message = format!("`{name}` is a label of spanmill's own with `{key}`; {other}");
         Some((message, Some(key.to_owned())))
+    } else if let Some((key, _)) = of_traces {
+        Some((format!("`{name}` is a label of spanmill's own with `{key}`; {other}"), Some(key.to_owned())))
     } else {
         let (_, path) = asked.iter().find(|(label, _)| label == name)?;
         Some((format!("`{name}` is also the label of `{path}`; {other}"), Some(path.clone())))

@@ -61,13 +61,14 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 33] = [
+pub(super) const PER_TENANT: [&str; 34] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
     "host_info.",
     "slos",
     "attribute_metrics",
+    "traces.",
     "histograms.",
     "span_names.",
     "limits.",
@@ -97,8 +98,18 @@ pub(super) const PER_TENANT: [&str; 33] = [
     "remote_write.on_backlog",
 ];
 
-/// The keys among them that cannot: pending edges of all tenants share a store, and so does the count of tenants.
-const ALIKE: [&str; 3] = ["service_graphs.wait", "service_graphs.max_items", "limits.max_tenants"];
+/// The keys among them that cannot: pending edges of all tenants share a store, and so do open traces, and the count of
+/// tenants.
+const ALIKE: [&str; 8] = [
+    "service_graphs.wait",
+    "service_graphs.max_items",
+    "traces.idle",
+    "traces.max_age",
+    "traces.late",
+    "traces.max_spans",
+    "traces.max_traces",
+    "limits.max_tenants",
+];
 
 const YEAR: Millis = 365 * 24 * HOUR;
 const DAY: Millis = 24 * HOUR;
@@ -122,6 +133,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("span_metrics.events", "Events inside of spans, such as exceptions."),
     ("service_graphs", "traces_service_graph_*: which services call which."),
     ("host_info", "traces_host_info: the hosts that send spans, one series each."),
+    ("traces", "Metrics of whole traces, which close in stream time. All spans of a trace must be in one partition."),
     ("histograms", "Type and resolution of histograms."),
     ("span_names", "Sanitizer: replaces IDs in span names. Works on each name alone, so all workers agree."),
     ("limits", "Limits per tenant."),

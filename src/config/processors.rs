@@ -28,7 +28,8 @@ impl Layers<'_> {
         let config = &draft.config;
         let enabled =
             [config.core.span_metrics.enabled, config.core.service_graphs.enabled, config.core.host_info.enabled];
-        let working = enabled.contains(&true) || !config.core.slos.is_empty() || config.core.has_attribute_metrics();
+        let others = !config.core.slos.is_empty() || config.core.has_attribute_metrics();
+        let working = enabled.contains(&true) || others || config.core.traces.is_enabled();
         if !working && config.overrides.file.is_none() {
             let paths = ["span_metrics.enabled", "service_graphs.enabled", "host_info.enabled"];
             self.broken(&paths, "no processor is enabled; enable span_metrics or service_graphs");

@@ -19,6 +19,7 @@
 //! | [`attribute_metrics`] | spans → counters, sums and histograms of their numbers |
 //! | [`slo`] | spans → events of service level objectives, and the good ones |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
+//! | [`traces`] | spans → whole traces, closed in stream time → deltas |
 //! | [`deltas`] | the open step of a span task; delta records and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
@@ -43,3 +44,4 @@ pub mod settings;
 pub mod slo;
 pub mod spanmetrics;
 pub mod tasks;
+pub mod traces;

@@ -166,7 +166,7 @@ fn work_directory(command: &str) -> tempfile::TempDir {
     for (from, to) in INPUTS {
         fs::copy(root().join(from), directory.path().join(to)).expect("an input");
     }
-    for name in ["slos", "attribute-metrics"] {
+    for name in ["slos", "attribute-metrics", "traces"] {
         let paper = Paper::read(&format!("docs/{name}.md"));
         let (_, settings) = paper.settings().next().expect("a configuration");
         fs::write(directory.path().join(format!("{name}.yaml")), settings).expect("a configuration");

@@ -710,3 +710,47 @@ fn wrong_arguments_are_named() {
     let (code, text) = failed("--files a.json --set tenant.source=key");
     assert!(code == Some(64) && text.contains("--tenant NAME"), "{text}");
 }
+
+/// What traces must come to, by no line of the library: how many there are, their spans, how long their roots took, and how
+/// many errors begin.
+fn whole(records: &[Record]) -> [f64; 4] {
+    let mut traces: std::collections::BTreeMap<Vec<u8>, Vec<Span>> = std::collections::BTreeMap::new();
+    for record in records {
+        let request = ExportTraceServiceRequest::decode(record.value.as_slice()).expect("a request");
+        let spans = request.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans);
+        spans.for_each(|span| traces.entry(span.trace_id.clone()).or_default().push(span));
+    }
+    let (mut root_ns, mut origins) = (0, 0);
+    for spans in traces.values() {
+        // The load has traces without their root, which have no critical path.
+        let roots = spans.iter().filter(|span| span.parent_span_id.is_empty());
+        let root = roots.min_by_key(|span| (span.start_time_unix_nano, std::cmp::Reverse(span.end_time_unix_nano)));
+        root_ns += root.map_or(0, |root| root.end_time_unix_nano - root.start_time_unix_nano);
+        let failed = |span: &&Span| span.status.as_ref().is_some_and(|status| status.code == 2);
+        let hands_on = |span: &Span| spans.iter().filter(failed).any(|child| child.parent_span_id == span.span_id);
+        origins += spans.iter().filter(failed).filter(|span| !hands_on(span)).count();
+    }
+    let spans: usize = traces.values().map(Vec::len).sum();
+    [traces.len() as f64, spans as f64, root_ns as f64 / 1e9, origins as f64]
+}
+
+#[test]
+fn a_replay_of_files_sends_the_metrics_of_whole_traces() {
+    let scene = Scene::new();
+    let (records, _) = load(4_000);
+    let [traces, spans, seconds, origins] = whole(&records);
+    assert!(traces > 100.0 && origins > 0.0, "{traces} {origins}");
+    scene.write("spans.json", &lines(&records));
+    scene.write("traces.yaml", b"traces: {duration: true, critical_path: true, errors: true}\n");
+    let (code, summary) = scene.replay("--files spans.json --config traces.yaml");
+    assert_eq!(code, Some(0), "{summary}");
+    let found = scene.receiver.snapshot();
+    let total = |metric: &str| {
+        let all = found.iter().filter(|(series, _)| series.contains(metric));
+        all.map(|(_, state)| state.last_value).sum::<f64>()
+    };
+    assert_eq!((total("traces_trace_duration_seconds_count"), total("traces_error_origin_total")), (traces, origins));
+    assert_eq!((total("traces_trace_spans_count"), total("traces_trace_spans_sum")), (traces, spans));
+    let path = total("traces_critical_path_seconds_total");
+    assert!((path - seconds).abs() < 1e-6, "{path} {seconds}: a float per series");
+}

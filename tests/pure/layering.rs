@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 51] = [
+const ROOMS: [Room; 52] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -48,6 +48,7 @@ const ROOMS: [Room; 51] = [
     ),
     pure("core::slo", &["settings", "otlp", "filter", "sampling", "spanmetrics", "deltas", "model"]),
     pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
+    pure("core::traces", &["settings", "otlp", "sanitize", "deltas", "model"]),
     pure("core::deltas", &["model"]),
     pure("core::journal", &["model"]),
     pure("core::series", &["settings", "model", "deltas", "journal", "remotewrite"]),
@@ -67,6 +68,7 @@ const ROOMS: [Room; 51] = [
             "slo",
             "attribute_metrics",
             "servicegraph",
+            "traces",
             "deltas",
             "journal",
             "series",

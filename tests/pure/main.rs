@@ -23,6 +23,7 @@ mod slos;
 mod span_metrics;
 mod span_task;
 mod supply;
+mod traces;
 
 #[path = "../support/adversary.rs"]
 mod adversary;

@@ -367,6 +367,52 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Ready-made ones: genai, http, messaging.",
         slot: |d| DraftField::Items(&mut d.config.core.attribute_metrics_presets),
     },
+    // traces
+    ConfigKey {
+        path: "traces.duration",
+        doc: "traces_trace_duration_seconds, traces_trace_spans, traces_trace_services and traces_trace_depth.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.duration),
+    },
+    ConfigKey {
+        path: "traces.critical_path",
+        doc: "traces_critical_path_seconds_total and traces_self_time_seconds_total.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.critical_path),
+    },
+    ConfigKey {
+        path: "traces.errors",
+        doc: "traces_error_origin_total and traces_error_swallowed_total.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.errors),
+    },
+    ConfigKey {
+        path: "traces.histogram_buckets",
+        doc: "Upper bounds of the duration in seconds.",
+        slot: |d| DraftField::Buckets(&mut d.config.core.traces.bounds_ns),
+    },
+    ConfigKey {
+        path: "traces.idle",
+        doc: "A trace closes when no span of it has come for this long, in stream time.",
+        slot: |d| DraftField::Duration(&mut d.config.core.traces.idle, 1..=HOUR),
+    },
+    ConfigKey {
+        path: "traces.max_age",
+        doc: "A trace closes this long after its first span at the latest. A new owner reads as far back.",
+        slot: |d| DraftField::Duration(&mut d.config.core.traces.max_age, 1..=HOUR),
+    },
+    ConfigKey {
+        path: "traces.late",
+        doc: "How long a closed trace is remembered. Its spans are late meanwhile, and open another trace afterwards.",
+        slot: |d| DraftField::Duration(&mut d.config.core.traces.late, 0..=HOUR),
+    },
+    ConfigKey {
+        path: "traces.max_spans",
+        doc: "A trace closes with so many spans.",
+        slot: |d| DraftField::Whole(&mut d.config.core.traces.max_spans, 1..=1_000_000),
+    },
+    ConfigKey {
+        path: "traces.max_traces",
+        doc: "Maximum number of open traces per source partition, and of remembered ones. A span takes 56 bytes.",
+        slot: |d| DraftField::Whole(&mut d.config.core.traces.max_traces, 1..=10_000_000),
+    },
     // histograms
     ConfigKey {
         path: "histograms.mode",

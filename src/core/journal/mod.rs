@@ -28,7 +28,7 @@ pub use fold::{Fold, FrameVerdict, Ignored, Ruling};
 pub use frame::{Frame, FrameError, FrameKind, Header, MAX_PART, Owner};
 pub use identity::Identity;
 pub use notice::{Notice, What};
-pub use past::{Event, ForcedCloses, Missed, Past};
+pub use past::{Event, ForcedCloses, Missed, Past, StepOf};
 pub use series::{Basis, Behind, Change, EmitCause, EmitMark, EndpointMark, SeriesFold, SeriesSnapshot, SeriesState};
 pub use span::{Cause, DeltaRecords, Needs, Regained, SpanCommit, SpanFold, SpanState};
 pub use witness::Witness;

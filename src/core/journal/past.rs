@@ -81,12 +81,16 @@ pub struct Torn {
     pub source: (String, i32),
 }
 
+/// The step of a delta record, if it can be read.
+pub type StepOf = fn(&[u8]) -> Option<Millis>;
+
 /// Collects the events of the journal of a span task.
 #[derive(Debug, Clone)]
 pub struct Past {
     fold: Fold,
     width: StepWidth,
     missed: Missed,
+    step_of: StepOf,
     found: Vec<Event>,
     last: Option<Last>,
     /// Where the first commit begins that the journal still has.
@@ -211,11 +215,11 @@ impl ForcedCloses {
 
 impl Past {
     /// For a journal that is there from its first record on, or for one that is `cut`. Steps are `width` wide, and its source
-    /// has `missed` some.
+    /// has `missed` some. `step_of` reads the delta records in commits.
     #[must_use]
-    pub fn new(width: StepWidth, cut: bool, missed: Missed) -> Self {
+    pub fn new(width: StepWidth, cut: bool, missed: Missed, step_of: StepOf) -> Self {
         let fold = if cut { Fold::after_cut() } else { Fold::new() };
-        Self { fold, width, missed, found: Vec::new(), last: None, begins: None }
+        Self { fold, width, missed, step_of, found: Vec::new(), last: None, begins: None }
     }
 
     /// The next record of the journal.
@@ -234,8 +238,9 @@ impl Past {
         if tick {
             self.found.push(Event::Tick(to, time));
         }
-        let began = self.last.map_or(commit.step, |last| self.width.end_of(last.time));
-        // By the ends of spans, the first commit may add to steps that stream time has not reached.
+        // By the ends of spans, a commit adds to steps that stream time has not reached, too.
+        let steps = || commit.delta_records.iter().flatten().filter_map(|record| (self.step_of)(record));
+        let began = self.last.map_or_else(|| steps().min().unwrap_or(commit.step), |last| self.width.end_of(last.time));
         self.last = Some(Last { tick, time, crossing: self.width.end_of(time) > began, empty: from == to });
         Ok(())
     }
@@ -308,7 +313,7 @@ mod tests {
     }
 
     fn past(missed: Missed, log: &[Vec<u8>]) -> Past {
-        let mut past = Past::new(StepWidth::new(15_000).expect("positive"), false, missed);
+        let mut past = Past::new(StepWidth::new(15_000).expect("positive"), false, missed, |_| None);
         (0..).zip(log).for_each(|(offset, record)| past.apply(offset, record).expect("a frame"));
         past
     }

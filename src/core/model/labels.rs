@@ -295,7 +295,11 @@ pub fn service_label(family: Family, block: &[u8]) -> Option<(&str, &str)> {
         | Family::Slo
         | Family::AttributeCounter
         | Family::AttributeSum
-        | Family::AttributeHistogram => &["service", "service_name"],
+        | Family::AttributeHistogram
+        | Family::CriticalPath
+        | Family::SelfTime
+        | Family::TraceErrors => &["service", "service_name"],
+        Family::TraceDuration | Family::TraceShape => &["root_service"],
         Family::TargetInfo => &["job"],
         Family::HostInfo => &[],
     };

@@ -48,6 +48,16 @@ pub enum Family {
     AttributeSum = 7,
     /// A histogram of numbers of spans with a name of its own.
     AttributeHistogram = 8,
+    /// `traces_trace_duration_seconds`
+    TraceDuration = 16,
+    /// `traces_trace_spans`, `traces_trace_services`, `traces_trace_depth`
+    TraceShape = 17,
+    /// `traces_critical_path_seconds_total`
+    CriticalPath = 18,
+    /// `traces_self_time_seconds_total`
+    SelfTime = 19,
+    /// `traces_error_origin_total`, `traces_error_swallowed_total`
+    TraceErrors = 20,
 }
 
 /// How metrics are named, and in which unit durations are written.
@@ -125,6 +135,10 @@ impl Family {
             Self::AttributeCounter => &["traces_attribute_spans_total"],
             Self::AttributeSum => &["traces_attribute_sum_total"],
             Self::AttributeHistogram => &[],
+            Self::TraceDuration | Self::TraceShape => &[],
+            Self::CriticalPath => &["traces_critical_path_seconds_total"],
+            Self::SelfTime => &["traces_self_time_seconds_total"],
+            Self::TraceErrors => &["traces_error_origin_total", "traces_error_swallowed_total"],
         }
     }
 
@@ -139,12 +153,17 @@ impl Family {
                 "traces_service_graph_request_messaging_system_seconds",
             ],
             Self::AttributeHistogram => &["traces_attribute_values"],
+            Self::TraceDuration => &["traces_trace_duration_seconds"],
+            Self::TraceShape => &["traces_trace_spans", "traces_trace_services", "traces_trace_depth"],
             Self::SpanEvents
             | Self::TargetInfo
             | Self::HostInfo
             | Self::Slo
             | Self::AttributeCounter
-            | Self::AttributeSum => &[],
+            | Self::AttributeSum
+            | Self::CriticalPath
+            | Self::SelfTime
+            | Self::TraceErrors => &[],
         }
     }
 
@@ -157,10 +176,21 @@ impl Family {
             | Self::Slo
             | Self::AttributeCounter
             | Self::AttributeSum
-            | Self::AttributeHistogram => false,
+            | Self::AttributeHistogram
+            | Self::TraceDuration
+            | Self::TraceShape
+            | Self::CriticalPath
+            | Self::SelfTime
+            | Self::TraceErrors => false,
             Self::ServiceGraph => c == 2,
             Self::TargetInfo | Self::HostInfo => true,
         }
+    }
+
+    /// Whether counter `c` adds up nanoseconds, in a pair of cells, and is written in seconds.
+    #[must_use]
+    pub fn is_duration(self, _c: usize) -> bool {
+        matches!(self, Self::CriticalPath | Self::SelfTime)
     }
 
     /// The counter whose growth lets counter `c` exist, even at zero: where nothing is good, a ratio needs a zero.
@@ -184,7 +214,7 @@ impl Family {
     /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
     fn is_weighed(self, c: usize) -> bool {
         let is_bytes = self == Self::SpanMetrics && c == 1;
-        !self.is_gauge(c) && !is_bytes
+        !self.is_gauge(c) && !is_bytes && !self.is_duration(c)
     }
 
     fn from_u8(v: u8) -> Result<Self, Malformed> {
@@ -198,6 +228,11 @@ impl Family {
             6 => Ok(Self::AttributeCounter),
             7 => Ok(Self::AttributeSum),
             8 => Ok(Self::AttributeHistogram),
+            16 => Ok(Self::TraceDuration),
+            17 => Ok(Self::TraceShape),
+            18 => Ok(Self::CriticalPath),
+            19 => Ok(Self::SelfTime),
+            20 => Ok(Self::TraceErrors),
             _ => Err(Malformed("unknown metric family")),
         }
     }
@@ -294,7 +329,8 @@ impl Layout {
         };
         let mut counters = [0; MAX_COUNTERS];
         for (c, cell) in counters.iter_mut().enumerate().take(spec.family.counters().len()) {
-            let is_wide = spec.family.is_sum() || (spec.weighted && spec.family.is_weighed(c));
+            let adds_up = spec.family.is_sum() || spec.family.is_duration(c);
+            let is_wide = adds_up || (spec.weighted && spec.family.is_weighed(c));
             *cell = take(if is_wide { 2 } else { 1 });
         }
         let width = if spec.weighted { 2 } else { 1 };

@@ -1,15 +1,18 @@
 //! The ledger: the outcome of every record, span and edge of a source partition.
 //!
-//! It is part of every commit, so it is as exact as the counts. Two equations must always hold:
+//! It is part of every commit, so it is as exact as the counts. These equations must always hold:
 //!
 //! * `spans_read = spans_counted + Σ spans_dropped_*`
 //! * `edges_opened = edges_completed + edges_virtual + Σ edges_expired_* + Σ edges_dropped_* +
 //!   edges_joined + edges_lost + pending`
+//! * `trace_spans = trace_spans_closed + trace_spans_late + trace_spans_without_id + trace_spans_dropped_full +
+//!   trace_spans_lost + open`
 //!
 //! Telemetry splits the ledger by unit, and the equations hold there, too:
 //!
 //! * `spanmill_spans_read_total = spanmill_spans_counted_total + sum(spanmill_spans_dropped_total)`
 //! * `spanmill_edges_opened_total = sum(spanmill_edges_closed_total) + spanmill_edges_pending`
+//! * `spanmill_trace_spans_total = sum(spanmill_trace_spans_settled_total) + spanmill_trace_spans_open`
 
 use super::wire::{Malformed, Reader, put_u64};
 
@@ -181,6 +184,41 @@ counters! {
     AttributeValuesDroppedTooLarge = "attribute_values_dropped_too_large" in "spanmill_attribute_values_dropped_total" reason "too_large",
     /// What attribute metrics have counted with labels in which U+FFFD stands for what is no UTF-8.
     AttributeValuesRepairedUtf8 = "attribute_values_repaired_utf8" in "spanmill_attribute_values_repaired_utf8_total",
+    /// Spans that came to the trace window.
+    TraceSpans = "trace_spans" in "spanmill_trace_spans_total",
+    /// Spans in traces that have closed.
+    TraceSpansClosed = "trace_spans_closed" in "spanmill_trace_spans_settled_total" outcome "closed",
+    /// Spans of traces that had closed before.
+    TraceSpansLate = "trace_spans_late" in "spanmill_trace_spans_settled_total" outcome "late",
+    /// Spans with an empty or all-zero trace ID.
+    TraceSpansWithoutId = "trace_spans_without_id" in "spanmill_trace_spans_settled_total" outcome "without_id",
+    /// Spans that would have opened a trace when `traces.max_traces` were open.
+    TraceSpansDroppedFull = "trace_spans_dropped_full" in "spanmill_trace_spans_settled_total" outcome "dropped_full",
+    /// Spans of open traces that a new owner could not rebuild, because retention deleted their records or the settings
+    /// changed.
+    TraceSpansLost = "trace_spans_lost" in "spanmill_trace_spans_settled_total" outcome "lost",
+    /// Traces that closed because no span came for `traces.idle`.
+    TracesClosedIdle = "traces_closed_idle" in "spanmill_traces_closed_total" reason "idle",
+    /// Traces that closed at `traces.max_age`.
+    TracesClosedAge = "traces_closed_max_age" in "spanmill_traces_closed_total" reason "max_age",
+    /// Traces that closed because they, or all open ones together, had too many spans.
+    TracesClosedFull = "traces_closed_full" in "spanmill_traces_closed_total" reason "full",
+    /// Closed traces that were forgotten before `traces.late` because `traces.max_traces` newer ones had closed.
+    TracesForgotten = "traces_forgotten" in "spanmill_traces_forgotten_total",
+    /// Spans of closed traces that have the ID of another span of their trace, so that they are not in its tree.
+    TraceSpansDuplicate = "trace_spans_duplicate" in "spanmill_trace_spans_duplicate_total",
+    /// Spans of closed traces whose parent was not there.
+    TraceSpansOrphaned = "trace_spans_orphaned" in "spanmill_trace_spans_orphaned_total",
+    /// Cycles of parent IDs in closed traces.
+    TraceCycles = "trace_cycles" in "spanmill_trace_cycles_total",
+    /// Spans of closed traces that start before their parent.
+    TraceSpansEarly = "trace_spans_early" in "spanmill_trace_spans_early_total",
+    /// Spans of closed traces that end after their parent.
+    TraceSpansOutliving = "trace_spans_outliving" in "spanmill_trace_spans_outliving_total",
+    /// Values of traces that were dropped because a label is not UTF-8.
+    TraceValuesDroppedInvalidUtf8 = "trace_values_dropped_invalid_utf8" in "spanmill_trace_values_dropped_total" reason "invalid_utf8",
+    /// Traces that took longer than `histograms.max_duration`: their duration is observed as 0 s.
+    TracesTooLong = "traces_too_long" in "spanmill_traces_too_long_total",
 }
 
 /// So many counters are always among the bytes of a ledger.
@@ -244,6 +282,20 @@ impl Ledger {
             T::EdgesJoined,
         ];
         i128::from(self.get(T::EdgesOpened)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
+    }
+
+    /// Spans of open traces, by the ledger's own equation.
+    #[must_use]
+    pub fn open_trace_spans(&self) -> i128 {
+        use Counter as T;
+        let settled = [
+            T::TraceSpansClosed,
+            T::TraceSpansLate,
+            T::TraceSpansWithoutId,
+            T::TraceSpansDroppedFull,
+            T::TraceSpansLost,
+        ];
+        i128::from(self.get(T::TraceSpans)) - settled.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()
     }
 
     /// Iterates over all counters in ledger order.
@@ -347,6 +399,10 @@ mod tests {
             "slo_events",
             "span_events",
             "span_names",
+            "trace_cycles",
+            "trace_spans",
+            "trace_values",
+            "traces",
         ];
         let others =
             [("marks_", "spans"), ("relays_", "spans"), ("messaging_", "messaging_edges"), ("spans_", "spans")];
@@ -381,5 +437,6 @@ mod tests {
         };
         assert_eq!(l.unaccounted_spans(), sum("spans_read") - sum("spans_counted") - sum("spans_dropped"));
         assert_eq!(l.pending_edges(), sum("edges_opened") - sum("edges_closed"));
+        assert_eq!(l.open_trace_spans(), sum("trace_spans") - sum("trace_spans_settled"));
     }
 }

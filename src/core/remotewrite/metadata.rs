@@ -63,6 +63,14 @@ const HELP: &[(&str, &str)] = &[
     ("size_total", "Size of spans in bytes."),
     ("slo_events_total", "Number of events that a service level objective is about."),
     ("slo_good_total", "Number of events that are good by a service level objective."),
+    ("critical_path_seconds_total", "Time for which a span is the deepest one on the critical path of its trace."),
+    ("self_time_seconds_total", "Duration of spans less that of their children."),
+    ("error_origin_total", "Number of failed spans without a failed child."),
+    ("error_swallowed_total", "Number of spans that have not failed although a child has."),
+    ("trace_duration_seconds", "Duration of traces."),
+    ("trace_spans", "Number of spans in a trace."),
+    ("trace_services", "Number of services in a trace."),
+    ("trace_depth", "Number of spans in the longest chain of a trace."),
     ("events_total", "Number of span events."),
     ("latency", "Duration of spans."),
     ("duration_seconds", "Duration of spans."),
@@ -77,8 +85,13 @@ const HELP: &[(&str, &str)] = &[
     ("host_info", "A host that sends spans; always 1."),
 ];
 
-const UNITS: &[(&str, &str)] =
-    &[("_seconds", "seconds"), ("_latency", "seconds"), ("_milliseconds", "milliseconds"), ("size_total", "bytes")];
+const UNITS: &[(&str, &str)] = &[
+    ("_seconds", "seconds"),
+    ("_seconds_total", "seconds"),
+    ("_latency", "seconds"),
+    ("_milliseconds", "milliseconds"),
+    ("size_total", "bytes"),
+];
 
 /// The names of series in requests, each with whether its samples are native histograms.
 pub type SeriesNames = BTreeSet<(String, bool)>;
@@ -228,7 +241,23 @@ mod tests {
 
     #[test]
     fn every_metric_in_every_naming_has_its_kind_and_a_help_text() {
-        use Family::{HostInfo, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo};
+        use Family::{
+            CriticalPath, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo, TraceDuration,
+            TraceErrors, TraceShape,
+        };
+        let all = [
+            SpanMetrics,
+            ServiceGraph,
+            SpanEvents,
+            TargetInfo,
+            HostInfo,
+            Slo,
+            TraceDuration,
+            TraceShape,
+            CriticalPath,
+            SelfTime,
+            TraceErrors,
+        ];
         let otel = |namespace: &str, unit| Naming::Otel { namespace: namespace.to_owned(), unit };
         let namings = [
             Naming::Tempo,
@@ -238,17 +267,17 @@ mod tests {
         ];
         let none = Descriptions::default();
         for naming in &namings {
-            for family in [SpanMetrics, ServiceGraph, SpanEvents, TargetInfo, HostInfo, Slo] {
+            for family in all {
                 for (name, kind, native) in metrics(family, naming) {
                     let said = describe(&name, native, &none);
                     assert_eq!(said.kind, kind, "{name}");
                     assert!(!said.help.is_empty(), "{name}");
-                    assert_eq!(
-                        said.unit.is_empty(),
-                        kind == MetricKind::Gauge
-                            || (kind == MetricKind::Counter && said.help != "Size of spans in bytes."),
-                        "{name}"
-                    );
+                    let has_unit = match kind {
+                        MetricKind::Gauge => false,
+                        MetricKind::Counter => name.contains("_seconds") || said.help == "Size of spans in bytes.",
+                        MetricKind::Histogram => family != TraceShape,
+                    };
+                    assert_eq!(!said.unit.is_empty(), has_unit, "{name}");
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The items that wait: pending edges (packed, see [`super::edges`]), marks of filtered spans, relays.
 
 use super::live::EdgeOrigin;
-use super::names::NameId;
 use super::store::Hashed;
+use crate::core::model::names::NameId;
 use crate::core::model::{Millis, Seed};
 
 /// What the two sides of an edge have in common.

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, HELD, Half, MET, hash_of};
 use super::live::EdgeOrigin;
-use super::names::NameId;
 use super::nested::Call;
 use super::store::{Hashed, Store};
 use crate::core::model::hash::Map;
+use crate::core::model::names::NameId;
 use crate::core::model::{Millis, Seed};
 
 const KINDS: [EdgeKind; 4] = [EdgeKind::Client, EdgeKind::Server, EdgeKind::Producer, EdgeKind::Consumer];
@@ -411,8 +411,8 @@ impl RecordOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::Names;
     use crate::core::servicegraph::edge::{FAILED, MOVED};
-    use crate::core::servicegraph::names::NodeNames;
 
     fn edge(n: u64, names: [NameId; 5]) -> Edge {
         let kind = KINDS[n as usize % 4];
@@ -428,8 +428,8 @@ mod tests {
         edge
     }
 
-    fn names() -> (NodeNames, [NameId; 5]) {
-        let mut names = NodeNames::default();
+    fn names() -> (Names, [NameId; 5]) {
+        let mut names = Names::default();
         let ids = ["web", "cart", "mail", "extra", "tenant"].map(|name| names.intern(name.as_bytes()));
         (names, ids)
     }
@@ -493,7 +493,7 @@ mod tests {
         for edge in &all {
             edges.insert(edge);
         }
-        let texts = |edges: &Edges, names: &NodeNames| -> Vec<Vec<Vec<u8>>> {
+        let texts = |edges: &Edges, names: &Names| -> Vec<Vec<Vec<u8>>> {
             let of = |e: Edge| [e.client, e.server, e.peer, e.extra, e.key.tenant].map(|id| names.get(id).to_vec());
             edges.iter().map(|edge| of(edge).to_vec()).collect()
         };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::edge::{Connection, Edge, EdgeKind, End, FAILED, Half};
-use super::names::NameId;
 use super::pairing::{Pairing, Sink};
 use super::rules::Rules;
 use crate::core::deltas::{Define, Growing};
+use crate::core::model::names::NameId;
 use crate::core::model::wire::put_bytes;
 use crate::core::model::{Counter, LabelBuilder, Weight};
 

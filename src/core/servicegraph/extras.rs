@@ -12,8 +12,8 @@
 use std::borrow::Cow;
 
 use super::edge::End;
-use super::names::{NameId, NodeNames};
 use crate::core::model::labels::cut_bytes;
+use crate::core::model::names::{NameId, Names};
 use crate::core::model::wire::{Reader, put_u64};
 use crate::core::model::{LabelBuilder, Weight};
 use crate::core::sanitize::NameCache;
@@ -150,7 +150,7 @@ impl Scratch {
     /// Adds the values of one span to `old`.
     pub(super) fn update<'a>(
         &mut self,
-        names: &mut NodeNames,
+        names: &mut Names,
         slots: &Slots,
         (old, new): (NameId, Fresh<'_>),
         look_up: impl Fn(Source) -> Option<Cow<'a, [u8]>>,
@@ -177,12 +177,12 @@ impl Scratch {
     }
 
     /// The extras of one edge from those of two halves. Where both have a value, that of `second` wins.
-    pub(super) fn join(&mut self, names: &mut NodeNames, slots: &Slots, first: NameId, second: NameId) -> NameId {
+    pub(super) fn join(&mut self, names: &mut Names, slots: &Slots, first: NameId, second: NameId) -> NameId {
         if slots.is_empty() { NameId::EMPTY } else { self.merge(names, slots, first, Some(second)) }
     }
 
     /// Merges `old` with a newer one: an interned one, or the fresh one.
-    fn merge(&mut self, names: &mut NodeNames, slots: &Slots, old: NameId, new: Option<NameId>) -> NameId {
+    fn merge(&mut self, names: &mut Names, slots: &Slots, old: NameId, new: Option<NameId>) -> NameId {
         let Self { fresh, merged, .. } = self;
         let new = new.map_or(fresh.as_slice(), |id| names.get(id));
         let old = names.get(old);
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_side_keeps_what_the_other_one_does_not_say() {
         let slots = Slots::new(vec![slot(None, 0, "a"), slot(None, 1, "b")], true);
-        let (mut names, mut scratch) = (NodeNames::default(), Scratch::default());
+        let (mut names, mut scratch) = (Names::default(), Scratch::default());
         let two = Weight::from_ratio(0.5).expect("a ratio");
         let first =
             scratch.update(&mut names, &slots, (NameId::EMPTY, fresh(End::Client, two)), |source| match source {
@@ -265,7 +265,7 @@ mod tests {
     fn the_default_is_for_edges_where_neither_side_has_the_attribute() {
         let slots =
             Slots::new(vec![slot(Some(End::Client), 0, "client_a"), slot(Some(End::Server), 0, "server_a")], false);
-        let (mut names, mut scratch) = (NodeNames::default(), Scratch::default());
+        let (mut names, mut scratch) = (Names::default(), Scratch::default());
         let one = scratch.update(&mut names, &slots, (NameId::EMPTY, fresh(End::Server, Weight::ONE)), |_| text("x"));
         assert_eq!(labels_of(&slots, names.get(one)), [("server_a".to_owned(), "x".to_owned())]);
         let none = labels_of(&slots, &[]);

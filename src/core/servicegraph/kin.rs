@@ -5,8 +5,8 @@
 
 use super::edge::{EdgeKey, EdgeKind, Half, Item};
 use super::live::{EdgeOrigin, ListedKin};
-use super::names::NameId;
 use super::store::{Hashed, Store};
+use crate::core::model::names::NameId;
 use crate::core::model::{Millis, Seed};
 
 /// A span.

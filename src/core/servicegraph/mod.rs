@@ -67,7 +67,6 @@ mod extras;
 mod filtered;
 mod kin;
 mod live;
-mod names;
 mod nested;
 mod pairing;
 mod rebuild;

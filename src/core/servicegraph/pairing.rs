@@ -8,12 +8,12 @@ use super::edges::Edges;
 use super::extras::{Fresh, Scratch};
 use super::kin::Kinship;
 use super::live::EdgeOrigin;
-use super::names::{NameId, NodeNames};
 use super::rebuild::Rebuild;
 use super::rules::{RuleBook, Rules, Sieved, consumes};
 use super::store::Store;
 use crate::core::deltas::DeltaTable;
 use crate::core::filter::ResourceVerdict;
+use crate::core::model::names::{NameId, Names};
 use crate::core::model::{Counter, Ledger, Millis, Seed};
 use crate::core::otlp::{Attributes, ResourceSpans, Span};
 use crate::core::settings::Tenants;
@@ -27,7 +27,7 @@ pub struct Pairing {
     pub(super) book: RuleBook,
     pub(super) wait: Millis,
     pub(super) max_items: usize,
-    pub(super) names: NodeNames,
+    pub(super) names: Names,
     pub(super) edges: Edges,
     /// Clients among the edges that have met a server already.
     pub(super) met: usize,
@@ -115,7 +115,7 @@ impl Pairing {
             // Never at the instant of its creation: spans of one instant may come in several records.
             wait: settings.wait.max(1),
             max_items: settings.max_items,
-            names: NodeNames::new(seed),
+            names: Names::new(seed),
             edges: Edges::new(seed),
             met: 0,
             marks: Store::new(seed),
@@ -454,7 +454,7 @@ pub(super) fn valid_id<const N: usize>(id: &[u8]) -> Option<[u8; N]> {
 
 /// Writes a span into its edge. The last writer wins, except that a failure stays, and so does the greatest weight.
 pub(super) fn update(
-    names: &mut NodeNames,
+    names: &mut Names,
     scratch: &mut Scratch,
     edge: &mut Edge,
     block: &EdgeBlock<'_>,

@@ -25,9 +25,9 @@ use super::edge::{Connection, Edge, EdgeKey, EdgeKind, End, FAILED};
 use super::extras::Fresh;
 use super::kin::Kin;
 use super::live::EdgeOrigin;
-use super::names::NameId;
 use super::pairing::{EdgeBlock, Half, Pairing, Sink, Waited, kind_of, valid_id};
 use super::rules::Pairs;
+use crate::core::model::names::NameId;
 use crate::core::model::{Counter, Millis};
 use crate::core::otlp::Span;
 

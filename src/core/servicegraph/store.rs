@@ -7,8 +7,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::edge::{EdgeKey, Item};
-use super::names::NameId;
 use crate::core::model::hash::Map;
+use crate::core::model::names::NameId;
 use crate::core::model::{Millis, Seed};
 
 /// No slot.

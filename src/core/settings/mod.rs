@@ -9,6 +9,7 @@ mod policies;
 mod service_graphs;
 mod slos;
 mod span_metrics;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use slos::{Objective, Slo};
 pub use span_metrics::{
     BucketSet, Dimension, DimensionMapping, HostInfo, Intrinsic, SanitizeMode, SpanMetrics, SpanNameRule, SpanNames,
 };
+pub use traces::Traces;
 
 /// The settings of one tenant.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -43,6 +45,8 @@ pub struct Settings {
     pub attribute_metrics: Vec<AttributeMetric>,
     /// `attribute_metrics_presets:` entries behind those. Default none.
     pub attribute_metrics_presets: Vec<AttributeMetricsPreset>,
+    /// `traces:`
+    pub traces: Traces,
     /// `histograms:`
     pub histograms: Histograms,
     /// `span_names:`

@@ -35,6 +35,7 @@ mod repeat;
 mod sample;
 mod times;
 mod types;
+mod waiting;
 
 use self::clock::SpanClock;
 use self::doubt::{Doubt, Fate, Patience};
@@ -43,6 +44,7 @@ pub use self::processors::tenant_of;
 pub use self::repeat::Repeat;
 use self::types::{EDGE, KIN};
 pub use self::types::{Holding, Moved, Offer, Record, Refusal, RestoreError, Restored, SpanSettings, StepCut};
+pub use self::waiting::pending_edges;
 use crate::core::formats;
 use crate::core::model::time::{MAX_TIME, last_step};
 use crate::core::model::{Counter, Ledger, Millis, StepWidth};
@@ -121,7 +123,7 @@ impl SpanTask {
         // No span follows that could complete pending edges.
         let ended = restored.stream_time.and_then(last_step).is_some();
         if !restored.live.is_empty() && !ended {
-            let begun = processors.pairing.begin_rebuild(restored.reread_from, &restored.live);
+            let begun = processors.begin_rebuild(restored.reread_from, &restored.live);
             begun.map_err(|source| RestoreError::Live { topic: topic.clone(), partition, source })?;
             reread = Some(restored.reread_from);
         }
@@ -150,7 +152,11 @@ impl SpanTask {
             batch: Batch::new(),
             processors,
         };
-        if !task.processors.pairing.is_enabled() {
+        if restored.next.is_some_and(|next| next <= restored.reread_from) {
+            // Nothing but closed traces is listed: no record needs to be read again.
+            task.reached(restored.reread_from);
+        }
+        if !task.processors.rebuilds() {
             // Listed edges are lost at once: no record needs to be read again.
             task.reached(restored.next.unwrap_or(i64::MAX));
         }
@@ -343,6 +349,12 @@ impl SpanTask {
         self.processors.pairing.pending()
     }
 
+    /// The number of spans in open traces.
+    #[must_use]
+    pub fn open_trace_spans(&self) -> usize {
+        self.processors.window.as_ref().map_or(0, |window| window.held())
+    }
+
     /// Whether any tenant has a service graph.
     #[must_use]
     pub fn pairs(&self) -> bool {
@@ -364,8 +376,9 @@ impl SpanTask {
     /// What the task holds in memory.
     #[must_use]
     pub fn holding(&self) -> Holding {
-        let Processors { table, pairing, .. } = &self.processors;
-        let edges = pairing.pending() * EDGE + pairing.remembered() * KIN;
+        let Processors { table, pairing, window, .. } = &self.processors;
+        let traces = window.as_ref().map_or(0, |window| window.bytes());
+        let edges = pairing.pending() * EDGE + pairing.remembered() * KIN + traces;
         Holding { open: table.estimate(), known: table.known_bytes(), edges, doubted: self.doubt.bytes() }
     }
 
@@ -405,6 +418,7 @@ impl SpanTask {
         }
         if let Some(tenant) = record.tenant
             && decode(self.encoding, &mut self.batch, record.value).is_ok()
+            && !self.batch.is_excluded()
         {
             self.processors.rebuild(&self.batch, record, tenant);
         }

@@ -8,7 +8,7 @@ use super::{ALERTS, Dashboard, RECORDS, dashboards, files, runbooks};
 use crate::worker::telemetry::names::{ALL, Kind, LEDGER, Metric};
 
 /// Metrics that no panel and no alert asks for: they are for those who look for the cause of something.
-const NOT_DRAWN: [&str; 26] = [
+const NOT_DRAWN: [&str; 38] = [
     "spanmill_attribute_values_counted_total",
     "spanmill_attribute_values_dropped_total",
     "spanmill_attribute_values_repaired_utf8_total",
@@ -34,6 +34,18 @@ const NOT_DRAWN: [&str; 26] = [
     "spanmill_slo_events_dropped_total",
     "spanmill_slo_events_repaired_utf8_total",
     "spanmill_span_events_repaired_utf8_total",
+    "spanmill_trace_cycles_total",
+    "spanmill_trace_spans_duplicate_total",
+    "spanmill_trace_spans_early_total",
+    "spanmill_trace_spans_open",
+    "spanmill_trace_spans_orphaned_total",
+    "spanmill_trace_spans_outliving_total",
+    "spanmill_trace_spans_settled_total",
+    "spanmill_trace_spans_total",
+    "spanmill_trace_values_dropped_total",
+    "spanmill_traces_closed_total",
+    "spanmill_traces_forgotten_total",
+    "spanmill_traces_too_long_total",
     "spanmill_watermark_timestamp_seconds",
 ];
 

@@ -28,7 +28,7 @@ use crate::config::Loaded;
 use crate::core::formats;
 use crate::core::model::{Millis, Seed};
 use crate::core::otlp::{Batch, apart};
-use crate::core::settings::{Encoding, Settings, Tenants};
+use crate::core::settings::{Encoding, Settings, Tenants, Traces};
 use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask};
 
 pub use report::{Edge, ExplainedSpan, Explanation, Link, Reason, Setting, Trace};
@@ -234,12 +234,14 @@ fn without_processors(settings: &SpanSettings) -> SpanSettings {
 }
 
 /// The settings of the task that explains: times are stretched by `factor`, a label set is always sent in full, nothing is cut
-/// for its size, and no time is doubted.
+/// for its size, and no time is doubted. What a whole trace comes to is not about one of its spans.
 fn stretched(settings: &SpanSettings, factor: Millis) -> SpanSettings {
     let mut defaults = (**settings.tenants.defaults()).clone();
     let wait = &mut defaults.service_graphs.wait;
     *wait = (*wait).max(1).saturating_mul(factor);
-    let overridden = settings.tenants.overridden().map(|(name, own)| (name.to_owned(), Arc::clone(own))).collect();
+    defaults.traces = Traces::default();
+    let without_traces = |own: &Arc<Settings>| Arc::new(Settings { traces: Traces::default(), ..(**own).clone() });
+    let overridden = settings.tenants.overridden().map(|(name, own)| (name.to_owned(), without_traces(own))).collect();
     SpanSettings {
         encoding: Encoding::OtlpProto,
         lateness: None,

@@ -10,8 +10,7 @@ use crate::config::Loaded;
 use crate::config::settings::TenantSource;
 use crate::core::model::{Counter, Family, Ledger, MAX_TIME, Millis};
 use crate::core::series::TenantBook;
-use crate::core::servicegraph::pending_edges;
-use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask};
+use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask, pending_edges};
 
 /// A task under observation.
 #[derive(Debug)]

@@ -122,7 +122,12 @@ impl Key {
             | Family::Slo
             | Family::AttributeCounter
             | Family::AttributeSum
-            | Family::AttributeHistogram => None,
+            | Family::AttributeHistogram
+            | Family::TraceDuration
+            | Family::TraceShape
+            | Family::CriticalPath
+            | Family::SelfTime
+            | Family::TraceErrors => None,
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use super::agree::RunError;
 use super::plan::Planned;
 use crate::config::Loaded;
-use crate::core::journal::{Event, ForcedCloses, Identity, JournalError, Missed, Past};
+use crate::core::deltas::DeltaRecord;
+use crate::core::journal::{Event, ForcedCloses, Identity, JournalError, Missed, Past, StepOf};
 use crate::core::model::Millis;
 use crate::core::model::time::rfc3339;
 use crate::worker::kafka::reader::Stretch;
@@ -41,7 +42,8 @@ pub(super) fn honor(loaded: &Loaded, group: &str, partitions: &mut [Planned]) ->
     let mut missed = forced_closes(&reader, (group, &names.series_journal()), live, begins)?;
     for planned in partitions.iter_mut() {
         let missed = missed.remove(&(planned.topic.clone(), planned.partition)).unwrap_or_default();
-        let past = |cut| Past::new(width, cut, missed);
+        let step_of: StepOf = |record| DeltaRecord::decode(record).ok().map(|record| record.head.step);
+        let past = |cut| Past::new(width, cut, missed, step_of);
         let journal = names.journal(&planned.topic);
         // What the group has not read yet has no past.
         if topics.partitions(&journal)?.is_some_and(|there| planned.partition < there) {

@@ -42,6 +42,8 @@ impl Instruction {
     pub(super) fn prepare(&self, restored: &mut Restored) {
         let waiting = u64::try_from(restored.ledger.pending_edges()).unwrap_or(0);
         restored.ledger.add(Counter::EdgesLost, waiting);
+        let open = u64::try_from(restored.ledger.open_trace_spans()).unwrap_or(0);
+        restored.ledger.add(Counter::TraceSpansLost, open);
         restored.live.clear();
     }
 

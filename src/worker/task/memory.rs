@@ -34,7 +34,7 @@ pub(crate) enum Part {
     Batches,
     /// Label sets that span tasks know.
     Known,
-    /// Pending edges that wait.
+    /// Pending edges that wait, and open traces.
     Edges,
     /// The label sets of series tasks, and what they keep for receivers that are down.
     Series,

@@ -56,6 +56,8 @@ metrics! {
         "Whether a readiness condition is met (1) or not (0); /readyz and the log give the reason.";
     EDGES_PENDING = Gauge "spanmill_edges_pending" ["topic", "partition", "state"]
         "Number of unpaired spans that wait for their peer span.";
+    TRACE_SPANS_OPEN = Gauge "spanmill_trace_spans_open" ["topic", "partition", "state"]
+        "Number of spans in open traces.";
     LAG_RECORDS = Gauge "spanmill_lag_records" ["topic", "partition", "state"]
         "Number of unread records of an owned source or deltas partition, also while it is not read. In a state other than owned: the last known value.";
     LAG_SECONDS = Gauge "spanmill_lag_seconds" ["topic", "partition", "state"]
@@ -267,6 +269,28 @@ ledger! {
         "Number of values of attribute metrics that were not counted, by reason.";
     "spanmill_attribute_values_repaired_utf8_total" []
         "Number of values of attribute metrics counted with a label in which U+FFFD replaces invalid UTF-8.";
+    "spanmill_trace_spans_total" []
+        "Number of spans in the trace window; equals the sum of spanmill_trace_spans_settled_total plus spanmill_trace_spans_open.";
+    "spanmill_trace_spans_settled_total" ["outcome"]
+        "Number of spans that left the trace window or did not enter it, by outcome.";
+    "spanmill_traces_closed_total" ["reason"]
+        "Number of traces closed, by reason.";
+    "spanmill_traces_forgotten_total" []
+        "Number of closed traces forgotten before traces.late because traces.max_traces newer ones had closed.";
+    "spanmill_trace_spans_duplicate_total" []
+        "Number of spans in closed traces with the ID of another span of their trace.";
+    "spanmill_trace_spans_orphaned_total" []
+        "Number of spans in closed traces whose parent was not there.";
+    "spanmill_trace_cycles_total" []
+        "Number of cycles of parent IDs in closed traces.";
+    "spanmill_trace_spans_early_total" []
+        "Number of spans in closed traces that start before their parent.";
+    "spanmill_trace_spans_outliving_total" []
+        "Number of spans in closed traces that end after their parent.";
+    "spanmill_trace_values_dropped_total" ["reason"]
+        "Number of values of traces that were not counted, by reason.";
+    "spanmill_traces_too_long_total" []
+        "Number of traces that took longer than histograms.max_duration; their duration is observed as 0 s.";
     "spanmill_edge_spans_read_total" []
         "Number of spans of an edge kind (client, server, producer, consumer) seen by the service graph.";
     "spanmill_edge_spans_dropped_total" ["reason"]

@@ -158,8 +158,9 @@ pub(super) struct TaskCollector {
 }
 
 /// The metrics that are made from the task registry.
-const METRICS: [Metric; 12] = [
+const METRICS: [Metric; 13] = [
     names::EDGES_PENDING,
+    names::TRACE_SPANS_OPEN,
     names::LAG_RECORDS,
     names::LAG_SECONDS,
     names::OPEN_TRANSACTION,
@@ -400,6 +401,7 @@ impl TaskCollector {
                     s.stream_time.map(seconds)
                 }
                 (names::EDGES_PENDING, TaskKind::Span) => Some(s.ledger.pending_edges() as f64),
+                (names::TRACE_SPANS_OPEN, TaskKind::Span) => Some(s.ledger.open_trace_spans() as f64),
                 (names::LAG_RECORDS, _) => Some(s.lag_records as f64),
                 (names::OPEN_TRANSACTION, TaskKind::Span) => Some(f64::from(u8::from(s.open_for_long))),
                 (names::LAG_SECONDS, _) => Some(seconds(s.lag_millis)),

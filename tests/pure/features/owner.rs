@@ -143,6 +143,8 @@ impl Partition<'_> {
         }
         let by_ledger = self.task.ledger().pending_edges();
         assert_eq!(by_ledger, self.task.pending_edges() as i128, "every edge is accounted for");
+        let by_ledger = self.task.ledger().open_trace_spans();
+        assert_eq!(by_ledger, self.task.open_trace_spans() as i128, "every span of a trace is accounted for");
     }
 
     /// A new owner acquires the task; returns the event to continue with.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use spanmill::core::deltas::DeltaRecord;
 use spanmill::core::journal::{
-    Cause, Change, EmitCause, EmitMark, Event, ForcedCloses, JournalWriter, Missed, Owner, Past, SpanCommit,
+    Cause, Change, EmitCause, EmitMark, Event, ForcedCloses, JournalWriter, Missed, Owner, Past, SpanCommit, StepOf,
     frame::claim,
 };
 use spanmill::core::model::StepWidth;
@@ -97,7 +98,8 @@ impl Live {
     /// What the journals say about a partition, with its forced closes or without.
     fn past(&self, partition: usize, with: bool) -> Arc<[Event]> {
         let missed = self.forced.missed().get(&("t".to_owned(), partition as i32)).filter(|_| with);
-        let mut past = Past::new(self.width, false, missed.cloned().unwrap_or_else(Missed::new));
+        let step_of: StepOf = |record| DeltaRecord::decode(record).ok().map(|record| record.head.step);
+        let mut past = Past::new(self.width, false, missed.cloned().unwrap_or_else(Missed::new), step_of);
         let mut writer = JournalWriter::new(ME, 0, None, 0);
         let mut log = vec![claim(ME, "")];
         for cut in &self.cuts[partition] {

@@ -60,6 +60,7 @@ fn random(dice: &mut Dice, base: &Config) -> Config {
         config.core.attribute_metrics = attribute_metrics(dice);
         config.core.attribute_metrics_presets =
             if chance(dice, 4) { AttributeMetricsPreset::ALL.to_vec() } else { Vec::new() };
+        traces(dice, &mut config);
         service_graphs(dice, &mut config);
         graph_features(dice, &mut config);
         sending(dice, &mut config);
@@ -126,6 +127,16 @@ fn span_metrics(dice: &mut Dice, config: &mut Config) {
     settings.multiplier_key = multiplier(dice);
     settings.multiplier_of_text = chance(dice, 3);
     settings.tracestate_multiplier = chance(dice, 3);
+}
+
+fn traces(dice: &mut Dice, config: &mut Config) {
+    let settings = &mut config.core.traces;
+    (settings.duration, settings.critical_path, settings.errors) = (chance(dice, 2), chance(dice, 2), chance(dice, 2));
+    settings.idle = pick(dice, &[1, 1_000, 10_000, 10_000]);
+    settings.max_age = pick(dice, &[1, 5_000, 30_000, 120_000]);
+    settings.late = pick(dice, &[0, 1_000, 20_000, 300_000]);
+    settings.max_spans = pick(dice, &[1, 3, 20, 10_000]);
+    settings.max_traces = pick(dice, &[1, 3, 20, 10_000]);
 }
 
 /// Names that are no longer than the shortest limit of label values.

@@ -122,7 +122,7 @@ impl Layout {
 
     /// Whether counter `c` is a pair of cells.
     fn counter_is_wide(&self, c: usize) -> bool {
-        self.counter_is_scaled(c) || self.family().is_sum()
+        self.counter_is_scaled(c) || self.family().is_sum() || self.family().is_duration(c)
     }
 }
 
@@ -135,12 +135,12 @@ impl Layout {
         Numbers { cells: vec![0; self.cells()].into_boxed_slice(), natives: Natives::of(self) }
     }
 
-    /// Adds `n` to counter `c`.
+    /// Adds `n` to counter `c`; nanoseconds, if it is a duration.
     #[inline]
     pub fn add_to(&self, numbers: &mut Numbers, c: usize, n: u64) {
         let at = self.counter(c);
-        if self.counter_is_scaled(c) {
-            add_pair(&mut numbers.cells, at, u128::from(n) << Weight::FRACTION_BITS);
+        if self.counter_is_wide(c) {
+            add_pair(&mut numbers.cells, at, scale(n.into(), false, self.counter_is_scaled(c)));
         } else {
             numbers.cells[at] = numbers.cells[at].wrapping_add(n);
         }
@@ -216,6 +216,7 @@ impl Layout {
 
 impl Layout {
     /// Counter `c`; times 2^32 if it is a weight, or weighted.
+    /// Counter `c`; times 2^32 if it is a weight, in nanoseconds if it is a duration.
     #[must_use]
     pub fn counter_of(&self, cells: &[u64], c: usize) -> u128 {
         if self.counter_is_wide(c) { pair(cells, self.counter(c)) } else { cells[self.counter(c)].into() }
@@ -228,6 +229,7 @@ impl Layout {
         let value = match (self.family().is_gauge(c), self.counter_is_scaled(c)) {
             (true, _) => 1.0,
             (_, is_scaled) if self.family().is_sum() => in_units(count, is_scaled),
+            _ if self.family().is_duration(c) => count as f64 / self.unit().ns(),
             (_, is_scaled) => scaled(count, is_scaled),
         };
         let exists = count > 0 || self.family().is_sum() || {

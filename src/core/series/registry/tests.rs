@@ -19,6 +19,11 @@ fn every_metric_of_a_family_has_its_bit() {
         Family::AttributeCounter,
         Family::AttributeSum,
         Family::AttributeHistogram,
+        Family::TraceDuration,
+        Family::TraceShape,
+        Family::CriticalPath,
+        Family::SelfTime,
+        Family::TraceErrors,
     ] {
         assert!(family.counters().len() + family.histograms().len() <= u8::BITS as usize);
     }

@@ -22,7 +22,7 @@ impl SpanTask {
     /// over in its own step: stream time stops at each of those that has one.
     pub(super) fn end_step(&mut self, offset: i64, step: Millis, toward: Millis) -> StepCut {
         self.processors.expire(step - 1, self.clock.as_ref());
-        let due = self.processors.pairing.next_due();
+        let due = self.processors.next_due();
         let stop = due.filter(|&due| self.step.end_of(due) < self.step.end_of(toward)).unwrap_or(toward);
         let cut = self.end_stretch(offset, step, stop);
         self.advance(stop);
@@ -48,9 +48,8 @@ impl SpanTask {
         }
         cuts.extend(self.settle());
         let position = self.position.unwrap_or_default();
-        let waiting = self.stream_time.filter(|_| settle && self.processors.pairing.waits());
-        if let Some(at) = waiting {
-            let over = at.saturating_add(self.processors.pairing.wait());
+        let waiting = self.stream_time.filter(|_| settle).and_then(|at| self.processors.all_due(at));
+        if let Some(over) = waiting {
             while self.step_of_time() < self.step.end_of(over) {
                 cuts.push(self.end_step(position, self.step_of_time(), over));
             }
@@ -131,7 +130,7 @@ impl SpanTask {
     /// Ends the open stretch, in which `step` was the oldest open one.
     pub(super) fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         self.latest = self.latest_with(step);
-        let (reread_from, live) = self.processors.pairing.live();
+        let (reread_from, live) = self.processors.live();
         let commit_number = self.next_commit_number;
         let head = DeltaHead {
             topic: self.topic.clone(),

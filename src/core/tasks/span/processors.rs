@@ -6,23 +6,28 @@ use std::sync::Arc;
 
 use super::clock::SpanClock;
 use super::sample::TraceSample;
+use super::waiting::{self, Waiting};
 use super::{Record, SpanSettings};
 use crate::core::attribute_metrics::AttributeMetrics;
 use crate::core::deltas::{DeltaTable, Limited};
 use crate::core::hostinfo::HostInfo;
 use crate::core::model::text::is_tenant;
+use crate::core::model::wire::Malformed;
 use crate::core::model::{Counter, Ledger, Millis};
 use crate::core::otlp::{Batch, ResourceSpans};
-use crate::core::servicegraph::{Pairing, Sink};
+use crate::core::servicegraph::{Pairing, Sink, Waited};
 use crate::core::settings::{Settings, Tenants};
 use crate::core::slo::Slos;
 use crate::core::spanmetrics::{SpanBlock, SpanMetrics};
+use crate::core::traces::{Closing, TraceSink, TraceWindow};
 
 /// The processors and what they add to.
 #[derive(Debug)]
 pub(super) struct Processors {
     tenants: ByTenant,
     pub(super) pairing: Pairing,
+    /// Open traces; `None` while no tenant has metrics of them.
+    pub(super) window: Option<Box<TraceWindow>>,
     pub(super) table: DeltaTable,
     pub(super) ledger: Ledger,
     pub(super) sample: TraceSample,
@@ -55,23 +60,45 @@ impl Processors {
         table.set_limited(limited(&s.tenants));
         tell(&mut table, s);
         let (tenants, pairing) = (ByTenant::new(s), Pairing::seeded(&s.tenants, s.seed));
-        Self { tenants, pairing, table, ledger, sample: TraceSample::default() }
+        let window = TraceWindow::new(&s.tenants, s.seed).map(Box::new);
+        Self { tenants, pairing, window, table, ledger, sample: TraceSample::default() }
     }
 
-    /// Continues with other settings. Pending edges are kept.
+    /// Continues with other settings. Pending edges and open traces are kept.
     pub(super) fn reconfigure(&mut self, s: &SpanSettings) {
         self.tenants = ByTenant::new(s);
         self.pairing.reconfigure(&s.tenants);
+        match &mut self.window {
+            Some(window) => window.reconfigure(&s.tenants),
+            None => self.window = TraceWindow::new(&s.tenants, s.seed).map(Box::new),
+        }
         self.table.forget_keys();
         self.table.set_limited(limited(&s.tenants));
         tell(&mut self.table, s);
     }
 
-    /// Settles the edges whose wait is over. With a clock each belongs to the step in which the wait after its span
-    /// ends.
+    /// Settles the edges whose wait is over, and closes the traces that are due. With a clock each belongs to the step in
+    /// which the wait after its span ends.
     pub(super) fn expire(&mut self, stream_time: Millis, clock: Option<&SpanClock>) {
         let ahead = |waited| clock.map_or(0, |clock| clock.ahead_of_waited(stream_time, waited));
         self.pairing.expire(stream_time, ahead, &mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+        if let Some(window) = &mut self.window {
+            let mut sink = TraceSink { table: &mut self.table, ledger: &mut self.ledger };
+            window.close_due(stream_time, |closing| ahead(waited(closing)), &mut sink);
+        }
+    }
+
+    /// When the wait of the next pending edge ends, or the next trace is due.
+    pub(super) fn next_due(&mut self) -> Option<Millis> {
+        let of_traces = self.window.as_mut().and_then(|window| window.next_due());
+        self.pairing.next_due().into_iter().chain(of_traces).min()
+    }
+
+    /// When nothing waits any more, if nothing comes after `stream_time`; `None` if nothing waits now.
+    pub(super) fn all_due(&self, stream_time: Millis) -> Option<Millis> {
+        let of_edges = self.pairing.waits().then(|| stream_time.saturating_add(self.pairing.wait()));
+        let of_traces = self.window.as_ref().and_then(|window| window.last_due());
+        of_edges.max(of_traces)
     }
 
     /// Counts and pairs the spans of a decoded record. With a clock each belongs to the step of its own end.
@@ -83,7 +110,7 @@ impl Processors {
         stream_time: Millis,
         mut clock: Option<&mut SpanClock>,
     ) {
-        let Self { tenants, pairing, table, ledger, sample } = self;
+        let Self { tenants, pairing, window, table, ledger, sample } = self;
         let at = pairing.record(record.offset, stream_time);
         for resource_spans in batch.resources(record.value) {
             let tenant = tenants.name(tenant, &resource_spans);
@@ -109,6 +136,10 @@ impl Processors {
             }
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
+            let traced = window.as_mut().and_then(|window| {
+                let block = window.block((record.offset, stream_time), &tenant, service.as_deref())?;
+                Some((window, block))
+            });
             for span in resource_spans.spans() {
                 ledger.add(Counter::SpansRead, 1);
                 sample.see(span.trace_id);
@@ -127,6 +158,11 @@ impl Processors {
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
+            let Some((window, block)) = traced else { continue };
+            let clock = clock.as_deref();
+            let ahead = |closing| clock.map_or(0, |clock| clock.ahead_of_waited(stream_time, waited(closing)));
+            let mut sink = TraceSink { table, ledger };
+            resource_spans.spans().for_each(|span| window.span(&block, &span, ahead, &mut sink));
         }
         if clock.is_some() {
             // Expired edges belong to the step of stream time.
@@ -134,7 +170,7 @@ impl Processors {
         }
     }
 
-    /// Rebuilds pending edges from a decoded record that a commit covers.
+    /// Rebuilds pending edges and open traces from a decoded record that a commit covers.
     pub(super) fn rebuild(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str) {
         // The time does not matter: the list holds the creation times of what opens here.
         let at = self.pairing.record(record.offset, 0);
@@ -143,13 +179,52 @@ impl Processors {
             let service = service_of(&resource_spans);
             let mut block = self.pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             resource_spans.spans().for_each(|span| self.pairing.rebuild_span(&mut block, &span));
+            let Some(window) = &mut self.window else { continue };
+            if let Some(block) = window.block((record.offset, 0), &tenant, service.as_deref()) {
+                resource_spans.spans().for_each(|span| window.rebuild_span(&block, &span));
+            }
         }
     }
 
     /// Ends rebuilding.
     pub(super) fn finish_rebuild(&mut self) {
         self.pairing.finish_rebuild(&mut Sink { table: &mut self.table, ledger: &mut self.ledger });
+        if let Some(window) = &mut self.window {
+            window.finish_rebuild(&mut self.ledger);
+        }
     }
+
+    /// What waits, as bytes for a commit, and the offset of the first record that is needed to get it back.
+    pub(super) fn live(&self) -> (Option<i64>, Vec<u8>) {
+        let (edges_from, edges) = self.pairing.live();
+        let Some(window) = &self.window else { return (edges_from, edges) };
+        let traces_from = window.reread_from();
+        let from = edges_from.into_iter().chain(traces_from).min();
+        let traces = window.list(traces_from.unwrap_or_default());
+        (from, waiting::join(from.unwrap_or_default(), (edges_from, edges), (traces_from, &traces)))
+    }
+
+    /// Begins to rebuild what waited at a commit: what [`Processors::live`] returned.
+    pub(super) fn begin_rebuild(&mut self, from: i64, live: &[u8]) -> Result<(), Malformed> {
+        let Waiting { edges, traces } = waiting::split(from, live)?;
+        if !edges.1.is_empty() {
+            self.pairing.begin_rebuild(edges.0, edges.1)?;
+        }
+        match &mut self.window {
+            Some(window) => window.begin_rebuild(traces.0, traces.1)?,
+            None => self.ledger.add(Counter::TraceSpansLost, TraceWindow::listed_spans(traces.0, traces.1)?),
+        }
+        Ok(())
+    }
+
+    /// Whether anything can be rebuilt.
+    pub(super) fn rebuilds(&self) -> bool {
+        self.pairing.is_enabled() || self.window.is_some()
+    }
+}
+
+fn waited(Closing { last, ended, wait }: Closing) -> Waited {
+    Waited { begun: last, ended, wait }
 }
 
 /// The delta records name the settings that they were counted by.

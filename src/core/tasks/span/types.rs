@@ -134,7 +134,7 @@ pub struct Holding {
     pub open: usize,
     /// Label sets that are known, until they are forgotten.
     pub known: usize,
-    /// Pending edges.
+    /// Pending edges, and open traces.
     pub edges: usize,
     /// Records whose time is not clear: released by further reading.
     pub doubted: usize,

@@ -1,21 +1,21 @@
-//! Names of services, peers and tenants as small numbers, so that a pending edge is small and of fixed size.
+//! Names of services, peers and tenants as small numbers, so that what waits is small and of fixed size.
 
 use hashbrown::HashTable;
 
-use crate::core::model::Seed;
+use super::Seed;
 
 /// Names may take this many bytes before a check of which of them are still in use.
 const SMALL: usize = 1 << 20;
 /// What a name costs besides its bytes, roughly.
 const OVERHEAD: usize = 48;
 
-/// A name of a [`NodeNames`], valid until the next [`NodeNames::keep`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NameId(u32);
+/// A name of a [`Names`], valid until the next [`Names::keep`]. Their order means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameId(u32);
 
 /// Interned names. Bytes, not text: whether a name is UTF-8 matters only where it becomes a label.
 #[derive(Debug)]
-pub(super) struct NodeNames {
+pub struct Names {
     index: HashTable<u32>,
     /// Names come from outside.
     seed: Seed,
@@ -28,27 +28,38 @@ pub(super) struct NodeNames {
 
 impl NameId {
     /// The empty name.
-    pub(super) const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self(0);
 
-    pub(super) fn is_empty(self) -> bool {
+    /// The number itself.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is the empty one.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
         self == Self::EMPTY
     }
 }
 
-// === impl NodeNames ===
+// === impl Names ===
 
-impl Default for NodeNames {
+impl Default for Names {
     fn default() -> Self {
         Self::new(Seed::default())
     }
 }
 
-impl NodeNames {
-    pub(super) fn new(seed: Seed) -> Self {
+impl Names {
+    /// The empty name alone.
+    #[must_use]
+    pub fn new(seed: Seed) -> Self {
         Self { index: HashTable::new(), seed, names: vec![Box::default()], cost: 0, limit: SMALL }
     }
 
-    pub(super) fn intern(&mut self, name: &[u8]) -> NameId {
+    /// The number of a name.
+    pub fn intern(&mut self, name: &[u8]) -> NameId {
         if name.is_empty() {
             return NameId::EMPTY;
         }
@@ -66,18 +77,27 @@ impl NodeNames {
         NameId(id)
     }
 
-    pub(super) fn get(&self, id: NameId) -> &[u8] {
+    /// The name behind a number.
+    #[must_use]
+    pub fn get(&self, id: NameId) -> &[u8] {
         &self.names[id.0 as usize]
     }
 
-    /// Whether the names have grown far beyond what was in use at the last [`NodeNames::keep`]. Peer values come from
+    /// What the names take in memory, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.cost
+    }
+
+    /// Whether the names have grown far beyond what was in use at the last [`Names::keep`]. Peer values come from
     /// outside: without a limit, a producer that puts a counter into an attribute would exhaust the memory.
-    pub(super) fn is_bloated(&self) -> bool {
+    #[must_use]
+    pub fn is_bloated(&self) -> bool {
         self.cost > self.limit
     }
 
     /// Forgets all names but those in use, and renumbers these: `in_use` calls what it is given for each of them.
-    pub(super) fn keep(&mut self, in_use: impl FnOnce(&mut dyn FnMut(&mut NameId))) {
+    pub fn keep(&mut self, in_use: impl FnOnce(&mut dyn FnMut(&mut NameId))) {
         let old = std::mem::replace(self, Self::new(self.seed));
         in_use(&mut |id| *id = self.intern(old.get(*id)));
         self.limit = SMALL.max(self.cost * 2);
@@ -90,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_number_and_the_empty_one_is_known() {
-        let mut names = NodeNames::default();
+        let mut names = Names::default();
         let a = names.intern(b"cart");
         assert_eq!(names.intern(b"cart"), a);
         assert_ne!(names.intern(b"shop"), a);
@@ -100,7 +120,7 @@ mod tests {
 
     #[test]
     fn names_out_of_use_are_forgotten_before_they_fill_the_memory() {
-        let mut names = NodeNames::default();
+        let mut names = Names::default();
         let mut used = [NameId::EMPTY; 2];
         let mut kept = 0;
         for i in 0..200_000 {

@@ -1,0 +1,191 @@
+//! The plain model of a trace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A span.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Node {
+    /// 0: none.
+    pub(crate) id: u64,
+    /// 0: none.
+    pub(crate) parent: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) service: &'static str,
+    pub(crate) operation: &'static str,
+    pub(crate) failed: bool,
+    pub(crate) kind: u8,
+}
+
+/// A trace as lists of indices.
+pub(crate) struct Oracle {
+    nodes: Vec<Node>,
+    parent: Vec<Option<usize>>,
+    duplicates: u64,
+    orphans: u64,
+    cycles: u64,
+}
+
+// === impl Node ===
+
+impl Node {
+    pub(crate) fn last(&self) -> u64 {
+        if self.end < self.start { self.start } else { self.end }
+    }
+
+    pub(crate) fn took(&self) -> u64 {
+        self.last() - self.start
+    }
+
+    fn rank(&self) -> impl Ord + use<> {
+        let longest_first = u64::MAX - self.last();
+        let status = if self.failed { 2 } else { 0 };
+        (self.start, longest_first, self.id, self.parent, self.kind, status, self.end, self.service, self.operation)
+    }
+}
+
+// === impl Oracle ===
+
+impl Oracle {
+    pub(crate) fn new(spans: &[Node]) -> Self {
+        let mut sorted = spans.to_vec();
+        sorted.sort_by_key(Node::rank);
+        let mut nodes: Vec<Node> = Vec::new();
+        for span in sorted {
+            if span.id == 0 || nodes.iter().all(|other| other.id != span.id) {
+                nodes.push(span);
+            }
+        }
+        let named = |i: usize| {
+            let wanted = nodes[i].parent;
+            nodes.iter().position(|other| wanted != 0 && other.id == wanted).filter(|&found| found != i)
+        };
+        let mut parent: Vec<Option<usize>> = (0..nodes.len()).map(named).collect();
+        let orphans = (0..nodes.len()).filter(|&i| nodes[i].parent != 0 && parent[i].is_none()).count() as u64;
+        let mut cycles = 0;
+        // The first span that is above itself loses its parent.
+        while let Some(first) = (0..nodes.len()).find(|&i| above(&parent, i).contains(&i)) {
+            parent[first] = None;
+            cycles += 1;
+        }
+        let duplicates = (spans.len() - nodes.len()) as u64;
+        Self { nodes, parent, duplicates, orphans, cycles }
+    }
+
+    fn children(&self, i: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&c| self.parent[c] == Some(i)).collect()
+    }
+
+    fn top(&self) -> usize {
+        let tops = || (0..self.nodes.len()).filter(|&i| self.parent[i].is_none());
+        tops().find(|&i| self.nodes[i].parent == 0).or_else(|| tops().next()).expect("no cycle is left")
+    }
+
+    pub(crate) fn roots(&self) -> usize {
+        self.nodes.iter().filter(|node| node.parent == 0).count()
+    }
+
+    /// Duration, depth, services.
+    pub(crate) fn shape(&self) -> (u64, u64, u64) {
+        let first = self.nodes.iter().map(|node| node.start).min().expect("a span");
+        let last = self.nodes.iter().map(Node::last).max().expect("a span");
+        let depth = (0..self.nodes.len()).map(|i| above(&self.parent, i).len() + 1).max().expect("a span");
+        let services: BTreeSet<_> = self.nodes.iter().map(|node| node.service).filter(|s| !s.is_empty()).collect();
+        (last - first, depth as u64, services.len() as u64)
+    }
+
+    /// Every nanosecond of a span in which no child of it runs.
+    pub(crate) fn self_times(&self) -> Vec<u64> {
+        let alone = |i: usize| {
+            let node = &self.nodes[i];
+            let children = self.children(i);
+            let runs = |t: u64| children.iter().any(|&c| self.nodes[c].start <= t && t < self.nodes[c].last());
+            (node.start..node.last()).filter(|&t| !runs(t)).count() as u64
+        };
+        (0..self.nodes.len()).map(alone).collect()
+    }
+
+    /// Who is on the critical path of the top in every nanosecond of it, counted.
+    pub(crate) fn critical_times(&self) -> Vec<u64> {
+        let top = self.top();
+        let mut owners = BTreeMap::new();
+        self.paint(top, self.nodes[top].start, self.nodes[top].last(), &mut owners);
+        let mut times = vec![0; self.nodes.len()];
+        owners.values().for_each(|&owner: &usize| times[owner] += 1);
+        times
+    }
+
+    /// Gives each nanosecond of the window to the span, then lets children take theirs, the one that ends last first.
+    fn paint(&self, i: usize, from: u64, to: u64, owners: &mut BTreeMap<u64, usize>) {
+        owners.extend((from..to).map(|t| (t, i)));
+        let mut point = to;
+        loop {
+            let clip = |c: usize| (self.nodes[c].start.max(from), self.nodes[c].last().min(to));
+            let mut best: Option<(u64, u64, usize)> = None;
+            for c in self.children(i) {
+                let (start, end) = clip(c);
+                if end <= start || end > point {
+                    continue;
+                }
+                let better = match best {
+                    None => true,
+                    Some((best_end, best_start, _)) => end > best_end || end == best_end && start < best_start,
+                };
+                if better {
+                    best = Some((end, start, c));
+                }
+            }
+            let Some((end, start, c)) = best else { return };
+            self.paint(c, start, end, owners);
+            point = start;
+        }
+    }
+
+    pub(crate) fn disorder(&self) -> [u64; 5] {
+        let pairs = || (0..self.nodes.len()).filter_map(|c| Some((&self.nodes[c], &self.nodes[self.parent[c]?])));
+        let early = pairs().filter(|(child, parent)| child.start < parent.start).count() as u64;
+        let outliving = pairs().filter(|(child, parent)| child.last() > parent.last()).count() as u64;
+        [self.duplicates, self.orphans, self.cycles, early, outliving]
+    }
+
+    fn fails_below(&self, i: usize) -> bool {
+        self.children(i).iter().any(|&c| self.nodes[c].failed)
+    }
+
+    fn ids(&self, which: impl Fn(usize) -> bool) -> Vec<(u64, u64, u64)> {
+        let chosen = (0..self.nodes.len()).filter(|&i| which(i));
+        let mut ids: Vec<_> = chosen.map(|i| (self.nodes[i].id, self.nodes[i].start, self.nodes[i].last())).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(crate) fn origins(&self) -> Vec<(u64, u64, u64)> {
+        self.ids(|i| self.nodes[i].failed && !self.fails_below(i))
+    }
+
+    pub(crate) fn swallowing(&self) -> Vec<(u64, u64, u64)> {
+        self.ids(|i| !self.nodes[i].failed && self.fails_below(i))
+    }
+
+    pub(crate) fn show(&self, values: &[u64]) -> Vec<(u64, u64, u64, String, u64)> {
+        let mut all: Vec<_> = self
+            .nodes
+            .iter()
+            .zip(values)
+            .map(|(node, value)| (node.id, node.start, node.last(), node.operation.to_owned(), *value))
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+/// The spans above one, itself included if it is in a cycle.
+fn above(parent: &[Option<usize>], i: usize) -> BTreeSet<usize> {
+    let mut seen = BTreeSet::new();
+    let mut at = parent[i];
+    while let Some(next) = at.filter(|next| !seen.contains(next)) {
+        seen.insert(next);
+        at = parent[next];
+    }
+    seen
+}
