@@ -263,8 +263,10 @@ fn the_random_topics_reach_every_outcome() {
         Counter::EdgesTooLong,
         Counter::EdgesDroppedNested,
     ];
+    let is_off = |name: &str| name.starts_with("attribute_values_") || name.starts_with("trace");
     for (counter, value) in ledger.iter() {
-        assert_eq!(value == 0, never.contains(&counter), "{} is {value}", counter.name());
+        let expected = never.contains(&counter) || is_off(counter.name());
+        assert_eq!(value == 0, expected, "{} is {value}", counter.name());
     }
     assert!(rebuilt > 100, "only {rebuilt} records were read again");
 }
