@@ -195,7 +195,18 @@ fn every_panel_of_our_own_dashboards_has_data_while_a_worker_runs() {
     let api = &prometheus.api;
     let scene = Scene::start(api.write_url());
     scene.create(OWN, 1);
-    let mut worker = scene.worker("own", OWN, &[&format!("admin.listen=127.0.0.1:{port}")]);
+    // Panels about endpoints are about several.
+    scene.says(&format!(
+        "tenants:
+  single-tenant:
+    remote_write:
+      - {{name: first, url: \"{url}\"}}
+      - {{name: second, url: \"{url}\", write_relabel_configs: [{{target_label: copy, replacement: second}}]}}
+",
+        url = api.write_url()
+    ));
+    let file = format!("overrides.file={}", scene.overrides().display());
+    let mut worker = scene.worker("own", OWN, &[&file, &format!("admin.listen=127.0.0.1:{port}")]);
     let garbage = (0, b"this is no span".to_vec());
     let sent = (1..).flat_map(|n: u64| [(0, trace(n * 10, "own"))]).take(20).chain([garbage]);
     scene.send(OWN, sent);

@@ -49,6 +49,8 @@ pub(super) struct EndpointCollector {
 // === impl EndpointDrop ===
 
 impl EndpointDrop {
+    const ALL: [Self; 2] = [Self::Backlog, Self::Removed];
+
     fn name(self) -> &'static str {
         match self {
             Self::Backlog => "backlog",
@@ -69,6 +71,10 @@ impl EndpointMeters {
     pub(super) fn settled(&self, endpoint: &str, results: [(&'static str, u64); 4]) {
         for (result, samples) in results.into_iter().filter(|(_, samples)| *samples > 0) {
             self.samples.with_label_values(&[endpoint, result]).inc_by(samples);
+        }
+        // A counter that is absent before its first drop has no rate of it.
+        for why in EndpointDrop::ALL {
+            self.dropped(endpoint, why, 0);
         }
     }
 
