@@ -2,7 +2,7 @@
 //!
 //! The group fences: a transaction is committed with the membership under which it began, and the coordinator refuses one
 //! of an earlier generation. So the ID of a producer need not be known to others, and is drawn at random. A transaction
-//! that a dead process leaves open is aborted by the brokers after [`TRANSACTION_MS`]; until then it blocks the readers of
+//! that a dead process leaves open is aborted by the brokers after `TRANSACTION_MS`; until then it blocks the readers of
 //! what lies behind it.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Remote write over HTTP: shard senders that send the steps of a shard in order and retry until every sample is settled.
 //! Tenants may have receivers of their own, and several; a shard sender has a track for each tenant at each of them.
 //!
-//! *In:* [`StepBatch`](crate::core::remotewrite::StepBatch)es from series tasks. *Out:* requests; [`Delivered`] per batch.
+//! *In:* [`StepBatch`]es from series tasks. *Out:* requests; [`Delivered`] per batch.
 //! *Owner:* [`Exporter`] owns the clients and an async runtime of its own; a series task owns its [`ShardSender`]. *Never:* a
 //! sample that is lost without a counted reason, a body text that is interpreted, a secret in a log.
 
