@@ -4,8 +4,8 @@
 //! span task. *Never:* a float that is added up, a value that is not finite or below zero. *Next:* [`crate::core::deltas`].
 //!
 //! An entry is about a span that has its value and that its policies keep. Values are counted in billionths of their own unit
-//! (see `value.rs`), times the weight of the span, as the calls of span metrics are. What is no such number is tallied in the
-//! ledger and counted nowhere.
+//! (see `value.rs`), times the weight of the span, as the calls of span metrics are. What is no such number is counted in the
+//! ledger and in no metric of the user's.
 //!
 //! Metrics with one name are one metric to receivers, so the name is part of what a label set is: its block has it under
 //! [`METRIC_LABEL`], which is never written. Two entries never share a label set, whatever their labels are.

@@ -187,9 +187,9 @@ impl Family {
         }
     }
 
-    /// Whether counter `c` adds up nanoseconds, in a pair of cells, and is written in seconds.
+    /// Whether the counters add up nanoseconds, in a pair of cells each, and are written in seconds.
     #[must_use]
-    pub fn is_duration(self, _c: usize) -> bool {
+    pub fn is_duration(self) -> bool {
         matches!(self, Self::CriticalPath | Self::SelfTime)
     }
 
@@ -214,7 +214,7 @@ impl Family {
     /// Whether counter `c` counts spans, edges or events, which a sampling weight multiplies. Bytes and gauges do not.
     fn is_weighed(self, c: usize) -> bool {
         let is_bytes = self == Self::SpanMetrics && c == 1;
-        !self.is_gauge(c) && !is_bytes && !self.is_duration(c)
+        !self.is_gauge(c) && !is_bytes && !self.is_duration()
     }
 
     fn from_u8(v: u8) -> Result<Self, Malformed> {
@@ -329,7 +329,7 @@ impl Layout {
         };
         let mut counters = [0; MAX_COUNTERS];
         for (c, cell) in counters.iter_mut().enumerate().take(spec.family.counters().len()) {
-            let adds_up = spec.family.is_sum() || spec.family.is_duration(c);
+            let adds_up = spec.family.is_sum() || spec.family.is_duration();
             let is_wide = adds_up || (spec.weighted && spec.family.is_weighed(c));
             *cell = take(if is_wide { 2 } else { 1 });
         }

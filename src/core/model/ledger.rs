@@ -421,7 +421,7 @@ mod tests {
         }
         rows.sort_unstable();
         rows.dedup();
-        assert_eq!(rows.len(), Counter::ALL.len(), "two tallies have one row");
+        assert_eq!(rows.len(), Counter::ALL.len(), "two counters have one row");
     }
 
     #[test]

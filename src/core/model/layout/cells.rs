@@ -122,7 +122,7 @@ impl Layout {
 
     /// Whether counter `c` is a pair of cells.
     fn counter_is_wide(&self, c: usize) -> bool {
-        self.counter_is_scaled(c) || self.family().is_sum() || self.family().is_duration(c)
+        self.counter_is_scaled(c) || self.family().is_sum() || self.family().is_duration()
     }
 }
 
@@ -229,7 +229,7 @@ impl Layout {
         let value = match (self.family().is_gauge(c), self.counter_is_scaled(c)) {
             (true, _) => 1.0,
             (_, is_scaled) if self.family().is_sum() => in_units(count, is_scaled),
-            _ if self.family().is_duration(c) => count as f64 / self.unit().ns(),
+            _ if self.family().is_duration() => count as f64 / self.unit().ns(),
             (_, is_scaled) => scaled(count, is_scaled),
         };
         let exists = count > 0 || self.family().is_sum() || {
