@@ -1,6 +1,9 @@
 //! What spans become with each setting of span metrics and host info, in the numbers that a span task hands on.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod target_info;
+mod weights;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -123,6 +126,13 @@ fn dimensions(names: &[&str]) -> Vec<Dimension> {
 fn mapping(name: &str, sources: &[&str], join: &str) -> DimensionMapping {
     let source_labels = sources.iter().map(|&source| source.to_owned()).collect();
     DimensionMapping { name: name.to_owned(), source_labels, join: join.to_owned() }
+}
+
+/// Everything as it is by default, and the resource as a series.
+fn target_info() -> Config {
+    let mut config = config();
+    config.core.span_metrics.target_info = true;
+    config
 }
 
 // === Calls, latency, size ===
@@ -380,155 +390,6 @@ fn without_the_switch_there_are_no_events() {
     assert_eq!(out.of(EVENTS), Vec::<String>::new());
 }
 
-// === Target info, job and instance ===
-
-fn target_info() -> Config {
-    let mut config = config();
-    config.core.span_metrics.target_info = true;
-    config
-}
-
-#[test]
-fn target_info_shows_the_resource_and_spans_get_job_and_instance() {
-    let mut config = target_info();
-    config.core.span_metrics.target_info_excluded = vec!["random.res.attr".into()];
-    let resource = [
-        ("job", "dummy-job"),
-        ("instance", "dummy-instance"),
-        ("service.instance.id", "i-1"),
-        ("random.res.attr", "random"),
-        ("cluster-id", "c"),
-        ("target.ip", "1.2.3.4"),
-        ("", "no name"),
-        ("5xx", "a digit"),
-        ("empty", ""),
-    ];
-    let out = run(&config, &[ten(&resource, &[])]);
-    assert_eq!(out.of(CALLS), ["{instance=i-1 job=test-service} 10"]);
-    let labels =
-        "__instance=dummy-instance __job=dummy-job cluster_id=c instance=i-1 job=test-service target_ip=1.2.3.4";
-    assert_eq!(out.of(TARGET), [format!("{{{labels}}} 1")]);
-}
-
-#[test]
-fn without_the_switch_there_is_no_target_info_and_no_job() {
-    let out = run(&config(), &[ten(&[("service.instance.id", "i-1"), ("x", "y")], &[])]);
-    assert_eq!((out.of(CALLS), out.of(TARGET)), (vec!["{} 10".to_owned()], vec![]));
-}
-
-#[test]
-fn the_job_has_the_namespace_in_front() {
-    let out = run(&target_info(), &[ten(&[("service.namespace", "shop"), ("x", "y")], &[])]);
-    assert_eq!(out.of(CALLS), ["{job=shop/test-service} 10"]);
-    assert_eq!(out.of(TARGET), ["{job=shop/test-service x=y} 1"]);
-    let out = run(&target_info(), &[ten(&[("service.namespace", "")], &[])]);
-    assert_eq!(out.of(CALLS), ["{job=test-service} 10"]);
-}
-
-#[test]
-fn a_namespace_without_a_name_makes_no_job() {
-    let resource = texts(&[("service.namespace", "shop"), ("x", "y")]);
-    let out = run(&target_info(), &[request(resource, vec![ordinary(&[])])]);
-    assert_eq!(out.of(CALLS), ["{} 1"]);
-    assert_eq!(out.of(TARGET), Vec::<String>::new(), "neither job nor instance");
-}
-
-#[test]
-fn the_first_service_name_counts_and_may_be_no_string() {
-    let flag = KeyValue { key: "service.name".into(), value: any(Value::BoolValue(false)), ..KeyValue::default() };
-    let resource = [vec![flag], texts(&[("service.name", "later")])].concat();
-    let out = run(&target_info(), &[request(resource, vec![ordinary(&[])])]);
-    assert_eq!(out.of(CALLS), ["{job=false service=false} 1"]);
-}
-
-#[test]
-fn target_info_needs_something_to_say() {
-    for resource in [&[][..], &[("service.instance.id", "i-1")], &[("a", ""), ("b", "")], &[("", "x"), ("9", "y")]] {
-        let out = run(&target_info(), &[ten(resource, &[])]);
-        assert_eq!(out.of(TARGET), Vec::<String>::new(), "{resource:?}");
-        assert_eq!(out.ledger.get(Counter::SpansCounted), 10);
-    }
-}
-
-#[test]
-fn of_resource_attributes_that_become_one_label_the_last_counts() {
-    let out = run(&target_info(), &[ten(&[("a.b", "first"), ("a_b", "last")], &[])]);
-    assert_eq!(out.of(TARGET), ["{a_b=last job=test-service} 1"]);
-    let out = run(&target_info(), &[ten(&[("a.b", "first"), ("a_b", "")], &[])]);
-    assert_eq!(out.of(TARGET), Vec::<String>::new());
-}
-
-#[test]
-fn a_resource_attribute_named_like_a_reserved_label_is_shown_under_another_name() {
-    let out = run(&target_info(), &[ten(&[("le", "1"), ("__name__", "x")], &[])]);
-    assert_eq!(out.of(TARGET), ["{____name__=x __le=1 job=test-service} 1"]);
-}
-
-#[test]
-fn resources_with_different_origins_are_different_series() {
-    let other = [("service.namespace", "shop"), ("service.instance.id", "i-1"), ("x", "y")];
-    let out = run(&target_info(), &[ten(&[("x", "y")], &[]), ten(&other, &[]), ten(&[("x", "y")], &[])]);
-    assert_eq!(out.of(CALLS), ["{instance=i-1 job=shop/test-service} 10", "{job=test-service} 20"]);
-    // Each record says again that the resource is there; it is there once.
-    assert_eq!(out.of(TARGET), ["{instance=i-1 job=shop/test-service x=y} 1", "{job=test-service x=y} 1"]);
-}
-
-#[test]
-fn without_the_instance_label_instances_are_one_series() {
-    let instances = ["i-1", "i-2"].map(|id| ten(&[("service.instance.id", id), ("x", "y")], &[]));
-    let mut config = target_info();
-    let out = run(&config, &instances);
-    assert_eq!((out.of(CALLS).len(), out.of(TARGET).len()), (2, 2));
-    config.core.span_metrics.instance_label = false;
-    let out = run(&config, &instances);
-    assert_eq!(out.of(CALLS), ["{job=test-service} 20"]);
-    assert_eq!(out.of(TARGET).len(), 1);
-}
-
-#[test]
-fn job_and_instance_replace_dimensions_of_their_name_only_when_there_are_any() {
-    let mut config = target_info();
-    config.core.span_metrics.dimensions = dimensions(&["job", "instance"]);
-    let out = run(&config, &[ten(&[], &[("job", "mine"), ("instance", "mine")])]);
-    assert_eq!(out.of(CALLS), ["{instance=mine job=test-service} 10"]);
-}
-
-#[test]
-fn a_resource_whose_spans_are_all_dropped_is_not_described() {
-    let mut bytes = ten(&[("x", "y")], &[]).encode_to_vec();
-    while let Some(at) = bytes.windows(5).position(|w| w == b"\x04test") {
-        bytes[at + 1] = 0xff;
-    }
-    let settings = SpanSettings::from(&target_info());
-    let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("starts");
-    let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
-    assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
-    assert_eq!(task.ledger().get(Counter::SpansDroppedInvalidUtf8), 10);
-    assert_eq!(task.label_sets(), 0);
-}
-
-#[test]
-fn a_resource_is_described_even_when_nothing_is_counted() {
-    let mut config = target_info();
-    (config.core.span_metrics.calls, config.core.span_metrics.latency, config.core.span_metrics.size) =
-        (false, false, false);
-    let out = run(&config, &[ten(&[("x", "y")], &[])]);
-    assert_eq!(out.values.keys().map(|s| s.name.as_str()).collect::<Vec<_>>(), [TARGET]);
-}
-
-#[test]
-fn a_resource_attribute_that_is_no_text_drops_the_info_and_not_the_spans() {
-    let mut bytes = ten(&[("x", "MARK")], &[]).encode_to_vec();
-    let at = bytes.windows(4).position(|w| w == b"MARK").expect("there");
-    bytes[at] = 0xff;
-    let settings = SpanSettings::from(&target_info());
-    let mut task = SpanTask::new(&settings, "spans".into(), 0, Restored::default()).expect("starts");
-    let record = Record { offset: 0, timestamp: 1_000, tenant: Some(TENANT), value: &bytes };
-    assert!(matches!(task.offer(&record, 1_000), Offer::Taken));
-    assert_eq!(task.ledger().get(Counter::InfoDroppedInvalidUtf8), 1);
-    assert_eq!(task.ledger().get(Counter::SpansCounted), 10);
-}
-
 // === Bucket sets ===
 
 #[test]
@@ -560,101 +421,6 @@ fn the_first_bucket_set_that_fits_service_and_kind_is_taken() {
     let kinds = ["SPAN_KIND_SERVER", "SPAN_KIND_CLIENT", "SPAN_KIND_INTERNAL", "77"];
     assert_eq!(kinds.map(|kind| bound("test-service", kind)), ["3", "4", "5", "5"]);
     assert_eq!(kinds.map(|kind| bound("other", kind)), ["2", "2", "2", "2"]);
-}
-
-// === Filters and weights ===
-
-fn block(match_type: MatchType, key: &str, value: &str) -> Option<PolicyMatch> {
-    let attribute = PolicyAttribute { key: key.to_owned(), value: PolicyValue::Text(value.to_owned()) };
-    Some(PolicyMatch { match_type, attributes: vec![attribute] })
-}
-
-#[test]
-fn a_filter_decides_which_spans_count_and_the_rest_is_counted_apart() {
-    let none = FilterPolicy { include: None, include_any: None, exclude: None };
-    let policies = [
-        (FilterPolicy { include: block(MatchType::Strict, "span.foo", "foo-value"), ..none.clone() }, 10),
-        (FilterPolicy { include: block(MatchType::Strict, "span.nope", "foo-value"), ..none.clone() }, 0),
-        (FilterPolicy { exclude: block(MatchType::Strict, "status", "STATUS_CODE_OK"), ..none.clone() }, 0),
-        (FilterPolicy { include: block(MatchType::Regex, "kind", "SPAN_KIND_.*"), ..none.clone() }, 10),
-        (FilterPolicy { exclude: block(MatchType::Strict, "resource.x", "y"), ..none }, 0),
-    ];
-    for (policy, counted) in policies {
-        let mut config = target_info();
-        config.core.span_metrics.filter_policies = vec![policy.clone()];
-        let out = run(&config, &[ten(&[("x", "y")], &[("foo", "foo-value")])]);
-        assert_eq!(out.ledger.get(Counter::SpansCounted), counted, "{policy:?}");
-        assert_eq!(out.ledger.get(Counter::SpansDroppedFiltered), 10 - counted);
-        assert_eq!(
-            out.of(TARGET).len(),
-            usize::from(counted > 0),
-            "a resource whose spans are dropped is not described"
-        );
-    }
-}
-
-#[test]
-fn a_sampled_span_counts_for_those_that_it_stands_for_and_its_size_does_not() {
-    let mut config = config();
-    config.core.span_metrics.tracestate_multiplier = true;
-    let span = Span { trace_state: "vendor=x,ot=th:8".into(), ..ordinary(&[]) };
-    let size = span.encoded_len();
-    let out = run(&config, &[request(texts(&[("service.name", "test-service")]), vec![span])]);
-    assert_eq!(out.of(CALLS), ["{} 2"]);
-    assert_eq!(out.of(SIZE), [format!("{{}} {size}")]);
-}
-
-#[test]
-fn a_ratio_on_the_span_or_on_its_resource_is_a_weight() {
-    let mut config = config();
-    config.core.span_metrics.multiplier_key = "kept".into();
-    let ratio = |v| KeyValue { key: "kept".into(), value: any(Value::DoubleValue(v)), ..KeyValue::default() };
-    let plain = ordinary(&[]);
-    let weighed = Span { attributes: vec![ratio(0.5)], ..ordinary(&[]) };
-    let resource = [texts(&[("service.name", "test-service")]), vec![ratio(0.25)]].concat();
-    let out = run(&config, &[request(resource, vec![plain, weighed])]);
-    assert_eq!(out.of(CALLS), ["{} 6"]);
-}
-
-/// Spans of two label sets, each kept with another probability: the threshold is given by its first two digits.
-fn sampled() -> Vec<(&'static str, u64, u64, Span)> {
-    let spans = (0..240_u64).map(|i| {
-        let (label, threshold, took) = (["x", "y"][i as usize % 2], i * 7 % 256, i * 37_000_000 % SECOND);
-        let span = Span {
-            trace_state: format!("vendor=1,ot=th:{threshold:02x}"),
-            end_time_unix_nano: SECOND + took,
-            ..ordinary(&[("a", label)])
-        };
-        (label, threshold, took, span)
-    });
-    spans.collect()
-}
-
-#[test]
-fn weights_add_up_to_the_same_whatever_the_order() {
-    let mut config = config();
-    config.core.span_metrics.dimensions = dimensions(&["a"]);
-    config.core.span_metrics.tracestate_multiplier = true;
-    let spans = sampled();
-    let of = |spans: Vec<Span>| run(&config, &[request(texts(&[("service.name", "test-service")]), spans)]).values;
-    let values = of(spans.iter().map(|(.., span)| span.clone()).collect());
-    let turned = of(spans.iter().rev().map(|(.., span)| span.clone()).collect());
-    assert!(values == turned, "the order of the spans shows");
-    for label in ["x", "y"] {
-        let mine = || spans.iter().filter(|(l, ..)| *l == label);
-        let weight = |threshold: u64| 256.0 / (256 - threshold) as f64;
-        let expected = [
-            (CALLS.to_owned(), mine().map(|(_, th, ..)| weight(*th)).sum::<f64>()),
-            (SIZE.to_owned(), mine().map(|(.., span)| span.encoded_len() as f64).sum()),
-            (format!("{LATENCY}_count"), mine().map(|(_, th, ..)| weight(*th)).sum()),
-            (format!("{LATENCY}_sum"), mine().map(|(_, th, ns, _)| weight(*th) * *ns as f64 / 1e9).sum()),
-        ];
-        for (name, value) in expected {
-            let is_it = |(s, _): &(&Series, &f64)| s.name == name && s.labels.contains(&("a".into(), label.into()));
-            let (_, found) = values.iter().find(is_it).expect("a series");
-            assert!((found - value).abs() < 1e-6, "{name} of {label} is {found}, not {value}");
-        }
-    }
 }
 
 // === Exemplars of counters, native histograms ===

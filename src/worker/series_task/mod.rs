@@ -10,12 +10,15 @@
 //! the journal has accepted its step. *Next:* [`Outbox`], with [`SeriesTask`] as the pure part.
 
 mod agreement;
+mod closing;
 mod delivering;
 mod delta_records;
 mod endpoints;
 mod gaps;
 mod joining;
 mod silence;
+mod snapshots;
+mod status;
 mod traces;
 mod turns;
 
@@ -32,10 +35,11 @@ pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
 use self::gaps::{Gaps, LASTS};
 use self::joining::Joining;
 use self::silence::Silence;
+use self::snapshots::{SnapshotBegins, Writing};
 use self::traces::StepTraces;
 use self::turns::Turns;
 use crate::config::settings::OnBacklog;
-use crate::core::journal::{ChainVerdict, Change, DeltaChain, EmitCause, EmitMark, FrameKind, SeriesSnapshot, What};
+use crate::core::journal::{ChainVerdict, FrameKind, What};
 use crate::core::model::Millis;
 use crate::core::remotewrite::StepBatch;
 use crate::core::tasks::series::{Applied, ClosedStep, SeriesTask, Terms};
@@ -44,14 +48,10 @@ use crate::worker::kafka::appender::Fate;
 use crate::worker::kafka::fetch::{NoRecord, Queue};
 use crate::worker::sender::Outbox;
 use crate::worker::task::{
-    Command, Ended, Epoch, Held, JournalEnd, Leaving, News, Part, SourceList, TakenSeries, TaskContext, Turn, Unread,
-    fetching,
+    Command, Ended, Epoch, Held, JournalEnd, Leaving, News, Part, TakenSeries, TaskContext, Turn, Unread, fetching,
 };
-use crate::worker::telemetry::{Cause, Condition, LimitsStatus, Reporter, TaskId, TaskState, TaskStatus};
+use crate::worker::telemetry::{Condition, Reporter, TaskId};
 
-/// How many labels are named when limits refuse label sets, and how often at most, in milliseconds.
-const TOP_LABELS: usize = 20;
-const LOOK_EVERY: Millis = 60_000;
 /// Records taken in one turn.
 const RECORDS_PER_TURN: usize = 64;
 
@@ -128,25 +128,6 @@ enum Ending {
     Marked(u64),
     /// The mark counts.
     Over,
-}
-
-/// Marks the first record of a snapshot.
-struct SnapshotBegins;
-
-/// A snapshot that is being written.
-struct Writing {
-    /// The step whose state it holds.
-    step: Millis,
-    /// The offset in the deltas topic up to which it counts.
-    position: i64,
-    /// The delta records that it counts.
-    chain: DeltaChain,
-    /// Where it begins in the journal, once that is known.
-    begins: Option<i64>,
-    /// Its bytes, which the producer holds until they are stored.
-    bytes: usize,
-    /// Turns of the shards of a worker, one after the other; none at a hand-over, which does not wait.
-    _turn: Option<turns::Turn>,
 }
 
 impl SeriesRunner {
@@ -280,75 +261,6 @@ impl SeriesRunner {
         Ok(Turn::Busy)
     }
 
-    /// Applies the changes that take effect with `step`, which has just been closed.
-    fn change(&mut self, context: &TaskContext<'_>, step: Millis, gone: Vec<(String, i32)>) -> Change {
-        let (settings, changes) = self.terms.change(&mut self.task);
-        if !changes.is_empty() {
-            context.clients.telemetry.settings_changed();
-            tracing::info!(shard = self.id.partition, after = step, ?changes, "settings of the shard changed");
-        }
-        Change { settings, gone, endpoints: Vec::new() }
-    }
-
-    /// Forgets sources that are no longer configured, once their memory is over; returns them.
-    fn let_go(&mut self, context: &TaskContext<'_>, step: Millis) -> Vec<(String, i32)> {
-        let gone = self.task.gone(&context.sources.all(), step);
-        if !gone.is_empty() {
-            tracing::info!(shard = self.id.partition, step, ?gone, "forgetting sources that are no longer configured");
-            self.task.let_go(&gone);
-            let missed = self.gaps.give_up(&gone);
-            if !missed.is_empty() {
-                tracing::error!(
-                    shard = self.id.partition,
-                    ?missed,
-                    "giving up delta records that the deltas topic has lost, because their sources are no longer \
-                     configured; to have them counted, put the topics back into kafka.topics"
-                );
-                if self.gaps.lasting() == 0 {
-                    self.ends.met();
-                }
-            }
-        }
-        gone
-    }
-
-    /// Whether enough steps are in flight, or a snapshot is long overdue: in a backlog the receiver never has
-    /// everything unless closing pauses briefly.
-    fn full(&self, context: &TaskContext<'_>) -> bool {
-        let overdue = self.is_unsaved_for(2, context);
-        self.delivering.full(self.pending.len())
-            || (overdue && (!self.pending.is_empty() || self.delivering.is_waiting()))
-    }
-
-    /// How much event time lies between the last snapshot, or the start of the task, and the last closed step.
-    fn closed_since_snapshot(&self) -> Millis {
-        let closed = self.task.closed().unwrap_or_default();
-        closed.saturating_sub(self.snapshot.or(self.first).unwrap_or(closed))
-    }
-
-    /// Whether the event time since the last snapshot exceeds `times` snapshot intervals. A replay runs through event
-    /// time at high speed and would do little but write snapshots, so there the clock counts as well.
-    fn is_unsaved_for(&self, times: i64, context: &TaskContext<'_>) -> bool {
-        let rests = self.saved.elapsed() < context.mode.rest_between_snapshots();
-        !rests
-            && self.closed_since_snapshot() >= context.clients.config.core.series.snapshot_every.saturating_mul(times)
-    }
-
-    /// The sources that steps wait for. In a replay these are all that were planned.
-    fn awaited(&mut self, context: &TaskContext<'_>) -> SourceList {
-        let all = context.sources.all();
-        if context.mode.time_passes() { self.joining.look(all, &self.task) } else { all }
-    }
-
-    fn close_ready(&mut self, context: &TaskContext<'_>) {
-        let sources = self.awaited(context);
-        while !self.full(context)
-            && let Some(step) = self.task.closable(&sources)
-        {
-            self.close(context, step, Cause::Watermark, Vec::new());
-        }
-    }
-
     /// A delta record of `source` has come.
     fn heard(&mut self, Applied { source, verdict, other, .. }: &Applied) {
         if *other {
@@ -408,158 +320,6 @@ impl SeriesRunner {
         }
     }
 
-    /// Closes steps of a shard that has no samples, as often as snapshots are written, so that the deltas that it has
-    /// read may be deleted.
-    fn close_idle(&mut self, context: &TaskContext<'_>) {
-        let every = context.clients.config.core.series.snapshot_every;
-        if self.full(context) || self.ending != Ending::Open {
-            return;
-        }
-        let sources = self.awaited(context);
-        if let Some(step) = self.task.idle_until(&sources)
-            && self.task.closed().is_none_or(|closed| step.saturating_sub(closed) >= every)
-        {
-            self.close(context, step, Cause::Watermark, Vec::new());
-        }
-    }
-
-    /// In a replay: reports to the span tasks how far the slowest of them is. When all sources have ended and
-    /// everything is closed and acknowledged, it records that in the journal.
-    fn end_replay(&mut self, context: &TaskContext<'_>) {
-        let Some(replaying) = context.mode.replaying() else { return };
-        let sources = context.sources.all();
-        let times = sources.iter().map(|source| self.task.time_of(source));
-        let slowest = times.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
-        replaying.tell_floor(self.id.partition, slowest);
-        let settled = self.pending.is_empty() && !self.delivering.is_waiting() && self.writing.is_none();
-        if self.ending != Ending::Open || !settled || !self.task.has_ended(&sources) {
-            return;
-        }
-        let closed = self.task.closed();
-        if self.snapshot != closed {
-            // The mark comes last: nothing needs to be read again after it.
-            return closed.into_iter().for_each(|closed| self.snapshot_now(context, closed));
-        }
-        let step = closed.unwrap_or_default();
-        let (acknowledged, left_out) = (self.acknowledged, Vec::new());
-        let (cause, behind, change) = (EmitCause::End, Vec::new(), Change::default());
-        let basis = Some(self.task.basis());
-        let mark = EmitMark { step, cause, acknowledged, left_out, behind, basis, change };
-        self.ending = Ending::Marked(self.journal.writer.next_commit_number());
-        let records = self.mark(&mark);
-        self.journal.append(context, records, None);
-    }
-
-    /// The records of a mark.
-    fn mark(&mut self, mark: &EmitMark) -> Vec<Vec<u8>> {
-        let to = self.position.max(self.marked);
-        let records = self.journal.writer.commit(self.marked, to, &mark.encode());
-        self.marked = to;
-        records
-    }
-
-    /// Closes a step without sources that have been silent for longer than the grace time.
-    fn force(&mut self, context: &TaskContext<'_>) {
-        if !context.mode.time_passes() {
-            return;
-        }
-        let grace = Duration::from_millis(context.clients.config.core.time.stall_grace.unsigned_abs());
-        if !self.at_end || self.full(context) {
-            return;
-        }
-        let sources = self.awaited(context);
-        let (Some(step), behind) = self.task.held_back_by(&sources) else { return };
-        if self.silence.is_over(&behind, Instant::now(), grace) {
-            tracing::warn!(shard = self.id.partition, step, without = ?behind,
-                "closing a step without the stalled partitions; check that all workers are running");
-            self.close(context, step, Cause::Forced, behind);
-        }
-    }
-
-    /// Closes a step, without the sources that are `behind` and those that join.
-    fn close(&mut self, context: &TaskContext<'_>, step: Millis, cause: Cause, mut behind: Vec<(String, i32)>) {
-        self.first.get_or_insert(step);
-        behind.extend(self.joining.behind(step, &self.task));
-        let behind = self.task.places(behind);
-        let left_out = self.delivering.left_out();
-        let gone = self.let_go(context, step);
-        let basis = Some(self.task.basis());
-        let closed = self.task.close_without(step, &left_out);
-        self.tell_given_up(context);
-        let change = Change { endpoints: self.marks(context, &closed), ..self.change(context, step, gone) };
-        context.clients.telemetry.left_out(left_out.len());
-        context.clients.telemetry.illegal_series(closed.illegal.as_ref());
-        context.clients.telemetry.step_closed(cause);
-        let late = context.clock.present().saturating_sub(step);
-        self.traces.closed(&context.clients.telemetry, self.id.partition, step, cause, late);
-        let cause = match cause {
-            Cause::Watermark => EmitCause::Watermark,
-            Cause::Forced => EmitCause::Forced,
-        };
-        let mark = EmitMark { step, cause, acknowledged: self.acknowledged, left_out, behind, basis, change };
-        let commit_number = self.journal.writer.next_commit_number();
-        let records = self.mark(&mark);
-        #[cfg(feature = "sabotage")]
-        if crate::core::journal::sabotage::is_off(crate::core::journal::sabotage::Rule::Emit) {
-            self.deliver(context, closed.step, closed.batches);
-            self.journal.append(context, records, None);
-            return;
-        }
-        self.pending.push_back((commit_number, closed));
-        self.journal.append(context, records, None);
-    }
-
-    /// Logs the deltas that never received the labels of their set.
-    fn tell_given_up(&mut self, context: &TaskContext<'_>) {
-        let lost = self.task.given_up() - self.given_up;
-        if lost > 0 {
-            self.given_up += lost;
-            context.clients.telemetry.deltas_lost(lost);
-            tracing::error!(
-                shard = self.id.partition,
-                lost,
-                "labels of some label sets were never received; their counts are lost"
-            );
-        }
-    }
-
-    /// Writes the state to the journal, at a moment when the receivers have everything that the state contains. Batches
-    /// for a receiver that is down are part of it.
-    fn write_snapshot(&mut self, context: &TaskContext<'_>) {
-        let Some(closed) = self.task.closed().filter(|_| self.ending == Ending::Open) else { return };
-        let due = self.snapshot.is_none() || self.is_unsaved_for(1, context);
-        if due || self.leaving.is_under_way() {
-            self.snapshot_now(context, closed);
-        }
-    }
-
-    fn snapshot_now(&mut self, context: &TaskContext<'_>, closed: Millis) {
-        let settled = self.pending.is_empty() && !self.delivering.is_waiting();
-        if !settled || self.writing.is_some() || self.snapshot == Some(closed) {
-            return;
-        }
-        let turn = self.shards.snapshots.ask(self.id.partition, Instant::now());
-        if turn.is_none() && !self.leaving.is_under_way() {
-            return;
-        }
-        let (undelivered, apart) = self.delivering.undelivered();
-        let snapshot = SeriesSnapshot {
-            body: self.task.snapshot(),
-            deltas_offset: self.position,
-            step: closed,
-            undelivered,
-            apart,
-            settings: self.task.settings().encode(),
-            joining: self.joining.behind(closed, &self.task).into_iter().collect(),
-        };
-        let records = self.journal.writer.snapshot(&snapshot.into_bytes());
-        self.saved = Instant::now();
-        let bytes = records.iter().map(Vec::len).sum();
-        let (position, chain) = (self.position, self.task.counted().0.clone());
-        self.writing = Some(Writing { step: closed, position, chain, begins: None, bytes, _turn: turn });
-        self.journal.append(context, records, Some(SnapshotBegins));
-    }
-
     /// Handles the fate of a mark, or the settlement of a batch.
     pub(crate) fn tell(&mut self, context: &TaskContext<'_>, news: News) -> Result<(), Ended> {
         match news {
@@ -605,21 +365,6 @@ impl SeriesRunner {
         self.outbox.send();
     }
 
-    fn snapshotted(&mut self, context: &TaskContext<'_>) {
-        let Some(Writing { step, position, chain, begins, .. }) = self.writing.take() else { return };
-        self.snapshot = Some(step);
-        self.acknowledged = self.acknowledged.max(Some(step));
-        self.delivering.held(step);
-        self.advance();
-        context.offsets.note_trim(&self.id.topic, self.id.partition, position);
-        for (topic, partition, (commit_number, _)) in chain.sources() {
-            context.clients.notify_journal(topic, partition, self.id.partition, What::Holds, commit_number);
-        }
-        if let Some(offset) = begins {
-            context.offsets.note_trim(self.journal.topic(), self.id.partition, offset);
-        }
-    }
-
     fn deliver(&mut self, context: &TaskContext<'_>, step: Millis, batches: Vec<StepBatch>) {
         let batches = self.delivering.for_endpoints(batches, |tenant| context.clients.exporter.routes(tenant));
         self.hand_over(step, batches);
@@ -663,64 +408,6 @@ impl SeriesRunner {
     /// Whether all that was closed has been delivered, and the journal released.
     pub(crate) fn drained(&self) -> bool {
         self.leaving == Leaving::Released
-    }
-
-    /// Shows its state on the task registry.
-    pub(crate) fn show(&self, status: &mut TaskStatus, context: &TaskContext<'_>, present: Millis) {
-        status.state = if self.leaving.is_under_way() { TaskState::Closing } else { TaskState::Running };
-        status.restored = true;
-        status.stream_time = self.task.source_times().map(|(_, _, at)| at).min();
-        status.position = self.position;
-        if self.at_end {
-            status.end_offset = status.end_offset.max(self.position);
-        }
-        status.closed_step = self.task.closed();
-        status.lags(self.position, status.closed_step, present);
-        status.fetch_trouble = self.unread.as_ref().map(|unread| unread.why.clone());
-        status.shown = true;
-        status.active_series = self.task.active_series();
-        status.unnamed = self.task.unnamed();
-        status.done = self.ending == Ending::Over;
-        status.trouble = None;
-        status.gaps = self.gaps.lasting();
-        status.endpoints = self.delivering.status(status.closed_step);
-        self.show_limits(status, present);
-        self.show_settings(status, context);
-    }
-
-    /// Reports which sources are counted by other settings than this worker's.
-    fn show_settings(&self, status: &mut TaskStatus, context: &TaskContext<'_>) {
-        let in_force = context.tenants.in_force();
-        let own = in_force.tenants.agreed();
-        status.settings = agreement::look(&self.task, own);
-        let reload_every = Duration::from_millis(context.clients.config.overrides.reload_every.unsigned_abs());
-        self.shards.agreement.tell(&status.settings, own, reload_every, Instant::now());
-    }
-
-    /// Reports what limits refuse, and which labels make the series. That needs a look at all label sets, so it is not
-    /// done often.
-    fn show_limits(&self, status: &mut TaskStatus, present: Millis) {
-        let refused = self.task.refused();
-        let limits = &mut status.limits;
-        if refused == limits.refused || (refused > 0 && present - limits.looked_at < LOOK_EVERY) {
-            return;
-        }
-        let top_labels = self.task.top_labels(TOP_LABELS);
-        if let Some(worst) = top_labels.first().filter(|_| refused > 0) {
-            tracing::warn!(
-                shard = self.id.partition,
-                refused,
-                tenant = worst.tenant,
-                service = worst.service,
-                label = worst.label,
-                values = worst.values,
-                samples = ?worst.samples,
-                "label sets exceed a limit, their counts go to overflow series; this label has the most values: fix \
-                 its source, sanitize span names, or raise the limit (/cardinality lists more)"
-            );
-        }
-        let as_json = |top_label| serde_json::to_value(top_label).unwrap_or_default();
-        *limits = LimitsStatus { refused, looked_at: present, top_labels: top_labels.iter().map(as_json).collect() };
     }
 
     /// Stops fetching and sending.

@@ -25,7 +25,8 @@ use std::time::{Instant, SystemTime};
 
 use prometheus::{IntGauge, IntGaugeVec, Registry};
 
-use super::{keep, names, opts};
+use super::meters::{keep, opts};
+use super::names;
 use crate::core::model::Millis;
 use crate::core::model::text::Shown;
 

@@ -9,9 +9,9 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, Registry};
 
+use super::meters::{keep, opts};
 use super::names;
 use super::task_registry::{TaskRegistry, TaskStatus, gauges};
-use super::{keep, opts};
 use crate::core::model::Millis;
 
 /// Why samples are not sent to an endpoint.

@@ -2,7 +2,8 @@
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{TaskKind, counter, counters, keep, names, opts};
+use super::meters::{counter, counters, keep, opts};
+use super::{TaskKind, names};
 
 /// The requests for internal topics that may fail for long.
 pub(crate) const CREATE_PARTITIONS: &str = "create_partitions";

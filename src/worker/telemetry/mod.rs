@@ -8,10 +8,12 @@ mod endpoints;
 pub mod flood;
 pub(crate) mod hazards;
 pub mod log;
+mod meters;
 pub mod names;
 mod overrides;
 mod receivers;
 mod repartition;
+mod samples;
 mod settings;
 mod task_registry;
 pub mod traces;
@@ -19,56 +21,28 @@ pub mod traces;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, Registry, TextEncoder};
 
 pub use conditions::{Condition, Conditions, Report, Reporter};
 use endpoints::{EndpointCollector, EndpointMeters};
 pub use endpoints::{EndpointDrop, EndpointStatus};
 use hazards::HazardMeters;
-use names::Metric;
+use meters::{counter, counters, histogram, keep, opts};
 pub use overrides::Overrides;
 use overrides::OverridesMeters;
 pub(crate) use receivers::ReceiverId;
 pub use receivers::{QuarantinedSeries, ReceiverStatus, Receivers, WAITS_AT_LEAST, Waiting};
 pub use repartition::RepartitionMeters;
+pub use samples::Samples;
+pub(crate) use samples::{ExportMeters, ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, SAME_LABELS, class_of};
 pub use settings::Settings;
 use settings::SettingsMeters;
 pub use task_registry::{LimitsStatus, SettingsStatus, TaskId, TaskKind, TaskRegistry, TaskState, TaskStatus};
 pub use traces::ActiveSpan;
 use traces::{Traces, TracesError, TracesThread};
 
-use crate::core::remotewrite::verdict::REASONS;
 use crate::core::series::IllegalSeries;
 
-/// The reason under which samples are rejected whose tenant is not legal in a header.
-pub(crate) const ILLEGAL_TENANT: &str = "illegal_tenant";
-/// The same of samples that are not sent, because the receiver refuses their series.
-pub(crate) const QUARANTINED: &str = "quarantined";
-/// Why samples are not sent whose series got the labels of another one.
-pub(crate) const SAME_LABELS: &str = "same_labels";
-/// Why samples are not sent that are older than the settings allow.
-pub(crate) const MAX_SAMPLE_AGE: &str = "max_sample_age";
-
-/// All values that [`class_of`] returns.
-const CLASSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "error"];
-
-/// The class that an answer is counted under; 0 is no answer.
-pub(crate) fn class_of(status: u16) -> &'static str {
-    match status {
-        200..=299 => "2xx",
-        429 => "429",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        500..=599 => "5xx",
-        _ => "error",
-    }
-}
-
-/// Seconds: from a quick answer on the same host to a receiver that hangs until the timeout.
-const REQUEST_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 const RESTORE_BOUNDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 
 /// What happened in a rebalance.
@@ -120,46 +94,6 @@ struct Inner {
     /// Set once they are wanted.
     traces: OnceLock<Traces>,
     repartition: RepartitionMeters,
-}
-
-/// Samples in flight to the receivers, by the sender's own count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Samples {
-    /// Made.
-    pub built: u64,
-    /// Stored by the receiver.
-    pub acknowledged: u64,
-    /// Refused because a predecessor had delivered them.
-    pub already_there: u64,
-    /// Rejected.
-    pub rejected: u64,
-    /// Not sent, by `write_relabel_configs`.
-    pub filtered: u64,
-    /// Dropped with the task that they came from; its next owner sends them again.
-    pub abandoned: u64,
-    /// In flight.
-    pub pending: u64,
-}
-
-/// The meters of remote write.
-pub(crate) struct ExportMeters {
-    pub(crate) built: IntCounter,
-    pub(crate) acknowledged: IntCounter,
-    pub(crate) already_there: IntCounter,
-    pub(crate) rejected: IntCounterVec,
-    pub(crate) filtered: IntCounter,
-    pub(crate) abandoned: IntCounter,
-    pub(crate) exemplars_rejected: IntCounter,
-    pub(crate) exemplars_withheld: IntCounter,
-    pub(crate) written_differs: IntCounter,
-    pub(crate) pending_samples: IntGauge,
-    pub(crate) requests: IntCounterVec,
-    pub(crate) retries: IntCounter,
-    pub(crate) metadata: IntCounterVec,
-    pub(crate) bytes: IntCounter,
-    pub(crate) in_flight: IntGauge,
-    pub(crate) seconds: Histogram,
-    pub(crate) pending_batches: IntGauge,
 }
 
 // === impl Rebalance ===
@@ -481,18 +415,7 @@ impl Telemetry {
     /// The results of all samples so far.
     #[must_use]
     pub fn samples(&self) -> Samples {
-        let meters = self.export();
-        let rejected = meters.rejected.collect();
-        let rejected = rejected.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
-        Samples {
-            built: meters.built.get(),
-            acknowledged: meters.acknowledged.get(),
-            already_there: meters.already_there.get(),
-            rejected: rejected.map(|m| m.get_counter().get_value()).sum::<f64>() as u64,
-            filtered: meters.filtered.get(),
-            abandoned: meters.abandoned.get(),
-            pending: meters.pending_samples.get().unsigned_abs(),
-        }
+        self.0.export.samples()
     }
 
     pub(crate) fn export(&self) -> &ExportMeters {
@@ -514,197 +437,5 @@ pub fn say_illegal(illegal: &IllegalSeries) {
     );
 }
 
-// === impl ExportMeters ===
-
-impl ExportMeters {
-    fn new(registry: &Registry) -> Self {
-        let gauge = |m: Metric| keep(registry, IntGauge::with_opts(opts(m)));
-        Self {
-            built: counter(registry, names::SAMPLES_BUILT),
-            acknowledged: counter(registry, names::SAMPLES_ACKNOWLEDGED),
-            already_there: counter(registry, names::SAMPLES_ALREADY_THERE),
-            rejected: counters(
-                registry,
-                names::SAMPLES_REJECTED,
-                REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED, SAME_LABELS, MAX_SAMPLE_AGE]),
-            ),
-            filtered: counter(registry, names::SAMPLES_FILTERED),
-            abandoned: counter(registry, names::SAMPLES_ABANDONED),
-            exemplars_rejected: counter(registry, names::EXEMPLARS_REJECTED),
-            exemplars_withheld: counter(registry, names::EXEMPLARS_WITHHELD),
-            written_differs: counter(registry, names::WRITTEN_DIFFERS),
-            pending_samples: gauge(names::SAMPLES_PENDING),
-            requests: counters(registry, names::REQUESTS, CLASSES),
-            retries: counter(registry, names::RETRIES),
-            metadata: counters(registry, names::METADATA, ["accepted", "failed"]),
-            bytes: counter(registry, names::BYTES),
-            in_flight: gauge(names::IN_FLIGHT),
-            seconds: keep(registry, Histogram::with_opts(histogram(names::REQUEST_SECONDS, &REQUEST_BOUNDS))),
-            pending_batches: gauge(names::PENDING_BATCHES),
-        }
-    }
-}
-
-fn opts(m: Metric) -> Opts {
-    Opts::new(m.name, m.help)
-}
-
-fn histogram(m: Metric, bounds: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(m.name, m.help).buckets(bounds.to_vec())
-}
-
-fn counter(registry: &Registry, m: Metric) -> IntCounter {
-    keep(registry, IntCounter::with_opts(opts(m)))
-}
-
-/// Counters by the value of one label. The known values exist from the start: `increase()` does not see the first event
-/// of a series that begins with it, so an alert would miss it.
-fn counters(registry: &Registry, m: Metric, known: impl IntoIterator<Item = &'static str>) -> IntCounterVec {
-    let counters = keep(registry, IntCounterVec::new(opts(m), m.labels));
-    known.into_iter().for_each(|value| drop(counters.with_label_values(&[value])));
-    counters
-}
-
-fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let made = made.expect("names.rs holds legal metrics");
-    registry.register(Box::new(made.clone())).expect("names are distinct");
-    made
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::model::{Counter, Ledger};
-    use crate::core::remotewrite::verdict::reason;
-
-    fn span_task(partition: i32) -> TaskId {
-        TaskId { kind: TaskKind::Span, topic: "otlp_spans".to_owned(), partition }
-    }
-
-    #[test]
-    fn a_task_that_leaves_takes_its_series_along() {
-        let t = Telemetry::new();
-        let mut ledger = Ledger::default();
-        ledger.add(Counter::SpansRead, 7);
-        t.tasks().confirm(TaskKind::Span, true);
-        t.tasks().update(&span_task(3), |s| {
-            s.state = TaskState::Running;
-            (s.journaled, s.shown) = (Some(ledger), true);
-            s.lag_millis = 1_500;
-        });
-        let text = t.render();
-        let spans_read = r#"spanmill_spans_read_total{partition="3",state="owned",topic="otlp_spans"} 7"#;
-        assert!(text.contains(spans_read), "{text}");
-        assert!(text.contains(r#"spanmill_lag_seconds{partition="3",state="owned",topic="otlp_spans"} 1.5"#), "{text}");
-        assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 1"#), "{text}");
-        t.tasks().remove(&span_task(3));
-        let text = t.render();
-        assert!(!text.contains(r#"partition="3""#), "{text}");
-        assert!(text.contains(r#"spanmill_tasks{kind="span",state="running"} 0"#), "{text}");
-    }
-
-    #[test]
-    fn rows_stay_with_their_last_value_and_say_what_it_is_worth() {
-        let t = Telemetry::new();
-        let id = span_task(3);
-        let row = |state: &str| {
-            format!("spanmill_lag_records{{partition=\"3\",state=\"{state}\",topic=\"otlp_spans\"}} 12\n")
-        };
-        t.tasks().update(&id, |s| s.lag_records = 5);
-        assert!(!t.render().contains("spanmill_lag_records{"), "nothing is known yet");
-        t.tasks().update(&id, |s| {
-            (s.state, s.shown, s.lag_records) = (TaskState::Running, true, 12);
-            s.journaled = Some(Ledger::default());
-        });
-        assert!(t.render().contains(&row("unconfirmed")), "it is not confirmed");
-        t.tasks().confirm(TaskKind::Span, true);
-        assert!(t.render().contains(&row("owned")));
-        t.tasks().confirm(TaskKind::Span, false);
-        assert!(t.render().contains(&row("unconfirmed")));
-        t.tasks().update(&id, |s| s.state = TaskState::Claiming);
-        assert!(t.render().contains(&row("restoring")));
-        t.tasks().lost(&id);
-        assert!(t.render().contains(&row("lost")));
-        assert!(!t.render().contains("state=\"owned\""), "{}", t.render());
-        t.tasks().forget_lost(TaskKind::Series, Duration::ZERO);
-        t.tasks().forget_lost(TaskKind::Span, Duration::from_secs(3_600));
-        assert!(t.render().contains(&row("lost")), "who has it is not known yet");
-        t.tasks().forget_lost(TaskKind::Span, Duration::ZERO);
-        assert!(!t.render().contains("partition=\"3\""));
-    }
-
-    #[test]
-    fn what_alerts_count_is_there_before_it_happens_and_no_other_label_appears_when_it_does() {
-        let t = Telemetry::new();
-        let rows = |t: &Telemetry| -> Vec<String> {
-            let text = t.render();
-            text.lines().filter_map(|line| line.split_once("} ").map(|(series, _)| series.to_owned())).collect()
-        };
-        let before = rows(&t);
-        for kind in [TaskKind::Span, TaskKind::Series] {
-            t.panicked(kind);
-            t.fenced(kind);
-            t.commit(kind);
-        }
-        [Rebalance::Assigned, Rebalance::Revoked, Rebalance::Lost].into_iter().for_each(|event| t.rebalance(event));
-        [Cause::Watermark, Cause::Forced].into_iter().for_each(|cause| t.step_closed(cause));
-        [true, false].into_iter().for_each(|stored| t.dead_letter(stored));
-        let refused = [300, 400, 401, 404, 413, 418, 429, 500].map(|status| reason(status, ""));
-        for reason in refused.into_iter().chain(["too_old", ILLEGAL_TENANT, QUARANTINED, SAME_LABELS, MAX_SAMPLE_AGE]) {
-            t.export().rejected.with_label_values(&[reason]).inc();
-        }
-        for status in [0, 204, 302, 400, 429, 503] {
-            t.export().requests.with_label_values(&[class_of(status)]).inc();
-        }
-        assert_eq!(rows(&t), before);
-    }
-
-    #[test]
-    fn every_name_in_the_list_is_exposed() {
-        let t = Telemetry::new();
-        t.rebalance(Rebalance::Assigned);
-        t.commit(TaskKind::Span);
-        t.tick();
-        t.fenced(TaskKind::Series);
-        t.restored(TaskKind::Span, Duration::from_millis(20));
-        t.step_closed(Cause::Forced);
-        t.dead_letter(true);
-        t.panicked(TaskKind::Span);
-        t.memory_held("series", 1);
-        t.admin_request_failed("delete_records");
-        t.topics_at_risk("one_copy", 1);
-        t.memory_reserved("fetch", 1);
-        t.overrides_loaded("v1".to_owned(), Vec::new());
-        t.settings_in_force(1, "");
-        t.export().rejected.with_label_values(&["bad_data"]).inc();
-        let receiver = t.receivers().add("http://r/".to_owned(), &"a".into());
-        t.receivers().waits(receiver, "unauthorized", "check the token");
-        t.export().requests.with_label_values(&["2xx"]).inc();
-        t.endpoint_settled("mimir", ["acknowledged", "duplicate", "rejected", "filtered"].map(|result| (result, 1)));
-        t.endpoint_dropped("mimir", EndpointDrop::Backlog, 1);
-        let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };
-        for id in [&span_task(0), &shard] {
-            t.tasks().update(id, |s| {
-                s.stream_time = Some(15_000);
-                s.closed_step = Some(15_000);
-                s.endpoints = [("mimir".into(), EndpointStatus::default())].into();
-                (s.journaled, s.shown) = (Some(Ledger::default()), true);
-            });
-        }
-        let text = t.render();
-        for m in names::ALL.iter().chain(names::LEDGER) {
-            assert!(text.contains(&format!("# HELP {} ", m.name)), "{} is not exposed", m.name);
-        }
-    }
-
-    #[test]
-    fn an_update_changes_only_what_it_names() {
-        let statuses = TaskRegistry::default();
-        statuses.update(&span_task(1), |s| s.position = 5);
-        statuses.update(&span_task(1), |s| s.restored = true);
-        statuses.update(&span_task(0), |s| s.position = 9);
-        let all = statuses.snapshot();
-        assert_eq!(all.iter().map(|(id, s)| (id.partition, s.position)).collect::<Vec<_>>(), [(0, 9), (1, 5)]);
-        assert!(statuses.get(&span_task(1)).expect("known").restored);
-    }
-}
+mod tests;

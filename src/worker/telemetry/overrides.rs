@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, Registry};
 
+use super::meters::{counters, keep, opts};
 use super::names;
-use super::{counters, keep, opts};
 
 /// The settings of tenants, as seen from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::{counter, keep, names, opts};
+use super::meters::{counter, keep, opts};
+use super::names;
 use crate::core::model::Millis;
 
 /// What the repartition stage of this worker has done.

@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{GaugeVec, IntCounter, Registry};
 
+use super::meters::{counter, keep, opts};
 use super::names;
-use super::{counter, keep, opts};
 
 /// The settings of this worker that others should have, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

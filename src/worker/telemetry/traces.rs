@@ -22,7 +22,8 @@ use prost::Message as _;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, RequestBuilder};
 
-use super::{counters, flood, names};
+use super::meters::counters;
+use super::{flood, names};
 use crate::config::settings;
 
 /// Spans that wait to be sent, at most.
