@@ -83,7 +83,7 @@ fn a_worker_whose_brokers_are_gone_is_not_ready_keeps_its_rows_and_lives_on() {
     );
     scene.cluster.broker_up(1).expect("the broker comes back");
     worker.gets_ready();
-    assert!(worker.log().contains("not ready: "), "{}", worker.log());
+    assert!(worker.log().contains("not ready condition="), "{}", worker.log());
     assert!(worker.log().contains("condition met again"), "{}", worker.log());
     load.end();
     worker.stop(STOPS_WITHIN);

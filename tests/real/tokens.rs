@@ -142,7 +142,7 @@ fn a_worker_on_kafka_goes_on_with_tokens_of_six_seconds_while_their_endpoint_fai
     let mut refused = place.worker("worker with a wrong secret", &texts(&wrong));
     let log = says(&mut refused, "no token for Kafka");
     let message = format!(
-        "no token for Kafka: the token endpoint {} refuses the client (status 401): invalid_client: Invalid client or Invalid \
+        "error=the token endpoint {} refuses the client (status 401): invalid_client: Invalid client or Invalid \
          client credentials",
         endpoint.url
     );
@@ -170,7 +170,7 @@ fn a_worker_on_kafka_goes_on_with_tokens_of_six_seconds_while_their_endpoint_fai
 
     endpoint.fails.store(true, Ordering::Relaxed);
     let failing = "fails (status 503): the directory is down";
-    says(&mut worker, "not ready: no token for Kafka");
+    says(&mut worker, "reason=\"no token for Kafka");
     let log = worker.log();
     let lines = |log: &str| log.lines().filter(|line| line.contains(failing) && line.contains("remedy")).count();
     assert_eq!(lines(&log), 1, "{log}");

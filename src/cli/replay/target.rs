@@ -164,8 +164,10 @@ impl TargetArgs {
         let mut reasons = Vec::new();
         for finding in outcome.findings {
             match finding {
-                Finding::Good(text) => tracing::info!(target = outcome.target, "{text}"),
-                Finding::Warning(text) => tracing::warn!(target = outcome.target, "{text}"),
+                Finding::Good(text) => tracing::info!(target = outcome.target, finding = text, "examined a receiver"),
+                Finding::Warning(text) => {
+                    tracing::warn!(target = outcome.target, finding = text, "a receiver will not take everything");
+                }
                 Finding::Waits(text) | Finding::Refusal(text) => reasons.push(format!("- {text}")),
             }
         }

@@ -417,7 +417,7 @@ impl Crew {
         self.parts.clients.telemetry.rebalance_storm();
         tracing::warn!(
             times,
-            "the group keeps moving partitions, {times} times within a minute; check whether workers restart or miss \
+            "the group keeps moving partitions, so many times within a minute; check whether workers restart or miss \
              heartbeats. If not, increase session.timeout.ms in kafka.properties, and set group.instance.id to a \
              name of its own for each worker, so that a restart moves no partitions"
         );

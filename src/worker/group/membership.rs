@@ -72,7 +72,8 @@ impl Membership {
                 tracing::warn!(
                     error = text,
                     held_back,
-                    "this worker may not join group {group}: grant Read on it. Retrying"
+                    group,
+                    "this worker may not join the group: grant Read on it. Retrying"
                 );
             } else {
                 tracing::warn!(error = text, held_back, group, "group consumer error");

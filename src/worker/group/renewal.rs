@@ -38,8 +38,9 @@ impl Renewal {
                 tracing::error!(
                     error,
                     held_back,
-                    "this worker may not write to Kafka: grant Write on topics with the prefix {group}- (before Kafka \
-                     3.0 also IdempotentWrite on the cluster). Retrying"
+                    prefix = %format_args!("{group}-"),
+                    "this worker may not write to Kafka: grant Write on topics with this prefix (before Kafka 3.0 also \
+                     IdempotentWrite on the cluster). Retrying"
                 );
             } else {
                 tracing::error!(error, held_back, "the producer failed permanently, replacing it");

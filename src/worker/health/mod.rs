@@ -137,7 +137,7 @@ impl Watch {
             self.is_late = true;
             // How a worker starts is no news, until it lasts.
             let lasting = groups.iter().filter_map(|(_, trouble)| trouble.as_ref());
-            lasting.for_each(|text| tracing::warn!("not ready: {text}"));
+            lasting.for_each(|reason| tracing::warn!(condition = Condition::Group.name(), reason, "not ready"));
         }
         for (kind, trouble) in groups {
             conditions.report(Condition::Group, kind.name(), trouble);

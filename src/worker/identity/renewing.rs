@@ -173,7 +173,7 @@ impl<S: Renewable> State<S> {
         match renewed {
             Ok(item) => {
                 if self.failed.take().is_some() {
-                    tracing::info!("{} renewed again", S::WHAT);
+                    tracing::info!(what = S::WHAT, "credentials renewed again");
                 }
                 self.failures = 0;
                 self.not_before = now.checked_add(S::PAUSES.renewed);
@@ -186,7 +186,7 @@ impl<S: Renewable> State<S> {
                 self.not_before = now.checked_add(pause);
                 let meanwhile =
                     if self.good(now).is_some() { "using the cached credentials" } else { "sending is blocked" };
-                tracing::warn!(meanwhile, error = why, retry_in = ?pause, "cannot renew {}, retrying", S::WHAT);
+                tracing::warn!(what = S::WHAT, meanwhile, error = why, retry_in = ?pause, "cannot renew credentials, retrying");
                 self.failed = Some(why);
             }
         }

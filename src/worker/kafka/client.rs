@@ -436,10 +436,10 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as L;
     let text = trouble::plain(text);
     match level {
-        _ if matches!(facility, "CONFWARN" | "COMMITFAIL") => tracing::debug!("librdkafka: {facility} {text}"),
+        _ if matches!(facility, "CONFWARN" | "COMMITFAIL") => tracing::debug!(facility, text, "librdkafka"),
         // A line for each partition at each refresh, and always on: `topic_ids` needs some of them.
-        L::Debug if facility == "METADATA" => tracing::trace!("librdkafka: {facility} {text}"),
-        L::Debug => tracing::debug!("librdkafka: {facility} {text}"),
+        L::Debug if facility == "METADATA" => tracing::trace!(facility, text, "librdkafka"),
+        L::Debug => tracing::debug!(facility, text, "librdkafka"),
         L::Emerg | L::Alert | L::Critical | L::Error => say(Level::ERROR, text),
         L::Warning => say(Level::WARN, text),
         L::Notice | L::Info => say(Level::INFO, text),
@@ -467,7 +467,7 @@ pub(crate) fn told(error: &rdkafka::error::KafkaError, words: &str) -> String {
 /// Every client of this process meets the same broker, and reports that repeatedly: a line for each cause and minute.
 fn say(level: Level, text: &str) {
     if text.contains(tokens::MISSED) {
-        return tracing::debug!("librdkafka: {text}");
+        return tracing::debug!(text, "librdkafka");
     }
     let trouble = trouble::of(text);
     let (cause, remedy) = match trouble {
@@ -475,16 +475,16 @@ fn say(level: Level, text: &str) {
             trouble::met(trouble, text);
             (trouble.kind.to_owned(), Some(trouble.remedy))
         }
-        None if text.contains("Disconnected") => return tracing::debug!("librdkafka: {text}"),
+        None if text.contains("Disconnected") => return tracing::debug!(text, "librdkafka"),
         None => (flood::gist(text), None),
     };
     let Some(held_back) = flood::may_say(&cause) else {
-        return tracing::trace!("librdkafka: {text}");
+        return tracing::trace!(text, "librdkafka");
     };
     match level {
-        Level::ERROR => tracing::error!(held_back, remedy, "librdkafka: {text}"),
-        Level::INFO if trouble.is_none() => tracing::info!(held_back, "librdkafka: {text}"),
-        _ => tracing::warn!(held_back, remedy, "librdkafka: {text}"),
+        Level::ERROR => tracing::error!(held_back, remedy, text, "librdkafka"),
+        Level::INFO if trouble.is_none() => tracing::info!(held_back, text, "librdkafka"),
+        _ => tracing::warn!(held_back, remedy, text, "librdkafka"),
     }
 }
 

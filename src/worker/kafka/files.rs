@@ -82,7 +82,7 @@ impl Watched {
             }
         };
         if changed && !self.changed {
-            tracing::warn!("{}", self.told());
+            tracing::warn!(reason = self.told(), "a file of kafka.properties has changed");
         }
         self.changed = changed;
     }

@@ -64,7 +64,7 @@ fn retrying(error: &RdError, topic: &str) {
     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
         tracing::debug!(%error, topic, "log read failed, retrying");
     } else if let Some(held_back) = flood::may_say(&format!("read {topic}: {error}")) {
-        tracing::warn!(%error, held_back, "this worker may not read topic {topic}: grant Read on it. Retrying");
+        tracing::warn!(%error, held_back, topic, "this worker may not read the topic: grant Read on it. Retrying");
     }
 }
 

@@ -285,9 +285,9 @@ impl Source {
                     tracing::warn!(
                         held_back,
                         current,
+                        error = %failed.why,
                         remedy = failed.trouble.remedy,
-                        "no token for Kafka: {}",
-                        failed.why
+                        "no token for Kafka"
                     );
                 }
                 state.failed = Some(failed);

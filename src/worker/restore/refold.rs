@@ -123,7 +123,7 @@ impl Refold<'_> {
             named.push(format!("records below offset {to}; restore the deltas topic"));
         }
         let error = TakeoverError::Lacks { shard: self.id.partition, lacks: named.join(", ") };
-        tracing::error!("{error}");
+        tracing::error!(%error, "delta records are missing at the take-over of a shard");
         error
     }
 }

@@ -270,7 +270,7 @@ impl SeriesRunner {
                  with the same number: the journal of {topic}[{partition}] has lost its end. Counts of this source \
                  are not exact any more; restore the journal, or start again with another kafka.group"
             );
-            tracing::error!("{trouble}");
+            tracing::error!(error = trouble, "a delta record differs from the counted one with the same number");
             self.contradicted.unmet(trouble);
         }
         match verdict {
@@ -315,7 +315,7 @@ impl SeriesRunner {
                  records",
                 LASTS.as_secs()
             );
-            tracing::error!("{trouble}");
+            tracing::error!(error = trouble, "a delta record is missing for too long");
             self.ends.unmet(trouble);
         }
     }

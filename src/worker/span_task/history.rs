@@ -118,7 +118,7 @@ impl History {
         let said = replayed.ends_early.map(|(_, at)| at).filter(|at| at.elapsed() < SAY_EVERY);
         replayed.ends_early = Some((end, said.unwrap_or_else(Instant::now)));
         if let Some(trouble) = replayed.trouble(id).filter(|_| said.is_none()) {
-            tracing::error!("{trouble}");
+            tracing::error!(error = trouble, "a partition ends before the range of the replay");
         }
     }
 

@@ -361,7 +361,7 @@ impl SpanRunner {
         if self.open.see(from, self.progress.patience(), self.watched)
             && let Some(trouble) = self.open.trouble(&self.id)
         {
-            tracing::warn!(end = status.end_offset, "{trouble}");
+            tracing::warn!(end = status.end_offset, error = trouble, "an open transaction blocks a partition");
         }
     }
 

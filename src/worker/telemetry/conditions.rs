@@ -172,8 +172,8 @@ impl Conditions {
         drop(states);
         let condition = condition.name();
         match trouble {
-            Some(text) if was_met => tracing::warn!(condition, "not ready: {text}"),
-            Some(text) => tracing::info!(condition, "not ready yet: {text}"),
+            Some(text) if was_met => tracing::warn!(condition, reason = text, "not ready"),
+            Some(text) => tracing::info!(condition, reason = text, "not ready yet"),
             None => tracing::info!(condition, lasted, "condition met again"),
         }
     }

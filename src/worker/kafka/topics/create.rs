@@ -180,11 +180,15 @@ impl Topics {
             return Ok(true);
         }
         if self.health.fails(Request::CreatePartitions, &self.telemetry) == Failing::Anew {
-            let group = &self.names.group;
             tracing::error!(
-                "cannot grow topic {topic} from {found} to {wanted} partitions: {refused}. The new partitions of its \
-                 source are not read until that succeeds; retrying. Grant Alter on topics with the prefix {group}-, \
-                 or grow it manually with `kafka-topics --alter --topic {topic} --partitions {wanted}`"
+                topic,
+                from = found,
+                to = wanted,
+                error = %refused,
+                prefix = %format_args!("{}-", self.names.group),
+                "cannot grow a topic. The new partitions of its source are not read until that succeeds; retrying. Grant \
+                 Alter on topics with this prefix, or grow it manually with `kafka-topics --alter --topic TOPIC \
+                 --partitions TO`"
             );
         }
         Ok(false)

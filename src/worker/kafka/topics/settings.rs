@@ -113,7 +113,7 @@ impl Topics {
             Some((code, why)) => self.say_untold(code.is_some_and(is_denied), &why),
         }
         for (risk, topics) in self.health.risks_to_say() {
-            tracing::warn!("{topics}: {risk}");
+            tracing::warn!(%topics, %risk, "internal topics are at risk");
         }
         self.health.show(self.telemetry.as_ref());
     }
@@ -121,9 +121,9 @@ impl Topics {
     fn say_unsupported(&self) {
         if self.health.denied(Request::DescribeConfigs) {
             tracing::warn!(
-                "these brokers do not report the settings of topics. Check yourself that topics with the prefix {}- do not \
-                 expire and are not compacted",
-                self.names.group
+                prefix = %format_args!("{}-", self.names.group),
+                "these brokers do not report the settings of topics. Check yourself that topics with this prefix do not \
+                 expire and are not compacted"
             );
         }
     }
@@ -138,17 +138,23 @@ impl Topics {
         if !news {
             return;
         }
-        let (group, topics) = (&self.names.group, self.health.untold());
-        let (what, remedy) = if denied {
-            let remedy = format!(". Grant DescribeConfigs on topics with the prefix {group}-");
-            ("this worker may not describe", remedy)
+        let topics = self.health.untold();
+        if denied {
+            tracing::warn!(
+                error = why,
+                %topics,
+                prefix = %format_args!("{}-", self.names.group),
+                "this worker may not describe the settings of topics. Whether they expire, are compacted or may lose \
+                 acknowledged records is unknown. Grant DescribeConfigs on topics with this prefix. Retrying"
+            );
         } else {
-            ("the brokers do not report", String::new())
-        };
-        tracing::warn!(
-            "{what} the settings of topics: {why}. Whether {topics} expire, are compacted or may lose acknowledged \
-             records is unknown{remedy}. Retrying"
-        );
+            tracing::warn!(
+                error = why,
+                %topics,
+                "the brokers do not report the settings of topics. Whether they expire, are compacted or may lose \
+                 acknowledged records is unknown. Retrying"
+            );
+        }
     }
 }
 

@@ -58,12 +58,14 @@ impl Topics {
             return false;
         }
         let failing = self.health.fails(Request::DeleteRecords, &self.telemetry);
-        let group = &self.names.group;
+        let prefix = format_args!("{}-", self.names.group);
         if code.is_some_and(cannot) {
             if self.health.denied(Request::DeleteRecords) {
                 tracing::warn!(
-                    "these brokers do not support the deletion of records, so the internal topics with the prefix \
-                     {group}- grow without limit: {why}. Watch their size; a new kafka.group starts with empty ones"
+                    error = why,
+                    %prefix,
+                    "these brokers do not support the deletion of records, so the internal topics with this prefix grow \
+                     without limit. Watch their size; a new kafka.group starts with empty ones"
                 );
             }
             return false;
@@ -71,12 +73,15 @@ impl Topics {
         let denied_anew = code.is_some_and(is_denied) && self.health.denied(Request::DeleteRecords);
         match failing {
             _ if denied_anew => tracing::warn!(
-                "this worker may not delete records of internal topics, which grow without limit: {why}. Grant \
-                 Delete on topics with the prefix {group}-. Retrying"
+                error = why,
+                %prefix,
+                "this worker may not delete records of internal topics, which grow without limit. Grant Delete on topics \
+                 with this prefix. Retrying"
             ),
             // A leader that moves is normal.
             Failing::ForLong => tracing::warn!(
-                "old records of internal topics cannot be deleted: {why}. The topics grow meanwhile; retrying"
+                error = why,
+                "old records of internal topics cannot be deleted. The topics grow meanwhile; retrying"
             ),
             _ => tracing::debug!(error = why, "old records not deleted"),
         }
