@@ -13,6 +13,8 @@ const ZIPKIN: &str = "every span keeps its resource, and client and server with 
 const JOURNAL: &str = "offsets follow from the journal: every span counts once";
 const MECHANISM: &str =
     "not in this build of the client: use PLAIN, SCRAM, OAUTHBEARER, AWS_MSK_IAM or a TLS certificate";
+const KERBEROS: &str = "write the principal and keytab as kafka.properties sasl.kerberos.principal and sasl.kerberos.keytab with \
+                        sasl.mechanisms GSSAPI, for a build with the feature kerberos";
 const SOURCE: &str = "write the extension's token endpoint and client as kafka.properties sasl.oauthbearer.token.endpoint.url, \
                       sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret";
 const EXCLUDE: &str = "write regular expressions in kafka.topics that match the other topics only";
@@ -120,7 +122,7 @@ const ROWS: &[Row] = &[
     key("auth.sasl.aws_msk.region", Text, "kafka.properties.sasl.aws.region", Same),
     none("auth.sasl.aws_msk.broker_addr", Ignored("the token is for the cluster")),
     none("auth.sasl.version", Ignored("the client asks the broker")),
-    none("auth.kerberos.**", Refused(MECHANISM)),
+    none("auth.kerberos.**", Refused(KERBEROS)),
     case("auth.tls", PRESENT, Nothing, "kafka.properties.security.protocol", Same),
     key("auth.tls.insecure", By(tls_off), "kafka.properties.security.protocol", Same),
     key("auth.tls.ca_file", Text, "kafka.properties.ssl.ca.location", Same),
