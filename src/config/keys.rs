@@ -134,6 +134,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("service_graphs", "traces_service_graph_*: which services call which."),
     ("host_info", "traces_host_info: the hosts that send spans, one series each."),
     ("traces", "Metrics of whole traces, which close in stream time. All spans of a trace must be in one partition."),
+    ("duplicates", "Spans that come again, as from a producer that retries. Off, they count every time."),
     ("histograms", "Type and resolution of histograms."),
     ("span_names", "Sanitizer: replaces IDs in span names. Works on each name alone, so all workers agree."),
     ("limits", "Limits per tenant."),

@@ -195,6 +195,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "traces.late",
             "traces.max_spans",
             "traces.max_traces",
+            "duplicates.window",
+            "duplicates.max_spans",
             "histograms.mode",
             "histograms.native_bucket_factor",
             "histograms.native_max_buckets",

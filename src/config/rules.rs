@@ -179,6 +179,10 @@ impl Layers<'_> {
         if time.source == TimeSource::Record && time.lateness != usual.lateness {
             self.broken(&["time.lateness", "time.source"], "applies only to `source: span_end`; remove one of them");
         }
+        // A commit holds each of its slots, which are an eighth of it.
+        if (1..1_000).contains(&draft.config.core.duplicates.window) {
+            self.broken(&["duplicates.window"], "is shorter than 1s; write 0s for none, or 1s to 1h");
+        }
         if time.stall_grace < time.idle {
             self.broken(
                 &["time.stall_grace", "time.idle"],

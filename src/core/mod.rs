@@ -20,6 +20,7 @@
 //! | [`slo`] | spans → events of service level objectives, and the good ones |
 //! | [`servicegraph`] | spans → edges, paired in stream time → deltas |
 //! | [`traces`] | spans → whole traces, closed in stream time → deltas |
+//! | [`duplicates`] | spans → those that came before |
 //! | [`deltas`] | the open step of a span task; delta records and their bytes |
 //! | [`journal`] | frames, the fold, the writer's state machine |
 //! | [`series`] | cumulative series of a shard: steps, staleness, snapshots |
@@ -28,6 +29,7 @@
 
 pub mod attribute_metrics;
 pub mod deltas;
+pub mod duplicates;
 pub mod filter;
 pub mod formats;
 pub mod hostinfo;

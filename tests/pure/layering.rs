@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 52] = [
+const ROOMS: [Room; 53] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -49,6 +49,7 @@ const ROOMS: [Room; 52] = [
     pure("core::slo", &["settings", "otlp", "filter", "sampling", "spanmetrics", "deltas", "model"]),
     pure("core::servicegraph", &["settings", "otlp", "filter", "sampling", "sanitize", "deltas", "model"]),
     pure("core::traces", &["settings", "otlp", "sanitize", "deltas", "model"]),
+    pure("core::duplicates", &["settings", "otlp", "model"]),
     pure("core::deltas", &["model"]),
     pure("core::journal", &["model"]),
     pure("core::series", &["settings", "model", "deltas", "journal", "remotewrite"]),
@@ -69,6 +70,7 @@ const ROOMS: [Room; 52] = [
             "attribute_metrics",
             "servicegraph",
             "traces",
+            "duplicates",
             "deltas",
             "journal",
             "series",

@@ -9,6 +9,7 @@ mod cases;
 mod chaos_schedule;
 mod config_corpus;
 mod conformance;
+mod duplicates;
 mod events;
 mod features;
 mod formats;

@@ -263,7 +263,10 @@ fn the_random_topics_reach_every_outcome() {
         Counter::EdgesTooLong,
         Counter::EdgesDroppedNested,
     ];
-    let is_off = |name: &str| name.starts_with("attribute_values_") || name.starts_with("trace");
+    let is_off = |name: &str| {
+        let of_duplicates = ["spans_dropped_duplicate", "spans_not_remembered"].contains(&name);
+        of_duplicates || name.starts_with("attribute_values_") || name.starts_with("trace")
+    };
     for (counter, value) in ledger.iter() {
         let expected = never.contains(&counter) || is_off(counter.name());
         assert_eq!(value == 0, expected, "{} is {value}", counter.name());

@@ -413,6 +413,17 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Maximum number of open traces per source partition, and of remembered ones. A span takes 56 bytes.",
         slot: |d| DraftField::Whole(&mut d.config.core.traces.max_traces, 1..=10_000_000),
     },
+    // duplicates
+    ConfigKey {
+        path: "duplicates.window",
+        doc: "How long a span is remembered, in stream time, so that it counts once when it comes again. 0: not at all.",
+        slot: |d| DraftField::Duration(&mut d.config.core.duplicates.window, 0..=HOUR),
+    },
+    ConfigKey {
+        path: "duplicates.max_spans",
+        doc: "Maximum number of remembered spans per source partition, of 38 to 76 bytes. Beyond, duplicates may count.",
+        slot: |d| DraftField::Whole(&mut d.config.core.duplicates.max_spans, 1..=100_000_000),
+    },
     // histograms
     ConfigKey {
         path: "histograms.mode",

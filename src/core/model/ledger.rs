@@ -219,6 +219,10 @@ counters! {
     TraceValuesDroppedInvalidUtf8 = "trace_values_dropped_invalid_utf8" in "spanmill_trace_values_dropped_total" reason "invalid_utf8",
     /// Traces that took longer than `histograms.max_duration`: their duration is observed as 0 s.
     TracesTooLong = "traces_too_long" in "spanmill_traces_too_long_total",
+    /// Spans that came before, within `duplicates.window`: they count nowhere.
+    SpansDroppedDuplicate = "spans_dropped_duplicate" in "spanmill_spans_dropped_total" reason "duplicate",
+    /// Spans that would not be recognized if they came again, because `duplicates.max_spans` were remembered.
+    SpansNotRemembered = "spans_not_remembered" in "spanmill_spans_not_remembered_total" role "duplicate",
 }
 
 /// So many counters are always among the bytes of a ledger.
@@ -256,7 +260,12 @@ impl Ledger {
     /// Spans read that are neither counted nor dropped for a named reason. Anything but 0 is a bug.
     #[must_use]
     pub fn unaccounted_spans(&self) -> i128 {
-        let dropped = [Counter::SpansDroppedInvalidUtf8, Counter::SpansDroppedDisabled, Counter::SpansDroppedFiltered];
+        let dropped = [
+            Counter::SpansDroppedInvalidUtf8,
+            Counter::SpansDroppedDisabled,
+            Counter::SpansDroppedFiltered,
+            Counter::SpansDroppedDuplicate,
+        ];
         i128::from(self.get(Counter::SpansRead))
             - i128::from(self.get(Counter::SpansCounted))
             - dropped.iter().map(|&t| i128::from(self.get(t))).sum::<i128>()

@@ -114,7 +114,7 @@ pub(super) struct Row {
     pub(super) rewritten: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct ResourceRow {
     resource: ByteRange,
     /// As in a [`Row`].
@@ -215,6 +215,25 @@ impl Batch {
                 rewritten: &self.rewritten,
             }
         })
+    }
+
+    /// Removes the spans with these ordinals, which ascend. The others keep theirs; a resource may come several times then,
+    /// and one without spans not at all.
+    pub fn remove(&mut self, ordinals: &[u32]) {
+        let (mut kept, mut left) = (Vec::with_capacity(self.resources.len()), ordinals);
+        for row in std::mem::take(&mut self.resources) {
+            if row.first == row.end {
+                kept.push(row);
+            }
+            let mut first = row.first;
+            while let Some((&ordinal, rest)) = left.split_first().filter(|(ordinal, _)| (**ordinal as usize) < row.end)
+            {
+                kept.extend((first < ordinal as usize).then_some(ResourceRow { first, end: ordinal as usize, ..row }));
+                (first, left) = (ordinal as usize + 1, rest);
+            }
+            kept.extend((first < row.end).then_some(ResourceRow { first, ..row }));
+        }
+        self.resources = kept;
     }
 
     /// When each span ended, in the record's order: Unix time, nanoseconds.

@@ -3,6 +3,7 @@
 //! Durations are milliseconds unless the name has another unit; histogram bounds are nanoseconds, strictly ascending.
 
 mod attribute_metrics;
+mod duplicates;
 pub mod labels;
 mod naming;
 mod policies;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use crate::core::model::{Millis, StepWidth};
 
 pub use attribute_metrics::{AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, MetricValue, ValueScope};
+pub use duplicates::Duplicates;
 pub use naming::{HistogramMode, Histograms, InvalidUtf8, LatencyUnit, Naming, Profile};
 pub use policies::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 pub use service_graphs::{Ancestors, LatencySides, ServiceGraphs, ServiceNamespace};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub attribute_metrics_presets: Vec<AttributeMetricsPreset>,
     /// `traces:`
     pub traces: Traces,
+    /// `duplicates:`
+    pub duplicates: Duplicates,
     /// `histograms:`
     pub histograms: Histograms,
     /// `span_names:`

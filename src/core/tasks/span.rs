@@ -376,9 +376,10 @@ impl SpanTask {
     /// What the task holds in memory.
     #[must_use]
     pub fn holding(&self) -> Holding {
-        let Processors { table, pairing, window, .. } = &self.processors;
+        let Processors { table, pairing, window, seen, .. } = &self.processors;
         let traces = window.as_ref().map_or(0, |window| window.bytes());
-        let edges = pairing.pending() * EDGE + pairing.remembered() * KIN + traces;
+        let seen = seen.as_ref().map_or(0, |seen| seen.bytes());
+        let edges = pairing.pending() * EDGE + pairing.remembered() * KIN + traces + seen;
         Holding { open: table.estimate(), known: table.known_bytes(), edges, doubted: self.doubt.bytes() }
     }
 
@@ -400,6 +401,7 @@ impl SpanTask {
         if let Some(clock) = &mut clock {
             clock.set(stream_time);
         }
+        self.processors.drop_duplicates(&mut self.batch, record, tenant, stream_time);
         self.processors.record(&self.batch, record, tenant, stream_time, clock);
     }
 
@@ -420,7 +422,7 @@ impl SpanTask {
             && decode(self.encoding, &mut self.batch, record.value).is_ok()
             && !self.batch.is_excluded()
         {
-            self.processors.rebuild(&self.batch, record, tenant);
+            self.processors.rebuild(&mut self.batch, record, tenant);
         }
         self.read_past(record.offset);
     }

@@ -117,6 +117,8 @@ const OTHER: &[(&str, &[&str])] = &[
     ("traces.late", &["0s", "traces.errors=true"]),
     ("traces.max_spans", &["2", "traces.errors=true"]),
     ("traces.max_traces", &["2", "traces.errors=true"]),
+    ("duplicates.window", &["30s"]),
+    ("duplicates.max_spans", &["3", "duplicates.window=30s"]),
     ("histograms.mode", &["both"]),
     ("histograms.native_bucket_factor", &["2", "histograms.mode=native"]),
     ("histograms.native_max_buckets", &["4", "histograms.mode=native"]),

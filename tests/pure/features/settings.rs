@@ -44,6 +44,8 @@ pub(crate) fn random_tenants(dice: &mut Dice) -> Tenants {
     if chance(dice, 4) {
         defaults.tenant = TenantSource::Attribute { key: "tenant.id".into(), fallback: "nobody".into() };
     }
+    // Thrown apart, so that all else of a seed is as without.
+    duplicates(&mut Dice(dice.0 ^ 0xd0), &mut defaults);
     let other = random(dice, &defaults);
     let defaults = random(dice, &defaults);
     let overridden = if chance(dice, 2) { vec![("other".to_owned(), Arc::new(other))] } else { Vec::new() };
@@ -137,6 +139,12 @@ fn traces(dice: &mut Dice, config: &mut Config) {
     settings.late = pick(dice, &[0, 1_000, 20_000, 300_000]);
     settings.max_spans = pick(dice, &[1, 3, 20, 10_000]);
     settings.max_traces = pick(dice, &[1, 3, 20, 10_000]);
+}
+
+fn duplicates(dice: &mut Dice, config: &mut Config) {
+    let settings = &mut config.core.duplicates;
+    settings.window = pick(dice, &[0, 0, 0, 0, 0, 1, 20_000, 300_000]);
+    settings.max_spans = pick(dice, &[1, 3, 20, 10_000]);
 }
 
 /// Names that are no longer than the shortest limit of label values.

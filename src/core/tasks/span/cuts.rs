@@ -118,6 +118,10 @@ impl SpanTask {
         let from = self.position.unwrap_or(to);
         let counter = if to < from { Counter::RecordsReadAgain } else { Counter::RecordsPassedOver };
         self.processors.ledger.add(counter, to.abs_diff(from));
+        // What is read again counts again, and offsets are in the order of stream time no longer.
+        if let Some(seen) = &mut self.processors.seen {
+            seen.clear();
+        }
         let stream_time = self.stream_time.unwrap_or(0);
         self.end_stretch(to, self.step.end_of(stream_time), stream_time)
     }
@@ -130,7 +134,7 @@ impl SpanTask {
     /// Ends the open stretch, in which `step` was the oldest open one.
     pub(super) fn end_stretch(&mut self, to: i64, step: Millis, stream_time: Millis) -> StepCut {
         self.latest = self.latest_with(step);
-        let (reread_from, live) = self.processors.live();
+        let (reread_from, live) = self.processors.live(stream_time);
         let commit_number = self.next_commit_number;
         let head = DeltaHead {
             topic: self.topic.clone(),

@@ -10,6 +10,7 @@ use super::waiting::{self, Waiting};
 use super::{Record, SpanSettings};
 use crate::core::attribute_metrics::AttributeMetrics;
 use crate::core::deltas::{DeltaTable, Limited};
+use crate::core::duplicates::{SeenSpans, Sighting};
 use crate::core::hostinfo::HostInfo;
 use crate::core::model::text::is_tenant;
 use crate::core::model::wire::Malformed;
@@ -28,6 +29,10 @@ pub(super) struct Processors {
     pub(super) pairing: Pairing,
     /// Open traces; `None` while no tenant has metrics of them.
     pub(super) window: Option<Box<TraceWindow>>,
+    /// Spans that came of late; `None` while duplicates are not looked for.
+    pub(super) seen: Option<Box<SeenSpans>>,
+    /// The ordinals of duplicates in the present record.
+    duplicates: Vec<u32>,
     pub(super) table: DeltaTable,
     pub(super) ledger: Ledger,
     pub(super) sample: TraceSample,
@@ -61,7 +66,9 @@ impl Processors {
         tell(&mut table, s);
         let (tenants, pairing) = (ByTenant::new(s), Pairing::seeded(&s.tenants, s.seed));
         let window = TraceWindow::new(&s.tenants, s.seed).map(Box::new);
-        Self { tenants, pairing, window, table, ledger, sample: TraceSample::default() }
+        let seen = SeenSpans::new(&s.tenants.defaults().duplicates, s.seed).map(Box::new);
+        let (sample, duplicates) = (TraceSample::default(), Vec::new());
+        Self { tenants, pairing, window, seen, duplicates, table, ledger, sample }
     }
 
     /// Continues with other settings. Pending edges and open traces are kept.
@@ -101,6 +108,44 @@ impl Processors {
         of_edges.max(of_traces)
     }
 
+    /// Removes the spans of a decoded record that came before. They are read, and counted as duplicates.
+    pub(super) fn drop_duplicates(
+        &mut self,
+        batch: &mut Batch,
+        record: &Record<'_>,
+        tenant: &str,
+        stream_time: Millis,
+    ) {
+        let Some(seen) = &mut self.seen else { return };
+        seen.turn_to(record.offset, stream_time);
+        let forgotten = self.look_for_duplicates(batch, record, tenant);
+        self.ledger.add(Counter::SpansNotRemembered, forgotten);
+        let dropped = self.duplicates.len() as u64;
+        self.ledger.add(Counter::SpansRead, dropped);
+        self.ledger.add(Counter::SpansDroppedDuplicate, dropped);
+    }
+
+    /// Removes from a decoded record what came before; returns how many of the rest are not remembered.
+    fn look_for_duplicates(&mut self, batch: &mut Batch, record: &Record<'_>, tenant: &str) -> u64 {
+        let Self { tenants, seen: Some(seen), duplicates, .. } = self else { return 0 };
+        duplicates.clear();
+        let mut forgotten = 0;
+        for resource_spans in batch.resources(record.value) {
+            let tenant = seen.tenant(&tenants.name(tenant, &resource_spans));
+            for span in resource_spans.spans() {
+                match seen.see(tenant, &span, record.offset) {
+                    Sighting::Again => duplicates.push(span.ordinal),
+                    Sighting::Forgotten => forgotten += 1,
+                    Sighting::New | Sighting::Nameless => {}
+                }
+            }
+        }
+        if !duplicates.is_empty() {
+            batch.remove(duplicates);
+        }
+        forgotten
+    }
+
     /// Counts and pairs the spans of a decoded record. With a clock each belongs to the step of its own end.
     pub(super) fn record(
         &mut self,
@@ -110,7 +155,7 @@ impl Processors {
         stream_time: Millis,
         mut clock: Option<&mut SpanClock>,
     ) {
-        let Self { tenants, pairing, window, table, ledger, sample } = self;
+        let Self { tenants, pairing, window, table, ledger, sample, .. } = self;
         let at = pairing.record(record.offset, stream_time);
         for resource_spans in batch.resources(record.value) {
             let tenant = tenants.name(tenant, &resource_spans);
@@ -171,7 +216,11 @@ impl Processors {
     }
 
     /// Rebuilds pending edges and open traces from a decoded record that a commit covers.
-    pub(super) fn rebuild(&mut self, batch: &Batch, record: &Record<'_>, tenant: &str) {
+    pub(super) fn rebuild(&mut self, batch: &mut Batch, record: &Record<'_>, tenant: &str) {
+        if let Some(seen) = &mut self.seen {
+            seen.turn_again(record.offset);
+            self.look_for_duplicates(batch, record, tenant);
+        }
         // The time does not matter: the list holds the creation times of what opens here.
         let at = self.pairing.record(record.offset, 0);
         for resource_spans in batch.resources(record.value) {
@@ -192,10 +241,24 @@ impl Processors {
         if let Some(window) = &mut self.window {
             window.finish_rebuild(&mut self.ledger);
         }
+        if let Some(seen) = &mut self.seen {
+            seen.finish_rebuild();
+        }
     }
 
-    /// What waits, as bytes for a commit, and the offset of the first record that is needed to get it back.
-    pub(super) fn live(&self) -> (Option<i64>, Vec<u8>) {
+    /// What waits at this stream time, and what is remembered, as bytes for a commit, and the offset of the first record that is
+    /// needed to get it back.
+    pub(super) fn live(&mut self, stream_time: Millis) -> (Option<i64>, Vec<u8>) {
+        let (from, waiting) = self.waiting();
+        let Some((first, slots)) = self.seen.as_mut().and_then(|seen| seen.list(stream_time, from)) else {
+            return (from, waiting);
+        };
+        let reread = from.map_or(first, |from| from.min(first));
+        (Some(reread), waiting::with_slots(reread, (first, &slots), (from, &waiting)))
+    }
+
+    /// What waits, as bytes, and the offset of the first record that is needed to get it back.
+    fn waiting(&self) -> (Option<i64>, Vec<u8>) {
         let (edges_from, edges) = self.pairing.live();
         let Some(window) = &self.window else { return (edges_from, edges) };
         let traces_from = window.reread_from();
@@ -206,6 +269,10 @@ impl Processors {
 
     /// Begins to rebuild what waited at a commit: what [`Processors::live`] returned.
     pub(super) fn begin_rebuild(&mut self, from: i64, live: &[u8]) -> Result<(), Malformed> {
+        let (slots, (from, live)) = waiting::split_slots(from, live)?;
+        if let (Some(seen), Some((first, slots))) = (&mut self.seen, slots) {
+            seen.begin_rebuild(first, slots)?;
+        }
         let Waiting { edges, traces } = waiting::split(from, live)?;
         if !edges.1.is_empty() {
             self.pairing.begin_rebuild(edges.0, edges.1)?;
@@ -219,7 +286,7 @@ impl Processors {
 
     /// Whether anything can be rebuilt.
     pub(super) fn rebuilds(&self) -> bool {
-        self.pairing.is_enabled() || self.window.is_some()
+        self.pairing.is_enabled() || self.window.is_some() || self.seen.is_some()
     }
 }
 

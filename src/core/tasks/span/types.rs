@@ -134,7 +134,7 @@ pub struct Holding {
     pub open: usize,
     /// Label sets that are known, until they are forgotten.
     pub known: usize,
-    /// Pending edges, and open traces.
+    /// Pending edges, open traces, and spans that are remembered because they may come again.
     pub edges: usize,
     /// Records whose time is not clear: released by further reading.
     pub doubted: usize,

@@ -3,10 +3,11 @@
 //! ```text
 //! edges                                                    without traces, as without a trace window
 //! 4 | offset gap | length | edges | offset gap | traces    with them
+//! 6 | offset gap | length | slots | offset gap | all of the above    with spans that are remembered as duplicates
 //! ```
 //!
-//! Each list begins at its own offset, which is relative to where re-reading starts. The lists of edges never begin with
-//! a 4.
+//! Each list begins at its own offset, which is relative to where re-reading starts. The lists of edges begin with an
+//! odd byte, a 0 or a 2.
 
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64};
 use crate::core::servicegraph::{self, PendingEdge};
@@ -14,10 +15,16 @@ use crate::core::servicegraph::{self, PendingEdge};
 /// The first byte where there are traces.
 const WITH_TRACES: u8 = 4;
 
+/// The first byte where there are slots of remembered spans.
+const WITH_SLOTS: u8 = 6;
+
+/// A list, and the offset where it begins.
+type Listed<'a> = (i64, &'a [u8]);
+
 /// The lists, each with the offset where it begins.
 pub(super) struct Waiting<'a> {
-    pub(super) edges: (i64, &'a [u8]),
-    pub(super) traces: (i64, &'a [u8]),
+    pub(super) edges: Listed<'a>,
+    pub(super) traces: Listed<'a>,
 }
 
 /// Joins the lists; re-reading starts at `from`.
@@ -40,10 +47,32 @@ pub(super) fn split(from: i64, bytes: &[u8]) -> Result<Waiting<'_>, Malformed> {
     let Some(rest) = bytes.strip_prefix(&[WITH_TRACES]) else {
         return Ok(Waiting { edges: (from, bytes), traces: (from, &[]) });
     };
-    let begins = |gap| from.checked_add_unsigned(gap).ok_or(Malformed("an offset is out of range"));
     let mut r = Reader::new(rest);
-    let edges = (begins(r.u64()?)?, r.bytes()?);
-    Ok(Waiting { edges, traces: (begins(r.u64()?)?, r.rest()) })
+    let edges = (after(from, r.u64()?)?, r.bytes()?);
+    Ok(Waiting { edges, traces: (after(from, r.u64()?)?, r.rest()) })
+}
+
+/// Puts the slots of remembered spans before what waits; re-reading starts at `from`.
+pub(super) fn with_slots(from: i64, slots: Listed<'_>, waiting: (Option<i64>, &[u8])) -> Vec<u8> {
+    let mut out = Vec::with_capacity(slots.1.len() + waiting.1.len() + 16);
+    out.push(WITH_SLOTS);
+    put_u64(&mut out, slots.0.abs_diff(from));
+    put_bytes(&mut out, slots.1);
+    put_u64(&mut out, waiting.0.map_or(0, |begins| begins.abs_diff(from)));
+    out.extend_from_slice(waiting.1);
+    out
+}
+
+/// Splits what [`with_slots`] returned: the slots, if there are any, and what waits.
+pub(super) fn split_slots(from: i64, bytes: &[u8]) -> Result<(Option<Listed<'_>>, Listed<'_>), Malformed> {
+    let Some(rest) = bytes.strip_prefix(&[WITH_SLOTS]) else { return Ok((None, (from, bytes))) };
+    let mut r = Reader::new(rest);
+    let slots = (after(from, r.u64()?)?, r.bytes()?);
+    Ok((Some(slots), (after(from, r.u64()?)?, r.rest())))
+}
+
+fn after(from: i64, gap: u64) -> Result<i64, Malformed> {
+    from.checked_add_unsigned(gap).ok_or(Malformed("an offset is out of range"))
 }
 
 /// The pending edges of a commit that re-reads from `from`, in the order of their origin.
@@ -51,6 +80,7 @@ pub(super) fn split(from: i64, bytes: &[u8]) -> Result<Waiting<'_>, Malformed> {
 /// # Errors
 /// When the list is damaged.
 pub fn pending_edges(from: i64, live: &[u8]) -> Result<Vec<PendingEdge>, Malformed> {
+    let (_, (from, live)) = split_slots(from, live)?;
     let (from, edges) = split(from, live)?.edges;
     servicegraph::pending_edges(from, edges)
 }
