@@ -14,8 +14,10 @@ mod phases;
 pub mod relabel;
 pub mod request;
 pub mod separate;
+mod start_times;
 pub mod v2;
 pub mod verdict;
 
 pub use request::{Request, StepBatch};
+pub use start_times::StartTimes;
 pub use verdict::{Backoff, Choice, Past, ReceiverAnswer, Verdict};
