@@ -5,6 +5,7 @@
 //! *Next:* `export`.
 
 pub mod acceptance;
+pub mod custom_buckets;
 pub mod decode;
 pub mod encode;
 mod exemplars;

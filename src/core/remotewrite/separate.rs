@@ -38,8 +38,8 @@ pub struct Separated {
 }
 
 /// Entries of a request that is being built.
-#[derive(Default)]
-struct Entries {
+#[derive(Debug, Default)]
+pub(super) struct Entries {
     raw: Vec<u8>,
     series: u32,
     samples: u32,
@@ -48,11 +48,11 @@ struct Entries {
 }
 
 /// One entry with what it holds.
-struct Entry<'a> {
-    bytes: &'a [u8],
-    samples: u32,
-    exemplars: u32,
-    start: Millis,
+pub(super) struct Entry<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) samples: u32,
+    pub(super) exemplars: u32,
+    pub(super) start: Millis,
 }
 
 // === impl Request ===
@@ -112,7 +112,7 @@ pub(super) fn labels_of(series: &[u8]) -> &[u8] {
     series.get(..end).unwrap_or_default()
 }
 
-fn entries<'a>(raw: &'a [u8], starts: Option<&StartTimes>) -> Result<Vec<Entry<'a>>, Malformed> {
+pub(super) fn entries<'a>(raw: &'a [u8], starts: Option<&StartTimes>) -> Result<Vec<Entry<'a>>, Malformed> {
     let (mut r, mut starts, mut out) = (Reader::new(raw), starts.into_iter().flat_map(StartTimes::iter), Vec::new());
     while !r.is_empty() {
         if r.u64()? != SERIES_TAG {
@@ -139,7 +139,7 @@ fn entries<'a>(raw: &'a [u8], starts: Option<&StartTimes>) -> Result<Vec<Entry<'
 // === impl Entries ===
 
 impl Entries {
-    fn push(&mut self, entry: &Entry<'_>) {
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
         put_u64(&mut self.raw, SERIES_TAG);
         put_bytes(&mut self.raw, entry.bytes);
         self.series += 1;
@@ -148,7 +148,20 @@ impl Entries {
         self.starts.push(entry.start);
     }
 
-    fn finish(self) -> Option<Request> {
+    /// Appends those of another one.
+    pub(super) fn append(&mut self, other: Self) {
+        self.raw.extend_from_slice(&other.raw);
+        self.series += other.series;
+        self.samples += other.samples;
+        self.exemplars += other.exemplars;
+        self.starts.append(other.starts);
+    }
+
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    pub(super) fn finish(self) -> Option<Request> {
         let Self { raw, series, samples, exemplars, mut starts } = self;
         let starts = starts.finish();
         let request = Request::compress(&raw, series, samples, exemplars, &mut snap::raw::Encoder::new());

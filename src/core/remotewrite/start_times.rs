@@ -65,6 +65,10 @@ impl StartTimesBuilder {
         }
     }
 
+    pub(super) fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Takes what was pushed; `None` if it is known for no series.
     pub(super) fn finish(&mut self) -> Option<StartTimes> {
         let known = self.0.iter().any(|(time, _)| *time != 0);
