@@ -15,6 +15,7 @@ use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 mod age;
+mod compliance;
 mod custom_buckets;
 mod exemplars;
 mod in_flight;

@@ -239,7 +239,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "remote_write.min_in_flight",
-        doc: "Concurrent requests of one tenant to begin with. More while answers are quick, half of them at 429, 5xx and time-outs.",
+        doc: "Concurrent requests of a tenant at first: more while answers are quick, half of them when it is overloaded.",
         slot: |d| DraftField::Whole(&mut d.config.remote_write.min_in_flight, 1..=1024),
     },
     ConfigKey {

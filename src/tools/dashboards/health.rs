@@ -351,7 +351,6 @@ fn sending() -> Vec<Panel> {
                 ("duplicate", rate("samples_duplicate_total", "")),
                 ("rejected: {{reason}}", rate("samples_rejected_total", "reason")),
                 ("filtered", rate("samples_filtered_total", "")),
-                ("converted", rate("samples_converted_total", "")),
                 ("abandoned", rate("samples_abandoned_total", "")),
             ],
         ),

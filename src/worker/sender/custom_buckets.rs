@@ -24,7 +24,7 @@ pub(super) struct CustomBucketsState {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The receiver has refused them; until then it is not tried again.
+    /// The receiver has refused them; until then it is not retried.
     refused_until: Option<Instant>,
     /// What was logged last: why it gets classic ones, if it does.
     said: Option<&'static str>,

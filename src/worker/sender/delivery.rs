@@ -2,8 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
 
 mod converting;
-mod lanes;
 mod omitting;
+mod parallel;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::quarantine::Suspect;
 use super::shard_sender::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
 use converting::in_terms_of;
-use lanes::{Lanes, Progress};
+use parallel::{Progress, Ways};
 
 /// The state of a track.
 pub(super) struct Sending {
@@ -36,7 +36,7 @@ pub(super) struct Sending {
     pub(super) failing: Arc<Failing>,
 }
 
-/// A lane of a batch while it is being sent.
+/// A batch while it is being sent, one request after the other; several of these share its requests.
 struct Delivery<'a> {
     sending: &'a Sending,
     batch: &'a StepBatch,
@@ -71,19 +71,19 @@ enum Unsendable {
 impl Sending {
     /// Sends what comes, one batch after the other.
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
-        let (mut writer, mut lanes) = (None, Lanes::new());
+        let (mut writer, mut ways) = (None, Ways::new());
         while let Some(Queued { batch, ticket }) = batches.recv().await {
             let (step, tenant, endpoint) = (batch.step, Arc::clone(&batch.tenant), batch.endpoint.clone());
             let out = Delivered { step, tenant, endpoint, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
             match self.shared.destination.of(&batch.tenant, batch.endpoint.as_deref()) {
                 To::Receiver(endpoint) => {
-                    self.deliver(&batch, (&mut lanes, endpoint), ticket, out).await;
+                    self.deliver(&batch, (&mut ways, endpoint), ticket, out).await;
                 }
                 To::Store(store) => store.keep(&self, &mut writer, &batch, ticket, out).await,
                 To::Gone => {
                     // What waits there is over with it.
-                    lanes.clear();
-                    self.forget(&batch, ticket, out);
+                    ways.clear();
+                    self.forget(&batch, &ticket, out);
                 }
             }
         }
@@ -92,7 +92,7 @@ impl Sending {
     async fn deliver(
         &self,
         batch: &StepBatch,
-        (lanes, endpoint): (&mut Lanes, Arc<Endpoint>),
+        (ways, endpoint): (&mut Ways, Arc<Endpoint>),
         ticket: Ticket,
         mut out: Delivered,
     ) {
@@ -100,13 +100,13 @@ impl Sending {
         let progress = Progress::new(ticket, custom);
         // See `remotewrite/phases.rs`.
         if batch.requests.iter().any(Request::has_two_phases) {
-            self.phase((batch, false), (lanes, &endpoint), &progress, &mut out).await;
+            self.phase((batch, false), (ways, &endpoint), &progress, &mut out).await;
         }
-        self.phase((batch, true), (lanes, &endpoint), &progress, &mut out).await;
+        self.phase((batch, true), (ways, &endpoint), &progress, &mut out).await;
         if progress.is_gone() {
-            return self.forget(batch, progress.ticket, out);
+            return self.forget(batch, &progress.ticket, out);
         }
-        let first = lanes.iter_mut().flatten().next();
+        let first = ways.iter_mut().flatten().next();
         if let Some(way) = &first {
             way.recipient.report_quarantine();
         }
@@ -130,7 +130,7 @@ impl Sending {
 
 impl Sending {
     /// Settles what is left of a batch whose endpoint is not one of its tenant's any more.
-    fn forget(&self, batch: &StepBatch, ticket: Ticket, out: Delivered) {
+    fn forget(&self, batch: &StepBatch, ticket: &Ticket, out: Delivered) {
         let left = ticket.left();
         ticket.settle(left);
         if let Some(name) = &batch.endpoint {

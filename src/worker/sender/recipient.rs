@@ -55,7 +55,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Site {
     pub(super) shard: u32,
-    pub(super) lane: usize,
+    pub(super) place: usize,
 }
 
 /// Why an attempt failed.
@@ -183,7 +183,7 @@ mod tests {
     fn what_fails_in_a_pause_neither_counts_nor_shortens_it() {
         let (receivers, concurrency) = (Receivers::default(), Concurrency::new(1, 1));
         let recipient = Recipient::new(&receivers, "http://r/".to_owned(), &"a".into(), Duration::ZERO, concurrency);
-        let site = |shard| Site { shard, lane: 0 };
+        let site = |shard| Site { shard, place: 0 };
         let asked = Duration::from_secs(60);
         let start = Instant::now();
         recipient.failed(site(0), &trouble(Some(asked)), BACKOFF);

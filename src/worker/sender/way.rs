@@ -52,9 +52,9 @@ impl Way {
         way.get_or_insert_with(|| Self::new(endpoint, of, tenant))
     }
 
-    fn new(endpoint: Arc<Endpoint>, (sending, lane): (&Sending, usize), tenant: &Arc<str>) -> Self {
+    fn new(endpoint: Arc<Endpoint>, (sending, place): (&Sending, usize), tenant: &Arc<str>) -> Self {
         let recipient = endpoint.recipient(sending.shared.telemetry.receivers(), tenant);
-        let site = Site { shard: sending.shard, lane };
+        let site = Site { shard: sending.shard, place };
         Self { endpoint, recipient, tenant: Arc::clone(tenant), site, described: None }
     }
 
@@ -62,7 +62,7 @@ impl Way {
     pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, sending: &Sending) -> bool {
         let other = endpoint.id != self.endpoint.id;
         if other {
-            *self = Self::new(endpoint, (sending, self.site.lane), &Arc::clone(&self.tenant));
+            *self = Self::new(endpoint, (sending, self.site.place), &Arc::clone(&self.tenant));
         }
         other
     }

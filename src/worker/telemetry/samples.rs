@@ -101,7 +101,7 @@ impl ExportMeters {
             acknowledged: self.acknowledged.get(),
             already_there: self.already_there.get(),
             rejected: rejected.map(|m| m.get_counter().get_value()).sum::<f64>() as u64,
-            filtered: self.filtered.get(),
+            filtered: self.filtered.get() + self.converted.get(),
             abandoned: self.abandoned.get(),
             pending: self.pending_samples.get().unsigned_abs(),
         }

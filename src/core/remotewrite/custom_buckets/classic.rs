@@ -19,13 +19,16 @@ pub(super) enum Part {
     Bucket,
 }
 
+/// A part, and the name without its ending.
+type Named<'a> = (Part, &'a [u8]);
+
 /// A series.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     /// All its labels, encoded.
     pub(super) labels: &'a [u8],
-    /// Which part it may be, and the name without its ending.
-    pub(super) part: Option<(Part, &'a [u8])>,
+    /// Which part it may be.
+    pub(super) part: Option<Named<'a>>,
     /// Its bound.
     pub(super) le: Option<&'a str>,
     /// The labels without name and bound, encoded; only if it may be a part.
@@ -64,7 +67,7 @@ impl<'a> Line<'a> {
 }
 
 /// Which part the labels name, and their bound.
-fn part_of(labels: &[u8]) -> Result<(Option<(Part, &[u8])>, Option<&str>), Malformed> {
+fn part_of(labels: &[u8]) -> Result<(Option<Named<'_>>, Option<&str>), Malformed> {
     let (mut name, mut le, mut r) = (&[][..], None, Reader::new(labels));
     while !r.is_empty() {
         r.u64()?;

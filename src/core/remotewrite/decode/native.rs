@@ -85,7 +85,7 @@ impl Native {
             return Some(format!("the resolution rises from {} to {}", before.schema, self.schema));
         }
         if self.bounds != before.bounds {
-            // Other buckets: the histogram as a whole goes on.
+            // Other buckets: the histogram as a whole continues.
             let fallen = self.count < before.count || self.sum < before.sum;
             return fallen.then(|| format!("the count or the sum falls as the bounds change: {before}, {self}"));
         }

@@ -13,6 +13,7 @@ use std::task::Poll;
 
 use super::{Delivery, Sending};
 use crate::core::remotewrite::custom_buckets::CustomBuckets;
+use crate::core::remotewrite::relabel::Relabeler;
 use crate::core::remotewrite::{Request, StepBatch};
 use crate::worker::sender::Delivered;
 use crate::worker::sender::endpoints::Endpoint;
@@ -24,9 +25,9 @@ use crate::worker::sender::way::Way;
 const MOST: usize = 16;
 
 /// The destinations of the requests of a track that are in flight, of which the first is always there.
-pub(super) type Lanes = Vec<Option<Way>>;
+pub(super) type Ways = Vec<Option<Way>>;
 
-/// What the lanes of a batch share.
+/// What all deliveries of a batch share.
 pub(super) struct Progress {
     pub(super) ticket: Ticket,
     /// The receiver has later steps, so it also has this one.
@@ -39,7 +40,7 @@ pub(super) struct Progress {
     pub(super) custom: bool,
 }
 
-/// The requests of a phase that no lane has taken yet.
+/// The requests of a phase that no delivery has taken yet.
 struct Waiting<'a> {
     batch: VecDeque<&'a Request>,
     values: bool,
@@ -112,11 +113,11 @@ impl Sending {
     async fn settle_first(
         &self,
         (batch, values): (&StepBatch, bool),
-        (lanes, endpoint): (&mut Lanes, &Arc<Endpoint>),
+        (ways, endpoint): (&mut Ways, &Arc<Endpoint>),
         progress: &Progress,
         (waiting, out): (&Mutex<Waiting<'_>>, &mut Delivered),
     ) -> Vec<Suspect> {
-        let Some(way) = lanes.first_mut() else { return Vec::new() };
+        let Some(way) = ways.first_mut() else { return Vec::new() };
         let way = Way::to(way, Arc::clone(endpoint), (self, 0), &batch.tenant);
         let (counts, suspects) = (out.clone(), Vec::new());
         let mut delivery = Delivery { sending: self, batch, way, progress, out: counts, rerouted: false, suspects };
@@ -129,22 +130,22 @@ impl Sending {
     pub(super) async fn phase(
         &self,
         (batch, values): (&StepBatch, bool),
-        (lanes, endpoint): (&mut Lanes, &Arc<Endpoint>),
+        (ways, endpoint): (&mut Ways, &Arc<Endpoint>),
         progress: &Progress,
         out: &mut Delivered,
     ) {
         let waiting = Mutex::new(Waiting::new(batch, values, progress.custom));
         // Where series may become one, the first of them is sent: so there is an order.
-        let one = endpoint.relabeler.as_ref().is_some_and(|rules| rules.may_merge());
+        let one = endpoint.relabeler.as_ref().is_some_and(Relabeler::may_merge);
         let most = if one { 1 } else { batch.requests.len().clamp(1, MOST) };
-        if lanes.len() < most {
-            lanes.resize_with(most, || None);
+        if ways.len() < most {
+            ways.resize_with(most, || None);
         }
-        let mut first = self.settle_first((batch, values), (lanes, endpoint), progress, (&waiting, out)).await;
+        let mut first = self.settle_first((batch, values), (ways, endpoint), progress, (&waiting, out)).await;
         let counts = Delivered { acknowledged: 0, already_there: 0, rejected: 0, filtered: 0, ..out.clone() };
         let mut running: Vec<Pin<Box<dyn Future<Output = Delivered> + Send + '_>>> = Vec::with_capacity(most);
-        for (lane, way) in lanes.iter_mut().take(most).enumerate() {
-            let way = Way::to(way, Arc::clone(endpoint), (self, lane), &batch.tenant);
+        for (place, way) in ways.iter_mut().take(most).enumerate() {
+            let way = Way::to(way, Arc::clone(endpoint), (self, place), &batch.tenant);
             let (out, suspects) = (counts.clone(), std::mem::take(&mut first));
             let delivery = Delivery { sending: self, batch, way, progress, out, rerouted: false, suspects };
             running.push(Box::pin(delivery.work(&waiting, values)));
@@ -164,7 +165,7 @@ impl Delivery<'_> {
     /// Settles one request after the other until there is none left.
     async fn work(mut self, waiting: &Mutex<Waiting<'_>>, values: bool) -> Delivered {
         while self.settle_next(waiting, values).await.is_some() {}
-        // Another lane may have shown only then that the receiver takes some.
+        // Another delivery may have shown only then that the receiver takes some.
         self.quarantine();
         self.out
     }
