@@ -28,6 +28,8 @@ const RUNS: usize = 5;
 /// What a request may hold, as by default.
 const MAX_SAMPLES: usize = 2_000;
 const MAX_BYTES: usize = 1 << 20;
+/// When all series began to count, in remote write 2.0.
+const BEGAN: i64 = FIRST - 1_000;
 /// Of the trace ID of an exemplar.
 const LABEL: &str = "traceID";
 /// One series in so many has an exemplar.
@@ -140,7 +142,7 @@ fn push_all(writer: &mut SeriesWriter, kinds: &[Kind], sets: &[Set]) {
         for (k, kind) in kinds.iter().enumerate() {
             let labels = SeriesLabels { block: &set.block, cuts: set.cuts, name: &kind.name_wire, le: &kind.le_wire };
             let point = Point { start: None, at: FIRST, value: value(s, k) };
-            writer.push(&labels, point, exemplar(s, k).as_ref());
+            writer.since(BEGAN).push(&labels, point, exemplar(s, k).as_ref());
         }
     }
 }
@@ -232,7 +234,7 @@ impl Symbols {
         let own = Descriptions::default();
         let said = describe(name, false, &own);
         let (help_ref, unit_ref) = (self.of(said.help), self.of(said.unit));
-        let sample = |s: &Sample| proto_v2::Sample { value: s.value, timestamp: s.timestamp, start_timestamp: 0 };
+        let sample = |s: &Sample| proto_v2::Sample { value: s.value, timestamp: s.timestamp, start_timestamp: BEGAN };
         proto_v2::TimeSeries {
             labels_refs,
             samples: series.samples.iter().map(sample).collect(),

@@ -164,9 +164,11 @@ impl Layers<'_> {
             && let Some(first) = inherited.first()
         {
             // Keys that a tenant cannot have of its own are those of all tenants.
-            let RemoteWrite { max_samples, max_bytes, min_backoff, max_backoff, max_in_flight, .. } = first.remote;
+            let RemoteWrite { max_samples, max_bytes, min_backoff, max_backoff, min_in_flight, max_in_flight, .. } =
+                first.remote;
             let usual = RemoteWrite::default();
-            let remote = RemoteWrite { max_samples, max_bytes, min_backoff, max_backoff, max_in_flight, ..usual };
+            let remote =
+                RemoteWrite { max_samples, max_bytes, min_backoff, max_backoff, min_in_flight, max_in_flight, ..usual };
             base = Some(EndpointDraft { remote, ..EndpointDraft::default() });
         }
         self.put_endpoint(base.unwrap_or_default());

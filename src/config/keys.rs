@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 34] = [
+pub(super) const PER_TENANT: [&str; 35] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -87,6 +87,7 @@ pub(super) const PER_TENANT: [&str; 34] = [
     "remote_write.enable_http2",
     "remote_write.on_status",
     "remote_write.protocol",
+    "remote_write.convert_classic_histograms_to_nhcb",
     "remote_write.exemplars",
     "remote_write.max_sample_age",
     "remote_write.metadata_interval",

@@ -31,6 +31,7 @@ mod reference;
 mod relabeling;
 mod rules;
 mod schema;
+mod sending;
 pub mod settings;
 mod slos;
 mod statuses;

@@ -233,6 +233,7 @@ impl Layers<'_> {
             );
         }
         self.check_statuses(draft);
+        self.check_sending(draft);
         let (cert, key) = ("remote_write.tls.cert_file", "remote_write.tls.key_file");
         self.check_identity("remote_write.tls", &remote.tls);
         for (path, file) in [

@@ -165,12 +165,16 @@ pub struct RemoteWrite {
     pub min_backoff: Millis,
     /// `max_backoff`. Default 10 s.
     pub max_backoff: Millis,
+    /// `min_in_flight`: requests of one tenant to one receiver at a time, over all shards, that are allowed in any case. Default 4.
+    pub min_in_flight: usize,
     /// `max_in_flight`: requests to one receiver at a time, over all shards and tenants. Default 64.
     pub max_in_flight: usize,
     /// `on_status`: what to do at an answer with one of these statuses, if not the usual. Default none.
     pub on_status: BTreeMap<u16, OnStatus>,
     /// `protocol`: the version of remote write. Default auto.
     pub protocol: Protocol,
+    /// `convert_classic_histograms_to_nhcb`: whether classic histograms are sent as native ones with custom buckets. Default false.
+    pub convert_classic_histograms_to_nhcb: bool,
     /// `exemplars`: whether they are sent. Default auto.
     pub exemplars: SendExemplars,
     /// `max_sample_age`: samples that are older when they are to be sent are dropped, and counted; 0: none. Default 0 s.
@@ -457,9 +461,11 @@ impl Default for RemoteWrite {
             max_bytes: 1 << 20,
             min_backoff: 100,
             max_backoff: 10_000,
+            min_in_flight: 4,
             max_in_flight: 64,
             on_status: BTreeMap::new(),
             protocol: Protocol::Auto,
+            convert_classic_histograms_to_nhcb: false,
             exemplars: SendExemplars::Auto,
             max_sample_age: 0,
             metadata_interval: 60_000,

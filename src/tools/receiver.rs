@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::core::remotewrite::decode;
 use crate::core::remotewrite::decode::proto::{MetricMetadata, TimeSeries, WriteRequest};
-use crate::core::remotewrite::v2;
+use crate::core::remotewrite::{custom_buckets, v2};
 
 pub use memory::{Memory, SeriesState};
 use wire::{Listener, Peer};
@@ -117,6 +117,12 @@ struct Inside {
     expected: Option<(String, String)>,
     watcher: Option<Watcher>,
     refuse_old: bool,
+    refuse_custom: bool,
+    delay: Duration,
+    /// Answers 503 to what is more at a time.
+    overload: Option<usize>,
+    at_a_time: usize,
+    most_at_a_time: usize,
     speech: Speech,
     probes: u64,
     metadata: u64,
@@ -239,6 +245,27 @@ impl Receiver {
         self.inside().refuse_old = true;
     }
 
+    /// From now on refuses, with status 400 and as a whole, every request that holds a native histogram with custom buckets.
+    pub fn refuse_custom_buckets(&self) {
+        self.inside().refuse_custom = true;
+    }
+
+    /// From now on answers after a while.
+    pub fn delay(&self, delay: Duration) {
+        self.inside().delay = delay;
+    }
+
+    /// From now on answers 503 to requests beyond so many at a time.
+    pub fn overload_beyond(&self, at_a_time: usize) {
+        self.inside().overload = Some(at_a_time);
+    }
+
+    /// The most requests that were there at a time, among those that were not too many.
+    #[must_use]
+    pub fn most_at_a_time(&self) -> usize {
+        self.inside().most_at_a_time
+    }
+
     /// From now on calls `watcher` with the tenant and the content of every entry that is stored, resent ones included.
     pub fn watch(&self, watcher: impl FnMut(&str, &TimeSeries) + Send + 'static) {
         self.inside().watcher = Some(Box::new(watcher));
@@ -331,9 +358,14 @@ async fn write(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let outcome = {
+    let (outcome, delay) = {
         let mut inside = shared.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if Inside::is_probe(&headers, &body) {
+        inside.at_a_time += 1;
+        let outcome = if inside.is_overloaded() {
+            let outcome = refusal(503, "too many requests at a time", Vec::new());
+            inside.note(&headers, body, &outcome);
+            outcome
+        } else if Inside::is_probe(&headers, &body) {
             inside.probes += 1;
             inside.store(&headers, &body)
         } else if let Some(said) = Inside::metadata_in(&headers, &body) {
@@ -343,9 +375,14 @@ async fn write(
             let outcome = inside.take(&headers, &body);
             inside.note(&headers, body, &outcome);
             outcome
-        }
+        };
+        (outcome, inside.delay)
     };
     shared.changed.notify_all();
+    let _present = Present(&shared);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
     match outcome {
         Outcome::Answer(Reply { status, text, headers }) => {
             let mut response = (status, text).into_response();
@@ -364,9 +401,27 @@ async fn write(
     }
 }
 
+/// A request that is there; dropping it ends that.
+struct Present<'a>(&'a ReceiverState);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.inside.lock().unwrap_or_else(PoisonError::into_inner).at_a_time -= 1;
+    }
+}
+
 // === impl Inside ===
 
 impl Inside {
+    /// Whether the present request is one too many.
+    fn is_overloaded(&mut self) -> bool {
+        let too_many = self.overload.is_some_and(|most| self.at_a_time > most);
+        if !too_many {
+            self.most_at_a_time = self.most_at_a_time.max(self.at_a_time);
+        }
+        too_many
+    }
+
     fn take(&mut self, headers: &HeaderMap, body: &[u8]) -> Outcome {
         let tenant = tenant_of(headers);
         match self.tenants.get(&*tenant).cloned().or_else(|| self.faults.pop_front()) {
@@ -411,6 +466,10 @@ impl Inside {
             Err(error) => return refusal(400, &error, Vec::new()),
         };
         let none = || if says { written(0, 0, 0) } else { Vec::new() };
+        let is_custom = |series: &TimeSeries| series.histograms.iter().any(|h| h.schema == custom_buckets::SCHEMA);
+        if (self.refuse_custom || !says) && request.timeseries.iter().any(is_custom) {
+            return refusal(400, "native histograms with custom buckets are not supported", none());
+        }
         let tenant = tenant_of(headers);
         for series in &request.timeseries {
             let name = decode::text(&series.labels);

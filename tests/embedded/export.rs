@@ -15,7 +15,10 @@ use spanmill::worker::sender::{Delivered, Exporter, ShardSender};
 use spanmill::worker::telemetry::Telemetry;
 
 mod age;
+mod compliance;
+mod custom_buckets;
 mod exemplars;
+mod in_flight;
 mod metadata;
 mod oauth2;
 mod outages;
@@ -70,7 +73,7 @@ impl House {
 
     /// Every sample that was built has one end.
     fn assert_balanced(&self) {
-        let ends = ["acknowledged", "duplicate", "filtered", "abandoned"]
+        let ends = ["acknowledged", "duplicate", "filtered", "converted", "abandoned"]
             .map(|e| self.metric(&format!("spanmill_samples_{e}_total")));
         let rejected: u64 = [
             "bad_data",

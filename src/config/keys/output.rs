@@ -238,6 +238,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Duration(&mut d.config.remote_write.max_backoff, 1..=HOUR),
     },
     ConfigKey {
+        path: "remote_write.min_in_flight",
+        doc: "Concurrent requests of a tenant at first: more while answers are quick, half of them when it is overloaded.",
+        slot: |d| DraftField::Whole(&mut d.config.remote_write.min_in_flight, 1..=1024),
+    },
+    ConfigKey {
         path: "remote_write.max_in_flight",
         doc: "Maximum concurrent requests to one receiver, over all shards and tenants; a quarter of them to failing \
               ones.",
@@ -258,6 +263,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         path: "remote_write.exemplars",
         doc: "on, off, or auto, which sends none to VictoriaMetrics: it would discard them.",
         slot: |d| DraftField::Choice(&mut d.config.remote_write.exemplars),
+    },
+    ConfigKey {
+        path: "remote_write.convert_classic_histograms_to_nhcb",
+        doc: "Send classic histograms as native ones with custom buckets (NHCB), if the receiver takes 2.0.",
+        slot: |d| DraftField::Bool(&mut d.config.remote_write.convert_classic_histograms_to_nhcb),
     },
     ConfigKey {
         path: "remote_write.max_sample_age",

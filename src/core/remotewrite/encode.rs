@@ -13,6 +13,7 @@ use crate::core::model::{Exemplar, Millis};
 
 use super::native::{self, NativeValue};
 use super::request::{Compressor, Request};
+use super::start_times::StartTimesBuilder;
 
 /// The value that ends a series: a NaN with these bits.
 pub const STALE: f64 = f64::from_bits(super::decode::STALE_MARKER);
@@ -67,6 +68,9 @@ pub struct SeriesWriter {
     series: u32,
     samples: u32,
     exemplars: u32,
+    starts: StartTimesBuilder,
+    /// When the next series began to count.
+    since: Millis,
     compressor: Compressor,
     done: Vec<Request>,
 }
@@ -87,6 +91,8 @@ impl SeriesWriter {
             series: 0,
             samples: 0,
             exemplars: 0,
+            starts: StartTimesBuilder::default(),
+            since: 0,
             compressor: Compressor::new(),
             done: Vec::new(),
         };
@@ -101,6 +107,12 @@ impl SeriesWriter {
         self.exemplar_head.clear();
         put_label(&mut self.exemplar_head, exemplar_label, &"0".repeat(HEX_LEN));
         self.exemplar_head.truncate(self.exemplar_head.len() - HEX_LEN);
+    }
+
+    /// The series that is pushed next has counted since then; 0: that is not known.
+    pub fn since(&mut self, start: Millis) -> &mut Self {
+        self.since = start;
+        self
     }
 
     /// Appends one series.
@@ -166,6 +178,7 @@ impl SeriesWriter {
         self.series += 1;
         self.samples += samples;
         self.exemplars += exemplars.len() as u32;
+        self.starts.push(std::mem::take(&mut self.since));
     }
 
     /// What the writer keeps in memory between two steps.
@@ -189,7 +202,9 @@ impl SeriesWriter {
     fn flush(&mut self) {
         if self.series > 0 {
             let counts = (self.series, self.samples, self.exemplars);
-            self.done.push(self.compressor.compress(&self.raw, counts.0, counts.1, counts.2));
+            let starts = self.starts.finish();
+            let request = self.compressor.compress(&self.raw, counts.0, counts.1, counts.2);
+            self.done.push(Request { starts, ..request });
         }
         self.raw.clear();
         (self.series, self.samples, self.exemplars) = (0, 0, 0);

@@ -46,6 +46,7 @@ mod tests {
     use super::*;
     use crate::core::model::Exemplar;
     use crate::core::model::labels::cuts;
+    use crate::core::remotewrite::StartTimes;
     use crate::core::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, name_label};
 
     fn written(exemplar: Option<&Exemplar>) -> Request {
@@ -63,7 +64,7 @@ mod tests {
         let exemplar = Exemplar { at: 14_500, trace_id: [7; 16], value_ns: 5 };
         let with = written(Some(&exemplar));
         assert_eq!(with.exemplars, 2);
-        let with = Request { starts: Some([1, 2, 3].into()), ..with };
+        let with = Request { starts: StartTimes::of([1, 2, 3]), ..with };
         let without = with.without_exemplars().expect("two exemplars");
         assert_eq!(without, Request { starts: with.starts.clone(), ..written(None) });
         assert!(without.body.len() < with.body.len());

@@ -5,6 +5,7 @@
 //! *Next:* `export`.
 
 pub mod acceptance;
+pub mod custom_buckets;
 pub mod decode;
 pub mod encode;
 mod exemplars;
@@ -14,8 +15,10 @@ mod phases;
 pub mod relabel;
 pub mod request;
 pub mod separate;
+mod start_times;
 pub mod v2;
 pub mod verdict;
 
 pub use request::{Request, StepBatch};
+pub use start_times::StartTimes;
 pub use verdict::{Backoff, Choice, Past, ReceiverAnswer, Verdict};

@@ -128,7 +128,7 @@ impl Scratch {
 }
 
 /// Runs of consecutive indices. The first holds where it begins, the others how many buckets lie in between.
-fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
+pub(super) fn put_spans(out: &mut Vec<u8>, buckets: &[(i32, u128)]) {
     let mut next = 0i32;
     for run in buckets.chunk_by(|(a, _), (b, _)| a.checked_add(1) == Some(*b)) {
         let offset = zigzag(run[0].0.wrapping_sub(next).into());
@@ -157,7 +157,7 @@ fn put_count(out: &mut Vec<u8>, tags: (u8, u8), n: u128, weighted: bool) {
     }
 }
 
-fn put_f64(out: &mut Vec<u8>, tag: u8, value: f64) {
+pub(super) fn put_f64(out: &mut Vec<u8>, tag: u8, value: f64) {
     if value != 0.0 {
         out.push(tag);
         out.extend_from_slice(&value.to_le_bytes());

@@ -12,9 +12,9 @@ use prost::Message;
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64};
 
-use super::Request;
 use super::decode::proto;
 use super::request::{EXEMPLAR_TAG, HISTOGRAM_TAG, SAMPLE_TAG, SERIES_TAG};
+use super::{Request, StartTimes};
 
 /// Which samples of each series.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,12 +52,13 @@ impl Request {
         }
         let raw = snap::raw::Decoder::new().decompress_vec(&self.body).ok()?;
         let (mut r, mut out) = (Reader::new(&raw), Vec::with_capacity(raw.len()));
+        let mut known = self.starts.iter().flat_map(StartTimes::iter);
         let (mut series, mut samples, mut exemplars, mut starts) = (0, 0, 0, Vec::new());
         while !r.is_empty() {
             if r.u64().ok()? != SERIES_TAG {
                 return None;
             }
-            let taken = take(r.bytes().ok()?, phase).ok()?;
+            let taken = take(r.bytes().ok()?, phase, known.next().unwrap_or(0)).ok()?;
             if taken.samples > 0 {
                 put_u64(&mut out, SERIES_TAG);
                 put_bytes(&mut out, &taken.bytes);
@@ -65,7 +66,7 @@ impl Request {
                 starts.push(taken.start);
             }
         }
-        let starts = starts.iter().any(|&start| start != 0).then(|| starts.into());
+        let starts = StartTimes::of(starts);
         Some(Self { starts, ..Self::compress(&out, series, samples, exemplars, &mut snap::raw::Encoder::new()) })
     }
 }
@@ -76,11 +77,13 @@ struct Taken {
     bytes: Vec<u8>,
     samples: u32,
     exemplars: u32,
-    /// When counting began, by the zero before the value; 0 if there is none.
+    /// When counting began; 0 if that is not known, or not before the samples.
     start: Millis,
 }
 
-fn take(series: &[u8], phase: Phase) -> Result<Taken, Malformed> {
+/// The samples of a series in a phase. `start` is when it began to count, if that is known; where it is not, the time of the
+/// zero before the value is.
+fn take(series: &[u8], phase: Phase, start: Millis) -> Result<Taken, Malformed> {
     let mut fields = Vec::new();
     let mut r = Reader::new(series);
     while !r.is_empty() {
@@ -88,7 +91,7 @@ fn take(series: &[u8], phase: Phase) -> Result<Taken, Malformed> {
     }
     let is_sample = |tag: u64| tag == SAMPLE_TAG || tag == HISTOGRAM_TAG;
     let last = fields.iter().rposition(|(tag, _)| is_sample(*tag));
-    let mut taken = Taken::default();
+    let mut taken = Taken { start, ..Taken::default() };
     for (at, (tag, bytes)) in fields.into_iter().enumerate() {
         let wanted = match tag {
             EXEMPLAR_TAG => phase == Phase::Values,
@@ -100,11 +103,24 @@ fn take(series: &[u8], phase: Phase) -> Result<Taken, Malformed> {
             taken.exemplars += u32::from(tag == EXEMPLAR_TAG);
             put_u64(&mut taken.bytes, tag);
             put_bytes(&mut taken.bytes, bytes);
-        } else if let Some(at) = zero_at(tag, bytes).filter(|_| phase == Phase::Values) {
+        } else if let Some(at) = zero_at(tag, bytes).filter(|_| phase == Phase::Values && start == 0) {
             taken.start = at;
+        }
+        if wanted && phase == Phase::Before && time_of(tag, bytes).is_some_and(|at| at <= taken.start) {
+            // It is the zero at which counting begins.
+            taken.start = 0;
         }
     }
     Ok(taken)
+}
+
+/// The time of a sample.
+fn time_of(tag: u64, bytes: &[u8]) -> Option<Millis> {
+    match tag {
+        SAMPLE_TAG => proto::Sample::decode(bytes).ok().map(|sample| sample.timestamp),
+        HISTOGRAM_TAG => proto::Histogram::decode(bytes).ok().map(|histogram| histogram.timestamp),
+        _ => None,
+    }
 }
 
 /// The time of a sample, if it is a zero: then the series began. Anything else is a value that the series had before.
@@ -181,7 +197,7 @@ mod tests {
         let mut whole = request(whole);
         assert_eq!(whole.starts, None);
         let values = whole.values().expect("two phases");
-        assert_eq!(values.starts.as_deref(), Some(&[0, 0, 9, 8][..]));
+        assert_eq!(values.starts, StartTimes::of([0, 0, 9, 8]));
         assert_eq!(whole.before_values().expect("two phases").starts, None);
         whole = request(vec![series("continued", &[9, 10], &[], 0)]);
         assert_eq!(whole.values().expect("two phases").starts, None, "none began");

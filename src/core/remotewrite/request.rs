@@ -11,6 +11,7 @@ use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 use super::decode;
+use super::start_times::StartTimes;
 
 /// Tag of `WriteRequest.timeseries`.
 pub(super) const SERIES_TAG: u64 = 0x0a;
@@ -18,6 +19,8 @@ pub(super) const SERIES_TAG: u64 = 0x0a;
 pub(super) const SAMPLE_TAG: u64 = 0x12;
 pub(super) const EXEMPLAR_TAG: u64 = 0x1a;
 pub(super) const HISTOGRAM_TAG: u64 = 0x22;
+/// Added to the number of requests of a stored batch whose requests have start times.
+const WITH_STARTS: u64 = 1 << 32;
 /// A description is cut to this many characters.
 const MAX_DESCRIPTION: usize = 512;
 
@@ -32,9 +35,8 @@ pub struct Request {
     pub samples: u32,
     /// Exemplars in it.
     pub exemplars: u32,
-    /// For each of its series, in order, when counting began, 0 where that is not known. `None` if it is known for no
-    /// series. Only remote write 2.0 can carry it; nothing depends on it, and a stored batch does not keep it.
-    pub starts: Option<Arc<[Millis]>>,
+    /// When each of its series began to count. `None` if that is known for none. Only remote write 2.0 can carry it.
+    pub starts: Option<StartTimes>,
 }
 
 /// All samples of one shard for one step and one tenant. Fresh and resent samples never share a batch.
@@ -109,15 +111,15 @@ impl Request {
         let entries = entries(&raw).ok()?;
         let middle = entries.len() / 2;
         let cut = entries.get(middle)?.start;
-        let half = |bytes: &[u8], entries: &[SeriesEntry], starts: Option<&[Millis]>| {
+        let mut starts = self.starts.iter().flat_map(StartTimes::iter);
+        let mut half = |bytes: &[u8], entries: &[SeriesEntry]| {
             let sum = |f: fn(&SeriesEntry) -> u32| entries.iter().map(f).sum();
             let encoder = &mut snap::raw::Encoder::new();
             let half = Self::compress(bytes, entries.len() as u32, sum(|e| e.samples), sum(|e| e.exemplars), encoder);
-            Self { starts: starts.map(Arc::from), ..half }
+            Self { starts: StartTimes::of(starts.by_ref().take(entries.len())), ..half }
         };
         let (first, second) = raw.split_at(cut);
-        let starts = self.starts.as_ref().and_then(|starts| starts.split_at_checked(middle)).unzip();
-        (cut > 0).then(|| (half(first, &entries[..middle], starts.0), half(second, &entries[middle..], starts.1)))
+        (cut > 0).then(|| (half(first, &entries[..middle]), half(second, &entries[middle..])))
     }
 
     /// The labels of the first series, for a log line: bounded in length.
@@ -151,11 +153,18 @@ impl StepBatch {
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.tenant.as_bytes());
         put_i64(out, self.step);
-        put_u64(out, self.requests.len() as u64);
+        let has_starts = self.requests.iter().any(|request| request.starts.is_some());
+        put_u64(out, self.requests.len() as u64 | if has_starts { WITH_STARTS } else { 0 });
         for request in &self.requests {
             put_bytes(out, &request.body);
             for count in [request.series, request.samples, request.exemplars] {
                 put_u64(out, count.into());
+            }
+            match &request.starts {
+                Some(starts) => starts.encode(out),
+                // No run.
+                None if has_starts => put_u64(out, 0),
+                None => {}
             }
         }
     }
@@ -210,10 +219,12 @@ impl StepBatch {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (tenant, step, mut requests) = (r.str()?.into(), r.i64()?, Vec::new());
-        for _ in 0..r.u64()? {
+        let count = r.u64()?;
+        for _ in 0..count & !WITH_STARTS {
             let body = Bytes::copy_from_slice(r.bytes()?);
             let [series, samples, exemplars] = [r.uint()?, r.uint()?, r.uint()?];
-            requests.push(Request { body, series, samples, exemplars, starts: None });
+            let starts = if count & WITH_STARTS == 0 { None } else { StartTimes::of(StartTimes::decode(r)?.iter()) };
+            requests.push(Request { body, series, samples, exemplars, starts });
         }
         Ok(Self { tenant, endpoint: None, step, resend: true, requests })
     }
@@ -305,7 +316,8 @@ mod tests {
             resend: true,
             requests: (1..=n).map(|n| request(n).1).collect(),
         };
-        let batches = vec![batch("a", 2), batch("b", 0)];
+        let mut batches = vec![batch("a", 2), batch("b", 0)];
+        batches[0].requests[1].starts = StartTimes::of([0, 7]);
         let bytes = StepBatch::encode_all(batches.iter());
         assert_eq!(StepBatch::decode_all(&bytes), Ok(batches.clone()));
         assert!(StepBatch::decode_all(&bytes[..bytes.len() - 1]).is_err());
@@ -334,9 +346,9 @@ mod tests {
 
     #[test]
     fn a_half_knows_when_its_series_began() {
-        let whole = Request { starts: Some([0, 7, 0, 9, 11].into()), ..request(5).1 };
+        let whole = Request { starts: StartTimes::of([0, 7, 0, 9, 11]), ..request(5).1 };
         let (a, b) = whole.split().expect("two series or more");
-        assert_eq!((a.starts.as_deref(), b.starts.as_deref()), (Some(&[0, 7][..]), Some(&[0, 9, 11][..])));
+        assert_eq!((a.starts, b.starts), (StartTimes::of([0, 7]), StartTimes::of([0, 9, 11])));
         let (a, b) = request(5).1.split().expect("two series or more");
         assert_eq!((a.starts, b.starts), (None, None));
     }

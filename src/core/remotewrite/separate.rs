@@ -7,9 +7,10 @@
 use crate::core::model::Millis;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64};
 
-use super::Request;
 use super::decode;
 use super::request::{EXEMPLAR_TAG, HISTOGRAM_TAG, SAMPLE_TAG, SERIES_TAG};
+use super::start_times::StartTimesBuilder;
+use super::{Request, StartTimes};
 
 /// Tag of `TimeSeries.labels`.
 const LABEL_TAG: u64 = 0x0a;
@@ -37,21 +38,21 @@ pub struct Separated {
 }
 
 /// Entries of a request that is being built.
-#[derive(Default)]
-struct Entries {
+#[derive(Debug, Default)]
+pub(super) struct Entries {
     raw: Vec<u8>,
     series: u32,
     samples: u32,
     exemplars: u32,
-    starts: Vec<Millis>,
+    starts: StartTimesBuilder,
 }
 
 /// One entry with what it holds.
-struct Entry<'a> {
-    bytes: &'a [u8],
-    samples: u32,
-    exemplars: u32,
-    start: Millis,
+pub(super) struct Entry<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) samples: u32,
+    pub(super) exemplars: u32,
+    pub(super) start: Millis,
 }
 
 // === impl Request ===
@@ -62,7 +63,7 @@ impl Request {
     #[must_use]
     pub fn separate(&self, mut fate: impl FnMut(&[u8]) -> SeriesFate) -> Option<Separated> {
         let raw = snap::raw::Decoder::new().decompress_vec(&self.body).ok()?;
-        let entries = entries(&raw, self.starts.as_deref()).ok()?;
+        let entries = entries(&raw, self.starts.as_ref()).ok()?;
         let fates: Vec<SeriesFate> = entries.iter().map(|entry| fate(labels_of(entry.bytes))).collect();
         if fates.iter().all(|fate| *fate == SeriesFate::Stay) {
             return None;
@@ -111,14 +112,14 @@ pub(super) fn labels_of(series: &[u8]) -> &[u8] {
     series.get(..end).unwrap_or_default()
 }
 
-fn entries<'a>(raw: &'a [u8], starts: Option<&[Millis]>) -> Result<Vec<Entry<'a>>, Malformed> {
-    let (mut r, mut starts, mut out) = (Reader::new(raw), starts.into_iter().flatten(), Vec::new());
+pub(super) fn entries<'a>(raw: &'a [u8], starts: Option<&StartTimes>) -> Result<Vec<Entry<'a>>, Malformed> {
+    let (mut r, mut starts, mut out) = (Reader::new(raw), starts.into_iter().flat_map(StartTimes::iter), Vec::new());
     while !r.is_empty() {
         if r.u64()? != SERIES_TAG {
             return Err(Malformed("a request holds nothing but series"));
         }
         let bytes = r.bytes()?;
-        let start = starts.next().copied().unwrap_or(0);
+        let start = starts.next().unwrap_or(0);
         let mut entry = Entry { bytes, samples: 0, exemplars: 0, start };
         let mut inner = Reader::new(bytes);
         while !inner.is_empty() {
@@ -138,7 +139,7 @@ fn entries<'a>(raw: &'a [u8], starts: Option<&[Millis]>) -> Result<Vec<Entry<'a>
 // === impl Entries ===
 
 impl Entries {
-    fn push(&mut self, entry: &Entry<'_>) {
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
         put_u64(&mut self.raw, SERIES_TAG);
         put_bytes(&mut self.raw, entry.bytes);
         self.series += 1;
@@ -147,9 +148,22 @@ impl Entries {
         self.starts.push(entry.start);
     }
 
-    fn finish(self) -> Option<Request> {
-        let Self { raw, series, samples, exemplars, starts } = self;
-        let starts = starts.iter().any(|&start| start != 0).then(|| starts.into());
+    /// Appends those of another one.
+    pub(super) fn append(&mut self, other: Self) {
+        self.raw.extend_from_slice(&other.raw);
+        self.series += other.series;
+        self.samples += other.samples;
+        self.exemplars += other.exemplars;
+        self.starts.append(other.starts);
+    }
+
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    pub(super) fn finish(self) -> Option<Request> {
+        let Self { raw, series, samples, exemplars, mut starts } = self;
+        let starts = starts.finish();
         let request = Request::compress(&raw, series, samples, exemplars, &mut snap::raw::Encoder::new());
         (series > 0).then_some(Request { starts, ..request })
     }
@@ -181,13 +195,13 @@ mod tests {
 
     #[test]
     fn series_are_taken_out_by_their_labels_and_the_others_stay_in_order() {
-        let whole = Request { starts: Some([0, 7, 0, 9].into()), ..request(&[0, 1, 2, 3]) };
+        let whole = Request { starts: StartTimes::of([0, 7, 0, 9]), ..request(&[0, 1, 2, 3]) };
         let separated = whole.separate(|labels| match text_of(labels).as_str() {
             r#"calls_total{service="s1"}"# => SeriesFate::LeaveOut,
             r#"calls_total{service="s3"}"# => SeriesFate::Alone,
             _ => SeriesFate::Stay,
         });
-        let alone = vec![Request { starts: Some([9].into()), ..request(&[3]) }];
+        let alone = vec![Request { starts: StartTimes::of([9]), ..request(&[3]) }];
         assert_eq!(separated, Some(Separated { rest: Some(request(&[0, 2])), alone, left_out: 2 }));
         let none = whole.separate(|_| SeriesFate::LeaveOut);
         assert_eq!(none, Some(Separated { rest: None, alone: Vec::new(), left_out: 6 }));

@@ -15,9 +15,9 @@ use crate::core::model::Millis;
 use crate::core::model::hash::Seed;
 use crate::core::model::wire::{Malformed, Reader, put_bytes, put_u64, varint_len};
 
-use super::Request;
 use super::metadata::{Description, Descriptions, describe};
 use super::request::{EXEMPLAR_TAG, HISTOGRAM_TAG, SAMPLE_TAG, SERIES_TAG};
+use super::{Request, StartTimes};
 
 /// The `Content-Type` of a request.
 pub const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
@@ -57,12 +57,12 @@ pub fn probe() -> Bytes {
 pub fn body(request: &Request, seed: Seed, own: &Descriptions) -> Result<Bytes, Malformed> {
     let raw = snap::raw::Decoder::new().decompress_vec(&request.body).map_err(|_| Malformed("not a snappy block"))?;
     let mut translation = Translation::new(seed, raw.len(), own);
-    let (mut r, mut starts) = (Reader::new(&raw), request.starts.iter().flat_map(|starts| starts.iter()));
+    let (mut r, mut starts) = (Reader::new(&raw), request.starts.iter().flat_map(StartTimes::iter));
     while !r.is_empty() {
         if r.u64()? != SERIES_TAG {
             return Err(Malformed("a request holds nothing but series"));
         }
-        translation.series(r.bytes()?, starts.next().copied().unwrap_or(0))?;
+        translation.series(r.bytes()?, starts.next().unwrap_or(0))?;
     }
     let raw = translation.finish();
     let body = snap::raw::Encoder::new().compress_vec(&raw).map_err(|_| Malformed("a request of more than 4 GiB"))?;

@@ -9,6 +9,7 @@ use super::fold::Turn;
 use super::layouts::Layouts;
 use super::metrics::{Metrics, SampleValue, SeriesRef};
 use super::set::LabelSet;
+use super::since;
 use super::starts::{Start, Starts};
 use super::tenant::TenantSeries;
 use super::tenants::TenantNames;
@@ -57,6 +58,8 @@ pub(super) struct Emitter<'a> {
     names: &'a TenantNames,
     writer: &'a mut SeriesWriter,
     start_at: Option<Millis>,
+    /// When series that begin in this step began to count.
+    began_at: Millis,
     /// The step before.
     last: Option<Millis>,
     width: StepWidth,
@@ -90,7 +93,9 @@ impl<'a> Emitter<'a> {
         (step, last): (Millis, Option<Millis>),
     ) -> Self {
         // After the last step in any case, whose marker of the same series may be its last sample.
-        let start_at = last.map_or(0, |last| last + 1).max(step - settings.zero_offset);
+        let before = if settings.zero_offset > 0 { settings.zero_offset } else { settings.step.ms() };
+        let start_at = last.map_or(0, |last| last + 1).max(step - before);
+        let began_at = start_at.min(step - 1).max(0);
         let start_at = Some(start_at).filter(|&at| settings.zero_offset > 0 && at > 0 && at < step);
         let closed = ClosedStep::empty(step);
         let (tenants, stale_after) = (&settings.tenants, settings.stale_after);
@@ -100,6 +105,7 @@ impl<'a> Emitter<'a> {
             names,
             writer,
             start_at,
+            began_at,
             last,
             width: settings.step,
             tenant: None,
@@ -193,9 +199,13 @@ impl<'a> Emitter<'a> {
     /// Writes nothing of a live set. See [`super::tenant`] for what counts as written.
     fn pass_over(&mut self, set: &mut LabelSet, metrics: &Metrics, turn: &mut Turn) {
         let (mut all, mut series) = (0, 0);
-        metrics.each(&turn.numbers, &set.natives, |line| {
+        let (numbers, starts) = turn.numbers.split_at_mut(metrics.numbers_before_starts());
+        metrics.each(numbers, &set.natives, |line| {
             all |= 1 << line.metric;
             series += 1;
+            if !self.own.write && set.emitted & (1 << line.metric) == 0 {
+                turn.touched |= since::begin(starts, line.metric, self.began_at);
+            }
         });
         self.active_series += series;
         set.skipped &= self.own.write && !turn.changed;
@@ -249,7 +259,9 @@ impl<'a> Emitter<'a> {
         let before = turn.before.take();
         let mut kept = before.as_ref().map(|before| Starts::of(before, metrics));
         let exemplars = if own.exemplars { &*turn.exemplars } else { &[] };
-        let (cells, times) = turn.numbers.split_at_mut(metrics.layout.cells());
+        let (numbers, starts) = turn.numbers.split_at_mut(metrics.numbers_before_starts());
+        let (cells, times) = numbers.split_at_mut(metrics.layout.cells());
+        let (began_at, mut begun) = (self.began_at, false);
         let mut told = Candidates::new(metrics, exemplars, times, step, own.exemplars_on_counters);
         let mut emitted = set.emitted;
         let mut series = 0;
@@ -261,11 +273,16 @@ impl<'a> Emitter<'a> {
             let start = if is_new { Some(Start::zero(&line.value)) } else { had };
             let start = start.filter(|_| !metrics.is_gauge(&line));
             let start_at = if seen && !is_new { changed_at } else { first_at };
-            writer.value(&line, start_at.zip(start.as_ref()), &mut told);
+            if is_new {
+                begun |= since::begin(starts, line.metric, began_at);
+            }
+            let since = if metrics.is_gauge(&line) { 0 } else { since::of(starts, line.metric) };
+            writer.value(&line, since, start_at.zip(start.as_ref()), &mut told);
             emitted |= 1 << line.metric;
             series += 1;
         });
         set.emitted = emitted;
+        turn.touched |= begun;
         self.active_series += series;
         times.iter_mut().zip(told.times()).for_each(|(time, latest)| *time = latest);
     }
@@ -318,10 +335,18 @@ impl Lines<'_> {
         }
     }
 
-    fn value(&mut self, line: &SeriesRef<'_>, start: Option<(Millis, &Start)>, told: &mut Candidates<'_>) {
+    /// Writes a series that has counted since `since`, 0 if that is not known.
+    fn value(
+        &mut self,
+        line: &SeriesRef<'_>,
+        since: Millis,
+        start: Option<(Millis, &Start)>,
+        told: &mut Candidates<'_>,
+    ) {
         self.closed.start_samples += u64::from(start.is_some());
         self.closed.samples += 1 + u64::from(start.is_some());
         let (labels, at) = (labels_of(self.block, self.cuts, line), self.closed.step);
+        self.writer.since(since);
         match &line.value {
             SampleValue::Float(value) => {
                 let start = start.and_then(|(at, start)| Some((at, start.float()?)));

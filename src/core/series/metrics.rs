@@ -1,5 +1,6 @@
 //! The series behind the cells of a label set: their names, `le`s and values.
 
+use super::since;
 use crate::core::model::labels::{is_legal_name, put_label};
 use crate::core::model::{Layout, Natives};
 use crate::core::remotewrite::encode::name_label;
@@ -87,8 +88,14 @@ impl Metrics {
         }
     }
 
-    /// The numbers that one set of this layout owns: its cells, then the times of its last exemplars.
+    /// The numbers that one set of this layout owns: its cells, the times of its last exemplars, and for each metric when
+    /// it began to count.
     pub(super) fn numbers(&self) -> usize {
+        self.numbers_before_starts() + since::numbers(self.counters.len() + self.histograms.len())
+    }
+
+    /// The numbers that stand before when metrics began; up to version 3 of the snapshot there were no others.
+    pub(super) fn numbers_before_starts(&self) -> usize {
         self.layout.cells() + self.times()
     }
 

@@ -82,6 +82,7 @@ mod registry;
 mod set;
 mod sets;
 mod settings;
+mod since;
 mod snapshot;
 mod starts;
 mod tenancy;

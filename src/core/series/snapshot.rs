@@ -16,7 +16,9 @@
 //!
 //! Sets stand in the order of emission and are numbered by it; a set's name follows from its labels. Format version 1,
 //! which is still read, had neither native histograms nor a time of the last exemplar of counters; up to version 2
-//! there was one sketch, by old names.
+//! there was one sketch, by old names; up to version 3 it was not known when metrics began to count.
+
+use std::borrow::Cow;
 
 use super::SeriesSettings;
 use super::metrics::Metrics;
@@ -41,8 +43,10 @@ pub(crate) const OLD_VERSION: u8 = 1;
 /// The first one that has what was counted, the guarantees of sources, which tenants have a place, sketches by the
 /// names of today, and deltas without labels.
 pub(crate) const VERSION_3: u8 = 3;
+/// The first one that has when metrics began to count.
+const VERSION_4: u8 = 4;
 /// The one that is written.
-pub(crate) const VERSION: u8 = VERSION_3;
+pub(crate) const VERSION: u8 = VERSION_4;
 
 // === impl Registry ===
 
@@ -125,7 +129,7 @@ impl Registry {
         let mut ids = Vec::new();
         let mut unpacked = Vec::new();
         for _ in 0..r.u64()? {
-            let Decoded { set, instead, kept } = decode_set(&mut registry, base, old, r)?;
+            let Decoded { set, instead, kept } = decode_set(&mut registry, base, version, r)?;
             if registry.sets.find(set.name).is_some() {
                 return Err(Malformed("the same label set twice"));
             }
@@ -139,7 +143,7 @@ impl Registry {
                 registry.instead.insert(id, instead);
             }
             if let Some((packed, natives, seen)) = kept {
-                registry.kept.insert(id, packed, natives, seen);
+                registry.kept.insert(id, &packed, natives, seen);
             }
             ids.push(id);
         }
@@ -166,15 +170,16 @@ struct Decoded<'a> {
     /// The labels of the one that counts for it, if it is refused.
     instead: Option<&'a [u8]>,
     /// Its kept numbers: see [`super::starts`].
-    kept: Option<(&'a [u8], Natives, Option<u32>)>,
+    kept: Option<(Cow<'a, [u8]>, Natives, Option<u32>)>,
 }
 
 fn decode_set<'a>(
     registry: &mut Registry,
     base: Millis,
-    old: bool,
+    version: u8,
     r: &mut Reader<'a>,
 ) -> Result<Decoded<'a>, Malformed> {
+    let old = version == OLD_VERSION;
     let tenant = r.str()?;
     let block = r.bytes()?;
     labels::check(block)?;
@@ -188,22 +193,22 @@ fn decode_set<'a>(
     let instead = if life == REFUSED { Some(r.bytes()?) } else { None };
     instead.map_or(Ok(()), labels::check)?;
     let (mut moved, mut natives, mut kept) = (Vec::new(), Natives::default(), None);
-    let packed = match (instead, old) {
-        (Some(_), _) => &[],
+    let packed: Cow<'_, [u8]> = match (instead, old) {
+        (Some(_), _) => Cow::Borrowed(&[]),
         (None, true) => {
             set::pack(&mut moved, &numbers_v1(metrics, r)?);
-            moved.as_slice()
+            Cow::Owned(moved)
         }
         (None, false) => {
-            let packed = packed(metrics.numbers(), r)?;
+            let packed = packed(metrics, version, r)?;
             natives = Natives::decode_totals(&metrics.layout, r)?;
             if life & KEPT != 0 {
-                kept = Some(decode_kept(registry, metrics, r)?);
+                kept = Some(decode_kept(registry, metrics, version, r)?);
             }
             packed
         }
     };
-    let mut set = LabelSet::new(name, registry.tenants.take(tenant), block, layout, packed, natives);
+    let mut set = LabelSet::new(name, registry.tenants.take(tenant), block, layout, &packed, natives);
     (set.touched, set.mentioned, set.emitted, set.live) = (touched, mentioned, emitted, life & LIVE != 0);
     set.skipped = instead.is_none() && life & SKIPPED != 0;
     Ok(Decoded { set, instead, kept })
@@ -213,8 +218,9 @@ fn decode_set<'a>(
 fn decode_kept<'a>(
     registry: &Registry,
     metrics: &Metrics,
+    version: u8,
     r: &mut Reader<'a>,
-) -> Result<(&'a [u8], Natives, Option<u32>), Malformed> {
+) -> Result<(Cow<'a, [u8]>, Natives, Option<u32>), Malformed> {
     let seen: Option<u32> = r.uint::<u32>()?.checked_sub(1);
     let family = metrics.layout.family();
     if let Some(seen) = seen
@@ -222,16 +228,23 @@ fn decode_kept<'a>(
     {
         return Err(Malformed("kept numbers of another family"));
     }
-    Ok((packed(metrics.numbers(), r)?, Natives::decode_totals(&metrics.layout, r)?, seen))
+    Ok((packed(metrics, version, r)?, Natives::decode_totals(&metrics.layout, r)?, seen))
 }
 
-/// The bytes of `n` varints.
-fn packed<'a>(n: usize, r: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+/// The bytes of the numbers of a set.
+fn packed<'a>(metrics: &Metrics, version: u8, r: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, Malformed> {
+    let known = if version >= VERSION_4 { metrics.numbers() } else { metrics.numbers_before_starts() };
     let all = r.rest();
-    for _ in 0..n {
+    for _ in 0..known {
         r.u64()?;
     }
-    Ok(&all[..all.len() - r.rest().len()])
+    let read = &all[..all.len() - r.rest().len()];
+    if known == metrics.numbers() {
+        return Ok(Cow::Borrowed(read));
+    }
+    let mut padded = read.to_vec();
+    set::pack(&mut padded, &vec![0; metrics.numbers() - known]);
+    Ok(Cow::Owned(padded))
 }
 
 fn numbers(n: usize, r: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {

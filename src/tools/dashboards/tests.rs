@@ -8,7 +8,7 @@ use super::{ALERTS, Dashboard, RECORDS, dashboards, files, runbooks};
 use crate::worker::telemetry::names::{ALL, Kind, LEDGER, Metric};
 
 /// Metrics that no panel and no alert asks for: they are for those who look for the cause of something.
-const NOT_DRAWN: [&str; 38] = [
+const NOT_DRAWN: [&str; 39] = [
     "spanmill_attribute_values_counted_total",
     "spanmill_attribute_values_dropped_total",
     "spanmill_attribute_values_repaired_utf8_total",
@@ -28,6 +28,7 @@ const NOT_DRAWN: [&str; 38] = [
     "spanmill_overrides_tenants",
     "spanmill_process_spans_read_total",
     "spanmill_records_reread_total",
+    "spanmill_samples_converted_total",
     "spanmill_settings_changes_total",
     "spanmill_settings_info",
     "spanmill_slo_events_counted_total",

@@ -60,6 +60,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<String>,
     /// The beginning of its text, printable, on one line.
     pub(super) text: String,
+    /// Whether histograms with custom buckets of the request were sent as classic ones.
+    pub(super) classic: bool,
     /// Whether it has the header that VictoriaMetrics gives to every answer.
     pub(super) victoria: bool,
 }

@@ -1,7 +1,9 @@
 //! One batch until it is settled: sent in two phases, retried, halved, refused or acknowledged.
 #![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
 
+mod converting;
 mod omitting;
+mod parallel;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -16,11 +18,15 @@ use crate::worker::telemetry::{EndpointDrop, ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUA
 
 use super::Delivered;
 use super::client::{Answer, Failure};
+use super::concurrency::Load;
 use super::dialect::{Version, if_read, is_unread};
+use super::endpoints::Endpoint;
 use super::halving::Halving;
 use super::quarantine::Suspect;
 use super::shard_sender::{Done, Failing, Queued, SenderState, Ticket, To};
 use super::way::Way;
+use converting::in_terms_of;
+use parallel::{Progress, Ways};
 
 /// The state of a track.
 pub(super) struct Sending {
@@ -30,21 +36,15 @@ pub(super) struct Sending {
     pub(super) failing: Arc<Failing>,
 }
 
-/// One batch while it is being sent.
+/// A batch while it is being sent, one request after the other; several of these share its requests.
 struct Delivery<'a> {
     sending: &'a Sending,
     batch: &'a StepBatch,
     way: &'a mut Way,
-    ticket: Ticket,
+    progress: &'a Progress,
     out: Delivered,
-    /// The receiver has later steps, so it also has this one.
-    overtaken: bool,
-    /// The receiver has taken something of this batch: so it does not refuse everything.
-    taken: bool,
     /// The tenant has another receiver since the part that is being sent was begun.
     rerouted: bool,
-    /// The tenant does not have the endpoint any more: the rest is not sent.
-    gone: bool,
     /// Single series that it has refused for what they are.
     suspects: Vec<Suspect>,
 }
@@ -71,41 +71,44 @@ enum Unsendable {
 impl Sending {
     /// Sends what comes, one batch after the other.
     pub(super) async fn run(self, mut batches: mpsc::Receiver<Queued>) {
-        let (mut writer, mut way) = (None, None);
+        let (mut writer, mut ways) = (None, Ways::new());
         while let Some(Queued { batch, ticket }) = batches.recv().await {
             let (step, tenant, endpoint) = (batch.step, Arc::clone(&batch.tenant), batch.endpoint.clone());
             let out = Delivered { step, tenant, endpoint, acknowledged: 0, already_there: 0, rejected: 0, filtered: 0 };
             match self.shared.destination.of(&batch.tenant, batch.endpoint.as_deref()) {
                 To::Receiver(endpoint) => {
-                    let way = Way::to(&mut way, endpoint, &self, &batch.tenant);
-                    self.deliver(&batch, way, ticket, out).await;
+                    self.deliver(&batch, (&mut ways, endpoint), ticket, out).await;
                 }
                 To::Store(store) => store.keep(&self, &mut writer, &batch, ticket, out).await,
                 To::Gone => {
                     // What waits there is over with it.
-                    way = None;
-                    self.forget(&batch, ticket, out);
+                    ways.clear();
+                    self.forget(&batch, &ticket, out);
                 }
             }
         }
     }
 
-    async fn deliver(&self, batch: &StepBatch, way: &mut Way, ticket: Ticket, out: Delivered) {
-        let (overtaken, taken, rerouted, gone, suspects) = (false, false, false, false, Vec::new());
-        let mut delivery =
-            Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, gone, suspects };
-        // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
-        // large.
-        for before in batch.requests.iter().filter_map(Request::before_values) {
-            delivery.settle(before, false).await;
+    async fn deliver(
+        &self,
+        batch: &StepBatch,
+        (ways, endpoint): (&mut Ways, Arc<Endpoint>),
+        ticket: Ticket,
+        mut out: Delivered,
+    ) {
+        let custom = endpoint.custom_buckets.are_sent(&endpoint.dialect, &endpoint.client.shown());
+        let progress = Progress::new(ticket, custom);
+        // See `remotewrite/phases.rs`.
+        if batch.requests.iter().any(Request::has_two_phases) {
+            self.phase((batch, false), (ways, &endpoint), &progress, &mut out).await;
         }
-        for request in &batch.requests {
-            delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
+        self.phase((batch, true), (ways, &endpoint), &progress, &mut out).await;
+        if progress.is_gone() {
+            return self.forget(batch, &progress.ticket, out);
         }
-        delivery.way.recipient.report_quarantine();
-        let Delivery { out, ticket, way, taken, gone, .. } = delivery;
-        if gone {
-            return self.forget(batch, ticket, out);
+        let first = ways.iter_mut().flatten().next();
+        if let Some(way) = &first {
+            way.recipient.report_quarantine();
         }
         if let Some(endpoint) = &out.endpoint {
             let results = [
@@ -117,8 +120,9 @@ impl Sending {
             self.shared.telemetry.endpoint_settled(endpoint, results);
         }
         (self.done)(out);
-        drop(ticket);
-        if taken {
+        let taken = progress.is_taken();
+        drop(progress);
+        if let Some(way) = first.filter(|_| taken) {
             way.describe(self, batch).await;
         }
     }
@@ -126,7 +130,7 @@ impl Sending {
 
 impl Sending {
     /// Settles what is left of a batch whose endpoint is not one of its tenant's any more.
-    fn forget(&self, batch: &StepBatch, mut ticket: Ticket, out: Delivered) {
+    fn forget(&self, batch: &StepBatch, ticket: &Ticket, out: Delivered) {
         let left = ticket.left();
         ticket.settle(left);
         if let Some(name) = &batch.endpoint {
@@ -141,10 +145,10 @@ impl Sending {
 impl Delivery<'_> {
     /// Sends one request, in halves if need be, until every sample in it is settled.
     async fn settle(&mut self, request: Request, values: bool) {
-        if self.gone {
+        if self.progress.is_gone() {
             return;
         }
-        if self.overtaken {
+        if self.progress.is_overtaken() {
             let sent = self.relabel(&request);
             self.omit(&sent);
             return sent.request.iter().for_each(|rest| self.is_there(rest));
@@ -192,7 +196,7 @@ impl Delivery<'_> {
 
     /// As [`Self::settle`], all of a request.
     async fn settle_all(&mut self, request: Request, values: bool) {
-        let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
+        let mut halving = self.way.refusals().begin(request, self.progress.is_taken(), tokio::time::Instant::now());
         while let Some(part) = halving.next() {
             let answered = match self.send(&part).await {
                 Ok(answered) => answered,
@@ -214,9 +218,13 @@ impl Delivery<'_> {
             self.act(&part, &answered, &mut halving);
             // With series of other shards under the same labels, a later step may be theirs.
             let is_own = self.way.endpoint.relabeler.as_ref().is_none_or(|rules| !rules.may_merge());
-            self.overtaken |= values && is_own && answered.verdict == Verdict::Overtaken;
+            if values && is_own && answered.verdict == Verdict::Overtaken {
+                self.progress.overtaken();
+            }
         }
-        self.taken |= halving.is_taken();
+        if halving.is_taken() {
+            self.progress.set_taken(true);
+        }
         self.suspects.append(&mut halving.take_suspects());
         self.quarantine();
         let refused = self.way.refusals().end(&halving, tokio::time::Instant::now());
@@ -259,12 +267,12 @@ impl Delivery<'_> {
         let samples = u64::from(part.samples);
         self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
         self.out.acknowledged += samples;
-        self.ticket.settle(samples);
+        self.progress.ticket.settle(samples);
     }
 
     /// Puts series in quarantine that were refused, once others of the step were taken.
     fn quarantine(&mut self) {
-        if !self.taken || self.suspects.is_empty() {
+        if !self.progress.is_taken() || self.suspects.is_empty() {
             return;
         }
         let suspects = std::mem::take(&mut self.suspects);
@@ -276,21 +284,21 @@ impl Delivery<'_> {
     fn give_up(&mut self, samples: u64, reason: &'static str) {
         self.sending.shared.telemetry.export().rejected.with_label_values(&[reason]).inc_by(samples);
         self.out.rejected += samples;
-        self.ticket.settle(samples);
+        self.progress.ticket.settle(samples);
     }
 
     fn is_there(&mut self, part: &Request) {
         let samples = u64::from(part.samples);
         self.sending.shared.telemetry.export().already_there.inc_by(samples);
         self.out.already_there += samples;
-        self.ticket.settle(samples);
+        self.progress.ticket.settle(samples);
     }
 
     /// Sends one part until there is a final answer to it.
     async fn send(&mut self, part: &Request) -> Result<Answered, Unsendable> {
         let new = if self.batch.resend { Past::Resent } else { Past::Fresh };
         let (mut past, mut attempt) = (new, 0u32);
-        let mut sent = self.relabel(part);
+        let (mut sent, mut trial) = (self.relabel(part), false);
         loop {
             let Some(request) = &sent.request else {
                 return Ok(Answered { verdict: Verdict::Acknowledged, answer: Answer::default(), sent });
@@ -298,13 +306,14 @@ impl Delivery<'_> {
             if self.is_too_old() {
                 return Err(Unsendable::TooOld);
             }
-            let Some(tried) = self.attempt(request, attempt).await else {
+            let Some(tried) = self.attempt(request, attempt, trial).await else {
                 if self.is_gone() {
                     return Err(Unsendable::Gone);
                 }
                 if self.is_rerouted() {
                     // What the receiver before refused or took proves nothing of this one.
-                    (self.taken, self.suspects, self.rerouted) = (false, Vec::new(), true);
+                    self.progress.set_taken(false);
+                    (self.suspects, self.rerouted) = (Vec::new(), true);
                     (past, attempt) = (new, 0);
                     sent = self.relabel(part);
                 }
@@ -320,7 +329,14 @@ impl Delivery<'_> {
             let trouble = match if_read(tried) {
                 Ok(answer) => match self.judge(&answer, request, past) {
                     Verdict::Wait { after } => answer.trouble(after),
+                    Verdict::Split | Verdict::Rejected if !trial && self.may_be_classic(request, &answer) => {
+                        trial = true;
+                        continue;
+                    }
                     verdict => {
+                        if trial && verdict == Verdict::Acknowledged {
+                            self.way.endpoint.custom_buckets.refused();
+                        }
                         self.way.answered(self.sending, verdict == Verdict::Acknowledged);
                         return Ok(Answered { verdict, answer, sent });
                     }
@@ -383,25 +399,28 @@ impl Delivery<'_> {
 
     /// Looks up whether the tenant has no such receiver any more.
     fn is_gone(&mut self) -> bool {
-        self.gone = matches!(self.destination(), To::Gone);
-        self.gone
+        self.progress.set_gone(matches!(self.destination(), To::Gone));
+        self.progress.is_gone()
     }
 
     /// `None`: the pause is not over yet, but the receiver must be looked up again.
-    async fn attempt(&self, part: &Request, attempt: u32) -> Option<Result<Answer, Failure>> {
+    async fn attempt(&self, part: &Request, attempt: u32, trial: bool) -> Option<Result<Answer, Failure>> {
         let shared = &self.sending.shared;
-        let _leave = self.way.leave(&self.sending.failing).await?;
+        let leave = self.way.leave(&self.sending.failing).await?;
         let to = (&self.way.endpoint.settings, &*self.batch.tenant);
         if let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await {
             return Some(Err(Failure::WouldBeLost(why)));
         }
         shared.pace.wait(u64::from(part.samples)).await;
         let endpoint = &self.way.endpoint;
-        let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
+        let version = endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await;
+        let classic = self.as_classic(part, version, trial);
+        let sent = classic.as_ref().unwrap_or(part);
+        let (version, body) = match version {
             // A body that cannot be translated did not come from the encoder, and is sent as it is.
-            Version::Second => v2::body(part, shared.seed, &shared.described.of(&self.batch.tenant))
-                .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
-            Version::First => (Version::First, part.body.clone()),
+            Version::Second => v2::body(sent, shared.seed, &shared.described.of(&self.batch.tenant))
+                .map_or_else(|_| (Version::First, sent.body.clone()), |body| (Version::Second, body)),
+            Version::First => (Version::First, sent.body.clone()),
         };
         let meters = shared.telemetry.export();
         meters.bytes.inc_by(body.len() as u64);
@@ -413,13 +432,14 @@ impl Delivery<'_> {
         let started = Instant::now();
         let answer = endpoint.client.post(&self.batch.tenant, &body, attempt, version).await;
         drop(in_flight);
+        leave.learn(Load::of(&answer), started.elapsed());
         meters.seconds.observe(started.elapsed().as_secs_f64());
         meters.requests.with_label_values(&[class_of(answer.as_ref().map_or(0, |a| a.status))]).inc();
         if let Ok(answer) = &answer {
             let (url, settings) = (endpoint.client.shown(), &endpoint.settings);
             endpoint.exemplars.learn(answer, &url, settings, &self.batch.tenant).await;
         }
-        Some(answer)
+        Some(in_terms_of(part, classic.as_ref(), answer))
     }
 
     fn reject(&mut self, part: &Request, reason: &'static str, answer: &Answer) {

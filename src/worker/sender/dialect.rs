@@ -83,6 +83,15 @@ impl Dialect {
         self.state().version
     }
 
+    /// Whether the endpoint is known to take 1.0 only.
+    pub(super) fn is_first_only(&self) -> bool {
+        match self.wanted {
+            Protocol::V1 => true,
+            Protocol::V2 => false,
+            Protocol::Auto => self.state().said == Some(Version::First),
+        }
+    }
+
     /// In which version samples are sent at the moment.
     pub(super) fn current(&self) -> Version {
         match self.wanted {

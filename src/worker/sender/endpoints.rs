@@ -18,6 +18,8 @@ use crate::core::remotewrite::{Backoff, Choice};
 use crate::worker::telemetry::Receivers;
 
 use super::client::Client;
+use super::concurrency::Concurrency;
+use super::custom_buckets::CustomBucketsState;
 use super::dialect::Dialect;
 use super::exemplars::Exemplars;
 use super::outage::Outage;
@@ -34,6 +36,7 @@ pub(super) struct Endpoint {
     /// The version of remote write.
     pub(super) dialect: Dialect,
     pub(super) exemplars: Exemplars,
+    pub(super) custom_buckets: CustomBucketsState,
     pub(super) backoff: Backoff,
     /// The user's choices for status codes, if not the defaults.
     pub(super) choices: BTreeMap<u16, Choice>,
@@ -99,6 +102,7 @@ impl Endpoint {
             client: Client::new(settings).await?,
             dialect: Dialect::new(settings.protocol),
             exemplars: Exemplars::new(settings.exemplars),
+            custom_buckets: CustomBucketsState::new(settings.convert_classic_histograms_to_nhcb),
             backoff: Backoff { min: millis(settings.min_backoff), max: millis(settings.max_backoff) },
             choices: settings.on_status.iter().map(|(status, action)| (*status, choice(action))).collect(),
             relabeler: Relabeler::new(&settings.write_relabel_configs).map_err(ExportError::Relabel)?,
@@ -120,8 +124,9 @@ impl Endpoint {
             recipients.known.retain(|_, recipient| recipient.strong_count() > 0);
             recipients.tidy_at = (2 * recipients.known.len()).max(64);
         }
-        let recipient =
-            Arc::new(Recipient::new(receivers, self.client.shown(), tenant, millis(self.settings.quarantine)));
+        let quarantine = millis(self.settings.quarantine);
+        let concurrency = Concurrency::new(self.settings.min_in_flight, self.settings.max_in_flight);
+        let recipient = Arc::new(Recipient::new(receivers, self.client.shown(), tenant, quarantine, concurrency));
         recipients.known.insert(Arc::clone(tenant), Arc::downgrade(&recipient));
         recipient
     }

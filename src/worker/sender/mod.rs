@@ -8,7 +8,9 @@
 mod auth;
 mod causes;
 mod client;
+mod concurrency;
 mod connector;
+mod custom_buckets;
 mod delivery;
 mod described;
 mod dialect;
@@ -133,7 +135,8 @@ pub struct Delivered {
     pub already_there: u64,
     /// Rejected by the receiver, or not sent because it rejects their series, or because two series got the same labels.
     pub rejected: u64,
-    /// Of series that `write_relabel_configs` do not send.
+    /// Of series that `write_relabel_configs` do not send, and those that have become a part of a native histogram with custom
+    /// buckets.
     pub filtered: u64,
 }
 

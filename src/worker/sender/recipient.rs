@@ -16,6 +16,7 @@ use crate::core::remotewrite::Backoff;
 use crate::worker::telemetry::{ReceiverId, Receivers};
 
 use super::client::WOULD_BE_LOST;
+use super::concurrency::Concurrency;
 use super::delivery::random;
 use super::guard::Asked;
 use super::halving::Refusals;
@@ -27,6 +28,7 @@ pub(super) struct Recipient {
     state: Mutex<State>,
     /// Admits one request while it fails.
     pub(super) probe: Semaphore,
+    pub(super) concurrency: Concurrency,
     pub(super) refusals: Mutex<Refusals>,
     /// The series that it refuses.
     pub(super) quarantine: Quarantine,
@@ -45,8 +47,15 @@ struct State {
     /// The first of them.
     since: Option<Instant>,
     not_before: Option<Instant>,
-    /// The shards whose samples wait.
-    waiting: BTreeSet<u32>,
+    /// Whose samples wait.
+    waiting: BTreeSet<Site>,
+}
+
+/// Where requests come from: a shard, and which of those that it has in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Site {
+    pub(super) shard: u32,
+    pub(super) place: usize,
 }
 
 /// Why an attempt failed.
@@ -65,12 +74,18 @@ pub(super) struct Trouble {
 
 impl Recipient {
     /// `quarantine` is the first pause until a series is retried that was refused.
-    pub(super) fn new(receivers: &Receivers, url: String, tenant: &Arc<str>, quarantine: Duration) -> Self {
+    pub(super) fn new(
+        receivers: &Receivers,
+        url: String,
+        tenant: &Arc<str>,
+        quarantine: Duration,
+        concurrency: Concurrency,
+    ) -> Self {
         let id = receivers.add(url, tenant);
         let (state, refusals) = (Mutex::default(), Mutex::default());
         let (probe, quarantine) = (Semaphore::new(1), Quarantine::new(quarantine));
         let (told, asked) = (SentMetadata::default(), Asked::default());
-        Self { state, probe, refusals, quarantine, told, asked, receivers: receivers.clone(), id }
+        Self { state, probe, concurrency, refusals, quarantine, told, asked, receivers: receivers.clone(), id }
     }
 
     /// The end of the pause, if it fails.
@@ -84,11 +99,11 @@ impl Recipient {
     }
 
     /// An attempt for a shard has failed. Returns whether it is the first one to fail, of all that wait.
-    pub(super) fn failed(&self, shard: u32, trouble: &Trouble, backoff: Backoff) -> bool {
+    pub(super) fn failed(&self, site: Site, trouble: &Trouble, backoff: Backoff) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         let first = state.waiting.is_empty();
-        state.waiting.insert(shard);
+        state.waiting.insert(site);
         if state.not_before.is_none_or(|at| now >= at) {
             state.failures = state.failures.saturating_add(1);
         }
@@ -111,10 +126,10 @@ impl Recipient {
     }
 
     /// An attempt for a shard has got an answer that is no failure. Returns whether it was the last one that waited.
-    pub(super) fn answered(&self, shard: u32, stored: bool) -> bool {
+    pub(super) fn answered(&self, site: Site, stored: bool) -> bool {
         let mut state = self.state();
         (state.failures, state.since, state.not_before) = (0, None, None);
-        let waited = state.waiting.remove(&shard);
+        let waited = state.waiting.remove(&site);
         let over = state.waiting.is_empty();
         // Under the lock, so that it does not come after a later report of another shard.
         self.receivers.answers(self.id, stored, over);
@@ -122,9 +137,9 @@ impl Recipient {
     }
 
     /// A shard has stopped sending. Returns whether it was the last one that waited.
-    pub(super) fn leave(&self, shard: u32) -> bool {
+    pub(super) fn leave(&self, site: Site) -> bool {
         let mut state = self.state();
-        let left = state.waiting.remove(&shard) && state.waiting.is_empty();
+        let left = state.waiting.remove(&site) && state.waiting.is_empty();
         if left {
             self.receivers.rests(self.id);
         }
@@ -166,17 +181,19 @@ mod tests {
 
     #[test]
     fn what_fails_in_a_pause_neither_counts_nor_shortens_it() {
-        let recipient = Recipient::new(&Receivers::default(), "http://r/".to_owned(), &"a".into(), Duration::ZERO);
+        let (receivers, concurrency) = (Receivers::default(), Concurrency::new(1, 1));
+        let recipient = Recipient::new(&receivers, "http://r/".to_owned(), &"a".into(), Duration::ZERO, concurrency);
+        let site = |shard| Site { shard, place: 0 };
         let asked = Duration::from_secs(60);
         let start = Instant::now();
-        recipient.failed(0, &trouble(Some(asked)), BACKOFF);
+        recipient.failed(site(0), &trouble(Some(asked)), BACKOFF);
         for shard in 1..64 {
-            recipient.failed(shard, &trouble(None), BACKOFF);
+            recipient.failed(site(shard), &trouble(None), BACKOFF);
         }
         assert_eq!(recipient.state().failures, 1);
         assert!(recipient.pause().is_some_and(|until| until >= start + asked));
         recipient.state().not_before = Some(Instant::now());
-        recipient.failed(0, &trouble(None), BACKOFF);
+        recipient.failed(site(0), &trouble(None), BACKOFF);
         assert_eq!(recipient.state().failures, 2, "the pause was over");
     }
 }

@@ -1,6 +1,7 @@
 //! The way of one shard to the receivers: a track per tenant, or per tenant and endpoint where a tenant has several, each
-//! strictly in order, with one request in flight, which is retried until it is settled. A series belongs to one shard and
-//! one tenant, so its samples never overtake one another, and neither tenants nor endpoints wait for another.
+//! strictly in order: a step begins when the one before is settled. Within a step, several requests are in flight, each of which
+//! is retried until it is settled. A series belongs to one shard and one tenant and is in one request of a step, so its samples
+//! never overtake one another, and neither tenants nor endpoints wait for another.
 //!
 //! Where a tenant's samples go is asked before each batch, and again after each failed attempt. So a batch that is stuck
 //! goes where its tenant goes now, and the next ones follow it.
@@ -8,7 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "how long a receiver has been down is a matter of the clock")]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ pub(super) struct Queued {
 pub(super) struct Ticket {
     shared: Arc<SenderState>,
     unsettled: Arc<AtomicUsize>,
-    left: u64,
+    left: AtomicU64,
 }
 
 // === impl ShardSender ===
@@ -302,16 +303,16 @@ impl Ticket {
         meters.pending_batches.inc();
         shared.pending.send_modify(|n| *n += 1);
         unsettled.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(shared), unsettled: Arc::clone(unsettled), left: samples }
+        Self { shared: Arc::clone(shared), unsettled: Arc::clone(unsettled), left: AtomicU64::new(samples) }
     }
 
     /// The samples that are not settled.
     pub(super) fn left(&self) -> u64 {
-        self.left
+        self.left.load(Ordering::Relaxed)
     }
 
-    pub(super) fn settle(&mut self, samples: u64) {
-        self.left = self.left.saturating_sub(samples);
+    pub(super) fn settle(&self, samples: u64) {
+        self.left.store(self.left().saturating_sub(samples), Ordering::Relaxed);
         self.shared.telemetry.export().pending_samples.sub(samples.cast_signed());
     }
 }
@@ -320,8 +321,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.unsettled.fetch_sub(1, Ordering::Relaxed);
         let meters = self.shared.telemetry.export();
-        meters.abandoned.inc_by(self.left);
-        meters.pending_samples.sub(self.left.cast_signed());
+        meters.abandoned.inc_by(self.left());
+        meters.pending_samples.sub(self.left().cast_signed());
         meters.pending_batches.dec();
         self.shared.pending.send_modify(|n| *n -= 1);
     }

@@ -82,7 +82,7 @@ impl Stored {
         sending: &Sending,
         writer: &mut Option<Box<dyn Writer>>,
         batch: &StepBatch,
-        mut ticket: Ticket,
+        ticket: Ticket,
         out: Delivered,
     ) {
         let meters = sending.shared.telemetry.export();

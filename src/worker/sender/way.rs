@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use super::concurrency::{Load, Slot};
 use super::delivery::Sending;
 use super::endpoints::Endpoint;
 use super::halving::Refusals;
 use super::outage::OutageSite;
-use super::recipient::{Recipient, Trouble};
+use super::recipient::{Recipient, Site, Trouble};
 use super::shard_sender::Failing;
 
 /// How often a waiting track looks up its destination.
@@ -22,15 +23,18 @@ pub(super) struct Way {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) recipient: Arc<Recipient>,
     tenant: Arc<str>,
-    shard: u32,
+    site: Site,
     /// When this shard has looked what its metrics are about.
     pub(super) described: Option<Instant>,
 }
 
 /// The permit for one request in flight.
-pub(super) struct Leave<'a>(
-    #[allow(dead_code, reason = "it is given back when it is dropped")] Vec<SemaphorePermit<'a>>,
-);
+pub(super) struct Leave<'a> {
+    /// That of the tenant; a trial at a recipient that fails has none.
+    slot: Option<Slot<'a>>,
+    #[allow(dead_code, reason = "they are given back when they are dropped")]
+    permits: Vec<SemaphorePermit<'a>>,
+}
 
 // === impl Way ===
 
@@ -39,25 +43,26 @@ impl Way {
     pub(super) fn to<'a>(
         way: &'a mut Option<Self>,
         endpoint: Arc<Endpoint>,
-        sending: &Sending,
+        of: (&Sending, usize),
         tenant: &Arc<str>,
     ) -> &'a mut Self {
         if way.as_ref().is_some_and(|way| way.endpoint.id != endpoint.id) {
             *way = None;
         }
-        way.get_or_insert_with(|| Self::new(endpoint, sending, tenant))
+        way.get_or_insert_with(|| Self::new(endpoint, of, tenant))
     }
 
-    fn new(endpoint: Arc<Endpoint>, sending: &Sending, tenant: &Arc<str>) -> Self {
+    fn new(endpoint: Arc<Endpoint>, (sending, place): (&Sending, usize), tenant: &Arc<str>) -> Self {
         let recipient = endpoint.recipient(sending.shared.telemetry.receivers(), tenant);
-        Self { endpoint, recipient, tenant: Arc::clone(tenant), shard: sending.shard, described: None }
+        let site = Site { shard: sending.shard, place };
+        Self { endpoint, recipient, tenant: Arc::clone(tenant), site, described: None }
     }
 
     /// Switches to another endpoint, if it has changed.
     pub(super) fn turn(&mut self, endpoint: Arc<Endpoint>, sending: &Sending) -> bool {
         let other = endpoint.id != self.endpoint.id;
         if other {
-            *self = Self::new(endpoint, sending, &Arc::clone(&self.tenant));
+            *self = Self::new(endpoint, (sending, self.site.place), &Arc::clone(&self.tenant));
         }
         other
     }
@@ -67,10 +72,11 @@ impl Way {
     pub(super) async fn leave(&self, failing: &Failing) -> Option<Leave<'_>> {
         loop {
             if self.recipient.pause().is_none() {
-                let slot = self.endpoint.slots.acquire().await;
+                let slot = self.recipient.concurrency.slot().await;
+                let permit = self.endpoint.slots.acquire().await;
                 // It may have begun to fail meanwhile.
                 if self.recipient.pause().is_none() {
-                    return Some(Leave(slot.into_iter().collect()));
+                    return Some(Leave { slot: Some(slot), permits: permit.into_iter().collect() });
                 }
                 continue;
             }
@@ -83,22 +89,22 @@ impl Way {
                 return None;
             }
             let slot = self.endpoint.probes.acquire().await;
-            return Some(Leave(probe.into_iter().chain(slot).collect()));
+            return Some(Leave { slot: None, permits: probe.into_iter().chain(slot).collect() });
         }
     }
 
     pub(super) fn failed(&self, sending: &Sending, step: i64, trouble: &Trouble) {
         sending.failing.failed(None);
-        let first = self.recipient.failed(self.shard, trouble, self.endpoint.backoff);
+        let first = self.recipient.failed(self.site, trouble, self.endpoint.backoff);
         let url = self.endpoint.client.shown();
-        let place = OutageSite { url: &url, shard: self.shard, tenant: &self.tenant, step };
+        let place = OutageSite { url: &url, shard: self.site.shard, tenant: &self.tenant, step };
         self.endpoint.outage.failed(first, place, trouble);
     }
 
     pub(super) fn answered(&self, sending: &Sending, stored: bool) {
         sending.failing.answered();
         self.endpoint.outage.answered();
-        if self.recipient.answered(self.shard, stored) {
+        if self.recipient.answered(self.site, stored) {
             self.endpoint.outage.over(&self.endpoint.client.shown());
         }
     }
@@ -108,9 +114,20 @@ impl Way {
     }
 }
 
+// === impl Leave ===
+
+impl Leave<'_> {
+    /// The request was answered after so long.
+    pub(super) fn learn(&self, load: Load, took: Duration) {
+        if let Some(slot) = &self.slot {
+            slot.answered(load, took);
+        }
+    }
+}
+
 impl Drop for Way {
     fn drop(&mut self) {
-        if self.recipient.leave(self.shard) {
+        if self.recipient.leave(self.site) {
             self.endpoint.outage.over(&self.endpoint.client.shown());
         }
     }

@@ -147,7 +147,7 @@ metrics! {
     STEPS_LEFT_OUT = Counter "spanmill_tenant_steps_skipped_total" []
         "Number of steps not written for a tenant because its receiver was down, counted per tenant; the totals are sent later.";
     SAMPLES_BUILT = Counter "spanmill_samples_built_total" []
-        "Number of samples built for remote write; each ends as acknowledged, duplicate, rejected, filtered or abandoned.";
+        "Number of samples built for remote write; each ends as acknowledged, duplicate, rejected, filtered, converted or abandoned.";
     SAMPLES_ACKNOWLEDGED = Counter "spanmill_samples_acknowledged_total" []
         "Number of samples that the receiver stored.";
     SAMPLES_ALREADY_THERE = Counter "spanmill_samples_duplicate_total" []
@@ -156,6 +156,8 @@ metrics! {
         "Number of samples that the receiver rejected, or that were not sent because it rejects their series (quarantined), because relabeling gave them the labels of another series (same_labels), or because they are older than remote_write.max_sample_age (max_sample_age); they are not retried.";
     SAMPLES_FILTERED = Counter "spanmill_samples_filtered_total" []
         "Number of samples that were not sent because remote_write.write_relabel_configs drop their series.";
+    SAMPLES_CONVERTED = Counter "spanmill_samples_converted_total" []
+        "Number of samples of classic histograms that were not sent for themselves, because their histogram was sent as one native histogram with custom buckets.";
     SAMPLES_ABANDONED = Counter "spanmill_samples_abandoned_total" []
         "Number of samples abandoned because their task was closed; the next owner of the task sends them again.";
     ENDPOINT_SAMPLES = Counter "spanmill_remote_write_endpoint_samples_total" ["endpoint", "result"]

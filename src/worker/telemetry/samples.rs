@@ -33,7 +33,7 @@ pub struct Samples {
     pub already_there: u64,
     /// Rejected.
     pub rejected: u64,
-    /// Not sent, by `write_relabel_configs`.
+    /// Not sent for themselves: by `write_relabel_configs`, or as a part of a native histogram.
     pub filtered: u64,
     /// Dropped with the task that they came from; its next owner sends them again.
     pub abandoned: u64,
@@ -48,6 +48,7 @@ pub(crate) struct ExportMeters {
     pub(crate) already_there: IntCounter,
     pub(crate) rejected: IntCounterVec,
     pub(crate) filtered: IntCounter,
+    pub(crate) converted: IntCounter,
     pub(crate) abandoned: IntCounter,
     pub(crate) exemplars_rejected: IntCounter,
     pub(crate) exemplars_withheld: IntCounter,
@@ -75,6 +76,7 @@ impl ExportMeters {
                 REASONS.into_iter().chain([ILLEGAL_TENANT, QUARANTINED, SAME_LABELS, MAX_SAMPLE_AGE]),
             ),
             filtered: counter(registry, names::SAMPLES_FILTERED),
+            converted: counter(registry, names::SAMPLES_CONVERTED),
             abandoned: counter(registry, names::SAMPLES_ABANDONED),
             exemplars_rejected: counter(registry, names::EXEMPLARS_REJECTED),
             exemplars_withheld: counter(registry, names::EXEMPLARS_WITHHELD),
@@ -99,7 +101,7 @@ impl ExportMeters {
             acknowledged: self.acknowledged.get(),
             already_there: self.already_there.get(),
             rejected: rejected.map(|m| m.get_counter().get_value()).sum::<f64>() as u64,
-            filtered: self.filtered.get(),
+            filtered: self.filtered.get() + self.converted.get(),
             abandoned: self.abandoned.get(),
             pending: self.pending_samples.get().unsigned_abs(),
         }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::proto::histogram::{Count, ZeroCount};
 use super::proto::{BucketSpan, Histogram};
+use crate::core::remotewrite::custom_buckets::SCHEMA as CUSTOM;
 
 /// The content of a decoded histogram. Whole counts up to 2^53 are exact here.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,8 @@ pub struct Native {
     pub zero: f64,
     /// Those in each bucket that is not empty.
     pub buckets: BTreeMap<i32, f64>,
+    /// The upper bounds of custom buckets, by index; one more has no bound. None of an exponential histogram.
+    pub bounds: Vec<f64>,
 }
 
 // === impl Native ===
@@ -29,9 +32,7 @@ impl Native {
     /// # Errors
     /// Names the rule that it breaks.
     pub fn read(h: &Histogram) -> Result<Self, String> {
-        if !(-4..=8).contains(&h.schema) {
-            return Err(format!("schema {} is not exponential", h.schema));
-        }
+        check_bounds(h)?;
         if !h.negative_spans.is_empty() {
             return Err("a duration is negative".to_owned());
         }
@@ -54,12 +55,16 @@ impl Native {
             return Err("a bucket is below zero".to_owned());
         }
         let buckets: BTreeMap<i32, f64> = indices.into_iter().zip(counts).filter(|(_, n)| *n > 0.0).collect();
+        let beyond = |index: &i32| !(0..=h.custom_values.len() as i32).contains(index);
+        if h.schema == CUSTOM && (zero > 0.0 || buckets.keys().any(beyond)) {
+            return Err("a custom bucket has no bound".to_owned());
+        }
         let sum = zero + buckets.values().sum::<f64>();
         // Sums of weights are rounded.
         if (sum - count).abs() > count * 1e-9 {
             return Err(format!("the buckets hold {sum} and the count is {count}"));
         }
-        Ok(Self { schema: h.schema, count, sum: h.sum, zero, buckets })
+        Ok(Self { schema: h.schema, count, sum: h.sum, zero, buckets, bounds: h.custom_values.clone() })
     }
 
     /// The same at a resolution that is not finer.
@@ -70,7 +75,7 @@ impl Native {
         for (index, n) in &self.buckets {
             *buckets.entry(((index - 1) >> shift) + 1).or_insert(0.0) += n;
         }
-        Self { schema: self.schema - shift, buckets, ..*self }
+        Self { schema: self.schema - shift, buckets, bounds: Vec::new(), ..*self }
     }
 
     /// Why this cannot be a later state of the same counter as `before`.
@@ -79,7 +84,12 @@ impl Native {
         if self.schema > before.schema {
             return Some(format!("the resolution rises from {} to {}", before.schema, self.schema));
         }
-        let before = before.at_schema(self.schema);
+        if self.bounds != before.bounds {
+            // Other buckets: the histogram as a whole continues.
+            let fallen = self.count < before.count || self.sum < before.sum;
+            return fallen.then(|| format!("the count or the sum falls as the bounds change: {before}, {self}"));
+        }
+        let before = if self.schema == CUSTOM { before.clone() } else { before.at_schema(self.schema) };
         for (what, old, new) in
             [("count", before.count, self.count), ("sum", before.sum, self.sum), ("zero", before.zero, self.zero)]
         {
@@ -95,7 +105,18 @@ impl Native {
 impl fmt::Display for Native {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "schema {} count {} sum {} zero {}", self.schema, self.count, self.sum, self.zero)?;
-        self.buckets.iter().try_for_each(|(i, n)| write!(f, " [{i}] {n}"))
+        self.buckets.iter().try_for_each(|(i, n)| write!(f, " [{i}] {n}"))?;
+        if self.bounds.is_empty() { Ok(()) } else { write!(f, " bounds {:?}", self.bounds) }
+    }
+}
+
+fn check_bounds(h: &Histogram) -> Result<(), String> {
+    match h.schema {
+        -4..=8 if h.custom_values.is_empty() => Ok(()),
+        CUSTOM if h.custom_values.is_sorted_by(|a, b| a < b) && h.custom_values.iter().all(|b| b.is_finite()) => Ok(()),
+        -4..=8 => Err("an exponential histogram has custom bounds".to_owned()),
+        CUSTOM => Err("custom bounds do not ascend".to_owned()),
+        other => Err(format!("schema {other} is neither exponential nor that of custom buckets")),
     }
 }
 

@@ -2,6 +2,7 @@ use prost::Message;
 
 use super::*;
 use crate::core::remotewrite::Request;
+use crate::core::remotewrite::StartTimes;
 use crate::core::remotewrite::decode;
 use crate::core::remotewrite::decode::proto::{Exemplar, Label, Sample, TimeSeries, WriteRequest};
 use crate::core::remotewrite::separate::SeriesFate;
@@ -108,7 +109,7 @@ fn request(names: &[(&str, &str)]) -> Request {
     };
     let message = WriteRequest { timeseries: names.iter().enumerate().map(series).collect() };
     let (n, exemplars) = (names.len() as u32, (names.len() / 2) as u32);
-    let starts = Some((1..=i64::from(n)).collect());
+    let starts = StartTimes::of(1..=i64::from(n));
     let encoder = &mut snap::raw::Encoder::new();
     Request { starts, ..Request::compress(&message.encode_to_vec(), n, n, exemplars, encoder) }
 }
@@ -130,7 +131,7 @@ fn a_request_keeps_what_the_rules_keep_with_its_values_and_starts_and_counts_the
     assert_eq!(kept.and_then(|kept| kept.rest).as_ref(), Some(rest), "the same series, asked one by one");
     assert!(!drop_size.may_merge());
     assert_eq!((rest.series, rest.samples, rest.exemplars, relabeled.filtered), (2, 2, 0, 1));
-    assert_eq!(rest.starts.as_deref(), Some(&[1, 3][..]));
+    assert_eq!(rest.starts, StartTimes::of([1, 3]));
     assert_eq!(relabeled.collided, 0);
 
     let nothing = relabeler(&[rule(RelabelAction::Drop, &["__name__"], ".*")]).request(&whole).expect("our own");
@@ -147,7 +148,7 @@ fn of_series_that_become_one_only_the_first_is_sent_and_the_others_are_counted_a
     assert_eq!(shown(relabeled.request.as_ref().expect("two series")), ["calls 0", "size 1"]);
     assert_eq!((relabeled.collided, relabeled.collision.as_deref()), (2, Some(r#"calls{service="b"}"#)));
     assert!(Relabeler::new(&rules).expect("expressions").expect("rules").may_merge());
-    assert_eq!(relabeled.request.expect("two series").starts.as_deref(), Some(&[1, 2][..]));
+    assert_eq!(relabeled.request.expect("two series").starts, StartTimes::of([1, 2]));
 }
 
 #[test]

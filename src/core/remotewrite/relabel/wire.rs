@@ -7,9 +7,9 @@ use super::{Labels, Relabeler};
 use crate::core::model::Millis;
 use crate::core::model::labels::put_label;
 use crate::core::model::wire::{Malformed, Reader, put_u64};
-use crate::core::remotewrite::Request;
 use crate::core::remotewrite::request::{EXEMPLAR_TAG, HISTOGRAM_TAG, SAMPLE_TAG, SERIES_TAG};
 use crate::core::remotewrite::separate::{labels_of, text_of};
+use crate::core::remotewrite::{Request, StartTimes};
 
 /// Tags of `TimeSeries.labels`, and of a label its name and its value.
 const LABEL: u64 = 0x0a;
@@ -69,7 +69,7 @@ impl Relabeler {
     pub fn request(&self, request: &Request) -> Result<Relabeled, Malformed> {
         let raw =
             snap::raw::Decoder::new().decompress_vec(&request.body).map_err(|_| Malformed("not a snappy block"))?;
-        let mut sorted = self.sort(&raw, request.starts.as_deref())?;
+        let mut sorted = self.sort(&raw, request.starts.as_ref())?;
         let collisions = if sorted.changed { sorted.collisions() } else { Vec::new() };
         if !sorted.changed && sorted.filtered == 0 {
             return Ok(Relabeled { request: Some(request.clone()), ..Relabeled::default() });
@@ -91,8 +91,9 @@ impl Relabeler {
         Labels::read(labels).map_or(true, |mut labels| self.apply(&mut labels, &mut String::new()))
     }
 
-    fn sort<'a>(&self, raw: &'a [u8], starts: Option<&[Millis]>) -> Result<Sorted<'a>, Malformed> {
-        let (mut r, mut starts, mut source) = (Reader::new(raw), starts.into_iter().flatten(), String::new());
+    fn sort<'a>(&self, raw: &'a [u8], starts: Option<&StartTimes>) -> Result<Sorted<'a>, Malformed> {
+        let (mut r, mut starts, mut source) =
+            (Reader::new(raw), starts.into_iter().flat_map(StartTimes::iter), String::new());
         let may_change = self.may_merge();
         let mut sorted = Sorted { labels: Vec::with_capacity(raw.len()), ..Sorted::default() };
         while !r.is_empty() {
@@ -100,7 +101,7 @@ impl Relabeler {
                 return Err(Malformed("a request holds nothing but series"));
             }
             let series = r.bytes()?;
-            let start = starts.next().copied().unwrap_or(0);
+            let start = starts.next().unwrap_or(0);
             let before = labels_of(series);
             let rest = series.get(before.len()..).unwrap_or_default();
             let counts = count(rest)?;
@@ -164,8 +165,7 @@ impl Sorted<'_> {
             all.samples += entry.counts.samples;
             all.exemplars += entry.counts.exemplars;
         }
-        let starts = self.entries.iter().any(|entry| entry.start != 0);
-        let starts = starts.then(|| self.entries.iter().map(|entry| entry.start).collect());
+        let starts = StartTimes::of(self.entries.iter().map(|entry| entry.start));
         let series = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let request = Request::compress(&out, series, all.samples, all.exemplars, &mut snap::raw::Encoder::new());
         (series > 0).then_some(Request { starts, ..request })

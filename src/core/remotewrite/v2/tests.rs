@@ -69,7 +69,10 @@ fn naive(message: &WriteRequest, starts: &[Millis]) -> Vec<u8> {
 fn request(message: &WriteRequest, starts: Option<Vec<Millis>>) -> Request {
     let n = message.timeseries.len() as u32;
     let raw = message.encode_to_vec();
-    Request { starts: starts.map(Into::into), ..Request::compress(&raw, n, n, 0, &mut snap::raw::Encoder::new()) }
+    Request {
+        starts: starts.and_then(StartTimes::of),
+        ..Request::compress(&raw, n, n, 0, &mut snap::raw::Encoder::new())
+    }
 }
 
 fn raw(body: &Bytes) -> Vec<u8> {

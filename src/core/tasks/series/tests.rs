@@ -8,6 +8,7 @@ mod limits;
 mod overflow;
 mod property;
 mod settings;
+mod since;
 mod stored;
 mod tenants;
 mod unchanged;

@@ -38,7 +38,7 @@ impl Delivery<'_> {
         if samples > 0 {
             self.sending.shared.telemetry.export().filtered.inc_by(samples);
             self.out.filtered += samples;
-            self.ticket.settle(samples);
+            self.progress.ticket.settle(samples);
         }
     }
 
