@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "HTTP dates and durations are about the time of day")]
 
 mod omitting;
+mod outputting;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
-use crate::core::remotewrite::{Request, StepBatch, v2};
+use crate::core::remotewrite::{Request, StepBatch, otlp, v2};
 use crate::worker::telemetry::{EndpointDrop, ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, class_of, flood};
 
 use super::Delivered;
@@ -96,11 +97,15 @@ impl Sending {
             Delivery { sending: self, batch, way, ticket, out, overtaken, taken, rerouted, gone, suspects };
         // See `remotewrite/phases.rs`. The requests of a phase are dropped once it is settled: at a start they are
         // large.
-        for before in batch.requests.iter().filter_map(Request::before_values) {
-            delivery.settle(before, false).await;
-        }
-        for request in &batch.requests {
-            delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
+        if delivery.way.endpoint.output.is_some() {
+            delivery.settle_whole().await;
+        } else {
+            for before in batch.requests.iter().filter_map(Request::before_values) {
+                delivery.settle(before, false).await;
+            }
+            for request in &batch.requests {
+                delivery.settle(request.values().unwrap_or_else(|| request.clone()), true).await;
+            }
         }
         delivery.way.recipient.report_quarantine();
         let Delivery { out, ticket, way, taken, gone, .. } = delivery;
@@ -118,7 +123,7 @@ impl Sending {
         }
         (self.done)(out);
         drop(ticket);
-        if taken {
+        if taken && way.endpoint.output.is_none() {
             way.describe(self, batch).await;
         }
     }
@@ -193,6 +198,9 @@ impl Delivery<'_> {
     /// As [`Self::settle`], all of a request.
     async fn settle_all(&mut self, request: Request, values: bool) {
         let mut halving = self.way.refusals().begin(request, self.taken, tokio::time::Instant::now());
+        if self.way.endpoint.output.is_some() {
+            halving.cut_with(otlp::split);
+        }
         while let Some(part) = halving.next() {
             let answered = match self.send(&part).await {
                 Ok(answered) => answered,
@@ -256,7 +264,7 @@ impl Delivery<'_> {
 
     fn acknowledge(&mut self, part: &Request, answer: &Answer) {
         self.compare(part, answer);
-        let samples = u64::from(part.samples);
+        let samples = u64::from(part.samples).saturating_sub(self.partly_rejected(part, answer));
         self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
         self.out.acknowledged += samples;
         self.ticket.settle(samples);
@@ -392,16 +400,21 @@ impl Delivery<'_> {
         let shared = &self.sending.shared;
         let _leave = self.way.leave(&self.sending.failing).await?;
         let to = (&self.way.endpoint.settings, &*self.batch.tenant);
-        if let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await {
+        if self.way.endpoint.output.is_none()
+            && let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await
+        {
             return Some(Err(Failure::WouldBeLost(why)));
         }
         shared.pace.wait(u64::from(part.samples)).await;
         let endpoint = &self.way.endpoint;
+        if let Some(output) = &endpoint.output {
+            return Some(self.attempt_output(output, part, attempt).await);
+        }
         let (version, body) = match endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await {
             // A body that cannot be translated did not come from the encoder, and is sent as it is.
             Version::Second => v2::body(part, shared.seed, &shared.described.of(&self.batch.tenant))
                 .map_or_else(|_| (Version::First, part.body.clone()), |body| (Version::Second, body)),
-            Version::First => (Version::First, part.body.clone()),
+            other => (other, part.body.clone()),
         };
         let meters = shared.telemetry.export();
         meters.bytes.inc_by(body.len() as u64);

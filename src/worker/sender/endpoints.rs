@@ -21,6 +21,7 @@ use super::client::Client;
 use super::dialect::Dialect;
 use super::exemplars::Exemplars;
 use super::outage::Outage;
+use super::outputs::Output;
 use super::recipient::Recipient;
 use super::{ExportError, millis};
 
@@ -31,6 +32,8 @@ pub(super) type EndpointId = u64;
 pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) client: Client,
+    /// What it is, if no remote write.
+    pub(super) output: Option<Output>,
     /// The version of remote write.
     pub(super) dialect: Dialect,
     pub(super) exemplars: Exemplars,
@@ -97,6 +100,7 @@ impl Endpoint {
         Ok(Self {
             id,
             client: Client::new(settings).await?,
+            output: Output::of(settings)?,
             dialect: Dialect::new(settings.protocol),
             exemplars: Exemplars::new(settings.exemplars),
             backoff: Backoff { min: millis(settings.min_backoff), max: millis(settings.max_backoff) },
