@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::produce::wall_clock;
-use crate::config::settings::{RemoteWrite, Start, TenantSource};
+use crate::config::settings::{OutputType, RemoteWrite, Start, TenantSource};
 use crate::config::{Config, Loaded, SourceTopics};
 use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
@@ -168,7 +168,8 @@ fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
 
 /// Where a receiver of a tenant is, for people.
 pub(super) fn place_of(config: &Config, tenant: &str) -> String {
-    let url = config.remote_write.url.split('?').next().unwrap_or_default();
+    let address = config.remote_write.address();
+    let url = address.split('?').next().unwrap_or_default();
     let name = if config.more_endpoints.is_empty() { String::new() } else { config.remote_write.id() + " at " };
     format!("receiver {name}{url} for tenant {tenant}")
 }
@@ -186,8 +187,9 @@ pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, Config)> {
     let mut out = Vec::new();
     for (tenant, config) in all.chain(overridden) {
         for cfg in config.endpoints() {
-            let same =
-                |other: &&RemoteWrite| (&other.url, &other.auth, &other.headers) == (&cfg.url, &cfg.auth, &cfg.headers);
+            let same = |other: &&RemoteWrite| {
+                (other.address(), &other.auth, &other.headers) == (cfg.address(), &cfg.auth, &cfg.headers)
+            };
             if !asked.iter().any(same) {
                 asked.push(cfg);
                 out.push((tenant, Config { remote_write: cfg.clone(), ..config.clone() }));
@@ -200,6 +202,10 @@ pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, Config)> {
 fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
     let cfg = &config.remote_write;
     let mut found = Found::new(place_of(config, tenant));
+    if cfg.kind != OutputType::RemoteWrite {
+        found.good(format!("is of the type {} and is not examined before the first step", cfg.kind.name()));
+        return found;
+    }
     found.findings.push(match knock(cfg, tenant) {
         Ok((200..=299, _)) => Finding::Good("accepts a request without samples".to_owned()),
         Ok((400, text)) => Finding::Warning(format!("answers 400 to a request without samples: {text}")),

@@ -8,7 +8,8 @@ use super::endpoints::EndpointDraft;
 use super::items::Items;
 use super::preset::GraphPreset;
 use super::settings::{
-    Auth, Config, GroupProtocol, LogFormat, OnBacklog, Protocol, Secret, SendExemplars, Start, TenantSource, Tls,
+    Auth, Config, FileFormat, GroupProtocol, LogFormat, OnBacklog, OutputType, Protocol, Secret, SendExemplars, Start,
+    TenantSource, Tls,
 };
 use super::tokens::TokenEndpoint;
 use crate::core::model::Millis;
@@ -185,6 +186,14 @@ choice!(LatencySides { "both" => Both, "client" => Client, "server" => Server })
 choice!(ServiceNamespace { "off" => Off, "labels" => Labels, "name" => Name });
 choice!(SendExemplars { "auto" => Auto, "on" => On, "off" => Off });
 choice!(OnBacklog { "wait" => Wait, "drop" => Drop });
+choice!(OutputType {
+    "remote_write" => RemoteWrite,
+    "otlp_http" => OtlpHttp,
+    "otlp_grpc" => OtlpGrpc,
+    "kafka" => Kafka,
+    "file" => File,
+});
+choice!(FileFormat { "json" => Json, "proto" => Proto });
 choice!(Protocol { "auto" => Auto, "1.0" => V1, "2.0" => V2 });
 choice!(RelabelAction {
     "replace" => Replace,

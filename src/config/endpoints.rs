@@ -67,7 +67,8 @@ impl RemoteWrite {
         if !self.name.is_empty() {
             return self.name.clone();
         }
-        let address = self.url.split('?').next().unwrap_or_default();
+        let address = self.address();
+        let address = address.split('?').next().unwrap_or_default();
         format!("{:016x}", xxh3_64(address.as_bytes()))
     }
 }

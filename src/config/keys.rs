@@ -61,7 +61,7 @@ pub(super) fn children(path: &str, among: fn(&str) -> bool) -> Vec<&'static str>
 }
 
 /// The prefixes of the keys that can differ from tenant to tenant.
-pub(super) const PER_TENANT: [&str; 35] = [
+pub(super) const PER_TENANT: [&str; 39] = [
     "naming.",
     "span_metrics.",
     "service_graphs.",
@@ -97,6 +97,10 @@ pub(super) const PER_TENANT: [&str; 35] = [
     "remote_write.name",
     "remote_write.max_backlog",
     "remote_write.on_backlog",
+    "remote_write.type",
+    "remote_write.otlp.",
+    "remote_write.kafka.",
+    "remote_write.file.",
 ];
 
 /// The keys among them that cannot: pending edges of all tenants share a store, and so do open traces, and the count of
@@ -149,6 +153,9 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("remote_write.auth.oauth2", "A token of an OAuth2 token endpoint, with the grant client_credentials."),
     ("remote_write.auth.oauth2.tls", "TLS of an https token_url. Files are PEM."),
     ("remote_write.tls", "TLS of an https url. Files are PEM."),
+    ("remote_write.otlp", "OTLP metrics, for all types but remote_write. Their temporality is cumulative."),
+    ("remote_write.kafka", "Of the type kafka: a topic of OTLP metrics."),
+    ("remote_write.file", "Of the type file: files as the Collector's file exporter writes them."),
     ("worker", "Resources of one process."),
     ("admin", "The HTTP server for health, readiness and spanmill's own metrics."),
     ("admin.tls", "TLS of the admin server. Files are PEM."),

@@ -286,6 +286,9 @@ impl<'a> Layers<'a> {
 
 /// The remedy for a key that does not exist.
 fn remedy(section: &str, name: &str, among: fn(&str) -> bool) -> String {
+    if (section, name) == ("remote_write.otlp", "temporality") {
+        return super::outputs::TEMPORALITY.to_owned();
+    }
     let siblings = keys::children(section, among);
     if let Some(near) = nearest(name, siblings.iter().copied()) {
         return format!("did you mean `{near}`?");

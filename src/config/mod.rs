@@ -19,6 +19,7 @@ mod keys;
 pub mod labels;
 mod layers;
 mod metric_names;
+mod outputs;
 mod overrides;
 mod policies;
 mod preset;

@@ -217,7 +217,7 @@ impl Layers<'_> {
 
     pub(super) fn check_remote_write(&mut self, draft: &Draft) {
         let remote = &draft.config.remote_write;
-        self.must("remote_write.url", syntax::url(&remote.url));
+        self.check_output(draft);
         if !remote.tenant_header.is_empty() {
             self.must("remote_write.tenant_header", syntax::header_name(&remote.tenant_header));
         }
@@ -397,6 +397,7 @@ impl Layers<'_> {
         config.remote_write.auth = auth;
         config.remote_write.on_status = super::statuses::typed(&draft.on_status);
         config.more_endpoints = super::endpoints::finished(&draft.more);
+        super::outputs::complete(&mut config);
         if draft.threads > 0 {
             config.worker.threads = draft.threads;
         }

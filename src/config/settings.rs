@@ -141,6 +141,8 @@ pub struct Overrides {
 /// `remote_write:` the receiver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteWrite {
+    /// `type`: what the endpoint is. Default remote write.
+    pub kind: OutputType,
     /// `name`: the identity of an endpoint among several, in journals and metrics. Default empty: see [`Self::id`].
     pub name: String,
     /// `url`. Default `http://localhost:9090/api/v1/write`.
@@ -195,6 +197,69 @@ pub struct RemoteWrite {
     pub max_backlog: usize,
     /// `on_backlog`: what happens beyond that. Default wait.
     pub on_backlog: OnBacklog,
+    /// `otlp`: how samples become OTLP, for the types that take it.
+    pub otlp: OtlpOutput,
+    /// `kafka`: of the type `kafka`.
+    pub kafka: KafkaOutput,
+    /// `file`: of the type `file`.
+    pub file: FileOutput,
+}
+
+/// `remote_write.type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputType {
+    /// `remote_write`: Prometheus remote write.
+    #[default]
+    RemoteWrite,
+    /// `otlp_http`: OTLP metrics over HTTP.
+    OtlpHttp,
+    /// `otlp_grpc`: OTLP metrics over gRPC.
+    OtlpGrpc,
+    /// `kafka`: OTLP metrics in a Kafka topic.
+    Kafka,
+    /// `file`: OTLP metrics in files.
+    File,
+}
+
+/// `remote_write.otlp`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OtlpOutput {
+    /// `resource_attributes` of all metrics. Default none: series are what they are with remote write.
+    pub resource_attributes: BTreeMap<String, String>,
+}
+
+/// `remote_write.kafka`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KafkaOutput {
+    /// `topic`
+    pub topic: String,
+    /// `bootstrap_servers`. Default those of `kafka.brokers`.
+    pub bootstrap_servers: String,
+    /// The properties of the client: those of `kafka.properties`.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// `remote_write.file`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOutput {
+    /// `path`
+    pub path: Option<PathBuf>,
+    /// `format`. Default json.
+    pub format: FileFormat,
+    /// `max_size`: a file that is larger is renamed, and another one begun. Default 100 MiB.
+    pub max_size: usize,
+    /// `rotation_interval`: the same for one that is older; 0: never. Default 0 s.
+    pub rotation_interval: Millis,
+}
+
+/// `remote_write.file.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileFormat {
+    /// `json`: OTLP JSON, a request a line.
+    #[default]
+    Json,
+    /// `proto`: protobuf, each request behind its length in four bytes, most significant first.
+    Proto,
 }
 
 /// `remote_write.on_backlog`
@@ -475,7 +540,17 @@ impl Default for RemoteWrite {
             name: String::new(),
             max_backlog: 64 << 20,
             on_backlog: OnBacklog::Wait,
+            kind: OutputType::RemoteWrite,
+            otlp: OtlpOutput::default(),
+            kafka: KafkaOutput::default(),
+            file: FileOutput::default(),
         }
+    }
+}
+
+impl Default for FileOutput {
+    fn default() -> Self {
+        Self { path: None, format: FileFormat::Json, max_size: 100 << 20, rotation_interval: 0 }
     }
 }
 

@@ -113,6 +113,22 @@ pub(super) fn traces_url(text: &str) -> Result<(), String> {
     address(text, ["`telemetry.traces.headers`", "http://collector:4318/v1/traces", path])
 }
 
+/// The URL that metrics are sent to, of OTLP over HTTP.
+pub(super) fn otlp_url(text: &str) -> Result<(), String> {
+    let path = "has no path; add that of OTLP over HTTP, `/v1/metrics`, or `/api/v1/otlp/v1/metrics` for Prometheus";
+    address(text, ["`remote_write.auth`", "http://collector:4318/v1/metrics", path])
+}
+
+/// The URL of a gRPC server, which has no path.
+pub(super) fn grpc_url(text: &str) -> Result<(), String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    address(&format!("{text}/"), ["`remote_write.auth`", "http://collector:4317", ""])?;
+    match text.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?'])) {
+        true => Err("has a path, which gRPC decides; write scheme, host and port only".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// A URL with a path; what to use instead of a user, an example, and the problem of one without a path.
 fn address(text: &str, [instead, example, no_path]: [&str; 3]) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

@@ -141,23 +141,23 @@ fn an_endpoint_that_is_down_while_workers_die_and_move_gets_every_step_and_holds
 }
 
 /// A broker with one partition of everything, and workers in this process.
-struct Mill {
-    cluster: MockCluster<'static, DefaultProducerContext>,
+pub(crate) struct Mill {
+    pub(crate) cluster: MockCluster<'static, DefaultProducerContext>,
     telemetry: Telemetry,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 // === impl Mill ===
 
 impl Mill {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cluster = MockCluster::new(1).expect("an embedded broker");
         create_topics(&cluster, &config("", "", TenantSource::Key));
         let dir = TempDir::with_prefix("spanmill-test-").expect("a temporary directory");
         Self { cluster, telemetry: Telemetry::new(), dir }
     }
 
-    fn start(&self, endpoints: &[RemoteWrite], overrides: Option<&str>) -> Worker {
+    pub(crate) fn start(&self, endpoints: &[RemoteWrite], overrides: Option<&str>) -> Worker {
         let mut config = config(&self.cluster.bootstrap_servers(), "", TenantSource::Key);
         let (first, more) = endpoints.split_first().expect("an endpoint");
         (config.remote_write, config.more_endpoints) = (first.clone(), more.to_vec());
@@ -173,7 +173,7 @@ impl Mill {
         Worker::start(config, self.telemetry.clone()).expect("a worker")
     }
 
-    fn send(&self, tenants: &[&str]) {
+    pub(crate) fn send(&self, tenants: &[&str]) {
         let mut client = ClientConfig::new();
         let producer: BaseProducer =
             client.set("bootstrap.servers", self.cluster.bootstrap_servers()).create().expect("a producer");
@@ -187,13 +187,13 @@ impl Mill {
         producer.flush(PATIENCE).expect("everything is delivered");
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.telemetry.render();
         text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or_default()
     }
 }
 
-fn endpoint(name: &str, receiver: &Receiver) -> RemoteWrite {
+pub(crate) fn endpoint(name: &str, receiver: &Receiver) -> RemoteWrite {
     let (name, url) = (name.to_owned(), receiver.url());
     RemoteWrite { name, url, min_backoff: 10, max_backoff: 100, ..RemoteWrite::default() }
 }

@@ -17,6 +17,7 @@ mod export_tls;
 mod failures;
 mod formats;
 mod hardening;
+mod outputs;
 mod page;
 mod produce;
 mod replay_files;
@@ -33,5 +34,7 @@ mod child;
 #[allow(clippy::disallowed_methods, reason = "tests meet the real clock")]
 #[path = "../support/mill.rs"]
 mod mill;
+#[path = "../support/otlp_metrics.rs"]
+mod otlp_metrics_as_samples;
 #[path = "../support/formats.rs"]
 mod samples;

@@ -82,7 +82,7 @@ const ROOMS: [Room; 53] = [
     edge("worker::telemetry", &[]),
     edge("worker::identity", &[]),
     edge("worker::kafka", &["identity", "telemetry"]),
-    edge("worker::sender", &["identity", "telemetry"]),
+    edge("worker::sender", &["identity", "kafka", "telemetry"]),
     edge("worker::admin", &["identity", "telemetry"]),
     edge("worker::task", &["kafka", "sender", "telemetry"]),
     edge("worker::span_task", &["task", "kafka", "telemetry"]),

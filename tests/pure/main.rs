@@ -18,6 +18,7 @@ mod import;
 mod layering;
 mod otlp_differential;
 mod otlp_files;
+mod otlp_metrics;
 #[cfg(unix)]
 mod runner;
 mod simulation;
@@ -38,6 +39,8 @@ mod naive;
 #[allow(clippy::assertions_on_constants, reason = "it fails in words that name what differs")]
 #[path = "../support/otlp_check.rs"]
 mod otlp_check;
+#[path = "../support/otlp_metrics.rs"]
+mod otlp_metrics_as_samples;
 #[path = "../support/formats.rs"]
 mod samples;
 #[path = "../support/scramble.rs"]

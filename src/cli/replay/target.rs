@@ -7,7 +7,7 @@ use super::finish::{Finished, finish};
 use super::preflight;
 use super::sink::{ConvertError, Format, SinkArgs, vacant};
 use crate::cli::ConfigArgs;
-use crate::config::settings::{RemoteWrite, TenantSource};
+use crate::config::settings::{OutputType, RemoteWrite, TenantSource};
 use crate::config::{self, Config, Loaded, Problems, Tenants};
 use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
@@ -152,6 +152,9 @@ impl TargetArgs {
         tenant: &str,
         range: (Millis, Millis),
     ) -> Result<(), TargetError> {
+        if cfg.kind != OutputType::RemoteWrite {
+            return Ok(());
+        }
         let outcome = preflight::ask(&preflight::Plan {
             cfg,
             query_url: self.query_url.as_deref(),

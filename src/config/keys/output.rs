@@ -309,6 +309,46 @@ pub(super) const KEYS: &[ConfigKey] = &[
         doc: "Beyond that: wait holds the other endpoints back, drop does not send the oldest steps to this one.",
         slot: |d| DraftField::Choice(&mut d.config.remote_write.on_backlog),
     },
+    ConfigKey {
+        path: "remote_write.type",
+        doc: "remote_write, otlp_http, otlp_grpc, kafka (OTLP in a topic), or file (OTLP in files).",
+        slot: |d| DraftField::Choice(&mut d.config.remote_write.kind),
+    },
+    ConfigKey {
+        path: "remote_write.otlp.resource_attributes",
+        doc: "OTLP: attributes of the resource, such as `{service.name: spanmill}`.",
+        slot: |d| DraftField::Labels(&mut d.config.remote_write.otlp.resource_attributes),
+    },
+    ConfigKey {
+        path: "remote_write.kafka.topic",
+        doc: "kafka: topic that requests go to, keyed by tenant. It must exist.",
+        slot: |d| DraftField::Text(&mut d.config.remote_write.kafka.topic),
+    },
+    ConfigKey {
+        path: "remote_write.kafka.bootstrap_servers",
+        doc: "kafka: bootstrap servers; \"\": those of kafka.brokers. kafka.properties apply to both.",
+        slot: |d| DraftField::Text(&mut d.config.remote_write.kafka.bootstrap_servers),
+    },
+    ConfigKey {
+        path: "remote_write.file.path",
+        doc: "file: file that requests are appended to. Each worker needs one of its own.",
+        slot: |d| DraftField::Path(&mut d.config.remote_write.file.path),
+    },
+    ConfigKey {
+        path: "remote_write.file.format",
+        doc: "file: json (a request a line) or proto (each behind its length), as the Collector's file exporter writes them.",
+        slot: |d| DraftField::Choice(&mut d.config.remote_write.file.format),
+    },
+    ConfigKey {
+        path: "remote_write.file.max_size",
+        doc: "file: a file that would grow beyond this is renamed, and another one begun.",
+        slot: |d| DraftField::Size(&mut d.config.remote_write.file.max_size, 1024..=1 << 40),
+    },
+    ConfigKey {
+        path: "remote_write.file.rotation_interval",
+        doc: "file: the same for a file that was begun so long ago; 0s: never.",
+        slot: |d| DraftField::Duration(&mut d.config.remote_write.file.rotation_interval, 0..=YEAR),
+    },
     // worker
     ConfigKey {
         path: "worker.threads",

@@ -11,6 +11,7 @@ pub mod encode;
 mod exemplars;
 pub mod metadata;
 pub mod native;
+pub mod otlp;
 mod phases;
 pub mod relabel;
 pub mod request;

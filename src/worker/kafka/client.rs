@@ -310,6 +310,18 @@ pub(crate) fn transactions(kafka: &Kafka, id: &str) -> ClientConfig {
     config
 }
 
+/// The producer of an endpoint that is a topic. It must be acknowledged by all replicas in sync, whatever the user's own
+/// properties are: the mark of the step depends on it.
+pub(crate) fn samples(kafka: &Kafka, timeout: Duration) -> ClientConfig {
+    let timeout = timeout.as_millis().to_string();
+    let ours = [("compression.type", "lz4"), ("linger.ms", "2"), ("message.max.bytes", "68157440")];
+    let mut config = base(kafka, &ours);
+    config.remove("delivery.timeout.ms");
+    config.remove("request.required.acks");
+    config.set("acks", "all").set("enable.idempotence", "true").set("message.timeout.ms", &timeout);
+    config
+}
+
 /// The producer of dead letters: patient for a while, and with a queue that an outage fills without harm. A copy is as
 /// large as its record and some headers: the broker decides what is too large.
 pub(crate) fn dead_letters(kafka: &Kafka) -> ClientConfig {

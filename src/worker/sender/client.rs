@@ -8,7 +8,7 @@ use reqwest::header::{
 use reqwest::{Certificate, Identity, Method, Response, Url};
 
 use crate::config::is_own_header;
-use crate::config::settings::{Auth, RemoteWrite, Tls};
+use crate::config::settings::{Auth, OutputType, RemoteWrite, Tls};
 use crate::core::remotewrite::v2;
 use crate::core::remotewrite::verdict::{self, Written};
 use crate::core::settings::SINGLE_TENANT;
@@ -17,13 +17,14 @@ use super::auth::{Authorizer, NoCredentials};
 use super::causes;
 use super::connector::Connector;
 use super::dialect::Version;
+use super::outputs;
 use super::recipient::Trouble;
 use super::secrets::SecretHeader;
 use super::{ExportError, millis};
 pub(super) use crate::worker::identity::chain;
 
 /// So much of an answer's text is read, for the log.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 /// Why samples wait that a receiver would reject, and the remedy.
 pub(super) const WOULD_BE_LOST: &str = "would_be_lost";
 const TAKE_THEM: &str =
@@ -64,6 +65,8 @@ pub(super) struct Answer {
     pub(super) classic: bool,
     /// Whether it has the header that VictoriaMetrics gives to every answer.
     pub(super) victoria: bool,
+    /// The data points that a receiver of OTLP has rejected permanently, while it took the others.
+    pub(super) rejected_points: u64,
 }
 
 /// Why there is no answer.
@@ -80,6 +83,8 @@ pub(super) enum Failure {
     NotRead(String),
     /// It was not sent: the receiver would discard it.
     WouldBeLost(String),
+    /// An output that is no HTTP server has not taken it.
+    Output(Trouble),
     /// The tenant cannot stand in a header, so it can never be sent.
     IllegalTenant,
 }
@@ -105,6 +110,7 @@ impl Failure {
     pub(super) fn trouble(self) -> Option<Trouble> {
         let (reason, remedy, why) = match self {
             Self::IllegalTenant => return None,
+            Self::Output(trouble) => return Some(trouble),
             Self::WouldBeLost(why) => (WOULD_BE_LOST, TAKE_THEM, why),
             Self::WantsTls(why) => {
                 ("unreachable", "the receiver speaks TLS at this port: write https:// in remote_write.url", why)
@@ -130,7 +136,10 @@ impl Failure {
 
 impl Client {
     pub(super) async fn new(cfg: &RemoteWrite) -> Result<Self, ExportError> {
-        let url = url(&cfg.url)?;
+        let url = match cfg.kind.is_http() {
+            true => outputs::with_path(url(&cfg.url)?, cfg.kind),
+            false => Url::parse(&cfg.address()).map_err(|e| ExportError::Url(e.to_string()))?,
+        };
         let headers = headers(cfg)?;
         let tenant_header = tenant_header(cfg)?;
         let http = Connector::new(cfg, &url)?;
@@ -167,7 +176,10 @@ impl Client {
         let used = headers.get(AUTHORIZATION).cloned();
         match self.http.client().post(self.url.clone()).headers(headers).body(body.clone()).send().await {
             Ok(response) => {
-                let answer = Answer { version, ..answer(response).await };
+                let answer = match version {
+                    Version::First | Version::Second => Answer { version, ..answer(response).await },
+                    Version::OtlpHttp | Version::OtlpGrpc => outputs::answer(version, response).await,
+                };
                 if self.url.scheme() == "http" && causes::wants_tls(answer.status, &answer.text) {
                     return Err(Failure::WantsTls(answer.text));
                 }
@@ -186,6 +198,7 @@ fn put_version(headers: &mut HeaderMap, version: Version) {
     let (content_type, number) = match version {
         Version::First => ("application/x-protobuf", "0.1.0"),
         Version::Second => (v2::CONTENT_TYPE, v2::VERSION),
+        Version::OtlpHttp | Version::OtlpGrpc => return outputs::put_headers(headers, version),
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(VERSION, HeaderValue::from_static(number));
@@ -244,7 +257,12 @@ pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, Expo
             .timeout(millis(cfg.timeout))
             .connect_timeout(millis(cfg.timeout).min(MAX_CONNECT));
         // Otherwise what is used follows from what the server offers in TLS.
-        tls(if cfg.enable_http2 { builder } else { builder.http1_only() }, &cfg.tls)
+        let builder = match (cfg.kind, cfg.enable_http2) {
+            (OutputType::OtlpGrpc, _) => builder.http2_prior_knowledge(),
+            (_, true) => builder,
+            (_, false) => builder.http1_only(),
+        };
+        tls(builder, &cfg.tls)
     };
     let failed = |e: reqwest::Error| ExportError::Client(chain(&e));
     if matches!(cfg.auth, Auth::SigV4 { .. }) {
@@ -253,7 +271,7 @@ pub(super) fn http(cfg: &RemoteWrite, url: &Url) -> Result<reqwest::Client, Expo
     }
     match builder()?.build() {
         // A slim container has no CA certificates, and plain HTTP does not need them.
-        Err(_) if url.scheme() == "http" => builder()?.tls_certs_only([]).build(),
+        Err(_) if url.scheme() != "https" => builder()?.tls_certs_only([]).build(),
         built => built,
     }
     .map_err(failed)

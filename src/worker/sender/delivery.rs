@@ -3,6 +3,7 @@
 
 mod converting;
 mod omitting;
+mod outputting;
 mod parallel;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::core::remotewrite::relabel::Relabeled;
 use crate::core::remotewrite::verdict::{self, Past, ReceiverAnswer, Verdict};
-use crate::core::remotewrite::{Request, StepBatch, v2};
+use crate::core::remotewrite::{Request, StepBatch, otlp, v2};
 use crate::worker::telemetry::{EndpointDrop, ILLEGAL_TENANT, MAX_SAMPLE_AGE, QUARANTINED, class_of, flood};
 
 use super::Delivered;
@@ -96,13 +97,18 @@ impl Sending {
         ticket: Ticket,
         mut out: Delivered,
     ) {
-        let custom = endpoint.custom_buckets.are_sent(&endpoint.dialect, &endpoint.client.shown());
+        let is_output = endpoint.output.is_some();
+        let custom = !is_output && endpoint.custom_buckets.are_sent(&endpoint.dialect, &endpoint.client.shown());
         let progress = Progress::new(ticket, custom);
         // See `remotewrite/phases.rs`.
-        if batch.requests.iter().any(Request::has_two_phases) {
+        if is_output {
+            self.settle_whole(batch, (ways, &endpoint), &progress, &mut out).await;
+        } else if batch.requests.iter().any(Request::has_two_phases) {
             self.phase((batch, false), (ways, &endpoint), &progress, &mut out).await;
         }
-        self.phase((batch, true), (ways, &endpoint), &progress, &mut out).await;
+        if !is_output {
+            self.phase((batch, true), (ways, &endpoint), &progress, &mut out).await;
+        }
         if progress.is_gone() {
             return self.forget(batch, &progress.ticket, out);
         }
@@ -122,7 +128,7 @@ impl Sending {
         (self.done)(out);
         let taken = progress.is_taken();
         drop(progress);
-        if let Some(way) = first.filter(|_| taken) {
+        if let Some(way) = first.filter(|_| taken && !is_output) {
             way.describe(self, batch).await;
         }
     }
@@ -197,6 +203,9 @@ impl Delivery<'_> {
     /// As [`Self::settle`], all of a request.
     async fn settle_all(&mut self, request: Request, values: bool) {
         let mut halving = self.way.refusals().begin(request, self.progress.is_taken(), tokio::time::Instant::now());
+        if self.way.endpoint.output.is_some() {
+            halving.cut_with(otlp::split);
+        }
         while let Some(part) = halving.next() {
             let answered = match self.send(&part).await {
                 Ok(answered) => answered,
@@ -264,7 +273,7 @@ impl Delivery<'_> {
 
     fn acknowledge(&mut self, part: &Request, answer: &Answer) {
         self.compare(part, answer);
-        let samples = u64::from(part.samples);
+        let samples = u64::from(part.samples).saturating_sub(self.partly_rejected(part, answer));
         self.sending.shared.telemetry.export().acknowledged.inc_by(samples);
         self.out.acknowledged += samples;
         self.progress.ticket.settle(samples);
@@ -408,11 +417,19 @@ impl Delivery<'_> {
         let shared = &self.sending.shared;
         let leave = self.way.leave(&self.sending.failing).await?;
         let to = (&self.way.endpoint.settings, &*self.batch.tenant);
-        if let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await {
+        if self.way.endpoint.output.is_none()
+            && let Some(why) = shared.guard.objects(&self.way.recipient.asked, to, self.batch.step).await
+        {
             return Some(Err(Failure::WouldBeLost(why)));
         }
         shared.pace.wait(u64::from(part.samples)).await;
         let endpoint = &self.way.endpoint;
+        if let Some(output) = &endpoint.output {
+            let started = Instant::now();
+            let answer = self.attempt_output(output, part, attempt).await;
+            leave.learn(Load::of(&answer), started.elapsed());
+            return Some(answer);
+        }
         let version = endpoint.dialect.version(&endpoint.client, &self.batch.tenant).await;
         let classic = self.as_classic(part, version, trial);
         let sent = classic.as_ref().unwrap_or(part);
@@ -420,7 +437,7 @@ impl Delivery<'_> {
             // A body that cannot be translated did not come from the encoder, and is sent as it is.
             Version::Second => v2::body(sent, shared.seed, &shared.described.of(&self.batch.tenant))
                 .map_or_else(|_| (Version::First, sent.body.clone()), |body| (Version::Second, body)),
-            Version::First => (Version::First, sent.body.clone()),
+            other => (other, sent.body.clone()),
         };
         let meters = shared.telemetry.export();
         meters.bytes.inc_by(body.len() as u64);

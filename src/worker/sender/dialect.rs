@@ -32,6 +32,10 @@ pub(super) enum Version {
     First,
     /// 2.0
     Second,
+    /// OTLP over HTTP, which is no remote write.
+    OtlpHttp,
+    /// OTLP over gRPC.
+    OtlpGrpc,
 }
 
 /// What one endpoint supports.

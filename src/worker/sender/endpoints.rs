@@ -23,6 +23,7 @@ use super::custom_buckets::CustomBucketsState;
 use super::dialect::Dialect;
 use super::exemplars::Exemplars;
 use super::outage::Outage;
+use super::outputs::Output;
 use super::recipient::Recipient;
 use super::{ExportError, millis};
 
@@ -33,6 +34,8 @@ pub(super) type EndpointId = u64;
 pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) client: Client,
+    /// What it is, if no remote write.
+    pub(super) output: Option<Output>,
     /// The version of remote write.
     pub(super) dialect: Dialect,
     pub(super) exemplars: Exemplars,
@@ -100,6 +103,7 @@ impl Endpoint {
         Ok(Self {
             id,
             client: Client::new(settings).await?,
+            output: Output::of(settings)?,
             dialect: Dialect::new(settings.protocol),
             exemplars: Exemplars::new(settings.exemplars),
             custom_buckets: CustomBucketsState::new(settings.convert_classic_histograms_to_nhcb),

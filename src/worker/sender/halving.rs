@@ -47,7 +47,12 @@ pub(super) struct Halving {
     refused: bool,
     /// Single series that were refused for what they are.
     suspects: Vec<Suspect>,
+    /// Cuts a request in two.
+    cut: Cut,
 }
+
+/// Cuts a request in two; `None` when it is too small.
+type Cut = fn(&Request) -> Option<(Request, Request)>;
 
 // === impl Refusals ===
 
@@ -56,7 +61,7 @@ impl Refusals {
     pub(super) fn begin(&self, request: Request, trusted: bool, now: Instant) -> Halving {
         let allowed = trusted || self.not_before.is_none_or(|at| now >= at);
         let (parts, suspects) = (VecDeque::from([request]), Vec::new());
-        Halving { parts, halved: 0, allowed, trusted, taken: false, refused: false, suspects }
+        Halving { parts, halved: 0, allowed, trusted, taken: false, refused: false, suspects, cut: Request::split }
     }
 
     /// A request is settled. Returns whether everything was refused (`true`) or something was accepted, if either is
@@ -85,6 +90,11 @@ impl Halving {
     pub(super) fn next(&mut self) -> Option<Request> {
         // Halves are put behind what is there, so the front has the largest.
         if self.taken { self.parts.pop_front() } else { self.parts.pop_back() }
+    }
+
+    /// Has requests cut otherwise than between any two series.
+    pub(super) fn cut_with(&mut self, cut: Cut) {
+        self.cut = cut;
     }
 
     /// A part of it was accepted.
@@ -121,7 +131,7 @@ impl Halving {
     /// A part was refused for its content. Halves it; `false` when it stays as it is.
     pub(super) fn halve(&mut self, part: &Request) -> bool {
         let most = if self.taken || self.trusted { MOST } else { WITHOUT_SUCCESS };
-        let halves = if self.allowed && self.halved < most { part.split() } else { None };
+        let halves = if self.allowed && self.halved < most { (self.cut)(part) } else { None };
         let Some((first, second)) = halves else { return false };
         self.halved += 1;
         self.parts.extend([second, first]);

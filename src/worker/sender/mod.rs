@@ -21,6 +21,7 @@ mod halving;
 mod metadata;
 mod outage;
 mod outbox;
+mod outputs;
 mod pace;
 pub mod preflight;
 mod quarantine;
@@ -104,6 +105,9 @@ pub enum ExportError {
     /// A rule of relabeling has no regular expression.
     #[error("remote_write.write_relabel_configs: {0}")]
     Relabel(regex::Error),
+    /// A Kafka client cannot be built.
+    #[error("remote_write.kafka: {0}")]
+    Kafka(Box<crate::worker::kafka::KafkaError>),
     /// The HTTP client cannot be built.
     #[error(
         "remote_write: cannot set up the HTTP client: {0}; check remote_write.tls and the system's CA certificates"

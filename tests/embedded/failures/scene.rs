@@ -88,7 +88,7 @@ impl Scene {
         scene
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.dir.path().join("spanmill.yaml")
     }
 
