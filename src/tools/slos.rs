@@ -179,15 +179,17 @@ fn count(events: f64) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::core::settings::SloSubject;
 
     fn tenants(objective: Option<&str>) -> Tenants {
         let mut config = Config::default();
         config.core.slos = vec![Slo {
             name: "pay".to_owned(),
+            of: SloSubject::Spans,
             matching: Vec::new(),
             latency_ns: None,
             failed: Slo::failed_by_status(),
-            labels: Slo::default_labels(),
+            labels: Slo::default_labels(SloSubject::Spans),
             objective: objective.and_then(Objective::of_percent),
         }];
         Tenants::from(config)

@@ -9,6 +9,7 @@ use crate::core::deltas::{Define, Growing};
 use crate::core::model::names::NameId;
 use crate::core::model::wire::put_bytes;
 use crate::core::model::{Counter, LabelBuilder, Weight};
+use crate::core::slo::LabeledEvent;
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';
@@ -102,7 +103,25 @@ impl Pairing {
             let observed = observe_messaging(edge, rules, &mut set, weight);
             sink.ledger.add(Counter::MessagingNotObserved, u64::from(!observed));
         }
+        if let Some(slos) = &rules.slos {
+            let mut labels = LabelBuilder::default();
+            if let Ok(Define { tenant, .. }) = define(&mut labels, parts, edge, rules, values) {
+                let event = LabeledEvent {
+                    tenant: &tenant,
+                    block: &labels.block(),
+                    took: [End::Client, End::Server].map(|end| took(edge, end)),
+                    failed: edge.is(FAILED),
+                    weight,
+                };
+                slos.count(&event, &mut self.key, sink.table, sink.ledger);
+            }
+        }
     }
+}
+
+/// How long an edge took on one side, in nanoseconds; on the other one, where a virtual node has none.
+fn took(edge: &Edge, end: End) -> u64 {
+    edge.half(end).or_else(|| edge.half(end.other())).map_or(0, Half::duration_ns)
 }
 
 fn is_text(bytes: &[u8]) -> bool {
