@@ -67,7 +67,7 @@ impl Layers<'_> {
 
     fn check_service_graphs(&mut self, draft: &Draft) {
         let graphs = &draft.config.core.service_graphs;
-        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info) {
+        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info || graphs.topology) {
             let paths = ["service_graphs.requests", "service_graphs.latency", "service_graphs.enabled"];
             self.broken(
                 &paths,

@@ -215,11 +215,14 @@ impl Item for Slo {
     fn schema() -> Value {
         let list = |of: Value| json!({ "type": "array", "items": of });
         let latency = json!({ "type": "string", "pattern": "^[0-9]+(us|ms|s|m|h)$" });
-        let good = schema::parts(&json!({
-            "latency": latency,
-            "failed": list(FilterPolicy::schema()),
-            "side": { "enum": ["client", "server"] },
-        }), &[]);
+        let good = schema::parts(
+            &json!({
+                "latency": latency,
+                "failed": list(FilterPolicy::schema()),
+                "side": { "enum": ["client", "server"] },
+            }),
+            &[],
+        );
         let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" });
         let objective = json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100 });
         let all = json!({

@@ -78,6 +78,8 @@ pub(super) struct Rules {
     pub(super) shows: Shows,
     pub(super) pairs: Pairs,
     pub(super) layout: Arc<Layout>,
+    /// With `topology`: of the sets that show when an edge was seen.
+    pub(super) seen: Option<Arc<Layout>>,
     /// Objectives about edges.
     pub(super) slos: Option<LabelSlos>,
     limits: (usize, usize),
@@ -246,6 +248,10 @@ impl Rules {
                 orphans: settings.orphans,
             },
             layout: Arc::new(layout(config, weighted)),
+            seen: settings.topology.then(|| {
+                let (family, naming) = (Family::EdgeSeen, Naming::Tempo);
+                Arc::new(Layout::of(&Spec { family, naming, weighted: false, histograms: Vec::new() }))
+            }),
             slos: LabelSlos::of_edges(config, weighted),
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
             spelling: spelling(config.naming.profile),
