@@ -7,7 +7,9 @@ use super::labels::collisions;
 use super::layers::Layers;
 use super::syntax;
 use crate::core::settings::labels::{SLO_LABEL, attribute_metric_label, dimension_label, edge_labels, slo_label};
-use crate::core::settings::{AttributeMetric, Dimension, DimensionMapping, Profile, ServiceNamespace, Settings, Slo};
+use crate::core::settings::{
+    AttributeMetric, Dimension, DimensionMapping, Profile, ServiceNamespace, Settings, Slo, SloSubject,
+};
 
 /// The labels of the series that spanmill makes; a label of the user's must not replace one.
 const OWN_LABELS: [&str; 13] = [
@@ -63,6 +65,12 @@ fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
     edges.chain(OPERATION_LABELS.into_iter().filter(|_| graphs.operations))
 }
 
+/// All labels that edges have as the settings stand.
+pub(super) fn labels_of_edges(config: &Settings) -> Vec<String> {
+    let dimensions = config.service_graphs.dimensions.iter().flat_map(|dimension| edge_labels(config, &dimension.name));
+    own_edge_labels(config).map(str::to_owned).chain(dimensions).filter(|label| !label.is_empty()).collect()
+}
+
 /// Every label that the settings ask for, with the key that does.
 fn asked_for(config: &Settings) -> Vec<(String, String)> {
     let metrics = &config.span_metrics;
@@ -86,7 +94,9 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
     }
     for (i, slo) in config.slos.iter().enumerate() {
         all.push((SLO_LABEL.to_owned(), "slos".to_owned()));
-        let labels = slo.labels.iter().enumerate().filter(|(_, d)| d.name != Slo::SERVICE);
+        // Those of edges and traces are labels that these have anyway.
+        let of_spans = slo.of == SloSubject::Spans;
+        let labels = slo.labels.iter().enumerate().filter(|(_, d)| of_spans && d.name != Slo::SERVICE);
         all.extend(labels.map(|(j, d)| (slo_label(config, &d.name), format!("slos[{i}].labels[{j}]"))));
     }
     for (i, metric) in config.attribute_metrics.iter().enumerate() {

@@ -7,7 +7,7 @@ use super::settings::{Config, TenantSource};
 use super::value::show_text;
 use crate::core::settings::{
     AttributeMetric, Dimension, DimensionMapping, Encoding, FilterPolicy, MatchType, MetricValue, PolicyAttribute,
-    PolicyMatch, PolicyValue, Profile,
+    PolicyMatch, PolicyValue, Profile, SloSubject,
 };
 
 /// Attributes that are whole numbers by the conventions.
@@ -106,6 +106,9 @@ fn of(config: &Config) -> Vec<String> {
 
 fn of_slos(config: &Config, out: &mut Vec<String>) {
     for (i, slo) in config.core.slos.iter().enumerate() {
+        if slo.of != SloSubject::Spans {
+            continue;
+        }
         if slo.matching.is_empty() {
             out.push(format!(
                 "slos[{i}]: has no `match`, so every span is an event, those inside of a service included; for requests, \

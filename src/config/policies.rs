@@ -133,6 +133,42 @@ fn plain_value(text: &str) -> Result<PolicyValue, String> {
     }
 }
 
+/// What the keys of a policy name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PolicyKeys {
+    /// Spans and resources.
+    OfSpans,
+    /// Labels. Which there are follows from other settings.
+    Labels,
+}
+
+/// A policy on labels.
+#[derive(Debug)]
+pub(super) struct LabelPolicy(pub(super) FilterPolicy);
+
+// === impl PolicyKeys ===
+
+impl PolicyKeys {
+    fn check(self, key: &str) -> Result<(), String> {
+        match self {
+            Self::OfSpans => subject(key).map(|_| ()),
+            Self::Labels if key.is_empty() => Err("is empty; name a label".to_owned()),
+            Self::Labels => Ok(()),
+        }
+    }
+
+    fn suits(self, key: &str, match_type: MatchType, value: &PolicyValue) -> Result<(), String> {
+        match (self, value, match_type) {
+            (Self::OfSpans, ..) => suits(key, match_type, value),
+            (Self::Labels, PolicyValue::Text(text), MatchType::Regex) => {
+                Regex::new(text).map(|_| ()).map_err(|error| no_regex(text, &error))
+            }
+            (Self::Labels, PolicyValue::Text(_), MatchType::Strict) => Ok(()),
+            (Self::Labels, ..) => Err("must be text, the value of a label; quote it".to_owned()),
+        }
+    }
+}
+
 /// Checks that a value suits its key.
 fn suits(key: &str, match_type: MatchType, value: &PolicyValue) -> Result<(), String> {
     let Ok(subject) = subject(key) else { return Ok(()) };
@@ -160,19 +196,7 @@ impl Item for FilterPolicy {
         "a list such as `[{include: {match_type: strict, attributes: [{key: kind, value: SPAN_KIND_SERVER}]}}]`";
 
     fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self> {
-        const BLOCKS: [&str; 3] = ["include", "include_any", "exclude"];
-        let parts = Parts::of(node, &BLOCKS, at, reading)?;
-        if BLOCKS.iter().all(|name| parts.get(name).is_none()) {
-            let message = "has no effect; it needs `include`, `include_any` or `exclude`".to_owned();
-            reading.wrong(at.to_owned(), node.start, Some(message));
-            return None;
-        }
-        let mut block = |name: &str| match parts.get(name) {
-            Some(node) => block(node, &parts.path(name), reading).map(Some),
-            None => Some(None),
-        };
-        let (include, include_any, exclude) = (block("include"), block("include_any"), block("exclude"));
-        Some(Self { include: include?, include_any: include_any?, exclude: exclude? })
+        policy(node, PolicyKeys::OfSpans, at, reading)
     }
 
     fn clash(&self, before: &[Self]) -> Option<String> {
@@ -199,6 +223,39 @@ impl Item for FilterPolicy {
     }
 }
 
+impl Item for LabelPolicy {
+    const FORM: &'static str =
+        "a list such as `[{include: {match_type: strict, attributes: [{key: server, value: shop}]}}]`";
+
+    fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self> {
+        policy(node, PolicyKeys::Labels, at, reading).map(Self)
+    }
+
+    fn schema() -> Value {
+        FilterPolicy::schema()
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+fn policy(node: &Node, keys: PolicyKeys, at: &str, reading: &mut Reading) -> Option<FilterPolicy> {
+    const BLOCKS: [&str; 3] = ["include", "include_any", "exclude"];
+    let parts = Parts::of(node, &BLOCKS, at, reading)?;
+    if BLOCKS.iter().all(|name| parts.get(name).is_none()) {
+        let message = "has no effect; it needs `include`, `include_any` or `exclude`".to_owned();
+        reading.wrong(at.to_owned(), node.start, Some(message));
+        return None;
+    }
+    let mut block = |name: &str| match parts.get(name) {
+        Some(node) => block(node, keys, &parts.path(name), reading).map(Some),
+        None => Some(None),
+    };
+    let (include, include_any, exclude) = (block("include"), block("include_any"), block("exclude"));
+    Some(FilterPolicy { include: include?, include_any: include_any?, exclude: exclude? })
+}
+
 impl FilterPolicy {
     /// How many of its blocks look at resources.
     fn resource_blocks(&self) -> usize {
@@ -207,7 +264,7 @@ impl FilterPolicy {
     }
 }
 
-fn block(node: &Node, at: &str, reading: &mut Reading) -> Option<PolicyMatch> {
+fn block(node: &Node, keys: PolicyKeys, at: &str, reading: &mut Reading) -> Option<PolicyMatch> {
     let parts = Parts::of(node, &["match_type", "attributes"], at, reading)?;
     let mut match_type = MatchType::Strict;
     let word = parts.text("match_type", reading, |word| {
@@ -226,18 +283,23 @@ fn block(node: &Node, at: &str, reading: &mut Reading) -> Option<PolicyMatch> {
     let mut attributes = Vec::new();
     for (i, node) in nodes?.iter().enumerate() {
         // Without a readable type, the type of a value is unknown.
-        let attribute = attribute(node, known.then_some(match_type), &format!("{path}[{i}]"), reading);
+        let attribute = attribute(node, (keys, known.then_some(match_type)), &format!("{path}[{i}]"), reading);
         attributes.extend(attribute);
     }
     known.then_some(PolicyMatch { match_type, attributes })
 }
 
-fn attribute(node: &Node, match_type: Option<MatchType>, at: &str, reading: &mut Reading) -> Option<PolicyAttribute> {
+fn attribute(
+    node: &Node,
+    (keys, match_type): (PolicyKeys, Option<MatchType>),
+    at: &str,
+    reading: &mut Reading,
+) -> Option<PolicyAttribute> {
     let parts = Parts::of(node, &["key", "value"], at, reading)?;
-    let key = parts.text("key", reading, |key| subject(key).map(|_| ()));
+    let key = parts.text("key", reading, |key| keys.check(key));
     let value = parts.need("value", reading).and_then(|node| {
         let fits = |value: PolicyValue| match (match_type, &key) {
-            (Some(match_type), Some(key)) => suits(key, match_type, &value).map(|()| value).map_err(Some),
+            (Some(match_type), Some(key)) => keys.suits(key, match_type, &value).map(|()| value).map_err(Some),
             _ => Ok(value),
         };
         typed(node).and_then(fits).map_err(|message| reading.wrong(parts.path("value"), node.start, message)).ok()

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::collide::labels_of_edges;
 use super::draft::Draft;
 use super::layers::Layers;
 use super::rules::at_least;
 use super::syntax;
 use super::value::show_duration;
-use crate::core::settings::Slo;
-use crate::core::settings::labels::slo_label;
+use crate::core::settings::labels::{SLO_LABEL, slo_label};
+use crate::core::settings::{FilterPolicy, Settings, Slo, SloSubject};
+
+/// The labels of a trace as a whole.
+const TRACE_LABELS: [&str; 4] = ["root_service", "root_operation", "roots", "status_code"];
 
 // === impl Layers ===
 
@@ -63,7 +67,7 @@ impl Layers<'_> {
 
     fn check_service_graphs(&mut self, draft: &Draft) {
         let graphs = &draft.config.core.service_graphs;
-        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info) {
+        if graphs.enabled && !(graphs.requests || graphs.latency || graphs.connection_info || graphs.topology) {
             let paths = ["service_graphs.requests", "service_graphs.latency", "service_graphs.enabled"];
             self.broken(
                 &paths,
@@ -102,6 +106,10 @@ impl Layers<'_> {
                 );
                 self.broken(&[&format!("slos[{i}]"), "limits.max_label_value_length"], message);
             }
+            if slo.of != SloSubject::Spans {
+                self.check_slo_of_labels(i, slo, config);
+                continue;
+            }
             let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (j, label) in slo.labels.iter().enumerate().filter(|(_, label)| label.name != Slo::SERVICE) {
                 let (path, name) = (format!("slos[{i}].labels[{j}]"), slo_label(config, &label.name));
@@ -112,6 +120,45 @@ impl Layers<'_> {
                     let message = format!("would become the label `{name}`, as `{first}` does; keep one of them");
                     self.broken(&[&path, &first], message);
                 }
+            }
+        }
+    }
+
+    /// What an objective about edges or traces needs, and which labels these have.
+    fn check_slo_of_labels(&mut self, i: usize, slo: &Slo, config: &Settings) {
+        let (of, mut known) = match slo.of {
+            SloSubject::Spans => return,
+            SloSubject::Edges(_) => ("edges", labels_of_edges(config)),
+            SloSubject::Traces => ("traces", TRACE_LABELS.map(str::to_owned).to_vec()),
+        };
+        known.retain(|label| label != SLO_LABEL);
+        let missing = match slo.of {
+            SloSubject::Edges(_) if !config.service_graphs.enabled => Some((
+                "service_graphs.enabled",
+                "`of: edges` needs `service_graphs.enabled: true`; enable it, or write `of: spans`",
+            )),
+            SloSubject::Traces if !config.traces.is_enabled() => Some((
+                "traces.duration",
+                "`of: traces` needs a metric of traces, without which no trace closes; write `traces.duration: true`",
+            )),
+            _ => None,
+        };
+        if let Some((key, message)) = missing {
+            return self.broken(&[&format!("slos[{i}]"), key], message);
+        }
+        let wrong = |name: &str| {
+            let is_known = known.iter().any(|label| label == name);
+            (!is_known).then(|| format!("`{name}` is no label of {of} here; write one of {}", known.join(", ")))
+        };
+        let labels = slo.labels.iter().enumerate().map(|(j, label)| (format!("slos[{i}].labels[{j}]"), &label.name));
+        let policies = slo.matching.iter().enumerate().flat_map(|(p, policy)| {
+            let FilterPolicy { include, include_any, exclude } = policy;
+            let blocks = [include, include_any, exclude].into_iter().flatten();
+            blocks.flat_map(|block| &block.attributes).map(move |a| (format!("slos[{i}].match[{p}]"), &a.key))
+        });
+        for (path, name) in labels.chain(policies) {
+            if let Some(message) = wrong(name) {
+                self.broken(&[&path], message);
             }
         }
     }

@@ -168,6 +168,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "service_graphs.latency_sides",
             "service_graphs.connection_info",
             "service_graphs.operations",
+            "service_graphs.topology",
             "service_graphs.dimensions",
             "service_graphs.enable_client_server_prefix",
             "service_graphs.enable_virtual_node_label",

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::items::{Item, Parts};
+use super::policies::LabelPolicy;
 use super::problem::quoted;
 use super::read::{Message, Reading, items, text_of};
 use super::schema;
 use super::value::{duration, show_duration, show_list, show_text};
 use super::yaml::{Body, Node};
-use crate::core::settings::{Dimension, FilterPolicy, Objective, Slo};
+use crate::core::settings::{Dimension, FilterPolicy, Objective, Slo, SloSide, SloSubject};
 
 /// The longest name in bytes.
 const LONGEST_NAME: usize = 64;
@@ -21,6 +22,7 @@ const NS_PER_US: u64 = 1_000;
 /// What makes an event good.
 struct Good {
     latency_ns: Option<u64>,
+    side: SloSide,
     failed: Vec<FilterPolicy>,
 }
 
@@ -36,16 +38,25 @@ fn name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the events are. Edges are refused by name.
-fn subject(text: &str) -> Result<(), String> {
+/// What the events are.
+fn subject(text: &str) -> Result<SloSubject, String> {
     match text {
-        "spans" => Ok(()),
-        "edges" => {
-            Err("`edges` is not supported: only spans are events; write `spans`, and match the server or client \
-                        spans of the edges with `match`, as in `{key: kind, value: SPAN_KIND_SERVER}`"
-                .to_owned())
+        "spans" => Ok(SloSubject::Spans),
+        "edges" => Ok(SloSubject::Edges(SloSide::default())),
+        "traces" => Ok(SloSubject::Traces),
+        _ => Err(format!("{} is unknown; write `spans`, `edges` or `traces`", quoted(text))),
+    }
+}
+
+/// Whose latency an edge has.
+fn side(text: &str, of: SloSubject) -> Result<SloSide, String> {
+    match (of, text) {
+        (SloSubject::Spans | SloSubject::Traces, _) => {
+            Err("is about edges, which have two sides; remove it, or write `of: edges`".to_owned())
         }
-        _ => Err(format!("{} is unknown; write `spans`", quoted(text))),
+        (_, "client") => Ok(SloSide::Client),
+        (_, "server") => Ok(SloSide::Server),
+        _ => Err(format!("{} is unknown; write `client` or `server`", quoted(text))),
     }
 }
 
@@ -98,32 +109,69 @@ pub(super) fn scalar<T>(
     value.map(Some).map_err(|message: Message| reading.wrong(at.to_owned(), node.start, message)).ok()
 }
 
-fn good(node: &Node, at: &str, reading: &mut Reading) -> Option<Good> {
-    let parts = Parts::of(node, &["latency", "failed"], at, reading)?;
+/// The policies on events, whose keys depend on what these are.
+fn policies(node: &Node, of: SloSubject, at: &str, reading: &mut Reading) -> Option<Vec<FilterPolicy>> {
+    if of == SloSubject::Spans {
+        return listed(node, at, reading);
+    }
+    let of_labels: Vec<LabelPolicy> = listed(node, at, reading)?;
+    Some(of_labels.into_iter().map(|LabelPolicy(policy)| policy).collect())
+}
+
+/// What has failed. Edges and traces have a rule of their own, which can only be switched off.
+fn failed(node: &Node, of: SloSubject, at: &str, reading: &mut Reading) -> Option<Vec<FilterPolicy>> {
+    let rule = match of {
+        SloSubject::Spans => return listed(node, at, reading),
+        SloSubject::Edges(_) => "an edge fails as in `traces_service_graph_request_failed_total`",
+        SloSubject::Traces => "a trace fails if its root has the status error",
+    };
+    let is_empty = matches!(&node.body, Body::List(nodes) if nodes.is_empty());
+    if !is_empty {
+        let message = format!("takes no policies here: {rule}; remove it, or write `[]` if failures do not matter");
+        reading.wrong(at.to_owned(), node.start, Some(message));
+    }
+    is_empty.then(Vec::new)
+}
+
+fn good(node: &Node, of: SloSubject, at: &str, reading: &mut Reading) -> Option<Good> {
+    let parts = Parts::of(node, &["latency", "failed", "side"], at, reading)?;
     let latency_ns = scalar(parts.get("latency"), &parts.path("latency"), reading, latency);
+    let side = scalar(parts.get("side"), &parts.path("side"), reading, |text| side(text, of));
     let failed = match parts.get("failed") {
-        Some(node) => listed(node, &parts.path("failed"), reading),
+        Some(node) => failed(node, of, &parts.path("failed"), reading),
         None => Some(Slo::failed_by_status()),
     };
-    let (latency_ns, failed) = (latency_ns?, failed?);
+    let (latency_ns, failed, side) = (latency_ns?, failed?, side?);
     if latency_ns.is_none() && failed.is_empty() {
         let message = "makes every event good; name a `latency`, or what has `failed`".to_owned();
         reading.wrong(at.to_owned(), node.start, Some(message));
         return None;
     }
-    Some(Good { latency_ns, failed })
+    if latency_ns.is_none() && side.is_some() {
+        let message = "has no effect without `latency`; name one, or remove it".to_owned();
+        reading.wrong(parts.path("side"), node.start, Some(message));
+        return None;
+    }
+    Some(Good { latency_ns, side: side.unwrap_or_default(), failed })
 }
 
-/// The labels. Only `service` names something else than an attribute.
-fn labels(node: &Node, at: &str, reading: &mut Reading) -> Option<Vec<Dimension>> {
+/// The labels. Of spans, only `service` names something else than an attribute. Which labels edges have follows from other
+/// settings.
+fn labels(node: &Node, of: SloSubject, at: &str, reading: &mut Reading) -> Option<Vec<Dimension>> {
     const INTRINSICS: [&str; 4] = ["span_name", "span_kind", "status_code", "status_message"];
+    let of_spans = of == SloSubject::Spans;
     let read: Vec<Dimension> = listed(node, at, reading)?;
     let Body::List(nodes) = &node.body else { return None };
     for (i, (label, node)) in read.iter().zip(nodes).enumerate() {
-        let message = if INTRINSICS.contains(&label.name.as_str()) {
+        let plain = label.or.is_empty() && label.default.is_none();
+        let message = if !of_spans && plain {
+            continue;
+        } else if !of_spans {
+            "names a label, which has no other attributes and no default; write its name alone".to_owned()
+        } else if INTRINSICS.contains(&label.name.as_str()) {
             "is no label here: labels are `service` and attributes; an objective per operation matches its name"
                 .to_owned()
-        } else if label.name == Slo::SERVICE && (!label.or.is_empty() || label.default.is_some()) {
+        } else if label.name == Slo::SERVICE && !plain {
             "is the service of the span; write `service` alone".to_owned()
         } else {
             continue;
@@ -142,37 +190,46 @@ impl Item for Slo {
     fn read(node: &Node, at: &str, reading: &mut Reading) -> Option<Self> {
         let parts = Parts::of(node, &KEYS, at, reading)?;
         let name = parts.text("name", reading, name);
-        let of = scalar(parts.get("of"), &parts.path("of"), reading, subject);
-        let matching = parts.get("match").map_or(Some(Vec::new()), |node| listed(node, &parts.path("match"), reading));
+        // What all else means depends on it.
+        let of = scalar(parts.get("of"), &parts.path("of"), reading, subject)?.unwrap_or_default();
+        let matching =
+            parts.get("match").map_or(Some(Vec::new()), |node| policies(node, of, &parts.path("match"), reading));
         let good = match parts.get("good") {
-            Some(node) => good(node, &parts.path("good"), reading),
-            None => Some(Good { latency_ns: None, failed: Slo::failed_by_status() }),
+            Some(node) => good(node, of, &parts.path("good"), reading),
+            None => Some(Good { latency_ns: None, side: SloSide::default(), failed: Slo::failed_by_status() }),
         };
         let labels = match parts.get("labels") {
-            Some(node) => labels(node, &parts.path("labels"), reading),
-            None => Some(Self::default_labels()),
+            Some(node) => labels(node, of, &parts.path("labels"), reading),
+            None => Some(Self::default_labels(of)),
         };
         let objective = scalar(parts.get("objective"), &parts.path("objective"), reading, |text| {
             let wrong =
                 || format!("{} is not a percentage above 0 and below 100; write one such as `99.9`", quoted(text));
             Objective::of_percent(text).ok_or_else(wrong)
         });
-        of?;
-        let Good { latency_ns, failed } = good?;
-        Some(Self { name: name?, matching: matching?, latency_ns, failed, labels: labels?, objective: objective? })
+        let Good { latency_ns, side, failed } = good?;
+        let of = if of == SloSubject::Edges(SloSide::default()) { SloSubject::Edges(side) } else { of };
+        Some(Self { name: name?, of, matching: matching?, latency_ns, failed, labels: labels?, objective: objective? })
     }
 
     fn schema() -> Value {
         let list = |of: Value| json!({ "type": "array", "items": of });
         let latency = json!({ "type": "string", "pattern": "^[0-9]+(us|ms|s|m|h)$" });
-        let good = schema::parts(&json!({ "latency": latency, "failed": list(FilterPolicy::schema()) }), &[]);
+        let good = schema::parts(
+            &json!({
+                "latency": latency,
+                "failed": list(FilterPolicy::schema()),
+                "side": { "enum": ["client", "server"] },
+            }),
+            &[],
+        );
         let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" });
         let objective = json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100 });
         let all = json!({
             "name": name,
             "match": list(FilterPolicy::schema()),
             "good": good,
-            "of": { "enum": ["spans"] },
+            "of": { "enum": ["spans", "edges", "traces"] },
             "labels": list(Dimension::schema()),
             "objective": objective,
         });
@@ -183,11 +240,24 @@ impl Item for Slo {
         let policies = |policies: &[FilterPolicy]| show_list(policies.iter().map(Item::show));
         let latency = self.latency_ns.map_or_else(String::new, |ns| format!("latency: {}, ", show_latency(ns)));
         let objective = self.objective.map_or_else(String::new, |o| format!(", objective: {}", o.percent()));
+        let (of, side) = match self.of {
+            SloSubject::Spans => ("", ""),
+            SloSubject::Edges(SloSide::Client) => (", of: edges", ""),
+            SloSubject::Edges(SloSide::Server) => (", of: edges", "side: server, "),
+            SloSubject::Traces => (", of: traces", ""),
+        };
+        // The rule of edges and traces cannot be written down.
+        let failed = match self.of {
+            SloSubject::Spans => format!("failed: {}", policies(&self.failed)),
+            _ if self.failed.is_empty() => "failed: []".to_owned(),
+            _ => String::new(),
+        };
+        let good = format!("{latency}{side}{failed}");
         format!(
-            "{{name: {}, match: {}, good: {{{latency}failed: {}}}, labels: {}{objective}}}",
+            "{{name: {}{of}, match: {}, good: {{{}}}, labels: {}{objective}}}",
             show_text(&self.name),
             policies(&self.matching),
-            policies(&self.failed),
+            good.trim_end_matches(", "),
             show_list(self.labels.iter().map(Item::show)),
         )
     }

@@ -1,7 +1,7 @@
 //! What service level objectives come to over a range: whether they would have been met.
 //!
 //! *In:* delta records, each shard's in order. *Out:* events and good events per tenant and objective, with the error
-//! budget that is left. *Owner:* a replay of files, or a survey. *Never:* a sample, a float that is added up. *Next:* the
+//! budget that is left. *Owner:* a replay, or a survey. *Never:* a sample, a float that is added up. *Next:* the
 //! summary of the command.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::config::Tenants;
 use crate::core::deltas::{DeltaRecord, DeltaRecordError};
+use crate::core::journal::{ChainVerdict, DeltaChain};
 use crate::core::model::text::Shown;
 use crate::core::model::wire::Malformed;
 use crate::core::model::{Family, SetName, Weight, labels};
@@ -35,6 +36,15 @@ pub struct SloTotals {
 struct Sums {
     events: u128,
     good: u128,
+}
+
+/// The sums of a run of workers, from what the shards of one of them read.
+#[derive(Debug, Clone)]
+pub struct SloRun {
+    totals: SloTotals,
+    /// By shard: which delta records are added up.
+    chains: BTreeMap<i32, DeltaChain>,
+    failed: bool,
 }
 
 /// The result of an objective.
@@ -128,6 +138,42 @@ impl SloTotals {
     }
 }
 
+// === impl SloRun ===
+
+impl SloRun {
+    /// No events yet. `None` if no tenant has an objective.
+    #[must_use]
+    pub fn new(tenants: &Tenants) -> Option<Self> {
+        Some(Self { totals: SloTotals::new(tenants)?, chains: BTreeMap::new(), failed: false })
+    }
+
+    /// A shard has read a delta record. It counts as it counts for the shard: once, and in order.
+    pub fn hear(&mut self, shard: i32, record: &[u8]) {
+        // The shard itself reports what cannot be read.
+        let Ok(DeltaRecord { head, .. }) = DeltaRecord::decode(record) else { return };
+        let chain = self.chains.entry(shard).or_default();
+        let verdict = chain.accept(&head.topic, head.partition, head.commit_number, head.part, head.parts);
+        if let ChainVerdict::Accepted { .. } = verdict {
+            self.failed |= self.totals.add(record).is_err();
+        }
+    }
+
+    /// The results, if all `shards` have been heard up to the last of the commits of every source; `None` if others have
+    /// read a part.
+    pub fn results<'a>(
+        &self,
+        shards: i32,
+        mut commits: impl Iterator<Item = (&'a str, i32, u64)>,
+    ) -> Option<Vec<SloResult>> {
+        let none = DeltaChain::new();
+        let is_whole = commits.all(|(topic, partition, commits)| {
+            let chain = |shard| self.chains.get(&shard).unwrap_or(&none);
+            (0..shards).all(|shard| chain(shard).next(topic, partition) == (commits, 0))
+        });
+        (is_whole && !self.failed).then(|| self.totals.results())
+    }
+}
+
 fn float(weights: u128) -> f64 {
     weights as f64 / f64::from(Weight::FRACTION_BITS).exp2()
 }
@@ -179,15 +225,17 @@ fn count(events: f64) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::core::settings::SloSubject;
 
     fn tenants(objective: Option<&str>) -> Tenants {
         let mut config = Config::default();
         config.core.slos = vec![Slo {
             name: "pay".to_owned(),
+            of: SloSubject::Spans,
             matching: Vec::new(),
             latency_ns: None,
             failed: Slo::failed_by_status(),
-            labels: Slo::default_labels(),
+            labels: Slo::default_labels(SloSubject::Spans),
             objective: objective.and_then(Objective::of_percent),
         }];
         Tenants::from(config)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::core::deltas::{DeltaRecord, DeltaRecordError, SetDelta};
 use crate::core::model::wire::Malformed;
-use crate::core::model::{Exemplar, Layout, Millis, Natives, Numbers, Owner, SetName, exemplar, labels};
+use crate::core::model::{Exemplar, Family, Layout, Millis, Natives, Numbers, Owner, SetName, exemplar, labels};
 
 /// The sums of all delta records that were added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,9 +124,13 @@ impl Totals {
     #[must_use]
     pub fn values_in(&self, tenant: &str, counts: impl Fn(Millis) -> bool) -> BTreeMap<Series, f64> {
         let mut all: BTreeMap<SetName, (&Spelled, Numbers)> = BTreeMap::new();
-        for ((_, name), sum) in self.sums.iter().filter(|((step, _), _)| counts(*step)) {
+        for ((step, name), sum) in self.sums.iter().filter(|((step, _), _)| counts(*step)) {
             let Some(spelled) = self.names.get(name).filter(|s| s.tenant == tenant) else { continue };
             let (_, total) = all.entry(*name).or_insert_with(|| (spelled, spelled.layout.zeros()));
+            if spelled.layout.family().is_seen() {
+                Family::see(&mut total.cells, step.unsigned_abs());
+                continue;
+            }
             let gained = (&*sum.numbers.cells, &sum.numbers.natives);
             spelled.layout.add(&mut total.cells, &mut total.natives, gained);
             spelled.layout.bound(&mut total.natives);

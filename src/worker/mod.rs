@@ -39,7 +39,7 @@ use crate::worker::sender::Exporter;
 use crate::worker::telemetry::Telemetry;
 use group::Parts;
 use health::Watched;
-pub use task::{OverridesError, Replay, ReplayRange, WorkerError};
+pub use task::{DeltaWatch, OverridesError, Replay, ReplayRange, WorkerError};
 
 /// A running worker.
 #[derive(Debug)]

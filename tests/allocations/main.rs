@@ -20,7 +20,7 @@ use spanmill::core::model::Counter;
 use spanmill::core::settings::{
     Ancestors, AttributeMetric, AttributeMetricKind, BucketSet, Dimension, DimensionMapping, FilterPolicy,
     HistogramMode, MatchType, MetricValue, PolicyAttribute, PolicyMatch, PolicyValue, SanitizeMode, ServiceNamespace,
-    Slo, SpanNameRule, TimeSource, ValueScope,
+    Slo, SloSubject, SpanNameRule, TimeSource, ValueScope,
 };
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
@@ -203,11 +203,12 @@ fn with_service_graphs(config: &mut Config) {
 
 fn with_objectives(config: &mut Config) {
     let slo = |name: &str, matching| Slo {
+        of: SloSubject::Spans,
         name: name.to_owned(),
         matching,
         latency_ns: Some(1_000_000),
         failed: Slo::failed_by_status(),
-        labels: Slo::default_labels(),
+        labels: Slo::default_labels(SloSubject::Spans),
         objective: None,
     };
     config.core.slos = vec![slo("some", policies()), slo("all", Vec::new())];

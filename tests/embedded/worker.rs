@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use spanmill::config::Config;
 use spanmill::config::settings::{Start, TenantSource};
 use spanmill::core::model::Counter;
+use spanmill::core::settings::{Slo, SloSide, SloSubject};
 use spanmill::tools::loadgen::Record;
 use spanmill::tools::receiver::Receiver;
 use spanmill::worker::Worker;
@@ -155,5 +156,44 @@ fn tenants_are_kept_apart(source: TenantSource, label: impl for<'a> Fn(Message<'
     assert!(nobody.is_empty(), "series without a tenant: {nobody:?}");
     assert_eq!(counter(&telemetry, Counter::RecordsWithoutTenant), records.len() as u64);
     assert_eq!(receiver.violations(), Vec::<String>::new());
+    worker.stop().expect("a graceful stop");
+}
+
+#[test]
+fn a_worker_counts_objectives_of_spans_and_of_edges_as_its_ledger_does() {
+    let cluster = MockCluster::new(1).expect("an embedded broker");
+    let receiver = Receiver::start("127.0.0.1:0").expect("a receiver");
+    let mut config = config(&cluster.bootstrap_servers(), &receiver.url(), TenantSource::Static("t".to_owned()));
+    config.core.service_graphs.topology = true;
+    let slo = |name: &str, of| Slo {
+        name: name.to_owned(),
+        of,
+        matching: Vec::new(),
+        latency_ns: None,
+        failed: Slo::failed_by_status(),
+        labels: Slo::default_labels(of),
+        objective: None,
+    };
+    config.core.slos = vec![slo("spans", SloSubject::Spans), slo("edges", SloSubject::Edges(SloSide::Client))];
+    create_topics(&cluster, &config);
+    send(&cluster, &records());
+    let telemetry = Telemetry::new();
+    let worker = Worker::start(config, telemetry.clone()).expect("a worker");
+    let spans = || counter(&telemetry, Counter::SpansRead);
+    let edges = || counter(&telemetry, Counter::EdgesCompleted) + counter(&telemetry, Counter::EdgesVirtual);
+    let total = |metric: &str, slo: &str| {
+        let found = receiver.snapshot();
+        let name = format!("slo=\"{slo}\"");
+        let all = found.iter().filter(|(series, _)| series.contains(metric) && series.contains(&name));
+        all.map(|(_, state)| state.last_value).sum::<f64>()
+    };
+    wait_until("both objectives are at the receiver", || {
+        let events = [total("traces_slo_events_total", "spans"), total("traces_slo_events_total", "edges")];
+        edges() > 0 && spans() >= 600 && events == [spans() as f64, edges() as f64]
+    });
+    assert_eq!(counter(&telemetry, Counter::SloEventsCounted), spans() + edges());
+    assert!(total("traces_slo_good_total", "edges") > 0.0);
+    let first_seen = receiver.snapshot().keys().filter(|series| series.contains("edge_first_seen")).count();
+    assert!(first_seen > 3, "{first_seen} edges");
     worker.stop().expect("a graceful stop");
 }

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use crate::cli::{ConfigArgs, USAGE};
 use crate::config::{self, Loaded, Problems};
 use crate::core::model::{Millis, Namer, Seed};
 use crate::tools::replay::{Bound, ReplayPlan, ReplayProgress, RunError, Wanted, Watch, agree, propose, remove};
-use crate::tools::slos::SloTotals;
+use crate::tools::slos::{SloResult, SloRun};
 use crate::tools::spool::Claim;
 use crate::tools::survey::Survey;
 use crate::worker::admin::{Admin, Probes};
@@ -25,7 +25,7 @@ use crate::worker::kafka;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
 use crate::worker::telemetry::{TaskKind, Telemetry};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{DeltaWatch, Replay, Worker, WorkerError};
 
 /// How often the picture changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -168,13 +168,18 @@ pub fn run(
     if let Some(begins) = run.plan.begins() {
         target.preflight(&loaded.config, (begins, wall_clock()), &id)?;
     }
-    let (progress, mut summary) = work(&loaded, args, (target, &id), &run.plan, &screen, stop)?;
+    let slos = SloRun::new(&loaded.tenants).map(|slos| Arc::new(Mutex::new(slos)));
+    let (progress, mut summary) = work(&loaded, args, (target, &id), &run.plan, (&screen, slos.as_ref()), stop)?;
     if progress.complete() {
+        summary.slos = slos.as_ref().and_then(|slos| results(slos, &progress)).unwrap_or_default();
         let joined_late = claim.as_ref().is_some_and(Claim::is_fresh) && !run.new;
         let shared = joined_late || summary.shared;
         summary.finished = target.finish(&loaded.config, claim, shared);
-        if SloTotals::new(&loaded.tenants).is_some() {
-            screen.say("to see whether objectives were met, run the same command with --dry-run");
+        if slos.is_some() && summary.slos.is_empty() {
+            screen.say(
+                "other workers, or an earlier one, have read a part of this run: to see whether objectives were met, run \
+                 the same command with --dry-run",
+            );
         }
     }
     screen.end(&id, &run.plan, &progress, &summary).map_err(|e| ReplayError::Other(e.to_string()))?;
@@ -182,6 +187,13 @@ pub fn run(
         return Err(ReplayError::Other(format!("{stuck}; free disk space and run the command again with --id {id}")));
     }
     Ok(u8::from(!progress.complete() || !summary.is_good()))
+}
+
+/// Whether objectives were met, if this process has read the whole run.
+fn results(slos: &Mutex<SloRun>, progress: &ReplayProgress) -> Option<Vec<SloResult>> {
+    let commits = progress.partitions.iter().map(|((topic, p), partition)| (topic.as_str(), *p, partition.commits));
+    let slos = slos.lock().unwrap_or_else(PoisonError::into_inner);
+    slos.results(i32::try_from(progress.shards).ok()?, commits)
 }
 
 /// Reads the range and reports its expected result.
@@ -213,7 +225,7 @@ fn work(
     args: &KafkaArgs,
     (target, id): (&TargetArgs, &str),
     plan: &ReplayPlan,
-    screen: &Screen,
+    (screen, slos): (&Screen, Option<&Arc<Mutex<SloRun>>>),
     stop: &Arc<AtomicBool>,
 ) -> Result<(ReplayProgress, Summary), ReplayError> {
     let (telemetry, config) = (Telemetry::new(), loaded.config.clone());
@@ -221,7 +233,12 @@ fn work(
     let spool = exporter.clone();
     let lead = lead(args.lead, &config);
     let started = Instant::now();
-    let worker = Worker::replay(config.clone(), telemetry.clone(), exporter, plan.replay(lead, args.read_rate))?;
+    let watch = slos.map(|slos| {
+        let slos = Arc::clone(slos);
+        DeltaWatch::new(move |shard, record| slos.lock().unwrap_or_else(PoisonError::into_inner).hear(shard, record))
+    });
+    let replay = Replay { watch, ..plan.replay(lead, args.read_rate) };
+    let worker = Worker::replay(config.clone(), telemetry.clone(), exporter, replay)?;
     let admin = serve(args.listen.as_deref(), &config, &telemetry, &worker)?;
     let mut watch = Watch::new(&config, plan, Arc::clone(stop))?;
     let (mut looked, mut watched) = (started, started);

@@ -16,6 +16,7 @@ use crate::core::model::text::Shown;
 use crate::core::model::time::{last_step, rfc3339};
 use crate::core::model::{Counter, Ledger, Millis};
 use crate::tools::replay::{ReplayPlan, ReplayProgress};
+use crate::tools::slos::{SloResult, table};
 use crate::worker::telemetry::log::LogError;
 use crate::worker::telemetry::{Samples, TaskKind, Telemetry};
 
@@ -74,6 +75,8 @@ pub(super) struct Summary {
     pub(super) shared: bool,
     /// The result of the spool, if there is one and the run is complete.
     pub(super) finished: Finished,
+    /// What objectives come to, if this worker has read the whole run.
+    pub(super) slos: Vec<SloResult>,
 }
 
 // === impl Look ===
@@ -131,7 +134,14 @@ impl Look {
 
 impl Summary {
     pub(super) fn of(telemetry: &Telemetry, elapsed: Duration) -> Self {
-        Self { elapsed, samples: telemetry.samples(), stuck: None, shared: false, finished: Finished::default() }
+        Self {
+            elapsed,
+            samples: telemetry.samples(),
+            stuck: None,
+            shared: false,
+            finished: Finished::default(),
+            slos: Vec::new(),
+        }
     }
 
     /// Whether nothing was refused, and nothing differs.
@@ -279,7 +289,7 @@ fn as_text(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
     } else {
         format!("continue it with: spanmill replay --id {id}, with the same configuration")
     });
-    lines.join("\n") + "\n" + &summary.finished.text
+    lines.join("\n") + "\n" + &summary.finished.text + &table(&summary.slos)
 }
 
 fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Summary) -> serde_json::Value {
@@ -304,6 +314,7 @@ fn as_json(id: &str, plan: &ReplayPlan, progress: &ReplayProgress, summary: &Sum
         "shards": progress.shards,
         "shards_over": progress.shards_over,
         "finished": summary.finished,
+        "slos": summary.slos,
     })
 }
 

@@ -224,6 +224,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.operations),
     },
     ConfigKey {
+        path: "service_graphs.topology",
+        doc: "Two gauges per edge: when it was seen first, and last. An edge is new after eight days without a call.",
+        slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.topology),
+    },
+    ConfigKey {
         path: "service_graphs.dimensions",
         doc: "Attributes of either side as labels. `default`: if missing; [a, b]: the first one present.",
         slot: |d| DraftField::Items(&mut d.config.core.service_graphs.dimensions),

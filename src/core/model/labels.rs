@@ -289,7 +289,7 @@ pub fn service_of(family: Family, block: &[u8]) -> &str {
 #[must_use]
 pub fn service_label(family: Family, block: &[u8]) -> Option<(&str, &str)> {
     let names: &[&str] = match family {
-        Family::ServiceGraph => &["client"],
+        Family::ServiceGraph | Family::EdgeSeen => &["client"],
         Family::SpanMetrics
         | Family::SpanEvents
         | Family::Slo

@@ -42,6 +42,9 @@ pub enum Family {
     HostInfo = 4,
     /// `traces_slo_*_total`: events, good events.
     Slo = 5,
+    /// `traces_service_graph_edge_*`: when an edge was seen first, and last. Its cells mean something else in deltas; see
+    /// [`Family::is_seen`].
+    EdgeSeen = 9,
     /// A counter of spans with a name of its own.
     AttributeCounter = 6,
     /// A sum of numbers of spans with a name of its own.
@@ -132,6 +135,10 @@ impl Family {
             Self::TargetInfo => &["traces_target_info"],
             Self::HostInfo => &["traces_host_info"],
             Self::Slo => &["traces_slo_events_total", "traces_slo_good_total"],
+            Self::EdgeSeen => &[
+                "traces_service_graph_edge_first_seen_timestamp_seconds",
+                "traces_service_graph_edge_last_seen_timestamp_seconds",
+            ],
             Self::AttributeCounter => &["traces_attribute_spans_total"],
             Self::AttributeSum => &["traces_attribute_sum_total"],
             Self::AttributeHistogram => &[],
@@ -159,6 +166,7 @@ impl Family {
             | Self::TargetInfo
             | Self::HostInfo
             | Self::Slo
+            | Self::EdgeSeen
             | Self::AttributeCounter
             | Self::AttributeSum
             | Self::CriticalPath
@@ -167,7 +175,7 @@ impl Family {
         }
     }
 
-    /// Whether counter `c` is a gauge: it is written as 1 when above zero.
+    /// Whether counter `c` is a gauge: it is written as 1 when above zero, or as a time.
     #[must_use]
     pub fn is_gauge(self, c: usize) -> bool {
         match self {
@@ -183,7 +191,22 @@ impl Family {
             | Self::SelfTime
             | Self::TraceErrors => false,
             Self::ServiceGraph => c == 2,
-            Self::TargetInfo | Self::HostInfo => true,
+            Self::TargetInfo | Self::HostInfo | Self::EdgeSeen => true,
+        }
+    }
+
+    /// Whether the two gauges are times: of the first step that has touched the set since it began, and of the last one. In
+    /// deltas a cell above zero is a touch; of a set the cells are those times in milliseconds, which are not added up.
+    #[must_use]
+    pub fn is_seen(self) -> bool {
+        self == Self::EdgeSeen
+    }
+
+    /// Touches the cells of a set whose gauges are times.
+    pub fn see(cells: &mut [u64], step: u64) {
+        if let [first, last, ..] = cells {
+            *first = if *first == 0 { step } else { step.min(*first) };
+            *last = step.max(*last);
         }
     }
 
@@ -228,6 +251,7 @@ impl Family {
             6 => Ok(Self::AttributeCounter),
             7 => Ok(Self::AttributeSum),
             8 => Ok(Self::AttributeHistogram),
+            9 => Ok(Self::EdgeSeen),
             16 => Ok(Self::TraceDuration),
             17 => Ok(Self::TraceShape),
             18 => Ok(Self::CriticalPath),

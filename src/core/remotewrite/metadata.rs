@@ -80,6 +80,8 @@ const HELP: &[(&str, &str)] = &[
     ("request_server_seconds", "Duration of requests between two services, as seen by the server."),
     ("request_client_seconds", "Duration of requests between two services, as seen by the client."),
     ("request_messaging_system_seconds", "Time between sending a message and receiving it."),
+    ("edge_first_seen_timestamp_seconds", "When an edge of the service graph was seen first, in event time."),
+    ("edge_last_seen_timestamp_seconds", "When an edge of the service graph was seen last, in event time."),
     ("connection_info", "Two services that are connected; always 1."),
     ("target_info", "Attributes of a resource; always 1."),
     ("host_info", "A host that sends spans; always 1."),
@@ -242,8 +244,8 @@ mod tests {
     #[test]
     fn every_metric_in_every_naming_has_its_kind_and_a_help_text() {
         use Family::{
-            CriticalPath, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo, TraceDuration,
-            TraceErrors, TraceShape,
+            CriticalPath, EdgeSeen, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo,
+            TraceDuration, TraceErrors, TraceShape,
         };
         let all = [
             SpanMetrics,
@@ -251,6 +253,7 @@ mod tests {
             SpanEvents,
             TargetInfo,
             HostInfo,
+            EdgeSeen,
             Slo,
             TraceDuration,
             TraceShape,
@@ -273,7 +276,7 @@ mod tests {
                     assert_eq!(said.kind, kind, "{name}");
                     assert!(!said.help.is_empty(), "{name}");
                     let has_unit = match kind {
-                        MetricKind::Gauge => false,
+                        MetricKind::Gauge => family == EdgeSeen,
                         MetricKind::Counter => name.contains("_seconds") || said.help == "Size of spans in bytes.",
                         MetricKind::Histogram => family != TraceShape,
                     };

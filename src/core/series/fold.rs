@@ -8,13 +8,13 @@ use super::layouts::{Layouts, Union};
 use super::open::{Delta, OpenStep};
 use super::set::LabelSet;
 use super::starts::{self, Before};
-use crate::core::model::{Exemplar, Layout, Millis, Natives, exemplar};
+use crate::core::model::{Exemplar, Family, Layout, Millis, Natives, exemplar};
 
 /// The steps to close.
 pub(super) struct Folding<'a> {
     /// The step that is written, and how long after their last touch sets count as new.
     step: Millis,
-    memory: Millis,
+    settings: &'a SeriesSettings,
     /// Whether zeros or kept values are written before first values.
     starts: bool,
     open: Vec<(Millis, OpenStep)>,
@@ -46,12 +46,12 @@ impl<'a> Folding<'a> {
     /// The steps `open` are folded for `step`.
     pub(super) fn new(
         step: Millis,
-        settings: &SeriesSettings,
+        settings: &'a SeriesSettings,
         open: Vec<(Millis, OpenStep)>,
         layouts: &'a mut Layouts,
     ) -> Self {
-        let (memory, starts) = (settings.memory(), settings.zero_offset > 0);
-        Self { step, memory, starts, open, layouts, cells: Vec::new(), candidates: Vec::new() }
+        let starts = settings.zero_offset > 0;
+        Self { step, settings, starts, open, layouts, cells: Vec::new(), candidates: Vec::new() }
     }
 
     /// Unpacks a set's numbers, and adds its deltas of the steps. `turn.before` holds the kept numbers of the set.
@@ -95,7 +95,7 @@ impl<'a> Folding<'a> {
             differs |= layout != had;
         }
         let Some((defined, all)) = wanted.filter(|_| differs) else { return };
-        let anew = set.begins_anew(self.step, self.memory);
+        let anew = self.begins_anew(set);
         let base = match defined {
             Some(defined) if anew => defined,
             Some(defined) => self.layouts.union(Union::Widen, defined, had),
@@ -129,9 +129,14 @@ impl<'a> Folding<'a> {
         set.layout = layout;
     }
 
+    /// Whether the steps begin the set at zero.
+    fn begins_anew(&self, set: &LabelSet) -> bool {
+        set.begins_anew(self.step, self.settings.memory_of(self.layouts.family(set.layout)))
+    }
+
     /// A cold set is touched: it continues where it stopped, or begins at zero.
     fn awake(&self, set: &mut LabelSet, turn: &mut Turn) {
-        if set.begins_anew(self.step, self.memory) {
+        if self.begins_anew(set) {
             turn.numbers.fill(0);
             set.natives = Natives::of(&self.layouts.of(set.layout).layout);
             set.emitted = 0;
@@ -166,7 +171,11 @@ impl<'a> Folding<'a> {
         set.pending -= 1;
         set.touched = self.step;
         set.live = true;
-        if set.layout == delta.layout() {
+        if new.layout.family().is_seen() {
+            // Not a sum: when it was touched.
+            turn.changed = true;
+            Family::see(&mut turn.numbers, at.unsigned_abs());
+        } else if set.layout == delta.layout() {
             delta.add_to(&mut turn.numbers, new);
             set.natives.add(&delta.natives);
         } else {

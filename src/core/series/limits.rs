@@ -109,8 +109,8 @@ impl Registry {
                     everywhere: Touched::default(),
                 };
                 let tenant = tenants.entry(Arc::clone(name)).or_insert_with(fresh);
-                if tenant.here.insert(delta.set) && set.begins_anew(step, self.settings.memory()) {
-                    let family = self.layouts.family(set.layout);
+                let family = self.layouts.family(set.layout);
+                if tenant.here.insert(delta.set) && set.begins_anew(step, self.settings.memory_of(family)) {
                     tenant.new.insert((family, set.block().into(), delta.set));
                 }
             }

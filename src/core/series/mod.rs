@@ -99,7 +99,11 @@ pub(crate) use snapshot::{OLD_VERSION, VERSION, VERSION_3};
 pub use tenancy::OVERFLOW_TENANT;
 pub use tenant::{TenantBook, TenantSeries};
 
-use crate::core::model::{Millis, Namer, Seed, StepWidth};
+use crate::core::model::{Family, Millis, Namer, Seed, StepWidth};
+
+/// For how long after its last call an edge is not new when it is called again: eight days, so that what runs once a week
+/// is not new each time. Its series end as all others do.
+pub const EDGE_MEMORY: Millis = 8 * 24 * 3_600_000;
 
 /// What a series task needs of the configuration: all of it decides what is sent. So it is journaled when it changes,
 /// and an owner that closes a step again uses the settings that it was first closed by. Durations are
@@ -143,5 +147,11 @@ impl SeriesSettings {
     #[must_use]
     pub fn memory(&self) -> Millis {
         self.stale_after.saturating_add(self.forget_after)
+    }
+
+    /// The same for a set of this family. Edges are remembered for longer than series are: see [`EDGE_MEMORY`].
+    #[must_use]
+    pub fn memory_of(&self, family: Family) -> Millis {
+        if family.is_seen() { self.memory().max(EDGE_MEMORY) } else { self.memory() }
     }
 }

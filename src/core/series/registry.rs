@@ -447,6 +447,8 @@ impl Registry {
         self.given_up += self.unnamed.give_up(watermark, memory);
         let mut order = std::mem::take(&mut self.order);
         order.retain(|&id| {
+            let family = self.sets.get(id).map(|set| self.layouts.family(set.layout));
+            let memory = family.map_or(memory, |family| self.settings.memory_of(family));
             let gone = |s: &mut LabelSet| s.is_beyond(step, memory) && watermark.saturating_sub(s.mentioned) > memory;
             let Some(set) = self.sets.take_if(id, gone) else { return true };
             self.instead.remove(id);

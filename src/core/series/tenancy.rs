@@ -120,7 +120,9 @@ impl Registry {
                 let name = self.tenants.of(set.tenant);
                 let good = *let_in.entry(set.tenant).or_insert_with(|| most == 0 || self.tenancy.has(name));
                 let was_good = !self.is_turned_away(delta.set);
-                if good != was_good && (good || set.begins_anew(step, self.settings.memory())) {
+                if good != was_good
+                    && (good || set.begins_anew(step, self.settings.memory_of(self.layouts.family(set.layout))))
+                {
                     verdicts.push((delta.set, good));
                 }
             }

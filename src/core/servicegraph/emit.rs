@@ -8,10 +8,14 @@ use super::rules::Rules;
 use crate::core::deltas::{Define, Growing};
 use crate::core::model::names::NameId;
 use crate::core::model::wire::put_bytes;
-use crate::core::model::{Counter, LabelBuilder, Weight};
+use crate::core::model::{Counter, LabelBuilder, Layout, Weight};
+use crate::core::slo::LabeledEvent;
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'g';
+/// That of the sets that show when an edge was seen, and the gauge that stands for both.
+const SEEN_KEY_SPACE: u8 = b'e';
+const FIRST_SEEN: usize = 0;
 /// The client of a root server span.
 const USER: &[u8] = b"user";
 /// The server of a client span that names no peer, in the Collector.
@@ -102,7 +106,34 @@ impl Pairing {
             let observed = observe_messaging(edge, rules, &mut set, weight);
             sink.ledger.add(Counter::MessagingNotObserved, u64::from(!observed));
         }
+        if let Some(seen) = &rules.seen {
+            self.key.clear();
+            self.key.extend([SEEN_KEY_SPACE, edge.connection as u8]);
+            parts.iter().for_each(|part| put_bytes(&mut self.key, part));
+            let set = sink.table.find(&self.key, |labels| define_seen(labels, parts, edge, rules, seen));
+            if let Ok(set) = set {
+                sink.table.mark(set, FIRST_SEEN);
+            }
+        }
+        if let Some(slos) = &rules.slos {
+            let mut labels = LabelBuilder::default();
+            if let Ok(Define { tenant, .. }) = define(&mut labels, parts, edge, rules, values) {
+                let event = LabeledEvent {
+                    tenant: &tenant,
+                    block: &labels.block(),
+                    took: [End::Client, End::Server].map(|end| took(edge, end)),
+                    failed: edge.is(FAILED),
+                    weight,
+                };
+                slos.count(&event, &mut self.key, sink.table, sink.ledger);
+            }
+        }
     }
+}
+
+/// How long an edge took on one side, in nanoseconds; on the other one, where a virtual node has none.
+fn took(edge: &Edge, end: End) -> u64 {
+    edge.half(end).or_else(|| edge.half(end.other())).map_or(0, Half::duration_ns)
 }
 
 fn is_text(bytes: &[u8]) -> bool {
@@ -141,17 +172,12 @@ fn define(
     rules: &Rules,
     values: &[u8],
 ) -> Result<Define, std::str::Utf8Error> {
-    rules.limit(labels);
-    labels.set_bytes("client", client)?;
-    labels.set_bytes("server", server)?;
-    let (connection, virtual_node) = match edge.connection {
-        Connection::Plain => ("", ""),
-        Connection::Messaging => ("messaging_system", ""),
-        Connection::Database => ("database", ""),
-        Connection::VirtualClient => ("virtual_node", "client"),
-        Connection::VirtualServer => ("virtual_node", "server"),
+    let virtual_node = match edge.connection {
+        Connection::Plain | Connection::Messaging | Connection::Database => "",
+        Connection::VirtualClient => "client",
+        Connection::VirtualServer => "server",
     };
-    labels.set("connection_type", connection);
+    label_ends(labels, [client, server], edge, rules)?;
     rules.slots.label(values, labels)?;
     if rules.shows.virtual_node {
         labels.set("virtual_node", virtual_node);
@@ -161,4 +187,36 @@ fn define(
     }
     let tenant = std::str::from_utf8(tenant)?;
     Ok(Define { tenant: tenant.into(), layout: Arc::clone(&rules.layout) })
+}
+
+/// The labels that every edge has.
+fn label_ends(
+    labels: &mut LabelBuilder,
+    [client, server]: [&[u8]; 2],
+    edge: &Edge,
+    rules: &Rules,
+) -> Result<(), std::str::Utf8Error> {
+    rules.limit(labels);
+    labels.set_bytes("client", client)?;
+    labels.set_bytes("server", server)?;
+    let connection = match edge.connection {
+        Connection::Plain => "",
+        Connection::Messaging => "messaging_system",
+        Connection::Database => "database",
+        Connection::VirtualClient | Connection::VirtualServer => "virtual_node",
+    };
+    labels.set("connection_type", connection);
+    Ok(())
+}
+
+fn define_seen(
+    labels: &mut LabelBuilder,
+    [tenant, client, server]: [&[u8]; 3],
+    edge: &Edge,
+    rules: &Rules,
+    layout: &Arc<Layout>,
+) -> Result<Define, std::str::Utf8Error> {
+    label_ends(labels, [client, server], edge, rules)?;
+    let tenant = std::str::from_utf8(tenant)?;
+    Ok(Define { tenant: tenant.into(), layout: Arc::clone(layout) })
 }

@@ -17,6 +17,7 @@ use crate::core::settings::labels::{edge_labels, spelling};
 use crate::core::settings::{
     Ancestors, Dimension, HistogramMode, InvalidUtf8, Profile, ServiceGraphs, ServiceNamespace, Settings, Tenants,
 };
+use crate::core::slo::LabelSlos;
 
 /// The address that always has its port, and the one that has it with `database_port`.
 const WITH_PORT: (&str, &str) = ("network.peer.address", "network.peer.port");
@@ -77,6 +78,10 @@ pub(super) struct Rules {
     pub(super) shows: Shows,
     pub(super) pairs: Pairs,
     pub(super) layout: Arc<Layout>,
+    /// With `topology`: of the sets that show when an edge was seen.
+    pub(super) seen: Option<Arc<Layout>>,
+    /// Objectives about edges.
+    pub(super) slos: Option<LabelSlos>,
     limits: (usize, usize),
     spelling: Spelling,
     /// U+FFFD replaces invalid UTF-8.
@@ -243,6 +248,11 @@ impl Rules {
                 orphans: settings.orphans,
             },
             layout: Arc::new(layout(config, weighted)),
+            seen: settings.topology.then(|| {
+                let (family, naming) = (Family::EdgeSeen, Naming::Tempo);
+                Arc::new(Layout::of(&Spec { family, naming, weighted: false, histograms: Vec::new() }))
+            }),
+            slos: LabelSlos::of_edges(config, weighted),
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
             spelling: spelling(config.naming.profile),
             repairs: config.naming.invalid_utf8 == InvalidUtf8::Replace,

@@ -22,7 +22,7 @@ pub use duplicates::Duplicates;
 pub use naming::{HistogramMode, Histograms, InvalidUtf8, LatencyUnit, Naming, Profile};
 pub use policies::{FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 pub use service_graphs::{Ancestors, LatencySides, ServiceGraphs, ServiceNamespace};
-pub use slos::{Objective, Slo};
+pub use slos::{Objective, Slo, SloSide, SloSubject};
 pub use span_metrics::{
     BucketSet, Dimension, DimensionMapping, HostInfo, Intrinsic, SanitizeMode, SpanMetrics, SpanNameRule, SpanNames,
 };

@@ -33,6 +33,8 @@ pub struct ServiceGraphs {
     pub connection_info: bool,
     /// `operations`: the span names of both sides as the labels `client_operation` and `server_operation`. Default false.
     pub operations: bool,
+    /// `topology`: when each edge was seen first and last, as two gauges. Default false.
+    pub topology: bool,
     /// `dimensions`: attributes of either side as labels, the resource first. Default none.
     pub dimensions: Vec<Dimension>,
     /// `enable_client_server_prefix`: `client_` and `server_` before dimensions. Default false.
@@ -145,6 +147,7 @@ impl Default for ServiceGraphs {
             latency_sides: LatencySides::Both,
             connection_info: false,
             operations: false,
+            topology: false,
             dimensions: Vec::new(),
             client_server_prefix: false,
             virtual_node_label: false,

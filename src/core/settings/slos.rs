@@ -1,4 +1,4 @@
-//! Service level objectives: which spans are events, and which of those are good.
+//! Service level objectives: which spans, edges or traces are events, and which of those are good.
 
 use super::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, PolicyValue};
 
@@ -7,17 +7,43 @@ use super::{Dimension, FilterPolicy, MatchType, PolicyAttribute, PolicyMatch, Po
 pub struct Slo {
     /// `name`: the value of the label `slo`.
     pub name: String,
-    /// `match`: the spans that are events, as `span_metrics.filter_policies`; none: all.
+    /// `of`, and for edges `good.side`: what the events are. Default spans.
+    pub of: SloSubject,
+    /// `match`: the spans that are events, as `span_metrics.filter_policies`; none: all. Of edges and traces, the keys are
+    /// their labels.
     pub matching: Vec<FilterPolicy>,
-    /// `good.latency` in nanoseconds: a longer span is not good. Default none.
+    /// `good.latency` in nanoseconds: an event that takes longer is not good. Default none.
     pub latency_ns: Option<u64>,
-    /// `good.failed`: a span that these policies keep is not good; none: no span fails. Default
-    /// [`Slo::failed_by_status`].
+    /// `good.failed`: a span that these policies keep is not good; none: no event fails. Default
+    /// [`Slo::failed_by_status`]. Edges and traces fail by their own rules, or with none of these not at all.
     pub failed: Vec<FilterPolicy>,
-    /// `labels`: attributes, and `service`. Default `[service]`.
+    /// `labels`: attributes, and `service`; of edges and traces, some of their labels. Default
+    /// [`Slo::default_labels`].
     pub labels: Vec<Dimension>,
     /// `objective`: the share of events that should be good. Default none. It decides no number of a series.
     pub objective: Option<Objective>,
+}
+
+/// What the events of an objective are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SloSubject {
+    /// `spans`: spans.
+    #[default]
+    Spans,
+    /// `edges`: edges of the service graph, with the latency of this side.
+    Edges(SloSide),
+    /// `traces`: closed traces.
+    Traces,
+}
+
+/// `good.side`: whose latency an edge has. Where a virtual node stands in for this side, it has that of the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SloSide {
+    /// `client`: as the caller sees it.
+    #[default]
+    Client,
+    /// `server`: without the network.
+    Server,
 }
 
 /// The share of events that should be good, in millionths of a percent: above 0 and below 100 %.
@@ -44,8 +70,14 @@ impl Slo {
 
     /// The labels that there are unless others are named.
     #[must_use]
-    pub fn default_labels() -> Vec<Dimension> {
-        vec![Dimension { name: Self::SERVICE.to_owned(), or: Vec::new(), default: None }]
+    pub fn default_labels(of: SloSubject) -> Vec<Dimension> {
+        let names: &[&str] = match of {
+            SloSubject::Spans => &[Self::SERVICE],
+            SloSubject::Edges(_) => &["client", "server"],
+            SloSubject::Traces => &["root_service"],
+        };
+        let label = |name: &&str| Dimension { name: (*name).to_owned(), or: Vec::new(), default: None };
+        names.iter().map(label).collect()
     }
 }
 

@@ -1,11 +1,16 @@
-//! Service level objectives: of the spans that an objective matches, how many there are and how many are good.
+//! Service level objectives: of the events that an objective matches, how many there are and how many are good.
 //!
-//! *In:* the spans of a record. *Out:* two counters per objective and label set in a [`DeltaTable`]. *Owner:* one span
+//! *In:* the spans of a record; edges and closed traces with their labels. *Out:* two counters per objective and label set in a [`DeltaTable`]. *Owner:* one span
 //! task. *Never:* a bucket. A duration is compared with the threshold in nanoseconds. *Next:* [`crate::core::deltas`].
 //!
 //! A span is an event if the policies of the objective keep it. It is good unless it took longer than the threshold, or
 //! the policies for failures keep it. Both counters grow by the weight of the span, as the calls of span metrics do. The
 //! counter of good events exists as soon as there are events, so that a ratio is 0 where nothing is good.
+//!
+//! An edge is an event when it is counted, a trace when it closes ([`labels`]): the rooms that compute them count them here,
+//! in the step to which they belong. An edge weighs what its request counts.
+
+mod labels;
 
 use std::str::Utf8Error;
 use std::sync::Arc;
@@ -18,8 +23,10 @@ use crate::core::model::{Counter, Family, LabelBuilder, Layout, Ledger, Naming, 
 use crate::core::otlp::Span;
 use crate::core::sampling::Sampling;
 use crate::core::settings::labels::{SLO_LABEL, slo_label};
-use crate::core::settings::{Dimension, Settings, Slo};
+use crate::core::settings::{Dimension, Settings, Slo, SloSubject};
 use crate::core::spanmetrics::{AttributeLabel, Found, Labeling, Sources, SpanBlock, Wanted};
+
+pub(crate) use self::labels::{LabelSlos, LabeledEvent};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'o';
@@ -27,7 +34,7 @@ const KEY_SPACE: u8 = b'o';
 const EVENTS: usize = 0;
 const GOOD: usize = 1;
 
-/// Counts the events of all objectives of a tenant.
+/// Counts the events of all objectives of a tenant that are about spans.
 #[derive(Debug)]
 pub struct Slos {
     layout: Arc<Layout>,
@@ -44,6 +51,8 @@ pub struct Slos {
 /// One objective.
 #[derive(Debug)]
 struct Objective {
+    /// Its place in the settings.
+    number: u64,
     name: String,
     events: Matcher,
     failures: Option<Matcher>,
@@ -55,20 +64,24 @@ struct Objective {
 // === impl Slos ===
 
 impl Slos {
-    /// Counts by the settings of a tenant.
+    /// Counts by the settings of a tenant; `None` if no objective is about spans.
     ///
     /// # Panics
     /// When a filter policy cannot be understood. Reading a configuration refuses such a one.
     #[must_use]
-    pub fn new(config: &Settings) -> Self {
+    pub fn new(config: &Settings) -> Option<Self> {
+        if !config.slos.iter().any(|slo| slo.of == SloSubject::Spans) {
+            return None;
+        }
         let spans = &config.span_metrics;
         let sampling =
             Sampling::new(&spans.multiplier_key, spans.tracestate_multiplier).of_text(spans.multiplier_of_text);
         let weighted = !sampling.is_off();
         let spec = Spec { family: Family::Slo, naming: Naming::Tempo, weighted, histograms: Vec::new() };
         let mut wanted = Wanted::new(config);
-        let objectives = config.slos.iter().map(|slo| Objective::new(slo, config, &mut wanted)).collect();
-        Self {
+        let numbered = (0..).zip(&config.slos).filter(|(_, slo)| slo.of == SloSubject::Spans);
+        let objectives = numbered.map(|(number, slo)| Objective::new(number, slo, config, &mut wanted)).collect();
+        Some(Self {
             layout: Arc::new(Layout::of(&spec)),
             objectives,
             sampling,
@@ -77,7 +90,7 @@ impl Slos {
             of_span: Found::default(),
             labeling: Labeling::new(config),
             key: Vec::new(),
-        }
+        })
     }
 
     /// Starts with the spans of one resource.
@@ -94,7 +107,7 @@ impl Slos {
     pub fn span(&mut self, block: &SpanBlock<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         let Self { layout, objectives, sampling, wanted, of_resource, of_span, labeling, key } = self;
         let mut read = false;
-        for (number, objective) in (0..).zip(objectives) {
+        for objective in objectives {
             if !objective.events.matches(span) {
                 continue;
             }
@@ -103,7 +116,7 @@ impl Slos {
                 read = true;
             }
             let sources = labeling.sources(of_resource, of_span);
-            objective.put_key(key, (number, block), sources, labeling);
+            objective.put_key(key, block, sources, labeling);
             let set = table.find(key, |labels| {
                 objective.label(labels, block, sources, labeling)?;
                 Ok::<Define, Utf8Error>(Define { tenant: block.tenant.into(), layout: Arc::clone(layout) })
@@ -129,10 +142,11 @@ impl Slos {
 // === impl Objective ===
 
 impl Objective {
-    fn new(slo: &Slo, config: &Settings, wanted: &mut Wanted) -> Self {
+    fn new(number: u64, slo: &Slo, config: &Settings, wanted: &mut Wanted) -> Self {
         let is_service = |d: &&Dimension| d.name == Slo::SERVICE;
         let label = |d: &Dimension| AttributeLabel::new(slo_label(config, &d.name), d, wanted);
         Self {
+            number,
             name: slo.name.clone(),
             events: Matcher::new(&slo.matching),
             failures: (!slo.failed.is_empty()).then(|| Matcher::new(&slo.failed)),
@@ -149,17 +163,11 @@ impl Objective {
             && self.failures.as_ref().is_none_or(|failures| !failures.matches(span))
     }
 
-    fn put_key(
-        &self,
-        key: &mut Vec<u8>,
-        (number, block): (u64, &SpanBlock<'_>),
-        sources: Sources<'_>,
-        labeling: &Labeling,
-    ) {
+    fn put_key(&self, key: &mut Vec<u8>, block: &SpanBlock<'_>, sources: Sources<'_>, labeling: &Labeling) {
         key.clear();
         key.push(KEY_SPACE);
         put_bytes(key, block.tenant.as_bytes());
-        put_u64(key, number);
+        put_u64(key, self.number);
         if self.by_service {
             key.text(Some(cut_bytes(block.service, labeling.most)));
         }

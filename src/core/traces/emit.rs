@@ -9,7 +9,8 @@ use super::window::TraceSink;
 use crate::core::deltas::{Define, SetId};
 use crate::core::model::span::{KINDS, STATUSES};
 use crate::core::model::wire::put_bytes;
-use crate::core::model::{Counter, Layout, Millis, Names, Weight};
+use crate::core::model::{Counter, LabelBuilder, Layout, Millis, Names, Weight};
+use crate::core::slo::{LabelSlos, LabeledEvent};
 
 /// The first byte of this room's raw keys in the delta table.
 const KEY_SPACE: u8 = b'w';
@@ -55,6 +56,9 @@ impl Emission<'_> {
         if let Some(errors) = &rules.errors {
             self.errors(errors, sink);
         }
+        if let Some(slos) = &rules.slos {
+            self.objectives(slos, sink);
+        }
     }
 
     fn count_disorder(&self, sink: &mut TraceSink<'_>) {
@@ -70,17 +74,28 @@ impl Emission<'_> {
         }
     }
 
-    fn duration(&mut self, duration: &Arc<Layout>, shape: &Arc<Layout>, sink: &mut TraceSink<'_>) {
-        let top = *self.tree.top();
-        let roots: &[u8] = match self.tree.roots() {
-            Roots::One => b"",
-            Roots::None => b"none",
-            Roots::Several => b"several",
+    /// Counts the trace as an event of objectives. It has failed if its root has.
+    fn objectives(&mut self, slos: &LabelSlos, sink: &mut TraceSink<'_>) {
+        let mut labels = LabelBuilder::default();
+        labels.limit(self.rules.limits.0, self.rules.limits.1);
+        labels.repair(self.rules.repairs);
+        let set = labels_of(self.tree, self.names).iter().try_for_each(|(label, text)| labels.set_bytes(label, text));
+        let (Ok(()), Ok(tenant)) = (set, std::str::from_utf8(self.tenant)) else {
+            return sink.ledger.add(Counter::SloEventsDroppedInvalidUtf8, 1);
         };
-        let (service, operation) = (self.names.get(top.service), self.names.get(top.operation));
-        let status = STATUSES.get(usize::from(top.status)).map_or(&b""[..], |status| status.as_bytes());
-        let labels =
-            [("root_service", service), ("root_operation", operation), ("roots", roots), ("status_code", status)];
+        let event = LabeledEvent {
+            tenant,
+            block: &labels.block(),
+            took: [self.tree.duration_ns(); 2],
+            failed: self.tree.top().failed(),
+            weight: Weight::ONE,
+        };
+        slos.count(&event, self.key, sink.table, sink.ledger);
+    }
+
+    fn duration(&mut self, duration: &Arc<Layout>, shape: &Arc<Layout>, sink: &mut TraceSink<'_>) {
+        let names = self.names;
+        let labels = labels_of(self.tree, names);
         let example = self.example(self.rules.exemplars);
         let took = self.tree.duration_ns();
         let too_long = took > self.rules.longest;
@@ -192,4 +207,17 @@ impl Emission<'_> {
     fn example(&self, wanted: bool) -> Option<(Millis, [u8; 16])> {
         wanted.then(|| ((self.tree.end_ns() / NANOS_PER_MILLI) as Millis, self.trace_id))
     }
+}
+
+/// The labels of a trace as a whole.
+fn labels_of<'a>(tree: &TraceTree, names: &'a Names) -> [(&'static str, &'a [u8]); 4] {
+    let top = tree.top();
+    let roots: &[u8] = match tree.roots() {
+        Roots::One => b"",
+        Roots::None => b"none",
+        Roots::Several => b"several",
+    };
+    let status = STATUSES.get(usize::from(top.status)).map_or(&b""[..], |status| status.as_bytes());
+    let (service, operation) = (names.get(top.service), names.get(top.operation));
+    [("root_service", service), ("root_operation", operation), ("roots", roots), ("status_code", status)]
 }

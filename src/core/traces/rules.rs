@@ -7,6 +7,7 @@ use crate::core::model::labels::most;
 use crate::core::model::{Family, Layout, Naming, Spec};
 use crate::core::sanitize::NameCache;
 use crate::core::settings::{InvalidUtf8, Settings, Tenants};
+use crate::core::slo::LabelSlos;
 
 /// Upper bounds of numbers of spans, services and levels.
 const NUMBERS: [u64; 14] = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
@@ -29,6 +30,8 @@ pub(super) struct Rules {
     pub(super) critical_path: Option<Arc<Layout>>,
     pub(super) self_time: Option<Arc<Layout>>,
     pub(super) errors: Option<Arc<Layout>>,
+    /// Objectives about traces.
+    pub(super) slos: Option<LabelSlos>,
     pub(super) names: NameCache,
     /// The longest label name and value.
     pub(super) limits: (usize, usize),
@@ -86,6 +89,7 @@ impl Rules {
             critical_path: layout(traces.critical_path, Family::CriticalPath, &[]),
             self_time: layout(traces.critical_path, Family::SelfTime, &[]),
             errors: layout(traces.errors, Family::TraceErrors, &[]),
+            slos: LabelSlos::of_traces(config),
             names: NameCache::new(&config.span_names),
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
             most: most(config.limits.max_label_value_length),

@@ -224,15 +224,17 @@ fn over_time() -> Vec<Panel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::settings::SloSubject;
 
     fn config(objectives: &[Option<&str>]) -> Config {
         let mut config = Config::default();
         let slo = |(i, objective): (usize, &Option<&str>)| Slo {
             name: format!("o{i}"),
+            of: SloSubject::Spans,
             matching: Vec::new(),
             latency_ns: None,
             failed: Slo::failed_by_status(),
-            labels: Slo::default_labels(),
+            labels: Slo::default_labels(SloSubject::Spans),
             objective: objective.and_then(Objective::of_percent),
         };
         config.core.slos = objectives.iter().enumerate().map(slo).collect();

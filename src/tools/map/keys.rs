@@ -120,6 +120,7 @@ impl Key {
             | Family::TargetInfo
             | Family::HostInfo
             | Family::Slo
+            | Family::EdgeSeen
             | Family::AttributeCounter
             | Family::AttributeSum
             | Family::AttributeHistogram

@@ -179,7 +179,7 @@ impl ReplayPlan {
             ((p.topic.clone(), p.partition), range)
         };
         let ranges = self.partitions.iter().map(range).collect();
-        Replay { ranges, present: self.made, lead, bytes_per_second }
+        Replay { ranges, present: self.made, lead, bytes_per_second, watch: None }
     }
 }
 

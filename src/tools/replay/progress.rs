@@ -44,6 +44,8 @@ pub struct PartitionProgress {
     pub step: Option<Millis>,
     /// Whether all of its stretch is committed, and it has reported that to all shards.
     pub over: bool,
+    /// The number of its commits.
+    pub commits: u64,
     /// The ledger of its records.
     pub ledger: Ledger,
 }
@@ -132,7 +134,7 @@ impl Watch {
 impl From<SpanState> for PartitionProgress {
     fn from(state: SpanState) -> Self {
         let over = state.stream_time.and_then(last_step).is_some();
-        Self { next: state.next, step: state.step, over, ledger: state.ledger }
+        Self { next: state.next, step: state.step, over, commits: state.next_commit_number, ledger: state.ledger }
     }
 }
 

@@ -200,10 +200,7 @@ impl SeriesRunner {
     pub(crate) fn turn(&mut self, context: &TaskContext<'_>) -> Result<Turn, Ended> {
         let closed = self.pending.iter().flat_map(|(_, step)| &step.batches).flat_map(|batch| &batch.requests);
         let closed: usize = closed.map(|request| request.body.len()).sum();
-        let (leaving, staying) = self.delivering.bytes();
-        self.held.set(Part::Batches, closed + leaving);
-        self.held.set(Part::Commits, self.writing.as_ref().map_or(0, |writing| writing.bytes));
-        self.held.set(Part::Series, self.task.bytes() + staying);
+        self.account(closed);
         self.outbox.send();
         let patience =
             Duration::from_millis(context.clients.config.core.time.step.ms().unsigned_abs() * STEPS_UNTIL_DOWN);
@@ -243,10 +240,12 @@ impl SeriesRunner {
             match polled {
                 Ok(message) => {
                     (self.at_end, self.unread) = (false, None);
-                    let (offset, record) = (message.offset(), message.payload().unwrap_or_default());
-                    let applied = apply(&mut self.task, self.id.partition, offset, record)
-                        .map_err(|e| Ended::Data(e.to_string()))?;
+                    let (shard, offset, record) =
+                        (self.id.partition, message.offset(), message.payload().unwrap_or_default());
+                    let applied = apply(&mut self.task, shard, offset, record);
+                    let applied = applied.map_err(|e| Ended::Data(e.to_string()))?;
                     self.position = offset + 1;
+                    context.mode.hear(shard, record);
                     drop(message);
                     if let Some(applied) = applied {
                         context.clients.telemetry.deltas_lost(applied.gone);
@@ -259,6 +258,14 @@ impl SeriesRunner {
             }
         }
         Ok(Turn::Busy)
+    }
+
+    /// Reports what the task takes in memory; `closed` are the bytes of steps that wait for their record.
+    fn account(&mut self, closed: usize) {
+        let (leaving, staying) = self.delivering.bytes();
+        self.held.set(Part::Batches, closed + leaving);
+        self.held.set(Part::Commits, self.writing.as_ref().map_or(0, |writing| writing.bytes));
+        self.held.set(Part::Series, self.task.bytes() + staying);
     }
 
     /// A delta record of `source` has come.

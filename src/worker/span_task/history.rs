@@ -163,6 +163,7 @@ mod tests {
             present: wall_clock(),
             lead: 600_000,
             bytes_per_second: None,
+            watch: None,
         };
         let telemetry = Telemetry::new();
         let exporter = Exporter::start(&config.remote_write, telemetry.clone()).expect("an exporter");

@@ -39,7 +39,7 @@ pub(crate) use self::memory::{Held, Leave, Part};
 pub(crate) use self::mode::Mode;
 pub(crate) use self::offsets::Offsets;
 pub(crate) use self::pause::pause;
-pub use self::replay::{Replay, ReplayRange};
+pub use self::replay::{DeltaWatch, Replay, ReplayRange};
 pub(crate) use self::sources::{SourceList, Sources};
 pub(crate) use self::taken::{Taken, TakenSeries, TakenSpan};
 pub(crate) use self::tenants::TenantSettings;

@@ -37,6 +37,13 @@ impl Mode {
         }
     }
 
+    /// A shard has read a delta record.
+    pub(crate) fn hear(&self, shard: i32, record: &[u8]) {
+        if let Self::Replay(replaying) = self {
+            replaying.hear(shard, record);
+        }
+    }
+
     /// Whether time passes without records: then a silent partition advances, and a step does not wait for a stalled
     /// one for ever.
     pub(crate) fn time_passes(&self) -> bool {

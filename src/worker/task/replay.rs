@@ -24,7 +24,14 @@ pub struct Replay {
     pub lead: Millis,
     /// How many bytes of records to read per second at most, in this process.
     pub bytes_per_second: Option<u64>,
+    /// What reads along, if anything does.
+    pub watch: Option<DeltaWatch>,
 }
+
+/// Gets every delta record that a shard of this process reads, with the number of the shard. Those that a new owner of a
+/// source sends again come again.
+#[derive(Clone)]
+pub struct DeltaWatch(Arc<dyn Fn(i32, &[u8]) + Send + Sync>);
 
 /// What to replay of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,12 +54,28 @@ pub(crate) struct Replaying {
     /// By shard of this worker: the stream time of the slowest source.
     floors: Vec<AtomicI64>,
     pace: Option<Pace>,
+    watch: Option<DeltaWatch>,
 }
 
 /// Limits the bytes per second. A single record may exceed the limit; then the next ones wait.
 struct Pace {
     per_second: f64,
     balance: Mutex<(Instant, f64)>,
+}
+
+// === impl DeltaWatch ===
+
+impl DeltaWatch {
+    /// Calls `hear` from the threads of the shards, which wait for it.
+    pub fn new(hear: impl Fn(i32, &[u8]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl std::fmt::Debug for DeltaWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DeltaWatch")
+    }
 }
 
 // === impl Replaying ===
@@ -65,6 +88,14 @@ impl Replaying {
             lead: replay.lead,
             floors: (0..shards).map(|_| AtomicI64::new(NOT_OURS)).collect(),
             pace: replay.bytes_per_second.map(Pace::new),
+            watch: replay.watch,
+        }
+    }
+
+    /// A shard has read a delta record.
+    pub(crate) fn hear(&self, shard: i32, record: &[u8]) {
+        if let Some(DeltaWatch(hear)) = &self.watch {
+            hear(shard, record);
         }
     }
 

@@ -9,7 +9,8 @@ use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::settings::{
     Ancestors, AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, BucketSet, Dimension, DimensionMapping,
     FilterPolicy, HistogramMode, InvalidUtf8, LatencySides, LatencyUnit, MatchType, MetricValue, PolicyAttribute,
-    PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SpanNameRule, TimeSource, ValueScope,
+    PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SloSide, SloSubject, SpanNameRule,
+    TimeSource, ValueScope,
 };
 
 use crate::scramble::Dice;
@@ -149,13 +150,19 @@ fn duplicates(dice: &mut Dice, config: &mut Config) {
 
 /// Names that are no longer than the shortest limit of label values.
 fn slos(dice: &mut Dice) -> Vec<Slo> {
-    let slo = |(name, dice): (&str, &mut Dice)| Slo {
-        name: name.to_owned(),
-        matching: policies(dice),
-        latency_ns: pick(dice, &[None, Some(1_000_000), Some(50_000_000)]),
-        failed: if chance(dice, 3) { policies(dice) } else { Slo::failed_by_status() },
-        labels: if chance(dice, 4) { Vec::new() } else { [Slo::default_labels(), dimensions(dice, 1)].concat() },
-        objective: None,
+    let slo = |(name, dice): (&str, &mut Dice)| {
+        let sides = [SloSide::Client, SloSide::Server].map(SloSubject::Edges);
+        let of = pick(dice, &[SloSubject::Spans, SloSubject::Spans, sides[0], sides[1], SloSubject::Traces]);
+        let own = if of == SloSubject::Spans { dimensions(dice, 1) } else { Vec::new() };
+        Slo {
+            name: name.to_owned(),
+            of,
+            matching: if of == SloSubject::Spans { policies(dice) } else { Vec::new() },
+            latency_ns: pick(dice, &[None, Some(1_000_000), Some(50_000_000)]),
+            failed: if chance(dice, 3) { policies(dice) } else { Slo::failed_by_status() },
+            labels: if chance(dice, 4) { Vec::new() } else { [Slo::default_labels(of), own].concat() },
+            objective: None,
+        }
     };
     let names: Vec<&str> = ["a", "b"].into_iter().filter(|_| chance(dice, 2)).collect();
     names.into_iter().map(|name| slo((name, dice))).collect()
@@ -223,6 +230,7 @@ fn graph_features(dice: &mut Dice, config: &mut Config) {
     settings.links = chance(dice, 3);
     settings.ancestors = pick(dice, &[Ancestors::Off, Ancestors::Off, Ancestors::Client, Ancestors::Any]);
     settings.operations = chance(dice, 3);
+    settings.topology = chance(dice, 3);
     settings.latency_sides = pick(dice, &[LatencySides::Both, LatencySides::Client, LatencySides::Server]);
     settings.each_root = chance(dice, 3);
     settings.strict_callers = chance(dice, 3);

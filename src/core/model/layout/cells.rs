@@ -227,6 +227,7 @@ impl Layout {
     pub fn counter_value(&self, cells: &[u64], c: usize) -> Option<f64> {
         let count = self.counter_of(cells, c);
         let value = match (self.family().is_gauge(c), self.counter_is_scaled(c)) {
+            (true, _) if self.family().is_seen() => count as f64 / 1e3,
             (true, _) => 1.0,
             (_, is_scaled) if self.family().is_sum() => in_units(count, is_scaled),
             _ if self.family().is_duration() => count as f64 / self.unit().ns(),

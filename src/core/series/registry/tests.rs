@@ -15,6 +15,7 @@ fn every_metric_of_a_family_has_its_bit() {
         Family::SpanEvents,
         Family::TargetInfo,
         Family::HostInfo,
+        Family::EdgeSeen,
         Family::Slo,
         Family::AttributeCounter,
         Family::AttributeSum,

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limits;
 mod overflow;
 mod property;
+mod seen;
 mod settings;
 mod since;
 mod stored;

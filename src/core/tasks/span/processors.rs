@@ -340,7 +340,7 @@ impl Rooms {
         Self {
             span_metrics: config.span_metrics.enabled.then(|| SpanMetrics::new(config)),
             host_info: config.host_info.enabled.then(|| HostInfo::new(config)),
-            slos: (!config.slos.is_empty()).then(|| Slos::new(config)),
+            slos: Slos::new(config),
             attribute_metrics: config.has_attribute_metrics().then(|| AttributeMetrics::new(config)),
         }
     }
