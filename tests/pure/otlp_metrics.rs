@@ -10,7 +10,7 @@ use spanmill::core::model::labels::{LabelBuilder, cuts};
 use spanmill::core::remotewrite::encode::{Point, STALE, SeriesLabels, SeriesWriter, le_label, name_label};
 use spanmill::core::remotewrite::metadata::Descriptions;
 use spanmill::core::remotewrite::native::NativeValue;
-use spanmill::core::remotewrite::{Request, decode, otlp};
+use spanmill::core::remotewrite::{Request, StartTimes, decode, otlp};
 
 use crate::otlp_metrics_as_samples::{of_otlp, of_remote_write};
 
@@ -146,7 +146,7 @@ proptest! {
         prop_assert_eq!(all(&requests), all(&regrouped));
         for request in regrouped {
             let known = if starts { (0..request.series).map(|_| AT - 60_000).collect() } else { Vec::new() };
-            let request = Request { starts: starts.then(|| known.clone().into()), ..request };
+            let request = Request { starts: StartTimes::of(known.iter().copied()), ..request };
             let body = decode::body(&request.body).expect("a request");
             let expected = of_remote_write(&body, &known, |name| name == "traces_target_info");
             let mut got = of_otlp(&decoded(&request));
