@@ -97,7 +97,7 @@ fn a_topic_with_copies_of_its_records_comes_to_what_it_is_without_them_over_any_
         }
         (copied, series) = (copied + copies, series + expected.len());
     }
-    assert!(copied > 3_000 && series > 3_000, "{copied} copies, {series} series");
+    assert!(copied > 1_000 && series > 3_000, "{copied} copies, {series} series");
 }
 
 #[test]
