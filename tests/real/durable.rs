@@ -40,11 +40,11 @@ fn internal_topics_of_kafka_that_could_lose_acknowledged_records_are_warned_of_w
     create("series-journal", &["--partitions", "4", "--replication-factor", "1"]);
     let mut worker = place.worker("worker", &[]);
     for said in [
-        "weak-group-deltas, weak-group-weak-journal: one replica is enough",
+        "topics=weak-group-deltas, weak-group-weak-journal risk=one replica is enough",
         "--add-config min.insync.replicas=2",
-        "weak-group-deltas: an election may choose a leader",
+        "topics=weak-group-deltas risk=an election may choose a leader",
         "--add-config unclean.leader.election.enable=false",
-        "weak-group-series-journal: a single replica",
+        "topics=weak-group-series-journal risk=a single replica",
     ] {
         says(&mut worker, said);
     }
