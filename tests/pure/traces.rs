@@ -165,7 +165,9 @@ fn assert_like_oracle(seed: u64) {
         assert_eq!(ids(tree.origins().collect()), oracle.origins(), "{nodes:#?}");
         assert_eq!(ids(tree.swallowing().collect()), oracle.swallowing(), "{nodes:#?}");
         assert_calls_like(&oracle, &tree, &names);
-        for (problem, expected) in [Problem::Orphan, Problem::Early, Problem::Rootless].into_iter().zip(oracle.problems()) {
+        for (problem, expected) in
+            [Problem::Orphan, Problem::Early, Problem::Rootless].into_iter().zip(oracle.problems())
+        {
             let found = tree.problems().into_iter().filter(|(_, one)| *one == problem).map(|(i, _)| &tree.spans()[i]);
             assert_eq!(ids(found.collect()), expected, "{problem:?}: {nodes:#?}");
         }
