@@ -288,7 +288,7 @@ mod tests {
                     let has_unit = match kind {
                         MetricKind::Gauge => family == EdgeSeen,
                         MetricKind::Counter => name.contains("_seconds") || said.help == "Size of spans in bytes.",
-                        MetricKind::Histogram => family != TraceShape,
+                        MetricKind::Histogram => ![TraceShape, TraceCalls].contains(&family),
                     };
                     assert_eq!(!said.unit.is_empty(), has_unit, "{name}");
                 }
