@@ -48,8 +48,19 @@ const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TARGET_INFO: &str = "span_metrics.enable_target_info";
 
 /// Labels that series have only with a metric of traces.
-const TRACE_LABELS: [&str; 6] = ["root_service", "root_operation", "roots", "operation", "kind", "error_type"];
-const TRACES: [&str; 3] = ["traces.duration", "traces.critical_path", "traces.errors"];
+const TRACE_LABELS: [&str; 9] = [
+    "root_service",
+    "root_operation",
+    "roots",
+    "operation",
+    "kind",
+    "error_type",
+    "callee",
+    "callee_operation",
+    "problem",
+];
+const TRACES: [&str; 5] =
+    ["traces.duration", "traces.critical_path", "traces.errors", "traces.calls", "traces.quality"];
 
 /// The labels that edges have as the settings stand.
 fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
@@ -117,7 +128,8 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
 fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(String, Option<String>)> {
     let of_target = config.span_metrics.target_info && TARGET_LABELS.contains(&name);
     let of_operation = config.service_graphs.operations && OPERATION_LABELS.contains(&name);
-    let traces = [config.traces.duration, config.traces.critical_path, config.traces.errors];
+    let own = &config.traces;
+    let traces = [own.duration, own.critical_path, own.errors, own.calls, own.quality];
     let of_traces = TRACES.into_iter().zip(traces).find(|(_, on)| *on && TRACE_LABELS.contains(&name));
     let other = "choose another name";
     if name == "le" || name.starts_with("__") {

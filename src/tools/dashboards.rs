@@ -1,6 +1,6 @@
 //! Dashboards for Grafana and rules for Prometheus, from one list each.
 //!
-//! *In:* nothing, or the objectives of a configuration. *Out:* files: for the metrics that spanmill computes (services, service graph) and for spanmill
+//! *In:* nothing, or the objectives of a configuration. *Out:* files: for the metrics that spanmill computes (services, service graph, traces) and for spanmill
 //! itself (`names.rs` of the worker's telemetry). *Next:* `spanmill dashboards` writes them; those in `config/grafana`
 //! are the same.
 
@@ -10,6 +10,7 @@ mod panel;
 mod rules;
 mod services;
 mod slos;
+mod traces;
 
 #[cfg(all(test, feature = "http", feature = "kafka"))]
 mod tests;
@@ -32,7 +33,7 @@ pub struct File {
 /// The dashboards.
 #[must_use]
 pub fn dashboards() -> Vec<Dashboard> {
-    vec![services::dashboard(), graph::dashboard(), health::dashboard()]
+    vec![services::dashboard(), graph::dashboard(), traces::dashboard(), health::dashboard()]
 }
 
 /// All files.

@@ -39,6 +39,9 @@ pub struct Args {
     /// One finished topic through several sets of workers: the streams must be the same, byte for byte
     #[arg(long)]
     pub compare: bool,
+    /// With everything switched on that is off by default and adds to the state of a partition or a shard
+    #[arg(long, requires = "compare")]
+    pub everything: bool,
     /// Do what a rule of the protocol protects from, to a worker that keeps it and to one that does not: the first must stay
     /// exact, the second must be noticed. `all` takes one rule after the other
     #[arg(long, value_name = "RULE", value_parser = ["claim", "contiguity", "chain", "emit", "all"])]

@@ -126,6 +126,16 @@ pub fn produce(
     Process::start(&name, &mut command, dir)
 }
 
+/// What is off by default: more state of partitions and shards, more series.
+const EVERYTHING: &str = "\
+traces: {duration: true, critical_path: true, errors: true, calls: true, quality: true}
+duplicates: {window: 20s}
+slos: [{name: fast, good: {latency: 100ms}}, {name: whole, of: traces, good: {latency: 1s}}, {name: calls, of: edges, good: {latency: 50ms}}]
+attribute_metrics_presets: [genai, http, messaging]
+host_info: {enabled: true}
+";
+const EVERYTHING_OF_GRAPHS: &str = ", ancestors: any, operations: true, topology: true";
+
 /// The workers' configuration. Everything is short, so that much happens; only pending edges wait for longer than any trouble
 /// of the load itself, because the expectation is that all of them meet.
 pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> String {
@@ -147,8 +157,8 @@ pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> S
     reconnect.backoff.max.ms: "1000"
     topic.metadata.refresh.interval.ms: "5000"
 {tenant}time: {{step: {STEP}ms, idle: {patience}, stall_grace: {patience}, max_future: {DISORDER}}}
-service_graphs: {{wait: {wait}}}
-series: {{snapshot_every: 10s}}
+service_graphs: {{wait: {wait}{graphs}}}
+{everything}series: {{snapshot_every: 10s}}
 remote_write: {{url: "http://{door}/api/v1/write", timeout: {timeout}, min_backoff: 50ms, max_backoff: 1s, max_samples: 400}}
 worker: {{threads: {threads}, max_commit_bytes: {commit}, shutdown_timeout: 20s}}
 # A control reads there how often each task has failed; a line for all of them does not tell.
@@ -156,6 +166,8 @@ log: {{level: "info,spanmill::worker::group::thread=debug"}}
 admin: {{listen: "127.0.0.1:0"}}
 "#,
         shards = args.shards,
+        graphs = if args.everything { EVERYTHING_OF_GRAPHS } else { "" },
+        everything = if args.everything { EVERYTHING } else { "" },
         repartition = args.repartition,
         session = session.as_millis(),
         door = door.addr(),

@@ -176,7 +176,7 @@ fn the_random_stories_write_every_metric() {
 }
 
 /// A metric of every family in both profiles.
-const METRICS: [&str; 25] = [
+const METRICS: [&str; 28] = [
     "spans_total",
     "size_total",
     "size_bucket",
@@ -199,6 +199,9 @@ const METRICS: [&str; 25] = [
     "traces_service_graph_request_client_seconds_sum",
     "traces_service_graph_request_messaging_system_seconds_count",
     "traces_service_graph_connection_info",
+    "traces_calls_per_request_bucket",
+    "traces_fan_out_busy_seconds_total",
+    "traces_quality_problems_total",
     "traces_spanmetrics_latency (native)",
     "traces_span_metrics_duration_milliseconds (native)",
     "traces_service_graph_request_server_seconds (native)",

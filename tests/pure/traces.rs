@@ -7,7 +7,7 @@ mod task;
 
 use proptest::prelude::*;
 use spanmill::core::model::{NameId, Names};
-use spanmill::core::traces::{Roots, TraceSpan, TraceTree};
+use spanmill::core::traces::{Problem, Roots, TraceSpan, TraceTree};
 
 use crate::scramble::Dice;
 use oracle::{Node, Oracle};
@@ -104,6 +104,29 @@ fn shown(tree: &TraceTree, names: &Names, values: &[u64]) -> Vec<(u64, u64, u64,
     all
 }
 
+fn assert_calls_like(oracle: &Oracle, tree: &TraceTree, names: &Names) {
+    let text = |name| std::str::from_utf8(names.get(name)).expect("text");
+    let caller = |i: usize| {
+        let span = &tree.spans()[i];
+        (u64::from_be_bytes(span.id), span.start_ns, span.end())
+    };
+    let edges: Vec<_> =
+        tree.edge_calls().iter().map(|edge| ((text(edge.client), text(edge.server)), edge.calls)).collect();
+    let sorted: std::collections::BTreeMap<_, _> = edges.iter().copied().collect();
+    assert_eq!((edges.len(), sorted), (oracle.edge_calls().len(), oracle.edge_calls()));
+    let groups = tree.call_groups();
+    let mut groups: Vec<_> = groups
+        .iter()
+        .map(|group| (caller(group.caller), text(group.service), text(group.operation), group.calls, group.retries))
+        .collect();
+    groups.sort_unstable();
+    assert_eq!(groups, oracle.call_groups());
+    let mut fan_outs: Vec<_> =
+        tree.fan_outs().iter().map(|one| (caller(one.caller), one.calls_ns, one.busy_ns)).collect();
+    fan_outs.sort_unstable();
+    assert_eq!(fan_outs, oracle.fan_outs());
+}
+
 fn assert_like_oracle(seed: u64) {
     let mut dice = Dice(seed);
     let nodes = random_trace(&mut dice);
@@ -141,6 +164,13 @@ fn assert_like_oracle(seed: u64) {
         };
         assert_eq!(ids(tree.origins().collect()), oracle.origins(), "{nodes:#?}");
         assert_eq!(ids(tree.swallowing().collect()), oracle.swallowing(), "{nodes:#?}");
+        assert_calls_like(&oracle, &tree, &names);
+        for (problem, expected) in
+            [Problem::Orphan, Problem::Early, Problem::Rootless].into_iter().zip(oracle.problems())
+        {
+            let found = tree.problems().into_iter().filter(|(_, one)| *one == problem).map(|(i, _)| &tree.spans()[i]);
+            assert_eq!(ids(found.collect()), expected, "{problem:?}: {nodes:#?}");
+        }
     }
 }
 

@@ -389,6 +389,21 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Bool(&mut d.config.core.traces.errors),
     },
     ConfigKey {
+        path: "traces.calls",
+        doc: "traces_calls_per_request, traces_repeated_calls_total, traces_retried_calls_total and traces_fan_out_*.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.calls),
+    },
+    ConfigKey {
+        path: "traces.repeated_calls",
+        doc: "So many calls of one span to the same operation count as repeated (N+1).",
+        slot: |d| DraftField::Whole(&mut d.config.core.traces.repeated_calls, 2..=1_000_000),
+    },
+    ConfigKey {
+        path: "traces.quality",
+        doc: "traces_quality_problems_total: spans without their parent, before it, or too late; traces without root.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.quality),
+    },
+    ConfigKey {
         path: "traces.histogram_buckets",
         doc: "Upper bounds of the duration in seconds.",
         slot: |d| DraftField::Buckets(&mut d.config.core.traces.bounds_ns),

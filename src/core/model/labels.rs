@@ -298,8 +298,11 @@ pub fn service_label(family: Family, block: &[u8]) -> Option<(&str, &str)> {
         | Family::AttributeHistogram
         | Family::CriticalPath
         | Family::SelfTime
-        | Family::TraceErrors => &["service", "service_name"],
-        Family::TraceDuration | Family::TraceShape => &["root_service"],
+        | Family::TraceErrors
+        | Family::TraceCallGroups
+        | Family::TraceFanOut
+        | Family::TraceQuality => &["service", "service_name"],
+        Family::TraceDuration | Family::TraceShape | Family::TraceCalls => &["root_service"],
         Family::TargetInfo => &["job"],
         Family::HostInfo => &[],
     };

@@ -61,6 +61,14 @@ pub enum Family {
     SelfTime = 19,
     /// `traces_error_origin_total`, `traces_error_swallowed_total`
     TraceErrors = 20,
+    /// `traces_calls_per_request`
+    TraceCalls = 21,
+    /// `traces_repeated_calls_total`, `traces_retried_calls_total`
+    TraceCallGroups = 22,
+    /// `traces_fan_out_calls_seconds_total`, `traces_fan_out_busy_seconds_total`
+    TraceFanOut = 23,
+    /// `traces_quality_problems_total`
+    TraceQuality = 24,
 }
 
 /// How metrics are named, and in which unit durations are written.
@@ -142,10 +150,13 @@ impl Family {
             Self::AttributeCounter => &["traces_attribute_spans_total"],
             Self::AttributeSum => &["traces_attribute_sum_total"],
             Self::AttributeHistogram => &[],
-            Self::TraceDuration | Self::TraceShape => &[],
+            Self::TraceDuration | Self::TraceShape | Self::TraceCalls => &[],
             Self::CriticalPath => &["traces_critical_path_seconds_total"],
             Self::SelfTime => &["traces_self_time_seconds_total"],
             Self::TraceErrors => &["traces_error_origin_total", "traces_error_swallowed_total"],
+            Self::TraceCallGroups => &["traces_repeated_calls_total", "traces_retried_calls_total"],
+            Self::TraceFanOut => &["traces_fan_out_calls_seconds_total", "traces_fan_out_busy_seconds_total"],
+            Self::TraceQuality => &["traces_quality_problems_total"],
         }
     }
 
@@ -162,6 +173,7 @@ impl Family {
             Self::AttributeHistogram => &["traces_attribute_values"],
             Self::TraceDuration => &["traces_trace_duration_seconds"],
             Self::TraceShape => &["traces_trace_spans", "traces_trace_services", "traces_trace_depth"],
+            Self::TraceCalls => &["traces_calls_per_request"],
             Self::SpanEvents
             | Self::TargetInfo
             | Self::HostInfo
@@ -171,7 +183,10 @@ impl Family {
             | Self::AttributeSum
             | Self::CriticalPath
             | Self::SelfTime
-            | Self::TraceErrors => &[],
+            | Self::TraceErrors
+            | Self::TraceCallGroups
+            | Self::TraceFanOut
+            | Self::TraceQuality => &[],
         }
     }
 
@@ -189,7 +204,11 @@ impl Family {
             | Self::TraceShape
             | Self::CriticalPath
             | Self::SelfTime
-            | Self::TraceErrors => false,
+            | Self::TraceErrors
+            | Self::TraceCalls
+            | Self::TraceCallGroups
+            | Self::TraceFanOut
+            | Self::TraceQuality => false,
             Self::ServiceGraph => c == 2,
             Self::TargetInfo | Self::HostInfo | Self::EdgeSeen => true,
         }
@@ -213,7 +232,7 @@ impl Family {
     /// Whether the counters add up nanoseconds, in a pair of cells each, and are written in seconds.
     #[must_use]
     pub fn is_duration(self) -> bool {
-        matches!(self, Self::CriticalPath | Self::SelfTime)
+        matches!(self, Self::CriticalPath | Self::SelfTime | Self::TraceFanOut)
     }
 
     /// The counter whose growth lets counter `c` exist, even at zero: where nothing is good, a ratio needs a zero.
@@ -257,6 +276,10 @@ impl Family {
             18 => Ok(Self::CriticalPath),
             19 => Ok(Self::SelfTime),
             20 => Ok(Self::TraceErrors),
+            21 => Ok(Self::TraceCalls),
+            22 => Ok(Self::TraceCallGroups),
+            23 => Ok(Self::TraceFanOut),
+            24 => Ok(Self::TraceQuality),
             _ => Err(Malformed("unknown metric family")),
         }
     }

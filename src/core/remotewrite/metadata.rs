@@ -59,6 +59,12 @@ impl FromIterator<(String, (String, String))> for Descriptions {
 
 /// How the names of metrics end, without `_bucket`, `_sum` and `_count`, and what they mean, in every naming.
 const HELP: &[(&str, &str)] = &[
+    ("repeated_calls_total", "Number of spans that call one operation repeatedly."),
+    ("retried_calls_total", "Number of calls that follow a failed one of the same kind."),
+    ("calls_per_request", "Number of calls between two services in a trace."),
+    ("fan_out_calls_seconds_total", "Duration of the calls of spans that have several, added up."),
+    ("fan_out_busy_seconds_total", "Time in which at least one call of a span that has several ran."),
+    ("quality_problems_total", "Number of spans whose place in their trace is wrong."),
     ("calls_total", "Number of spans."),
     ("size_total", "Size of spans in bytes."),
     ("slo_events_total", "Number of events that a service level objective is about."),
@@ -245,7 +251,7 @@ mod tests {
     fn every_metric_in_every_naming_has_its_kind_and_a_help_text() {
         use Family::{
             CriticalPath, EdgeSeen, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo,
-            TraceDuration, TraceErrors, TraceShape,
+            TraceCallGroups, TraceCalls, TraceDuration, TraceErrors, TraceFanOut, TraceQuality, TraceShape,
         };
         let all = [
             SpanMetrics,
@@ -260,6 +266,10 @@ mod tests {
             CriticalPath,
             SelfTime,
             TraceErrors,
+            TraceCalls,
+            TraceCallGroups,
+            TraceFanOut,
+            TraceQuality,
         ];
         let otel = |namespace: &str, unit| Naming::Otel { namespace: namespace.to_owned(), unit };
         let namings = [
@@ -278,7 +288,7 @@ mod tests {
                     let has_unit = match kind {
                         MetricKind::Gauge => family == EdgeSeen,
                         MetricKind::Counter => name.contains("_seconds") || said.help == "Size of spans in bytes.",
-                        MetricKind::Histogram => family != TraceShape,
+                        MetricKind::Histogram => ![TraceShape, TraceCalls].contains(&family),
                     };
                     assert_eq!(!said.unit.is_empty(), has_unit, "{name}");
                 }

@@ -12,6 +12,12 @@ pub struct Traces {
     pub critical_path: bool,
     /// `errors`: where errors begin, and where they are swallowed. Default false.
     pub errors: bool,
+    /// `calls`: how often services call each other in a request, repeated and retried calls, fan-out. Default false.
+    pub calls: bool,
+    /// `repeated_calls`: so many calls of a span to one callee are repeated. Default 5.
+    pub repeated_calls: usize,
+    /// `quality`: spans whose place in their trace is wrong. Default false.
+    pub quality: bool,
     /// `histogram_buckets` of the duration (seconds in the file). Default 17 from 0.005 to 300.
     pub bounds_ns: Vec<u64>,
     /// `idle`: a trace closes when no span has come for this long, in stream time. Default 10 s.
@@ -32,7 +38,7 @@ impl Traces {
     /// Whether any metric of traces is on.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.duration || self.critical_path || self.errors
+        self.duration || self.critical_path || self.errors || self.calls || self.quality
     }
 }
 
@@ -42,6 +48,9 @@ impl Default for Traces {
             duration: false,
             critical_path: false,
             errors: false,
+            calls: false,
+            repeated_calls: 5,
+            quality: false,
             bounds_ns: ns(&[
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0,
             ]),

@@ -3,13 +3,14 @@
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-use super::rules::{ONE, Rules};
+use super::calls::{EdgeCalls, FanOut, Problem};
+use super::rules::{CallRules, ONE, Rules};
 use super::tree::{Roots, TraceSpan, TraceTree};
 use super::window::TraceSink;
 use crate::core::deltas::{Define, SetId};
 use crate::core::model::span::{KINDS, STATUSES};
 use crate::core::model::wire::put_bytes;
-use crate::core::model::{Counter, LabelBuilder, Layout, Millis, Names, Weight};
+use crate::core::model::{Counter, LabelBuilder, Layout, Millis, NameId, Names, Weight};
 use crate::core::slo::{LabelSlos, LabeledEvent};
 
 /// The first byte of this room's raw keys in the delta table.
@@ -23,7 +24,11 @@ const DEPTH: usize = 2;
 const SECONDS: usize = 0;
 const ORIGINS: usize = 0;
 const SWALLOWED: usize = 1;
-const NANOS_PER_MILLI: u64 = 1_000_000;
+const REPEATED: usize = 0;
+const RETRIED: usize = 1;
+const CALLS_SECONDS: usize = 0;
+const BUSY_SECONDS: usize = 1;
+pub(super) const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// A closed trace on its way into deltas.
 pub(super) struct Emission<'a> {
@@ -55,6 +60,16 @@ impl Emission<'_> {
         }
         if let Some(errors) = &rules.errors {
             self.errors(errors, sink);
+        }
+        if let Some(calls) = &rules.calls {
+            self.calls(calls, sink);
+        }
+        if let Some(quality) = &rules.quality {
+            let example = self.example(self.rules.exemplars_on_counters);
+            for (i, problem) in self.tree.problems() {
+                let span = self.tree.spans()[i];
+                self.problem(quality, (span.service, span.took(), problem), example, sink);
+            }
         }
         if let Some(slos) = &rules.slos {
             self.objectives(slos, sink);
@@ -167,6 +182,74 @@ impl Emission<'_> {
                     set.exemplify(counter, span.took(), example);
                 }
             }
+        }
+    }
+
+    fn calls(&mut self, rules: &CallRules, sink: &mut TraceSink<'_>) {
+        let names = self.names;
+        // Without root, the entry of the request is not known.
+        if self.tree.roots() != Roots::None {
+            let top = *self.tree.top();
+            let example = self.example(self.rules.exemplars);
+            for EdgeCalls { client, server, calls } in self.tree.edge_calls() {
+                let labels = [
+                    ("client", client),
+                    ("root_operation", top.operation),
+                    ("root_service", top.service),
+                    ("server", server),
+                ];
+                if let Some(set) = self.find(&rules.per_request, &labels.map(|(l, name)| (l, names.get(name))), sink) {
+                    sink.table.at(set).observe(0, calls.saturating_mul(ONE), Weight::ONE, example);
+                }
+            }
+        }
+        let example = self.example(self.rules.exemplars_on_counters);
+        for group in self.tree.call_groups() {
+            let repeated = u64::from(group.calls >= rules.repeated);
+            if repeated + group.retries == 0 {
+                continue;
+            }
+            let caller = self.tree.spans()[group.caller];
+            let labels = [
+                ("callee", group.service),
+                ("callee_operation", group.operation),
+                ("operation", caller.operation),
+                ("service", caller.service),
+            ];
+            if let Some(set) = self.find(&rules.groups, &labels.map(|(label, name)| (label, names.get(name))), sink) {
+                let mut set = sink.table.at(set);
+                for (counter, n) in [(REPEATED, repeated), (RETRIED, group.retries)].into_iter().filter(|(_, n)| *n > 0)
+                {
+                    set.add(counter, n);
+                    set.exemplify(counter, caller.took(), example);
+                }
+            }
+        }
+        for FanOut { caller, calls_ns, busy_ns } in self.tree.fan_outs() {
+            let caller = self.tree.spans()[caller];
+            let labels = [("operation", caller.operation), ("service", caller.service)];
+            if let Some(set) = self.find(&rules.fan_outs, &labels.map(|(label, name)| (label, names.get(name))), sink) {
+                let mut set = sink.table.at(set);
+                set.add(CALLS_SECONDS, calls_ns);
+                set.add(BUSY_SECONDS, busy_ns);
+                set.exemplify(CALLS_SECONDS, calls_ns, example);
+            }
+        }
+    }
+
+    /// Counts a span of this service and duration whose place in its trace is wrong.
+    pub(super) fn problem(
+        &mut self,
+        layout: &Arc<Layout>,
+        (service, took, problem): (NameId, u64, Problem),
+        example: Option<(Millis, [u8; 16])>,
+        sink: &mut TraceSink<'_>,
+    ) {
+        let labels = [("problem", problem.name().as_bytes()), ("service", self.names.get(service))];
+        if let Some(set) = self.find(layout, &labels, sink) {
+            let mut set = sink.table.at(set);
+            set.add(0, 1);
+            set.exemplify(0, took, example);
         }
     }
 

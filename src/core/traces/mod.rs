@@ -27,6 +27,7 @@
 //! Remembered traces are in the list with their IDs, 18 bytes or so each. To read them again, too, a new owner would have
 //! to go back by `late`, hundreds of times as many bytes.
 
+mod calls;
 mod emit;
 mod list;
 mod rules;
@@ -34,5 +35,6 @@ mod spans;
 mod tree;
 mod window;
 
+pub use calls::{CallGroup, EdgeCalls, FanOut, Problem};
 pub use tree::{Disorder, Roots, TraceSpan, TraceTree};
 pub use window::{Closing, SPANS_PER_TRACE, TraceBlock, TraceSink, TraceWindow};

@@ -30,6 +30,8 @@ pub(super) struct Rules {
     pub(super) critical_path: Option<Arc<Layout>>,
     pub(super) self_time: Option<Arc<Layout>>,
     pub(super) errors: Option<Arc<Layout>>,
+    pub(super) calls: Option<CallRules>,
+    pub(super) quality: Option<Arc<Layout>>,
     /// Objectives about traces.
     pub(super) slos: Option<LabelSlos>,
     pub(super) names: NameCache,
@@ -42,6 +44,16 @@ pub(super) struct Rules {
     pub(super) exemplars_on_counters: bool,
     /// The longest plausible duration in nanoseconds; longer ones are observed as 0.
     pub(super) longest: u64,
+}
+
+/// What calls are counted by.
+#[derive(Debug)]
+pub(super) struct CallRules {
+    pub(super) per_request: Arc<Layout>,
+    pub(super) groups: Arc<Layout>,
+    pub(super) fan_outs: Arc<Layout>,
+    /// A group of so many calls is counted as repeated.
+    pub(super) repeated: u64,
 }
 
 // === impl RuleBook ===
@@ -83,12 +95,23 @@ impl Rules {
             let histograms = vec![Some(config.histograms.shape(bounds)); Family::histograms(family).len()];
             on.then(|| Arc::new(Layout::of(&Spec { family, naming: Naming::Tempo, weighted: false, histograms })))
         };
+        let numbers = |on: bool, family| layout(on, family, &NUMBERS.map(|number| number * ONE));
         Self {
             duration: layout(traces.duration, Family::TraceDuration, &traces.bounds_ns),
-            shape: layout(traces.duration, Family::TraceShape, &NUMBERS.map(|number| number * ONE)),
+            shape: numbers(traces.duration, Family::TraceShape),
             critical_path: layout(traces.critical_path, Family::CriticalPath, &[]),
             self_time: layout(traces.critical_path, Family::SelfTime, &[]),
             errors: layout(traces.errors, Family::TraceErrors, &[]),
+            calls: numbers(traces.calls, Family::TraceCalls)
+                .zip(layout(traces.calls, Family::TraceCallGroups, &[]))
+                .zip(layout(traces.calls, Family::TraceFanOut, &[]))
+                .map(|((per_request, groups), fan_outs)| CallRules {
+                    per_request,
+                    groups,
+                    fan_outs,
+                    repeated: traces.repeated_calls as u64,
+                }),
+            quality: layout(traces.quality, Family::TraceQuality, &[]),
             slos: LabelSlos::of_traces(config),
             names: NameCache::new(&config.span_names),
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
@@ -102,6 +125,7 @@ impl Rules {
 
     /// Whether any metric is on.
     pub(super) fn is_enabled(&self) -> bool {
-        self.duration.is_some() || self.critical_path.is_some() || self.errors.is_some()
+        let spans = self.critical_path.is_some() || self.errors.is_some() || self.quality.is_some();
+        self.duration.is_some() || self.calls.is_some() || spans
     }
 }

@@ -307,6 +307,28 @@ impl TraceTree {
         &self.spans[self.top]
     }
 
+    /// The index of [`TraceTree::top`].
+    pub(super) fn top_index(&self) -> usize {
+        self.top
+    }
+
+    /// The index of a span's parent, if it has one here.
+    pub(super) fn parent(&self, i: usize) -> Option<usize> {
+        Some(self.parents[i]).filter(|parent| *parent != NONE).map(|parent| parent as usize)
+    }
+
+    /// The children of a span, in order.
+    pub(super) fn children(&self, i: usize) -> impl Iterator<Item = usize> {
+        children_of(&self.starts, &self.children, i).map(|child| child as usize)
+    }
+
+    /// Whether a span names a parent that is not here, or itself.
+    pub(super) fn is_orphan(&self, i: usize) -> bool {
+        let span = &self.spans[i];
+        let is_here = |id| self.by_id.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+        span.parent != [0; 8] && self.parents[i] == NONE && (span.parent == span.id || !is_here(span.parent))
+    }
+
     /// How many roots there are.
     #[must_use]
     pub fn roots(&self) -> Roots {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
 
-use super::emit::Emission;
+use super::calls::Problem;
+use super::emit::{Emission, NANOS_PER_MILLI};
 use super::list::{ListedClosed, ListedTrace, TraceList};
 use super::rules::RuleBook;
 use super::spans::{HeldSpans, NONE};
@@ -180,7 +181,7 @@ impl TraceWindow {
         let (offset, stream_time) = block.at;
         let slot = match self.find(&key) {
             Some(slot) => slot,
-            None if self.is_remembered(&key) => return sink.ledger.add(Counter::TraceSpansLate, 1),
+            None if self.is_remembered(&key) => return self.late(block, &key, span, sink),
             None if self.by_key.len() >= self.limits.max_traces => {
                 return sink.ledger.add(Counter::TraceSpansDroppedFull, 1);
             }
@@ -194,6 +195,20 @@ impl TraceWindow {
             self.close(slot, (stream_time, Reason::Full), &ahead, sink);
             sink.table.turn_to(0);
         }
+    }
+
+    /// Counts a span whose trace has closed, in the oldest open step.
+    fn late(&mut self, block: &TraceBlock, key: &TraceKey, span: &Span<'_>, sink: &mut TraceSink<'_>) {
+        sink.ledger.add(Counter::TraceSpansLate, 1);
+        let Self { tree, names, book, key: raw, .. } = self;
+        let rules = book.at(block.rules);
+        let Some(quality) = rules.quality.clone() else { return };
+        let end = span.end_ns.max(span.start_ns);
+        let example = rules.exemplars_on_counters.then_some(((end / NANOS_PER_MILLI) as Millis, key.id));
+        sink.table.turn_to(0);
+        let tenant = names.get(block.tenant);
+        let mut emission = Emission { tree, names, rules, tenant, trace_id: key.id, key: raw };
+        emission.problem(&quality, (block.service, end - span.start_ns, Problem::Late), example, sink);
     }
 
     /// Closes every trace that is due at `stream_time`, in the order in which they are, and forgets closed ones. `ahead`
@@ -354,7 +369,7 @@ impl TraceWindow {
             Reason::Full => Counter::TracesClosedFull,
         };
         sink.ledger.add(counter, 1);
-        let ended = (self.tree.end_ns() / 1_000_000) as Millis;
+        let ended = (self.tree.end_ns() / NANOS_PER_MILLI) as Millis;
         sink.table.turn_to(ahead(Closing { last: trace.last, ended, wait: (at - trace.last).max(0) }));
         let Self { tree, names, book, key, .. } = self;
         let tenant = names.get(trace.key.tenant);

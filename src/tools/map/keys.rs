@@ -128,7 +128,11 @@ impl Key {
             | Family::TraceShape
             | Family::CriticalPath
             | Family::SelfTime
-            | Family::TraceErrors => None,
+            | Family::TraceErrors
+            | Family::TraceCalls
+            | Family::TraceCallGroups
+            | Family::TraceFanOut
+            | Family::TraceQuality => None,
         }
     }
 

@@ -116,6 +116,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("traces.max_age", &["1s", "traces.errors=true"]),
     ("traces.late", &["0s", "traces.errors=true"]),
     ("traces.max_spans", &["2", "traces.errors=true"]),
+    ("traces.repeated_calls", &["2", "traces.calls=true"]),
     ("traces.max_traces", &["2", "traces.errors=true"]),
     ("duplicates.window", &["30s"]),
     ("duplicates.max_spans", &["3", "duplicates.window=30s"]),

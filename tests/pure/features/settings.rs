@@ -135,6 +135,9 @@ fn span_metrics(dice: &mut Dice, config: &mut Config) {
 fn traces(dice: &mut Dice, config: &mut Config) {
     let settings = &mut config.core.traces;
     (settings.duration, settings.critical_path, settings.errors) = (chance(dice, 2), chance(dice, 2), chance(dice, 2));
+    let own = &mut Dice(dice.0 ^ 0xca);
+    (settings.calls, settings.quality) = (chance(own, 2), chance(own, 2));
+    settings.repeated_calls = pick(own, &[2, 3, 5]);
     settings.idle = pick(dice, &[1, 1_000, 10_000, 10_000]);
     settings.max_age = pick(dice, &[1, 5_000, 30_000, 120_000]);
     settings.late = pick(dice, &[0, 1_000, 20_000, 300_000]);

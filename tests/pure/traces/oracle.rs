@@ -167,6 +167,86 @@ impl Oracle {
         self.ids(|i| !self.nodes[i].failed && self.fails_below(i))
     }
 
+    /// Whether a span belongs to another service than its parent, both of them known.
+    fn crosses(&self, i: usize) -> bool {
+        self.parent[i].is_some_and(|p| {
+            let services = [self.nodes[p].service, self.nodes[i].service];
+            services[0] != services[1] && !services.contains(&"")
+        })
+    }
+
+    fn goes_out(&self, i: usize) -> bool {
+        [3, 4].contains(&self.nodes[i].kind)
+    }
+
+    /// Calls by caller and callee.
+    pub(crate) fn edge_calls(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let mut calls = BTreeMap::new();
+        for i in (0..self.nodes.len()).filter(|&i| self.crosses(i)) {
+            let parent = self.parent[i].expect("it crosses");
+            *calls.entry((self.nodes[parent].service, self.nodes[i].service)).or_default() += 1;
+        }
+        calls
+    }
+
+    fn calls(&self, i: usize) -> Vec<usize> {
+        self.children(i).into_iter().filter(|&c| self.goes_out(c) || self.crosses(c)).collect()
+    }
+
+    /// Callee, calls and retries of every group, by the ID and times of the caller.
+    pub(crate) fn call_groups(&self) -> Vec<((u64, u64, u64), &'static str, &'static str, u64, u64)> {
+        let mut all = Vec::new();
+        for i in 0..self.nodes.len() {
+            let callee = |call: usize| {
+                let served = self.children(call).into_iter().find(|&c| self.goes_out(call) && self.crosses(c));
+                let node = &self.nodes[served.unwrap_or(call)];
+                (node.service, node.operation)
+            };
+            let calls = self.calls(i);
+            let callees: BTreeSet<_> = calls.iter().map(|&call| callee(call)).collect();
+            for one in callees {
+                let group: Vec<&Node> =
+                    calls.iter().filter(|&&call| callee(call) == one).map(|&call| &self.nodes[call]).collect();
+                let retries = (1..group.len())
+                    .filter(|&n| group[n - 1].failed && group[n - 1].last() <= group[n].start)
+                    .count() as u64;
+                let caller = &self.nodes[i];
+                all.push(((caller.id, caller.start, caller.last()), one.0, one.1, group.len() as u64, retries));
+            }
+        }
+        all.sort_unstable();
+        all
+    }
+
+    /// What the calls of a span take together, and in how many nanoseconds one of them runs.
+    pub(crate) fn fan_outs(&self) -> Vec<((u64, u64, u64), u64, u64)> {
+        let mut all = Vec::new();
+        for (i, caller) in self.nodes.iter().enumerate() {
+            let calls = self.calls(i);
+            if calls.len() < 2 {
+                continue;
+            }
+            let times: BTreeSet<u64> =
+                calls.iter().flat_map(|&call| self.nodes[call].start..self.nodes[call].last()).collect();
+            let together = calls.iter().map(|&call| self.nodes[call].took()).sum();
+            all.push(((caller.id, caller.start, caller.last()), together, times.len() as u64));
+        }
+        all.sort_unstable();
+        all
+    }
+
+    /// Orphans, spans that start before their parent, and the top of a trace without root.
+    pub(crate) fn problems(&self) -> [Vec<(u64, u64, u64)>; 3] {
+        let is_here = |id| self.nodes.iter().any(|node| node.id == id);
+        let orphans = |i: usize| {
+            let node = &self.nodes[i];
+            node.parent != 0 && self.parent[i].is_none() && (node.parent == node.id || !is_here(node.parent))
+        };
+        let early = |i: usize| self.parent[i].is_some_and(|p| self.nodes[i].start < self.nodes[p].start);
+        let rootless = |i: usize| self.roots() == 0 && i == self.top();
+        [self.ids(orphans), self.ids(early), self.ids(rootless)]
+    }
+
     pub(crate) fn show(&self, values: &[u64]) -> Vec<(u64, u64, u64, String, u64)> {
         let mut all: Vec<_> = self
             .nodes

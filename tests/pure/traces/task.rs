@@ -322,6 +322,9 @@ struct Model {
     settled: [u64; 4],
     root_ns: u64,
     errors: u64,
+    repeated: u64,
+    retried: u64,
+    problems: u64,
 }
 
 impl Model {
@@ -351,6 +354,9 @@ impl Model {
             self.root_ns += oracle.critical_times().iter().sum::<u64>();
         }
         self.errors += oracle.origins().len() as u64;
+        self.repeated += oracle.call_groups().iter().filter(|(.., calls, _)| *calls >= 2).count() as u64;
+        self.retried += oracle.call_groups().iter().map(|(.., retries)| retries).sum::<u64>();
+        self.problems += oracle.problems().iter().map(Vec::len).sum::<usize>() as u64;
         self.closed.push((at, trace));
         if self.closed.len() > Self::TRACES {
             self.closed.remove(0);
@@ -381,10 +387,11 @@ impl Model {
 
 #[test]
 fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
-    let mut late = 0;
+    let (mut late, mut repeated, mut retried) = (0, 0, 0);
     for seed in 0..60 {
         let mut dice = Dice(seed);
-        let mut topic = Topic::new(&format!("{ALL}, max_age: 30s, late: 20s, max_spans: 25, max_traces: 4}}"));
+        let calls = "calls: true, repeated_calls: 2, quality: true";
+        let mut topic = Topic::new(&format!("{ALL}, {calls}, max_age: 30s, late: 20s, max_spans: 25, max_traces: 4}}"));
         let (mut model, mut now) = (Model::default(), 1_000);
         for _ in 0..40 {
             now += [0, 100, 2_000, 9_000, 40_000][dice.below(5) as usize];
@@ -409,8 +416,17 @@ fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
             |start: &str| topic.series().iter().filter(|(n, _)| n.starts_with(start)).map(|(_, v)| v).sum::<f64>();
         let seconds = model.root_ns as f64 / 1e9;
         assert!((sum("critical_path") - seconds).abs() < 1e-12, "seed {seed}: {} {seconds}", sum("critical_path"));
-        assert_eq!(sum("error_origin").to_bits(), (model.errors as f64).to_bits(), "seed {seed}");
+        for (start, expected) in [
+            ("error_origin", model.errors),
+            ("repeated_calls", model.repeated),
+            ("retried_calls", model.retried),
+            ("quality_problems", model.problems + model.settled[1]),
+        ] {
+            // The sum of nothing is -0.
+            assert_eq!((sum(start) + 0.0).to_bits(), (expected as f64).to_bits(), "seed {seed}: {start}");
+        }
         late += model.settled[1];
+        (repeated, retried) = (repeated + model.repeated, retried + model.retried);
     }
-    assert!(late > 200, "spans come late: {late}");
+    assert!(late > 200 && repeated > 100 && retried > 10, "{late} late, {repeated} repeated, {retried} retried");
 }

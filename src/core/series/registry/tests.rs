@@ -25,6 +25,10 @@ fn every_metric_of_a_family_has_its_bit() {
         Family::CriticalPath,
         Family::SelfTime,
         Family::TraceErrors,
+        Family::TraceCalls,
+        Family::TraceCallGroups,
+        Family::TraceFanOut,
+        Family::TraceQuality,
     ] {
         assert!(family.counters().len() + family.histograms().len() <= u8::BITS as usize);
     }
