@@ -415,15 +415,31 @@ pub fn unreachable(code: Option<RDKafkaErrorCode>, brokers: &str) -> Option<Stri
     })
 }
 
+/// How long a partition may lack a leader before that is an error, and how often it is asked for meanwhile.
+const LEADER_WITHIN: Duration = Duration::from_secs(2);
+const LEADER_AGAIN: Duration = Duration::from_millis(100);
+
 /// The lowest offset that a partition still has, and the one after its last record.
 pub(crate) fn bounds<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
 ) -> Result<(i64, i64), KafkaError> {
-    consumer
-        .fetch_watermarks(topic, partition, Duration::from_secs(10))
-        .map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e))
+    let began = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+            // A partition that has just been created, or whose leader moves; librdkafka looks it up meanwhile.
+            Err(error) if lacks_leader(&error) && began.elapsed() < LEADER_WITHIN => std::thread::sleep(LEADER_AGAIN),
+            read => {
+                return read.map_err(|e| KafkaError::request(format!("read the bounds of {topic}[{partition}]"), e));
+            }
+        }
+    }
+}
+
+fn lacks_leader(error: &rdkafka::error::KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
+    error.rdkafka_error_code().is_some_and(|code| matches!(code, LeaderNotAvailable | NotLeaderForPartition))
 }
 
 /// The context of a client without callbacks of its own: it handles only librdkafka's log.
