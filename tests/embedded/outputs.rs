@@ -256,20 +256,27 @@ fn every_output_of_a_worker_has_the_samples_of_remote_write() {
     let worker = mill.start(&endpoints, None);
     mill.send(&["acme"]);
     wait_until("some steps", || written.newest() > 0 && collectors[1].with(|inbox| inbox.stored.len() > 20));
+    let to = written.newest();
+    let outputs = || {
+        let records = topic(&brokers, "samples");
+        [
+            ("http", collectors[0].samples()),
+            ("grpc", collectors[1].samples()),
+            ("kafka", all_samples(records.iter().map(|(_, request)| request))),
+            ("json", all_samples(&lines(&json))),
+            ("proto", all_samples(&messages(&proto))),
+        ]
+    };
+    // Each endpoint is as late as it is; a stop waits for none of them for ever.
+    wait_until("every output has all steps up to now", || {
+        outputs().iter().all(|(_, samples)| written.same(samples, 0, to).is_ok_and(|same| same > 1_000))
+    });
     worker.stop().unwrap();
-    // Of the last step, some may have had parts only when the worker stopped.
-    let to = written.newest() - 2 * STEP;
     let records = topic(&brokers, "samples");
     assert!(records.iter().all(|(key, _)| key == "acme"));
     let tenant = collectors[0].with(|i| i.headers[0].get("x-scope-orgid").map(|v| v.to_str().unwrap().to_owned()));
     assert_eq!(tenant.as_deref(), Some("acme"));
-    for (name, samples) in [
-        ("http", collectors[0].samples()),
-        ("grpc", collectors[1].samples()),
-        ("kafka", all_samples(records.iter().map(|(_, request)| request))),
-        ("json", all_samples(&lines(&json))),
-        ("proto", all_samples(&messages(&proto))),
-    ] {
+    for (name, samples) in outputs() {
         match written.same(&samples, 0, to) {
             Ok(same) => assert!(same > 1_000, "{name}: {same}"),
             Err(why) => panic!("{name}: {why}"),
