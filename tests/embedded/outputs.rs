@@ -28,8 +28,6 @@ mod collector;
 
 use collector::{Collector, Say, all_samples};
 
-/// The width of a step of the worker in this process.
-const STEP: i64 = 250;
 const LONG: Duration = Duration::from_secs(60);
 const KINDS: [OutputType; 2] = [OutputType::OtlpHttp, OutputType::OtlpGrpc];
 

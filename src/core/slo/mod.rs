@@ -1,14 +1,15 @@
 //! Service level objectives: of the events that an objective matches, how many there are and how many are good.
 //!
-//! *In:* the spans of a record; edges and closed traces with their labels. *Out:* two counters per objective and label set in a [`DeltaTable`]. *Owner:* one span
-//! task. *Never:* a bucket. A duration is compared with the threshold in nanoseconds. *Next:* [`crate::core::deltas`].
+//! *In:* the spans of a record; edges and closed traces with their labels. *Out:* two counters per objective and label set
+//! in a [`DeltaTable`]. *Owner:* one span task. *Never:* a bucket. A duration is compared with the threshold in nanoseconds.
+//! *Next:* [`crate::core::deltas`].
 //!
 //! A span is an event if the policies of the objective keep it. It is good unless it took longer than the threshold, or
 //! the policies for failures keep it. Both counters grow by the weight of the span, as the calls of span metrics do. The
 //! counter of good events exists as soon as there are events, so that a ratio is 0 where nothing is good.
 //!
-//! An edge is an event when it is counted, a trace when it closes ([`labels`]): the rooms that compute them count them here,
-//! in the step to which they belong. An edge weighs what its request counts.
+//! An edge is an event when it is counted, a trace when it closes: the rooms that compute them count them here, in the
+//! step to which they belong. An edge weighs what its request counts.
 
 mod labels;
 
