@@ -177,6 +177,23 @@ test("a click opens a service with charts, operations to sort, neighbors and lin
   await close();
 });
 
+test("a service and an edge in a cycle name the others of it, which open", async () => {
+  const api = new Api(15);
+  api.cycles = [["cart", "checkout", "payment"]];
+  const { page, close } = await visit(api, "?sel=checkout");
+  const inCycle = "section:has(> h3:text('Cycle'))";
+  await page.waitForSelector(inCycle);
+  assert.deepEqual(await page.$$eval(".panel h3", (all) => all.map((one) => one.textContent).filter((text) => text.startsWith("Cycle"))), ["Cycle 3"]);
+  await page.click(`${inCycle} .who:has-text('payment')`);
+  await page.waitForSelector("h2:text-is('payment')");
+  await page.goto(new URL("?sel=" + encodeURIComponent("checkout→payment"), page.url()).href);
+  await page.waitForSelector(`${inCycle} .who:has-text('cart')`);
+  await page.goto(new URL("?sel=" + encodeURIComponent("checkout→currency"), page.url()).href);
+  await page.waitForSelector("h2:has-text('currency')");
+  assert.equal(await page.$(inCycle), null);
+  await close();
+});
+
 test("an edge shows its numbers and its past under the pointer, and opens", async () => {
   const { page, close } = await visit(new Api(15));
   const spot = await page.$eval("[data-edge='checkout→payment'] .line", (line) => {

@@ -126,6 +126,7 @@ export class Api {
     this.world = world(services, seed);
     this.extra = 0;
     this.partial = [];
+    this.cycles = [];
     this.empty = false;
     this.down = false;
     this.now = NOW;
@@ -145,7 +146,7 @@ export class Api {
   }
 
   graph(given) {
-    const empty = { tenant: "shop-prod", at: 0, as_of: null, kept: null, window: 0, step: STEP, compare: null, partial: [], spans: 20, rate: [0, null], total: [], nodes: [], edges: [], groups: [], group_edges: [] };
+    const empty = { tenant: "shop-prod", at: 0, as_of: null, kept: null, window: 0, step: STEP, compare: null, partial: [], spans: 20, rate: [0, null], total: [], nodes: [], edges: [], cycles: [], groups: [], group_edges: [] };
     if (this.empty) return empty;
     const at = Number(given.get("at")) || this.now;
     const compare = given.get("compare") ? Number(given.get("compare")) : null;
@@ -192,7 +193,7 @@ export class Api {
       return [t, 4000 * season(t), failing, failing > 3 ? 1 : 0];
     });
     return { ...empty, at, as_of: this.now, kept: [KEPT[0], this.now], window: 5 * STEP, compare: then ? compare : null, partial: this.partial,
-      ...(compare !== null && !then ? { compare_missing: "nothing is kept of then" } : {}), spans: 9000, rate: [sum(now), then ? sum(then) : null], total, nodes: views, edges, groups, group_edges };
+      ...(compare !== null && !then ? { compare_missing: "nothing is kept of then" } : {}), spans: 9000, rate: [sum(now), then ? sum(then) : null], total, nodes: views, edges, cycles: this.cycles, groups, group_edges };
   }
 
   points(edges, range = 72) {

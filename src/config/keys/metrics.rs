@@ -225,7 +225,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "service_graphs.topology",
-        doc: "Two gauges per edge: when it was seen first, and last. An edge is new after eight days without a call.",
+        doc: "Per edge: when it was seen first, when last, and a counter that grows when it is new. It is new again after eight days without a call.",
         slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.topology),
     },
     ConfigKey {

@@ -42,8 +42,8 @@ pub enum Family {
     HostInfo = 4,
     /// `traces_slo_*_total`: events, good events.
     Slo = 5,
-    /// `traces_service_graph_edge_*`: when an edge was seen first, and last. Its cells mean something else in deltas; see
-    /// [`Family::is_seen`].
+    /// `traces_service_graph_edge_*`, `traces_service_graph_new_edges_total`: when an edge was seen first, and last, and how
+    /// often it was new. Its cells mean something else in deltas; see [`Family::is_seen`].
     EdgeSeen = 9,
     /// A counter of spans with a name of its own.
     AttributeCounter = 6,
@@ -146,6 +146,7 @@ impl Family {
             Self::EdgeSeen => &[
                 "traces_service_graph_edge_first_seen_timestamp_seconds",
                 "traces_service_graph_edge_last_seen_timestamp_seconds",
+                "traces_service_graph_new_edges_total",
             ],
             Self::AttributeCounter => &["traces_attribute_spans_total"],
             Self::AttributeSum => &["traces_attribute_sum_total"],
@@ -210,12 +211,14 @@ impl Family {
             | Self::TraceFanOut
             | Self::TraceQuality => false,
             Self::ServiceGraph => c == 2,
-            Self::TargetInfo | Self::HostInfo | Self::EdgeSeen => true,
+            Self::EdgeSeen => c < 2,
+            Self::TargetInfo | Self::HostInfo => true,
         }
     }
 
-    /// Whether the two gauges are times: of the first step that has touched the set since it began, and of the last one. In
-    /// deltas a cell above zero is a touch; of a set the cells are those times in milliseconds, which are not added up.
+    /// Whether the gauges are times: of the first step that has touched the set since it began, and of the last one. In
+    /// deltas a cell above zero is a touch; of a set the cells are those times in milliseconds, which are not added up, and
+    /// behind them how often the set has begun: once, as a set that begins again is filled with zeros.
     #[must_use]
     pub fn is_seen(self) -> bool {
         self == Self::EdgeSeen
@@ -223,9 +226,10 @@ impl Family {
 
     /// Touches the cells of a set whose gauges are times.
     pub fn see(cells: &mut [u64], step: u64) {
-        if let [first, last, ..] = cells {
+        if let [first, last, new, ..] = cells {
             *first = if *first == 0 { step } else { step.min(*first) };
             *last = step.max(*last);
+            *new = 1;
         }
     }
 

@@ -88,6 +88,7 @@ const HELP: &[(&str, &str)] = &[
     ("request_messaging_system_seconds", "Time between sending a message and receiving it."),
     ("edge_first_seen_timestamp_seconds", "When an edge of the service graph was seen first, in event time."),
     ("edge_last_seen_timestamp_seconds", "When an edge of the service graph was seen last, in event time."),
+    ("new_edges_total", "How often an edge of the service graph was new."),
     ("connection_info", "Two services that are connected; always 1."),
     ("target_info", "Attributes of a resource; always 1."),
     ("host_info", "A host that sends spans; always 1."),

@@ -33,7 +33,7 @@ pub struct ServiceGraphs {
     pub connection_info: bool,
     /// `operations`: the span names of both sides as the labels `client_operation` and `server_operation`. Default false.
     pub operations: bool,
-    /// `topology`: when each edge was seen first and last, as two gauges. Default false.
+    /// `topology`: when each edge was seen first and last, and a counter that grows when it is new. Default false.
     pub topology: bool,
     /// `dimensions`: attributes of either side as labels, the resource first. Default none.
     pub dimensions: Vec<Dimension>,

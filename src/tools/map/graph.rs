@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bins::Outline;
+use super::cycles::cycles;
 use super::keys::{Connection, Key, NodeName};
 use super::model::Map;
 use super::nodes::{NodeType, Nodes, is_entry};
@@ -130,6 +131,7 @@ impl Map {
         let mut partial = status.partial;
         partial.extend(status.dropped_before.map(|_| "older points were dropped: the memory is full".to_owned()));
         let (groups, group_edges) = picture.groups(query.namespace);
+        let edges = picture.edges();
         Graph {
             tenant: query.tenant.to_owned(),
             at: span.1,
@@ -144,7 +146,8 @@ impl Map {
             rate: (rate(&picture.now), picture.then.as_ref().map(rate)),
             total: self.total(query.tenant),
             nodes: picture.nodes(),
-            edges: picture.edges(),
+            cycles: cycles(&edges),
+            edges,
             groups,
             group_edges,
         }

@@ -12,6 +12,7 @@
 //! | `model` | the map itself: it adds records and tracks their progress |
 //! | `nodes` | which services there are, what kind they are, and to which namespace they belong |
 //! | `graph`, `history`, `views` | requests and answers |
+//! | `cycles` | services that call each other in a circle |
 //! | `cardinality` | label sets and series by tenant and metric, and what has most of them |
 //! | `draw` | a graph as DOT and as Mermaid |
 //!
@@ -20,6 +21,7 @@
 
 mod bins;
 mod cardinality;
+mod cycles;
 mod draw;
 mod graph;
 mod history;

@@ -53,6 +53,8 @@ pub struct Graph {
     pub nodes: Vec<NodeView>,
     /// All edges.
     pub edges: Vec<EdgeView>,
+    /// Nodes that reach each other through edges with calls, by identifier: two and more in each group.
+    pub cycles: Vec<Vec<String>>,
     /// The groups that nodes are shown as.
     pub groups: Vec<GroupView>,
     /// Edges between groups, or between the nodes of a group and other groups.

@@ -213,6 +213,33 @@ function Exemplars({ all }: { all: Exemplar[] }) {
 
 const past = signal<Point[]>([]);
 
+/** Nodes that can be opened, each with a note. */
+function Others({ rows, g }: { rows: [string, string][]; g: Graph }) {
+  return (
+    <ul class="neighbors ends">
+      {rows.map(([id, note]) => {
+        const node = g.nodes.find((one) => one.id === id);
+        return <li key={id + note}><button type="button" class="who" onClick={() => go({ sel: id })}><Icon name={node?.type ?? "service"} size={14} /><span>{node?.name ?? id}</span></button><span>{note}</span></li>;
+      })}
+    </ul>
+  );
+}
+
+/** The others of the circle that all these nodes are in. */
+function Cycle({ ids, g }: { ids: string[]; g: Graph }) {
+  const cycle = g.cycles.find((one) => ids.every((id) => one.includes(id)));
+  if (!cycle) return null;
+  const others = cycle.filter((id) => !ids.includes(id));
+  return (
+    <section>
+      <h3>Cycle <small>{cycle.length}</small></h3>
+      <p class="hint">Calls can come back to where they began.</p>
+      <Others rows={others.slice(0, 30).map((id) => [id, ""])} g={g} />
+      {others.length > 30 && <p class="hint">{others.length - 30} more</p>}
+    </section>
+  );
+}
+
 function EdgePanel({ edge, g }: { edge: EdgeView; g: Graph }) {
   const { client, server } = edge;
   useEffect(() => {
@@ -223,18 +250,14 @@ function EdgePanel({ edge, g }: { edge: EdgeView; g: Graph }) {
       mine = false;
     };
   }, [client, server, g.kept?.[1]]);
-  const name = (id: string) => g.nodes.find((node) => node.id === id)?.name ?? id;
   return (
     <>
       <Charts points={past.value} now={edge.now} />
       <section>
         <h3>Ends</h3>
-        <ul class="neighbors ends">
-          {[["Caller", client], ["Called", server]].map(([what, id]) => (
-            <li key={what}><button type="button" class="who" onClick={() => go({ sel: id! })}><Icon name={g.nodes.find((node) => node.id === id)?.type ?? "service"} size={14} /><span>{name(id!)}</span></button><span>{what}</span></li>
-          ))}
-        </ul>
+        <Others rows={[[client, "Caller"], [server, "Called"]]} g={g} />
       </section>
+      <Cycle ids={[client, server]} g={g} />
     </>
   );
 }
@@ -249,6 +272,7 @@ function NodePanel({ node, g }: { node: NodeView; g: Graph }) {
       <Operations all={known?.operations ?? []} />
       <Neighbors title="Called by" edges={into} end="client" g={g} />
       <Neighbors title="Calls" edges={out} end="server" g={g} />
+      <Cycle ids={[node.id]} g={g} />
       <Exemplars all={known?.exemplars ?? []} />
     </>
   );

@@ -58,6 +58,7 @@ export interface Graph {
   total: [number, number, number, number][];
   nodes: NodeView[];
   edges: EdgeView[];
+  cycles: string[][];
   groups: GroupView[];
   group_edges: EdgeView[];
 }

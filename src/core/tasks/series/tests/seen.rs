@@ -7,6 +7,8 @@ use crate::core::series::EDGE_MEMORY;
 const FIRST: &str = r#"t traces_service_graph_edge_first_seen_timestamp_seconds{service="a"}"#;
 const LAST: &str = r#"t traces_service_graph_edge_last_seen_timestamp_seconds{service="a"}"#;
 
+const NEW: &str = r#"t traces_service_graph_new_edges_total{service="a"}"#;
+
 fn edge(service: &str) -> Seen {
     Seen { family: Family::EdgeSeen, counts: [1, 0], ns: Vec::new(), ..span(service, 0) }
 }
@@ -38,6 +40,34 @@ fn an_edge_shows_the_steps_of_its_first_and_last_call_and_ends_as_every_series()
         (15, None),
     ];
     assert_eq!(times(&closed), expected.map(|(step, times)| (step * W, times)));
+}
+
+/// The samples of the counter of new edges, each with its time; markers as `None`.
+fn counted(closed: &[(Millis, BTreeMap<String, Said>)]) -> Vec<(Millis, Option<f64>)> {
+    let samples = closed.iter().filter_map(|(_, said)| said.get(NEW)).flat_map(|(samples, ..)| samples);
+    samples.map(|&(at, bits)| (at, (bits != decode::STALE_MARKER).then(|| f64::from_bits(bits)))).collect()
+}
+
+#[test]
+fn the_counter_of_new_edges_grows_when_an_edge_is_new_and_not_when_it_comes_again() {
+    let mut one = One::new(settings());
+    let mut closed: Vec<_> = [(10, 1), (11, 1), (16, 0)]
+        .into_iter()
+        .flat_map(|(step, calls)| one.step(step * W, &vec![edge("a"); calls]))
+        .collect();
+    let (again, forgotten) = (20 * W, 21 * W + EDGE_MEMORY);
+    for step in [again, forgotten] {
+        closed.extend(one.step(step, &[edge("a")]));
+        one.task = SeriesTask::restore(settings(), &one.task.snapshot()).expect("our own snapshot");
+    }
+    let counted = counted(&closed);
+    let values = |from: Millis, to: Millis| -> Vec<_> {
+        counted.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, value)| *value).collect()
+    };
+    assert_eq!(values(0, 12 * W), [Some(0.0), Some(1.0), Some(1.0)], "new: from zero on");
+    assert_eq!(values(12 * W, again - W), [Some(1.0), Some(1.0), None], "it ends as every series does");
+    assert_eq!(values(again - W, again + 1), [Some(1.0), Some(1.0)], "it comes again: not new");
+    assert_eq!(values(forgotten - W, forgotten + 1), [Some(0.0), Some(1.0)], "forgotten: new again");
 }
 
 #[test]
