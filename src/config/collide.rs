@@ -48,7 +48,7 @@ const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TARGET_INFO: &str = "span_metrics.enable_target_info";
 
 /// Labels that series have only with a metric of traces.
-const TRACE_LABELS: [&str; 9] = [
+const TRACE_LABELS: [&str; 10] = [
     "root_service",
     "root_operation",
     "roots",
@@ -58,9 +58,16 @@ const TRACE_LABELS: [&str; 9] = [
     "callee",
     "callee_operation",
     "problem",
+    "is_root",
 ];
-const TRACES: [&str; 5] =
-    ["traces.duration", "traces.critical_path", "traces.errors", "traces.calls", "traces.quality"];
+const TRACES: [&str; 6] = [
+    "traces.duration",
+    "traces.critical_path",
+    "traces.errors",
+    "traces.calls",
+    "traces.quality",
+    "traces.span_metrics",
+];
 
 /// The labels that edges have as the settings stand.
 fn own_edge_labels(config: &Settings) -> impl Iterator<Item = &'static str> {
@@ -116,6 +123,8 @@ fn asked_for(config: &Settings) -> Vec<(String, String)> {
         let path = |j| format!("attribute_metrics[{i}].labels[{j}]");
         all.extend(labels.map(|(j, d)| (attribute_metric_label(config, &d.name), path(j))));
     }
+    let branches = config.traces.branch_labels.iter().enumerate();
+    all.extend(branches.map(|(i, label)| (label.name.clone(), format!("traces.branch_labels[{i}]"))));
     for preset in &config.attribute_metrics_presets {
         let labels = preset.entries().into_iter().flat_map(|entry| entry.labels);
         let path = "attribute_metrics_presets".to_owned();
@@ -129,7 +138,7 @@ fn taken(name: &str, config: &Settings, asked: &[(String, String)]) -> Option<(S
     let of_target = config.span_metrics.target_info && TARGET_LABELS.contains(&name);
     let of_operation = config.service_graphs.operations && OPERATION_LABELS.contains(&name);
     let own = &config.traces;
-    let traces = [own.duration, own.critical_path, own.errors, own.calls, own.quality];
+    let traces = [own.duration, own.critical_path, own.errors, own.calls, own.quality, own.span_metrics];
     let of_traces = TRACES.into_iter().zip(traces).find(|(_, on)| *on && TRACE_LABELS.contains(&name));
     let other = "choose another name";
     if name == "le" || name.starts_with("__") {

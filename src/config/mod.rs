@@ -9,6 +9,7 @@
 mod agreed;
 mod attribute_metrics;
 mod auth;
+mod branch_labels;
 mod collide;
 mod draft;
 mod effective;

@@ -25,6 +25,7 @@ impl Layers<'_> {
         self.check_host_info(draft);
         self.check_slos(draft);
         self.check_attribute_metrics(draft);
+        self.check_branch_labels(draft);
     }
 
     /// Checks that at least one processor is enabled. Overrides may disable a tenant, or enable single tenants only.
@@ -90,6 +91,23 @@ impl Layers<'_> {
                 &paths,
                 "is empty; name a resource attribute such as `host.id`, or disable `host_info.enabled`",
             );
+        }
+    }
+
+    fn check_branch_labels(&mut self, draft: &Draft) {
+        let (traces, most) = (&draft.config.core.traces, draft.config.core.limits.max_label_name_length);
+        if !traces.branch_labels.is_empty() && !traces.span_metrics {
+            let message = "needs `traces.span_metrics: true`, whose series have these labels";
+            self.broken(&["traces.branch_labels", "traces.span_metrics"], message);
+        }
+        for (i, label) in traces.branch_labels.iter().enumerate() {
+            if most > 0 && label.name.len() > most {
+                let (path, length) = (format!("traces.branch_labels[{i}]"), label.name.len());
+                let message = format!(
+                    "has a name of {length} bytes, more than `limits.max_label_name_length` ({most}); shorten it, or raise the limit"
+                );
+                self.broken(&[&path, "limits.max_label_name_length"], message);
+            }
         }
     }
 

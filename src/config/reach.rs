@@ -203,6 +203,8 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "traces.calls",
             "traces.repeated_calls",
             "traces.quality",
+            "traces.span_metrics",
+            "traces.branch_labels",
             "traces.histogram_buckets",
             "traces.idle",
             "traces.max_age",

@@ -128,7 +128,7 @@ pub fn produce(
 
 /// What is off by default: more state of partitions and shards, more series.
 const EVERYTHING: &str = "\
-traces: {duration: true, critical_path: true, errors: true, calls: true, quality: true}
+traces: {duration: true, critical_path: true, errors: true, calls: true, quality: true, span_metrics: true, branch_labels: [{name: entry_route, from: root, key: http.route}, {name: store, from: descendant, key: db.system}]}
 duplicates: {window: 20s}
 slos: [{name: fast, good: {latency: 100ms}}, {name: whole, of: traces, good: {latency: 1s}}, {name: calls, of: edges, good: {latency: 50ms}}]
 attribute_metrics_presets: [genai, http, messaging]

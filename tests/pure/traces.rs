@@ -53,6 +53,7 @@ pub(crate) fn random_trace(dice: &mut Dice) -> Vec<Node> {
             operation: ["get", "put"][dice.below(2) as usize],
             failed: dice.below(4) == 0,
             kind: dice.below(7) as u8,
+            tag: ["", "", "", "a", "b"][dice.below(5) as usize],
         });
     }
     if dice.below(4) == 0 {
@@ -78,6 +79,7 @@ fn span(node: &Node, names: &mut Names) -> TraceSpan {
         service: names.intern(node.service.as_bytes()),
         operation: names.intern(node.operation.as_bytes()),
         error,
+        values: names.intern(node.tag.as_bytes()),
         kind: node.kind,
         status: if node.failed { 2 } else { 0 },
     }
@@ -210,7 +212,7 @@ proptest! {
 }
 
 fn node(id: u64, parent: u64, start: u64, end: u64) -> Node {
-    Node { id, parent, start, end, service: "web", operation: "get", failed: false, kind: 1 }
+    Node { id, parent, start, end, service: "web", operation: "get", failed: false, kind: 1, tag: "" }
 }
 
 /// Critical and self times by ID.

@@ -225,7 +225,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "service_graphs.topology",
-        doc: "Per edge: when it was seen first, when last, and a counter that grows when it is new. It is new again after eight days without a call.",
+        doc: "Per edge: when it was seen first and last, and a counter of when it was new: after eight days without a call.",
         slot: |d| DraftField::Bool(&mut d.config.core.service_graphs.topology),
     },
     ConfigKey {
@@ -404,6 +404,16 @@ pub(super) const KEYS: &[ConfigKey] = &[
         slot: |d| DraftField::Bool(&mut d.config.core.traces.quality),
     },
     ConfigKey {
+        path: "traces.span_metrics",
+        doc: "traces_spanmetrics_by_root_*: calls and latency of spans of closed traces, with is_root and branch_labels.",
+        slot: |d| DraftField::Bool(&mut d.config.core.traces.span_metrics),
+    },
+    ConfigKey {
+        path: "traces.branch_labels",
+        doc: "Labels that a span takes from another one of its trace; from: root, entry, ancestor or descendant.",
+        slot: |d| DraftField::Items(&mut d.config.core.traces.branch_labels),
+    },
+    ConfigKey {
         path: "traces.histogram_buckets",
         doc: "Upper bounds of the duration in seconds.",
         slot: |d| DraftField::Buckets(&mut d.config.core.traces.bounds_ns),
@@ -430,7 +440,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "traces.max_traces",
-        doc: "Maximum number of open traces per source partition, and of remembered ones. A span takes 56 bytes.",
+        doc: "Maximum number of open traces per source partition, and of remembered ones. A span takes 64 bytes.",
         slot: |d| DraftField::Whole(&mut d.config.core.traces.max_traces, 1..=10_000_000),
     },
     // duplicates

@@ -301,7 +301,8 @@ pub fn service_label(family: Family, block: &[u8]) -> Option<(&str, &str)> {
         | Family::TraceErrors
         | Family::TraceCallGroups
         | Family::TraceFanOut
-        | Family::TraceQuality => &["service", "service_name"],
+        | Family::TraceQuality
+        | Family::SpansByRoot => &["service", "service_name"],
         Family::TraceDuration | Family::TraceShape | Family::TraceCalls => &["root_service"],
         Family::TargetInfo => &["job"],
         Family::HostInfo => &[],

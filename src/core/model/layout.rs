@@ -69,6 +69,8 @@ pub enum Family {
     TraceFanOut = 23,
     /// `traces_quality_problems_total`
     TraceQuality = 24,
+    /// `traces_spanmetrics_by_root_*`: spans of closed traces, and their latency.
+    SpansByRoot = 25,
 }
 
 /// How metrics are named, and in which unit durations are written.
@@ -158,6 +160,7 @@ impl Family {
             Self::TraceCallGroups => &["traces_repeated_calls_total", "traces_retried_calls_total"],
             Self::TraceFanOut => &["traces_fan_out_calls_seconds_total", "traces_fan_out_busy_seconds_total"],
             Self::TraceQuality => &["traces_quality_problems_total"],
+            Self::SpansByRoot => &["traces_spanmetrics_by_root_calls_total"],
         }
     }
 
@@ -175,6 +178,7 @@ impl Family {
             Self::TraceDuration => &["traces_trace_duration_seconds"],
             Self::TraceShape => &["traces_trace_spans", "traces_trace_services", "traces_trace_depth"],
             Self::TraceCalls => &["traces_calls_per_request"],
+            Self::SpansByRoot => &["traces_spanmetrics_by_root_latency"],
             Self::SpanEvents
             | Self::TargetInfo
             | Self::HostInfo
@@ -209,7 +213,8 @@ impl Family {
             | Self::TraceCalls
             | Self::TraceCallGroups
             | Self::TraceFanOut
-            | Self::TraceQuality => false,
+            | Self::TraceQuality
+            | Self::SpansByRoot => false,
             Self::ServiceGraph => c == 2,
             Self::EdgeSeen => c < 2,
             Self::TargetInfo | Self::HostInfo => true,
@@ -284,6 +289,7 @@ impl Family {
             22 => Ok(Self::TraceCallGroups),
             23 => Ok(Self::TraceFanOut),
             24 => Ok(Self::TraceQuality),
+            25 => Ok(Self::SpansByRoot),
             _ => Err(Malformed("unknown metric family")),
         }
     }

@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn every_metric_in_every_naming_has_its_kind_and_a_help_text() {
         use Family::{
-            CriticalPath, EdgeSeen, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, TargetInfo,
-            TraceCallGroups, TraceCalls, TraceDuration, TraceErrors, TraceFanOut, TraceQuality, TraceShape,
+            CriticalPath, EdgeSeen, HostInfo, SelfTime, ServiceGraph, Slo, SpanEvents, SpanMetrics, SpansByRoot,
+            TargetInfo, TraceCallGroups, TraceCalls, TraceDuration, TraceErrors, TraceFanOut, TraceQuality, TraceShape,
         };
         let all = [
             SpanMetrics,
@@ -271,6 +271,7 @@ mod tests {
             TraceCallGroups,
             TraceFanOut,
             TraceQuality,
+            SpansByRoot,
         ];
         let otel = |namespace: &str, unit| Naming::Otel { namespace: namespace.to_owned(), unit };
         let namings = [

@@ -26,7 +26,7 @@ pub use slos::{Objective, Slo, SloSide, SloSubject};
 pub use span_metrics::{
     BucketSet, Dimension, DimensionMapping, HostInfo, Intrinsic, SanitizeMode, SpanMetrics, SpanNameRule, SpanNames,
 };
-pub use traces::Traces;
+pub use traces::{BranchLabel, BranchSource, Traces};
 
 /// The settings of one tenant.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -18,6 +18,10 @@ pub struct Traces {
     pub repeated_calls: usize,
     /// `quality`: spans whose place in their trace is wrong. Default false.
     pub quality: bool,
+    /// `span_metrics`: span metrics with the labels of whole traces. Default false.
+    pub span_metrics: bool,
+    /// `branch_labels` of these. Default none.
+    pub branch_labels: Vec<BranchLabel>,
     /// `histogram_buckets` of the duration (seconds in the file). Default 17 from 0.005 to 300.
     pub bounds_ns: Vec<u64>,
     /// `idle`: a trace closes when no span has come for this long, in stream time. Default 10 s.
@@ -32,13 +36,37 @@ pub struct Traces {
     pub max_traces: usize,
 }
 
+/// A label that a span takes from another span of its trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchLabel {
+    /// The name of the label.
+    pub name: String,
+    /// The span that it comes from.
+    pub from: BranchSource,
+    /// The attribute of that span's resource, or else of the span.
+    pub key: String,
+}
+
+/// Which span a label comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BranchSource {
+    /// `root`: the span without parent at the top.
+    Root,
+    /// `entry`: the nearest server or consumer on the way up, the span included: where the request entered the service.
+    Entry,
+    /// `ancestor`: the nearest one on the way up that has the attribute, the span included.
+    Ancestor,
+    /// `descendant`: the first one in time that has the attribute, of the span and all below it.
+    Descendant,
+}
+
 // === impl Traces ===
 
 impl Traces {
     /// Whether any metric of traces is on.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.duration || self.critical_path || self.errors || self.calls || self.quality
+        self.duration || self.critical_path || self.errors || self.calls || self.quality || self.span_metrics
     }
 }
 
@@ -51,6 +79,8 @@ impl Default for Traces {
             calls: false,
             repeated_calls: 5,
             quality: false,
+            span_metrics: false,
+            branch_labels: Vec::new(),
             bounds_ns: ns(&[
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0,
             ]),

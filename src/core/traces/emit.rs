@@ -3,6 +3,7 @@
 use std::str::Utf8Error;
 use std::sync::Arc;
 
+use super::branch::BranchRules;
 use super::calls::{EdgeCalls, FanOut, Problem};
 use super::rules::{CallRules, ONE, Rules};
 use super::tree::{Roots, TraceSpan, TraceTree};
@@ -42,7 +43,7 @@ pub(super) struct Emission<'a> {
 }
 
 /// Labels of a value: names and texts, an empty text for a label that is not there.
-type Labels<'a> = [(&'static str, &'a [u8])];
+type Labels<'a> = [(&'a str, &'a [u8])];
 
 // === impl Emission ===
 
@@ -70,6 +71,9 @@ impl Emission<'_> {
                 let span = self.tree.spans()[i];
                 self.problem(quality, (span.service, span.took(), problem), example, sink);
             }
+        }
+        if let Some(branch) = &rules.branch {
+            self.spans(branch, sink);
         }
         if let Some(slos) = &rules.slos {
             self.objectives(slos, sink);
@@ -250,6 +254,36 @@ impl Emission<'_> {
             let mut set = sink.table.at(set);
             set.add(0, 1);
             set.exemplify(0, took, example);
+        }
+    }
+
+    /// Counts every span with the labels that it takes from others.
+    fn spans(&mut self, branch: &BranchRules, sink: &mut TraceSink<'_>) {
+        let names = self.names;
+        let values = branch.resolve(self.tree, names);
+        let (example, counted) = (self.example(self.rules.exemplars), self.example(self.rules.exemplars_on_counters));
+        let mut labels: Vec<(&str, &[u8])> = Vec::new();
+        for i in 0..self.tree.spans().len() {
+            let span = self.tree.spans()[i];
+            let word = |words: &[&'static str], code: u8| {
+                words.get(usize::from(code)).map_or(&b""[..], |word| word.as_bytes())
+            };
+            labels.clear();
+            labels.extend([
+                ("is_root", if span.parent == [0; 8] { &b"true"[..] } else { b"false" }),
+                ("service", names.get(span.service)),
+                ("span_kind", word(&KINDS, span.kind)),
+                ("span_name", names.get(span.operation)),
+                ("status_code", word(&STATUSES, span.status)),
+            ]);
+            labels.extend(branch.labels.iter().zip(&values).map(|(label, values)| (&*label.name, values[i])));
+            if let Some(set) = self.find(&branch.layout, &labels, sink) {
+                let took = if span.took() > self.rules.longest { 0 } else { span.took() };
+                let mut set = sink.table.at(set);
+                set.add(0, 1);
+                set.exemplify(0, took, counted);
+                set.observe(0, took, Weight::ONE, example);
+            }
         }
     }
 

@@ -27,6 +27,7 @@
 //! Remembered traces are in the list with their IDs, 18 bytes or so each. To read them again, too, a new owner would have
 //! to go back by `late`, hundreds of times as many bytes.
 
+mod branch;
 mod calls;
 mod emit;
 mod list;

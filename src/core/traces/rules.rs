@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::branch::BranchRules;
 use crate::core::model::labels::most;
 use crate::core::model::{Family, Layout, Naming, Spec};
 use crate::core::sanitize::NameCache;
+use crate::core::settings::labels::spelling;
 use crate::core::settings::{InvalidUtf8, Settings, Tenants};
 use crate::core::slo::LabelSlos;
 
@@ -32,6 +34,7 @@ pub(super) struct Rules {
     pub(super) errors: Option<Arc<Layout>>,
     pub(super) calls: Option<CallRules>,
     pub(super) quality: Option<Arc<Layout>>,
+    pub(super) branch: Option<BranchRules>,
     /// Objectives about traces.
     pub(super) slos: Option<LabelSlos>,
     pub(super) names: NameCache,
@@ -112,6 +115,10 @@ impl Rules {
                     repeated: traces.repeated_calls as u64,
                 }),
             quality: layout(traces.quality, Family::TraceQuality, &[]),
+            branch: layout(traces.span_metrics, Family::SpansByRoot, &config.span_metrics.bounds_ns).map(|layout| {
+                let most = most(config.limits.max_label_value_length);
+                BranchRules::new(layout, &traces.branch_labels, spelling(config.naming.profile), most)
+            }),
             slos: LabelSlos::of_traces(config),
             names: NameCache::new(&config.span_names),
             limits: (config.limits.max_label_name_length, config.limits.max_label_value_length),
@@ -126,6 +133,6 @@ impl Rules {
     /// Whether any metric is on.
     pub(super) fn is_enabled(&self) -> bool {
         let spans = self.critical_path.is_some() || self.errors.is_some() || self.quality.is_some();
-        self.duration.is_some() || self.calls.is_some() || spans
+        self.duration.is_some() || self.calls.is_some() || self.branch.is_some() || spans
     }
 }

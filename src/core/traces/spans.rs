@@ -72,7 +72,9 @@ impl HeldSpans {
         let mut at = head;
         while at != NONE {
             let Held { span, next } = self.get_mut(at);
-            [&mut span.service, &mut span.operation, &mut span.error].into_iter().for_each(&mut *rename);
+            [&mut span.service, &mut span.operation, &mut span.error, &mut span.values]
+                .into_iter()
+                .for_each(&mut *rename);
             at = *next;
         }
     }
@@ -109,6 +111,7 @@ mod tests {
             service: NameId::EMPTY,
             operation: NameId::EMPTY,
             error: NameId::EMPTY,
+            values: NameId::EMPTY,
             kind: 0,
             status: 0,
         }

@@ -31,6 +31,8 @@ pub struct TraceSpan {
     pub operation: NameId,
     /// The kind of its error; empty if it has not failed.
     pub error: NameId,
+    /// Its attributes that branch labels read; empty if it has none.
+    pub values: NameId,
     /// OTLP's kind; what that does not know is 255.
     pub kind: u8,
     /// OTLP's status code; what that does not know is 255.
@@ -113,7 +115,7 @@ impl TraceSpan {
     /// Compares all that decides an order. Names are compared by their bytes: their numbers differ from owner to owner.
     fn order(&self, other: &Self, names: &Names) -> std::cmp::Ordering {
         let key = |s: &Self| (s.start_ns, std::cmp::Reverse(s.end()), s.id, s.parent, s.kind, s.status, s.end_ns);
-        let texts = |s: &Self| [s.service, s.operation, s.error].map(|name| names.get(name));
+        let texts = |s: &Self| [s.service, s.operation, s.error, s.values].map(|name| names.get(name));
         key(self).cmp(&key(other)).then_with(|| texts(self).cmp(&texts(other)))
     }
 }

@@ -15,7 +15,7 @@ use crate::core::deltas::DeltaTable;
 use crate::core::model::labels::cut_bytes;
 use crate::core::model::wire::Malformed;
 use crate::core::model::{Counter, Ledger, Millis, NameId, Names, Seed};
-use crate::core::otlp::Span;
+use crate::core::otlp::{Attributes, Span};
 use crate::core::settings::{Tenants, Traces};
 
 /// All open traces together hold at most this many times `max_traces` spans.
@@ -70,9 +70,10 @@ pub struct Closing {
 
 /// The spans of one resource in a record. Valid until the next record.
 #[derive(Debug, Clone, Copy)]
-pub struct TraceBlock {
+pub struct TraceBlock<'a> {
     tenant: NameId,
     service: NameId,
+    resource: Attributes<'a>,
     /// The place of the tenant's rules.
     rules: usize,
     at: (i64, Millis),
@@ -149,12 +150,12 @@ impl TraceWindow {
     }
 
     /// Starts with the spans of one resource; `None` if its tenant has no metrics of traces.
-    pub fn block(
+    pub fn block<'a>(
         &mut self,
         (offset, stream_time): (i64, Millis),
         tenant: &str,
-        service: Option<&[u8]>,
-    ) -> Option<TraceBlock> {
+        (service, resource): (Option<&[u8]>, Attributes<'a>),
+    ) -> Option<TraceBlock<'a>> {
         if self.names.is_bloated() {
             self.forget_names();
         }
@@ -165,13 +166,13 @@ impl TraceWindow {
         }
         let service = self.names.intern(cut_bytes(service.unwrap_or_default(), rules.most));
         let tenant = self.names.intern(tenant.as_bytes());
-        Some(TraceBlock { tenant, service, rules: place, at: (offset, stream_time) })
+        Some(TraceBlock { tenant, service, resource, rules: place, at: (offset, stream_time) })
     }
 
     /// Takes one span. Close what is due first. `ahead` is as for [`TraceWindow::close_due`].
     pub fn span(
         &mut self,
-        block: &TraceBlock,
+        block: &TraceBlock<'_>,
         span: &Span<'_>,
         ahead: impl Fn(Closing) -> Millis,
         sink: &mut TraceSink<'_>,
@@ -198,7 +199,7 @@ impl TraceWindow {
     }
 
     /// Counts a span whose trace has closed, in the oldest open step.
-    fn late(&mut self, block: &TraceBlock, key: &TraceKey, span: &Span<'_>, sink: &mut TraceSink<'_>) {
+    fn late(&mut self, block: &TraceBlock<'_>, key: &TraceKey, span: &Span<'_>, sink: &mut TraceSink<'_>) {
         sink.ledger.add(Counter::TraceSpansLate, 1);
         let Self { tree, names, book, key: raw, .. } = self;
         let rules = book.at(block.rules);
@@ -305,7 +306,7 @@ impl TraceWindow {
         slot
     }
 
-    fn add(&mut self, slot: u32, block: &TraceBlock, span: &Span<'_>) {
+    fn add(&mut self, slot: u32, block: &TraceBlock<'_>, span: &Span<'_>) {
         let rules = self.book.at(block.rules);
         let operation = self.names.intern(cut_bytes(rules.names.of(span.name).name, rules.most));
         let code = |code: i32| u8::try_from(code).unwrap_or(u8::MAX);
@@ -317,11 +318,17 @@ impl TraceWindow {
             service: block.service,
             operation,
             error: NameId::EMPTY,
+            values: NameId::EMPTY,
             kind: code(span.kind),
             status: code(span.status_code),
         };
         if held.failed() {
             held.error = error_of(span, rules.most, &mut self.names);
+        }
+        if let Some(branch) = &mut rules.branch {
+            self.key.clear();
+            branch.read(block.resource, span.attributes, &mut self.key);
+            held.values = self.names.intern(&self.key);
         }
         if let Some(trace) = self.open[slot as usize].as_mut() {
             trace.head = self.spans.push(trace.head, held);
@@ -492,7 +499,7 @@ impl TraceWindow {
     }
 
     /// Takes one span of a record that is read again.
-    pub fn rebuild_span(&mut self, block: &TraceBlock, span: &Span<'_>) {
+    pub fn rebuild_span(&mut self, block: &TraceBlock<'_>, span: &Span<'_>) {
         let Some(key) = key_of(block, span) else { return };
         let Some(rebuild) = &mut self.rebuild else { return };
         let here = (block.at.0, span.ordinal);
@@ -537,7 +544,7 @@ fn limits_of(tenants: &Tenants) -> Traces {
     Traces { idle: traces.idle.max(1), max_age: traces.max_age.max(1), ..traces.clone() }
 }
 
-fn key_of(block: &TraceBlock, span: &Span<'_>) -> Option<TraceKey> {
+fn key_of(block: &TraceBlock<'_>, span: &Span<'_>) -> Option<TraceKey> {
     let id = <[u8; 16]>::try_from(span.trace_id).ok().filter(|id| *id != [0; 16])?;
     Some(TraceKey { id, tenant: block.tenant })
 }

@@ -132,7 +132,8 @@ impl Key {
             | Family::TraceCalls
             | Family::TraceCallGroups
             | Family::TraceFanOut
-            | Family::TraceQuality => None,
+            | Family::TraceQuality
+            | Family::SpansByRoot => None,
         }
     }
 

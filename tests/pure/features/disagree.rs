@@ -118,6 +118,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("traces.max_spans", &["2", "traces.errors=true"]),
     ("traces.repeated_calls", &["2", "traces.calls=true"]),
     ("traces.max_traces", &["2", "traces.errors=true"]),
+    ("traces.branch_labels", &["[{name: route, from: root, key: http.route}]", "traces.span_metrics=true"]),
     ("duplicates.window", &["30s"]),
     ("duplicates.max_spans", &["3", "duplicates.window=30s"]),
     ("histograms.mode", &["both"]),

@@ -7,10 +7,10 @@ use spanmill::config::Tenants;
 use spanmill::config::labels::collisions;
 use spanmill::config::settings::{Config, TenantSource};
 use spanmill::core::settings::{
-    Ancestors, AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, BucketSet, Dimension, DimensionMapping,
-    FilterPolicy, HistogramMode, InvalidUtf8, LatencySides, LatencyUnit, MatchType, MetricValue, PolicyAttribute,
-    PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SloSide, SloSubject, SpanNameRule,
-    TimeSource, ValueScope,
+    Ancestors, AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, BranchLabel, BranchSource, BucketSet,
+    Dimension, DimensionMapping, FilterPolicy, HistogramMode, InvalidUtf8, LatencySides, LatencyUnit, MatchType,
+    MetricValue, PolicyAttribute, PolicyMatch, PolicyValue, Profile, SanitizeMode, ServiceNamespace, Slo, SloSide,
+    SloSubject, SpanNameRule, TimeSource, ValueScope,
 };
 
 use crate::scramble::Dice;
@@ -138,6 +138,16 @@ fn traces(dice: &mut Dice, config: &mut Config) {
     let own = &mut Dice(dice.0 ^ 0xca);
     (settings.calls, settings.quality) = (chance(own, 2), chance(own, 2));
     settings.repeated_calls = pick(own, &[2, 3, 5]);
+    let branches = &mut Dice(dice.0 ^ 0xb4);
+    settings.span_metrics = chance(branches, 2);
+    let keys = ["http.route", "db.system", "service.name", "no.such.key"];
+    let sources = [BranchSource::Root, BranchSource::Entry, BranchSource::Ancestor, BranchSource::Descendant];
+    let label = |i: usize, dice: &mut Dice| BranchLabel {
+        name: format!("from_{i}"),
+        from: pick(dice, &sources),
+        key: pick(dice, &keys).to_owned(),
+    };
+    settings.branch_labels = (0..pick(branches, &[0, 1, 3])).map(|i| label(i, branches)).collect();
     settings.idle = pick(dice, &[1, 1_000, 10_000, 10_000]);
     settings.max_age = pick(dice, &[1, 5_000, 30_000, 120_000]);
     settings.late = pick(dice, &[0, 1_000, 20_000, 300_000]);

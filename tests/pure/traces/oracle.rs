@@ -15,6 +15,8 @@ pub(crate) struct Node {
     pub(crate) operation: &'static str,
     pub(crate) failed: bool,
     pub(crate) kind: u8,
+    /// The attribute `tag`; empty: none.
+    pub(crate) tag: &'static str,
 }
 
 /// A trace as lists of indices.
@@ -40,7 +42,8 @@ impl Node {
     fn rank(&self) -> impl Ord + use<> {
         let longest_first = u64::MAX - self.last();
         let status = if self.failed { 2 } else { 0 };
-        (self.start, longest_first, self.id, self.parent, self.kind, status, self.end, self.service, self.operation)
+        let names = (self.service, self.operation, self.tag);
+        (self.start, longest_first, self.id, self.parent, self.kind, status, self.end, names)
     }
 }
 
@@ -70,6 +73,40 @@ impl Oracle {
         }
         let duplicates = (spans.len() - nodes.len()) as u64;
         Self { nodes, parent, duplicates, orphans, cycles }
+    }
+
+    /// The spans by their labels, those that they take from others included, and how often and how long each.
+    pub(crate) fn branches(&self) -> BTreeMap<String, (u64, u64)> {
+        const KINDS: [&str; 6] = ["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"];
+        let mut all: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let way_up: Vec<usize> = std::iter::successors(Some(i), |up| self.parent[*up]).collect();
+            let tag = |i: Option<usize>| i.map_or("", |i| self.nodes[i].tag);
+            let is_below = |other: &usize| *other == i || above(&self.parent, *other).contains(&i);
+            let root = way_up.last().copied().filter(|top| self.nodes[*top].parent == 0);
+            let labels = [
+                ("ancestor", tag(way_up.iter().copied().find(|up| !self.nodes[*up].tag.is_empty()))),
+                (
+                    "descendant",
+                    tag((0..self.nodes.len()).filter(is_below).find(|below| !self.nodes[*below].tag.is_empty())),
+                ),
+                ("entry", tag(way_up.iter().copied().find(|up| [2, 5].contains(&self.nodes[*up].kind)))),
+                ("is_root", if node.parent == 0 { "true" } else { "false" }),
+                ("root", tag(root)),
+                ("service", node.service),
+                (
+                    "span_kind",
+                    &KINDS.get(usize::from(node.kind)).map_or(String::new(), |kind| format!("SPAN_KIND_{kind}")),
+                ),
+                ("span_name", node.operation),
+                ("status_code", if node.failed { "STATUS_CODE_ERROR" } else { "STATUS_CODE_UNSET" }),
+            ];
+            let shown = labels.iter().filter(|(_, value)| !value.is_empty());
+            let shown: Vec<String> = shown.map(|(name, value)| format!("{name}={value}")).collect();
+            let (calls, took) = all.entry(shown.join(" ")).or_default();
+            (*calls, *took) = (*calls + 1, *took + node.took());
+        }
+        all
     }
 
     fn children(&self, i: usize) -> Vec<usize> {

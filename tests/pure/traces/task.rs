@@ -32,6 +32,11 @@ fn text(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
+fn attributes_of(node: &Node) -> Vec<KeyValue> {
+    let failed = node.failed.then(|| text("error.type", "timeout"));
+    failed.into_iter().chain((!node.tag.is_empty()).then(|| text("tag", node.tag))).collect()
+}
+
 fn id(n: u64) -> Vec<u8> {
     if n == 0 { Vec::new() } else { n.to_be_bytes().to_vec() }
 }
@@ -48,7 +53,7 @@ fn request(trace: u8, nodes: &[Node]) -> Vec<u8> {
             kind: node.kind.into(),
             start_time_unix_nano: BASE + node.start,
             end_time_unix_nano: BASE + node.end,
-            attributes: if node.failed { vec![text("error.type", "timeout")] } else { Vec::new() },
+            attributes: attributes_of(node),
             status: Some(Status { code: if node.failed { 2 } else { 0 }, message: String::new() }),
             ..Span::default()
         };
@@ -63,7 +68,7 @@ fn request(trace: u8, nodes: &[Node]) -> Vec<u8> {
 }
 
 fn node(id: u64, parent: u64, service: &'static str, (start, end): (u64, u64)) -> Node {
-    Node { id, parent, start, end, service, operation: "get", failed: false, kind: 2 }
+    Node { id, parent, start, end, service, operation: "get", failed: false, kind: 2, tag: "" }
 }
 
 /// A partition and its journal.
@@ -143,7 +148,8 @@ impl Topic {
             let name = series
                 .name
                 .strip_prefix("traces_")
-                .filter(|name| !name.starts_with("span") && !name.starts_with("service"))?;
+                .filter(|name| name.starts_with("spanmetrics_by_root") || !name.starts_with("span"))
+                .filter(|name| !name.starts_with("service"))?;
             Some((format!("{name}{{{}}}", labels.join(" ")), value))
         });
         shown.collect()
@@ -325,6 +331,7 @@ struct Model {
     repeated: u64,
     retried: u64,
     problems: u64,
+    branches: BTreeMap<String, (u64, u64)>,
 }
 
 impl Model {
@@ -357,6 +364,10 @@ impl Model {
         self.repeated += oracle.call_groups().iter().filter(|(.., calls, _)| *calls >= 2).count() as u64;
         self.retried += oracle.call_groups().iter().map(|(.., retries)| retries).sum::<u64>();
         self.problems += oracle.problems().iter().map(Vec::len).sum::<usize>() as u64;
+        for (labels, (calls, took)) in oracle.branches() {
+            let sum = self.branches.entry(labels).or_default();
+            *sum = (sum.0 + calls, sum.1 + took);
+        }
         self.closed.push((at, trace));
         if self.closed.len() > Self::TRACES {
             self.closed.remove(0);
@@ -391,7 +402,11 @@ fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
     for seed in 0..60 {
         let mut dice = Dice(seed);
         let calls = "calls: true, repeated_calls: 2, quality: true";
-        let mut topic = Topic::new(&format!("{ALL}, {calls}, max_age: 30s, late: 20s, max_spans: 25, max_traces: 4}}"));
+        let sources = ["root", "entry", "ancestor", "descendant"];
+        let branches = sources.map(|from| format!("{{name: {from}, from: {from}, key: tag}}")).join(", ");
+        let limits = "max_age: 30s, late: 20s, max_spans: 25, max_traces: 4";
+        let mut topic =
+            Topic::new(&format!("{ALL}, {calls}, span_metrics: true, branch_labels: [{branches}], {limits}}}"));
         let (mut model, mut now) = (Model::default(), 1_000);
         for _ in 0..40 {
             now += [0, 100, 2_000, 9_000, 40_000][dice.below(5) as usize];
@@ -424,6 +439,27 @@ fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
         ] {
             // The sum of nothing is -0.
             assert_eq!((sum(start) + 0.0).to_bits(), (expected as f64).to_bits(), "seed {seed}: {start}");
+        }
+        let series = topic.series();
+        let of = |end: &str, scale: f64| -> BTreeMap<String, u64> {
+            let start = format!("spanmetrics_by_root_{end}{{");
+            let mine = series.iter().filter_map(|(name, value)| {
+                let labels = name.strip_prefix(&start)?.strip_suffix('}')?.to_owned();
+                Some((labels, (value * scale).round() as u64))
+            });
+            mine.filter(|(_, value)| *value > 0).collect()
+        };
+        let expected = |part: fn(&(u64, u64)) -> u64| -> BTreeMap<String, u64> {
+            model.branches.iter().map(|(labels, sum)| (labels.clone(), part(sum))).filter(|(_, sum)| *sum > 0).collect()
+        };
+        for (end, scale, part) in [
+            ("calls_total", 1.0, (|sum| sum.0) as fn(&(u64, u64)) -> u64),
+            ("latency_count", 1.0, |sum| sum.0),
+            ("latency_sum", 1e9, |sum| sum.1),
+        ] {
+            let (found, expected) = (of(end, scale), expected(part));
+            let differing = found.iter().find(|(labels, value)| expected.get(*labels) != Some(*value));
+            assert_eq!((differing, found.len()), (None, expected.len()), "seed {seed}, {end}");
         }
         late += model.settled[1];
         (repeated, retried) = (repeated + model.repeated, retried + model.retried);

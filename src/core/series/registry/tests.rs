@@ -29,6 +29,7 @@ fn every_metric_of_a_family_has_its_bit() {
         Family::TraceCallGroups,
         Family::TraceFanOut,
         Family::TraceQuality,
+        Family::SpansByRoot,
     ] {
         assert!(family.counters().len() + family.histograms().len() <= u8::BITS as usize);
     }

@@ -182,7 +182,11 @@ impl Processors {
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
             let traced = window.as_mut().and_then(|window| {
-                let block = window.block((record.offset, stream_time), &tenant, service.as_deref())?;
+                let block = window.block(
+                    (record.offset, stream_time),
+                    &tenant,
+                    (service.as_deref(), resource_spans.resource),
+                )?;
                 Some((window, block))
             });
             for span in resource_spans.spans() {
@@ -229,7 +233,9 @@ impl Processors {
             let mut block = self.pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             resource_spans.spans().for_each(|span| self.pairing.rebuild_span(&mut block, &span));
             let Some(window) = &mut self.window else { continue };
-            if let Some(block) = window.block((record.offset, 0), &tenant, service.as_deref()) {
+            if let Some(block) =
+                window.block((record.offset, 0), &tenant, (service.as_deref(), resource_spans.resource))
+            {
                 resource_spans.spans().for_each(|span| window.rebuild_span(&block, &span));
             }
         }
