@@ -23,13 +23,26 @@ const FILTERS: [&str; 4] = [
      value: test}]}}]",
 ];
 
+/// Some metrics of whole traces.
+const WHOLE: [&str; 8] = [
+    "--set",
+    "traces.duration=true",
+    "--set",
+    "traces.critical_path=true",
+    "--set",
+    "traces.span_metrics=true",
+    "--set",
+    "traces.branch_labels=[{name: database, from: descendant, key: db.name}]",
+];
+
 /// The files of `tests/explain`: the trace, the options, and what it must be explained as.
-const CASES: [(&str, &[&str], &str); 8] = [
+const CASES: [(&str, &[&str], &str); 9] = [
     ("call", &[], "call"),
     ("no_edge", &[], "no_edge"),
     ("no_edge", &["--set", "service_graphs.orphans=true", "--set", "service_graphs.each_root=true"], "no_edge_orphans"),
     ("filtered", &FILTERS, "filtered"),
     ("messages", &["--set", "service_graphs.links=true", "--set", "service_graphs.fan_out=true"], "messages"),
+    ("call", &WHOLE, "call_whole"),
     ("call", &["--set", "service_graphs.enabled=false", "--set", "span_metrics.size=false"], "call_off"),
     ("call", &["--set", "overrides.file=tests/explain/overrides.yaml", "--tenant", "acme"], "call_tenant"),
     (

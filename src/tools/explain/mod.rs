@@ -18,9 +18,10 @@ mod report;
 mod series;
 mod text;
 mod trial;
+mod whole;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::trial::Trial;
@@ -28,10 +29,11 @@ use crate::config::Loaded;
 use crate::core::formats;
 use crate::core::model::{Millis, Seed};
 use crate::core::otlp::{Batch, apart};
+use crate::core::series::TenantBook;
 use crate::core::settings::{Encoding, Settings, Tenants, Traces};
 use crate::core::tasks::span::{Offer, Record, RestoreError, Restored, SpanSettings, SpanTask};
 
-pub use report::{Edge, ExplainedSpan, Explanation, Link, Reason, Setting, Trace};
+pub use report::{Edge, ExplainedSpan, Explanation, Link, Reason, Setting, Trace, WholeTrace};
 pub use series::{SeriesSet, Value};
 
 /// The most spans of all traces together that are explained; more say nothing new.
@@ -79,6 +81,7 @@ struct FoundSpan {
     /// Where, for people.
     place: String,
     tenant: Option<String>,
+    trace: TraceId,
     /// A request with this span alone.
     request: Vec<u8>,
     /// The stream time at which a worker takes it.
@@ -135,7 +138,8 @@ impl<'a> Explainer<'a> {
         if !found.is_empty() {
             partition.waiting.push_back((record.offset, partition.spans.len()));
             let (place, tenant) = (place(), record.tenant.map(str::to_owned));
-            let span = |request| FoundSpan { place: place.clone(), tenant: tenant.clone(), request, at: 0 };
+            let span =
+                |(trace, request)| FoundSpan { place: place.clone(), tenant: tenant.clone(), trace, request, at: 0 };
             partition.spans.extend(found.into_iter().map(span));
         }
         partition.advance(record, now);
@@ -143,7 +147,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// The spans of the traces in a record, each as a request of its own.
-    fn find(&mut self, value: &[u8]) -> Vec<Vec<u8>> {
+    fn find(&mut self, value: &[u8]) -> Vec<(TraceId, Vec<u8>)> {
         let mut request = Vec::new();
         let encoding = self.settings.encoding;
         let request = if formats::is_otlp_proto(encoding, value) {
@@ -166,8 +170,11 @@ impl<'a> Explainer<'a> {
             return Vec::new();
         }
         let spans = self.batch.resources(request).flat_map(|resource_spans| resource_spans.spans());
-        let of_traces = spans.filter(|span| self.traces.iter().any(|id| id[..] == *span.trace_id));
-        let mut wanted: BTreeSet<u32> = of_traces.map(|span| span.ordinal).collect();
+        let of_traces = spans.filter_map(|span| {
+            let trace = self.traces.iter().find(|id| id[..] == *span.trace_id)?;
+            Some((span.ordinal, *trace))
+        });
+        let mut wanted: BTreeMap<u32, TraceId> = of_traces.collect();
         while self.found + wanted.len() > MOST_SPANS {
             wanted.pop_last();
             self.omitted += 1;
@@ -176,7 +183,8 @@ impl<'a> Explainer<'a> {
         if wanted.is_empty() {
             return Vec::new();
         }
-        apart(request, |ordinal| wanted.contains(&ordinal)).unwrap_or_default()
+        let requests = apart(request, |ordinal| wanted.contains_key(&ordinal)).unwrap_or_default();
+        wanted.into_values().zip(requests).collect()
     }
 
     /// What was read so far.
@@ -191,7 +199,8 @@ impl<'a> Explainer<'a> {
     /// # Errors
     /// None that is expected.
     pub fn finish(self, ended: bool) -> Result<Explanation, ExplainError> {
-        let mut spans = Vec::new();
+        let (mut spans, mut whole) = (Vec::new(), BTreeMap::<TraceId, Vec<WholeTrace>>::new());
+        let book = TenantBook::from(&self.loaded.tenants);
         for ((topic, partition), mut found) in self.partitions {
             found.settle();
             if found.spans.is_empty() {
@@ -201,8 +210,18 @@ impl<'a> Explainer<'a> {
             let source = format!("{topic}[{partition}]");
             let trial = Trial::new(&self.settings, &found.spans)?;
             spans.extend(trial.run(self.loaded, &found.spans, &source, until)?);
+            if !whole::is_enabled(&self.settings) {
+                continue;
+            }
+            for id in &self.traces {
+                let mine: Vec<&FoundSpan> = found.spans.iter().filter(|span| span.trace == *id).collect();
+                if !mine.is_empty() {
+                    let of_trace = whole::of_trace(&self.settings, &book, mine.into_iter(), until)?;
+                    whole.entry(*id).or_default().push(of_trace);
+                }
+            }
         }
-        Ok(Explanation::new(&self.traces, spans, self.searched, self.omitted))
+        Ok(Explanation::new(&self.traces, (spans, whole), self.searched, self.omitted))
     }
 }
 

@@ -27,6 +27,22 @@ pub struct Trace {
     pub sources: Vec<String>,
     /// The spans, each before those below it.
     pub spans: Vec<ExplainedSpan>,
+    /// What they come to together, partition by partition, if there are metrics of whole traces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub whole: Vec<WholeTrace>,
+}
+
+/// What the spans of a trace in one partition come to.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct WholeTrace {
+    /// How often the trace has closed: more than once if spans came after it was forgotten.
+    pub closed: u64,
+    /// Spans that wait for the trace to close.
+    pub open_spans: u64,
+    /// Spans that came after it had closed.
+    pub late_spans: u64,
+    /// The label sets that it has grown.
+    pub series: Vec<SeriesSet>,
 }
 
 /// A span, and what became of it.
@@ -129,7 +145,12 @@ pub struct Setting {
 // === impl Explanation ===
 
 impl Explanation {
-    pub(super) fn new(wanted: &[TraceId], spans: Vec<ExplainedSpan>, searched: Searched, omitted: u64) -> Self {
+    pub(super) fn new(
+        wanted: &[TraceId],
+        (spans, mut whole): (Vec<ExplainedSpan>, BTreeMap<TraceId, Vec<WholeTrace>>),
+        searched: Searched,
+        omitted: u64,
+    ) -> Self {
         let mut of: BTreeMap<Vec<u8>, Vec<ExplainedSpan>> = BTreeMap::new();
         for span in spans {
             of.entry(span.trace.clone()).or_default().push(span);
@@ -137,7 +158,7 @@ impl Explanation {
         let (mut traces, mut missing) = (Vec::new(), Vec::new());
         for id in wanted {
             match of.remove(&id[..]) {
-                Some(spans) => traces.push(Trace::new(id, spans)),
+                Some(spans) => traces.push(Trace::new(id, spans, whole.remove(id).unwrap_or_default())),
                 None => missing.push(hex(id)),
             }
         }
@@ -148,11 +169,11 @@ impl Explanation {
 // === impl Trace ===
 
 impl Trace {
-    fn new(id: &TraceId, spans: Vec<ExplainedSpan>) -> Self {
+    fn new(id: &TraceId, spans: Vec<ExplainedSpan>, whole: Vec<WholeTrace>) -> Self {
         let mut sources: Vec<String> = spans.iter().map(|span| span.source.clone()).collect();
         sources.sort_unstable();
         sources.dedup();
-        Self { trace_id: hex(id), sources, spans: tree(spans) }
+        Self { trace_id: hex(id), sources, spans: tree(spans), whole }
     }
 }
 

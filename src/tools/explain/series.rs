@@ -95,6 +95,36 @@ fn values(set: &SetDelta<'_>, layout: &Layout) -> Vec<Value> {
     counters.chain(histograms).collect()
 }
 
+// === impl Value ===
+
+impl Value {
+    /// The name of the metric.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Counter { name, .. } | Self::Gauge { name } | Self::Histogram { name, .. } => name,
+        }
+    }
+
+    /// Adds what the same metric has grown by besides. Of several observations no bucket holds all.
+    pub(super) fn add(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Counter { value, .. }, Self::Counter { value: more, .. }) => *value += more,
+            (
+                Self::Histogram { count, sum, le, .. },
+                Self::Histogram { count: more_count, sum: more_sum, le: other_le, .. },
+            ) => {
+                *count += more_count;
+                *sum += more_sum;
+                if le != other_le {
+                    *le = None;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 // === impl SeriesSet ===
 
 impl SeriesSet {

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Sources, load};
 use crate::core::otlp::Batch;
 use crate::tools::loadgen::{self, Expectation, Generator, Group, Options, Topology};
+use crate::tools::totals::Totals;
 
 const START: Millis = 1 << 40;
 /// No record comes from the future.
@@ -86,6 +87,66 @@ fn the_parts_of_all_spans_add_up_to_what_a_worker_must_count() {
     for (name, value) in wanted {
         assert!((sums[name] - value).abs() <= 1e-6 * value, "{name} is {}, not {value}", sums[name]);
     }
+}
+
+#[test]
+fn what_traces_come_to_as_a_whole_adds_up_to_what_a_task_counts() {
+    let settings = ["traces.duration=true", "traces.critical_path=true", "traces.errors=true", "traces.calls=true"];
+    let (loaded, (records, _)) = (loaded(&settings), records(1_500));
+    let explanation = explain(&loaded, traces(&records), &records, true);
+    let mut sums = BTreeMap::new();
+    for whole in explanation.traces.iter().flat_map(|trace| &trace.whole) {
+        assert_eq!((whole.closed, whole.open_spans, whole.late_spans), (1, 0, 0));
+        whole.series.iter().for_each(|set| add(&mut sums, set, 1.0));
+    }
+    let mut totals = Totals::default();
+    for partition in 0..PARTITIONS {
+        let settings = SpanSettings::from(&loaded.tenants);
+        let mut task = SpanTask::new(&settings, "spans".to_owned(), 0, Restored::default()).expect("a task");
+        let mine = records.iter().filter(|record| record.partition == Some(partition));
+        let mut cuts = Vec::new();
+        for (offset, record) in (0..).zip(mine) {
+            let read = Record { offset, timestamp: record.timestamp, tenant: Some("t"), value: &record.value };
+            while let Offer::CutFirst { cut } = task.offer(&read, NOW) {
+                cuts.push(*cut);
+            }
+        }
+        cuts.extend(task.finish(true));
+        let deltas = cuts.iter().flat_map(|cut| cut.delta_records.iter().flatten());
+        deltas.for_each(|record| totals.add(record).expect("a delta record"));
+    }
+    let mut expected = BTreeMap::new();
+    for (series, value) in totals.values(&explanation.traces[0].whole[0].series[0].tenant) {
+        let of_spans =
+            ["traces_spanmetrics_", "traces_service_graph_"].iter().any(|start| series.name.starts_with(start));
+        if !of_spans && !series.name.ends_with("_bucket") {
+            let labels: Vec<_> = series.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            expected.insert(format!("{}{{{}}}", series.name, labels.join(",")), value);
+        }
+    }
+    assert!(expected.len() > 50, "{}", expected.len());
+    assert_eq!(sums.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, value) in expected {
+        assert!((sums[&name] - value).abs() <= 1e-9 * value, "{name} is {}, not {value}", sums[&name]);
+    }
+}
+
+#[test]
+fn a_trace_that_may_go_on_is_not_closed_and_with_nothing_of_traces_there_is_nothing() {
+    let (records, _) = records(300);
+    let open = explain(
+        &loaded(&["traces.duration=true", "traces.idle=1h", "traces.max_age=1h"]),
+        traces(&records),
+        &records,
+        false,
+    );
+    for trace in &open.traces {
+        let [whole] = &trace.whole[..] else { panic!("one partition") };
+        assert_eq!((whole.closed, whole.open_spans, whole.series.len()), (0, trace.spans.len() as u64, 0));
+        assert!(trace.to_string().contains("as a whole: not closed"), "{trace}");
+    }
+    let without = explain(&loaded(&[]), traces(&records), &records, true);
+    assert!(without.traces.iter().all(|trace| trace.whole.is_empty() && !trace.to_string().contains("as a whole")));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::report::{Edge, ExplainedSpan, Explanation, Link, Reason, Trace};
+use super::report::{Edge, ExplainedSpan, Explanation, Link, Reason, Trace, WholeTrace};
 use super::series::{SeriesSet, Value};
 use crate::core::model::text::Shown;
 
@@ -25,12 +25,13 @@ impl Display for Explanation {
 
 impl Display for Trace {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { trace_id, sources, spans } = self;
+        let Self { trace_id, sources, spans, whole } = self;
         writeln!(f, "trace {trace_id}: {} spans in {}", spans.len(), Shown(&sources.join(", ")))?;
         if sources.len() > 1 {
             writeln!(f, "WARNING: spans in different partitions never make an edge; partition the topic by trace ID")?;
         }
-        spans.iter().try_for_each(|span| write!(f, "{span}"))
+        spans.iter().try_for_each(|span| write!(f, "{span}"))?;
+        whole.iter().try_for_each(|whole| write_whole(f, whole))
     }
 }
 
@@ -62,6 +63,23 @@ impl Display for ExplainedSpan {
         write_reasons(f, &self.edge_reasons, below + 2)?;
         self.edges.iter().try_for_each(|edge| write_edge(f, edge, below + 2))
     }
+}
+
+fn write_whole(f: &mut Formatter<'_>, whole: &WholeTrace) -> fmt::Result {
+    let WholeTrace { closed, open_spans, late_spans, series } = whole;
+    let closed = match closed {
+        0 => "not closed".to_owned(),
+        1 => "closed".to_owned(),
+        n => format!("closed {n} times"),
+    };
+    write!(f, "as a whole: {closed}")?;
+    for (n, what) in [(open_spans, "wait for it to close"), (late_spans, "came late")] {
+        if *n > 0 {
+            write!(f, ", {n} spans {what}")?;
+        }
+    }
+    writeln!(f)?;
+    series.iter().try_for_each(|set| write_set(f, set, BELOW))
 }
 
 fn write_edge(f: &mut Formatter<'_>, edge: &Edge, indent: usize) -> fmt::Result {
