@@ -396,6 +396,30 @@ impl Model {
     }
 }
 
+/// Span metrics of closed traces have the calls, and the nanoseconds, of the model.
+fn assert_branches(series: &BTreeMap<String, f64>, model: &Model, seed: u64) {
+    let of = |end: &str, scale: f64| -> BTreeMap<String, u64> {
+        let start = format!("spanmetrics_by_root_{end}{{");
+        let mine = series.iter().filter_map(|(name, value)| {
+            let labels = name.strip_prefix(&start)?.strip_suffix('}')?.to_owned();
+            Some((labels, (value * scale).round() as u64))
+        });
+        mine.filter(|(_, value)| *value > 0).collect()
+    };
+    let expected = |part: fn(&(u64, u64)) -> u64| -> BTreeMap<String, u64> {
+        model.branches.iter().map(|(labels, sum)| (labels.clone(), part(sum))).filter(|(_, sum)| *sum > 0).collect()
+    };
+    for (end, scale, part) in [
+        ("calls_total", 1.0, (|sum| sum.0) as fn(&(u64, u64)) -> u64),
+        ("latency_count", 1.0, |sum| sum.0),
+        ("latency_sum", 1e9, |sum| sum.1),
+    ] {
+        let (found, expected) = (of(end, scale), expected(part));
+        let differing = found.iter().find(|(labels, value)| expected.get(*labels) != Some(*value));
+        assert_eq!((differing, found.len()), (None, expected.len()), "seed {seed}, {end}");
+    }
+}
+
 #[test]
 fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
     let (mut late, mut repeated, mut retried) = (0, 0, 0);
@@ -440,27 +464,7 @@ fn random_topics_come_to_what_a_model_of_the_window_says_over_any_owners() {
             // The sum of nothing is -0.
             assert_eq!((sum(start) + 0.0).to_bits(), (expected as f64).to_bits(), "seed {seed}: {start}");
         }
-        let series = topic.series();
-        let of = |end: &str, scale: f64| -> BTreeMap<String, u64> {
-            let start = format!("spanmetrics_by_root_{end}{{");
-            let mine = series.iter().filter_map(|(name, value)| {
-                let labels = name.strip_prefix(&start)?.strip_suffix('}')?.to_owned();
-                Some((labels, (value * scale).round() as u64))
-            });
-            mine.filter(|(_, value)| *value > 0).collect()
-        };
-        let expected = |part: fn(&(u64, u64)) -> u64| -> BTreeMap<String, u64> {
-            model.branches.iter().map(|(labels, sum)| (labels.clone(), part(sum))).filter(|(_, sum)| *sum > 0).collect()
-        };
-        for (end, scale, part) in [
-            ("calls_total", 1.0, (|sum| sum.0) as fn(&(u64, u64)) -> u64),
-            ("latency_count", 1.0, |sum| sum.0),
-            ("latency_sum", 1e9, |sum| sum.1),
-        ] {
-            let (found, expected) = (of(end, scale), expected(part));
-            let differing = found.iter().find(|(labels, value)| expected.get(*labels) != Some(*value));
-            assert_eq!((differing, found.len()), (None, expected.len()), "seed {seed}, {end}");
-        }
+        assert_branches(&topic.series(), &model, seed);
         late += model.settled[1];
         (repeated, retried) = (repeated + model.repeated, retried + model.retried);
     }

@@ -181,14 +181,6 @@ impl Processors {
             }
             let mut graph = pairing.block(at, &tenant, service.as_deref(), resource_spans.resource);
             pairing.fetch(&graph, &resource_spans);
-            let traced = window.as_mut().and_then(|window| {
-                let block = window.block(
-                    (record.offset, stream_time),
-                    &tenant,
-                    (service.as_deref(), resource_spans.resource),
-                )?;
-                Some((window, block))
-            });
             for span in resource_spans.spans() {
                 ledger.add(Counter::SpansRead, 1);
                 sample.see(span.trace_id);
@@ -207,7 +199,9 @@ impl Processors {
                 }
                 pairing.span(&mut graph, &span, &mut Sink { table, ledger });
             }
-            let Some((window, block)) = traced else { continue };
+            let Some(window) = window else { continue };
+            let of_resource = (service.as_deref(), resource_spans.resource);
+            let Some(block) = window.block((record.offset, stream_time), &tenant, of_resource) else { continue };
             let clock = clock.as_deref();
             let ahead = |closing| clock.map_or(0, |clock| clock.ahead_of_waited(stream_time, waited(closing)));
             let mut sink = TraceSink { table, ledger };
