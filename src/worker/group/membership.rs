@@ -65,9 +65,9 @@ impl Membership {
         for member in self.both() {
             let Some(error) = member.serve() else { continue };
             let text = error.to_string();
-            // librdkafka repeats a lasting error every second.
-            let Some(held_back) = flood::may_say(&format!("group: {}", flood::gist(&text))) else { continue };
             let group = member.group();
+            // librdkafka repeats a lasting error every second. Each group has a line: a remedy for one alone does not help.
+            let Some(held_back) = flood::may_say(&format!("group {group}: {}", flood::gist(&text))) else { continue };
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
                 tracing::warn!(
                     error = text,
