@@ -5,6 +5,7 @@ use super::plan::expired;
 use super::steps::Steps;
 use super::template::{Outcome, Span};
 use super::topology::{LoadSpanKind, Op, Topology};
+use super::whole::WholeTraces;
 use crate::core::model::{Counter, Ledger};
 
 /// What a generator has planned so far.
@@ -16,6 +17,8 @@ pub(super) struct Count {
     pub(super) ledger: Ledger,
     /// The counts by step, if requested.
     pub(super) steps: Option<Steps>,
+    /// Whole traces, if requested.
+    pub(super) whole: Option<WholeTraces>,
 }
 
 /// One edge that was planned.
@@ -63,6 +66,7 @@ impl Count {
             edge_bounds: &EDGE_BOUNDS,
             ledger: Ledger::default(),
             steps: None,
+            whole: None,
         }
     }
 
@@ -109,6 +113,9 @@ impl Count {
         }
         for (i, cell) in self.edges.iter().enumerate().filter(|(_, c)| c.total > 0) {
             cell.spell(self.edge_bounds, &edge_labels(topology, i), &mut series);
+        }
+        if let Some(whole) = &self.whole {
+            whole.spell(&mut series);
         }
         Expectation::new(series, self.ledger.clone())
     }

@@ -46,7 +46,7 @@ pub enum ParseError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExpectedValue {
     Count(u64),
-    /// The sum of a histogram of seconds, in nanoseconds.
+    /// The sum of a histogram of seconds, or a counter of seconds, in nanoseconds.
     Nanos(u128),
 }
 
@@ -155,7 +155,7 @@ impl Expectation {
     fn parse_series(&mut self, line: usize, content: &str) -> Result<(), ParseError> {
         let (name, number) = content.rsplit_once(' ').ok_or(ParseError::Line { line })?;
         let (metric, _) = name.split_once('{').filter(|_| name.ends_with('}')).ok_or(ParseError::Line { line })?;
-        let value = if metric.ends_with("_sum") {
+        let value = if metric.ends_with("_sum") || metric.ends_with("_seconds_total") {
             let seconds: f64 = number.parse().map_err(|_| ParseError::Line { line })?;
             ExpectedValue::Nanos((seconds * 1e9).round() as u128)
         } else {
@@ -210,7 +210,7 @@ impl Series {
         add(&mut self.0, canonical(name, labels), ExpectedValue::Count(n));
     }
 
-    /// Adds a histogram's `_sum`.
+    /// Adds a histogram's `_sum`, or a counter of seconds.
     pub(super) fn sum(&mut self, name: &str, labels: &[(&str, &str)], ns: u128) {
         add(&mut self.0, canonical(name, labels), ExpectedValue::Nanos(ns));
     }

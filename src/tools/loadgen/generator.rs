@@ -17,6 +17,7 @@ use super::plan::{Planner, settle};
 use super::steps::Steps;
 use super::template::{Span, hex};
 use super::topology::Topology;
+use super::whole::WholeTraces;
 use crate::core::model::{Counter, Millis, StepWidth};
 
 /// One Kafka record.
@@ -175,6 +176,13 @@ impl Generator {
         self
     }
 
+    /// Expects a worker that has `traces.duration`, `critical_path`, `errors` and `span_metrics` on as well.
+    #[must_use]
+    pub fn with_whole_traces(mut self) -> Self {
+        self.count.whole = Some(WholeTraces::default());
+        self
+    }
+
     /// Passes to `each` every series that span metrics and completed edges make, sorted by their labels, with its value
     /// at the end of every step in which it changes: exact once the iterator has ended. What belongs to which step
     /// follows from the timestamps of records, which ascend: a span is in the step of its record, an edge in that of
@@ -220,6 +228,9 @@ impl Generator {
         let mut spans = Vec::with_capacity(32);
         let (topology, dice, count) = (&self.topology, &mut self.dice, &mut self.count);
         Planner { topology, dice, count, spans: &mut spans, trace, errors: self.errors }.trace(entry);
+        if let Some(whole) = &mut self.count.whole {
+            whole.trace(&self.topology, &spans, &mut self.count.ledger);
+        }
         settle(&mut spans, u64::try_from(self.now).unwrap_or(0).saturating_mul(1_000_000));
         if self.dice.bits() & 1 == 0 {
             spans.reverse();

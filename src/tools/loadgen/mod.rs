@@ -20,6 +20,7 @@ mod shop;
 mod steps;
 mod template;
 mod topology;
+mod whole;
 
 pub use expect::{Bound, Expectation, ParseError};
 pub use generator::{Generator, Group, Options, Record};

@@ -80,6 +80,40 @@ fn a_load_comes_to_what_it_must_with_any_number_of_partitions_and_shards() {
 }
 
 #[test]
+fn whole_traces_come_to_what_their_load_must() {
+    let mut config = Config::default();
+    let traces = &mut config.core.traces;
+    (traces.duration, traces.critical_path, traces.errors, traces.span_metrics) = (true, true, true, true);
+    for seed in 1..6 {
+        let options = Options {
+            start: START,
+            rate: 50,
+            spans: Some(3_000),
+            spans_per_record: 10,
+            group: Group::Partition(2),
+            error_share: 0.03,
+        };
+        let mut generator = Generator::new(Topology::shop(seed), seed, options).with_whole_traces();
+        let records: Vec<_> = generator.by_ref().collect();
+        let expected = generator.expectation();
+        let (closed, ledger) = run(&Tenants::from(config.clone()), 2, &records);
+        let values = last_values(&closed);
+        assert!(expected.series().len() > 1_000);
+        let strange: Vec<_> = values.keys().filter(|series| expected.get(series).is_none()).take(3).collect();
+        assert_eq!((strange, values.len()), (Vec::new(), expected.series().len()), "seed {seed}");
+        for (series, value) in expected.series() {
+            let found = values.get(series).copied().unwrap_or(f64::NAN);
+            assert_eq!(found.to_bits(), value.to_bits(), "seed {seed}: {series} is {found}, not {value}");
+        }
+        let of_traces = Counter::ALL.iter().filter(|counter| counter.name().starts_with("trace"));
+        for counter in of_traces {
+            assert_eq!(ledger.get(*counter), expected.ledger().get(*counter), "seed {seed}: {}", counter.name());
+        }
+        assert_eq!(Expectation::parse(&expected.to_string()).as_ref(), Ok(&expected));
+    }
+}
+
+#[test]
 fn steps_come_in_order_without_a_gap_and_end_with_the_last_that_has_data() {
     let (records, _) = load(2, 3_000);
     let (closed, _) = run(&tenants(4), 2, &records);
