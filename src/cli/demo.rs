@@ -13,6 +13,7 @@ mod screen;
 mod tests;
 mod verdict;
 mod view;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,6 +48,9 @@ pub struct DemoArgs {
     /// Address of the page with the service map
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub listen: String,
+    /// Compute metrics of whole traces as well; at the end, show what checkouts wait for and where errors begin
+    #[arg(long)]
+    pub traces: bool,
     /// Keep the page after the load has ended, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
@@ -152,6 +156,9 @@ fn load(
         Options { start, rate: args.rate, spans: Some(spans), error_share: ERROR_SHARE, ..Options::default() };
     let mut generator =
         Generator::new(Topology::shop(args.seed), args.seed, options).with_edge_bounds(&house::EDGE_BOUNDS);
+    if args.traces {
+        generator = generator.with_whole_traces();
+    }
     let (brokers, sent, stop) = (house.brokers(), Arc::clone(sent), Arc::clone(stop));
     let produce = move || {
         let (topic, compression) = (house::TOPIC, Compression::Lz4);
@@ -201,6 +208,10 @@ impl Demo<'_> {
         let mut lines = vec![StyledLine::new()];
         lines.extend(self.table(Some(&expected), usize::MAX));
         lines.push(StyledLine::new());
+        if self.args.traces {
+            lines.extend(whole::lines(&self.house.receiver.snapshot()));
+            lines.push(StyledLine::new());
+        }
         lines.extend(view::ledger(&self.house.ledger(), self.house.samples(), &receiver));
         lines.push(StyledLine::new());
         lines.extend(outcome(&verdict, &self.house.receiver.violations()));

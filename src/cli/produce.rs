@@ -121,6 +121,9 @@ pub fn run(args: &ProduceArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result
         Some(width) => generator.with_steps(width),
         None => generator,
     };
+    if args.expect_traces {
+        generator = generator.with_whole_traces();
+    }
     let begin = now();
     let pace = (args.rate > 0).then_some((begin, options.start));
     let sent = send_all(&mut generator, &sink, pace, stop, ProgressLine::new(args, begin))?;

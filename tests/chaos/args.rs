@@ -76,6 +76,11 @@ impl Args {
         Cast { workers: self.places(), clocks: cfg!(feature = "sabotage") && own }
     }
 
+    /// Whether workers compute metrics of whole traces, which an older program may not.
+    pub fn has_whole_traces(&self) -> bool {
+        !self.compare && self.older.is_none()
+    }
+
     /// Workers, as a number of places.
     pub fn places(&self) -> usize {
         usize::try_from(self.workers).expect("few")

@@ -113,6 +113,9 @@ pub fn produce(
         }
         None => ("produce".to_owned(), what.rate, seed),
     };
+    if args.has_whole_traces() {
+        command.arg("--expect-traces");
+    }
     for (flag, value) in [
         ("--topic", what.topic.to_owned()),
         ("--create-partitions", args.partitions.to_string()),
@@ -134,6 +137,8 @@ slos: [{name: fast, good: {latency: 100ms}}, {name: whole, of: traces, good: {la
 attribute_metrics_presets: [genai, http, messaging]
 host_info: {enabled: true}
 ";
+/// What the load can tell in advance of whole traces. As pending edges, they stay open for longer than any trouble of the load.
+const WHOLE_TRACES: &str = "duration: true, critical_path: true, errors: true, span_metrics: true";
 const EVERYTHING_OF_GRAPHS: &str = ", ancestors: any, operations: true, topology: true";
 
 /// The workers' configuration. Everything is short, so that much happens; only pending edges wait for longer than any trouble
@@ -167,7 +172,13 @@ admin: {{listen: "127.0.0.1:0"}}
 "#,
         shards = args.shards,
         graphs = if args.everything { EVERYTHING_OF_GRAPHS } else { "" },
-        everything = if args.everything { EVERYTHING } else { "" },
+        everything = if args.everything {
+            EVERYTHING.to_owned()
+        } else if args.has_whole_traces() {
+            format!("traces: {{{WHOLE_TRACES}, idle: {wait}, max_age: 10m}}\n")
+        } else {
+            String::new()
+        },
         repartition = args.repartition,
         session = session.as_millis(),
         door = door.addr(),

@@ -82,7 +82,7 @@ impl Parts {
 }
 
 /// The value of a label in `a="x",b="y"}`. The shop's values need no escapes.
-fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     labels.split("\",").find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\""))?.trim_end_matches("\"}").into()
 }
 

@@ -72,7 +72,7 @@ impl House {
     pub(super) fn start(args: &DemoArgs) -> Result<Self, DemoError> {
         let cluster = MockCluster::new(1).map_err(DemoError::Broker)?;
         let receiver = Receiver::start("127.0.0.1:0").map_err(DemoError::Receiver)?;
-        let config = config(cluster.bootstrap_servers(), receiver.url());
+        let config = config(args, cluster.bootstrap_servers(), receiver.url());
         let (names, shards) = (TopicNames::new(&config.kafka.group), SHARDS.cast_signed());
         let topics = [
             (TOPIC.to_owned(), PARTITIONS),
@@ -169,7 +169,7 @@ fn page(args: &DemoArgs, config: &Config) -> Result<(Page, Follow), DemoError> {
 }
 
 /// The defaults, but for a graph that shows up in seconds.
-fn config(brokers: String, url: String) -> Config {
+fn config(args: &DemoArgs, brokers: String, url: String) -> Config {
     let mut config = Config::default();
     config.kafka.brokers = brokers;
     config.kafka.topics = vec![TOPIC.to_owned()];
@@ -181,6 +181,10 @@ fn config(brokers: String, url: String) -> Config {
     // The parts of a trace are at most 2 s apart; the rest is for a machine that is busy elsewhere.
     config.core.service_graphs.wait = 5_000;
     config.core.service_graphs.bounds_ns = EDGE_BOUNDS.iter().map(|&(ns, _)| ns).collect();
+    let traces = &mut config.core.traces;
+    (traces.duration, traces.critical_path, traces.errors, traces.span_metrics) =
+        (args.traces, args.traces, args.traces, args.traces);
+    traces.idle = config.core.service_graphs.wait;
     config.remote_write.url = url;
     config.worker.shutdown_timeout = 10_000;
     config.admin.listen = String::new();

@@ -63,6 +63,9 @@ pub struct ProduceArgs {
     /// record timestamps: span metrics and completed edges, without edges that have virtual nodes
     #[arg(long, value_name = "DURATION", requires = "expect", value_parser = step)]
     pub expect_steps: Option<StepWidth>,
+    /// Also expect metrics of whole traces: traces.duration, critical_path, errors and span_metrics, with their default buckets
+    #[arg(long, requires = "expect")]
+    pub expect_traces: bool,
     /// Event time of the first trace: an RFC 3339 time or `now`; an unthrottled load from `now` ends now instead
     #[arg(long, value_name = "TIME", default_value = "now")]
     pub start_time: StartTime,
