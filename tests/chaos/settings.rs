@@ -164,7 +164,7 @@ pub fn settings(args: &Args, group: &Group<'_>, brokers: &str, door: &Link) -> S
 {tenant}time: {{step: {STEP}ms, idle: {patience}, stall_grace: {patience}, max_future: {DISORDER}}}
 service_graphs: {{wait: {wait}{graphs}}}
 {everything}series: {{snapshot_every: 10s}}
-remote_write: {{url: "http://{door}/api/v1/write", timeout: {timeout}, min_backoff: 50ms, max_backoff: 1s, max_samples: 400}}
+remote_write: {{url: "http://{door}/api/v1/write", timeout: {timeout}, min_backoff: 50ms, max_backoff: 1s, max_samples: 400, quarantine: 3s}}
 worker: {{threads: {threads}, max_commit_bytes: {commit}, shutdown_timeout: 20s}}
 # A control reads there how often each task has failed; a line for all of them does not tell.
 log: {{level: "info,spanmill::worker::group::thread=debug"}}

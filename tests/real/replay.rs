@@ -68,6 +68,37 @@ fn a_replay_from_kafka_says_to_the_bit_what_the_live_workers_said() {
 }
 
 #[test]
+fn a_replay_from_kafka_says_whether_objectives_were_met_over_its_whole_history() {
+    let scene = Scene::new(1);
+    let slos = "slos=[{name: fast, good: {latency: 100ms}, objective: 90}, \
+                {name: whole, of: traces, good: {latency: 1s}}, {name: calls, of: edges, good: {latency: 50ms}}]";
+    let (to, set) = (Listener::start(), ["--set", slos, "--set", "traces.duration=true"]);
+    let summary = scene.replay(&to, &[&["--id", "slos"], &set[..]].concat());
+    let results = summary["slos"].as_array().expect("a list");
+    assert_eq!(results.len(), 3, "{summary:#}");
+    let sent = to.receiver.snapshot();
+    let total = |metric: &str, slo: &Value| -> f64 {
+        let slo = format!("slo={slo}");
+        let of = |series: &String| series.contains(&format!("{metric}{{")) && series.contains(&slo);
+        sent.iter().filter(|(series, _)| of(series)).map(|(_, state)| state.last_value).sum()
+    };
+    for result in results {
+        let [events, good] =
+            ["traces_slo_events_total", "traces_slo_good_total"].map(|metric| total(metric, &result["slo"]));
+        assert_eq!((result["events"].as_f64(), result["good"].as_f64()), (Some(events), Some(good)), "{result}");
+        assert!(0.0 < good && good < events, "{result}");
+    }
+    let spans: u32 = scene.records.iter().map(|record| record.spans).sum();
+    let fast = results.iter().find(|result| result["slo"] == "fast").expect("an objective of spans");
+    assert_eq!(fast["events"].as_f64(), Some(spans.into()));
+    let met = fast["good"].as_f64().expect("a number") / f64::from(spans) >= 0.9;
+    assert_eq!(fast["met"].as_bool(), Some(met), "{fast}");
+    // A run that another process has read, or an earlier one, is not judged by a part of it.
+    let again = scene.replay(&Listener::start(), &[&["--id", "slos"], &set[..]].concat());
+    assert_eq!(again["slos"].as_array().map(Vec::len), Some(0), "{again:#}");
+}
+
+#[test]
 fn a_replay_from_kafka_that_is_killed_and_shared_by_workers_ends_like_one_that_was_not() {
     let scene = Scene::new(1);
     let (calm, wild) = (Listener::start(), Listener::start());

@@ -4,8 +4,9 @@
 //! again; it is removed when the file is opened. One process writes to a file: it is locked.
 #![allow(clippy::disallowed_methods, reason = "files are begun at a time of day")]
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -35,6 +36,18 @@ struct Current {
     begun: SystemTime,
 }
 
+// === impl Current ===
+
+impl Current {
+    /// Whether the path still leads to this file, and nothing else has changed its length.
+    fn is_at(&self, path: &Path) -> bool {
+        let same = |own: Metadata, there: Metadata| {
+            (own.dev(), own.ino()) == (there.dev(), there.ino()) && there.len() == self.size
+        };
+        self.file.metadata().and_then(|own| Ok(same(own, std::fs::metadata(path)?))).unwrap_or(false)
+    }
+}
+
 /// A message behind its length.
 pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(4 + message.len());
@@ -60,8 +73,8 @@ impl OutputFile {
         let named = |why: String| format!("{}: {why}", path.display());
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = match current.take() {
-            // A file that another program has removed or renamed gets nothing more.
-            Some(open) if path.exists() => open,
+            // A file that another program has removed, renamed, replaced or cut gets nothing more as it is.
+            Some(open) if open.is_at(path) => open,
             _ => self.open(path).map_err(named)?,
         };
         if open.size > 0 && self.is_full(&open, request.len() as u64, SystemTime::now()) {
@@ -224,6 +237,27 @@ mod tests {
         // The present file has no time in its name and sorts behind the others.
         let all: Vec<u8> = names.iter().flat_map(|name| std::fs::read(name).expect("there")).collect();
         assert_eq!(all, (0..9).flat_map(line).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_file_that_another_program_replaces_or_cuts_is_opened_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("metrics.json");
+        let file = output(dir.path(), FileFormat::Json, 1 << 20);
+        file.append(&line(1)).expect("appended");
+        // As log rotation does: the file has another name, and a new one is there.
+        std::fs::rename(&path, dir.path().join("old")).expect("renamed");
+        std::fs::write(&path, "").expect("created");
+        file.append(&line(2)).expect("appended");
+        assert_eq!(std::fs::read(&path).expect("there"), line(2));
+        // Or its contents are copied, and it is cut.
+        std::fs::write(&path, "").expect("cut");
+        file.append(&line(3)).expect("appended");
+        assert_eq!(std::fs::read(&path).expect("there"), line(3));
+        std::fs::remove_file(&path).expect("removed");
+        file.append(&line(4)).expect("appended");
+        assert_eq!(std::fs::read(&path).expect("there"), line(4));
+        assert_eq!(std::fs::read(dir.path().join("old")).expect("there"), line(1));
     }
 
     #[test]
