@@ -35,6 +35,8 @@ pub struct Fleet {
 struct Slot {
     process: Option<Process>,
     stopping: Option<Instant>,
+    /// Whether it has got the signal.
+    asked: bool,
     /// When the last one here was killed, or had stopped after a signal.
     stopped: Option<Instant>,
     /// How many milliseconds the clock of a worker that starts here is ahead.
@@ -155,17 +157,30 @@ impl Fleet {
         }
     }
 
-    /// Sends SIGTERM to the worker that runs there. The place becomes free when the worker has ended.
+    /// Sends SIGTERM to the worker that runs there, as soon as it has begun: before, no program can stop gracefully. The place
+    /// becomes free when the worker has ended.
     pub fn stop(&mut self, slot: usize) {
         if self.runs(slot) {
-            self.signal(slot, "TERM");
             self.slots[slot].stopping = Some(Instant::now());
+            self.slots[slot].asked = false;
+            self.ask_to_stop(slot);
+        }
+    }
+
+    fn ask_to_stop(&mut self, slot: usize) {
+        let place = &mut self.slots[slot];
+        if let Some(process) = place.process.as_ref().filter(|process| !place.asked && !process.log().is_empty()) {
+            process.signal("TERM");
+            (place.stopping, place.asked) = (Some(Instant::now()), true);
         }
     }
 
     /// Looks after all processes. A worker that ends by itself is noted, and started again as an orchestrator does.
     pub fn tend(&mut self) {
         for at in 0..self.slots.len() {
+            if self.slots[at].stopping.is_some() {
+                self.ask_to_stop(at);
+            }
             let slot = &mut self.slots[at];
             let Some(process) = &mut slot.process else { continue };
             match (process.exited(), slot.stopping) {
