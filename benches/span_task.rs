@@ -12,8 +12,8 @@ mod naive;
 use common::{Case, Load, measure};
 use spanmill::config::Config;
 use spanmill::core::settings::{
-    AttributeMetric, AttributeMetricKind, Dimension, FilterPolicy, MatchType, MetricValue, PolicyAttribute,
-    PolicyMatch, PolicyValue, ValueScope,
+    Ancestors, AttributeMetric, AttributeMetricKind, AttributeMetricsPreset, BranchLabel, BranchSource, Dimension,
+    FilterPolicy, MatchType, MetricValue, PolicyAttribute, PolicyMatch, PolicyValue, Slo, SloSubject, ValueScope,
 };
 use spanmill::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
@@ -37,6 +37,17 @@ fn main() {
     let mut traces = defaults.clone();
     let settings = &mut traces.core.traces;
     (settings.duration, settings.critical_path, settings.errors) = (true, true, true);
+    let (mut whole, mut wide) = (traces.clone(), defaults.clone());
+    let settings = &mut whole.core.traces;
+    (settings.calls, settings.quality, settings.span_metrics) = (true, true, true);
+    settings.branch_labels = [(BranchSource::Root, "http.route"), (BranchSource::Descendant, "db.system")]
+        .map(|(from, key)| BranchLabel { name: key.replace('.', "_"), from, key: key.to_owned() })
+        .to_vec();
+    let graphs = &mut wide.core.service_graphs;
+    (graphs.ancestors, graphs.operations, graphs.topology) = (Ancestors::Any, true, true);
+    wide.core.slos = vec![objective()];
+    wide.core.attribute_metrics_presets =
+        vec![AttributeMetricsPreset::Genai, AttributeMetricsPreset::Http, AttributeMetricsPreset::Messaging];
     let task = |config: &Config| {
         let settings = SpanSettings::from(config);
         let load = &load;
@@ -54,6 +65,8 @@ fn main() {
             Case::new("without exemplars and size", task(&bare)),
             Case::new("defaults", task(&defaults)),
             Case::new("whole traces", task(&traces)),
+            Case::new("everything of whole traces", task(&whole)),
+            Case::new("everything of spans and edges", task(&wide)),
             Case::new("a clock that is ahead", || run(&SpanSettings::from(&defaults), &skewed)),
             Case::new("attribute metrics", task(&derived)),
             Case::new("naive", || naive::count(&load.records, &[], None)),
@@ -67,6 +80,19 @@ fn main() {
             Case::new("naive, 3 dimensions and a filter", || naive::count(&load.records, &DIMENSIONS, Some(UNWANTED))),
         ],
     );
+}
+
+/// All spans, good unless they fail or take long.
+fn objective() -> Slo {
+    Slo {
+        name: "fast".to_owned(),
+        of: SloSubject::Spans,
+        matching: Vec::new(),
+        latency_ns: Some(300_000_000),
+        failed: Slo::failed_by_status(),
+        labels: Slo::default_labels(SloSubject::Spans),
+        objective: None,
+    }
 }
 
 /// One of each type: all spans, and a number that some of them have.

@@ -12,6 +12,7 @@
 
 mod value;
 
+use std::ops::ControlFlow;
 use std::str::Utf8Error;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::core::model::labels::{METRIC_LABEL, cut_bytes};
 use crate::core::model::span::{KINDS, STATUSES};
 use crate::core::model::wire::{put_bytes, put_u64};
 use crate::core::model::{Counter, Family, LabelBuilder, Layout, Ledger, Millis, Naming, Spec, Weight};
-use crate::core::otlp::{AttributeValue, Attributes, Span};
+use crate::core::otlp::{AttributeValue, Attributes, Keys, Span};
 use crate::core::sampling::Sampling;
 use crate::core::sanitize::NameCache;
 use crate::core::settings::labels::attribute_metric_label;
@@ -39,6 +40,10 @@ const ONLY: usize = 0;
 pub struct AttributeMetrics {
     metrics: Vec<Metric>,
     sampling: Sampling,
+    /// The attributes that are values, by number.
+    values: Keys,
+    /// Which of them the resource has.
+    resource_has: Presence,
     wanted: Wanted,
     of_resource: Found,
     of_span: Found,
@@ -65,9 +70,18 @@ struct Metric {
 #[derive(Debug)]
 enum ValueSource {
     Duration,
-    /// The first of these attributes that there is, with the lists of attributes in this order.
-    Attribute(Vec<Box<[u8]>>, &'static [Side]),
+    Attribute {
+        /// The first of these that there is counts.
+        names: Vec<Box<[u8]>>,
+        /// The lists of attributes, in this order.
+        sides: &'static [Side],
+        /// Any of them.
+        any: Presence,
+    },
 }
+
+/// A bit for each attribute that is a value; the last one is for all that have no bit of their own.
+type Presence = u64;
 
 /// A list of attributes.
 #[derive(Debug, Clone, Copy)]
@@ -112,10 +126,13 @@ impl AttributeMetrics {
         let labeling = Labeling::new(config);
         let entries = config.all_attribute_metrics();
         let weighted = !sampling.is_off();
-        let metric = |entry| Metric::new(entry, config, weighted, labeling.is_span_first(), &mut wanted);
+        let (span_first, mut values) = (labeling.is_span_first(), Keys::default());
+        let metric = |entry| Metric::new(entry, config, (weighted, span_first), &mut values, &mut wanted);
         Self {
             metrics: entries.iter().map(metric).collect(),
             sampling,
+            values,
+            resource_has: 0,
             wanted,
             of_resource: Found::default(),
             of_span: Found::default(),
@@ -131,14 +148,16 @@ impl AttributeMetrics {
     pub fn block(&mut self, block: &SpanBlock<'_>) {
         let resource = block.spans.resource;
         self.wanted.read(resource, &mut self.of_resource);
+        self.resource_has = presence(&self.values, resource);
         self.metrics.iter_mut().for_each(|metric| metric.spans.begin(&resource));
     }
 
     /// Counts one span of the block that was started last.
     pub fn span(&mut self, block: &SpanBlock<'_>, span: &Span<'_>, table: &mut DeltaTable, ledger: &mut Ledger) {
         let mut read = false;
+        let there = self.resource_has | presence(&self.values, span.attributes);
         for number in 0..self.metrics.len() {
-            let Some(found) = self.metrics[number].find(block, span) else { continue };
+            let Some(found) = self.metrics[number].find(block, span, there) else { continue };
             if !read {
                 self.wanted.read(span.attributes, &mut self.of_span);
                 read = true;
@@ -195,6 +214,20 @@ impl AttributeMetrics {
     }
 }
 
+/// Which values are among these attributes.
+fn presence(values: &Keys, attributes: Attributes<'_>) -> Presence {
+    let mut there = 0;
+    values.visit(attributes, |number, _| {
+        there |= bit(number);
+        ControlFlow::Continue(())
+    });
+    there
+}
+
+fn bit(number: usize) -> Presence {
+    1 << number.min(Presence::BITS as usize - 1)
+}
+
 /// In nanoseconds. A span that ends before it starts took no time.
 fn duration(span: &Span<'_>) -> u64 {
     span.end_ns.saturating_sub(span.start_ns)
@@ -209,7 +242,13 @@ fn example(span: &Span<'_>) -> Option<(Millis, [u8; 16])> {
 // === impl Metric ===
 
 impl Metric {
-    fn new(entry: &AttributeMetric, config: &Settings, weighted: bool, span_first: bool, wanted: &mut Wanted) -> Self {
+    fn new(
+        entry: &AttributeMetric,
+        config: &Settings,
+        (weighted, span_first): (bool, bool),
+        values: &mut Keys,
+        wanted: &mut Wanted,
+    ) -> Self {
         let (family, histograms) = match entry.kind {
             AttributeMetricKind::Counter => (Family::AttributeCounter, Vec::new()),
             AttributeMetricKind::Sum => (Family::AttributeSum, Vec::new()),
@@ -223,16 +262,17 @@ impl Metric {
             kind: entry.kind,
             layout: Arc::new(Layout::of(&spec)),
             spans: Matcher::new(&entry.matching),
-            value: entry.value.as_ref().map(|value| ValueSource::new(value, span_first)),
+            value: entry.value.as_ref().map(|value| ValueSource::new(value, span_first, values)),
             labels: MetricLabels::new(&entry.labels, config, wanted),
         }
     }
 
     /// The value of a span that the entry is about. A counter has none, but looks whether there is one.
-    fn find(&self, block: &SpanBlock<'_>, span: &Span<'_>) -> Option<Result<Number, NoValue>> {
+    fn find(&self, block: &SpanBlock<'_>, span: &Span<'_>, there: Presence) -> Option<Result<Number, NoValue>> {
         // Most spans lack the attribute, which is less work to see than what policies ask for.
         let found = match &self.value {
             None => None,
+            Some(ValueSource::Attribute { any, .. }) if any & there == 0 => return None,
             Some(source) => Some(source.find(block.spans.resource, span)?),
         };
         if !self.spans.matches(span) {
@@ -265,7 +305,7 @@ impl Raw<'_> {
 // === impl ValueSource ===
 
 impl ValueSource {
-    fn new(value: &MetricValue, span_first: bool) -> Self {
+    fn new(value: &MetricValue, span_first: bool, values: &mut Keys) -> Self {
         match value {
             MetricValue::Duration => Self::Duration,
             MetricValue::Attribute(names, scope) => {
@@ -275,7 +315,8 @@ impl ValueSource {
                     ValueScope::Any if span_first => &[Side::Span, Side::Resource],
                     ValueScope::Any => &[Side::Resource, Side::Span],
                 };
-                Self::Attribute(names.iter().map(|name| name.as_bytes().into()).collect(), sides)
+                let any = names.iter().fold(0, |any, name| any | bit(values.number(name)));
+                Self::Attribute { names: names.iter().map(|name| name.as_bytes().into()).collect(), sides, any }
             }
         }
     }
@@ -283,7 +324,7 @@ impl ValueSource {
     fn find<'a>(&self, resource: Attributes<'a>, span: &Span<'a>) -> Option<Raw<'a>> {
         let (names, sides) = match self {
             Self::Duration => return Some(Raw::Duration(duration(span))),
-            Self::Attribute(names, sides) => (names, *sides),
+            Self::Attribute { names, sides, .. } => (names, *sides),
         };
         let of = |name: &[u8]| {
             sides.iter().find_map(|side| match side {

@@ -176,13 +176,13 @@ pub(super) fn walk<'a>(
         if let Some(head) = rest.first_chunk::<4>()
             && let head = u32::from_le_bytes(*head)
             && head & FIXED == head_of_short
-            && let (len, key_len) = ((head >> 8 & 0xff) as usize, (head >> 24) as usize)
-            && let Some((message, after)) = rest.split_at_checked(len + 2)
-            && let Some(value) = message.get(key_len + 4..)
+            && let (len, key_len) = (head >> 8 & 0xff, head >> 24)
+            && let Some((message, after)) = rest.split_at_checked(len as usize + 2)
+            && let Some(value) = message.get(key_len as usize + 4..)
             && key_len > 0
-            && let Some(value_len) = short_value(value)
+            && is_short_value(value)
         {
-            index.push(AttributeEntry::new(at as u32 + 4, key_len as u8, 2, value_len as u16));
+            index.push(AttributeEntry::new(at as u32 + 4, key_len as u8, 2, (len - key_len - 4) as u16));
             rest = after;
         } else if rest.first() == Some(&field_key) {
             let (entry, after) = long(&rest[1..], at as u32 + 1, nesting)?;
@@ -194,22 +194,18 @@ pub(super) fn walk<'a>(
     }
 }
 
-/// The length of the plain value in this field, if it has one and takes all of it.
+/// Whether this is the field of a plain value of less than 128 bytes.
 #[inline(always)]
-fn short_value(field: &[u8]) -> Option<usize> {
+fn is_short_value(field: &[u8]) -> bool {
+    // That of a text: its two lengths follow from that of the field.
     const TEXT: u32 = 0x000a_0012;
-    let len = field.len().wrapping_sub(2);
     if let Some(head) = field.first_chunk::<4>() {
-        let head = u32::from_le_bytes(*head);
-        // A field below 128 bytes, so that no length has its highest bit set if it is the right one.
-        if head & 0x00ff_00ff == TEXT && (head >> 8 & 0xff) as usize == len && (head >> 24) as usize + 2 == len {
-            return Some(len);
+        let lengths = (field.len() as u32).wrapping_mul(0x0100_0100).wrapping_sub(0x0400_0200);
+        if u32::from_le_bytes(*head) == TEXT | lengths {
+            return true;
         }
     }
-    match field {
-        [0x12, value_len, value @ ..] if value.len() == usize::from(*value_len) && is_plain_scalar(value) => Some(len),
-        _ => None,
-    }
+    matches!(field, [0x12, len, value @ ..] if value.len() == usize::from(*len) && is_plain_scalar(value))
 }
 
 /// Nothing, a bool, an int or a double, if it is certain to be plain.

@@ -173,7 +173,8 @@ impl Scratch {
                 source => put_slot(fresh, if is_of { look_up(source) } else { None }.as_deref()),
             }
         }
-        self.merge(names, slots, old, None)
+        // Most often there is nothing to merge with.
+        if old == NameId::EMPTY { names.intern(&self.fresh) } else { self.merge(names, slots, old, None) }
     }
 
     /// The extras of one edge from those of two halves. Where both have a value, that of `second` wins.
