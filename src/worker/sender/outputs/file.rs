@@ -72,10 +72,10 @@ impl OutputFile {
         let path = self.settings.path.as_deref().unwrap_or_else(|| Path::new(""));
         let named = |why: String| format!("{}: {why}", path.display());
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open = match current.take() {
-            // A file that another program has removed, renamed, replaced or cut gets nothing more as it is.
-            Some(open) if open.is_at(path) => open,
-            _ => self.open(path).map_err(named)?,
+        // A file that another program has removed, renamed, replaced or cut gets nothing more as it is.
+        let mut open = match current.take().filter(|open| open.is_at(path)) {
+            Some(open) => open,
+            None => self.open(path).map_err(named)?,
         };
         if open.size > 0 && self.is_full(&open, request.len() as u64, SystemTime::now()) {
             self.rotate(path, &open).map_err(named)?;
