@@ -11,9 +11,9 @@ use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
 use crate::core::remotewrite::verdict;
 use crate::core::settings::{HistogramMode, SINGLE_TENANT};
+use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::inspect::{Inspector, Keys};
 use crate::worker::kafka::topics::Topics;
-use crate::worker::kafka::{KafkaError, TopicNames};
 use crate::worker::sender::preflight::{Plan, foresee, knock};
 
 /// The number of partitions of a topic that are examined, and of the latest records in each.
@@ -57,11 +57,13 @@ pub(super) fn inspect(loaded: &Loaded) -> Vec<Found> {
 
 /// Looks at brokers, topics and groups; returns the time of the oldest record that a worker would read.
 fn look(config: &Config, found: &mut Found) -> Result<Option<Millis>, KafkaError> {
-    let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
+    let kafka = &config.kafka;
+    let topics = Topics::new(kafka)?;
+    found.told(topics.enter_sharding());
+    let names = topics.names();
     let repartition = names.repartition_group();
     let inspector = Inspector::new(kafka, if kafka.repartition { &repartition } else { &kafka.group })?;
     found.good(format!("{} brokers respond", inspector.brokers()?));
-    let topics = Topics::new(kafka)?;
     let mut oldest = None::<Millis>;
     for (topic, partitions) in &sources(config, &topics, found) {
         let Some(partitions) = *partitions else {
@@ -265,7 +267,7 @@ impl Found {
     fn internal(&mut self, topics: &Topics, topic: &str, wanted: i32, config: &Config) {
         let group = &config.kafka.group;
         let Some(there) = self.told(topics.partitions(topic)) else { return };
-        let journal = topic.ends_with("-journal") && topic != TopicNames::new(group).series_journal();
+        let journal = topic.ends_with("-journal") && topic != topics.names().series_journal();
         let keeps_its_own = journal || config.kafka.repartitioned(topic).is_some();
         let finding = match there {
             None => match topics.could_create(topic, wanted) {
@@ -276,8 +278,8 @@ impl Found {
             },
             Some(n) if n == wanted || keeps_its_own => Finding::Good(format!("topic {topic} has {n} partitions")),
             Some(n) => Finding::Waits(format!(
-                "topic {topic} has {n} partitions, but kafka.shards is {wanted}: set kafka.shards to {n}, or use \
-                 another kafka.group"
+                "topic {topic} has {n} partitions, but kafka.shards is {wanted}: set kafka.shards to {n}, or \
+                 change the number of shards with `spanmill reshard`"
             )),
         };
         self.findings.push(finding);

@@ -20,7 +20,7 @@ use crate::worker::kafka::inspect::Inspector;
 use crate::worker::kafka::reader::Stretch;
 use crate::worker::kafka::scan::Scanner;
 use crate::worker::kafka::topics::Topics;
-use crate::worker::kafka::{KafkaError, TopicNames, tenant};
+use crate::worker::kafka::{KafkaError, tenant};
 use crate::worker::sender::query::takes_second;
 
 /// What to examine, and how closely.
@@ -143,7 +143,8 @@ fn closer(args: &DoctorArgs, loaded: &Loaded) -> Vec<Diagnosis> {
     let pause = Millis::try_from(args.pause.as_millis()).unwrap_or(Millis::MAX);
     let mut all = Vec::new();
     let looked = Topics::new(&config.kafka).and_then(|topics| {
-        let names = TopicNames::new(&config.kafka.group);
+        topics.enter_sharding()?;
+        let names = topics.names();
         let mut partitions = BTreeSet::new();
         let sources = SourceTopics::new(&config.kafka);
         for topic in sources.named() {

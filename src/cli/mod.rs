@@ -19,6 +19,7 @@ pub mod plan;
 mod prepare;
 pub mod produce;
 pub mod replay;
+pub mod reshard;
 pub mod rules;
 mod run;
 pub mod spool;
@@ -66,6 +67,8 @@ enum Command {
     Ui(Box<ui::UiArgs>),
     /// Convert a Tempo or Collector configuration and report the result for every key.
     Import(import::ImportArgs),
+    /// Change the number of shards of a group whose workers are stopped: series continue, nothing is counted twice or lost.
+    Reshard(reshard::ReshardArgs),
     /// Show how far the workers of a group are, by partition: owner, lag, stream time, journals, and what is wrong.
     Topics(topics::TopicsArgs),
     /// Show services, edges, partitions and series of running workers in the terminal, live: it joins none of their groups.
@@ -140,6 +143,7 @@ fn run(command: Command) -> ExitCode {
         Command::Demo(args) => demo(&args),
         Command::Ui(args) => ui::run(&args),
         Command::Import(args) => imports(&args),
+        Command::Reshard(args) => resharding(&args),
         Command::Topics(args) => topics(&args),
         Command::Top(args) => top(&args),
         Command::Doctor(args) => match doctor::run(&args, &mut console::out()) {
@@ -194,6 +198,17 @@ fn produce(args: &produce::ProduceArgs) -> ExitCode {
             }
             code
         }
+    }
+}
+
+fn resharding(args: &reshard::ReshardArgs) -> ExitCode {
+    let stop = match run::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    match reshard::run(args, &stop, &mut console::out()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Kafka {
     pub encoding: Encoding,
     /// `start`: where a partition without a journal begins. Default `earliest`.
     pub start: Start,
-    /// `shards`: partitions of the deltas topic, fixed for the life of the group. Default 16.
+    /// `shards`: partitions of the deltas topic; `spanmill reshard` changes it. Default 16.
     pub shards: u32,
     /// `replication`: replication factor of the internal topics; -1 asks for the broker's default. Default -1.
     pub replication: i32,

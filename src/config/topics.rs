@@ -51,6 +51,12 @@ pub(super) fn entry(text: &str) -> Result<(), String> {
 /// Whether a topic is no source for a regular expression: internal topics of spanmill, and those of Kafka.
 fn is_internal(topic: &str) -> bool {
     let is_plan = topic.contains(Namer::REPLAY) && topic.ends_with("-plan");
+    // The topics of shards have the number of a later sharding behind their names.
+    let topic = match topic.rsplit_once('.') {
+        Some((name, "sharding")) => name,
+        Some((name, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => topic,
+    };
     topic.starts_with("__") || is_plan || INTERNAL.iter().any(|ending| topic.ends_with(ending))
 }
 
@@ -279,7 +285,8 @@ mod tests {
         for (group, source) in [("mill", "traces-a"), ("other", "series"), ("mill-replay-r1", "traces-a")] {
             let [deltas, series, plan] = ["deltas", "series-journal", "plan"].map(|name| format!("{group}-{name}"));
             let journal = crate::config::journal_topic(group, source);
-            for internal in [journal.as_str(), &deltas, &series] {
+            let later = [format!("{deltas}.12"), format!("{series}.1"), format!("{series}.sharding")];
+            for internal in [journal.as_str(), &deltas, &series].into_iter().chain(later.iter().map(String::as_str)) {
                 assert!(!topics.matches(internal), "{internal}");
             }
             assert_eq!(topics.matches(&plan), !group.contains("-replay-"), "only a replay has one: {plan}");

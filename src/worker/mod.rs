@@ -22,6 +22,7 @@ mod group;
 mod health;
 mod identity;
 mod repartition;
+pub mod reshard;
 mod restore;
 mod series_task;
 mod span_task;

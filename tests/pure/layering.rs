@@ -31,7 +31,7 @@ const fn edge(name: &'static str, uses: &'static [&'static str]) -> Room {
 }
 
 /// The import table, within wings. Between wings [`WINGS`] decides.
-const ROOMS: [Room; 53] = [
+const ROOMS: [Room; 54] = [
     pure("core::model", &[]),
     pure("core::settings", &["model"]),
     pure("core::otlp", &["model"]),
@@ -88,6 +88,7 @@ const ROOMS: [Room; 53] = [
     edge("worker::span_task", &["task", "kafka", "telemetry"]),
     edge("worker::series_task", &["task", "kafka", "sender", "telemetry"]),
     edge("worker::restore", &["task", "series_task", "kafka", "telemetry"]),
+    edge("worker::reshard", &["group", "restore", "series_task", "task", "kafka", "sender", "telemetry"]),
     edge("worker::health", &["task", "kafka", "telemetry"]),
     edge("worker::repartition", &["task", "kafka", "telemetry"]),
     edge(

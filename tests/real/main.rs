@@ -37,6 +37,7 @@ mod relabeling;
 mod repartition;
 mod replay;
 mod resent;
+mod reshard;
 mod rights;
 mod rolling;
 mod scene;

@@ -43,9 +43,11 @@ type Owners = Option<BTreeMap<(String, i32), String>>;
 
 impl Looker {
     pub(in crate::cli) fn new(config: &Config) -> Result<Self, KafkaError> {
-        let (kafka, names) = (&config.kafka, TopicNames::new(&config.kafka.group));
+        let kafka = &config.kafka;
+        let topics = Topics::new(kafka)?;
+        let names = topics.names().clone();
         Ok(Self {
-            topics: Topics::new(kafka)?,
+            topics,
             scanner: Scanner::new(kafka)?,
             spans: Inspector::new(kafka, &kafka.group)?,
             shards: Inspector::new(kafka, &names.shards_group())?,
@@ -62,6 +64,7 @@ impl Looker {
         let [spans, shards] = owners.map(|owners| {
             owners.inspect_err(|error| tracing::debug!(%error, "the brokers do not tell the owners of partitions")).ok()
         });
+        self.topics.enter_sharding()?;
         let mut report = Report::new(self.group.clone(), now, self.max_lag);
         let sources = self.topics.sources()?;
         if sources.is_empty() {

@@ -45,7 +45,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     ConfigKey {
         path: "kafka.shards",
-        doc: "Partitions of the deltas topic; at most so many workers own series. Fixed for the life of the group.",
+        doc: "Partitions of the deltas topic; at most so many workers own series. Changed by `spanmill reshard`.",
         slot: |d| DraftField::Whole(&mut d.config.kafka.shards, 1..=i64::from(MAX_SHARDS)),
     },
     ConfigKey {

@@ -38,6 +38,16 @@ impl DeltaChain {
         Self::default()
     }
 
+    /// The chain that has counted all commits below these numbers: source topic, partition, number.
+    #[must_use]
+    pub fn of_commits<'a>(all: impl IntoIterator<Item = (&'a str, i32, u64)>) -> Self {
+        let mut chain = Self::default();
+        for (topic, partition, commits) in all.into_iter().filter(|(.., commits)| *commits > 0) {
+            chain.topics.entry(topic.to_owned()).or_default().insert(partition, (commits, 0));
+        }
+        chain
+    }
+
     /// Judges part `part` of the `parts` of the delta record of commit `commit_number` of a source partition, and
     /// advances the chain if it counts.
     pub fn accept(&mut self, topic: &str, partition: i32, commit_number: u64, part: u32, parts: u32) -> ChainVerdict {

@@ -1,7 +1,7 @@
 //! The fold: which frames of a journal count. Every reader of a journal comes to the same answer.
 //!
 //! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that
-//! counts ended, and its number is the next one. A frame of several parts counts only whole: its parts in order, with
+//! counts ended, and its number is the next one. A claim of an earlier sharding than the latest one is none. A frame of several parts counts only whole: its parts in order, with
 //! no claim in between. Records that do not count are ignored and have no effect: a zombie's records between the parts
 //! of the owner's frame do not invalidate it.
 
@@ -14,6 +14,8 @@ use super::notice::SHARDS;
 pub enum Ignored {
     /// Its owner is not the latest claimer, or has released the journal.
     NotOwner,
+    /// The shards of the group have been changed since its writer began.
+    OldSharding,
     /// It does not start where the last commit that counts ended, or it has another number than the next one.
     NotContiguous,
     /// A later part without the parts before it.
@@ -76,6 +78,8 @@ pub(super) struct Judge {
     open: Option<Header>,
     /// The beginning of the journal was deleted, and nothing has counted yet.
     cut: bool,
+    /// The latest sharding that a frame has named.
+    sharding: u32,
 }
 
 /// Reads a journal record by record.
@@ -95,7 +99,16 @@ pub struct Fold {
 
 impl Judge {
     pub(super) fn new(owner: Option<Owner>, next: Option<i64>, next_commit_number: u64) -> Self {
-        Self { owner, next, next_commit_number, open: None, cut: false }
+        Self { owner, next, next_commit_number, open: None, cut: false, sharding: 0 }
+    }
+
+    /// The same for a writer of this sharding.
+    pub(super) fn of(self, sharding: u32) -> Self {
+        Self { sharding, ..self }
+    }
+
+    pub(super) fn sharding(&self) -> u32 {
+        self.sharding
     }
 
     #[cfg(feature = "sabotage")]
@@ -107,9 +120,12 @@ impl Judge {
         if header.owner == SHARDS {
             return Ruling::Ignored(Ignored::NotOwner);
         }
+        if header.sharding < self.sharding {
+            return Ruling::Ignored(Ignored::OldSharding);
+        }
         if self.cut && self.owner.is_none() && header.part == 0 {
             // A journal is only ever cut at a frame that counts, so its owner was the latest claimer.
-            self.owner = Some(header.owner);
+            (self.owner, self.sharding) = (Some(header.owner), header.sharding);
             if matches!(header.kind, FrameKind::Commit | FrameKind::Snapshot) {
                 // Its parts need not be adjacent: a later frame of the owner may lie in between, and does not count
                 // there.
@@ -117,7 +133,7 @@ impl Judge {
             }
         }
         if header.kind == FrameKind::Claim {
-            self.owner = Some(header.owner);
+            (self.owner, self.sharding) = (Some(header.owner), header.sharding);
             self.open = None;
             return Ruling::Claimed;
         }
@@ -254,6 +270,12 @@ impl Fold {
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         self.judge.owner
+    }
+
+    /// The sharding of the latest claimer, by number.
+    #[must_use]
+    pub fn sharding(&self) -> u32 {
+        self.judge.sharding()
     }
 
     /// The input offset at which the next commit starts; `None` before the first one, which may start anywhere.

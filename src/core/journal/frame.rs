@@ -11,7 +11,9 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_checksum, put_i
 const MAGIC: [u8; 3] = *b"smj";
 /// Version 2: a commit of a span task may name a [`super::Witness`]. Version 3: a frame may name the owner of its journal, and
 /// a step-close record its [`super::Basis`]. Versions 1 and 2 are read.
-const VERSION: u8 = 3;
+/// Version 4: the sharding. It is written where that is not the first one, so that earlier versions stop there.
+const VERSION: u8 = 4;
+const FIRST_SHARDING_VERSION: u8 = 3;
 /// The version of a [`super::Notice`], whose format has not changed.
 const NOTICE_VERSION: u8 = 2;
 
@@ -55,6 +57,8 @@ pub struct Header {
     pub part: u32,
     /// How many parts the frame has, at least 1.
     pub parts: u32,
+    /// The [`super::Sharding`] of its writer, by number. Frames of an earlier one do not count behind a claim of a later one.
+    pub sharding: u32,
 }
 
 /// One record of a journal.
@@ -90,17 +94,18 @@ pub enum FrameError {
 /// The record that claims a journal. `note` is for operators: who claims and why; no code reads it.
 #[must_use]
 pub fn claim(owner: Owner, note: &str) -> Vec<u8> {
-    claim_bytes(owner, note, &[])
+    claim_bytes(owner, note, &[], 0)
 }
 
-/// The same of a journal that belongs to `identity`.
+/// The same of a journal that belongs to `identity`, for work in a sharding.
 #[must_use]
-pub fn claim_as(owner: Owner, note: &str, identity: &Identity) -> Vec<u8> {
-    claim_bytes(owner, note, &identity.encode())
+pub fn claim_as(owner: Owner, note: &str, identity: &Identity, sharding: u32) -> Vec<u8> {
+    claim_bytes(owner, note, &identity.encode(), sharding)
 }
 
-fn claim_bytes(owner: Owner, note: &str, identity: &[u8]) -> Vec<u8> {
-    let header = Header { owner, kind: FrameKind::Claim, seq: 0, commit_number: 0, from: 0, to: 0, part: 0, parts: 1 };
+fn claim_bytes(owner: Owner, note: &str, identity: &[u8], sharding: u32) -> Vec<u8> {
+    let kind = FrameKind::Claim;
+    let header = Header { owner, kind, seq: 0, commit_number: 0, from: 0, to: 0, part: 0, parts: 1, sharding };
     Frame { header, body: note.as_bytes(), identity }.encode()
 }
 
@@ -137,11 +142,15 @@ impl<'a> Frame<'a> {
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let Header { owner, kind, seq, commit_number, from, to, part, parts } = self.header;
+        let Header { owner, kind, seq, commit_number, from, to, part, parts, sharding } = self.header;
         let mut out = Vec::with_capacity(self.body.len() + self.identity.len() + 80);
         out.extend_from_slice(&MAGIC);
         // Notices also reach journals whose owner has the previous version, which must continue.
-        out.push(if owner == super::notice::SHARDS { NOTICE_VERSION } else { VERSION });
+        out.push(match (owner, sharding) {
+            (super::notice::SHARDS, _) => NOTICE_VERSION,
+            (_, 0) => FIRST_SHARDING_VERSION,
+            _ => VERSION,
+        });
         out.push(kind as u8);
         out.extend_from_slice(&owner.0.to_le_bytes());
         put_u64(&mut out, seq);
@@ -150,6 +159,9 @@ impl<'a> Frame<'a> {
         put_i64(&mut out, to);
         put_u64(&mut out, u64::from(part));
         put_u64(&mut out, u64::from(parts));
+        if sharding > 0 {
+            put_u64(&mut out, sharding.into());
+        }
         put_bytes(&mut out, self.body);
         if !self.identity.is_empty() {
             put_bytes(&mut out, self.identity);
@@ -177,6 +189,7 @@ impl<'a> Frame<'a> {
         let owner = Owner(u128::from_le_bytes(r.array()?));
         let (seq, commit_number, from, to) = (r.u64()?, r.u64()?, r.i64()?, r.i64()?);
         let (part, parts) = (r.uint()?, r.uint()?);
+        let sharding = if version > FIRST_SHARDING_VERSION { r.uint()? } else { 0 };
         let body = r.bytes()?;
         let identity = if r.is_empty() { &[] } else { r.bytes()? };
         Identity::decode(identity)?;
@@ -186,7 +199,7 @@ impl<'a> Frame<'a> {
         if parts > 1 && matches!(kind, FrameKind::Claim | FrameKind::Release) {
             return Err(Malformed("claim or release in parts").into());
         }
-        Ok(Self { header: Header { owner, kind, seq, commit_number, from, to, part, parts }, body, identity })
+        Ok(Self { header: Header { owner, kind, seq, commit_number, from, to, part, parts, sharding }, body, identity })
     }
 }
 
@@ -205,6 +218,7 @@ mod tests {
             to: i64::MAX,
             part: 1,
             parts: 2,
+            sharding: 0,
         };
         Frame { header, body, identity: &[] }
     }
@@ -220,7 +234,7 @@ mod tests {
     #[test]
     fn a_claim_names_the_owner_of_its_journal_and_one_of_an_earlier_version_names_none() {
         let identity = Identity { group: "x".to_owned(), topic: Some("y-z".to_owned()), topic_id: None };
-        let record = claim_as(Owner(7), "takes over", &identity);
+        let record = claim_as(Owner(7), "takes over", &identity, 0);
         let named = Frame::decode(&record).expect("just encoded");
         assert_eq!(Identity::decode(named.identity), Ok(Some(identity.clone())));
         assert_eq!(named.body, b"takes over");
@@ -236,6 +250,20 @@ mod tests {
         assert!(matches!(Frame::decode(&damaged), Err(FrameError::Damaged(_))));
         damaged.pop();
         assert!(matches!(Frame::decode(&damaged), Err(FrameError::Damaged(_))));
+    }
+
+    #[test]
+    fn only_a_frame_of_a_later_sharding_has_the_version_that_earlier_programs_refuse() {
+        let sharded = |sharding| {
+            let mut frame = frame(b"body");
+            frame.header.sharding = sharding;
+            frame.encode()
+        };
+        assert_eq!([sharded(0)[3], sharded(1)[3]], [FIRST_SHARDING_VERSION, VERSION]);
+        let record = sharded(300);
+        let again = Frame::decode(&record).expect("just encoded");
+        assert_eq!((again.header.sharding, again.body), (300, &b"body"[..]));
+        assert_eq!(Frame::decode(&sharded(0)), Ok(frame(b"body")));
     }
 
     #[test]

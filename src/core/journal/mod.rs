@@ -18,6 +18,7 @@ pub mod past;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 pub mod series;
+pub mod sharding;
 pub mod span;
 pub mod witness;
 pub mod writer;
@@ -30,6 +31,7 @@ pub use identity::Identity;
 pub use notice::{Notice, What};
 pub use past::{Event, ForcedCloses, Missed, Past, StepOf};
 pub use series::{Basis, Behind, Change, EmitCause, EmitMark, EndpointMark, SeriesFold, SeriesSnapshot, SeriesState};
+pub use sharding::Sharding;
 pub use span::{Cause, DeltaRecords, Needs, Regained, SpanCommit, SpanFold, SpanState};
 pub use witness::Witness;
 pub use writer::{AcceptedFrame, AppendProgress, JournalWriter};
@@ -67,7 +69,8 @@ pub enum JournalError {
     },
 }
 
-/// Whether another owner has claimed the journal in these records, which follow `owner`'s own claim.
+/// Whether another owner has claimed the journal in these records, which follow `owner`'s own claim. A claim of an earlier
+/// sharding is none.
 ///
 /// A fold that ends at a claim may find the journal [cut](JournalError::Cut) although nothing is wrong: a later owner
 /// has deleted what it no longer needs. Then the rest of the journal holds that owner's claim, and the remedy is to
@@ -77,11 +80,12 @@ pub enum JournalError {
 /// When a record is no frame; the error names its offset.
 pub fn is_contested<'a>(
     owner: Owner,
+    sharding: u32,
     mut records: impl Iterator<Item = (i64, &'a [u8])>,
 ) -> Result<bool, JournalError> {
     records.try_fold(false, |found, (offset, record)| {
-        let Header { kind, owner: other, .. } = decode_at(offset, record)?.header;
-        Ok(found || (kind == FrameKind::Claim && other != owner))
+        let Header { kind, owner: other, sharding: of, .. } = decode_at(offset, record)?.header;
+        Ok(found || (kind == FrameKind::Claim && other != owner && of >= sharding))
     })
 }
 
@@ -115,7 +119,7 @@ mod tests {
     fn only_a_foreign_claim_contests_a_journal() {
         let (mine, other) = (frame::claim(Owner(1), ""), frame::claim(Owner(2), ""));
         let commit = JournalWriter::new(Owner(2), 0, None, 0).commit(0, 1, b"").remove(0);
-        let contested = |records: &[&[u8]]| is_contested(Owner(1), (5..).zip(records.iter().copied()));
+        let contested = |records: &[&[u8]]| is_contested(Owner(1), 0, (5..).zip(records.iter().copied()));
         assert_eq!(contested(&[&mine, &commit]), Ok(false));
         assert_eq!(contested(&[&commit, &other, &mine]), Ok(true));
         assert!(matches!(contested(&[&mine, b""]), Err(JournalError::Frame { offset: 6, .. })));

@@ -44,8 +44,8 @@ impl Notice {
         }];
         put_u64(&mut body, self.shard.into());
         let (owner, kind) = (SHARDS, FrameKind::Release);
-        let header =
-            Header { owner, kind, seq: 0, commit_number: self.commit_number, from: 0, to: 0, part: 0, parts: 1 };
+        let (seq, commit_number, from, to, part, parts, sharding) = (0, self.commit_number, 0, 0, 0, 1, 0);
+        let header = Header { owner, kind, seq, commit_number, from, to, part, parts, sharding };
         Frame { header, body: &body, identity: &[] }.encode()
     }
 

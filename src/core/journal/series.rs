@@ -134,6 +134,8 @@ pub struct SeriesState {
     pub joining: BTreeSet<Source>,
     /// The number of the next commit.
     pub next_commit_number: u64,
+    /// The sharding of the latest claimer, by number.
+    pub sharding: u32,
     /// The journal offset of the oldest record that a restore still needs: everything below may be deleted.
     pub oldest_needed: Option<i64>,
 }
@@ -461,6 +463,7 @@ impl SeriesFold {
         self.state.identity = self.fold.identity().cloned();
         self.state.next = self.fold.next();
         self.state.next_commit_number = self.fold.next_commit_number();
+        self.state.sharding = self.fold.sharding();
         Ok(self.state)
     }
 }

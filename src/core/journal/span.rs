@@ -79,6 +79,8 @@ pub struct SpanState {
     pub witness: Option<Witness>,
     /// Every shard has acknowledged all delta records of commits below this number.
     pub forwarded: u64,
+    /// The sharding of the latest claimer, by number.
+    pub sharding: u32,
     /// The delta records from `forwarded` on, to be sent again, in order.
     pub unforwarded: VecDeque<(u64, DeltaRecords)>,
     /// What shards hold, and lack.
@@ -102,6 +104,8 @@ pub struct Needs {
     begins: BTreeMap<u64, i64>,
     /// Some shard has counted the delta records of all commits below this number.
     counted: u64,
+    /// The first commit of the present sharding: the snapshots that it began with hold all earlier ones.
+    first: u64,
 }
 
 /// Collects what shards lack of the commits in a journal, in a second reading.
@@ -246,7 +250,11 @@ impl SpanFold {
     /// When the record is no frame, or a commit counts whose body cannot be read. Both name the offset.
     pub fn apply(&mut self, offset: i64, record: &[u8]) -> Result<Ruling, JournalError> {
         let frame = decode_at(offset, record)?;
+        let before = self.fold.sharding();
         let verdict = self.fold.apply(&frame);
+        if verdict == FrameVerdict::Claimed && self.fold.sharding() > before {
+            self.resharded();
+        }
         let counts = matches!(verdict, FrameVerdict::Part | FrameVerdict::Commit { .. });
         let start = self.start.follow(offset, &frame.header, counts);
         if let Some(notice) = Notice::of(&frame) {
@@ -270,6 +278,15 @@ impl SpanFold {
                 return Err(JournalError::Body { offset, source: Malformed("a span task takes no snapshots") });
             }
         })
+    }
+
+    /// The latest claimer works in a later sharding. That begins with the delta records of all commits so far, and what
+    /// shards of the one before have asked for concerns it no more.
+    fn resharded(&mut self) {
+        let first = self.fold.next_commit_number();
+        self.state.forwarded = first;
+        self.state.unforwarded.clear();
+        self.state.needs.resharded(first);
     }
 
     fn count(&mut self, commit_number: u64, commit: SpanCommit, start: i64) -> Result<(), Malformed> {
@@ -310,6 +327,7 @@ impl SpanFold {
         self.state.topic_id = self.fold.topic_id().map(str::to_owned);
         self.state.next = self.fold.next();
         self.state.next_commit_number = self.fold.next_commit_number();
+        self.state.sharding = self.fold.sharding();
         self.state.oldest_needed = self.state.needs.oldest(self.state.forwarded);
         Ok(self.state)
     }
@@ -325,9 +343,19 @@ impl Needs {
         self.answered.clear();
     }
 
+    /// Commits from this one on are for other shards. Until the first of them counts, nothing may be deleted.
+    fn resharded(&mut self, first: u64) {
+        let begins = std::mem::take(&mut self.begins);
+        *self = Self { begins, counted: self.counted, first, ..Self::default() };
+    }
+
     /// A shard has written a notice into the journal.
     pub fn hear(&mut self, Notice { shard, what, commit_number }: Notice) {
         self.counted = self.counted.max(commit_number);
+        if commit_number < self.first {
+            // A shard of an earlier sharding wrote it.
+            return;
+        }
         match what {
             What::Holds => {
                 let held = self.held.entry(shard).or_insert(commit_number);

@@ -18,6 +18,7 @@ pub struct JournalWriter {
     /// The owner of the journal; stands in the first part of every frame, because claims are trimmed away.
     identity: Vec<u8>,
     max_part: usize,
+    sharding: u32,
     /// The journal up to `last`, as every reader sees it.
     judge: Judge,
     /// The last offset whose record and all before it have been judged.
@@ -96,6 +97,7 @@ impl JournalWriter {
             owner,
             identity: Vec::new(),
             max_part: MAX_PART,
+            sharding: 0,
             judge: Judge::new(Some(owner), next, next_commit_number),
             last: claim_offset,
             tail: Tail { seq: 1, commit_number: next_commit_number, next },
@@ -112,6 +114,12 @@ impl JournalWriter {
     #[must_use]
     pub fn named(self, identity: &Identity) -> Self {
         Self { identity: identity.encode(), ..self }
+    }
+
+    /// The same writer at work in a sharding, as its claim.
+    #[must_use]
+    pub fn in_sharding(self, sharding: u32) -> Self {
+        Self { sharding, judge: self.judge.of(sharding), ..self }
     }
 
     /// The same writer with at most `bytes` of body per record, for brokers that accept less than [`MAX_PART`].
@@ -197,7 +205,10 @@ impl JournalWriter {
             if super::sabotage::is_off(super::sabotage::Rule::Claim) && frame.header.kind == FrameKind::Claim {
                 continue;
             }
-            if frame.header.kind == FrameKind::Claim && frame.header.owner != self.owner {
+            if frame.header.kind == FrameKind::Claim
+                && frame.header.owner != self.owner
+                && frame.header.sharding >= self.sharding
+            {
                 return Ok(self.stop(Stop::Fenced));
             }
             // This writer's own record may be here as well, when a retry stored it twice.
@@ -211,7 +222,17 @@ impl JournalWriter {
         let parts = u32::try_from(chunks.len()).expect("a body in memory has fewer than 2^32 parts");
         let Tail { seq, commit_number, .. } = self.tail;
         self.tail.seq += 1;
-        let header = |part| Header { owner: self.owner, kind, seq, commit_number, from, to, part, parts };
+        let header = |part| Header {
+            owner: self.owner,
+            kind,
+            seq,
+            commit_number,
+            from,
+            to,
+            part,
+            parts,
+            sharding: self.sharding,
+        };
         self.pending.extend((0..parts).map(header));
         let frame = |(part, body)| {
             let identity = if part == 0 { self.identity.as_slice() } else { &[] };

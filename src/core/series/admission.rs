@@ -95,6 +95,24 @@ pub(super) fn is_overflow(block: &[u8]) -> bool {
     labels::iter(block).any(|(name, value)| name == OVERFLOW_LABEL && (value == "true" || is_of_tenants(block)))
 }
 
+/// The shard in the labels of a set that stands for sets of a shard which have no service in common.
+pub(super) fn overflow_shard(family: Family, block: &[u8]) -> Option<u32> {
+    let subject = subject_of(family, block);
+    let own = |label: (&str, &str)| [OVERFLOW_LABEL, SHARD_LABEL].contains(&label.0) || Some(label) == subject;
+    let stands_for_others = is_overflow(block) && labels::iter(block).all(own);
+    let shard = labels::iter(block).find(|(name, _)| *name == SHARD_LABEL)?.1;
+    if stands_for_others { shard.parse().ok() } else { None }
+}
+
+/// The labels of the set of another shard that stands for the same there.
+pub(super) fn in_shard(block: &[u8], shard: u32) -> Vec<u8> {
+    let (shard, mut out) = (shard.to_string(), Vec::new());
+    for (name, value) in labels::iter(block) {
+        put_label(&mut out, name, if name == SHARD_LABEL { &shard } else { value });
+    }
+    out
+}
+
 /// The label of the objective or the metric that a set counts for. Sets that stand for others keep it.
 pub(super) fn subject_of(family: Family, block: &[u8]) -> Option<(&str, &str)> {
     let label = match family {

@@ -71,6 +71,14 @@ impl Tenancy {
         }
     }
 
+    /// Adds what another shard knows. They differ only after steps that were closed on stall timeout.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (name, last) in &other.0 {
+            let known = self.0.entry(Arc::clone(name)).or_insert(*last);
+            *known = (*known).max(*last);
+        }
+    }
+
     fn has(&self, tenant: &str) -> bool {
         tenant == OVERFLOW_TENANT || self.0.contains_key(tenant)
     }

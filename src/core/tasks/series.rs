@@ -4,11 +4,13 @@
 //! *Out:* [`ClosedStep`]s, snapshots. *Owner:* one thread of the worker, or a test. *Never:* a clock, a guess about a
 //! silent source: the caller knows how long it has been silent. *Next:* the worker journals the step-close record and sends.
 
+mod reshard;
 mod sources;
 mod terms;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use self::reshard::ReshardError;
 use self::sources::Sources;
 pub use self::terms::Terms;
 use crate::core::deltas::{DeltaHead, DeltaRecord, DeltaRecordError, SetDelta};

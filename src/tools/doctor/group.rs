@@ -46,11 +46,7 @@ pub fn judge_group(facts: &GroupFacts, out: &mut Diagnoses) {
             "there are {} workers and {shards} shards, so some have no part of the second stage",
             workers.len()
         );
-        out.bad(
-            Severity::Note,
-            text,
-            "kafka.shards is fixed for the life of a group; another kafka.group may have more",
-        );
+        out.bad(Severity::Note, text, "`spanmill reshard` gives the group more shards while its workers are stopped");
     }
 }
 

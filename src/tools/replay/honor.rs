@@ -32,7 +32,8 @@ struct Log<'a> {
 pub(super) fn honor(loaded: &Loaded, group: &str, partitions: &mut [Planned]) -> Result<(), RunError> {
     let kafka = &loaded.config.kafka;
     let (names, reader) = (TopicNames::new(group), LogReader::new(kafka)?);
-    let topics = Topics::new(kafka)?;
+    let topics = Topics::new(kafka)?.named(&names);
+    topics.enter_sharding()?;
     let live = topics.partitions(&names.series_journal())?;
     let live = live.ok_or_else(|| RunError::NoGroup(group.to_owned()))?.unsigned_abs();
     // Nothing before the step of the first record can be missed.

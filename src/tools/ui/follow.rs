@@ -176,8 +176,11 @@ impl Thread {
 
     fn begin(&mut self) -> Result<Follower, FollowError> {
         let tenants = Arc::clone(&self.tenants);
-        let (kafka, topic) = (&tenants.defaults().kafka, self.names.deltas());
-        let shards = Topics::new(kafka)?.partitions(&topic)?.ok_or_else(|| FollowError::NoTopic(topic.clone()))?;
+        let kafka = &tenants.defaults().kafka;
+        let topics = Topics::new(kafka)?.named(&self.names);
+        topics.enter_sharding()?;
+        let topic = self.names.deltas();
+        let shards = topics.partitions(&topic)?.ok_or_else(|| FollowError::NoTopic(topic.clone()))?;
         self.map.lock().expect((0..shards).map(i32::unsigned_abs));
         let scanner = Scanner::new(kafka)?;
         let mut from = BTreeMap::new();

@@ -64,11 +64,13 @@ struct KeptBack {
 
 /// Runs until the worker is stopped.
 pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
-    let topics = Topics::new(&parts.clients.config.kafka)?.watched(&parts.clients.telemetry);
+    let config = &parts.clients.config.kafka;
+    let topics = Topics::new(config)?.named(&parts.clients.names).watched(&parts.clients.telemetry);
     let sources = match parts.mode.planned_sources() {
         Some(planned) => planned,
         None => wait_for_sources(parts, &topics)?,
     };
+    topics.agrees_with_sharding(config.shards)?;
     // A replay reads what the live workers have repartitioned.
     let live = parts.mode.follows_changes();
     let stage = if live { Stage::start(&parts.clients).map_err(WorkerError::Thread)? } else { None };
@@ -276,6 +278,10 @@ fn follow_topics(parts: &Parts, topics: &Topics, following: &mut Following, memb
             return false;
         }
     };
+    // Behind the creation of journals: those that are there when the number of shards changes are reserved.
+    if !topics.is_in_sharding() {
+        return false;
+    }
     let served = without(found, &short);
     if served.is_empty() {
         return false;

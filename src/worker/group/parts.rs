@@ -84,7 +84,7 @@ impl Parts {
     }
 
     /// What acquiring tasks needs.
-    pub(super) fn means(&self) -> Means {
+    pub(crate) fn means(&self) -> Means {
         Means {
             clients: Arc::clone(&self.clients),
             tenants: Arc::clone(&self.tenants),

@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::assignment;
 use super::client::{self, Heard, KafkaError};
 use super::fed::Fed;
+use super::members::{self, GroupOffset, Partition};
 use super::reader::Stretch;
 use super::scan::Scanner;
 use crate::config::settings::Kafka;
@@ -79,6 +80,26 @@ impl Inspector {
             owners.extend(owned.into_iter().map(|partition| (partition, name.clone())));
         }
         Ok(owners)
+    }
+
+    /// The members of a group: client ID and host. Brokers tell nothing of those that use the protocol of KIP-848.
+    ///
+    /// # Errors
+    /// When the brokers do not report them, or the group may not be described.
+    pub fn members(&self, group: &str) -> Result<Vec<String>, KafkaError> {
+        let list = self.consumer.fetch_group_list(Some(group), TELLS_WITHIN);
+        let list = list.map_err(|e| KafkaError::request(format!("describe the group {group}"), e))?;
+        let members = list.groups().iter().flat_map(GroupInfo::members);
+        let name = |client: &str, host: &str| format!("{client} at {}", host.trim_start_matches('/'));
+        Ok(members.map(|member| name(member.client_id(), member.client_host())).collect())
+    }
+
+    /// What the group has as the offset of a partition.
+    ///
+    /// # Errors
+    /// When the group may not be asked, or does not answer.
+    pub fn offset(&self, partition: &Partition) -> Result<Option<GroupOffset>, KafkaError> {
+        members::committed(&self.consumer, partition)
     }
 
     /// The offsets that the group has committed, by partition; `None` where it has none.

@@ -44,6 +44,9 @@ pub trait JournalFold: Default {
 
     /// The owner that claimed the journal last, and the identity that it claimed it as.
     fn owner(state: &Self::State) -> (Option<Owner>, Option<&Identity>);
+
+    /// The number of the sharding in which the journal was claimed last.
+    fn sharding(state: &Self::State) -> u32;
 }
 
 // === impl JournalLog ===
@@ -94,6 +97,10 @@ impl JournalFold for SpanFold {
     fn owner(state: &SpanState) -> (Option<Owner>, Option<&Identity>) {
         (state.owner, state.identity.as_ref())
     }
+
+    fn sharding(state: &SpanState) -> u32 {
+        state.sharding
+    }
 }
 
 impl JournalFold for SeriesFold {
@@ -113,5 +120,9 @@ impl JournalFold for SeriesFold {
 
     fn owner(state: &SeriesState) -> (Option<Owner>, Option<&Identity>) {
         (state.owner, state.identity.as_ref())
+    }
+
+    fn sharding(state: &SeriesState) -> u32 {
+        state.sharding
     }
 }

@@ -45,6 +45,22 @@ pub enum GroupOffset {
     Foreign(i64),
 }
 
+/// The offset of a partition that the group of a consumer has.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    p: &Partition,
+) -> Result<Option<GroupOffset>, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&p.topic, p.partition);
+    let what = || format!("read the group's offset of {}[{}]", p.topic, p.partition);
+    let found = consumer.committed_offsets(list, TIMEOUT).map_err(|e| KafkaError::request(what(), e))?;
+    Ok(found.elements().iter().find_map(|e| match e.offset() {
+        Offset::Offset(offset) if e.metadata() == COMMIT_MARK => Some(GroupOffset::Ours(offset)),
+        Offset::Offset(offset) => Some(GroupOffset::Foreign(offset)),
+        _ => None,
+    }))
+}
+
 /// Receives the decisions of the group, on the thread that polls. A revocation must return only after the partitions
 /// are closed.
 pub trait OnChange: Send + Sync {
@@ -277,15 +293,7 @@ impl Member {
     /// # Errors
     /// When the group does not answer.
     pub fn committed(&self, p: &Partition) -> Result<Option<GroupOffset>, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&p.topic, p.partition);
-        let what = || format!("read the group's offset of {}[{}]", p.topic, p.partition);
-        let found = self.consumer.committed_offsets(list, TIMEOUT).map_err(|e| KafkaError::request(what(), e))?;
-        Ok(found.elements().iter().find_map(|e| match e.offset() {
-            Offset::Offset(offset) if e.metadata() == COMMIT_MARK => Some(GroupOffset::Ours(offset)),
-            Offset::Offset(offset) => Some(GroupOffset::Foreign(offset)),
-            _ => None,
-        }))
+        committed(&self.consumer, p)
     }
 
     /// Where partitions end, in one request to each of their leaders. One whose leader does not answer is skipped.

@@ -2,7 +2,7 @@
 //!
 //! For a group `g` and each source topic `t`: `g-t-journal` (one partition per partition of `t`; of a topic called `series` it
 //! is `g-series.journal`), and for the group
-//! `g-deltas` and `g-series-journal` (one partition per shard). None of them may be compacted or expire by time: spanmill
+//! `g-deltas` and `g-series-journal` (one partition per shard), with the number of the sharding after `spanmill reshard`. None of them may be compacted or expire by time: spanmill
 //! deletes what it no longer needs itself.
 
 mod by_trace;
@@ -12,6 +12,7 @@ mod fit;
 mod health;
 mod names;
 mod settings;
+mod sharding;
 mod sources;
 mod trim;
 
@@ -78,6 +79,18 @@ impl Topics {
             default_copies: OnceLock::new(),
             left_out,
         })
+    }
+
+    /// The names of the group's topics.
+    #[must_use]
+    pub fn names(&self) -> &TopicNames {
+        &self.names
+    }
+
+    /// The same with names that others share.
+    #[must_use]
+    pub fn named(self, names: &TopicNames) -> Self {
+        Self { names: names.clone(), ..self }
     }
 
     /// Counts failures and risks in `telemetry`.

@@ -21,14 +21,16 @@ const CLAIM_TRIES: u32 = 5;
 
 /// The claim of a journal.
 #[derive(Debug, Clone)]
-pub(super) struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     pub(super) journal: &'a str,
     pub(super) partition: i32,
-    pub(super) owner: Owner,
+    pub(crate) owner: Owner,
     /// Whose journal it must be.
     pub(super) identity: Identity,
+    /// The sharding that it is made for.
+    pub(super) sharding: u32,
     /// Where it lies in the journal.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
 }
 
 // === impl Claim ===
@@ -50,6 +52,11 @@ impl Claim<'_> {
         }
         let state = folded.map_err(|e| self.damaged(e))?;
         let (owner, identity) = F::owner(&state);
+        let (topic, partition, found) = (self.journal.to_owned(), self.partition, F::sharding(&state));
+        if found > self.sharding {
+            let shardings = means.clients.names.shardings();
+            return Err(TakeoverError::Resharded { topic, partition, shardings, found });
+        }
         if owner != Some(self.owner) {
             return Err(self.overtaken());
         }
@@ -64,7 +71,7 @@ impl Claim<'_> {
         let stretch = Stretch { topic, partition, from: low.max(self.offset + 1), to: high };
         reader.read(stretch, &means.stop, &mut |offset, record| {
             let later = std::iter::once((offset, record));
-            let contested = is_contested(self.owner, later).map_err(|e| self.damaged(e))?;
+            let contested = is_contested(self.owner, self.sharding, later).map_err(|e| self.damaged(e))?;
             if contested { Err(self.overtaken()) } else { Ok(()) }
         })
     }
@@ -93,6 +100,7 @@ pub(super) fn stake_claim<'a>(
     topic: &'a str,
     partition: i32,
     identity: Identity,
+    sharding: u32,
 ) -> Result<Claim<'a>, TakeoverError> {
     begins_as_ours(means, reader, topic, partition, &identity)?;
     let note = format!("{} pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
@@ -102,9 +110,9 @@ pub(super) fn stake_claim<'a>(
             return Err(KafkaError::Stopping.into());
         }
         let owner = Owner(rand::random());
-        let claim = claim_as(owner, &note, &identity);
+        let claim = claim_as(owner, &note, &identity, sharding);
         match means.clients.appender.append_and_wait(topic, partition, &claim, CLAIM_TIMEOUT) {
-            Ok(Some(offset)) => return Ok(Claim { journal: topic, partition, owner, identity, offset }),
+            Ok(Some(offset)) => return Ok(Claim { journal: topic, partition, owner, identity, sharding, offset }),
             Ok(None) => tracing::debug!(topic, partition, "claim acknowledged without an offset, claiming again"),
             Err(error) => {
                 if matches!(error.code(), Some(Unknown::UnknownPartition | Unknown::UnknownTopicOrPartition)) {

@@ -68,13 +68,19 @@ pub(crate) enum TakeoverError {
     Lacks { shard: i32, lacks: String },
     #[error("a bug in spanmill: {0}; please report it")]
     Panicked(String),
+    #[error(
+        "{topic}[{partition}] is reserved for sharding {found}: `spanmill reshard` has changed the number of shards, or \
+         was interrupted. Run it again if it did not finish; then restart this worker, with Describe and Read granted \
+         on {shardings}"
+    )]
+    Resharded { topic: String, partition: i32, shardings: String, found: u32 },
     #[error("{topic}[{partition}] was claimed by another worker")]
     Overtaken { topic: String, partition: i32 },
 }
 
 /// What an operator can do about a topic that was re-created or has lost records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Remedy {
+pub(crate) enum Remedy {
     #[error(
         "Stop all workers of the group and set the offset to continue from, with `kafka-consumer-groups \
          --reset-offsets` and --to-earliest for a new topic or --to-latest for one that lost its end"

@@ -20,9 +20,7 @@ const LAST_DELTA_RECORDS: i64 = 4;
 
 /// The committed offset of the group for the input of a task; `None` if there is none.
 pub(super) fn group_offset(means: &Means, id: &TaskId) -> Result<Option<GroupOffset>, KafkaError> {
-    // Without a member there is no group that could be asked: the worker is stopping.
-    let member = means.groups.member(id.kind).ok_or(KafkaError::Stopping)?;
-    member.committed(&Partition { topic: id.topic.clone(), partition: id.partition })
+    means.groups.committed(id.kind, &Partition { topic: id.topic.clone(), partition: id.partition })
 }
 
 /// Checks that the journal reaches as far as the group's offset. Commits after the group's last offset may be lost all

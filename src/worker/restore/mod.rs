@@ -8,10 +8,13 @@ mod claim;
 mod error;
 mod evidence;
 mod means;
+mod offline;
 mod pool;
 mod refold;
 mod reset;
 mod takeover;
 
+pub(crate) use self::error::TakeoverError;
 pub(crate) use self::means::{Means, log_reader};
+pub(crate) use self::offline::{Offline, SpanJournal};
 pub(crate) use self::pool::Pool;

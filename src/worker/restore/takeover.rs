@@ -28,7 +28,7 @@ pub(super) fn take_span(means: &Means, reader: &LogReader, id: &TaskId) -> Resul
         told => told?,
     };
     let identity = Identity { topic: Some(id.topic.clone()), topic_id, ..means.clients.identity() };
-    let claim = stake_claim(means, reader, &journal, id.partition, identity)?;
+    let claim = stake_claim(means, reader, &journal, id.partition, identity, means.clients.names.sharding())?;
     means.clients.telemetry.tasks().update(id, |s| s.state = TaskState::Restoring);
     let state = claim.state::<SpanFold>(means, reader)?;
     let needed = state.oldest_needed;
@@ -55,8 +55,9 @@ fn restore_span(
     let instruction =
         said.filter(|_| means.mode.obeys_resets()).and_then(|said| reset::instruction(said, id, (low, high)));
     let mut restored = restored(&state);
-    let writer =
-        JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number).named(&claim.identity);
+    let writer = JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number)
+        .named(&claim.identity)
+        .in_sharding(claim.sharding);
     if let Some(instruction) = instruction {
         if state.next != Some(instruction.to()) || found != Found::Same {
             instruction.prepare(&mut restored);
@@ -188,15 +189,27 @@ pub(super) fn take_series(
     id: &TaskId,
     held: &mut Held,
 ) -> Result<TakenSeries, TakeoverError> {
+    take_series_in(means, reader, id, held, means.clients.names.sharding())
+}
+
+/// The same of a journal that may be reserved for a later sharding than the one whose topics these are.
+pub(super) fn take_series_in(
+    means: &Means,
+    reader: &LogReader,
+    id: &TaskId,
+    held: &mut Held,
+    sharding: u32,
+) -> Result<TakenSeries, TakeoverError> {
     let journal = means.clients.names.series_journal();
-    let claim = stake_claim(means, reader, &journal, id.partition, means.clients.identity())?;
+    let claim = stake_claim(means, reader, &journal, id.partition, means.clients.identity(), sharding)?;
     means.clients.telemetry.tasks().update(id, |s| s.state = TaskState::Restoring);
     let state = claim.state::<SeriesFold>(means, reader)?;
     evidence::has_its_end(means, reader, &claim, state.next, evidence::group_offset(means, id)?)?;
     let snapshot = state.snapshot.as_ref().map_or(0, |s| s.body.len() + s.undelivered.len() + s.apart.len());
     held.set(Part::Readers, reader.memory() + snapshot);
-    let writer =
-        JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number).named(&claim.identity);
+    let writer = JournalWriter::new(claim.owner, claim.offset, state.next, state.next_commit_number)
+        .named(&claim.identity)
+        .in_sharding(claim.sharding);
     let in_force = means.tenants.in_force();
     let settings_error = |source| TakeoverError::Settings { shard: id.partition, source };
     let own = means.tenants.series_settings(&in_force.tenants);

@@ -20,7 +20,7 @@ type Again = (Vec<StepBatch>, Vec<(Millis, Vec<StepBatch>)>);
 
 /// For which tracks of its tenant, whose endpoints are these, a batch that a snapshot holds is meant: all of them, if it was
 /// stored when the tenant had one only. None, if its endpoint is not one of the tenant's any more.
-fn meant(batch: &StepBatch, endpoints: &[Endpoint]) -> Vec<Option<Arc<str>>> {
+pub(crate) fn meant(batch: &StepBatch, endpoints: &[Endpoint]) -> Vec<Option<Arc<str>>> {
     let named = |endpoint: &Endpoint| Some(Arc::clone(&endpoint.name));
     match (&batch.endpoint, endpoints) {
         (None, [] | [_]) => vec![None],

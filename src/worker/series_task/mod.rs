@@ -32,6 +32,7 @@ use self::agreement::Agreement;
 use self::delivering::{Delivering, Track};
 use self::delta_records::apply;
 pub(crate) use self::delta_records::{UnknownDeltaRecord, told};
+pub(crate) use self::endpoints::meant;
 use self::gaps::{Gaps, LASTS};
 use self::joining::Joining;
 use self::silence::Silence;

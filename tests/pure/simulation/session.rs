@@ -67,7 +67,7 @@ impl Session {
     pub(crate) fn is_contested(&self, net: &Net, claim: i64) -> Result<bool, String> {
         let log = net.log(self.topic);
         let later = log.read(claim + 1, log.end()).iter().map(|(o, r)| (*o, &**r));
-        is_contested(self.owner, later).map_err(|e| e.to_string())
+        is_contested(self.owner, 0, later).map_err(|e| e.to_string())
     }
 
     /// Looks for what shards have written behind our own last record.

@@ -5,7 +5,7 @@ const B: Owner = Owner(2);
 
 fn frame(owner: Owner, kind: FrameKind, commit_number: u64, from: i64, to: i64) -> Frame<'static> {
     Frame {
-        header: Header { owner, kind, seq: commit_number + 1, commit_number, from, to, part: 0, parts: 1 },
+        header: Header { owner, kind, seq: commit_number + 1, commit_number, from, to, part: 0, parts: 1, sharding: 0 },
         body: b"x",
         identity: &[],
     }
@@ -220,4 +220,28 @@ fn a_later_frame_between_the_parts_of_the_first_that_is_left_does_not_count() {
     log[2..].iter().for_each(|frame| drop(cut.apply(frame)));
     assert_eq!((whole.next(), whole.next_commit_number()), (Some(60), 6));
     assert_eq!((cut.next(), cut.next_commit_number()), (Some(60), 6), "what is left tells the same");
+}
+
+fn sharded(frame: Frame<'static>, sharding: u32) -> Frame<'static> {
+    Frame { header: Header { sharding, ..frame.header }, ..frame }
+}
+
+#[test]
+fn behind_a_claim_of_a_later_sharding_nothing_of_an_earlier_one_counts_any_more() {
+    let old = FrameVerdict::Ignored(Ignored::OldSharding);
+    let mut fold = Fold::new();
+    let reserved = [claim(A), commit(A, 0, 0, 5), sharded(claim(B), 2)];
+    assert_eq!(last(&mut fold, &reserved), FrameVerdict::Claimed);
+    assert_eq!((fold.sharding(), fold.next_commit_number()), (2, 1));
+    for zombie in [claim(A), sharded(claim(A), 1), commit(A, 1, 5, 6), commit(B, 1, 5, 6)] {
+        assert_eq!(fold.apply(&zombie), old);
+    }
+    assert_eq!((fold.owner(), fold.next()), (Some(B), Some(5)));
+    assert_eq!(fold.apply(&sharded(frame(B, FrameKind::Release, 1, 5, 5), 2)), FrameVerdict::Released);
+    assert_eq!(fold.apply(&claim(A)), old, "also while the journal has no owner");
+    assert_eq!(last(&mut fold, &[sharded(claim(A), 2), sharded(commit(A, 1, 5, 6), 2)]), accepted(1, 5, 6));
+    // The claim of the sharding may have been deleted, and frames name it all the same.
+    let mut cut = Fold::after_cut();
+    assert_eq!(last(&mut cut, &[sharded(commit(A, 1, 5, 6), 2), claim(B)]), old);
+    assert_eq!((cut.owner(), cut.sharding()), (Some(A), 2));
 }

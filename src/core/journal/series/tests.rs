@@ -83,6 +83,7 @@ fn bodies_survive_the_round_trip() {
 fn a_new_owner_starts_from_the_snapshot_and_the_marks_after_it() {
     let state = fold(SeriesFold::new(), 0, &journal()).expect("whole");
     let expected = SeriesState {
+        sharding: 0,
         identity: None,
         owner: Some(ME),
         snapshot: Some(SeriesSnapshot { body: vec![9; 40], deltas_offset: 25, step: 30, ..SeriesSnapshot::default() }),

@@ -58,6 +58,7 @@ fn a_new_owner_starts_where_the_last_accepted_commit_ended() {
     let state = fold.into_state().expect("whole");
     let last = commit(140, 2);
     let expected = SpanState {
+        sharding: 0,
         identity: None,
         topic_id: None,
         owner: Some(ME),
@@ -198,4 +199,36 @@ proptest! {
             assert_eq!(SpanCommit::decode(&commit.encode()), Ok(commit));
         }
     }
+}
+
+#[test]
+fn another_sharding_begins_with_all_commits_so_far_and_owes_nothing_to_the_shards_before_it() {
+    use super::super::frame::claim_as;
+    let group = Identity { group: "g".to_owned(), topic: Some("spans".to_owned()), topic_id: None };
+    let mut records = journal();
+    records.extend([notice(1, What::Lacks, 0), notice(0, What::Holds, 1), claim_as(ME, "", &group, 4)]);
+    // Shards of before that have not noticed yet.
+    records.extend([notice(1, What::Lacks, 2), claim(Owner(9), "")]);
+    let state = |records: &[Vec<u8>]| {
+        let mut fold = SpanFold::new();
+        apply(&mut fold, 0, records).expect("frames");
+        fold.into_state().expect("whole")
+    };
+    let begun = state(&records);
+    assert_eq!((begun.owner, begun.sharding), (Some(ME), 4));
+    assert_eq!((begun.next, begun.next_commit_number, begun.forwarded), (Some(60), 3, 3));
+    assert!(begun.unforwarded.is_empty() && begun.needs.to_send_again(3).is_empty());
+    assert_eq!(begun.oldest_needed, None, "no shard has said what it holds");
+    let first = SpanCommit { delta_records: vec![vec![vec![1]]; 3], ..commit(160, 3) };
+    let mut writer = JournalWriter::new(ME, 9, begun.next, 3).in_sharding(4);
+    records.extend(writer.commit(60, 80, &first.encode()));
+    let after = state(&records);
+    assert_eq!(after.unforwarded, [(3, first.delta_records)], "it goes to three shards");
+    records.extend((0..3).map(|shard| notice(shard, What::Holds, 3)));
+    assert_eq!(state(&records).oldest_needed, Some(12), "where it lies");
+    // A reader that finds nothing of before comes to the same.
+    let mut cut = SpanFold::after_cut();
+    apply(&mut cut, 12, &records[12..]).expect("frames");
+    let cut = cut.into_state().expect("whole");
+    assert_eq!((cut.sharding, cut.forwarded, cut.next_commit_number), (4, 3, 4));
 }

@@ -309,3 +309,18 @@ mod epoch {
         assert_eq!(w.acknowledged(Some(1)), AppendProgress::Unknown);
     }
 }
+
+#[test]
+fn a_claim_of_an_earlier_sharding_in_the_gap_is_harmless_and_one_of_a_later_one_fences() {
+    use super::super::frame::claim_as;
+    let group = Identity { group: "g".to_owned(), topic: None, topic_id: None };
+    for (sharding, fences) in [(0, false), (1, false), (2, true), (3, true)] {
+        let mut w = writer().in_sharding(2);
+        let records = w.commit(100, 110, b"one");
+        assert_eq!(Frame::decode(&records[0]).expect("a frame").header.sharding, 2);
+        assert_eq!(w.acknowledged(Some(13)), AppendProgress::ReadGap { after: 10, before: 13 });
+        let claim = claim_as(OTHER, "late", &group, sharding);
+        let expected = if fences { AppendProgress::Fenced } else { AppendProgress::Accepted(vec![frame(7, 100, 110)]) };
+        assert_eq!(gap(&mut w, &[(11, &claim), (12, &zombie())]), expected, "{sharding}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::core::model::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 use crate::core::series::VERSION_3;
 
 /// All sources that ever sent a delta record, by topic and partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
     /// Those that have finished one, or were forgotten.
     topics: BTreeMap<String, BTreeMap<i32, Source>>,
@@ -173,6 +173,31 @@ impl Sources {
         } else if let Some(source) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition)) {
             source.gone = true;
         }
+    }
+
+    /// Adds what another shard knows, which has counted the same delta records. It may have forgotten other sources, or have
+    /// been restored from a snapshot of an earlier version: what keeps memory for longer counts.
+    pub(super) fn merge(&mut self, other: Self) {
+        let and = |mine: Source, other: Source| Source {
+            at: mine.at.max(other.at),
+            respell_after: mine.respell_after.max(other.respell_after),
+            settings: mine.settings.or(other.settings),
+            gone: mine.gone && other.gone,
+        };
+        for (topic, partitions) in other.topics {
+            let known = self.topics.entry(topic).or_default();
+            for (partition, source) in partitions {
+                let both = known.get(&partition).map_or(source, |mine| and(*mine, source));
+                known.insert(partition, both);
+            }
+        }
+        for (place, source) in other.begun {
+            let both = self.begun.get(&place).map_or(source, |mine| and(*mine, source));
+            self.begun.insert(place, both);
+        }
+        let topics = &self.topics;
+        self.begun.retain(|(topic, partition), _| !topics.get(topic).is_some_and(|all| all.contains_key(partition)));
+        self.told.extend(other.told);
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limits;
 mod overflow;
 mod property;
+mod reshard;
 mod seen;
 mod settings;
 mod since;
@@ -145,12 +146,17 @@ impl Source {
     }
 
     fn cut(&mut self, step: Millis, stream_time: Millis) -> Vec<Vec<u8>> {
+        self.cut_for(1, step, stream_time).remove(0)
+    }
+
+    /// The delta records of a commit, for each of so many shards.
+    fn cut_for(&mut self, shards: u32, step: Millis, stream_time: Millis) -> Vec<Vec<Vec<u8>>> {
         let topic = self.topic.to_owned();
         let (partition, commit_number, tenants) = (self.partition, self.commit_number, Vec::new());
         let head =
             DeltaHead { topic, partition, commit_number, part: 0, parts: 0, step, stream_time, sender: None, tenants };
         self.commit_number += 1;
-        self.table.cut(head, 1).delta_records.remove(0)
+        self.table.cut(head, shards).delta_records
     }
 }
 

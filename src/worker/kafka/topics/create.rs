@@ -41,8 +41,8 @@ impl Topics {
         match self.partitions(topic)? {
             None => self.create(topic, wanted),
             Some(found) if found != wanted => Err(KafkaError::Topic(format!(
-                "topic {topic} has {found} partitions, but kafka.shards is {wanted}; the number of shards is fixed \
-                 for the life of a group: set kafka.shards to {found}, or use another kafka.group"
+                "topic {topic} has {found} partitions, but kafka.shards is {wanted}; set kafka.shards to \
+                 {found}, or change the number of shards with `spanmill reshard`"
             ))),
             Some(_) => Ok(()),
         }

@@ -4,10 +4,10 @@ use super::*;
 use crate::core::model::Unit;
 
 /// Splitmix64.
-pub(super) struct Rng(u64);
+pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -25,7 +25,7 @@ pub(super) struct Told {
     records: Vec<Vec<u8>>,
 }
 
-fn seen(rng: &mut Rng, at: Millis) -> Seen {
+pub(super) fn seen(rng: &mut Rng, at: Millis) -> Seen {
     let family = if rng.below(3) == 0 { Family::ServiceGraph } else { Family::SpanMetrics };
     let counts = [1 + rng.below(3), if rng.below(4) == 0 { rng.below(50) } else { 0 }];
     let ns =
