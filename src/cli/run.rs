@@ -3,8 +3,8 @@
 mod progress;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -12,10 +12,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use self::progress::RunProgress;
 use super::{ConfigArgs, fail};
 use crate::config;
-use crate::worker::Worker;
 use crate::worker::admin::{Admin, Probes};
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::telemetry::Telemetry;
+use crate::worker::{Renewing, Worker};
 
 /// How long the end waits for the last spans of its own work to be sent.
 const FLUSHES_WITHIN: Duration = Duration::from_secs(2);
@@ -44,15 +44,26 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     );
     let traces = telemetry.start_traces(&config.traces, &config.kafka.group)?;
     let admin_settings = config.admin.clone();
-    let worker = Worker::start(config, telemetry.clone())?;
-    let probes = Probes { alive: worker.alive_probe(), judged: worker.judged_probe() };
-    let admin = Admin::start(&admin_settings, telemetry.clone(), probes)?;
+    let mut renewing = Renewing::new(&config, Instant::now());
+    let mut worker = Worker::start(config, telemetry.clone())?;
+    let probed = Probed::new(&worker);
+    let admin = Admin::start(&admin_settings, telemetry.clone(), probed.probes())?;
     let mut progress = RunProgress::new(Instant::now());
-    while worker.alive() && !stop.load(Ordering::Relaxed) {
+    let ended = loop {
+        if !worker.alive() || stop.load(Ordering::Relaxed) {
+            break worker.stop();
+        }
         std::thread::sleep(Duration::from_millis(50));
         progress.say(&telemetry, Instant::now(), wall_clock());
-    }
-    let ended = worker.stop();
+        if let Some(config) = renewing.look(&worker, Instant::now()) {
+            if let Err(error) = worker.stop() {
+                break Err(error);
+            }
+            worker = Worker::start(config, telemetry.clone())?;
+            probed.follow(&worker);
+            tracing::info!("all clients are replaced");
+        }
+    };
     if let Some(admin) = admin {
         admin.stop();
     }
@@ -61,6 +72,33 @@ fn serve(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     ended?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the admin server asks, of the present worker of this process.
+struct Probed(Arc<RwLock<Probes>>);
+
+// === impl Probed ===
+
+impl Probed {
+    fn new(worker: &Worker) -> Self {
+        Self(Arc::new(RwLock::new(Self::of(worker))))
+    }
+
+    fn of(worker: &Worker) -> Probes {
+        Probes { alive: worker.alive_probe(), judged: worker.judged_probe() }
+    }
+
+    fn follow(&self, worker: &Worker) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Self::of(worker);
+    }
+
+    fn probes(&self) -> Probes {
+        let [alive, judged] = [(); 2].map(|()| Arc::clone(&self.0));
+        Probes {
+            alive: Box::new(move || (alive.read().unwrap_or_else(PoisonError::into_inner).alive)()),
+            judged: Box::new(move || (judged.read().unwrap_or_else(PoisonError::into_inner).judged)()),
+        }
+    }
 }
 
 /// A flag that SIGTERM and SIGINT set; a second signal ends the process at once.

@@ -21,6 +21,7 @@ pub mod telemetry;
 mod group;
 mod health;
 mod identity;
+mod renewing;
 mod repartition;
 pub mod reshard;
 mod restore;
@@ -40,6 +41,7 @@ use crate::worker::sender::Exporter;
 use crate::worker::telemetry::Telemetry;
 use group::Parts;
 use health::Watched;
+pub use renewing::Renewing;
 pub use task::{DeltaWatch, OverridesError, Replay, ReplayRange, WorkerError};
 
 /// A running worker.

@@ -78,7 +78,7 @@ const ROOMS: [Room; 54] = [
         ],
     ),
     pure("config", &[]),
-    edge("worker", &["group", "health", "kafka", "sender", "task", "telemetry"]),
+    edge("worker", &["group", "health", "identity", "kafka", "sender", "task", "telemetry"]),
     edge("worker::telemetry", &[]),
     edge("worker::identity", &[]),
     edge("worker::kafka", &["identity", "telemetry"]),

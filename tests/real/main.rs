@@ -40,6 +40,7 @@ mod resent;
 mod reshard;
 mod rights;
 mod rolling;
+mod rotated;
 mod scene;
 mod sinks;
 mod sources;

@@ -74,6 +74,8 @@ struct Lacks {
 
 /// Runs before anything else: conditions that are not met yet at the start are no news.
 pub(crate) fn begin(conditions: &Conditions) {
+    // Of a worker before this one in the same process.
+    conditions.report(Condition::Group, "stop", None);
     conditions.expect(Condition::Group, "start", "the worker has not joined its groups yet");
     conditions.expect_first(Condition::Tasks);
 }

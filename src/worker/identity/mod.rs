@@ -6,6 +6,7 @@
 //! chain of AWS credentials, [`renewing`] renews both.
 
 pub(crate) mod aws;
+mod changes;
 pub(crate) mod jwt;
 pub(crate) mod msk;
 pub(crate) mod oauth;
@@ -14,6 +15,7 @@ pub(crate) mod renewing;
 
 use std::path::Path;
 
+pub(crate) use self::changes::Changes;
 use crate::config::settings::Secret;
 
 /// No secret is longer.

@@ -1,6 +1,6 @@
 //! Files that clients of Kafka read once, when they are created: certificates, keys and passwords. One that changes while the
-//! worker runs is reported, because librdkafka continues with what it has read. The files of tokens are not among them: those
-//! are read again.
+//! worker runs is reported until clients with it replace them. The files of tokens are not among them: those are read
+//! for each token.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,6 +15,29 @@ const NAMING: [&str; 5] =
     ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
 /// The beginning of the properties of tokens, whose files are read for every token.
 const TOKENS: &str = "sasl.oauthbearer.";
+
+/// The files that clients with these settings read when they are created.
+pub(crate) fn paths(kafka: &Kafka) -> Vec<PathBuf> {
+    let secrets = kafka.properties.iter().filter(|(name, _)| !name.starts_with(TOKENS));
+    let secrets = secrets.filter_map(|(_, value)| value.file().map(PathBuf::from));
+    let named = NAMING.iter().filter_map(|name| kafka.properties.get(*name).map(|path| PathBuf::from(path.reveal())));
+    secrets.chain(named).collect()
+}
+
+/// The settings with the present content of the files of properties.
+///
+/// # Errors
+/// Names the property whose file cannot be read.
+pub(crate) fn read_again(kafka: &Kafka) -> Result<Kafka, String> {
+    let mut again = kafka.clone();
+    for (name, value) in &mut again.properties {
+        if let Some(path) = value.file().map(PathBuf::from) {
+            let content = secret_of(&path).map_err(|error| format!("{name}: {}: {error}", path.display()))?;
+            *value = Secret::of_file(content, path);
+        }
+    }
+    Ok(again)
+}
 
 /// The files of the clients of one worker.
 #[derive(Debug)]
@@ -82,7 +105,7 @@ impl Watched {
             }
         };
         if changed && !self.changed {
-            tracing::warn!(reason = self.told(), "a file of kafka.properties has changed");
+            tracing::debug!(reason = self.told(), "a file of kafka.properties has changed");
         }
         self.changed = changed;
     }
@@ -90,8 +113,9 @@ impl Watched {
     fn told(&self) -> String {
         let Self { property, path, .. } = self;
         format!(
-            "the file {} of kafka.properties {property} has changed since this worker started, and its connections to brokers \
-             use the former content; restart the worker, at the latest before that becomes invalid",
+            "the file {} of kafka.properties {property} has changed since the clients were made, and their connections to \
+             brokers use the former content; if the log has an error about the new one, correct the file, otherwise \
+             restart the process",
             path.display()
         )
     }

@@ -135,6 +135,22 @@ super.users=User:ANONYMOUS
         ))
     }
 
+    /// A broker with a second listener that speaks TLS, and wants a certificate of an authority in `trusted`, which is read when
+    /// the broker starts. `own` are its own certificate and key. Returns that listener's address, too.
+    pub fn start_with_tls(own: &Path, trusted: &Path) -> (Self, String) {
+        Self::start_with_listener(&format!(
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SSL
+listener.name.guarded.ssl.keystore.type=PEM
+listener.name.guarded.ssl.keystore.location={}
+listener.name.guarded.ssl.truststore.type=PEM
+listener.name.guarded.ssl.truststore.location={}
+listener.name.guarded.ssl.client.auth=required
+",
+            own.display(),
+            trusted.display()
+        ))
+    }
+
     fn start_with_listener(login: &str) -> (Self, String) {
         let guarded = std::cell::RefCell::new(String::new());
         let launch = |dir: &TempDir| {
