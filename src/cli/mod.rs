@@ -53,7 +53,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a worker: read spans from Kafka and remote-write metrics.
-    Run(ConfigArgs),
+    Run(run::RunArgs),
     /// Recompute metrics from spans in Kafka or in files, with their original timestamps.
     Replay(Box<replay::ReplayArgs>),
     /// Validate the configuration and print the effective values with their sources; optionally run scenarios or

@@ -20,9 +20,40 @@ use crate::worker::{Renewing, Worker};
 /// How long the end waits for the last spans of its own work to be sent.
 const FLUSHES_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a worker is to do.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Tasks of this worker, as `--set worker.stage=...`: a group needs workers for spans and for series
+    #[arg(long, value_enum)]
+    stage: Option<StageArg>,
+}
+
+/// The value of `worker.stage`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StageArg {
+    /// Source partitions and shards
+    Both,
+    /// Source partitions only
+    Spans,
+    /// Shards only
+    Series,
+}
+
 /// Runs until a signal or a failure.
-pub(super) fn run(args: &ConfigArgs) -> ExitCode {
-    let loaded = match args.prepare() {
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    let mut set = args.config.set.clone();
+    set.extend(args.stage.map(|stage| {
+        let word = match stage {
+            StageArg::Both => "both",
+            StageArg::Spans => "spans",
+            StageArg::Series => "series",
+        };
+        format!("worker.stage={word}")
+    }));
+    let config = ConfigArgs { config: args.config.config.clone(), set };
+    let loaded = match config.prepare() {
         Ok(loaded) => loaded,
         Err(code) => return ExitCode::from(code),
     };

@@ -9,7 +9,7 @@ use super::items::Items;
 use super::preset::GraphPreset;
 use super::settings::{
     Auth, Config, FileFormat, GroupProtocol, LogFormat, OnBacklog, OutputType, Protocol, Secret, SendExemplars, Start,
-    TenantSource, Tls,
+    TenantSource, Tls, WorkerStage,
 };
 use super::tokens::TokenEndpoint;
 use crate::core::model::Millis;
@@ -168,6 +168,7 @@ choice!(Encoding {
     "zipkin_json" => ZipkinJson,
 });
 choice!(GroupProtocol { "classic" => Classic, "consumer" => Consumer });
+choice!(WorkerStage { "both" => Both, "spans" => Spans, "series" => Series });
 choice!(Start { "earliest" => Earliest, "latest" => Latest });
 choice!(TimeSource { "record" => Record, "span_end" => SpanEnd });
 choice!(TenantFrom { "static" => Static, "key" => Key, "header" => Header, "topic" => Topic, "attribute" => Attribute });

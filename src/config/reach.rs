@@ -94,6 +94,7 @@ const REACHES: [(Reach, &[&str]); 5] = [
             "remote_write.max_bytes",
             "remote_write.min_backoff",
             "remote_write.max_backoff",
+            "worker.stage",
             "worker.threads",
             "worker.max_commit_bytes",
             "worker.fetch_buffer_bytes",

@@ -347,6 +347,8 @@ pub struct Tls {
 /// `worker:`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
+    /// `stage`: which tasks the worker shares in. Default both.
+    pub stage: WorkerStage,
     /// `threads`: OS threads that run tasks. Default: the number of cores.
     pub threads: usize,
     /// `max_commit_bytes`: a commit is cut early when its delta records reach this size. Default 4 MiB.
@@ -358,6 +360,17 @@ pub struct Worker {
     pub memory_limit: usize,
     /// `shutdown_timeout`: how long a graceful stop may take. Default 25 s.
     pub shutdown_timeout: Millis,
+}
+
+/// The tasks that a worker shares in. A group needs workers for both kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerStage {
+    /// `both`
+    Both,
+    /// `spans`: source partitions, and no shard.
+    Spans,
+    /// `series`: shards, and no source partition.
+    Series,
 }
 
 /// `admin:` the HTTP server for health, readiness and telemetry.
@@ -557,6 +570,7 @@ impl Default for FileOutput {
 impl Default for Worker {
     fn default() -> Self {
         Self {
+            stage: WorkerStage::Both,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             max_commit_bytes: 4 << 20,
             fetch_buffer_bytes: 8 << 20,

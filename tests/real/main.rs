@@ -44,6 +44,7 @@ mod rotated;
 mod scene;
 mod sinks;
 mod sources;
+mod stages;
 mod strangers;
 mod stuck;
 mod survey;

@@ -351,6 +351,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
     },
     // worker
     ConfigKey {
+        path: "worker.stage",
+        doc: "Tasks of this worker: both; spans: source partitions only; series: shards only. A group needs both kinds.",
+        slot: |d| DraftField::Choice(&mut d.config.worker.stage),
+    },
+    ConfigKey {
         path: "worker.threads",
         doc: "OS threads that run tasks; 0: the number of cores.",
         slot: |d| DraftField::Whole(&mut d.threads, 0..=1024),

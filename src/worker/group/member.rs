@@ -16,6 +16,7 @@ use super::parts::Parts;
 use super::renewal::Renewal;
 use super::storm::{Losses, Storm};
 use super::thread::{self, Threads};
+use crate::config::settings::{GroupProtocol, WorkerStage};
 use crate::worker::kafka::broker_clock::wall_clock;
 use crate::worker::kafka::members::{OnChange, Partition};
 use crate::worker::kafka::topics::Topics;
@@ -35,6 +36,9 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 /// extended.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// How often a worker with one stage looks whether the other one has workers, and how long they may take to come.
+const LOOK_FOR_OTHERS: Duration = Duration::from_secs(5);
+const OTHERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
 struct Crew {
@@ -62,6 +66,13 @@ struct KeptBack {
     failed: BTreeMap<Partition, i64>,
 }
 
+/// Whether any worker has the stage that this one lacks.
+#[derive(Default)]
+struct OneStage {
+    next: Option<Instant>,
+    since: Option<Instant>,
+}
+
 /// Runs until the worker is stopped.
 pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     let config = &parts.clients.config.kafka;
@@ -73,7 +84,10 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     topics.agrees_with_sharding(config.shards)?;
     // A replay reads what the live workers have repartitioned.
     let live = parts.mode.follows_changes();
-    let stage = if live { Stage::start(&parts.clients).map_err(WorkerError::Thread)? } else { None };
+    // A replay has no other workers that would do the rest.
+    let own = if live { parts.clients.config.worker.stage } else { WorkerStage::Both };
+    let repartitions = live && own != WorkerStage::Series;
+    let stage = if repartitions { Stage::start(&parts.clients).map_err(WorkerError::Thread)? } else { None };
     // Before the journals follow them.
     let grown = grown(parts, &topics, &sources)?;
     let short = topics.ensure(&sources, parts.clients.config.kafka.shards, &mut || parts.liveness.beat())?;
@@ -92,7 +106,7 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     let crew = Arc::new(Crew::new(parts.clone(), threads.inboxes()));
     let following = Following::new(sources);
     let on_change = || -> Box<dyn OnChange> { Box::new(Arc::clone(&crew)) };
-    let mut membership = Membership::join(&parts.clients, &parts.groups, following.topics(), on_change)?;
+    let mut membership = Membership::join(&parts.clients, &parts.groups, (own, following.topics()), on_change)?;
 
     let served = serve(&crew, &topics, &mut membership, &threads, following);
     tracing::info!("stopping: draining the tasks");
@@ -120,6 +134,7 @@ fn serve(
     let (mut ends, mut kept_back, mut demand) = (Ends::default(), KeptBack::default(), Demand::default());
     let (mut again, mut letters, mut renewal) = (AGAIN, Letters::new(parts), Renewal::default());
     letters.ensure(parts, topics);
+    let mut alone = OneStage::default();
     while !parts.stop.load(Ordering::Relaxed) {
         parts.liveness.beat();
         parts.clock.compare();
@@ -141,6 +156,7 @@ fn serve(
             parts.liveness.beat();
             looked = Instant::now();
         }
+        alone.look(parts, membership, Instant::now());
         if kept.elapsed() > housekeeping {
             let retention = Duration::from_millis(parts.clients.config.kafka.journal_retention.unsigned_abs());
             let (repartitioned, trims) = parts
@@ -160,6 +176,32 @@ fn serve(
         }
     }
     Ok(())
+}
+
+// === impl OneStage ===
+
+impl OneStage {
+    fn look(&mut self, parts: &Parts, membership: &Membership, now: Instant) {
+        let config = &parts.clients.config;
+        // Groups whose brokers share partitions out do not tell who is in them.
+        let tells = config.worker.stage != WorkerStage::Both && config.kafka.group_protocol == GroupProtocol::Classic;
+        if !tells || !parts.mode.follows_changes() || self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + LOOK_FOR_OTHERS);
+        let missing = membership.missing_stage();
+        parts.liveness.beat();
+        self.since = missing.and(self.since.or(Some(now)));
+        let lasts = self.since.is_some_and(|since| now.saturating_duration_since(since) >= OTHERS_WITHIN);
+        let reason = missing.filter(|_| lasts).map(|group| {
+            let stage = if config.worker.stage == WorkerStage::Spans { "series" } else { "spans" };
+            format!(
+                "worker.stage leaves the other stage to others, and group {group} has no member; start workers with \
+                 `worker.stage: {stage}`, or set it to `both`"
+            )
+        });
+        parts.clients.telemetry.conditions().report(Condition::Group, "stage", reason);
+    }
 }
 
 /// Of repartitioned records that no task needs any more, those that are older than `kafka.repartition_retention`.

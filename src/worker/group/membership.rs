@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::config::settings::WorkerStage;
 use crate::core::model::Millis;
 use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::members::{Member, OnChange, Partition};
@@ -18,7 +19,7 @@ const REST: Duration = Duration::from_secs(30);
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The groups that this worker belongs to: one assigns the source partitions, the other the shards, so that every
-/// worker gets its part of both.
+/// worker gets its part of both. With one stage alone, it joins the group of that stage, and only asks the other.
 pub(super) struct Membership {
     spans: Arc<Member>,
     shards: Arc<Member>,
@@ -29,18 +30,25 @@ pub(super) struct Membership {
 // === impl Membership ===
 
 impl Membership {
-    /// Joins both groups, one for the topics `sources`; each group has an `on_change` of its own.
+    /// Joins the groups of `stage`, one for the topics `sources`; each group has an `on_change` of its own.
     pub(super) fn join(
         clients: &Clients,
         groups: &Groups,
-        sources: Vec<String>,
+        (stage, sources): (WorkerStage, Vec<String>),
         on_change: impl Fn() -> Box<dyn OnChange>,
     ) -> Result<Self, KafkaError> {
         let (kafka, names) = (&clients.config.kafka, &clients.names);
-        let join = |group: &str, topics| Member::join(kafka, group, topics, on_change()).map(Arc::new);
+        let join = |other, group: &str, topics| {
+            let member = if stage == other {
+                Member::observe(kafka, group, on_change())
+            } else {
+                Member::join(kafka, group, topics, on_change())
+            };
+            member.map(Arc::new)
+        };
         let membership = Self {
-            spans: join(&kafka.group, sources)?,
-            shards: join(&names.shards_group(), vec![names.deltas()])?,
+            spans: join(WorkerStage::Series, &kafka.group, sources)?,
+            shards: join(WorkerStage::Spans, &names.shards_group(), vec![names.deltas()])?,
             rests_until: None,
         };
         groups.set(&membership.spans, &membership.shards);
@@ -49,6 +57,9 @@ impl Membership {
 
     /// The source topics have changed.
     pub(super) fn follow(&self, sources: Vec<String>) {
+        if self.spans.observes() {
+            return;
+        }
         if let Err(error) = self.spans.follow(sources, self.rests_until.is_some()) {
             tracing::error!(%error, "cannot join the consumer group for other topics");
         }
@@ -87,7 +98,7 @@ impl Membership {
         if self.rests_until.is_some_and(|until| Instant::now() >= until) {
             self.rests_until = None;
             tracing::info!("rejoining the consumer group after the backoff");
-            for member in self.both() {
+            for member in self.joining() {
                 if let Err(error) = member.rejoin() {
                     tracing::error!(%error, "cannot rejoin the consumer group");
                 }
@@ -102,13 +113,13 @@ impl Membership {
                  partitions. Check CPU and the network to the brokers, or raise session.timeout.ms in \
                  kafka.properties"
             );
-            self.both().into_iter().for_each(Member::leave);
+            self.joining().for_each(Member::leave);
         }
     }
 
     /// Whether a group that this worker is in has other members.
     fn has_company(&self) -> bool {
-        self.both().into_iter().any(|member| match member.size() {
+        self.joining().any(|member| match member.size() {
             Ok(members) => members > 1,
             Err(error) => {
                 tracing::debug!(%error, "cannot list the other members of the group");
@@ -122,9 +133,16 @@ impl Membership {
         self.both().into_iter().find_map(Member::fatal)
     }
 
-    /// Whether the worker has joined both groups.
+    /// Whether the worker has joined its groups.
     pub(super) fn joined(&self) -> bool {
-        self.rests_until.is_none() && self.both().into_iter().all(Member::joined)
+        self.rests_until.is_none() && self.joining().all(Member::joined)
+    }
+
+    /// The group of the other stage, if this worker has one alone and that group has no member. `None` where the group does not
+    /// answer.
+    pub(super) fn missing_stage(&self) -> Option<&str> {
+        let other = self.both().into_iter().find(|member| member.observes())?;
+        other.size().is_ok_and(|members| members == 0).then(|| other.group())
     }
 
     /// The source partitions that it owns.
@@ -158,6 +176,11 @@ impl Membership {
             let ours: Vec<_> = positions.iter().filter(|(p, _)| owned.contains(p)).cloned().collect();
             member.commit(&ours);
         }
+    }
+
+    /// The groups that this worker joins.
+    fn joining(&self) -> impl Iterator<Item = &Member> {
+        self.both().into_iter().filter(|member| !member.observes())
     }
 
     fn both(&self) -> [&Member; 2] {

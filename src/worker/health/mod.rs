@@ -157,6 +157,10 @@ impl Watch {
             telemetry.tasks().confirm(kind, false);
             return None;
         };
+        if member.observes() {
+            telemetry.tasks().confirm(kind, false);
+            return None;
+        }
         let pulse = member.pulse();
         let trouble = pulse.trouble(member.group(), present);
         telemetry.tasks().confirm(kind, trouble.is_none() && pulse.is_of_now(present));

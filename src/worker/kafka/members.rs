@@ -76,6 +76,8 @@ pub struct Member {
     group: String,
     /// What it joins for; topics may come and go.
     topics: Mutex<Vec<String>>,
+    /// Whether it never joins, and only asks.
+    observes: bool,
 }
 
 struct MemberEvents {
@@ -179,6 +181,25 @@ impl Member {
         topics: Vec<String>,
         on_change: Box<dyn OnChange>,
     ) -> Result<Self, KafkaError> {
+        let member = Self::new(kafka, group, (topics, false), on_change)?;
+        member.rejoin()?;
+        Ok(member)
+    }
+
+    /// Joins no group, and answers what can be asked about `group`. The calling thread has to serve it as a member.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn observe(kafka: &Kafka, group: &str, on_change: Box<dyn OnChange>) -> Result<Self, KafkaError> {
+        Self::new(kafka, group, (Vec::new(), true), on_change)
+    }
+
+    fn new(
+        kafka: &Kafka,
+        group: &str,
+        (topics, observes): (Vec<String>, bool),
+        on_change: Box<dyn OnChange>,
+    ) -> Result<Self, KafkaError> {
         let pulse = Mutex::new(Pulse::new(kafka, Instant::now()));
         let context = MemberEvents { on_change, owned: Mutex::new(Vec::new()), pulse };
         let mut config = client::member(kafka, group);
@@ -187,10 +208,14 @@ impl Member {
             .map_err(|e| KafkaError::client("group member", e))?;
         let thread = std::thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
-        let member =
-            Self { consumer: Fed::new(consumer, &config), group: group.to_owned(), topics: Mutex::new(topics) };
-        member.rejoin()?;
-        Ok(member)
+        let consumer = Fed::new(consumer, &config);
+        Ok(Self { consumer, group: group.to_owned(), topics: Mutex::new(topics), observes })
+    }
+
+    /// Whether it never joins the group.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.observes
     }
 
     /// Leaves the group until [`Self::rejoin`]; owned partitions are revoked while the group is served. A static member

@@ -207,6 +207,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("remote_write.max_bytes", &["1KiB"]),
     ("remote_write.min_backoff", &["1ms"]),
     ("remote_write.max_backoff", &["1h"]),
+    ("worker.stage", &["spans"]),
     ("worker.threads", &["3"]),
     ("worker.max_commit_bytes", &["1KiB"]),
     ("worker.fetch_buffer_bytes", &["1MiB"]),
