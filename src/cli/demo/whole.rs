@@ -22,9 +22,9 @@ pub(super) fn lines(series: &BTreeMap<String, SeriesState>) -> Vec<StyledLine> {
     let all: f64 = path.iter().map(|(_, seconds)| seconds).sum();
     let share = |seconds: f64| format!("{:5.1} %", 100.0 * seconds / all.max(f64::MIN_POSITIVE));
     let mut lines = vec![heading(format!("critical path of {REQUEST}"))];
-    lines.extend(path.iter().take(MOST).map(|(place, seconds)| row(share(*seconds), place)));
+    lines.extend(path.iter().take(MOST).map(|(place, seconds)| row(&share(*seconds), place)));
     lines.push(heading("errors begin in".to_owned()));
-    lines.extend(origins.iter().take(MOST).map(|(place, n)| row(format!("{:>7}", count(*n as u64)), place)));
+    lines.extend(origins.iter().take(MOST).map(|(place, n)| row(&format!("{:>7}", count(*n as u64)), place)));
     lines
 }
 
@@ -32,15 +32,15 @@ fn heading(text: String) -> StyledLine {
     vec![(Style::Bold, text)]
 }
 
-fn row(value: String, place: &str) -> StyledLine {
+fn row(value: &str, place: &str) -> StyledLine {
     vec![(Style::Plain, format!("  {value}  {place}"))]
 }
 
 /// The values of a metric by service and operation, the greatest first.
 fn sums(series: &BTreeMap<String, SeriesState>, metric: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, f64)> {
     let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-    for (text, state) in series.range(metric.to_owned()..).take_while(|(text, _)| text.starts_with(metric)) {
-        let labels = &text[metric.len()..];
+    let mine = series.range(metric.to_owned()..).map_while(|(text, state)| Some((text.strip_prefix(metric)?, state)));
+    for (labels, state) in mine {
         if wanted(labels) {
             let of = |name| label(labels, name).unwrap_or_default();
             *sums.entry(format!("{} / {}", of("service"), of("operation"))).or_default() += state.last_value;

@@ -270,6 +270,6 @@ fn end(span: &Span) -> u64 {
     span.end.max(span.start)
 }
 
-fn borrowed<'l>(labels: &'l Labels) -> Vec<(&'l str, &'l str)> {
+fn borrowed(labels: &Labels) -> Vec<(&str, &str)> {
     labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
