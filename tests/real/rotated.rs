@@ -65,7 +65,6 @@ fn a_worker_on_kafka_takes_a_new_client_certificate_over_without_a_restart_and_s
         property("ca", "ca.pem"),
         property("certificate", "cert.pem"),
         property("key", "key.pem"),
-        "service_graphs.wait=5s".to_owned(),
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let mut worker = place.worker("worker", &settings);
@@ -81,6 +80,11 @@ fn a_worker_on_kafka_takes_a_new_client_certificate_over_without_a_restart_and_s
     says(&mut worker, "cannot be used, keeping the former content; correct them");
     replace(&path("key.pem"), &key);
     says(&mut worker, "all clients are replaced");
+    let before = place.calls();
+    wait_until("samples come from the new clients", PATIENCE, || match place.calls() {
+        calls if calls > before => Ok(()),
+        _ => Err(worker.tail()),
+    });
     // Now who does not have it cannot come back.
     replace(&path("trusted.pem"), &new.pem());
     place.kafka.damage(|_| ());

@@ -81,7 +81,7 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
         Some(planned) => planned,
         None => wait_for_sources(parts, &topics)?,
     };
-    topics.agrees_with_sharding(config.shards)?;
+    agree_with_sharding(parts, &topics)?;
     // A replay reads what the live workers have repartitioned.
     let live = parts.mode.follows_changes();
     // A replay has no other workers that would do the rest.
@@ -117,6 +117,22 @@ pub(crate) fn run(parts: &Parts) -> Result<(), WorkerError> {
     threads.end();
     pool.end();
     served
+}
+
+/// Enters the sharding of the group. Brokers that do not answer are asked again.
+fn agree_with_sharding(parts: &Parts, topics: &Topics) -> Result<(), WorkerError> {
+    loop {
+        parts.liveness.beat();
+        match topics.agrees_with_sharding(parts.clients.config.kafka.shards) {
+            Err(error @ (KafkaError::Request { .. } | KafkaError::Timeout { .. })) => {
+                tracing::debug!(%error, "cannot look up the sharding of the group, retrying");
+                if !pause(&parts.stop, AGAIN) {
+                    return Err(KafkaError::Stopping.into());
+                }
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 fn serve(
