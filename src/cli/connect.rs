@@ -14,6 +14,7 @@ use crate::core::settings::{HistogramMode, SINGLE_TENANT};
 use crate::worker::kafka::KafkaError;
 use crate::worker::kafka::inspect::{Inspector, Keys};
 use crate::worker::kafka::topics::Topics;
+use crate::worker::sender::examine;
 use crate::worker::sender::preflight::{Plan, foresee, knock};
 
 /// The number of partitions of a topic that are examined, and of the latest records in each.
@@ -170,10 +171,15 @@ fn receivers(loaded: &Loaded, oldest: Option<Millis>) -> Vec<Found> {
 
 /// Where a receiver of a tenant is, for people.
 pub(super) fn place_of(config: &Config, tenant: &str) -> String {
-    let address = config.remote_write.address();
+    let cfg = &config.remote_write;
+    let address = cfg.address();
     let url = address.split('?').next().unwrap_or_default();
-    let name = if config.more_endpoints.is_empty() { String::new() } else { config.remote_write.id() + " at " };
-    format!("receiver {name}{url} for tenant {tenant}")
+    let name = if config.more_endpoints.is_empty() { String::new() } else { cfg.id() + " at " };
+    match cfg.kind {
+        OutputType::Kafka => format!("output {name}topic {} of {}", cfg.kafka.topic, cfg.kafka.bootstrap_servers),
+        OutputType::File => format!("output {name}{url}"),
+        _ => format!("receiver {name}{url} for tenant {tenant}"),
+    }
 }
 
 /// Every receiver that settings name, once for each address, with the first tenant that has it, and its settings with this
@@ -190,7 +196,8 @@ pub(super) fn addresses(loaded: &Loaded) -> Vec<(&str, Config)> {
     for (tenant, config) in all.chain(overridden) {
         for cfg in config.endpoints() {
             let same = |other: &&RemoteWrite| {
-                (other.address(), &other.auth, &other.headers) == (cfg.address(), &cfg.auth, &cfg.headers)
+                let of = |cfg: &RemoteWrite| (cfg.kind, cfg.address(), cfg.kafka.bootstrap_servers.clone());
+                of(other) == of(cfg) && (&other.auth, &other.headers) == (&cfg.auth, &cfg.headers)
             };
             if !asked.iter().any(same) {
                 asked.push(cfg);
@@ -205,7 +212,7 @@ fn receiver(config: &Config, tenant: &str, oldest: Option<Millis>) -> Found {
     let cfg = &config.remote_write;
     let mut found = Found::new(place_of(config, tenant));
     if cfg.kind != OutputType::RemoteWrite {
-        found.good(format!("is of the type {} and is not examined before the first step", cfg.kind.name()));
+        found.findings = examine(cfg, tenant);
         return found;
     }
     found.findings.push(match knock(cfg, tenant) {

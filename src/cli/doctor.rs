@@ -9,7 +9,7 @@ use super::check::missing;
 use super::connect::{Found, addresses, inspect, place_of};
 use super::produce::{duration, wall_clock};
 use super::{ConfigArgs, USAGE, console};
-use crate::config::settings::{Protocol, TenantSource};
+use crate::config::settings::{OutputType, Protocol, TenantSource};
 use crate::config::{Config, Loaded, SourceTopics};
 use crate::core::model::text::Shown;
 use crate::core::model::{Millis, Seed};
@@ -102,7 +102,8 @@ fn examine(args: &DoctorArgs, loaded: &Loaded) -> Vec<Diagnosis> {
     let answered = asked.first().is_some_and(|brokers| brokers.findings.iter().any(|one| !one.is_refusal()));
     let of = |Found { place, findings }| findings.into_iter().map(move |one| Diagnosis::of(&place, one));
     let mut all: Vec<Diagnosis> = asked.into_iter().flat_map(of).collect();
-    for (tenant, config) in addresses(loaded) {
+    let takes_remote_write = |(_, config): &(&str, Config)| config.remote_write.kind == OutputType::RemoteWrite;
+    for (tenant, config) in addresses(loaded).into_iter().filter(takes_remote_write) {
         all.extend(protocol(&config, tenant).into_all());
     }
     if answered {

@@ -19,13 +19,13 @@ use spanmill::worker::telemetry::Telemetry;
 const LONG: Duration = Duration::from_secs(60);
 
 /// An authority, and the files that it has written.
-struct House {
+pub(crate) struct House {
     dir: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -78,7 +78,7 @@ impl House {
     }
 
     /// A server that answers 204 to everything it can read over TLS.
-    fn serve(&self, client_certificate: bool) -> SocketAddr {
+    pub(crate) fn serve(&self, client_certificate: bool) -> SocketAddr {
         let (cert, key) = self.issue("localhost");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();

@@ -24,6 +24,7 @@ use crate::failures::scene::{Scene, Times};
 use crate::mill::wait_until;
 use crate::otlp_metrics_as_samples::Flat;
 
+mod checked;
 mod collector;
 
 use collector::{Collector, Say, all_samples};

@@ -13,7 +13,7 @@ use crate::core::model::Millis;
 use crate::core::remotewrite::acceptance::Finding;
 use crate::core::settings::{HistogramMode, SINGLE_TENANT};
 use crate::tools::spool::{self, Claim, ClaimError, Identity, SpoolError};
-use crate::worker::sender::{ExportError, Exporter};
+use crate::worker::sender::{ExportError, Exporter, examine};
 use crate::worker::telemetry::Telemetry;
 
 /// Where the samples go.
@@ -152,18 +152,18 @@ impl TargetArgs {
         tenant: &str,
         range: (Millis, Millis),
     ) -> Result<(), TargetError> {
-        if cfg.kind != OutputType::RemoteWrite {
-            return Ok(());
-        }
-        let outcome = preflight::ask(&preflight::Plan {
-            cfg,
-            query_url: self.query_url.as_deref(),
-            tenant,
-            range,
-            step: config.core.time.step.ms(),
-            native: config.core.histograms.mode != HistogramMode::Classic,
-            both: config.core.histograms.mode == HistogramMode::Both,
-        })?;
+        let outcome = match cfg.kind {
+            OutputType::RemoteWrite => preflight::ask(&preflight::Plan {
+                cfg,
+                query_url: self.query_url.as_deref(),
+                tenant,
+                range,
+                step: config.core.time.step.ms(),
+                native: config.core.histograms.mode != HistogramMode::Classic,
+                both: config.core.histograms.mode == HistogramMode::Both,
+            })?,
+            kind => preflight::Outcome { target: kind.name(), findings: examine(cfg, tenant) },
+        };
         let mut reasons = Vec::new();
         for finding in outcome.findings {
             match finding {

@@ -5,6 +5,7 @@ use super::derived;
 use super::draft::YamlValue;
 use super::filters;
 use super::kafka::secure;
+use super::otlp;
 use super::specials::{auth_type, ends_after};
 use super::table::{At, Table};
 use super::tables::{
@@ -34,17 +35,25 @@ struct Parts<'a> {
     /// The exporter that is scraped, if there is no other for the connectors' metrics.
     scraped: Option<&'a TreeEntry>,
     receiver: Option<&'a TreeEntry>,
+    /// The exporters that send the connectors' metrics over OTLP.
+    outputs: Vec<&'a TreeEntry>,
 }
 
 /// Reads the file.
 pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<String>> {
-    let remote_write = first(file, "exporters", &EXPORTER_TYPES);
+    let exporters = file.get("exporters").map(Tree::entries).unwrap_or_default().iter();
+    let over_otlp = |entry: &&TreeEntry| otlp::table_of(kind(&entry.name)).is_some() && takes_metrics(file, &entry.name);
+    let outputs: Vec<&TreeEntry> = exporters.filter(over_otlp).collect();
+    // It may be there for other metrics.
+    let remote_write = first(file, "exporters", &EXPORTER_TYPES)
+        .filter(|entry| outputs.is_empty() || takes_metrics(file, &entry.name));
     let parts = Parts {
         spans: first(file, "connectors", &SPAN_METRICS_TYPES),
         edges: first(file, "connectors", &SERVICE_GRAPH_TYPES),
         exporter: remote_write,
-        scraped: first(file, "exporters", &[SCRAPED_TYPE]).filter(|_| remote_write.is_none()),
+        scraped: first(file, "exporters", &[SCRAPED_TYPE]).filter(|_| remote_write.is_none() && outputs.is_empty()),
         receiver: first(file, "receivers", &["kafka"]),
+        outputs,
     };
     let others = derived_of(file);
     if parts.spans.is_none() && parts.edges.is_none() && others.is_empty() {
@@ -207,17 +216,32 @@ fn receiver(importer: &mut Importer, parts: &Parts<'_>) {
     secure(importer, tls);
 }
 
-/// Keys of HTTP may stand below `http`.
 fn exporter(importer: &mut Importer, parts: &Parts<'_>, file: &Tree) {
     if let Some(entry) = parts.scraped {
         component(importer, &SCRAPED_EXPORTER, "exporters", entry);
         importer.defaults(&SCRAPED_EXPORTER);
         prefix(importer, parts.spans.is_some());
     }
-    let Some(entry) = parts.exporter else {
+    let all: Vec<&TreeEntry> = parts.exporter.into_iter().chain(parts.outputs.iter().copied()).collect();
+    if all.is_empty() {
         importer.case(&EXPORTER, "(no exporter)", "(none)", "exporters.prometheus_remote_write", 0);
         return;
-    };
+    }
+    let names: Vec<&str> = all.iter().map(|entry| entry.name.as_str()).collect();
+    otlp::listed(importer, &names, |importer, i| {
+        let Some(entry) = all.get(i) else { return };
+        match otlp::table_of(kind(&entry.name)) {
+            Some(table) => otlp::read(importer, entry, table),
+            None => remote_write(importer, entry),
+        }
+        extension(importer, file);
+        auth_type(importer);
+    });
+    prefix(importer, parts.spans.is_some());
+}
+
+/// Keys of HTTP may stand below `http`.
+fn remote_write(importer: &mut Importer, entry: &TreeEntry) {
     let key = format!("exporters.{}", entry.name);
     if entry.tree.entries().is_empty() {
         importer.hollow(&key, entry.line, &entry.tree);
@@ -231,9 +255,6 @@ fn exporter(importer: &mut Importer, parts: &Parts<'_>, file: &Tree) {
         }
     }
     importer.defaults(&EXPORTER);
-    prefix(importer, parts.spans.is_some());
-    extension(importer, file);
-    auth_type(importer);
 }
 
 /// The exporter's namespace stands before the connector's.

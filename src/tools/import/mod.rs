@@ -11,6 +11,7 @@ mod document;
 mod draft;
 mod filters;
 mod kafka;
+mod otlp;
 mod ottl;
 mod relabeling;
 mod settle;

@@ -139,6 +139,11 @@ pub(super) fn url(importer: &mut Importer, at: &At<'_>) {
         importer.find(at.key, at.line, at.row.ours, Fate::Refused, "is not one value");
         return;
     };
+    url_of(importer, at, text);
+}
+
+/// The address of a receiver that a key leads to.
+pub(super) fn url_of(importer: &mut Importer, at: &At<'_>, text: &str) {
     let (address, query) = text.split_once('?').map_or((text, false), |(address, _)| (address, true));
     let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
     let (authority, path) =

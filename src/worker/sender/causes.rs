@@ -27,15 +27,17 @@ const WORDS: &[(&str, &str)] = &[
         "CertificateRequired",
         "the receiver requires a client certificate: set remote_write.tls.cert_file and remote_write.tls.key_file",
     ),
-    (
-        "invalid HTTP",
-        "the port does not speak HTTP/1.1 (it may be one of gRPC or Kafka): check the port in remote_write.url",
-    ),
+    ("invalid HTTP", OTHER_PROTOCOL),
+    ("received unexpected message from connection", OTHER_PROTOCOL),
+    ("stream closed because of a broken pipe", CLOSES),
+    ("connection error detected", CLOSES),
     (
         "connection closed before message completed",
         "the peer closed the connection: check that the port in remote_write.url is the receiver's HTTP port, and that \
          nothing between cuts connections",
     ),
+    ("operation was canceled", CLOSES),
+    ("channel closed", CLOSES),
     ("dns error", "DNS does not know the host: check the name in remote_write.url"),
     ("failed to lookup", "DNS does not know the host: check the name in remote_write.url"),
     (
@@ -44,6 +46,11 @@ const WORDS: &[(&str, &str)] = &[
                             remote_write.url",
     ),
 ];
+
+const CLOSES: &str = "the peer closes the connection, or does not speak HTTP/2, which gRPC needs: check the port in remote_write.url \
+                      (for gRPC 4317 at the Collector; 4318 is for the type otlp_http), and write https:// if the port is for TLS";
+const OTHER_PROTOCOL: &str = "the port does not speak plain HTTP/1.1 (it may be one of gRPC or Kafka): check the port in \
+                              remote_write.url, and write https:// if the port is for TLS";
 
 /// The answer of HTTPS servers to plain HTTP, with status 400. It is not about samples.
 const PLAIN: [&str; 3] = [

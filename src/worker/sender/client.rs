@@ -97,9 +97,14 @@ impl Answer {
         Trouble {
             reason: verdict::reason(self.status, &self.text),
             why: format!("status {}: {}", self.status, self.text),
-            remedy: verdict::remedy(self.status, &self.text),
+            remedy: self.remedy(),
             after,
         }
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        outputs::remedy(self.version, self.status, &self.text)
     }
 }
 

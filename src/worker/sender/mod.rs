@@ -46,6 +46,7 @@ use crate::worker::telemetry::Telemetry;
 
 pub use endpoints::EndpointRoute;
 pub use outbox::Outbox;
+pub use outputs::examine;
 pub use shard_sender::ShardSender;
 
 use endpoints::Endpoints;

@@ -3,8 +3,10 @@
 //! They hang on the same tracks as remote write: queue, order, retries, pauses, halving, filters and marks are the same. An
 //! answer is mapped to a status of HTTP, so that one table of verdicts decides for all.
 
+mod examine;
 mod file;
 mod grpc;
+mod remedies;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use super::dialect::Version;
 use super::recipient::Trouble;
 use super::{ExportError, millis};
 use file::OutputFile;
+pub use examine::examine;
+pub(super) use remedies::remedy;
 
 /// What an endpoint is that is no remote write.
 pub(super) struct Output {
@@ -150,7 +154,8 @@ async fn over_http(mut response: Response) -> Answer {
         }
     }
     let answer = Answer { version: Version::OtlpHttp, status, retry_after, ..Answer::default() };
-    if (200..300).contains(&status) {
+    let is_message = ExportMetricsServiceResponse::decode(&*bytes).is_ok();
+    if (200..300).contains(&status) && is_message {
         return in_part(answer, &bytes);
     }
     // The body of a refusal is a `google.rpc.Status`, or a text.

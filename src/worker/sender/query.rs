@@ -20,7 +20,7 @@ use super::secrets::SecretHeader;
 use super::{ExportError, millis};
 
 /// Attempts, when a server does not answer or is overloaded.
-const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 5;
 /// An answer that is larger is refused: ask for less at a time.
 const MAX_ANSWER: usize = 512 << 20;
 
@@ -141,7 +141,7 @@ impl Inquirer {
     }
 }
 
-fn backoff(cfg: &RemoteWrite) -> Backoff {
+pub(super) fn backoff(cfg: &RemoteWrite) -> Backoff {
     Backoff { min: millis(cfg.min_backoff), max: millis(cfg.max_backoff) }
 }
 

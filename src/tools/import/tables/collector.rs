@@ -137,16 +137,15 @@ pub(in crate::tools::import) const COMPONENTS: Table = Table {
         none("processors.deltatocumulative.**", Ignored("series are cumulative")),
         none("processors.*.**", Refused(UPSTREAM)),
         none("connectors.*.**", Ignored("not one of the two connectors")),
-        none("exporters.*.**", Ignored("series go to remote write, spans are not forwarded")),
+        none("exporters.*.**", Ignored("no connector's metrics go there, and spans are not forwarded")),
         case(
             "exporters.*.**",
             "(of the connectors' metrics)",
             Nothing,
             "",
             Refused(
-                "series are sent by remote write only, with the names of naming.profile: set that endpoint of the \
-                 receiver in remote_write.url. With OTLP, the receiver created names and labels, for example with \
-                 otlp.translation_strategy and promote_resource_attributes of Prometheus: compare before you switch",
+                "there is no endpoint of this kind: use one of remote write, OTLP over HTTP or gRPC, a Kafka topic of OTLP \
+                 metrics or a file, see remote_write.type",
             ),
         ),
         none("extensions.*.**", Ignored("not used by what is imported")),

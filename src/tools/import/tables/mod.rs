@@ -6,6 +6,7 @@ mod derived;
 mod exporter;
 mod filter;
 mod ingest;
+mod otlp;
 mod receiver;
 mod remote_write;
 mod scraped;
@@ -17,6 +18,7 @@ pub(super) use derived::{COUNT, EXCEPTIONS, SIGNAL_TO_METRICS};
 pub(super) use exporter::EXPORTER;
 pub(super) use filter::FILTER;
 pub(super) use ingest::INGEST;
+pub(super) use otlp::{OTLP_GRPC, OTLP_HTTP};
 pub(super) use receiver::RECEIVER;
 pub(super) use remote_write::REMOTE_WRITE;
 pub(super) use scraped::SCRAPED_EXPORTER;
@@ -25,7 +27,7 @@ pub(super) use tempo::{GENERATOR, OVERRIDES, TOP};
 use super::table::Table;
 
 /// All tables, in the order of the document.
-pub(super) const TABLES: [&Table; 20] = [
+pub(super) const TABLES: [&Table; 22] = [
     &GENERATOR,
     &OVERRIDES,
     &REMOTE_WRITE,
@@ -38,6 +40,8 @@ pub(super) const TABLES: [&Table; 20] = [
     &EXCEPTIONS,
     &EXPORTER,
     &SCRAPED_EXPORTER,
+    &OTLP_HTTP,
+    &OTLP_GRPC,
     &BASIC_AUTH,
     &BEARER_AUTH,
     &OAUTH2_AUTH,
@@ -99,7 +103,13 @@ mod tests {
                 // The file needs a connector, and an exporter that uses an extension.
                 let name = table.root.trim_start_matches("extensions.");
                 let user = format!("{{exporters: {{prometheusremotewrite: {{auth: {{authenticator: {name}}}}}}}, ");
+                let exporter = table.root.trim_start_matches("exporters.");
+                let piped = format!(
+                    "{{service: {{pipelines: {{m: {{receivers: [spanmetrics], exporters: [{exporter}]}}}}}}, connectors: \
+                     {{spanmetrics: }}, "
+                );
                 let around = match table.root {
+                    root if root.starts_with("exporters.otlp") => piped,
                     root if root.starts_with("connectors") => String::from("{"),
                     root if root.starts_with("extensions") => format!("{user}connectors: {{spanmetrics: }}, "),
                     _ => String::from("{connectors: {spanmetrics: }, "),

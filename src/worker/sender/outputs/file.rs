@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::config::settings::{FileFormat, FileOutput};
+use crate::core::remotewrite::acceptance::Finding;
 use crate::worker::sender::millis;
 
 /// How every line begins.
@@ -22,6 +23,7 @@ const LINE: &[u8] = b"{\"resourceMetrics\":[";
 const MESSAGE: u8 = 0x0a;
 /// So much is read at a time.
 const BLOCK: u64 = 1 << 16;
+const FOREIGN: &str = "it holds something else than metrics of this format; write another path";
 
 /// The file of an endpoint.
 pub(super) struct OutputFile {
@@ -109,12 +111,7 @@ impl OutputFile {
             Err(TryLockError::Error(error)) => return Err(error.to_string()),
         }
         let looked = file.metadata().map_err(text)?;
-        let whole = match self.settings.format {
-            FileFormat::Json => whole_lines(&mut file, looked.len()),
-            FileFormat::Proto => whole_messages(&mut file, looked.len()),
-        };
-        let size =
-            whole.map_err(text)?.ok_or("it holds something else than metrics of this format; write another path")?;
+        let size = self.whole(&mut file, looked.len()).map_err(text)?.ok_or(FOREIGN)?;
         if size < looked.len() {
             tracing::warn!(path = %path.display(), bytes = looked.len() - size, "removed a request that a crash has cut off");
             file.set_len(size).and_then(|()| file.sync_data()).map_err(text)?;
@@ -122,6 +119,54 @@ impl OutputFile {
         sync_directory(path).map_err(text)?;
         let begun = looked.created().or_else(|_| looked.modified()).unwrap_or_else(|_| SystemTime::now());
         Ok(Current { file, size, begun })
+    }
+
+    /// The bytes up to the end of the last request; `None` if the file holds something else.
+    fn whole(&self, file: &mut File, len: u64) -> std::io::Result<Option<u64>> {
+        match self.settings.format {
+            FileFormat::Json => whole_lines(file, len),
+            FileFormat::Proto => whole_messages(file, len),
+        }
+    }
+
+    /// Whether it could be written. Its content stays as it is; in its directory, another file is created and removed.
+    pub(super) fn examine(&self) -> Vec<Finding> {
+        let path = self.settings.path.as_deref().unwrap_or_else(|| Path::new(""));
+        let mut out = Vec::new();
+        let about_file = match self.look(path) {
+            Ok(found) => found,
+            Err(why) => Some(Finding::Waits(format!("{}: {why}", path.display()))),
+        };
+        out.extend(about_file);
+        let (directory, probe) = (directory(path), probe_name(path));
+        let created = OpenOptions::new().write(true).create_new(true).open(&probe);
+        out.push(match created.and_then(|_| std::fs::remove_file(&probe)) {
+            Ok(()) => Finding::Good(format!("directory {} is writable", directory.display())),
+            Err(error) => Finding::Waits(format!(
+                "no file can be created in directory {}: {error}; create it, and grant the worker's user the right to write \
+                 to it",
+                directory.display()
+            )),
+        });
+        out
+    }
+
+    /// What speaks for or against the file that is there; `None` if there is none.
+    fn look(&self, path: &Path) -> Result<Option<Finding>, String> {
+        let mut file = match OpenOptions::new().read(true).append(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{error}; grant the worker's user the right to read and write it")),
+        };
+        let len = file.metadata().map_err(|e| e.to_string())?.len();
+        self.whole(&mut file, len).map_err(|e| e.to_string())?.ok_or(FOREIGN)?;
+        Ok(Some(match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let text = "another process writes to it: each worker needs a file of its own";
+                Finding::Warning(format!("{}: {text}", path.display()))
+            }
+            Ok(()) | Err(TryLockError::Error(_)) => Finding::Good(format!("{} can be continued", path.display())),
+        }))
     }
 
     /// Gives the file the name of the present time.
@@ -146,9 +191,18 @@ fn free_name(path: &Path) -> PathBuf {
     }
 }
 
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// A name beside the file that no other process uses.
+fn probe_name(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.{}.check", std::process::id()))
+}
+
 fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory(path))?.sync_all()
 }
 
 /// The bytes up to the end of the last line; `None` if what follows is no beginning of a line of ours.
@@ -258,6 +312,29 @@ mod tests {
         file.append(&line(4)).expect("appended");
         assert_eq!(std::fs::read(&path).expect("there"), line(4));
         assert_eq!(std::fs::read(dir.path().join("old")).expect("there"), line(1));
+    }
+
+    #[test]
+    fn an_examination_of_a_file_leaves_its_directory_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("metrics.json");
+        let told = |format| {
+            let findings = output(dir.path(), format, 1 << 20).examine();
+            findings.iter().map(|finding| format!("{finding}\n")).collect::<String>()
+        };
+        let names = || std::fs::read_dir(dir.path()).expect("there").count();
+        assert!(told(FileFormat::Json).contains("is writable"));
+        assert_eq!(names(), 0);
+        let torn = [line(1), b"{\"reso".to_vec()].concat();
+        std::fs::write(&path, &torn).expect("written");
+        assert!(told(FileFormat::Json).contains("can be continued"));
+        assert!(told(FileFormat::Proto).contains("something else"));
+        let writer = output(dir.path(), FileFormat::Json, 1 << 20);
+        assert_eq!((std::fs::read(&path).expect("there"), names()), (torn, 1));
+        writer.append(&line(2)).expect("appended");
+        assert!(told(FileFormat::Json).contains("another process writes to it"));
+        let nowhere = output(&dir.path().join("gone"), FileFormat::Json, 1 << 20).examine();
+        assert!(matches!(&nowhere[..], [Finding::Waits(why)] if why.contains("create it")), "{nowhere:?}");
     }
 
     #[test]
