@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::client::{Answer, Failure};
 use super::dialect::is_unread;
+use crate::worker::telemetry::InFlight;
 
 /// Answers that take longer than usual by this factor are a sign of load.
 const SLOW: u32 = 2;
@@ -29,6 +30,8 @@ pub(super) struct Concurrency {
     state: Mutex<State>,
     least: usize,
     most: usize,
+    /// Where the limit is shown.
+    shown: Option<InFlight>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,20 @@ impl Concurrency {
     pub(super) fn new(least: usize, most: usize) -> Self {
         let (least, most) = (least.clamp(1, most.max(1)), most.max(1));
         let state = State { limit: least, owed: 0, good: 0, doubles: true, halved: 0, usual: None };
-        Self { slots: Semaphore::new(least), state: Mutex::new(state), least, most }
+        Self { slots: Semaphore::new(least), state: Mutex::new(state), least, most, shown: None }
+    }
+
+    /// The same, whose limit a gauge shows.
+    pub(super) fn shown_by(mut self, gauges: InFlight) -> Self {
+        gauges.limit_changes(self.least as i64);
+        self.shown = Some(gauges);
+        self
+    }
+
+    fn show(&self, by: i64) {
+        if let Some(gauges) = &self.shown {
+            gauges.limit_changes(by);
+        }
     }
 
     /// Waits for a slot, in order.
@@ -108,6 +124,7 @@ impl Slot<'_> {
                 state.owed += gone - self.of.slots.forget_permits(gone);
                 (state.limit, state.good, state.doubles) = (limit, 0, false);
                 state.halved += 1;
+                self.of.show(-(gone as i64));
             }
             // It was in flight when the limit was halved.
             Load::Overloaded => {}
@@ -120,6 +137,7 @@ impl Slot<'_> {
                 state.good += 1;
                 if state.doubles || state.good >= state.limit {
                     (state.limit, state.good) = (state.limit + 1, 0);
+                    self.of.show(1);
                     match state.owed.checked_sub(1) {
                         Some(less) => state.owed = less,
                         None => self.of.slots.add_permits(1),
@@ -127,6 +145,12 @@ impl Slot<'_> {
                 }
             }
         }
+    }
+}
+
+impl Drop for Concurrency {
+    fn drop(&mut self) {
+        self.show(-(self.state().limit as i64));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::settings::{Auth, OnBacklog, OnStatus, RemoteWrite, Secret};
 use crate::config::tokens::TokenEndpoint;
 use crate::core::remotewrite::relabel::Relabeler;
 use crate::core::remotewrite::{Backoff, Choice};
-use crate::worker::telemetry::Receivers;
+use crate::worker::telemetry::Telemetry;
 
 use super::client::Client;
 use super::concurrency::Concurrency;
@@ -119,7 +119,7 @@ impl Endpoint {
     }
 
     /// A tenant at this endpoint.
-    pub(super) fn recipient(&self, receivers: &Receivers, tenant: &Arc<str>) -> Arc<Recipient> {
+    pub(super) fn recipient(&self, telemetry: &Telemetry, tenant: &Arc<str>) -> Arc<Recipient> {
         let mut recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = recipients.known.get(tenant).and_then(Weak::upgrade) {
             return known;
@@ -130,6 +130,8 @@ impl Endpoint {
         }
         let quarantine = millis(self.settings.quarantine);
         let concurrency = Concurrency::new(self.settings.min_in_flight, self.settings.max_in_flight);
+        let concurrency = concurrency.shown_by(telemetry.in_flight(&self.settings.id()));
+        let receivers = telemetry.receivers();
         let recipient = Arc::new(Recipient::new(receivers, self.client.shown(), tenant, quarantine, concurrency));
         recipients.known.insert(Arc::clone(tenant), Arc::downgrade(&recipient));
         recipient

@@ -14,6 +14,7 @@ use super::halving::Refusals;
 use super::outage::OutageSite;
 use super::recipient::{Recipient, Site, Trouble};
 use super::shard_sender::Failing;
+use crate::worker::telemetry::{Flying, InFlight};
 
 /// How often a waiting track looks up its destination.
 const LOOK_UP: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ pub(super) struct Way {
     pub(super) recipient: Arc<Recipient>,
     tenant: Arc<str>,
     site: Site,
+    in_flight: InFlight,
     /// When this shard has looked what its metrics are about.
     pub(super) described: Option<Instant>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Leave<'a> {
     slot: Option<Slot<'a>>,
     #[allow(dead_code, reason = "they are given back when they are dropped")]
     permits: Vec<SemaphorePermit<'a>>,
+    #[allow(dead_code, reason = "it counts until it is dropped")]
+    flying: Flying,
 }
 
 // === impl Way ===
@@ -53,9 +57,10 @@ impl Way {
     }
 
     fn new(endpoint: Arc<Endpoint>, (sending, place): (&Sending, usize), tenant: &Arc<str>) -> Self {
-        let recipient = endpoint.recipient(sending.shared.telemetry.receivers(), tenant);
+        let recipient = endpoint.recipient(&sending.shared.telemetry, tenant);
+        let in_flight = sending.shared.telemetry.in_flight(&endpoint.settings.id());
         let site = Site { shard: sending.shard, place };
-        Self { endpoint, recipient, tenant: Arc::clone(tenant), site, described: None }
+        Self { endpoint, recipient, tenant: Arc::clone(tenant), site, in_flight, described: None }
     }
 
     /// Switches to another endpoint, if it has changed.
@@ -76,7 +81,8 @@ impl Way {
                 let permit = self.endpoint.slots.acquire().await;
                 // It may have begun to fail meanwhile.
                 if self.recipient.pause().is_none() {
-                    return Some(Leave { slot: Some(slot), permits: permit.into_iter().collect() });
+                    let flying = self.in_flight.begins();
+                    return Some(Leave { slot: Some(slot), permits: permit.into_iter().collect(), flying });
                 }
                 continue;
             }
@@ -89,7 +95,8 @@ impl Way {
                 return None;
             }
             let slot = self.endpoint.probes.acquire().await;
-            return Some(Leave { slot: None, permits: probe.into_iter().chain(slot).collect() });
+            let flying = self.in_flight.begins();
+            return Some(Leave { slot: None, permits: probe.into_iter().chain(slot).collect(), flying });
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::meters::{keep, opts};
 use super::names;
@@ -38,7 +38,20 @@ pub struct EndpointStatus {
 pub(super) struct EndpointMeters {
     samples: IntCounterVec,
     dropped: IntCounterVec,
+    limit: IntGaugeVec,
+    in_flight: IntGaugeVec,
 }
+
+/// The requests to one endpoint: how many there may be, and how many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight {
+    limit: IntGauge,
+    requests: IntGauge,
+}
+
+/// Counts a request until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Flying(IntGauge);
 
 /// Makes metrics of what tasks report.
 pub(super) struct EndpointCollector {
@@ -64,7 +77,18 @@ impl EndpointDrop {
 impl EndpointMeters {
     pub(super) fn new(registry: &Registry) -> Self {
         let counters = |metric: names::Metric| keep(registry, IntCounterVec::new(opts(metric), metric.labels));
-        Self { samples: counters(names::ENDPOINT_SAMPLES), dropped: counters(names::ENDPOINT_DROPPED) }
+        let gauges = |metric: names::Metric| keep(registry, IntGaugeVec::new(opts(metric), metric.labels));
+        Self {
+            samples: counters(names::ENDPOINT_SAMPLES),
+            dropped: counters(names::ENDPOINT_DROPPED),
+            limit: gauges(names::ENDPOINT_LIMIT),
+            in_flight: gauges(names::ENDPOINT_IN_FLIGHT),
+        }
+    }
+
+    pub(super) fn in_flight(&self, endpoint: &str) -> InFlight {
+        let [limit, requests] = [&self.limit, &self.in_flight].map(|gauge| gauge.with_label_values(&[endpoint]));
+        InFlight { limit, requests }
     }
 
     /// Counts the results of the samples of a batch.
@@ -80,6 +104,27 @@ impl EndpointMeters {
 
     pub(super) fn dropped(&self, endpoint: &str, why: EndpointDrop, samples: u64) {
         self.dropped.with_label_values(&[endpoint, why.name()]).inc_by(samples);
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// The limit of a tenant has changed by so much.
+    pub(crate) fn limit_changes(&self, by: i64) {
+        self.limit.add(by);
+    }
+
+    /// A request is sent.
+    pub(crate) fn begins(&self) -> Flying {
+        self.requests.inc();
+        Flying(self.requests.clone())
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

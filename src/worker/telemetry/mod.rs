@@ -26,6 +26,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, Registry, Te
 pub use conditions::{Condition, Conditions, Report, Reporter};
 use endpoints::{EndpointCollector, EndpointMeters};
 pub use endpoints::{EndpointDrop, EndpointStatus};
+pub(crate) use endpoints::{Flying, InFlight};
 use hazards::HazardMeters;
 use meters::{counter, counters, histogram, keep, opts};
 pub use overrides::Overrides;
@@ -291,6 +292,11 @@ impl Telemetry {
     /// Counts the results of a batch for one of several endpoints.
     pub(crate) fn endpoint_settled(&self, endpoint: &str, results: [(&'static str, u64); 4]) {
         self.0.endpoints.settled(endpoint, results);
+    }
+
+    /// The gauges of the requests to an endpoint.
+    pub(crate) fn in_flight(&self, endpoint: &str) -> InFlight {
+        self.0.endpoints.in_flight(endpoint)
     }
 
     /// Counts samples that one of several endpoints does not get.

@@ -170,6 +170,10 @@ metrics! {
         "Event time from the oldest step that one of several endpoints lacks to the last closed step, in seconds, in the slowest shard of this worker.";
     ENDPOINT_AT_BOUND = Gauge "spanmill_remote_write_endpoint_backlog_full" ["endpoint"]
         "Whether the backlog of one of several endpoints is full in a shard of this worker (1), so that the shard waits for it or drops its steps, or not (0).";
+    ENDPOINT_LIMIT = Gauge "spanmill_remote_write_endpoint_in_flight_limit" ["endpoint"]
+        "Number of requests that may be in flight to an endpoint, as answers and their times have shown: the sum over the tenants that are sent to it. It begins at min_in_flight for each; max_in_flight bounds all of them together.";
+    ENDPOINT_IN_FLIGHT = Gauge "spanmill_remote_write_endpoint_requests_in_flight" ["endpoint"]
+        "Number of requests in flight to an endpoint. Its label is the name of the endpoint, or a hash of its address if it has none.";
     EXEMPLARS_REJECTED = Counter "spanmill_exemplars_rejected_total" []
         "Number of exemplars that a receiver of remote write 2.0 did not store, according to its answer, although it stored their samples.";
     EXEMPLARS_WITHHELD = Counter "spanmill_exemplars_withheld_total" []

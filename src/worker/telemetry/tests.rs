@@ -106,6 +106,7 @@ fn every_name_in_the_list_is_exposed() {
     t.export().requests.with_label_values(&["2xx"]).inc();
     t.endpoint_settled("mimir", ["acknowledged", "duplicate", "rejected", "filtered"].map(|result| (result, 1)));
     t.endpoint_dropped("mimir", EndpointDrop::Backlog, 1);
+    t.in_flight("mimir").limit_changes(4);
     let shard = TaskId { kind: TaskKind::Series, topic: "spanmill-deltas".to_owned(), partition: 0 };
     for id in [&span_task(0), &shard] {
         t.tasks().update(id, |s| {

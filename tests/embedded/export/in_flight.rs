@@ -48,6 +48,26 @@ fn a_slow_receiver_takes_several_requests_at_a_time_and_a_step_is_done_sooner() 
     }
 }
 
+/// The value of a gauge of the only endpoint, which has no name.
+fn gauge(h: &House, name: &str) -> i64 {
+    let text = h.telemetry.render();
+    let line = text.lines().find(|line| line.starts_with(&format!("spanmill_remote_write_endpoint_{name}{{endpoint=")));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(-1)
+}
+
+#[test]
+fn the_gauges_of_an_endpoint_show_how_many_requests_it_takes_and_how_many_there_are() {
+    let h = house_with(|c| (c.min_in_flight, c.max_in_flight) = (2, 16));
+    h.receiver.delay(Duration::from_millis(2));
+    assert_eq!(h.send(wide(15_000, 32)).rejected, 0);
+    let grown = gauge(&h, "in_flight_limit");
+    assert!((3..=16).contains(&grown), "{grown}");
+    crate::mill::wait_until("all of them are answered", || gauge(&h, "requests_in_flight") == 0);
+    h.receiver.fault(&Fault::Status(429), 1);
+    assert_eq!(h.send(wide(30_000, 1)).rejected, 0);
+    assert!(gauge(&h, "in_flight_limit") < grown.max(4), "it is halved: {}", gauge(&h, "in_flight_limit"));
+}
+
 #[test]
 fn no_series_gets_out_of_order_whatever_happens_to_the_requests_in_flight() {
     let h = house();
