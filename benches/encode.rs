@@ -3,15 +3,19 @@
 //!
 //! `cargo bench --bench encode --no-default-features` prints one JSON line per case: the median of five runs, cases taking
 //! turns so that a noisy neighbor meets all of them. Encoding is compared to encoding, and both with compression, which
-//! is the same for both. The cases of remote write 2.0 are the whole way there: the request in 1.0 and its translation, beside
-//! `prost` messages of 2.0 with a table of symbols.
+//! is the same for both. The cases of remote write 2.0 and of OTLP are the whole way there: the requests in 1.0 and their translation. Beside
+//! 2.0 stand `prost` messages of it with a table of symbols, plain and compressed; a translation starts from a compressed request
+//! and has no plain case.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints its result")]
 
 mod shard;
 
 use std::hint::black_box;
+use std::io::Write as _;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use prost::Message as _;
 use shard::{FIRST, label, layout, median, timed};
 use spanmill::core::model::hash::{Map, Seed};
@@ -21,7 +25,7 @@ use spanmill::core::remotewrite::decode::proto::{self, Label, Sample, TimeSeries
 use spanmill::core::remotewrite::decode::proto_v2;
 use spanmill::core::remotewrite::encode::{Point, SeriesLabels, SeriesWriter, le_label, name_label};
 use spanmill::core::remotewrite::metadata::{Descriptions, describe};
-use spanmill::core::remotewrite::{Request, v2};
+use spanmill::core::remotewrite::{Request, otlp, v2};
 
 const SETS: u64 = 5_000;
 const RUNS: usize = 5;
@@ -52,8 +56,8 @@ struct Set {
 fn main() {
     let (kinds, sets) = (kinds(), sets());
     let series = (kinds.len() * sets.len()) as f64;
-    let mut times = [const { Vec::new() }; 6];
-    let (mut wire, mut wire_2) = (0, 0);
+    let mut times = [const { Vec::new() }; 9];
+    let (mut wire, mut wire_2, mut wire_otlp) = (0, [0; 3], [0; 2]);
     let mut unlimited = SeriesWriter::new(usize::MAX, usize::MAX, LABEL);
     for _ in 0..RUNS {
         // What is compressed is not timed, but gives the writer its memory, as a step gives it to the next one.
@@ -71,15 +75,28 @@ fn main() {
         wire = ours;
         let (ours, seconds) = timed(|| second(&kinds, &sets));
         times[4].push(seconds);
-        let (plain, seconds) = timed(|| second_messages(&kinds, &sets));
+        let (plain, seconds) = timed(|| second_messages(&kinds, &sets, true));
         times[5].push(seconds);
         assert_eq!(plain, ours, "the same bytes");
-        wire_2 = ours;
+        let (plain, seconds) = timed(|| second_messages(&kinds, &sets, false));
+        times[6].push(seconds);
+        wire_2 = [ours, ours, plain];
+        for (at, gzip) in [(7, false), (8, true)] {
+            let (bytes, seconds) = timed(|| otlp(&kinds, &sets, gzip));
+            times[at].push(seconds);
+            wire_otlp[at - 7] = bytes;
+        }
     }
     let ns = times.map(|of| median(of) * 1e9 / series);
     let cases = ["cached label blocks", "prost"];
     let stages = [("", 0, 0, wire), ("", 1, 0, wire), (", compressed", 2, 2, wire), (", compressed", 3, 2, wire)];
-    let second = [(", 2.0, compressed", 4, 4, wire_2), (", 2.0, compressed", 5, 4, wire_2)];
+    let second = [
+        (", 2.0, compressed", 4, 4, wire_2[0]),
+        (", 2.0, compressed", 5, 4, wire_2[1]),
+        (", OTLP, plain", 7, 7, wire_otlp[0]),
+        (", 2.0, plain", 6, 4, wire_2[2]),
+        (", OTLP, gzip", 8, 8, wire_otlp[1]),
+    ];
     for (i, (stage, at, base, wire)) in stages.into_iter().chain(second).enumerate() {
         let (it, ratio, case) = (ns[at], ns[at] / ns[base], format!("{}{stage}", cases[i % 2]));
         let bytes = wire as f64 / series;
@@ -156,6 +173,23 @@ fn second(kinds: &[Kind], sets: &[Set]) -> usize {
     writer.finish().iter().map(translate).sum()
 }
 
+/// Bytes of all requests in OTLP.
+fn otlp(kinds: &[Kind], sets: &[Set], gzip: bool) -> usize {
+    let mut writer = SeriesWriter::new(MAX_SAMPLES, MAX_BYTES, LABEL);
+    push_all(&mut writer, kinds, sets);
+    let own = Descriptions::default();
+    let translate = |request: &Request| {
+        let body = black_box(otlp::body(request, &[], &own).expect("our own request"));
+        if !gzip {
+            return body.len();
+        }
+        let mut out = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+        out.write_all(&body).expect("a vector takes everything");
+        out.finish().expect("a vector takes everything").len()
+    };
+    otlp::regroup(&writer.finish()).iter().map(translate).sum()
+}
+
 fn raw_len(request: &Request) -> usize {
     snap::raw::decompress_len(&request.body).expect("compressed")
 }
@@ -175,25 +209,25 @@ fn messages(kinds: &[Kind], sets: &[Set], compress: bool) -> usize {
 }
 
 /// The same with messages of 2.0.
-fn second_messages(kinds: &[Kind], sets: &[Set]) -> usize {
+fn second_messages(kinds: &[Kind], sets: &[Set], compress: bool) -> usize {
     let (mut bytes, mut symbols) = (0, Symbols::default());
     let mut series = Vec::new();
     for (s, set) in sets.iter().enumerate() {
         for (k, kind) in kinds.iter().enumerate() {
             if series.len() == MAX_SAMPLES {
-                bytes += send_second(&mut symbols, &mut series);
+                bytes += send_second(&mut symbols, &mut series, compress);
             }
             series.push(symbols.series(&message(set, kind, value(s, k), exemplar(s, k))));
         }
     }
-    bytes + send_second(&mut symbols, &mut series)
+    bytes + send_second(&mut symbols, &mut series, compress)
 }
 
-fn send_second(symbols: &mut Symbols, series: &mut Vec<proto_v2::TimeSeries>) -> usize {
+fn send_second(symbols: &mut Symbols, series: &mut Vec<proto_v2::TimeSeries>, compress: bool) -> usize {
     let symbols = std::mem::take(symbols).texts;
     let request = proto_v2::Request { symbols, timeseries: std::mem::take(series) };
     let bytes = black_box(request.encode_to_vec());
-    snap::raw::Encoder::new().compress_vec(&bytes).expect("small").len()
+    if compress { snap::raw::Encoder::new().compress_vec(&bytes).expect("small").len() } else { bytes.len() }
 }
 
 struct Symbols {

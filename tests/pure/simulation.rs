@@ -8,9 +8,13 @@
 //! seconds. Then a refusal that names such a journal ends the schedule; without one, everything must be exact. Only a
 //! step that was closed on stall timeout may be contradicted if its mark is lost: nothing else records it.
 //!
+//! Every second schedule has two or three endpoints, each with an outage and a pace of its own: none may lose a step, and
+//! none may get one again that it has by the last mark.
+//!
 //! `TEST_SCHEDULES=20000` checks more schedules, `TEST_SEED=17` only this one.
 
 pub(crate) mod delta_record;
+pub(crate) mod endpoints;
 pub(crate) mod mutation;
 pub(crate) mod net;
 pub(crate) mod oracle;
@@ -93,5 +97,8 @@ rules! {
     a_commit_must_stay_until_the_snapshots_of_all_shards_hold_it => CommitsTrimmedEarly,
     what_a_shard_lacks_must_be_sent_again => LackUnheard,
     a_step_must_be_closed_again_of_the_same_delta_records => BasisIgnored,
+    an_endpoint_must_not_be_marked_as_far_as_a_faster_one => EndpointMarkTooFar,
+    an_endpoint_must_not_get_again_what_it_has_by_its_mark => EndpointMarksIgnored,
+    a_snapshot_must_hold_what_slow_endpoints_lack => HeldStepsDropped,
     a_delta_record_that_is_stored_behind_a_later_one_must_be_sent_again => OrderOfAcknowledgementsIgnored,
 }

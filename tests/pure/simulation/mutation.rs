@@ -28,6 +28,9 @@ pub(crate) enum Mutation {
     CommitsTrimmedEarly,
     LackUnheard,
     BasisIgnored,
+    EndpointMarkTooFar,
+    EndpointMarksIgnored,
+    HeldStepsDropped,
 }
 
 type Records = Vec<(i64, Rc<[u8]>)>;

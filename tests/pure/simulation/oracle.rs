@@ -7,7 +7,7 @@ use super::delta_record::DeltaRecord;
 use super::net::Log;
 use super::source::{Deltas, Pairing, Record};
 use spanmill::core::journal::{
-    Cause, EmitCause, EmitMark, Fold, Frame, FrameKind, FrameVerdict, JournalError, Owner, SeriesFold, SpanCommit,
+    Cause, EmitCause, EmitMark, EndpointMark, Fold, Frame, FrameKind, FrameVerdict, JournalError, Owner, SeriesFold, SpanCommit,
     SpanFold,
 };
 use spanmill::core::model::Counter;
@@ -23,10 +23,20 @@ pub(crate) struct Counted {
 
 /// Reads a whole journal by the letter of the rules.
 pub(crate) fn counted(log: &Log) -> Vec<Counted> {
+    counted_up_to(log, i64::MAX)
+}
+
+/// How far endpoints are by the last mark that counts up to an offset.
+pub(crate) fn endpoint_marks(log: &Log, last: i64) -> Vec<EndpointMark> {
+    let mark = counted_up_to(log, last).pop().and_then(|counted| EmitMark::decode(&counted.body).ok());
+    mark.map(|mark| mark.change.endpoints).unwrap_or_default()
+}
+
+fn counted_up_to(log: &Log, last: i64) -> Vec<Counted> {
     let mut owner = None;
     let mut parts: Vec<Frame<'_>> = Vec::new();
     let mut out: Vec<Counted> = Vec::new();
-    for (_, record) in &log.all {
+    for (_, record) in log.all.iter().filter(|(offset, _)| *offset <= last) {
         let frame = Frame::decode(record).expect("the simulation writes only frames");
         let h = frame.header;
         match h.kind {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::delta_record::DeltaRecord;
+use super::endpoints::{Queues, lacks};
 use super::mutation::Mutation;
 use super::net::{Net, Topic};
+use super::oracle;
 use super::rng::Rng;
 use super::session::{Event, Session};
 use super::source::STEP;
@@ -28,17 +30,15 @@ pub(crate) struct SeriesActor {
 struct Task {
     /// The deltas offset to read next.
     read: i64,
-    /// What snapshots in flight hold, and where their deltas end.
-    saving: VecDeque<(DeltaChain, i64)>,
+    /// What snapshots in flight hold, where their deltas end, and their steps.
+    saving: VecDeque<(DeltaChain, i64, i64)>,
     /// A delta record has come whose predecessor has not.
     gap: bool,
     state: Sums,
     /// Steps whose marks are in flight.
     waiting: VecDeque<Step>,
     /// Steps to send.
-    outbox: VecDeque<Step>,
-    /// The oldest of them is under way.
-    sending: bool,
+    outbox: Queues,
     acknowledged: Option<i64>,
 }
 
@@ -79,7 +79,7 @@ impl SeriesActor {
                         ));
                         let step = task.waiting.pop_front().ok_or("accepted, but not in flight")?;
                         if claims.mutation != Mutation::EmitBeforeAcceptance {
-                            task.outbox.push_back(step);
+                            task.outbox.add(&step);
                         }
                     }
                 }
@@ -117,6 +117,9 @@ impl SeriesActor {
         let (next, next_commit_number) = (state.next, state.next_commit_number);
         match Task::new(net, claims, self.shard, state)? {
             Ok(task) => {
+                if let Some(wrong) = repeats(net, topic, claim, &task.outbox) {
+                    return Err(wrong);
+                }
                 self.session.run(rng, next, next_commit_number);
                 self.task = Some(task);
             }
@@ -141,7 +144,9 @@ impl SeriesActor {
 
     /// A snapshot counts: the deltas before it are not needed, and journals may drop what it holds.
     fn saved(&mut self, net: &mut Net, rng: &mut Rng) {
-        let Some((chain, to)) = self.task.as_mut().and_then(|task| task.saving.pop_front()) else { return };
+        let Some(task) = self.task.as_mut() else { return };
+        let Some((chain, to, step)) = task.saving.pop_front() else { return };
+        task.outbox.held(step);
         if rng.chance(50) {
             net.log_mut(Topic::Deltas(self.shard)).cut(to);
         }
@@ -198,37 +203,46 @@ impl SeriesActor {
         };
         let step = task.state.close();
         let basis = Some(Basis { chain: task.state.chain.clone(), digest: task.state.digest });
-        let (left_out, behind, change) = (Vec::new(), Vec::new(), Change::default());
+        let (left_out, behind) = (Vec::new(), Vec::new());
+        // What is not accepted yet was given to no endpoint.
+        let first = task.waiting.front().map_or(step.0, |waits| waits.0);
+        let endpoints = task.outbox.marks(first, claims.mutation);
+        let change = Change { endpoints, ..Change::default() };
+        task.acknowledged = task.acknowledged.max(task.outbox.acknowledged());
         let mark = EmitMark { step: step.0, cause, acknowledged: task.acknowledged, left_out, behind, basis, change };
         let next = writer.next().unwrap_or(0);
         let records = writer.commit(next, task.read.max(next), &mark.encode());
         if claims.mutation == Mutation::EmitBeforeAcceptance {
-            task.outbox.push_back(step.clone());
+            task.outbox.add(&step);
         }
         task.waiting.push_back(step);
         self.session.send(net, records);
     }
 
-    /// Takes a snapshot, if every closed step is acknowledged.
-    pub(crate) fn snapshot(&mut self, net: &mut Net, claims: &Claims<'_>) -> bool {
+    /// Takes a snapshot, if every closed step is acknowledged: by one of several endpoints, and what the others lack is part of
+    /// it. Returns whether it was taken, and whether it is part of it.
+    pub(crate) fn snapshot(&mut self, net: &mut Net, claims: &Claims<'_>) -> [bool; 2] {
         let (Some(task), Some(writer)) = (&mut self.task, self.session.writer()) else {
-            return false;
+            return [false; 2];
         };
-        let unsent = !task.waiting.is_empty() || !task.outbox.is_empty();
+        let unsent = !task.waiting.is_empty() || !task.outbox.may_be_carried();
         if unsent && claims.mutation != Mutation::SnapshotBeforeAcknowledged {
-            return false;
+            return [false; 2];
         }
+        let carries = claims.endpoints > 1 && claims.mutation != Mutation::HeldStepsDropped;
+        let apart = if carries { task.outbox.encode() } else { Vec::new() };
+        let held = !apart.is_empty();
         let (deltas_offset, step) = (task.read, task.state.closed);
         let (body, undelivered, settings) = (task.state.encode(), Vec::new(), Vec::new());
         let records = writer.snapshot(
-            &SeriesSnapshot { body, deltas_offset, step, undelivered, settings, ..SeriesSnapshot::default() }.encode(),
+            &SeriesSnapshot { body, deltas_offset, step, undelivered, settings, apart, ..SeriesSnapshot::default() }.encode(),
         );
         let taken = !records.is_empty();
         if taken {
-            task.saving.push_back((task.state.chain.clone(), task.read));
+            task.saving.push_back((task.state.chain.clone(), task.read, step));
         }
         self.session.send(net, records);
-        taken
+        [taken, taken && held]
     }
 
     /// All ways out of this process.
@@ -246,23 +260,15 @@ impl SeriesActor {
         true
     }
 
-    /// The oldest unsent step; it is under way from now on.
-    pub(crate) fn request(&mut self) -> Option<Step> {
-        let task = self.task.as_mut().filter(|task| !task.sending)?;
-        task.sending = !task.outbox.is_empty();
-        task.outbox.front().cloned()
+    /// The oldest step that an endpoint lacks; it is under way from now on.
+    pub(crate) fn request(&mut self, endpoint: usize) -> Option<Step> {
+        self.task.as_mut()?.outbox.request(endpoint)
     }
 
-    /// The receiver's answer, or that none came.
-    pub(crate) fn answered(&mut self, step: i64, taken: bool) {
-        // An answer to what was sent before the task was restored says nothing about it now.
-        let Some(task) = self.task.as_mut().filter(|task| task.sending) else { return };
-        if task.outbox.front().is_some_and(|front| front.0 == step) {
-            task.sending = false;
-            if taken {
-                task.outbox.pop_front();
-                task.acknowledged = Some(step);
-            }
+    /// The answer of an endpoint, or that none came.
+    pub(crate) fn answered(&mut self, endpoint: usize, step: i64, taken: bool) {
+        if let Some(task) = &mut self.task {
+            task.outbox.answered(endpoint, step, taken);
         }
     }
 
@@ -274,6 +280,14 @@ impl SeriesActor {
             task.read >= log_end && task.state.closed >= end && task.waiting.is_empty() && task.outbox.is_empty()
         })
     }
+}
+
+/// Whether an endpoint would get a step again that it has, by the letter of the last mark in the journal.
+fn repeats(net: &Net, topic: Topic, claim: i64, outbox: &Queues) -> Option<String> {
+    let marks = oracle::endpoint_marks(net.log(topic), claim);
+    let again = |(endpoint, step): &(usize, i64)| lacks(&marks, *endpoint).is_some_and(|first| *step < first);
+    let (endpoint, step) = outbox.steps().find(again)?;
+    Some(format!("endpoint {endpoint} has step {step} by the mark, and gets it again"))
 }
 
 // === impl Task ===
@@ -288,7 +302,10 @@ impl Task {
     ) -> Result<Result<Self, Vec<(String, i32, u64)>>, String> {
         let deltas = net.log(Topic::Deltas(shard));
         let (mut from, mut state) = (deltas.start, Sums::default());
+        let marks = restored.endpoints().to_vec();
+        let (mut apart, mut held) = (Vec::new(), None);
         if let Some(snapshot) = restored.snapshot {
+            (apart, held) = (snapshot.apart, Some(snapshot.step));
             from = if snapshot.deltas_offset <= deltas.end() { snapshot.deltas_offset } else { from };
             state = Sums::decode(&snapshot.body, snapshot.step).map_err(|e| e.to_string())?;
         }
@@ -333,8 +350,10 @@ impl Task {
             outbox.clear();
         }
         outbox.retain(|step: &Step| restored.acknowledged < Some(step.0));
+        let outbox = Queues::restored(claims.endpoints, (&apart, held), &outbox, (&marks, claims.mutation));
+        let outbox = outbox.map_err(|e| e.to_string())?;
         let (acknowledged, waiting, saving) = (restored.acknowledged, VecDeque::new(), VecDeque::new());
-        Ok(Ok(Self { read: from, saving, gap: false, state, waiting, outbox, sending: false, acknowledged }))
+        Ok(Ok(Self { read: from, saving, gap: false, state, waiting, outbox, acknowledged }))
     }
 }
 

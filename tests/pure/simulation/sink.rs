@@ -38,6 +38,12 @@ impl Sink {
         Ok(())
     }
 
+    /// The first sample that another one has not got.
+    pub(crate) fn beyond(&self, other: &Self) -> Option<(u64, i64)> {
+        let all = self.series.iter().flat_map(|(&series, samples)| samples.keys().map(move |&ts| (series, ts)));
+        all.into_iter().find(|(series, ts)| other.series.get(series).is_none_or(|samples| !samples.contains_key(ts)))
+    }
+
     pub(crate) fn last(&self, series: u64) -> Option<(i64, u64)> {
         self.series.get(&series)?.last_key_value().map(|(&ts, &value)| (ts, value))
     }

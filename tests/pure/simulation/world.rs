@@ -18,6 +18,7 @@ pub(crate) struct Claims<'a> {
     pub(crate) mutation: Mutation,
     pub(crate) partitions: usize,
     pub(crate) shards: usize,
+    pub(crate) endpoints: usize,
     /// The source partition of a span task.
     pub(crate) source: &'a [Record],
     /// Once no more faults happen, a fenced worker claims again.
@@ -30,9 +31,10 @@ pub(crate) struct Claims<'a> {
     pub(crate) learned: Rc<Vec<(Topic, Option<i64>)>>,
 }
 
-/// A request on its way to the receiver.
+/// A request on its way to an endpoint.
 struct Request {
     actor: u64,
+    endpoint: usize,
     step: Step,
 }
 
@@ -61,6 +63,10 @@ pub(crate) struct Counter {
     outages: usize,
     resent_samples: usize,
     accepted: usize,
+    /// Snapshots that hold what slow endpoints lack.
+    carried: usize,
+    /// Requests to an endpoint that others are ahead of.
+    behind: usize,
 }
 
 pub(crate) struct World {
@@ -74,8 +80,9 @@ pub(crate) struct World {
     spans: Vec<SpanActor>,
     series: Vec<SeriesActor>,
     requests: Vec<Request>,
-    sink: Sink,
-    outage: bool,
+    /// Of each endpoint.
+    sinks: Vec<Sink>,
+    outages: Vec<bool>,
     healing: bool,
     accepted: Vec<(Topic, Owner, u64)>,
     learned: Rc<Vec<(Topic, Option<i64>)>>,
@@ -111,7 +118,7 @@ impl Claims<'_> {
 // === impl Counter ===
 
 impl Counter {
-    fn counts(&mut self) -> [&mut usize; 20] {
+    fn counts(&mut self) -> [&mut usize; 22] {
         [
             &mut self.schedules,
             &mut self.crashes,
@@ -133,17 +140,19 @@ impl Counter {
             &mut self.swapped,
             &mut self.lost_journals,
             &mut self.refused,
+            &mut self.carried,
+            &mut self.behind,
         ]
     }
 
     pub(crate) fn add(&mut self, run: &Counter) {
         let Counter { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, .. } = *run;
         let Counter { forced, snapshots, releases, lost_ends, regained, outages, .. } = *run;
-        let Counter { resent_samples, accepted, late_claims, swapped, lost_journals, refused, .. } = *run;
+        let Counter { resent_samples, accepted, late_claims, swapped, lost_journals, refused, carried, behind, .. } = *run;
         self.forced_lost += run.forced_lost;
         let run = [schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, forced, snapshots];
         let rest = [releases, lost_ends, regained, outages, resent_samples, accepted, late_claims, swapped];
-        let rest = rest.into_iter().chain([lost_journals, refused]);
+        let rest = rest.into_iter().chain([lost_journals, refused, carried, behind]);
         for (mine, n) in self.counts().into_iter().zip(run.into_iter().chain(rest)) {
             *mine += n;
         }
@@ -164,6 +173,7 @@ impl Counter {
 impl World {
     pub(crate) fn new(seed: u64, mutation: Mutation) -> Self {
         let mut rng = Rng::new(seed);
+        let endpoints = [1, 2, 1, 3][seed as usize % 4];
         let (partitions, shards) = (1 + rng.below(3), 1 + rng.below(2));
         let sources: Vec<_> = (0..partitions)
             .map(|_| {
@@ -181,8 +191,8 @@ impl World {
             spans: Vec::new(),
             series: Vec::new(),
             requests: Vec::new(),
-            sink: Sink::default(),
-            outage: false,
+            sinks: (0..endpoints).map(|_| Sink::default()).collect(),
+            outages: vec![false; endpoints],
             healing: false,
             accepted: Vec::new(),
             learned: Rc::default(),
@@ -210,7 +220,7 @@ impl World {
         }
         self.counter.broken_appends = self.net.troubles;
         (self.counter.late_claims, self.counter.swapped) = (self.net.late_claims, self.net.swapped);
-        self.counter.resent_samples = self.sink.resent;
+        self.counter.resent_samples = self.sinks.iter().map(|sink| sink.resent).sum();
         self.counter.accepted = self.accepted.len();
         self.counter.cuts = self.journals().filter(|&t| self.net.log(t).start > 0).count();
         Ok(self.counter)
@@ -270,8 +280,9 @@ impl World {
             985..990 => self.release(),
             990..993 if !self.mutation.keeps_ends() => self.lose_end(),
             _ => {
-                self.outage = !self.outage;
-                self.counter.outages += usize::from(self.outage);
+                let endpoint = self.any_endpoint();
+                self.outages[endpoint] = !self.outages[endpoint];
+                self.counter.outages += usize::from(self.outages[endpoint]);
             }
         }
         Ok(())
@@ -353,7 +364,8 @@ impl World {
     fn claims<'a>(&self, accepted: &'a mut Vec<(Topic, Owner, u64)>, source: &'a [Record]) -> Claims<'a> {
         let (mutation, partitions, shards, healing) = (self.mutation, self.sources.len(), self.shards, self.healing);
         let learned = Rc::clone(&self.learned);
-        Claims { mutation, partitions, shards, source, healing, accepted, regained: 0, learned }
+        let endpoints = self.sinks.len();
+        Claims { mutation, partitions, shards, endpoints, source, healing, accepted, regained: 0, learned }
     }
 
     fn step_span(&mut self, i: usize) -> Result<(), String> {
@@ -395,6 +407,7 @@ impl World {
             return Ok(());
         }
         let mut accepted = std::mem::take(&mut self.accepted);
+        let endpoint = self.any_endpoint();
         let mut claims = self.claims(&mut accepted, &[]);
         let Self { net, rng, series, counter, requests, .. } = self;
         let actor = &mut series[i];
@@ -403,8 +416,14 @@ impl World {
             match rng.below(100) {
                 0..60 => actor.read(net, rng, &claims)?,
                 60..66 if !claims.healing => counter.forced += usize::from(actor.force(net, &claims)),
-                66..73 => counter.snapshots += usize::from(actor.snapshot(net, &claims)),
-                _ => requests.extend(actor.request().map(|step| Request { actor: actor.id, step })),
+                66..73 => {
+                    let [taken, carries] = actor.snapshot(net, &claims).map(usize::from);
+                    (counter.snapshots, counter.carried) = (counter.snapshots + taken, counter.carried + carries);
+                }
+                _ => {
+                    let step = actor.request(endpoint);
+                    requests.extend(step.map(|step| Request { actor: actor.id, endpoint, step }));
+                }
             }
         } else {
             counter.fenced += 1;
@@ -414,27 +433,41 @@ impl World {
         Ok(())
     }
 
+    fn any_endpoint(&mut self) -> usize {
+        // Schedules with one endpoint stay what they are.
+        if self.sinks.len() == 1 { 0 } else { self.rng.below(self.sinks.len()) }
+    }
+
     /// Some request arrives, however late, from any worker.
     fn deliver_request(&mut self) -> Result<(), String> {
         if self.requests.is_empty() {
             return Ok(());
         }
-        let Request { actor, step } = self.requests.swap_remove(self.rng.below(self.requests.len()));
+        let at = self.rng.below(self.requests.len());
+        // The second endpoint is slow.
+        if self.requests[at].endpoint == 1 && !self.healing && self.rng.chance(70) {
+            return Ok(());
+        }
+        let Request { actor, endpoint, step } = self.requests.swap_remove(at);
+        let newest = |sink: &Sink| sink.series.values().filter_map(|samples| samples.keys().last()).max().copied();
+        let ahead = self.sinks.iter().filter_map(newest).max();
+        self.counter.behind += usize::from(ahead.is_some_and(|newest| newest > step.0 + STEP));
         let lost = !self.healing && self.rng.chance(10);
         let answer_lost = !self.healing && self.rng.chance(10);
-        let taken = !self.outage && !lost;
+        let taken = !self.outages[endpoint] && !lost;
         if taken {
             for (&series, &value) in &step.1 {
                 let shard = usize::try_from(series).expect("small") % self.shards;
                 // Nothing else shows that a step was closed too early, and it is closed again with all that is there.
                 let forgiven = self.lost_forced.get(&shard).is_some_and(|lost| step.0 >= *lost);
-                self.sink.take(series, step.0, value).map_err(|what| {
+                self.sinks[endpoint].take(series, step.0, value).map_err(|what| {
+                    let what = format!("endpoint {endpoint}: {what}");
                     if forgiven && what.contains(CONTRADICTED) { format!("{FORCED_LOST}{what}") } else { what }
                 })?;
             }
         }
         if let Some(actor) = self.series.iter_mut().find(|a| a.id == actor) {
-            actor.answered(step.0, taken && !answer_lost);
+            actor.answered(endpoint, step.0, taken && !answer_lost);
         }
         Ok(())
     }
@@ -448,7 +481,7 @@ impl World {
     fn heal(&mut self) -> Result<(), String> {
         self.spans.clear();
         self.series.clear();
-        self.outage = false;
+        self.outages.fill(false);
         self.healing = true;
         self.net.lossy = false;
         self.visible = self.sources.iter().map(Vec::len).collect();
@@ -466,7 +499,9 @@ impl World {
             for i in 0..self.series.len() {
                 self.step_series(i)?;
             }
-            self.deliver_request()?;
+            for _ in 0..self.sinks.len() {
+                self.deliver_request()?;
+            }
             let Self { net, sources, spans, series, .. } = self;
             if spans.iter_mut().all(|a| a.is_done(end, &sources[a.partition]))
                 && net.is_quiet()
@@ -491,11 +526,17 @@ impl World {
             }
         }
         let end = self.end();
-        for (&series, &total) in &totals {
-            match self.sink.last(series) {
-                Some((ts, value)) if ts >= end && value == total => {}
-                last => {
-                    return Err(format!("series {series}: the receiver has {last:?}, it should be {total} at {end}"));
+        for (endpoint, sink) in self.sinks.iter().enumerate() {
+            if let Some((series, ts)) = self.sinks.iter().find_map(|other| other.beyond(sink)) {
+                return Err(format!("endpoint {endpoint} has lost series {series} at {ts}, which another one has"));
+            }
+            for (&series, &total) in &totals {
+                match sink.last(series) {
+                    Some((ts, value)) if ts >= end && value == total => {}
+                    last => {
+                        let wrong = format!("endpoint {endpoint} has {last:?}, it should be {total} at {end}");
+                        return Err(format!("series {series}: {wrong}"));
+                    }
                 }
             }
         }
