@@ -340,10 +340,7 @@ fn endpoints() -> Vec<Panel> {
             "Requests in flight to each endpoint, and how many there may be: the sender finds that by the answers. With one endpoint, too.",
             "short",
             [
-                (
-                    "{{endpoint}}: limit",
-                    "sum by (endpoint) (spanmill_remote_write_endpoint_in_flight_limit)".into(),
-                ),
+                ("{{endpoint}}: limit", "sum by (endpoint) (spanmill_remote_write_endpoint_in_flight_limit)".into()),
                 (
                     "{{endpoint}}: in flight",
                     "sum by (endpoint) (spanmill_remote_write_endpoint_requests_in_flight)".into(),

@@ -42,7 +42,8 @@ struct Parts<'a> {
 /// Reads the file.
 pub(super) fn import(importer: &mut Importer, file: &Tree) -> Result<(), Vec<String>> {
     let exporters = file.get("exporters").map(Tree::entries).unwrap_or_default().iter();
-    let over_otlp = |entry: &&TreeEntry| otlp::table_of(kind(&entry.name)).is_some() && takes_metrics(file, &entry.name);
+    let over_otlp =
+        |entry: &&TreeEntry| otlp::table_of(kind(&entry.name)).is_some() && takes_metrics(file, &entry.name);
     let outputs: Vec<&TreeEntry> = exporters.filter(over_otlp).collect();
     // It may be there for other metrics.
     let remote_write = first(file, "exporters", &EXPORTER_TYPES)

@@ -28,8 +28,8 @@ use super::client::{Answer, Client, Failure, MAX_TEXT};
 use super::dialect::Version;
 use super::recipient::Trouble;
 use super::{ExportError, millis};
-use file::OutputFile;
 pub use examine::examine;
+use file::OutputFile;
 pub(super) use remedies::remedy;
 
 /// What an endpoint is that is no remote write.

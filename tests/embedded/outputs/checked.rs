@@ -10,8 +10,8 @@ use spanmill::config::settings::{OutputType, RemoteWrite};
 use spanmill::core::settings::SINGLE_TENANT;
 use spanmill::worker::sender::examine;
 
-use super::collector::{Collector, Say};
 use super::KINDS;
+use super::collector::{Collector, Say};
 use crate::export_tls::House as Authority;
 use crate::mill::{TOPIC, create_topics};
 
@@ -122,7 +122,9 @@ fn every_endpoint_of_a_list_is_examined_once() {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     for words in [
-        &format!("receiver collector at {url} for tenant single-tenant\n  ok: accepts an export request without metrics\n"),
+        &format!(
+            "receiver collector at {url} for tenant single-tenant\n  ok: accepts an export request without metrics\n"
+        ),
         &format!("output topic at topic samples of {brokers}\n  ok: topic samples has 3 partitions\n"),
         "the right to write to topic samples cannot be checked without using it\n",
         "topic lacking does not exist, or this worker may not describe it; create it",

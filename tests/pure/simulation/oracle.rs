@@ -7,8 +7,8 @@ use super::delta_record::DeltaRecord;
 use super::net::Log;
 use super::source::{Deltas, Pairing, Record};
 use spanmill::core::journal::{
-    Cause, EmitCause, EmitMark, EndpointMark, Fold, Frame, FrameKind, FrameVerdict, JournalError, Owner, SeriesFold, SpanCommit,
-    SpanFold,
+    Cause, EmitCause, EmitMark, EndpointMark, Fold, Frame, FrameKind, FrameVerdict, JournalError, Owner, SeriesFold,
+    SpanCommit, SpanFold,
 };
 use spanmill::core::model::Counter;
 

@@ -235,7 +235,8 @@ impl SeriesActor {
         let (deltas_offset, step) = (task.read, task.state.closed);
         let (body, undelivered, settings) = (task.state.encode(), Vec::new(), Vec::new());
         let records = writer.snapshot(
-            &SeriesSnapshot { body, deltas_offset, step, undelivered, settings, apart, ..SeriesSnapshot::default() }.encode(),
+            &SeriesSnapshot { body, deltas_offset, step, undelivered, settings, apart, ..SeriesSnapshot::default() }
+                .encode(),
         );
         let taken = !records.is_empty();
         if taken {

@@ -148,7 +148,8 @@ impl Counter {
     pub(crate) fn add(&mut self, run: &Counter) {
         let Counter { schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, .. } = *run;
         let Counter { forced, snapshots, releases, lost_ends, regained, outages, .. } = *run;
-        let Counter { resent_samples, accepted, late_claims, swapped, lost_journals, refused, carried, behind, .. } = *run;
+        let Counter { resent_samples, accepted, late_claims, swapped, lost_journals, refused, carried, behind, .. } =
+            *run;
         self.forced_lost += run.forced_lost;
         let run = [schedules, crashes, zombies, fenced, broken_appends, cuts, ticks, resets, forced, snapshots];
         let rest = [releases, lost_ends, regained, outages, resent_samples, accepted, late_claims, swapped];
