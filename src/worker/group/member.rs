@@ -24,6 +24,7 @@ use crate::worker::kafka::{KafkaError, client};
 use crate::worker::repartition::Stage;
 use crate::worker::restore::Pool;
 use crate::worker::task::{Close, Command, Inbox, WorkerError, pause};
+use crate::worker::telemetry::flood;
 use crate::worker::telemetry::{ActiveSpan, Condition, Rebalance, TaskId, TaskKind, TaskState, TaskStatus};
 
 /// How often the group learns the positions, for lag dashboards, and the worker how far partitions reach.
@@ -125,7 +126,9 @@ fn agree_with_sharding(parts: &Parts, topics: &Topics) -> Result<(), WorkerError
         parts.liveness.beat();
         match topics.agrees_with_sharding(parts.clients.config.kafka.shards) {
             Err(error @ (KafkaError::Request { .. } | KafkaError::Timeout { .. })) => {
-                tracing::debug!(%error, "cannot look up the sharding of the group, retrying");
+                if let Some(held_back) = flood::may_say("sharding") {
+                    tracing::warn!(%error, held_back, "cannot look up the number of shards of the group, retrying");
+                }
                 if !pause(&parts.stop, AGAIN) {
                     return Err(KafkaError::Stopping.into());
                 }
