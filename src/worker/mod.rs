@@ -8,8 +8,9 @@
 //!
 //! *In:* what the group assigns. *Out:* commits, delta records, remote-write batches. *Owner:* the process, through [`Worker`].
 //! *Never:* two threads in one task; a wait on the hot path.
-//! *Next:* `repartition` comes before all of it where topics are not partitioned by trace ID; `group` opens tasks and runs them, `restore` acquires them, `span_task` and `series_task` are the running tasks
-//! around the pure halves in [`crate::core::tasks`]; `task` is what all of these share, `health` watches.
+//! *Next:* `repartition` comes before all of it where topics are not partitioned by trace ID; `group` opens tasks and runs
+//! them, `restore` acquires them, `span_task` and `series_task` are the running tasks around the pure halves in
+//! [`crate::core::tasks`]; `task` is what all of these share, `health` watches.
 
 #![allow(clippy::disallowed_methods, reason = "an edge: the wall clock enters here, as an argument")]
 

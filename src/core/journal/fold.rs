@@ -1,9 +1,9 @@
 //! The fold: which frames of a journal count. Every reader of a journal comes to the same answer.
 //!
 //! A commit counts only if its owner is the latest claimer in log order, its `from` is where the last commit that
-//! counts ended, and its number is the next one. A claim of an earlier sharding than the latest one is none. A frame of several parts counts only whole: its parts in order, with
-//! no claim in between. Records that do not count are ignored and have no effect: a zombie's records between the parts
-//! of the owner's frame do not invalidate it.
+//! counts ended, and its number is the next one. A claim of an earlier sharding than the latest one is none. A frame of
+//! several parts counts only whole: its parts in order, with no claim in between. Records that do not count are ignored and
+//! have no effect: a zombie's records between the parts of the owner's frame do not invalidate it.
 
 use super::frame::{Frame, FrameKind, Header, Owner};
 use super::identity::Identity;

@@ -1,9 +1,9 @@
 //! The internal topics: their names, their creation, their check.
 //!
 //! For a group `g` and each source topic `t`: `g-t-journal` (one partition per partition of `t`; of a topic called `series` it
-//! is `g-series.journal`), and for the group
-//! `g-deltas` and `g-series-journal` (one partition per shard), with the number of the sharding after `spanmill reshard`. None of them may be compacted or expire by time: spanmill
-//! deletes what it no longer needs itself.
+//! is `g-series.journal`), and for the group `g-deltas` and `g-series-journal` (one partition per shard), with the number of
+//! the sharding after `spanmill reshard`. None of them may be compacted or expire by time: spanmill deletes what it no longer
+//! needs itself.
 
 mod by_trace;
 mod create;
