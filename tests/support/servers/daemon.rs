@@ -1,9 +1,11 @@
 //! A child process that dies with its owner, and whose log is shown when a test fails.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -27,10 +29,17 @@ pub fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start these tests with tests/run"))
 }
 
-/// `N` different ports on loopback that were free a moment ago.
+/// `N` ports on loopback that were free a moment ago, and that no other test of this process gets. They lie below those that
+/// connections are given: a server takes seconds to bind its port, and whoever has it meanwhile could answer in its place.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port"));
-    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); N].map(|()| {
+        let mut ports = std::iter::repeat_with(|| rand::random_range(PORTS));
+        ports.find(|port| is_free(port) && taken.insert(*port)).expect("loopback has free ports")
+    })
 }
 
 /// Starts a server until it is ready. A free port may be taken before the server binds it, so there are three attempts.
