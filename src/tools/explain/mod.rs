@@ -252,8 +252,8 @@ fn without_processors(settings: &SpanSettings) -> SpanSettings {
     SpanSettings { tenants: Tenants::new(Arc::new(nothing), BTreeMap::new()), shards: 1, ..settings.clone() }
 }
 
-/// The settings of the task that explains: times are stretched by `factor`, a label set is always sent in full, nothing is cut
-/// for its size, and no time is doubted. What a whole trace comes to is not about one of its spans.
+/// The settings of the task that explains: times are stretched by `factor`. What a whole trace comes to is not about one of its
+/// spans.
 fn stretched(settings: &SpanSettings, factor: Millis) -> SpanSettings {
     let mut defaults = (**settings.tenants.defaults()).clone();
     let wait = &mut defaults.service_graphs.wait;
@@ -261,6 +261,12 @@ fn stretched(settings: &SpanSettings, factor: Millis) -> SpanSettings {
     defaults.traces = Traces::default();
     let without_traces = |own: &Arc<Settings>| Arc::new(Settings { traces: Traces::default(), ..(**own).clone() });
     let overridden = settings.tenants.overridden().map(|(name, own)| (name.to_owned(), without_traces(own))).collect();
+    undivided(settings, Tenants::new(Arc::new(defaults), overridden))
+}
+
+/// The settings of a task that gets single spans: a label set is always sent in full, nothing is cut for its size, and no time
+/// is doubted.
+fn undivided(settings: &SpanSettings, tenants: Tenants) -> SpanSettings {
     SpanSettings {
         encoding: Encoding::OtlpProto,
         lateness: None,
@@ -268,7 +274,7 @@ fn stretched(settings: &SpanSettings, factor: Millis) -> SpanSettings {
         shards: 1,
         max_commit_bytes: usize::MAX,
         respell_after: -1,
-        tenants: Tenants::new(Arc::new(defaults), overridden),
+        tenants,
         ..settings.clone()
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::report::WholeTrace;
 use super::series::{Grown, SeriesSet, Value, grown};
-use super::{ExplainError, FoundSpan};
+use super::{ExplainError, FoundSpan, undivided};
 use crate::core::model::{Counter, Millis};
 use crate::core::series::TenantBook;
-use crate::core::settings::{Encoding, Settings, SloSubject, Tenants};
+use crate::core::settings::{Settings, SloSubject, Tenants};
 use crate::core::tasks::span::{Offer, Record, Restored, SpanSettings, SpanTask};
 
 /// Whether any tenant has metrics of whole traces.
@@ -51,7 +51,7 @@ pub(super) fn of_trace<'f>(
     })
 }
 
-/// The settings with metrics of whole traces alone: nothing is cut for its size, and no time is doubted.
+/// The settings with metrics of whole traces alone.
 fn alone(settings: &SpanSettings) -> SpanSettings {
     let alone = |own: &Arc<Settings>| {
         let mut own = (**own).clone();
@@ -62,16 +62,7 @@ fn alone(settings: &SpanSettings) -> SpanSettings {
         Arc::new(own)
     };
     let overridden = settings.tenants.overridden().map(|(name, own)| (name.to_owned(), alone(own))).collect();
-    SpanSettings {
-        encoding: Encoding::OtlpProto,
-        lateness: None,
-        max_future: crate::core::model::MAX_TIME,
-        shards: 1,
-        max_commit_bytes: usize::MAX,
-        respell_after: -1,
-        tenants: Tenants::new(alone(settings.tenants.defaults()), overridden),
-        ..settings.clone()
-    }
+    undivided(settings, Tenants::new(alone(settings.tenants.defaults()), overridden))
 }
 
 /// Label sets that came in several cuts, once each; those of one metric beside each other.
