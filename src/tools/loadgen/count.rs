@@ -51,7 +51,7 @@ pub(super) const MAX_EDGE_BUCKETS: usize = 16;
 
 /// At most `N` buckets, the last one without a bound.
 #[derive(Debug, Clone, Copy)]
-struct Histogram<const N: usize> {
+pub(super) struct Histogram<const N: usize> {
     counts: [u64; N],
     sum_ns: u128,
 }
@@ -207,7 +207,7 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn observe(&mut self, bounds: &[Bound], ns: u64) {
+    pub(super) fn observe(&mut self, bounds: &[Bound], ns: u64) {
         let bucket = bounds.iter().take_while(|&&(bound, _)| ns > bound).count();
         self.counts[bucket] += 1;
         self.sum_ns += u128::from(ns);
@@ -222,7 +222,7 @@ impl<const N: usize> Histogram<N> {
         self.counts.iter().sum()
     }
 
-    fn spell(&self, name: &str, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
+    pub(super) fn spell(&self, name: &str, bounds: &[Bound], labels: &[(&str, &str)], series: &mut Series) {
         let mut so_far = 0;
         for (count, le) in self.counts.iter().zip(bounds.iter().map(|&(_, le)| le).chain(["+Inf"])) {
             so_far += count;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::count::Histogram;
 use super::expect::{Bound, SPAN_BOUNDS, Series};
 use super::template::{Outcome, Span};
 use super::topology::Topology;
@@ -56,7 +57,7 @@ const EXCEPTION: &str = "java.net.SocketTimeoutException";
 pub(super) struct WholeTraces {
     counts: BTreeMap<Set, u64>,
     nanos: BTreeMap<Set, u128>,
-    histograms: BTreeMap<Set, (Vec<u64>, u128)>,
+    histograms: BTreeMap<Set, Histogram<{ DURATIONS.len() + 1 }>>,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -221,9 +222,7 @@ impl WholeTraces {
     }
 
     fn observe(&mut self, name: &'static str, labels: Labels, bounds: &[Bound], ns: u64) {
-        let (counts, sum) = self.histograms.entry((name, labels)).or_insert_with(|| (vec![0; bounds.len() + 1], 0));
-        counts[bounds.iter().take_while(|&&(bound, _)| ns > bound).count()] += 1;
-        *sum += u128::from(ns);
+        self.histograms.entry((name, labels)).or_default().observe(bounds, ns);
     }
 
     /// Adds everything as text series.
@@ -234,19 +233,13 @@ impl WholeTraces {
         for ((name, labels), ns) in &self.nanos {
             series.sum(name, &borrowed(labels), *ns);
         }
-        for ((name, labels), (counts, sum)) in &self.histograms {
+        for ((name, labels), histogram) in &self.histograms {
             let bounds: &[Bound] = match *name {
                 "traces_trace_duration_seconds" => &DURATIONS,
                 "traces_spanmetrics_by_root_latency" => &SPAN_BOUNDS,
                 _ => &NUMBERS,
             };
-            let (labels, mut so_far) = (borrowed(labels), 0);
-            for (count, le) in counts.iter().zip(bounds.iter().map(|&(_, le)| le).chain(["+Inf"])) {
-                so_far += count;
-                series.bucket(name, &labels, le, so_far);
-            }
-            series.count(&format!("{name}_count"), &labels, so_far);
-            series.sum(&format!("{name}_sum"), &labels, *sum);
+            histogram.spell(name, bounds, &borrowed(labels), series);
         }
     }
 }
