@@ -26,33 +26,24 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Tasks of this worker, as `--set worker.stage=...`: a group needs workers for spans and for series
-    #[arg(long, value_enum)]
-    stage: Option<StageArg>,
+    #[arg(long, value_name = "STAGE", value_parser = ["both", "spans", "series"])]
+    stage: Option<String>,
 }
 
-/// The value of `worker.stage`.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum StageArg {
-    /// Source partitions and shards
-    Both,
-    /// Source partitions only
-    Spans,
-    /// Shards only
-    Series,
+// === impl RunArgs ===
+
+impl RunArgs {
+    /// Where the configuration comes from, the stage included.
+    fn config(&self) -> ConfigArgs {
+        let stage = self.stage.as_ref().map(|stage| format!("worker.stage={stage}"));
+        let set = self.config.set.iter().cloned().chain(stage).collect();
+        ConfigArgs { config: self.config.config.clone(), set }
+    }
 }
 
 /// Runs until a signal or a failure.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    let mut set = args.config.set.clone();
-    set.extend(args.stage.map(|stage| {
-        let word = match stage {
-            StageArg::Both => "both",
-            StageArg::Spans => "spans",
-            StageArg::Series => "series",
-        };
-        format!("worker.stage={word}")
-    }));
-    let config = ConfigArgs { config: args.config.config.clone(), set };
+    let config = args.config();
     let loaded = match config.prepare() {
         Ok(loaded) => loaded,
         Err(code) => return ExitCode::from(code),
@@ -140,4 +131,26 @@ pub(super) fn stop_signal() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn a_stage_is_the_last_key_that_is_set_and_another_word_is_refused() {
+        let set = |args: &[&str]| Line::try_parse_from([&["run"], args].concat()).map(|line| line.run.config().set);
+        let stage = ["--stage", "spans", "--set", "worker.stage=both"];
+        assert_eq!(set(&stage).expect("a stage"), ["worker.stage=both", "worker.stage=spans"]);
+        assert_eq!(set(&[]).expect("no stage"), [""; 0]);
+        assert!(set(&["--stage", "edges"]).is_err());
+    }
 }
