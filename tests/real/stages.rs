@@ -48,7 +48,12 @@ fn a_worker_of_a_kafka_group_whose_other_stage_has_no_worker_is_not_ready_and_na
     });
     let both = place.worker("both", &[]);
     wait_until("nothing is missed", PATIENCE, || {
-        let back = |line: &str| line.contains("condition=\"group\"") && line.contains("met again");
-        if worker.log().lines().any(back) { Ok(()) } else { Err(format!("{}\n{}", worker.tail(), both.tail())) }
+        let log = worker.log();
+        let mut missed = log.lines().skip_while(|line| !line.contains(reason));
+        if missed.any(|line| line.contains("condition=\"group\"") && line.contains("met again")) {
+            Ok(())
+        } else {
+            Err(format!("{}\n{}", worker.tail(), both.tail()))
+        }
     });
 }

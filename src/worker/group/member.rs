@@ -40,6 +40,7 @@ const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How often a worker with one stage looks whether the other one has workers, and how long they may take to come.
 const LOOK_FOR_OTHERS: Duration = Duration::from_secs(5);
 const OTHERS_WITHIN: Duration = Duration::from_secs(20);
+const AFTER_SILENCE: Duration = Duration::from_secs(60);
 
 /// The threads that run tasks. Shared by the rebalance callback and the member loop.
 struct Crew {
@@ -207,9 +208,11 @@ impl OneStage {
         if !tells || !parts.mode.follows_changes() || self.next.is_some_and(|next| now < next) {
             return;
         }
-        self.next = Some(now + LOOK_FOR_OTHERS);
-        let missing = membership.missing_stage();
+        let answer = membership.missing_stage();
         parts.liveness.beat();
+        // Waiting for a broker that does not answer holds up the member thread.
+        self.next = Some(now + if answer.is_ok() { LOOK_FOR_OTHERS } else { AFTER_SILENCE });
+        let Ok(missing) = answer else { return };
         self.since = missing.and(self.since.or(Some(now)));
         let lasts = self.since.is_some_and(|since| now.saturating_duration_since(since) >= OTHERS_WITHIN);
         let reason = missing.filter(|_| lasts).map(|group| {

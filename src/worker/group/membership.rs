@@ -138,11 +138,13 @@ impl Membership {
         self.rests_until.is_none() && self.joining().all(Member::joined)
     }
 
-    /// The group of the other stage, if this worker has one alone and that group has no member. `None` where the group does not
-    /// answer.
-    pub(super) fn missing_stage(&self) -> Option<&str> {
-        let other = self.both().into_iter().find(|member| member.observes())?;
-        other.size().is_ok_and(|members| members == 0).then(|| other.group())
+    /// The group of the other stage, if this worker has one alone and that group has no member.
+    ///
+    /// # Errors
+    /// When the group does not answer.
+    pub(super) fn missing_stage(&self) -> Result<Option<&str>, KafkaError> {
+        let Some(other) = self.both().into_iter().find(|member| member.observes()) else { return Ok(None) };
+        Ok((other.size()? == 0).then(|| other.group()))
     }
 
     /// The source partitions that it owns.
