@@ -317,7 +317,7 @@ fn waits(url: String) -> (&'static str, Arc<str>) {
 }
 
 /// A server that says this to every request, without TLS.
-fn says(answer: &'static str) -> SocketAddr {
+pub(crate) fn says(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,6 +1,5 @@
 //! `spanmill check --connect` of endpoints that are no remote write: what they answer, and its remedy.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
@@ -12,7 +11,7 @@ use spanmill::worker::sender::examine;
 
 use super::KINDS;
 use super::collector::{Collector, Say};
-use crate::export_tls::House as Authority;
+use crate::export_tls::{House as Authority, says};
 use crate::mill::{TOPIC, create_topics};
 
 /// The findings, one a line.
@@ -22,21 +21,6 @@ fn told(settings: &RemoteWrite) -> String {
 
 fn at(kind: OutputType, url: String) -> RemoteWrite {
     RemoteWrite { kind, url, min_backoff: 1, max_backoff: 5, timeout: 5_000, ..RemoteWrite::default() }
-}
-
-/// A server of HTTP/1.1 that answers everything with `answer`.
-fn answers(answer: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut socket in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            if socket.read(&mut request).is_ok() {
-                drop(socket.write_all(answer.as_bytes()));
-            }
-        }
-    });
-    addr
 }
 
 #[test]
@@ -52,8 +36,8 @@ fn a_receiver_that_takes_an_export_request_without_metrics_is_good_and_stores_no
 fn an_answer_that_is_none_of_a_receiver_is_shown_with_its_remedy() {
     let (http, grpc) = (OutputType::OtlpHttp, OutputType::OtlpGrpc);
     let of = |addr: SocketAddr| format!("http://{addr}/v1/metrics");
-    let not_found = answers("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnone");
-    let page = answers("HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>");
+    let not_found = says("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnone");
+    let page = says("HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>");
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let tls = Authority::new();
     let secure = tls.serve(false).port();
